@@ -1,0 +1,49 @@
+"""Every test runs in a cache of its own and without the network; the real image packs are used where TRICKZOO_PACKS names their folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+PACKS = os.environ.get("TRICKZOO_PACKS")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's cache, manifest, lock file or hub; the default endpoint refuses connections."""
+    for name in ("TRICKZOO_MANIFEST", "TRICKZOO_LOCK", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_ETAG_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRICKZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def packs() -> Path:
+    """Folder of the unpacked image packs, for tests marked `packs`."""
+    assert PACKS is not None
+    return Path(PACKS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if PACKS is None:
+        without = [item for item in items if item.get_closest_marker("packs")]
+        items[:] = [item for item in items if not item.get_closest_marker("packs")]
+        config.hook.pytest_deselected(items=without)
+        config.stash[LEFT_OUT] = len(without)
+
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} tests left out: they need the real image packs (TRICKZOO_PACKS=folder)")

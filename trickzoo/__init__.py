@@ -1,0 +1,49 @@
+"""trickzoo: trick-trained image backbones with verified weights, and an evaluation to trust.
+
+Importing this package, listing its models and listing its weights never import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "TrickzooError",
+    "__version__",
+    "create",
+    "describe",
+    "eval_transform",
+    "list_models",
+    "list_weights",
+]
+
+if TYPE_CHECKING:
+    from trickzoo.catalogue import describe, list_models, list_weights
+    from trickzoo.data.transforms import eval_transform
+    from trickzoo.errors import TrickzooError
+    from trickzoo.factory import create
+
+_HOMES = {
+    "TrickzooError": "trickzoo.errors",
+    "create": "trickzoo.factory",
+    "describe": "trickzoo.catalogue",
+    "eval_transform": "trickzoo.data.transforms",
+    "list_models": "trickzoo.catalogue",
+    "list_weights": "trickzoo.catalogue",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trickzoo' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,51 @@
+"""Errors a user can mend: each message names the thing, what is wrong and what to do. The command line prints it and exits with 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TrickzooError(Exception):
+    """Base of every error that trickzoo raises about its input. `str(error)` is written for the user."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that suggests the nearest known names; empty if none is near."""
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+class UnknownName(TrickzooError, LookupError):
+    """A model, weight, tag or class that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f'no {kind} "{name}"{nearest(name, known)}')
+
+
+class NoWeights(TrickzooError, LookupError):
+    """A model that no weight, or no default weight, is published for."""
+
+
+class BadOption(TrickzooError, ValueError):
+    """An argument with a value that the thing asked for does not support."""
+
+
+class BadManifest(TrickzooError, ValueError):
+    """A manifest file that cannot be read, or a record that contradicts itself."""
+
+
+class WeightsUnavailable(TrickzooError, OSError):
+    """No source of a weight gave the file."""
+
+
+class DigestMismatch(TrickzooError, OSError):
+    """A file whose SHA-256 is not the recorded one."""
+
+
+class BadCheckpoint(TrickzooError, ValueError):
+    """A file that is not a checkpoint, or is one of another architecture."""
+
+
+class BadData(TrickzooError, ValueError):
+    """A data set or image that cannot be used as it is."""

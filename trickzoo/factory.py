@@ -1,0 +1,101 @@
+"""`create`: a name becomes a model, with weights or without."""
+
+from __future__ import annotations
+
+import inspect
+from os import PathLike
+from typing import Any
+
+import torch
+
+from trickzoo import registry
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption, nearest
+from trickzoo.weights import load, manifest
+
+
+def create(
+    name: str,
+    *,
+    pretrained: bool | str = False,
+    weights: str | PathLike[str] | None = None,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    output_stride: int = 32,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **options: Any,
+) -> Backbone:
+    """Create a backbone of the zoo.
+
+    Args:
+        name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k"), which is then loaded.
+        pretrained: True takes the model's default weight, a string the weight of that tag.
+        weights: a tag, the path of a file (ours, timm's or torchvision's layout; safetensors or pickled tensors), or a hub reference
+            "hf-hub:user/name[@revision]". Instead of `pretrained`.
+        num_classes: outputs; 0 for none. By default what the weights have, or 1000. Another number than the weights' gives a new classifier,
+            and the log says so.
+        in_chans: input channels. Weights for three are adapted: summed for one, else repeated and scaled.
+        drop_rate: dropout before the classifier.
+        output_stride: 32, or 16 or 8 with dilation (not Inception).
+        device, dtype: as in torch.
+        **options: of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
+
+    Returns:
+        The network in evaluation mode if weights were loaded, else in training mode. `.weights` says where they came from.
+
+    Raises:
+        UnknownName, BadOption, WeightsUnavailable, DigestMismatch, BadCheckpoint: with one line that says what to do.
+    """
+    reference = str(weights) if weights is not None else pretrained if isinstance(pretrained, str) else None
+    if weights is not None and pretrained:
+        raise BadOption("give either pretrained or weights, not both")
+    if "." in name:
+        record = manifest.find(name)
+        if reference is not None and reference not in (record.tag, record.name):
+            raise BadOption(f"{name} names a weight already; to load {reference}, create {record.model}")
+        name, reference = record.model, record.tag
+    architecture = registry.find(name)
+    if pretrained is True and reference is None:
+        reference = manifest.choose(architecture.name).tag
+
+    builder = load.builder(architecture)
+    _check_options(name, builder, architecture.options, options)
+    where = torch.device(device) if device is not None else torch.get_default_device()
+    kind = dtype or torch.get_default_dtype()
+    opened = load.open_weights(reference, architecture) if reference is not None else None
+    if num_classes is None:
+        num_classes = 1000 if opened is None else load.class_count(opened) or 0
+
+    def build(**implied: Any) -> Backbone:
+        model = builder(
+            num_classes=num_classes,
+            in_chans=in_chans,
+            drop_rate=drop_rate,
+            output_stride=output_stride,
+            device="meta",
+            dtype=kind,
+            **(dict(architecture.options) | implied | options),
+        )
+        model.name = architecture.name
+        model.options = implied | options
+        return model
+
+    if opened is not None:
+        return load.load(opened, architecture, build, in_chans=in_chans, device=where, dtype=kind).eval()
+    model = build()
+    load.materialise(model, where)
+    return model
+
+
+def _check_options(name: str, builder: Any, fixed: Any, options: dict[str, Any]) -> None:
+    target = builder if inspect.isclass(builder) else inspect.signature(builder).return_annotation
+    if isinstance(target, str):
+        target = getattr(inspect.getmodule(builder), target)
+    taken = {"self", "num_classes", "in_chans", "drop_rate", "output_stride", "device", "dtype", *fixed}
+    known = [p for p in inspect.signature(target).parameters if p not in taken and p not in ("layers", "block", "tweaks")]
+    for option in options:
+        if option not in known:
+            own = f"; it has {', '.join(known)}" if known else ""
+            raise BadOption(f'{name} has no option "{option}"{nearest(option, known) or own}')

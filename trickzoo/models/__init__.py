@@ -1,0 +1,1 @@
+"""The architectures: nothing here knows of weights, names or files."""

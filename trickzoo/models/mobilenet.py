@@ -1,0 +1,95 @@
+"""MobileNet v1 (Howard et al., arXiv 1704.04861) as the paper trains it: ReLU, no bias, no dropout."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, dilation_plan
+from trickzoo.errors import BadOption
+
+# (outputs, stride) of each unit, by stage: a stage ends where the next unit strides.
+STAGES: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((64, 1),),
+    ((128, 2), (128, 1)),
+    ((256, 2), (256, 1)),
+    ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
+    ((1024, 2), (1024, 1)),
+)
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+
+
+class Unit(nn.Module):
+    """Depthwise 3x3, then pointwise 1x1, each with BatchNorm and activation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, dilation: int, activation: type[nn.Module], **factory: Any
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            inputs, inputs, 3, stride, padding=dilation, dilation=dilation, groups=inputs, bias=False, **factory
+        )
+        self.bn1 = nn.BatchNorm2d(inputs, **factory)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False, **factory)
+        self.bn2 = nn.BatchNorm2d(outputs, **factory)
+        self.act = activation(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.bn1(self.depthwise(x)))
+        return self.act(self.bn2(self.pointwise(x)))
+
+
+class MobileNetV1(Backbone):
+    """A 3x3 stem and thirteen depthwise-separable units in five stages, linear head.
+
+    Args:
+        multiplier: factor on every channel count (rounded down).
+        activation: "relu" as the official implementation, "relu6" for weights that were trained with it.
+        num_classes, in_chans, drop_rate, output_stride: as of `ResNet`.
+    """
+
+    def __init__(
+        self,
+        multiplier: float = 1.0,
+        *,
+        activation: Literal["relu", "relu6"] = "relu",
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        output_stride: int = 32,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_classes)
+        check_output_stride(output_stride, (8, 16, 32), "MobileNet v1")
+        if activation not in ACTIVATIONS:
+            raise BadOption(f'MobileNet v1: activation must be "relu" or "relu6", not "{activation}"')
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        act = ACTIVATIONS[activation]
+        self.activation = activation
+        inputs = int(32 * multiplier)
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv=nn.Conv2d(in_chans, inputs, 3, 2, padding=1, bias=False, **factory),
+                bn=nn.BatchNorm2d(inputs, **factory),
+                act=act(inplace=True),
+            )
+        )
+        self.stages = nn.ModuleList()
+        info, total = [FeatureInfo("stem", inputs, 2)], 2
+        plan = dilation_plan(tuple(units[0][1] for units in STAGES), output_stride, entering=2)
+        for i, (units, (stride, first, rest)) in enumerate(zip(STAGES, plan, strict=True)):
+            stage = []
+            for j, (channels, _) in enumerate(units):
+                outputs = int(channels * multiplier)
+                stage.append(Unit(inputs, outputs, stride if j == 0 else 1, first if j == 0 else rest, act, **factory))
+                inputs = outputs
+            self.stages.append(nn.Sequential(*stage))
+            total *= stride
+            info.append(FeatureInfo(f"stages.{i}", inputs, total))
+        self.feature_info = tuple(info)
+        self.head = Head(inputs, num_classes, drop_rate, **factory)
+        self.init_weights()

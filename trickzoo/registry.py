@@ -1,0 +1,138 @@
+"""Names and what they stand for, as data: listing the zoo needs no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from trickzoo.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of the zoo.
+
+    Attributes:
+        name: its name; `aliases` are other names of the same network.
+        builder: "module:callable", called with `options` and the options of `trickzoo.create`.
+        family: the file of `weights_manifest/` that holds its weights.
+        parameters: weights and biases at 1000 classes, without BatchNorm statistics.
+        macs: multiply-adds of convolutions and linear layers for one image of `size` × `size` pixels.
+    """
+
+    name: str
+    builder: str
+    family: str
+    summary: str
+    parameters: int
+    macs: int
+    size: int = 224
+    options: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+TWEAKS = {
+    "": "stride in the first 1x1",
+    "b": "stride in the 3x3",
+    "c": "B and a stem of three 3x3",
+    "d": "C and average pooling in the shortcut",
+}
+BASIC_TWEAKS = {"": "basic blocks (B is the same network)", "c": "stem of three 3x3", "d": "C and average pooling in the shortcut"}
+
+_RESNETS = {
+    # (depth, letter): (parameters, multiply-adds at 224)
+    (18, ""): (11_689_512, 1_814_073_344),
+    (18, "c"): (11_708_744, 2_053_713_920),
+    (18, "d"): (11_708_744, 2_053_713_920),
+    (34, ""): (21_797_672, 3_663_761_408),
+    (34, "c"): (21_816_904, 3_903_401_984),
+    (34, "d"): (21_816_904, 3_903_401_984),
+    (50, ""): (25_575_912, 3_857_973_248),
+    (50, "b"): (25_557_032, 4_089_184_256),
+    (50, "c"): (25_576_264, 4_328_824_832),
+    (50, "d"): (25_576_264, 4_328_824_832),
+    (101, ""): (44_589_800, 7_570_194_432),
+    (101, "b"): (44_549_160, 7_801_405_440),
+    (101, "c"): (44_568_392, 8_041_046_016),
+    (101, "d"): (44_568_392, 8_041_046_016),
+    (152, ""): (60_252_648, 11_282_415_616),
+    (152, "b"): (60_192_808, 11_513_626_624),
+    (152, "c"): (60_212_040, 11_753_267_200),
+    (152, "d"): (60_212_040, 11_753_267_200),
+}
+_MOBILENETS = {
+    1.0: (4_231_976, 568_740_352),
+    0.75: (2_585_560, 325_400_448),
+    0.5: (1_331_592, 149_497_088),
+    0.25: (470_072, 41_030_272),
+}
+
+
+def _architectures() -> list[Architecture]:
+    zoo = []
+    for (depth, letter), (parameters, macs) in _RESNETS.items():
+        name = f"resnet{depth}" + (f"_{letter}" if letter else "")
+        basic = depth < 50
+        zoo.append(
+            Architecture(
+                name=name,
+                builder="trickzoo.models.resnet:resnet",
+                family="resnet",
+                summary=f"ResNet-{depth}{'-' + letter.upper() if letter else ''}: {(BASIC_TWEAKS if basic else TWEAKS)[letter]}",
+                parameters=parameters,
+                macs=macs,
+                options={"depth": depth, "letter": letter},
+                aliases=(f"{name}_b",) if basic and not letter else (),
+            )
+        )
+    for multiplier, (parameters, macs) in _MOBILENETS.items():
+        zoo.append(
+            Architecture(
+                name=f"mobilenet_v1_{round(multiplier * 100):03d}",
+                builder="trickzoo.models.mobilenet:MobileNetV1",
+                family="mobilenet_v1",
+                summary=f"MobileNet v1, {multiplier:g} × the channels",
+                parameters=parameters,
+                macs=macs,
+                options={"multiplier": multiplier},
+            )
+        )
+    zoo.append(
+        Architecture(
+            name="inception_v3",
+            builder="trickzoo.models.inception:InceptionV3",
+            family="inception_v3",
+            summary="Inception V3",
+            parameters=23_834_568,
+            macs=5_713_216_096,
+            size=299,
+        )
+    )
+    return zoo
+
+
+ARCHITECTURES: dict[str, Architecture] = {a.name: a for a in _architectures()}
+ALIASES: dict[str, str] = {alias: a.name for a in ARCHITECTURES.values() for alias in a.aliases}
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key that puts resnet50 before resnet101."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def find(name: str) -> Architecture:
+    """The architecture of this name or alias. Raises UnknownName with the nearest names."""
+    canonical = ALIASES.get(name, name)
+    if canonical not in ARCHITECTURES:
+        raise UnknownName("model", name, [*ARCHITECTURES, *ALIASES])
+    return ARCHITECTURES[canonical]
+
+
+def match(pattern: str = "*") -> list[str]:
+    """Model names that a shell pattern matches, in natural order; an alias that matches gives its model's name."""
+    hits = {name for name in ARCHITECTURES if fnmatchcase(name, pattern)}
+    hits |= {name for alias, name in ALIASES.items() if fnmatchcase(alias, pattern)}
+    return sorted(hits, key=natural)

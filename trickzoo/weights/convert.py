@@ -1,0 +1,275 @@
+"""Upstream state dicts and ours: key maps, and safe reading of files.
+
+Every layout of an architecture is a set of keys, known exactly from the architecture; a file's layout is the one whose set it has. All maps are
+pure renamings: no tensor changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.registry import Architecture
+from trickzoo.weights.record import Layout
+
+# Our prefix or pattern → theirs; the first that matches is used.
+Rules = tuple[tuple[str, str], ...]
+
+_RESNET_BLOCKS: Rules = ((r"head\.fc\.", "fc."), (r"stem\.(conv1|bn1)\.", r"\1."))
+_DEEP_STEM: Rules = (
+    (r"stem\.conv1\.", "conv1.0."),
+    (r"stem\.bn1\.", "conv1.1."),
+    (r"stem\.conv2\.", "conv1.3."),
+    (r"stem\.bn2\.", "conv1.4."),
+    (r"stem\.conv3\.", "conv1.6."),
+    (r"stem\.bn3\.", "bn1."),
+)
+_MOBILENET: Rules = (
+    (r"head\.fc\.", "classifier."),
+    (r"stem\.conv\.", "conv_stem."),
+    (r"stem\.bn\.", "bn1."),
+    (r"stages\.(\d+)\.(\d+)\.depthwise\.", r"blocks.\1.\2.conv_dw."),
+    (r"stages\.(\d+)\.(\d+)\.pointwise\.", r"blocks.\1.\2.conv_pw."),
+    (r"stages\.(\d+)\.(\d+)\.", r"blocks.\1.\2."),
+)
+_INCEPTION_PLACES = {
+    "stem.0": "Conv2d_1a_3x3",
+    "stem.1": "Conv2d_2a_3x3",
+    "stem.2": "Conv2d_2b_3x3",
+    "stages.0.1": "Conv2d_3b_1x1",
+    "stages.0.2": "Conv2d_4a_3x3",
+    "stages.1.1": "Mixed_5b",
+    "stages.1.2": "Mixed_5c",
+    "stages.1.3": "Mixed_5d",
+    "stages.2.0": "Mixed_6a",
+    "stages.2.1": "Mixed_6b",
+    "stages.2.2": "Mixed_6c",
+    "stages.2.3": "Mixed_6d",
+    "stages.2.4": "Mixed_6e",
+    "stages.3.0": "Mixed_7a",
+    "stages.3.1": "Mixed_7b",
+    "stages.3.2": "Mixed_7c",
+    "aux_head": "AuxLogits",
+    "head.fc": "fc",
+}
+_A = {
+    "0.0": "branch1x1",
+    "1.0": "branch5x5_1",
+    "1.1": "branch5x5_2",
+    "2.0": "branch3x3dbl_1",
+    "2.1": "branch3x3dbl_2",
+    "2.2": "branch3x3dbl_3",
+    "3.1": "branch_pool",
+}
+_B = {"0.0": "branch3x3", "1.0": "branch3x3dbl_1", "1.1": "branch3x3dbl_2", "1.2": "branch3x3dbl_3"}
+_C = {
+    "0.0": "branch1x1",
+    "1.0": "branch7x7_1",
+    "1.1": "branch7x7_2",
+    "1.2": "branch7x7_3",
+    "2.0": "branch7x7dbl_1",
+    "2.1": "branch7x7dbl_2",
+    "2.2": "branch7x7dbl_3",
+    "2.3": "branch7x7dbl_4",
+    "2.4": "branch7x7dbl_5",
+    "3.1": "branch_pool",
+}
+_D = {
+    "0.0": "branch3x3_1",
+    "0.1": "branch3x3_2",
+    "1.0": "branch7x7x3_1",
+    "1.1": "branch7x7x3_2",
+    "1.2": "branch7x7x3_3",
+    "1.3": "branch7x7x3_4",
+}
+_E = {
+    "0.0": "branch1x1",
+    "1.0": "branch3x3_1",
+    "1.1.branches.0": "branch3x3_2a",
+    "1.1.branches.1": "branch3x3_2b",
+    "2.0": "branch3x3dbl_1",
+    "2.1": "branch3x3dbl_2",
+    "2.2.branches.0": "branch3x3dbl_3a",
+    "2.2.branches.1": "branch3x3dbl_3b",
+    "3.1": "branch_pool",
+}
+_INCEPTION_BRANCHES = {"5": _A, "6a": _B, "6": _C, "7a": _D, "7": _E}
+
+
+def _inception_rules() -> Rules:
+    rules = []
+    for ours, theirs in _INCEPTION_PLACES.items():
+        if theirs.startswith("Mixed_"):
+            grid = theirs.removeprefix("Mixed_")
+            branches = _INCEPTION_BRANCHES.get(grid) or _INCEPTION_BRANCHES[grid[0]]
+            rules += [(re.escape(f"{ours}.branches.{b}."), f"{theirs}.{name}.") for b, name in branches.items()]
+        else:
+            rules.append((re.escape(f"{ours}."), f"{theirs}."))
+    return tuple(rules)
+
+
+_INCEPTION = _inception_rules()
+
+
+def layouts(architecture: Architecture) -> dict[Layout, Rules]:
+    """The upstream layouts that exist for an architecture, with their renamings.
+
+    An original bottleneck ResNet has none: what timm and torchvision call resnet50 strides in its 3x3, which is resnet50_b. timm's and
+    torchvision's keys are the same where both have the network.
+    """
+    if architecture.family == "mobilenet_v1":
+        return {"timm": _MOBILENET}
+    if architecture.family == "inception_v3":
+        return {"timm": _INCEPTION, "torchvision": _INCEPTION}
+    letter, basic = architecture.options["letter"], architecture.options["depth"] < 50
+    if letter == "" and not basic:
+        return {}
+    slot = 1 if letter == "d" else 0
+    blocks: Rules = (
+        (r"stages\.(\d+)\.(\d+)\.shortcut\.conv\.", rf"layer<\1>.\2.downsample.{slot}."),
+        (r"stages\.(\d+)\.(\d+)\.shortcut\.bn\.", rf"layer<\1>.\2.downsample.{slot + 1}."),
+        (r"stages\.(\d+)\.(\d+)\.", r"layer<\1>.\2."),
+    )
+    if letter in "cd" and letter:
+        return {"timm": _DEEP_STEM + _RESNET_BLOCKS + blocks}
+    return {"timm": _RESNET_BLOCKS + blocks, "torchvision": _RESNET_BLOCKS + blocks}
+
+
+def implied_options(architecture: Architecture, layout: Layout) -> dict[str, Any]:
+    """Model options that a layout implies: every MobileNet v1 of timm has ReLU6."""
+    return {"activation": "relu6"} if (architecture.family, layout) == ("mobilenet_v1", "timm") else {}
+
+
+def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str]) -> dict[str, str]:
+    """Their key → our key, for every one of our state dict's keys.
+
+    Raises BadOption if the architecture does not exist in that layout.
+    """
+    if layout == "trickzoo":
+        return {key: key for key in our_keys}
+    known = layouts(architecture)
+    if layout not in known:
+        name = architecture.name
+        if not known:
+            raise BadOption(f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b")
+        raise BadOption(f"{name} does not exist in {layout}; its layouts are trickzoo, {', '.join(known)}")
+    rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
+    renamed = {}
+    for key in our_keys:
+        for pattern, theirs in rules:
+            new, hits = pattern.subn(theirs, key, count=1) if pattern.match(key) else (key, 0)
+            if hits:
+                renamed[re.sub(r"<(\d+)>", lambda m: str(int(m[1]) + 1), new)] = key
+                break
+        else:
+            raise AssertionError(f"{architecture.name}: no {layout} name for {key}")
+    return renamed
+
+
+def is_optional(our_key: str) -> bool:
+    """Keys a file may lack or have too much: the step counters of BatchNorm (old files have none), either classifier."""
+    return our_key.endswith(".num_batches_tracked") or our_key.startswith(("head.", "aux_head."))
+
+
+def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: Collection[str]) -> Layout | None:
+    """The layout whose keys a file has, apart from optional ones; None if it has those of none. Never a guess from names alone."""
+    candidates: list[Layout] = ["trickzoo", *layouts(architecture)]
+    for layout in candidates:
+        names = key_map(architecture, layout, our_keys)
+        if all(key in names for key in keys) and all(key in keys for key, ours in names.items() if not is_optional(ours)):
+            return layout
+    return None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors or pickled file by name, memory-mapped, and the file's metadata.
+
+    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict under
+    "state_dict" or "model", and the "module." of a parallel wrapper.
+    Raises BadCheckpoint if the file is not what it should be.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        return _unwrap(_read_pickle(path), path), {}
+    except safetensors.SafetensorError as error:
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from None
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{path} does not exist") from None
+    except OSError as error:
+        raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
+
+
+def _read_pickle(path: Path) -> Any:
+    import pickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
+        what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
+        raise BadCheckpoint(
+            f"{path} is a pickle that trickzoo does not load: {what}. Save its state dict alone, as safetensors, with the program it comes from"
+        ) from None
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({first})") from None
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    inner = [content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
+    if len(inner) == 1:
+        content = inner[0]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
+
+
+def to_safetensors(source: Path, target: Path) -> None:
+    """Write the tensors of a pickled file as safetensors, under the same names; `target` appears whole or not at all."""
+    tensors, _ = read_tensors(source)
+    save_atomically(tensors, target, {"converted_from": source.name})
+
+
+def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Write a .safetensors (or, by that suffix, .pth) file: temporary file, fsync, rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    # Own memory for each tensor: shared or strided ones cannot be stored as they are.
+    whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    try:
+        if target.suffix == ".safetensors":
+            save_file(whole, temporary, metadata)
+        else:
+            torch.save(whole, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, target)
+    except safetensors.SafetensorError as error:  # how the writer reports a full disk
+        raise OSError(str(error)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

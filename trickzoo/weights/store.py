@@ -1,0 +1,527 @@
+"""From a record to a verified file on this machine.
+
+Hub files stay in the hub client's own cache, shared with every other program that uses it; files from a url are kept, as safetensors, below
+`home()`. Beside them a stamp per weight says which bytes were verified: as long as a file's size, modification time and inode are those of
+the stamp it is taken as it is, otherwise its digest is checked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trickzoo.errors import BadManifest, DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.weights import manifest
+from trickzoo.weights.record import Record, Source
+
+log = logging.getLogger("trickzoo")
+
+REACH_SECONDS = 2.0
+"""How long to wait for the first answer of a source; a second source after a silent first one gets half: no network is told within 3 s."""
+READ_SECONDS = 10.0
+
+
+def home() -> Path:
+    """Folder of stamps, lock file and files from urls: TRICKZOO_HOME, else trickzoo in the user's cache."""
+    if own := os.environ.get("TRICKZOO_HOME"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trickzoo"
+
+
+def lock_file() -> Path:
+    """The file of pinned revisions and digests: TRICKZOO_LOCK, else weights.lock.json in `home()`."""
+    own = os.environ.get("TRICKZOO_LOCK")
+    return Path(own).expanduser() if own else home() / "weights.lock.json"
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network (HF_HUB_OFFLINE, the hub client's own switch)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A verified file.
+
+    Attributes:
+        sha256: digest of the file at `path`.
+        source: where it came from. `revision`: commit of the hub repository.
+        upstream_sha256: digest of the file that the source serves, where `path` is a conversion of it.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    source: str
+    revision: str | None = None
+    upstream_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What was verified, and the file's identity then."""
+
+    path: str
+    sha256: str
+    source: str
+    revision: str | None
+    upstream_sha256: str | None
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class _Wrong(Exception):
+    """A source gave something that must not be used; the next source is tried."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        value = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            value.update(chunk)
+    return value.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it has the whole content or does not exist: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the public operations
+
+
+def locate(record: Record) -> WeightFile | None:
+    """The verified file if it is on this machine, without any network. Raises DigestMismatch if what is there is not what it should be."""
+    return _stamped(record) or _found(record)
+
+
+def fetch(record: Record) -> WeightFile:
+    """The verified file, downloaded if need be from the first source that has the right bytes.
+
+    Raises WeightsUnavailable with every source's reason if none has, DigestMismatch if a cached file is not the recorded one.
+    """
+    if file := locate(record):
+        return file
+    folder = _folder(record)
+    with _writable(folder), _locked(record):
+        if file := locate(record):  # another process may just have fetched it
+            return file
+        for leftover in folder.glob(".download-*"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        if offline():
+            raise WeightsUnavailable(_advice(record, "it is not in the cache and HF_HUB_OFFLINE forbids the network"))
+        reasons = []
+        silent = False
+        for source in record.sources:
+            seconds = REACH_SECONDS / 2 if silent else REACH_SECONDS
+            try:
+                file = _download(record, source, seconds)
+            except _Wrong as error:
+                reasons.append(f"{source}: {error}")
+                silent = silent or "timed out" in str(error)
+                log.info("%s: %s", source, error)
+            else:
+                _write_stamp(file)
+                return file
+        raise WeightsUnavailable(_advice(record, "no source gave it\n  " + "\n  ".join(reasons)))
+
+
+def verify(record: Record) -> WeightFile | None:
+    """As `locate`, but the digest is computed anew whatever the stamp says."""
+    stamp = _read_stamp(record)
+    if stamp is not None and Path(stamp.path).exists():
+        return _check_again(record, stamp)
+    return _found(record)
+
+
+def remove(record: Record) -> list[Path]:
+    """Delete the files and stamps of a weight, and return what was deleted. Files given by hand outside the caches stay."""
+    gone = []
+    for source in record.sources:
+        if source.hub and (cached := _in_hub_cache(record, source)):
+            gone += [cached.resolve(), cached]
+    gone += [path for path in _folder(record).glob("*") if path.is_file() and path.name != ".lock"]
+    gone.append(_stamp_path(record))
+    existing = [path for path in gone if path.exists() or path.is_symlink()]
+    for path in existing:
+        path.unlink(missing_ok=True)
+    return existing
+
+
+def pin(records: list[Record]) -> list[WeightFile]:
+    """Fetch each weight and write its revision and digest to the lock file; from then on only these bytes are accepted."""
+    files = [fetch(record) for record in records]
+    pins = _pins()
+    for record, file in zip(records, files, strict=True):
+        pins[record.name] = {
+            "source": file.source,
+            "revision": file.revision,
+            "sha256": file.upstream_sha256 or file.sha256,
+            "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
+        }
+    ordered = {name: pins[name] for name in sorted(pins)}
+    write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
+    return files
+
+
+def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
+    """The weight file, the parsed config.json and the commit of `hf-hub:user/name[@revision]`.
+
+    Raises WeightsUnavailable if the hub has no such repository or cannot be reached.
+    """
+    repository, _, revision = reference.removeprefix("hf-hub:").partition("@")
+    path, config, errors = None, {}, []
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        source = Source(hub=repository, file=filename, revision=revision or None)
+        try:
+            path = _cached_hub_file(source, source.revision) if offline() else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
+            break
+        except _Wrong as error:
+            errors.append(f"{filename}: {error}")
+    if path is None:
+        raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
+    commit = path.parent.name
+    with contextlib.suppress(_Wrong):
+        source = Source(hub=repository, file="config.json", revision=commit)
+        config_file = _cached_hub_file(source, commit) if offline() else _hub_file(source, commit, None, REACH_SECONDS)[0]
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    return path, config, commit
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is on this machine
+
+
+def _folder(record: Record) -> Path:
+    return home() / "files" / record.name
+
+
+def _stamp_path(record: Record) -> Path:
+    return home() / "verified" / f"{record.name}.json"
+
+
+def _read_stamp(record: Record) -> _Stamp | None:
+    try:
+        return _Stamp(**json.loads(_stamp_path(record).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none, or of another version: the file is verified anew
+        return None
+
+
+def _write_stamp(file: WeightFile) -> None:
+    stat = file.path.stat()
+    stamp = _Stamp(
+        path=str(file.path),
+        sha256=file.sha256,
+        source=file.source,
+        revision=file.revision,
+        upstream_sha256=file.upstream_sha256,
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        inode=stat.st_ino,
+    )
+    try:
+        write_atomically(home() / "verified" / f"{file.name}.json", json.dumps(asdict(stamp)).encode())
+    except OSError as error:  # a read-only cache still serves; it is only verified each time
+        log.info("no stamp written for %s: %s", file.name, error)
+
+
+def _stamped(record: Record) -> WeightFile | None:
+    stamp = _read_stamp(record)
+    if stamp is None:
+        return None
+    try:
+        stat = os.stat(stamp.path)
+    except OSError:
+        return None
+    if (stat.st_size, stat.st_mtime_ns, stat.st_ino) != (stamp.size, stamp.mtime_ns, stamp.inode):
+        return _check_again(record, stamp)
+    return _as_pinned(record, stamp)
+
+
+def _check_again(record: Record, stamp: _Stamp) -> WeightFile:
+    path = Path(stamp.path)
+    if (got := digest(path)) != stamp.sha256:
+        raise DigestMismatch(_mismatch(record, path, stamp.sha256, got))
+    file = _as_pinned(record, stamp)
+    _write_stamp(file)
+    return file
+
+
+def _as_pinned(record: Record, stamp: _Stamp) -> WeightFile:
+    """The stamped file, if it is still the one that manifest and lock file ask for."""
+    sha256 = stamp.upstream_sha256 or stamp.sha256
+    for source in record.sources:
+        if str(source) == stamp.source and not _agrees(sha256, wanted := _wanted(record, source)):
+            raise DigestMismatch(_mismatch(record, Path(stamp.path), wanted or "", sha256))
+    return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256)
+
+
+def _found(record: Record) -> WeightFile | None:
+    """A file that is here without a stamp: in the package, in the hub's cache, or put in place by hand."""
+    for source in record.sources:
+        if source.path is not None:
+            path = manifest.PACKAGE / source.path
+            if not path.is_file():
+                path = manifest.PACKAGE.parent / source.path
+            if path.is_file():
+                return _accept(record, source, path)
+        by_hand = _folder(record) / source.filename
+        if by_hand.is_file():
+            with _writable(by_hand.parent):
+                return _accept(record, source, by_hand)
+        if source.hub and (cached := _in_hub_cache(record, source)):
+            stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
+            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=cached.parent.name)
+    return None
+
+
+def _accept(record: Record, source: Source, path: Path, *, stated: str | None = None, revision: str | None = None) -> WeightFile:
+    """Verify a file that was found, convert it if it is a pickle, and stamp it."""
+    got = digest(path)
+    wanted = _wanted(record, source) or stated
+    if not _agrees(got, wanted):
+        raise DigestMismatch(_mismatch(record, path, wanted or "", got))
+    if wanted is None:
+        log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, path, got)
+    file = WeightFile(record.name, path, got, str(source), revision)
+    if path.suffix != ".safetensors":
+        file = _converted(record, file)
+    _write_stamp(file)
+    return file
+
+
+def _in_hub_cache(record: Record, source: Source) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.hub, source.file, cache_dir=_hub_cache(), revision=_revision(record, source) or "main")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _cached_hub_file(source: Source, revision: str | None) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.hub, source.file, cache_dir=_hub_cache(), revision=revision or "main")
+    if not isinstance(found, str):
+        raise _Wrong("not in the cache, and HF_HUB_OFFLINE forbids the network")
+    return Path(found)
+
+
+def _hub_cache() -> str | None:
+    return os.environ.get("HF_HUB_CACHE")  # else the hub client's own choice
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what a file should be
+
+
+def _pins() -> dict[str, dict[str, Any]]:
+    path = lock_file()
+    try:
+        pins = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
+    if not isinstance(pins, dict):
+        raise BadManifest(f"{path}: not a lock file; delete it or restore it")
+    return pins
+
+
+def _pinned(record: Record, source: Source) -> dict[str, Any]:
+    entry = _pins().get(record.name, {})
+    return entry if entry.get("source") == str(source) else {}
+
+
+def _wanted(record: Record, source: Source) -> str | None:
+    """The digest, or its first digits, that a file of this source must have."""
+    return source.sha256 or _pinned(record, source).get("sha256") or source.sha256_prefix
+
+
+def _revision(record: Record, source: Source) -> str | None:
+    return source.revision or _pinned(record, source).get("revision")
+
+
+def _agrees(got: str, wanted: str | None) -> bool:
+    return wanted is None or got.startswith(wanted)
+
+
+def _mismatch(record: Record, path: Path, wanted: str, got: str) -> str:
+    return (
+        f"{path} is not the recorded file of {record.name}: SHA-256 {wanted} wanted, {got} found; "
+        f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
+    )
+
+
+def _advice(record: Record, problem: str) -> str:
+    source = record.sources[0]
+    origin = f"hub repository {source.hub}" if source.hub else str(source)
+    return f"{record.name}: {problem}\nPut {source.filename} ({origin}) at {_folder(record) / source.filename}, or pass weights=PATH."
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# downloads
+
+
+@contextlib.contextmanager
+def _locked(record: Record) -> Iterator[None]:
+    """One process at a time fetches a weight; the lock goes when its holder dies."""
+    from filelock import FileLock
+
+    with FileLock(_folder(record) / ".lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one clear error."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except TrickzooError:
+        raise
+    except OSError as error:
+        raise WeightsUnavailable(f"{folder}: {error.strerror or error}; free some space, or set TRICKZOO_HOME to a folder elsewhere") from error
+
+
+def _download(record: Record, source: Source, seconds: float) -> WeightFile:
+    if source.hub:
+        wanted = _wanted(record, source)
+        path, got, commit = _hub_file(source, _revision(record, source), wanted, seconds)
+        file = WeightFile(record.name, path, got, str(source), commit)
+        return file if path.suffix == ".safetensors" else _converted(record, file)
+    if source.url:
+        return _url_file(record, source, seconds)
+    raise _Wrong("not in this installation")
+
+
+def _hub_file(source: Source, revision: str | None, wanted: str | None, seconds: float) -> tuple[Path, str, str]:
+    """Download through the hub client; (path, sha256, commit). Wrong bytes are deleted."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    endpoint = os.environ.get("HF_ENDPOINT")
+    assert source.hub is not None and source.file is not None
+    url = huggingface_hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
+    timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or seconds)
+    try:
+        # Asked first, once and with a short patience, because the client itself retries for most of a minute before it gives up.
+        metadata = huggingface_hub.get_hf_file_metadata(url, timeout=timeout)
+        commit = metadata.commit_hash
+        if commit is None:
+            raise _Wrong("the answer names no commit; is this a hub?")
+        stated = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
+        if wanted and stated and not _agrees(stated, wanted):
+            raise _Wrong(f"the hub states SHA-256 {stated}, {wanted} is recorded")
+        path = Path(
+            huggingface_hub.hf_hub_download(
+                source.hub, source.file, revision=commit, endpoint=endpoint, etag_timeout=timeout, cache_dir=_hub_cache()
+            )
+        )
+    except errors.GatedRepoError:
+        raise _Wrong("access to the repository must be asked for; log in with `hf auth login`") from None
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        raise _Wrong(f"not found ({_status(error)})") from None
+    except errors.HfHubHTTPError as error:
+        raise _Wrong(f"the hub answered {_status(error)}") from None
+    except (errors.OfflineModeIsEnabled, errors.FileMetadataError) as error:
+        raise _Wrong(_first_line(error)) from None
+    except OSError as error:
+        if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+            raise  # the disk
+        raise _Wrong(_first_line(error)) from None
+    except Exception as error:
+        if not type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport: httpx, httpx2, …
+            raise
+        raise _Wrong(_transport(error)) from None
+    wanted = wanted or stated
+    got = digest(path)
+    if not _agrees(got, wanted):
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise _Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+    return path, got, commit
+
+
+def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
+    """Download a plain https file into a folder of its own, verify it, and only then give it its name."""
+    import pooch
+    import requests
+
+    assert source.url is not None
+    folder = _folder(record)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+        path = Path(scratch) / source.filename
+        download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(seconds, READ_SECONDS))
+        try:
+            download(source.url, str(path), None)
+        except requests.HTTPError as error:
+            raise _Wrong(f"the server answered {error.response.status_code}") from None
+        except (requests.RequestException, ValueError) as error:
+            raise _Wrong(_transport(error)) from None
+        got = digest(path)
+        wanted = _wanted(record, source)
+        if not _agrees(got, wanted):
+            raise _Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+        file = WeightFile(record.name, path, got, str(source))
+        if path.suffix != ".safetensors":
+            return _converted(record, file)
+        kept = folder / path.name
+        os.replace(path, kept)
+        return replace(file, path=kept)
+
+
+def _converted(record: Record, file: WeightFile) -> WeightFile:
+    """The safetensors form of a pickled checkpoint, written once, below `home()`."""
+    from trickzoo.weights import convert
+
+    target = _folder(record) / (file.path.stem + ".safetensors")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    convert.to_safetensors(file.path, target)
+    return replace(file, path=target, sha256=digest(target), upstream_sha256=file.sha256)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].strip()
+
+
+def _status(error: Any) -> str:
+    response = getattr(error, "response", None)
+    return str(response.status_code) if response is not None else _first_line(error)
+
+
+def _transport(error: BaseException) -> str:
+    """A network failure in a few words."""
+    name = type(error).__name__.lower()
+    text = str(error).lower()
+    if "timeout" in name or "timed out" in text:
+        return "timed out"
+    if "refused" in text:
+        return "connection refused"
+    if "resolve" in text or "name or service" in text or "getaddrinfo" in text or "name resolution" in text:
+        return "the host name cannot be resolved"
+    if "incomplete" in text or "incomplete" in name:
+        return "the download was cut short"
+    return _first_line(error)
