@@ -7,6 +7,7 @@ strides `feature_info` declares; the strides hold at every input size: a map of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,6 +117,8 @@ class Backbone(nn.Module):
         )
         self.head.train(self.training)
         self.num_classes = num_classes
+        if self.weights is not None:
+            self.weights = replace(self.weights, classes=None)
         return self
 
     def freeze(self, *modules: nn.Module) -> Self:
@@ -134,17 +137,18 @@ class Backbone(nn.Module):
 
     def unfreeze(self) -> Self:
         """Undo every `freeze`."""
-        for module in self._frozen:
+        frozen, self._frozen = self._frozen, []
+        for module in frozen:
             module.requires_grad_(True)
             module.train(self.training)
-        self._frozen.clear()
         return self
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
-            module.eval()
+            for part in module.modules():
+                part.training = False
         return self
 
     def init_weights(self) -> Self:
@@ -190,4 +194,3 @@ def check_output_stride(output_stride: int, supported: tuple[int, ...], what: st
     if output_stride not in supported:
         allowed = " or ".join(map(str, supported))
         raise BadOption(f"{what}: output_stride must be {allowed}, not {output_stride}")
-

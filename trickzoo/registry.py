@@ -40,7 +40,11 @@ TWEAKS = {
     "c": "B and a stem of three 3x3",
     "d": "C and average pooling in the shortcut",
 }
-BASIC_TWEAKS = {"": "basic blocks (B is the same network)", "c": "stem of three 3x3", "d": "C and average pooling in the shortcut"}
+BASIC_TWEAKS = {
+    "": "basic blocks (B is the same network)",
+    "c": "stem of three 3x3",
+    "d": "C and average pooling in the shortcut",
+}
 
 _RESNETS = {
     # (depth, letter): (parameters, multiply-adds at 224)

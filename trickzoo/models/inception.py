@@ -155,7 +155,7 @@ class InceptionV3(Backbone):
     """Inception V3.
 
     Args:
-        aux_head: also build the auxiliary classifier, used by `forward_with_aux` alone.
+        aux_head: also build the auxiliary classifier, used by `forward_with_aux` alone; without classes there is none.
         num_classes, in_chans, drop_rate: as of `ResNet`. The official implementation drops 0.5 in training.
         output_stride: 32 only.
     """
@@ -194,7 +194,7 @@ class InceptionV3(Backbone):
             FeatureInfo("stages.2", 768, 16),
             FeatureInfo("stages.3", 2048, 32),
         )
-        self.aux_head = AuxHead(conv, 768, num_classes, **factory) if aux_head else None
+        self.aux_head = AuxHead(conv, 768, num_classes, **factory) if aux_head and num_classes else None
         self.head = Head(2048, num_classes, drop_rate, **factory)
         self.init_weights()
 
@@ -218,9 +218,9 @@ class InceptionV3(Backbone):
     def reset_head(self, num_classes: int) -> InceptionV3:
         """As `Backbone.reset_head`; the auxiliary classifier is replaced too, or dropped with `num_classes=0`."""
         super().reset_head(num_classes)
-        if self.aux_head is not None:
+        if num_classes == 0:
+            self.aux_head = None
+        elif self.aux_head is not None:
             old = self.aux_head.fc
             self.aux_head.fc = nn.Linear(old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype)
-            if num_classes == 0:
-                self.aux_head = None
         return self

@@ -89,9 +89,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(
-        self, inputs: int, width: int, stride: int, dilations: tuple[int, int], tweaks: Tweaks, **factory: Any
-    ) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, dilations: tuple[int, int], tweaks: Tweaks, **factory: Any) -> None:
         super().__init__()
         self.conv1 = conv3x3(inputs, width, stride, dilations[0], **factory)
         self.bn1 = nn.BatchNorm2d(width, **factory)
@@ -111,9 +109,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(
-        self, inputs: int, width: int, stride: int, dilations: tuple[int, int], tweaks: Tweaks, **factory: Any
-    ) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, dilations: tuple[int, int], tweaks: Tweaks, **factory: Any) -> None:
         super().__init__()
         outputs = width * self.expansion
         stride1, stride2 = (1, stride) if tweaks.stride_in_3x3 else (stride, 1)

@@ -161,7 +161,9 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
     if layout not in known:
         name = architecture.name
         if not known:
-            raise BadOption(f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b")
+            raise BadOption(
+                f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b"
+            )
         raise BadOption(f"{name} does not exist in {layout}; its layouts are trickzoo, {', '.join(known)}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
     renamed = {}
@@ -230,7 +232,9 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    inner = [content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
+    inner = [
+        content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
+    ]
     if len(inner) == 1:
         content = inner[0]
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):

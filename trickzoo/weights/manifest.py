@@ -43,15 +43,14 @@ def _records(extra: str) -> dict[str, Record]:
             raise BadManifest(f"{VARIABLE}: {path} does not exist; correct or unset the variable")
         files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
     found: dict[str, Record] = {}
+    defaults: dict[str, str] = {}
     for file in files:
-        for record in read(file):
+        for i, record in enumerate(read(file)):
             if record.name in found:
-                raise BadManifest(f"{file}: {record.name} is recorded twice; a weight has one record")
+                raise BadManifest(_complaint(file, f"weights[{i}].name", f"{record.name} is recorded twice; a weight has one record"))
             found[record.name] = record
-    defaults = [r.model for r in found.values() if r.default]
-    for model in defaults:
-        if defaults.count(model) > 1:
-            raise BadManifest(f"{model} has two default weights; a model has at most one")
+            if record.default and (other := defaults.setdefault(record.model, record.name)) != record.name:
+                raise BadManifest(_complaint(file, f"weights[{i}].default", f"{record.model} has a default weight already, {other}"))
     return dict(sorted(found.items(), key=lambda item: registry.natural(item[0])))
 
 
@@ -68,31 +67,45 @@ def read(file: Path) -> tuple[Record, ...]:
         manifest = msgspec.convert(content, ManifestFile)
     except msgspec.ValidationError as error:
         complaint, _, path = str(error).partition(" - at ")
-        raise BadManifest(f"{file}:{_line(text, path)}: {path.strip('`').removeprefix('$.') or 'top level'}: {complaint}") from None
+        raise BadManifest(
+            f"{file}:{_line(text, path)}: {path.strip('`').removeprefix('$.') or 'top level'}: {complaint}"
+        ) from None
     for i, record in enumerate(manifest.weights):
         try:
             if registry.find(record.model).name != record.model:
                 raise BadManifest(f'"{record.model}" is an alias; the record must name {registry.find(record.model).name}')
         except TrickzooError as error:
-            raise BadManifest(f"{file}:{_line(text, f'$.weights[{i}].name')}: weights[{i}].name: {error}") from None
+            raise BadManifest(_complaint(file, f"weights[{i}].name", str(error))) from None
     return manifest.weights
 
 
-def _line(text: str, path: str) -> int:
-    """Line of the field that a msgspec path such as `$.weights[3].preprocessing.size` names, as near as TOML's layout tells."""
+def _complaint(file: Path, field: str, problem: str) -> str:
+    """One line that says where in the file, which field (such as `weights[3].preprocessing.size`) and what is wrong with it."""
+    return f"{file}:{_line(file.read_text(encoding='utf-8'), field)}: {field or 'top level'}: {problem}"
+
+
+def _line(text: str, field: str) -> int:
+    """Line of a field, or of the table that it is missing from, as near as TOML's layout tells."""
     lines = text.splitlines()
-    number = re.search(r"weights\[(\d+)\]", path)
-    if number is None:
-        return 1
-    heads = [i for i, line in enumerate(lines) if line.strip() == "[[weights]]"] or [0]
-    start = heads[min(int(number[1]), len(heads) - 1)]
-    end = next((head for head in heads if head > start), len(lines))
-    for key, index in re.findall(r"\.(\w+)(?:\[(\d+)\])?", path.partition("weights")[2]):
-        hits = [
-            i for i in range(start, end) if re.match(rf"\s*(\[+weights\.{key}\]+\s*$|{key}\s*=)", lines[i]) or f"{{{key} =" in lines[i]
-        ]
-        if hits:
-            start = hits[min(int(index or 0), len(hits) - 1)]
+    start, end = 0, len(lines)
+
+    def those(pattern: str) -> list[int]:
+        return [i for i in range(start, end) if re.search(pattern, lines[i])]
+
+    for key, index in re.findall(r"(\w+)(?:\[(\d+)\])?", field):
+        nth = int(index or 0)
+        if heads := those(rf"^\s*\[+\s*(weights\.)?{key}\s*\]"):  # [[weights]], [[weights.source]], [weights.preprocessing]
+            start = heads[min(nth, len(heads) - 1)]
+            inner = r"\[+\s*weights\s*\]" if key == "weights" else r"\["
+            end = next((i for i in range(start + 1, end) if re.match(rf"\s*{inner}", lines[i])), end)
+        elif hits := those(rf"^\s*{key}\s*=") or those(rf"[\s{{,]{key}\s*="):
+            start = hits[0]
+            end = next((i for i in range(start + 1, end) if re.match(r"\s*(\[|\w+\s*=)", lines[i])), end)
+            if index and (rows := those(r"\{")):  # an array of inline tables
+                start = rows[min(nth, len(rows) - 1)]
+                end = start + 1
+        else:
+            break
     return start + 1
 
 
@@ -102,7 +115,8 @@ def find(name: str) -> Record:
     canonical = f"{registry.find(model).name}.{tag}"
     known = records()
     if canonical not in known:
-        raise UnknownName("weight", name, known)
+        b = f"{canonical.partition('.')[0]}_b.{tag}"  # elsewhere the name without a letter means B
+        raise UnknownName("weight", name, [b] if b in known else known)
     return known[canonical]
 
 
@@ -121,8 +135,11 @@ def choose(model: str, tag: str | None = None) -> Record:
     if not mine:
         family = registry.find(model).family
         have = [other.model for other in records().values() if other.default]
-        same = [other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]]
-        raise NoWeights(f"no weights are published for {name}; {', '.join(same or have)} have them")
+        same = [
+            other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]
+        ]
+        others = same or have
+        raise NoWeights(f"no weights are published for {name}; {', '.join(others)} {'have' if len(others) > 1 else 'has'} them")
     for record in mine:
         if record.tag == tag or (tag is None and record.default):
             return record

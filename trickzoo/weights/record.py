@@ -83,7 +83,11 @@ class Preprocessing(Struct):
         return self.resize or math.floor(self.size / self.crop)
 
     def __str__(self) -> str:
-        norm = "ImageNet mean and std" if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD) else f"mean {self.mean} std {self.std}"
+        norm = (
+            "ImageNet mean and std"
+            if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+            else f"mean {self.mean} std {self.std}"
+        )
         return f"short side {self.short_side} ({self.interpolation}, antialiased), centre crop {self.size}, {norm}"
 
 
@@ -148,11 +152,12 @@ class Record(Struct, rename={"sources": "source", "metrics": "metric"}):
         """Whether the licence is known and allows commercial use."""
         return self.licence in {"apache-2.0", "bsd-3-clause", "mit"}
 
-    def published(self, data: str = "imagenet1k-val") -> Metric | None:
-        """The figure that this record's own preprocessing should reproduce."""
-        p = self.preprocessing
+    def published(self, preprocessing: Preprocessing | None = None) -> Metric | None:
+        """The figure that an evaluation with this preprocessing (by default the record's own) should reproduce."""
+        p = preprocessing or self.preprocessing
         for metric in self.metrics:
-            if metric.data == data and metric.kind != "paper" and metric.size == p.size and metric.crop in (None, p.crop):
+            same = metric.size == p.size and metric.crop == p.crop and metric.interpolation in (None, p.interpolation)
+            if metric.kind != "paper" and same:
                 return metric
         return None
 

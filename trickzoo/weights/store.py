@@ -118,6 +118,19 @@ def locate(record: Record) -> WeightFile | None:
     return _stamped(record) or _found(record)
 
 
+def is_here(record: Record) -> bool:
+    """Whether a file of the weight is on this machine; it is not verified."""
+    stamp = _read_stamp(record)
+    if stamp is not None and Path(stamp.path).exists():
+        return True
+    return any(
+        (source.path is not None and _packaged(source) is not None)
+        or (_folder(record) / source.filename).is_file()
+        or (source.hub is not None and _in_hub_cache(record, source) is not None)
+        for source in record.sources
+    )
+
+
 def fetch(record: Record) -> WeightFile:
     """The verified file, downloaded if need be from the first source that has the right bytes.
 
@@ -197,7 +210,11 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
     for filename in ("model.safetensors", "pytorch_model.bin"):
         source = Source(hub=repository, file=filename, revision=revision or None)
         try:
-            path = _cached_hub_file(source, source.revision) if offline() else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
+            path = (
+                _cached_hub_file(source, source.revision)
+                if offline()
+                else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
+            )
             break
         except _Wrong as error:
             errors.append(f"{filename}: {error}")
@@ -282,12 +299,8 @@ def _as_pinned(record: Record, stamp: _Stamp) -> WeightFile:
 def _found(record: Record) -> WeightFile | None:
     """A file that is here without a stamp: in the package, in the hub's cache, or put in place by hand."""
     for source in record.sources:
-        if source.path is not None:
-            path = manifest.PACKAGE / source.path
-            if not path.is_file():
-                path = manifest.PACKAGE.parent / source.path
-            if path.is_file():
-                return _accept(record, source, path)
+        if source.path is not None and (path := _packaged(source)):
+            return _accept(record, source, path)
         by_hand = _folder(record) / source.filename
         if by_hand.is_file():
             with _writable(by_hand.parent):
@@ -311,6 +324,12 @@ def _accept(record: Record, source: Source, path: Path, *, stated: str | None = 
         file = _converted(record, file)
     _write_stamp(file)
     return file
+
+
+def _packaged(source: Source) -> Path | None:
+    """A file inside the package, or in the checkout that it is run from."""
+    places = (folder / str(source.path) for folder in (manifest.PACKAGE, manifest.PACKAGE.parent))
+    return next((path for path in places if path.is_file()), None)
 
 
 def _in_hub_cache(record: Record, source: Source) -> Path | None:
@@ -403,7 +422,9 @@ def _writable(folder: Path) -> Iterator[None]:
     except TrickzooError:
         raise
     except OSError as error:
-        raise WeightsUnavailable(f"{folder}: {error.strerror or error}; free some space, or set TRICKZOO_HOME to a folder elsewhere") from error
+        raise WeightsUnavailable(
+            f"{folder}: {error.strerror or error}; free some space, or set TRICKZOO_HOME to a folder elsewhere"
+        ) from error
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:

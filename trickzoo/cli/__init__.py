@@ -1,0 +1,60 @@
+"""The command line: parse, call, print. Commands are imported when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from cyclopts import App, CycloptsError
+
+import trickzoo as package
+from trickzoo.errors import TrickzooError
+
+zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
+zoo.command("trickzoo.cli.zoo:list_", name="list", help="List the models.")
+zoo.command(
+    "trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, feature maps, weights, figures, sources."
+)
+zoo.command("trickzoo.cli.weights:app", name="weights", help="List, fetch, verify, pin and remove weights.")
+zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the five likeliest classes of each image.")
+zoo.command(
+    "trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's."
+)
+
+evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
+evaluation.command(
+    "trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set."
+)
+
+
+def run(app: App) -> None:
+    """Run a command line: a user's mistake ends in one line on stderr and exit status 2, never in a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="trickzoo: %(message)s")
+    try:
+        app(print_error=False, exit_on_error=False)
+    except (TrickzooError, CycloptsError) as error:
+        message = (
+            str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
+        )
+        print(f"trickzoo: {message}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `trickzoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _flat(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def trickzoo() -> None:
+    """Entry point of `trickzoo`."""
+    run(zoo)
+
+
+def trickzoo_eval() -> None:
+    """Entry point of `trickzoo-eval`."""
+    run(evaluation)

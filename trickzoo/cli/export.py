@@ -1,0 +1,29 @@
+"""`trickzoo export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from trickzoo.weights.record import Layout
+
+
+def export(
+    out: Path,
+    /,
+    *,
+    model: Annotated[str, Parameter(help="A model, or one weight of it.")],
+    weights: Annotated[
+        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")
+    ] = None,
+    layout: Annotated[Layout, Parameter(help="Names of the tensors in the file.")] = "trickzoo",
+    overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a model's weights to OUT, a .safetensors or .pth file, in our layout, timm's or torchvision's."""
+    from trickzoo.cli.common import loaded
+    from trickzoo.weights import publish
+
+    publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite)
+    print(out)

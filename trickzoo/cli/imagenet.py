@@ -1,0 +1,235 @@
+"""`trickzoo-eval imagenet`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from trickzoo import catalogue
+from trickzoo.errors import BadOption, UnknownName
+from trickzoo.weights.record import Interpolation
+
+Flag = Parameter(negative="")
+
+
+def imagenet(
+    *,
+    data: Annotated[Path, Parameter(help="Class folders (by synset or 0 … 999), the flat validation folder, or its tar.")],
+    model: Annotated[list[str], Parameter(help="Models, weights, or shell patterns of models; repeat for several.", negative="")],
+    weights: Annotated[
+        str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None,
+    per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None,
+    predictions: Annotated[
+        Path | None, Parameter(help="Write the five likeliest classes of every image to this CSV file.")
+    ] = None,
+    split: Annotated[Literal["val", "train"], Parameter(help="Which folder, where DATA has train/ and val/.")] = "val",
+    devkit: Annotated[
+        Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")
+    ] = None,
+    classes: Annotated[
+        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, where the weights do not say.")
+    ] = None,
+    size: Annotated[int | None, Parameter(help="Input side in pixels, in place of the weights' own.")] = None,
+    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
+    interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
+    batch_size: Annotated[int, Parameter(help="Images a batch, on each process.")] = 64,
+    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
+    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")] = "fp32",
+    skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out files that are no readable images, and count them.")] = False,
+    skip_unknown: Annotated[
+        bool, Flag, Parameter(help="Leave out class folders that the model does not know, and count them.")
+    ] = False,
+) -> None:
+    """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published figure beside them.
+
+    Preprocessing is the weights' own and is printed. On a set of fewer classes, the score among these alone is given too. Under `torchrun` or
+    `accelerate launch` each process takes its share, and the result is the same.
+    """
+    names = _models(model)
+    if weights is not None and len(names) > 1:
+        raise BadOption("--weights is for one --model; name weights as MODEL.TAG to evaluate several")
+    for name, path in (("--per-class", per_class), ("--predictions", predictions)):
+        if path is not None and len(names) > 1:
+            raise BadOption(f"{name} is for one --model")
+    if batch_size < 1:
+        raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
+
+    from accelerate import PartialState
+
+    from trickzoo.cli.common import classes_of, loaded, preprocessing_of
+    from trickzoo.data.imagenet import open_imagenet
+    from trickzoo.evaluation import imagenet as run
+    from trickzoo.evaluation import result
+
+    for path in filter(None, (out, per_class, predictions)):
+        result.check_writable(path)
+    images = open_imagenet(data, split=split, devkit=devkit)
+    state = PartialState(cpu=device == "cpu")
+    chief = state.is_main_process
+    results: list[dict[str, Any]] = []
+    for name in names:
+        network = loaded(name, weights)
+        assert network.weights is not None
+        outputs = classes_of(network, classes, images.classes)
+        preprocessing = preprocessing_of(network, size=size, crop=crop, interpolation=interpolation)
+        known, unknown = run.match_classes(images, outputs, skip_unknown=skip_unknown)
+        if chief:
+            print(f"{network.weights.name}: {preprocessing}")
+        with _progress(network.weights.name, len(known.entries), chief, state.num_processes) as tick:
+            found = run.predict(
+                network,
+                known,
+                outputs,
+                preprocessing,
+                state=state,
+                batch_size=batch_size,
+                workers=min(8, os.cpu_count() or 1) if workers is None else workers,
+                precision=precision,
+                skip_corrupt=skip_corrupt,
+                progress=tick,
+            )
+        summary = run.summarise(found)
+        record = network.weights.record
+        published = record.published(preprocessing) if record else None
+        results.append(
+            {
+                "model": network.name,
+                "weights": network.weights.name,
+                "weights_sha256": network.weights.digest(),
+                "weights_revision": network.weights.revision,
+                "preprocessing": _plain(preprocessing),
+                **summary,
+                "published": run.compare(summary, published, preprocessing, len(outputs)),
+                "data": {
+                    "path": str(images.root),
+                    "layout": images.layout,
+                    "classes": len(known.classes),
+                    "digest": found.digest,
+                    "empty_classes": list(images.empty),
+                    "unknown_left_out": unknown,
+                    "corrupt_left_out": [{"image": image, "reason": reason} for image, reason in found.skipped],
+                },
+                "precision": precision,
+                "device": str(state.device),
+                "processes": state.num_processes,
+                "wall_seconds": round(found.seconds, 2),
+            }
+        )
+        if chief:
+            _print(results[-1])
+            if per_class is not None:
+                rows = ((c, n, f"{a:.4f}", f"{b:.4f}") for c, n, a, b in run.per_class(found, outputs))
+                result.write_csv(per_class, ("class", "n", "top1", "top5"), rows)
+            if predictions is not None:
+                _write_predictions(predictions, found, outputs)
+    if chief:
+        if len(results) > 1:
+            _table(results)
+        if out is not None:
+            result.write_json(out, {"what": "imagenet evaluation", **result.environment(), "results": results})
+    if state.num_processes > 1:
+        state.destroy_process_group()
+
+
+def _models(patterns: list[str]) -> list[str]:
+    names: list[str] = []
+    for pattern in patterns:
+        if any(sign in pattern for sign in "*?["):
+            matched = catalogue.list_weights(pattern) if "." in pattern else catalogue.list_models(pattern, pretrained=True)
+            if not matched:
+                raise UnknownName("model with a default weight", pattern, catalogue.list_models(pretrained=True))
+            names += matched
+        else:
+            names.append(pattern)
+    return list(dict.fromkeys(names))
+
+
+def _plain(preprocessing: Any) -> dict[str, Any]:
+    import msgspec
+
+    return {**msgspec.to_builtins(preprocessing), "resize": preprocessing.short_side}
+
+
+@contextlib.contextmanager
+def _progress(title: str, total: int, chief: bool, processes: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal of the first process; the others' shares are taken to run alongside."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (chief and console.is_terminal)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done * processes)
+
+
+def _print(r: dict[str, Any]) -> None:
+    data = r["data"]
+    print(f"  {r['n']:,} images of {data['classes']} classes ({data['layout']}), {r['images_per_second']:g} images/s")
+    _accuracy("", r)
+    if "restricted" in r:
+        _accuracy(f" among the {r['restricted']['classes']} classes of this set", r["restricted"])
+    print(f"  ECE    {r['ece']:.2f} %")
+    p = r["published"]
+    if p["comparable"]:
+        inside = "inside" if p["within_interval"] else "OUTSIDE"
+        print(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): {inside} the interval")
+    elif "top1" in p:
+        print(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): not comparable, {p['reason']}")
+    else:
+        print(f"  {p['reason']}")
+    for key, what in (("corrupt_left_out", "unreadable files"), ("empty_classes", "empty class folders")):
+        if data[key]:
+            print(f"  {len(data[key])} {what} left out")
+    if data["unknown_left_out"]:
+        print(f"  {data['unknown_left_out']} images of unknown classes left out")
+
+
+def _accuracy(of: str, r: dict[str, Any]) -> None:
+    for k in (1, 5):
+        low, high = r[f"top{k}_interval"]
+        print(f"  top-{k}  {r[f'top{k}']:.3f} %{of}  (95 %: {low:.2f} … {high:.2f})")
+
+
+def _table(results: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from trickzoo.cli.zoo import show
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"):
+        table.add_column(title, justify="left" if title == "weight" else "right", no_wrap=True)
+    for r in results:
+        low, high = r["top1_interval"]
+        published = f"{r['published']['top1']:.3f}" if "top1" in r["published"] else "–"
+        table.add_row(
+            r["weights"],
+            f"{r['top1']:.3f}",
+            f"{low:.2f} … {high:.2f}",
+            f"{r['top5']:.3f}",
+            f"{r['ece']:.2f}",
+            published,
+            f"{r['images_per_second']:g}",
+        )
+    print()
+    show(table)
+
+
+def _write_predictions(path: Path, found: Any, outputs: tuple[str, ...]) -> None:
+    from trickzoo.evaluation.result import write_csv
+
+    width = found.top.shape[1]
+    header = ["image", "class", *(f"top{k}" for k in range(1, width + 1)), *(f"p{k}" for k in range(1, width + 1))]
+    rows = (
+        [name, outputs[label], *(outputs[i] for i in top), *(f"{p:.6f}" for p in probability)]
+        for name, label, top, probability in zip(found.names, found.labels, found.top, found.confidence, strict=True)
+    )
+    write_csv(path, header, rows)

@@ -1,0 +1,111 @@
+"""`trickzoo weights list | fetch | verify | path | lock | rm`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.table import Table
+
+from trickzoo import catalogue
+from trickzoo.cli.zoo import show
+from trickzoo.errors import TrickzooError, UnknownName
+from trickzoo.weights import manifest, store
+from trickzoo.weights.record import Record
+
+app = App(name="weights", help="List, fetch, verify, pin and remove weights.")
+
+Names = Annotated[tuple[str, ...], Parameter(help="Weights, models (their default weight) or shell patterns of weights.")]
+
+
+@app.command(name="list")
+def list_(
+    pattern: str = "*",
+    /,
+    *,
+    cached: Annotated[bool, Parameter(negative="", help="Only weights that are on this machine.")] = False,
+) -> None:
+    """List weights with figure, licence and whether they are on this machine."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("weight", "", "top-1", "at", "size", "licence", "here"):
+        table.add_column(title, justify="right" if title in ("top-1", "size") else "left", no_wrap=True)
+    names = catalogue.list_weights(pattern)
+    if not names:
+        raise UnknownName("weight", pattern, manifest.records())
+    for record in map(manifest.find, names):
+        here = store.is_here(record)
+        if cached and not here:
+            continue
+        m = record.published()
+        size = catalogue.describe(record.model).architecture.parameters * 4 / 1e6
+        figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
+        table.add_row(
+            record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else ""
+        )
+    show(table)
+
+
+@app.command
+def fetch(*names: str) -> None:
+    """Download weights, verify them and print their paths."""
+    for record in _records(names):
+        print(store.fetch(record).path)
+
+
+@app.command
+def verify(*names: str) -> None:
+    """Compute the digests of weights that are on this machine anew; without names, of all of them."""
+    wrong = []
+    records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
+    for record in records:
+        try:
+            file = store.verify(record)
+        except TrickzooError as error:
+            wrong.append(str(error))
+            print(f"{record.name}  WRONG")
+        else:
+            print(f"{record.name}  {f'right  {file.sha256}  {file.path}' if file else 'not on this machine'}")
+    if wrong:
+        raise TrickzooError("\n".join(wrong))
+
+
+@app.command
+def path(name: str, /) -> None:
+    """Print where a weight's file is, without any network."""
+    (record,) = _records((name,))
+    file = store.locate(record)
+    if file is None:
+        raise TrickzooError(f"{record.name} is not on this machine; `trickzoo weights fetch {record.name}` downloads it")
+    print(file.path)
+
+
+@app.command
+def lock(*names: str) -> None:
+    """Fetch weights and pin their revision and digest in the lock file (TRICKZOO_LOCK); without names, of all that are on this machine."""
+    records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
+    for file in store.pin(records):
+        print(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
+    print(f"{len(records)} pinned in {store.lock_file()}")
+
+
+@app.command
+def rm(*names: str) -> None:
+    """Delete weights from this machine: their cached files and what is known of them."""
+    for record in _records(names):
+        gone = store.remove(record)
+        print(f"{record.name}: {f'{len(gone)} files deleted' if gone else 'was not on this machine'}")
+
+
+def _records(names: tuple[str, ...]) -> list[Record]:
+    if not names:
+        raise TrickzooError("name a weight, a model or a pattern; `trickzoo weights list` shows them")
+    found = []
+    for name in names:
+        if any(sign in name for sign in "*?["):
+            matched = catalogue.list_weights(name)
+            if not matched:
+                raise UnknownName("weight", name, manifest.records())
+            found += [manifest.find(match) for match in matched]
+        else:
+            found.append(manifest.find(name) if "." in name else manifest.choose(name))
+    return found

@@ -1,0 +1,62 @@
+"""Class lists: what the outputs of a classifier mean, in order."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from trickzoo.errors import BadData, UnknownName
+
+IMAGENETTE = (
+    "n01440764",
+    "n02102040",
+    "n02979186",
+    "n03000684",
+    "n03028079",
+    "n03394916",
+    "n03417042",
+    "n03425413",
+    "n03445777",
+    "n03888257",
+)
+"""The ten classes of Imagenette (fast.ai), in sorted synset order."""
+
+NAMES = ("imagenet1k", "imagenette")
+
+
+@functools.cache
+def imagenet1k() -> tuple[str, ...]:
+    """The 1000 synsets of ImageNet-1k in the order that every published classifier uses."""
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_names())
+
+
+def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of a named list, of a text file with one class a line, or those given."""
+    if isinstance(name, tuple):
+        return name
+    if name == "imagenet1k":
+        return imagenet1k()
+    if name == "imagenette":
+        return IMAGENETTE
+    path = Path(name)
+    if path.is_file():
+        lines = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines:
+            raise BadData(f"{path} lists no class; it should have one a line")
+        return tuple(lines)
+    raise UnknownName("class list", name, NAMES)
+
+
+@functools.cache
+def _descriptions() -> dict[str, str]:
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    return {synset: info.label_name_to_description(synset) for synset in info.label_names()}
+
+
+def describe_class(name: str) -> str:
+    """A class in words: "tench" for n01440764; the name itself if it is no synset of ImageNet-1k."""
+    return _descriptions().get(name, name).partition(",")[0]

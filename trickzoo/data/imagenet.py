@@ -1,0 +1,263 @@
+"""ImageNet-style validation data in each layout that people have it in.
+
+- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` above;
+- class folders named 0 … 999;
+- the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
+- the original ILSVRC2012_img_val.tar, unopened, with the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trickzoo.data import images
+from trickzoo.data.classes import imagenet1k
+from trickzoo.errors import BadData
+
+SYNSET = re.compile(r"n\d{8}")
+FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+DEVKIT = "ILSVRC2012_devkit_t12"
+KAGGLE = "LOC_val_solution.csv"
+SPLITS = ("val", "train")
+
+
+class Entry(NamedTuple):
+    """One image: its path within the set, its class, and where its bytes are (offset and size in a tar)."""
+
+    name: str
+    label: str
+    offset: int = -1
+    size: int = -1
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A labelled set of images.
+
+    Attributes:
+        root: the folder that the entries' names are below, or the tar that holds them.
+        layout: what was found, in words.
+        empty: class folders without an image.
+        strangers: files in class folders that are not named as images.
+    """
+
+    root: Path
+    layout: str
+    entries: tuple[Entry, ...]
+    empty: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that occur, sorted."""
+        return tuple(sorted({entry.label for entry in self.entries}))
+
+    def read(self, entry: Entry) -> bytes:
+        """The bytes of an image's file."""
+        if entry.offset < 0:
+            return (self.root / entry.name).read_bytes()
+        with self.root.open("rb") as tar:
+            tar.seek(entry.offset)
+            return tar.read(entry.size)
+
+
+def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
+    """Find the layout of `path` and list its images.
+
+    `split` chooses between `train/` and `val/` where both are there. `devkit` names the devkit folder or archive, or Kaggle's solution file, if
+    it is not in or beside `path`. Raises BadData with what is wrong.
+    """
+    if not path.exists():
+        raise BadData(f"{path} does not exist")
+    if path.is_file():
+        return _tar(path, devkit)
+    folders, files = _listing(path)
+    with_splits = [name for name in SPLITS if name in folders]
+    if with_splits and not any(SYNSET.fullmatch(name) for name in folders):
+        if split not in with_splits:
+            raise BadData(
+                f"{path} has {'/, '.join(with_splits)}/ but no {split}/; name the split to evaluate with --split {with_splits[0]}"
+            )
+        path = path / split
+        folders, files = _listing(path)
+    flat = [name for name in files if FLAT.fullmatch(name)]
+    if flat:
+        labels = _validation_labels(path, devkit)
+        return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat))
+    if not folders:
+        found = f"{len(files)} files" if files else "nothing"
+        raise BadData(
+            f"{path} holds {found}: class folders, ILSVRC2012_val_*.JPEG with the devkit, or the tar of the validation set are wanted"
+        )
+    if all(re.fullmatch(r"\d{1,4}", name) for name in folders):
+        return _class_folders(path, folders, "class folders by index", _by_index)
+    return _class_folders(path, folders, "class folders by synset", _by_synset)
+
+
+def _listing(path: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and files directly below `path`, sorted, without hidden ones."""
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    return [e.name for e in entries if e.is_dir()], [e.name for e in entries if e.is_file()]
+
+
+def _by_synset(folders: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in folders}
+
+
+def _by_index(folders: Iterable[str]) -> dict[str, str]:
+    beyond = [name for name in folders if int(name) > 999]
+    if beyond:
+        raise BadData(f"class folder {beyond[0]} is none of 0 … 999")
+    return {name: imagenet1k()[int(name)] for name in folders}
+
+
+def _class_folders(path: Path, folders: list[str], layout: str, label: Callable[[Iterable[str]], dict[str, str]]) -> ImageSet:
+    labels = label(folders)
+    entries, empty, strangers = [], [], []
+    for folder in folders:
+        found = False
+        for file in sorted((path / folder).rglob("*")):
+            if file.is_dir() or file.name.startswith(".") or file.name == "Thumbs.db":
+                continue
+            name = file.relative_to(path).as_posix()
+            if file.suffix.lower() in images.EXTENSIONS:
+                entries.append(Entry(name, labels[folder]))
+                found = True
+            else:
+                strangers.append(name)
+        if not found:
+            empty.append(folder)
+    if not entries:
+        raise BadData(f"{path} has {len(folders)} class folders and no image in any of them")
+    return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
+
+
+def _tar(path: Path, devkit: Path | None) -> ImageSet:
+    """The validation set as distributed: members are found by a scan of the headers, nothing is extracted."""
+    entries = []
+    labels = None
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                place = PurePosixPath(member.name)
+                if place.is_absolute() or ".." in place.parts:
+                    raise BadData(
+                        f"{path}: member {member.name} points outside the archive; this is not the file that ImageNet distributes"
+                    )
+                if member.isdir():
+                    continue
+                if not member.isreg() or not FLAT.fullmatch(place.name):
+                    raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass ILSVRC2012_img_val.tar")
+                labels = labels or _validation_labels(path.parent, devkit)
+                entries.append(Entry(member.name, _label(place.name, labels), member.offset_data, member.size))
+    except tarfile.TarError as error:
+        raise BadData(f"{path} is neither a folder nor an uncompressed tar ({error})") from None
+    if not entries:
+        raise BadData(f"{path} is an empty tar")
+    if path.stat().st_size < entries[-1].offset + entries[-1].size:
+        raise BadData(f"{path} is cut short: {entries[-1].name} is not whole; download it again")
+    return ImageSet(path, "validation tar", tuple(sorted(entries)))
+
+
+def _label(filename: str, labels: dict[int, str]) -> str:
+    match = FLAT.fullmatch(filename)
+    number = int(match[1]) if match else 0
+    if number not in labels:
+        raise BadData(f"{filename} is not in the ground truth, which has {len(labels):,} images")
+    return labels[number]
+
+
+def _validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
+    """The synset of each validation image by its number."""
+    if devkit is not None and not devkit.exists():
+        raise BadData(f"--devkit: {devkit} does not exist")
+    places = (
+        [devkit]
+        if devkit
+        else [folder / name for folder in (near, *near.parents[:4]) for name in (DEVKIT, f"{DEVKIT}.tar.gz", KAGGLE)]
+    )
+    for place in places:
+        if place.is_dir():
+            folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
+            return _devkit_labels(lambda name, folder=folder: (folder / "data" / name).read_bytes(), place)
+        if place.suffix == ".csv" and place.is_file():
+            return _kaggle_labels(place)
+        if place.is_file():
+            with tarfile.open(place) as tar:
+                return _devkit_labels(lambda name, tar=tar: _member(tar, f"{DEVKIT}/data/{name}"), place)
+    raise BadData(
+        f"the labels of the flat validation images are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} in or beside {near}, "
+        "or name it with --devkit"
+    )
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
+def _devkit_labels(read: Callable[[str], bytes], place: Path) -> dict[int, str]:
+    """Ground truth by ILSVRC2012_ID, an order of its own, through meta.mat to synsets."""
+    from scipy.io import loadmat
+
+    try:
+        numbers = [int(line) for line in read("ILSVRC2012_validation_ground_truth.txt").split()]
+        synsets = loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
+        by_id = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
+        return {i: by_id[number] for i, number in enumerate(numbers, 1)}
+    except (OSError, KeyError, ValueError, TypeError, tarfile.TarError) as error:
+        raise BadData(f"{place} is not the devkit of ILSVRC2012 ({type(error).__name__}: {error})") from None
+
+
+def _kaggle_labels(place: Path) -> dict[int, str]:
+    try:
+        with place.open(newline="", encoding="utf-8") as file:
+            return {int(row["ImageId"].rpartition("_")[2]): row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadData(f"{place} is not Kaggle's solution file ({type(error).__name__}: {error})") from None
+
+
+class Sample(NamedTuple):
+    """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read."""
+
+    index: int
+    pixels: Tensor | None
+    digest: bytes
+    error: str
+
+
+@dataclass
+class Decoded(Dataset[Sample]):
+    """The images of a set, decoded and transformed. Errors are handed over, not raised, so that the caller decides."""
+
+    images: ImageSet
+    transform: Callable[..., Tensor]
+    indices: Sequence[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        index = self.indices[position]
+        entry = self.images.entries[index]
+        content = b""
+        try:
+            content = self.images.read(entry)
+            pixels = self.transform(images.decode(content, entry.name))
+        except BadData as error:
+            return Sample(index, None, hashlib.sha256(content).digest(), str(error))
+        except OSError as error:
+            return Sample(index, None, b"", f"{entry.name} cannot be read ({error.strerror})")
+        return Sample(index, pixels, hashlib.sha256(content).digest(), "")

@@ -1,0 +1,48 @@
+"""Evaluation transforms. Preprocessing is part of a weight: another resize filter alone can cost more than a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption
+from trickzoo.weights.record import Preprocessing
+
+
+def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
+    """PIL image → (3, size, size) uint8: the part of the preprocessing that works on one image at a time."""
+    return v2.Compose(
+        [
+            v2.Resize(preprocessing.short_side, InterpolationMode(preprocessing.interpolation), antialias=True),
+            v2.CenterCrop(preprocessing.size),
+            v2.PILToTensor(),
+        ]
+    )
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(…, 3, H, W) uint8 → float32 of the preprocessing's mean and deviation; on the device that the images are on."""
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=images.device).view(3, 1, 1)
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], Tensor]:
+    """PIL image → (3, size, size) float32, as the loaded weights of a model (or this preprocessing) need it.
+
+    Raises BadOption if the model's weights do not say how to feed them.
+    """
+    if isinstance(source, Backbone):
+        weights = source.weights
+        if weights is None or weights.preprocessing is None:
+            what = "has no weights" if weights is None else f"was loaded from {weights.name}, which does not say how to feed it"
+            raise BadOption(f"{source.name} {what}; pass a Preprocessing instead")
+        source = weights.preprocessing
+    preprocessing = source
+    to_uint8 = resize_and_crop(preprocessing)
+    return lambda image: normalise(to_uint8(image.convert("RGB")), preprocessing)

@@ -1,0 +1,40 @@
+"""Classification metrics, as pure functions of predictions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054
+"""97.5th percentile of the normal distribution."""
+
+
+def wilson_interval(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927): unlike hits/n ± z·s it never leaves [0, 1], at 0 or n hits neither.
+
+    Returns (low, high) as fractions. Raises ValueError unless 0 ≤ hits ≤ n and n > 0.
+    """
+    if not 0 <= hits <= n or n == 0:
+        raise ValueError(f"wilson_interval: {hits} of {n} is no proportion")
+    p, zz = hits / n, z * z
+    centre = (p + zz / (2 * n)) / (1 + zz / n)
+    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over bins of equal width (Guo et al., arXiv 1706.04599, equation 3), as a fraction.
+
+    `confidence` (n,) is the probability of the predicted class, `correct` (n,) whether it was right. Bin i is ((i - 1)/bins, i/bins].
+    """
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    weight = np.bincount(which, minlength=bins)
+    gap = np.abs(np.bincount(which, confidence, bins) - np.bincount(which, correct, bins))
+    return float(gap.sum() / max(weight.sum(), 1))
+
+
+def top_k_hits(top: NDArray[np.integer], labels: NDArray[np.integer], k: int) -> int:
+    """How many labels (n,) are among the first k of the ranked predictions (n, ≥ k or all classes)."""
+    return int((top[:, :k] == labels[:, None]).any(1).sum())

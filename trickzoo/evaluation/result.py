@@ -1,0 +1,75 @@
+"""The evidence beside a number: what was run, on what, with what."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trickzoo.errors import BadOption
+from trickzoo.weights.store import write_atomically
+
+PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors")
+
+
+def environment() -> dict[str, Any]:
+    """Command, versions, machine and time, for a result file."""
+    import torch
+
+    device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version(), **{name: found for name in PACKAGES if (found := _version(name))}},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def check_writable(path: Path) -> None:
+    """Raise BadOption now rather than after the run if `path` cannot be written."""
+    if path.is_dir():
+        raise BadOption(f"{path} is a folder; name a file")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise BadOption(f"{path} cannot be written: no permission in {folder}")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a result file, whole or not at all."""
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table, whole or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

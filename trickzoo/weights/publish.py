@@ -1,0 +1,36 @@
+"""Writes weight files, in our layout or an upstream one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trickzoo import registry
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption
+from trickzoo.weights import convert, load
+from trickzoo.weights.record import Layout
+
+
+def export(model: Backbone, path: Path, *, layout: Layout = "trickzoo", overwrite: bool = False) -> None:
+    """Write a model's tensors to a .safetensors or .pth file, under the names of `layout`.
+
+    In our layout the file also says what model it is, its classes and its preprocessing, so that `create(weights=path)` and the evaluation
+    need no more. Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists.
+    """
+    architecture = registry.find(model.name)
+    if path.suffix not in (".safetensors", ".pth"):
+        raise BadOption(f"{path}: the name of a weight file ends in .safetensors or .pth")
+    if path.exists() and not overwrite:
+        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
+    for option, value in convert.implied_options(architecture, layout).items():
+        if getattr(model, option) != value:
+            raise BadOption(
+                f"this {model.name} has {getattr(model, option)}, {layout}'s has {value}: the same tensors would compute something else"
+            )
+    state = model.state_dict()
+    names = convert.key_map(architecture, layout, state)
+    tensors = {theirs: state[ours] for theirs, ours in names.items()}
+    try:
+        convert.save_atomically(tensors, path, load.header(model) if layout == "trickzoo" else {"format": "pt"})
+    except OSError as error:
+        raise BadOption(f"{path} cannot be written ({error.strerror or error})") from None
