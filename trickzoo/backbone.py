@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
 from trickzoo.errors import BadOption
 
 if TYPE_CHECKING:
@@ -112,9 +113,7 @@ class Backbone(nn.Module):
         if num_classes < 0:
             raise BadOption(f"num_classes must be 0 or more, not {num_classes}")
         like = next(self.parameters())
-        self.head.fc = (
-            nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
-        )
+        self.head.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
         self.head.train(self.training)
         self.num_classes = num_classes
         if self.weights is not None:

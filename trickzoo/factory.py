@@ -34,8 +34,8 @@ def create(
         pretrained: True takes the model's default weight, a string the weight of that tag.
         weights: a tag, the path of a file (ours, timm's or torchvision's layout; safetensors or pickled tensors), or a hub reference
             "hf-hub:user/name[@revision]". Instead of `pretrained`.
-        num_classes: outputs; 0 for none. By default what the weights have, or 1000. Another number than the weights' gives a new classifier,
-            and the log says so.
+        num_classes: outputs; 0 for none. By default what the weights have, or 1000. Another number than the weights' gives a new
+            classifier, and the log says so.
         in_chans: input channels. Weights for three are adapted: summed for one, else repeated and scaled.
         drop_rate: dropout before the classifier.
         output_stride: 32, or 16 or 8 with dilation (not Inception).
@@ -56,6 +56,13 @@ def create(
         if reference is not None and reference not in (record.tag, record.name):
             raise BadOption(f"{name} names a weight already; to load {reference}, create {record.model}")
         name, reference = record.model, record.tag
+    for option, value, right in (
+        ("num_classes", num_classes, num_classes is None or num_classes >= 0),
+        ("in_chans", in_chans, in_chans >= 1),
+        ("drop_rate", drop_rate, 0 <= drop_rate <= 1),
+    ):
+        if not right:
+            raise BadOption(f"{name}: {option} cannot be {value}")
     architecture = registry.find(name)
     if pretrained is True and reference is None:
         reference = manifest.choose(architecture.name).tag

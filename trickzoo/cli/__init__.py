@@ -13,19 +13,13 @@ from trickzoo.errors import TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
 zoo.command("trickzoo.cli.zoo:list_", name="list", help="List the models.")
-zoo.command(
-    "trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, feature maps, weights, figures, sources."
-)
+zoo.command("trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, feature maps, weights, figures, sources.")
 zoo.command("trickzoo.cli.weights:app", name="weights", help="List, fetch, verify, pin and remove weights.")
 zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the five likeliest classes of each image.")
-zoo.command(
-    "trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's."
-)
+zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
 
 evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
-evaluation.command(
-    "trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set."
-)
+evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
 
 
 def run(app: App) -> None:
@@ -34,9 +28,7 @@ def run(app: App) -> None:
     try:
         app(print_error=False, exit_on_error=False)
     except (TrickzooError, CycloptsError) as error:
-        message = (
-            str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
-        )
+        message = str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
         print(f"trickzoo: {message}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `trickzoo list | head`

@@ -23,7 +23,8 @@ def preprocessing_of(
         if size is None or crop is None or interpolation is None:
             name = model.weights.name if model.weights else model.name
             raise BadOption(
-                f"{name} does not say how images are prepared for it; pass --size, --crop and --interpolation (ImageNet's mean and deviation are taken)"
+                f"{name} does not say how images are prepared for it; pass --size, --crop and --interpolation "
+                "(mean and deviation are then ImageNet's)"
             )
         return Preprocessing(size=size, crop=crop, interpolation=interpolation)
     if size is None and crop is None and interpolation is None:

@@ -15,9 +15,7 @@ def export(
     /,
     *,
     model: Annotated[str, Parameter(help="A model, or one weight of it.")],
-    weights: Annotated[
-        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")
-    ] = None,
+    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
     layout: Annotated[Layout, Parameter(help="Names of the tensors in the file.")] = "trickzoo",
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
 ) -> None:

@@ -21,21 +21,13 @@ def imagenet(
     *,
     data: Annotated[Path, Parameter(help="Class folders (by synset or 0 … 999), the flat validation folder, or its tar.")],
     model: Annotated[list[str], Parameter(help="Models, weights, or shell patterns of models; repeat for several.", negative="")],
-    weights: Annotated[
-        str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")
-    ] = None,
+    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None,
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None,
-    predictions: Annotated[
-        Path | None, Parameter(help="Write the five likeliest classes of every image to this CSV file.")
-    ] = None,
+    predictions: Annotated[Path | None, Parameter(help="Write the five likeliest classes of every image to this CSV file.")] = None,
     split: Annotated[Literal["val", "train"], Parameter(help="Which folder, where DATA has train/ and val/.")] = "val",
-    devkit: Annotated[
-        Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")
-    ] = None,
-    classes: Annotated[
-        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, where the weights do not say.")
-    ] = None,
+    devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None,
+    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, where the weights do not say.")] = None,
     size: Annotated[int | None, Parameter(help="Input side in pixels, in place of the weights' own.")] = None,
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
     interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
@@ -44,14 +36,12 @@ def imagenet(
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
     precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")] = "fp32",
     skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out files that are no readable images, and count them.")] = False,
-    skip_unknown: Annotated[
-        bool, Flag, Parameter(help="Leave out class folders that the model does not know, and count them.")
-    ] = False,
+    skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out class folders that the model does not know, and count them.")] = False,
 ) -> None:
     """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published figure beside them.
 
-    Preprocessing is the weights' own and is printed. On a set of fewer classes, the score among these alone is given too. Under `torchrun` or
-    `accelerate launch` each process takes its share, and the result is the same.
+    Preprocessing is the weights' own and is printed. On a set of fewer classes, the score among these alone is given too.
+    Under `torchrun` or `accelerate launch` each process takes its share, and the result is the same.
     """
     names = _models(model)
     if weights is not None and len(names) > 1:

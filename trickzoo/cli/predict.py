@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,9 +15,7 @@ from trickzoo.weights.record import Interpolation
 def predict(
     *images: Path,
     model: Annotated[str, Parameter(help="A model, or one weight of it.")],
-    weights: Annotated[
-        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")
-    ] = None,
+    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, where the weights do not say.")] = None,
     size: Annotated[int | None, Parameter(help="Input side in pixels, in place of the weights' own.")] = None,
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
@@ -42,7 +40,7 @@ def predict(
     network = loaded(model, weights)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))
-    results = []
+    results: list[tuple[Path, list[dict[str, Any]]]] = []
     with torch.inference_mode():
         for path, picture in zip(images, pictures, strict=True):
             probability, index = network(transform(picture)[None])[0].softmax(0).topk(min(top, len(names)))
@@ -50,13 +48,13 @@ def predict(
                 {"class": names[i], "name": describe_class(names[i]), "probability": p}
                 for p, i in zip(probability.tolist(), index.tolist(), strict=True)
             ]
-            results.append({"image": str(path), "top": found})
+            results.append((path, found))
     if json:
-        print(jsonlib.dumps(results, indent=1))
+        print(jsonlib.dumps([{"image": str(path), "top": found} for path, found in results], indent=1))
         return
     console = Console(highlight=False, soft_wrap=True)
-    for result in results:
-        console.print(f"[bold]{result['image']}[/bold]")
-        for row in result["top"]:
+    for path, found in results:
+        console.print(f"[bold]{path}[/bold]")
+        for row in found:
             bar = "█" * round(30 * row["probability"])
             console.print(f"  {row['name'][:24]:<24} {row['probability']:7.2%} [green]{bar}[/green]")

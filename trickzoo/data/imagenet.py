@@ -28,6 +28,8 @@ from trickzoo.errors import BadData
 SYNSET = re.compile(r"n\d{8}")
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 DEVKIT = "ILSVRC2012_devkit_t12"
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
 SPLITS = ("val", "train")
 
@@ -75,8 +77,8 @@ class ImageSet:
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
     """Find the layout of `path` and list its images.
 
-    `split` chooses between `train/` and `val/` where both are there. `devkit` names the devkit folder or archive, or Kaggle's solution file, if
-    it is not in or beside `path`. Raises BadData with what is wrong.
+    `split` chooses between `train/` and `val/` where both are there. `devkit` names the devkit folder or archive, or Kaggle's solution
+    file, if it is not in or beside `path`. Raises BadData with what is wrong.
     """
     if not path.exists():
         raise BadData(f"{path} does not exist")
@@ -183,42 +185,43 @@ def _validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
     if devkit is not None and not devkit.exists():
         raise BadData(f"--devkit: {devkit} does not exist")
     places = (
-        [devkit]
-        if devkit
-        else [folder / name for folder in (near, *near.parents[:4]) for name in (DEVKIT, f"{DEVKIT}.tar.gz", KAGGLE)]
+        [devkit] if devkit else [folder / name for folder in (near, *near.parents[:4]) for name in (DEVKIT, f"{DEVKIT}.tar.gz", KAGGLE)]
     )
     for place in places:
-        if place.is_dir():
-            folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
-            return _devkit_labels(lambda name, folder=folder: (folder / "data" / name).read_bytes(), place)
         if place.suffix == ".csv" and place.is_file():
             return _kaggle_labels(place)
-        if place.is_file():
-            with tarfile.open(place) as tar:
-                return _devkit_labels(lambda name, tar=tar: _member(tar, f"{DEVKIT}/data/{name}"), place)
+        if place.exists():
+            return _devkit_labels(_devkit_files(place), place)
     raise BadData(
         f"the labels of the flat validation images are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} in or beside {near}, "
         "or name it with --devkit"
     )
 
 
-def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    assert file is not None
-    return file.read()
-
-
-def _devkit_labels(read: Callable[[str], bytes], place: Path) -> dict[int, str]:
+def _devkit_labels(files: dict[str, bytes], place: Path) -> dict[int, str]:
     """Ground truth by ILSVRC2012_ID, an order of its own, through meta.mat to synsets."""
     from scipy.io import loadmat
 
     try:
-        numbers = [int(line) for line in read("ILSVRC2012_validation_ground_truth.txt").split()]
-        synsets = loadmat(io.BytesIO(read("meta.mat")), squeeze_me=True)["synsets"]
+        numbers = [int(line) for line in files[TRUTH].split()]
+        synsets = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]
         by_id = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
         return {i: by_id[number] for i, number in enumerate(numbers, 1)}
-    except (OSError, KeyError, ValueError, TypeError, tarfile.TarError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise BadData(f"{place} is not the devkit of ILSVRC2012 ({type(error).__name__}: {error})") from None
+
+
+def _devkit_files(place: Path) -> dict[str, bytes]:
+    """The two files that matter of the devkit's folder or archive."""
+    try:
+        if place.is_dir():
+            folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
+            return {name: (folder / "data" / name).read_bytes() for name in (TRUTH, META)}
+        with tarfile.open(place) as tar:
+            found = {name: tar.extractfile(f"{DEVKIT}/data/{name}") for name in (TRUTH, META)}
+            return {name: file.read() for name, file in found.items() if file is not None}
+    except (OSError, KeyError, tarfile.TarError) as error:
+        raise BadData(f"{place} is not the devkit of ILSVRC2012 ({error})") from None
 
 
 def _kaggle_labels(place: Path) -> dict[int, str]:
@@ -229,7 +232,8 @@ def _kaggle_labels(place: Path) -> dict[int, str]:
         raise BadData(f"{place} is not Kaggle's solution file ({type(error).__name__}: {error})") from None
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read."""
 
     index: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,9 +62,7 @@ def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: boo
         return images, 0
     shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
     if len(strangers) == len(images.classes):
-        raise BadData(
-            f"{images.root}: none of its {len(strangers)} class folders ({shown}) is among the model's {len(classes)} classes"
-        )
+        raise BadData(f"{images.root}: none of its {len(strangers)} class folders ({shown}) is among the model's {len(classes)} classes")
     if not skip_unknown:
         raise BadData(
             f"{images.root}: {len(strangers)} class folders are not among the model's {len(classes)} classes: {shown}; "
@@ -96,22 +94,20 @@ def predict(
         progress: called with the number of images that this process has just finished.
     """
     if images.strangers and not skip_corrupt:
-        raise BadData(
-            f"{images.root / images.strangers[0]} is not an image; remove it, or leave such files out with --skip-corrupt"
-        )
+        raise BadData(f"{images.root / images.strangers[0]} is not an image; remove it, or leave such files out with --skip-corrupt")
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
-    loader = DataLoader(share, batch_size, num_workers=workers, collate_fn=list, pin_memory=False)
-    model = model.to(state.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    loader: Iterable[list[Sample]] = DataLoader(share, batch_size, num_workers=workers, collate_fn=list, pin_memory=False)
+    model = model.to(state.device).to(memory_format=torch.channels_last).eval()
 
     rows: list[tuple[int, bytes, list[int], list[float], list[int]]] = []
     problems: list[tuple[int, bytes, str]] = []
     failure = ""
     start = time.perf_counter()
     with _autocast(state.device, precision):
-        for batch in _batches(loader):
+        for batch in loader:
             whole = [sample for sample in batch if sample.pixels is not None]
             broken = [sample for sample in batch if sample.pixels is None]
             problems += [(s.index, s.digest, s.error) for s in broken]
@@ -121,7 +117,9 @@ def predict(
             if whole:
                 logits = _logits(model, whole, preprocessing, state.device)
                 if not logits.isfinite().all():
-                    failure = f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} is too narrow for them"
+                    failure = (
+                        f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} is too narrow for them"
+                    )
                     break
                 probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
                 narrow = restrict[logits[:, restrict].topk(min(5, len(restrict))).indices] if restrict is not None else top[:, :0]
@@ -145,15 +143,10 @@ def predict(
         top=np.array([row[2] for row in rows]),
         confidence=np.array([row[3] for row in rows], dtype=np.float32),
         restricted=np.array([row[4] for row in rows]) if restrict is not None else None,
-        skipped=tuple((entries[i].name, error) for i, _, error in problems)
-        + tuple((name, "not an image") for name in images.strangers),
+        skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
         digest=contents.hexdigest(),
         seconds=seconds,
     )
-
-
-def _batches(loader: DataLoader[Sample]) -> Iterator[list[Sample]]:
-    yield from loader  # type: ignore[misc]
 
 
 def _autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
@@ -176,7 +169,7 @@ def summarise(predictions: Predictions) -> dict[str, Any]:
     """Top-1, top-5 and calibration in percent, with 95 % intervals, over all classes and over those that occur."""
     n = len(predictions.labels)
     hit = predictions.top[:, 0] == predictions.labels
-    summary = {"n": n, **_accuracies(predictions.top, predictions.labels)}
+    summary: dict[str, Any] = {"n": n, **_accuracies(predictions.top, predictions.labels)}
     summary["ece"] = round(100 * expected_calibration_error(predictions.confidence[:, 0], hit), 4)
     if predictions.restricted is not None:
         summary["restricted"] = {
@@ -188,7 +181,8 @@ def summarise(predictions: Predictions) -> dict[str, Any]:
 
 
 def _accuracies(top: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
-    n, found = len(labels), {}
+    n = len(labels)
+    found: dict[str, Any] = {}
     for k in (1, 5):
         hits = top_k_hits(top, labels, k)
         low, high = wilson_interval(hits, n)

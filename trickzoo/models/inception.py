@@ -1,8 +1,8 @@
 """Inception V3 (Szegedy et al., arXiv 1512.00567).
 
-The published network convolves without padding in its stem and reductions, so its maps are not exact halvings (149, 147, 73, 71, 35, 17, 8
-at 299 pixels). `forward` keeps that, as every published weight needs it. `forward_pyramid` pads these layers, with the same weights, so that
-strides are exact for detectors and segmenters.
+The published network convolves without padding in its stem and reductions, so its maps are not exact halvings (149, 147, 73, 71, 35, 17,
+8 at 299 pixels). `forward` keeps that, as every published weight needs it. `forward_pyramid` pads these layers, with the same weights, so
+that strides are exact for detectors and segmenters.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride
 class ConvNorm(nn.Module):
     """Convolution, BatchNorm (eps 0.001), ReLU. With `exact`, a layer that has no padding is given it."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: Any = 0, **factory: Any
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: Any = 0, **factory: Any) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False, **factory)
         self.bn = nn.BatchNorm2d(outputs, eps=0.001, **factory)

@@ -25,13 +25,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 class Unit(nn.Module):
     """Depthwise 3x3, then pointwise 1x1, each with BatchNorm and activation."""
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, dilation: int, activation: type[nn.Module], **factory: Any
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, activation: type[nn.Module], **factory: Any) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            inputs, inputs, 3, stride, padding=dilation, dilation=dilation, groups=inputs, bias=False, **factory
-        )
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, padding=dilation, dilation=dilation, groups=inputs, bias=False, **factory)
         self.bn1 = nn.BatchNorm2d(inputs, **factory)
         self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False, **factory)
         self.bn2 = nn.BatchNorm2d(outputs, **factory)

@@ -1,7 +1,7 @@
 """Upstream state dicts and ours: key maps, and safe reading of files.
 
-Every layout of an architecture is a set of keys, known exactly from the architecture; a file's layout is the one whose set it has. All maps are
-pure renamings: no tensor changes.
+Every layout of an architecture is a set of keys, known exactly from the architecture; a file's layout is the one whose set it has. All
+maps are pure renamings: no tensor changes.
 """
 
 from __future__ import annotations
@@ -161,9 +161,7 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
     if layout not in known:
         name = architecture.name
         if not known:
-            raise BadOption(
-                f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b"
-            )
+            raise BadOption(f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b")
         raise BadOption(f"{name} does not exist in {layout}; its layouts are trickzoo, {', '.join(known)}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
     renamed = {}
@@ -196,8 +194,8 @@ def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: C
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors or pickled file by name, memory-mapped, and the file's metadata.
 
-    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict under
-    "state_dict" or "model", and the "module." of a parallel wrapper.
+    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
+    under "state_dict" or "model", and the "module." of a parallel wrapper.
     Raises BadCheckpoint if the file is not what it should be.
     """
     try:
@@ -222,7 +220,8 @@ def _read_pickle(path: Path) -> Any:
         wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
         what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
         raise BadCheckpoint(
-            f"{path} is a pickle that trickzoo does not load: {what}. Save its state dict alone, as safetensors, with the program it comes from"
+            f"{path} is a pickle that trickzoo does not load: {what}. "
+            "Save its state dict alone, as safetensors, with the program it comes from"
         ) from None
     except FileNotFoundError:
         raise
@@ -232,9 +231,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    inner = [
-        content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
-    ]
+    inner = [content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
     if len(inner) == 1:
         content = inner[0]
     if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):

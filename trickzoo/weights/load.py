@@ -44,7 +44,8 @@ class LoadedWeights:
     Attributes:
         name: `<model>.<tag>`, the path of a file, or an `hf-hub:` reference.
         sha256: digest of the file; None for a file of the user's own, until asked for with `digest()`.
-        classes: name of the class list ("imagenet1k"), or the classes themselves in order; None if the file does not say.
+        classes: name of the class list ("imagenet1k"), or the classes themselves in order; None if the file does not say, or the model's
+            classifier is not the file's.
         preprocessing: how to prepare an image for it; None if the file does not say.
         record: the manifest's record, if it is one of the zoo's weights.
         not_loaded: parameters and buffers of the model that the file did not give.
@@ -77,7 +78,7 @@ class Opened:
 def is_file(reference: str) -> bool:
     """Whether `weights=` names a file rather than a tag."""
     path = Path(reference)
-    return path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or path.exists()
+    return path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or path.is_file()
 
 
 def open_record(record: Record) -> Opened:
@@ -187,7 +188,8 @@ def load(
     not_loaded = tuple(key for key in wanted if key not in state)
     if not_loaded:
         log.warning("%s: not loaded from %s, initialised anew: %s", architecture.name, opened.weights.name, ", ".join(not_loaded))
-    model.weights = replace(opened.weights, not_loaded=not_loaded)
+    classes = opened.weights.classes if "head.fc.weight" in state else None
+    model.weights = replace(opened.weights, classes=classes, not_loaded=not_loaded)
     return model
 
 
@@ -273,11 +275,10 @@ def open_weights(reference: str, architecture: Architecture) -> Opened:
 def header(model: Backbone) -> dict[str, str]:
     """The metadata of a file that holds this model's tensors in our layout."""
     weights = model.weights
-    same_classes = weights is not None and not any(key.startswith("head.") for key in weights.not_loaded)
     own = FileMetadata(
         model=model.name,
-        options=model.options,
-        classes=weights.classes if weights and same_classes else None,
+        options=dict(model.options),
+        classes=weights.classes if weights else None,
         preprocessing=weights.preprocessing if weights else None,
         source=weights.name if weights and weights.record else None,
     )

@@ -67,9 +67,10 @@ def read(file: Path) -> tuple[Record, ...]:
         manifest = msgspec.convert(content, ManifestFile)
     except msgspec.ValidationError as error:
         complaint, _, path = str(error).partition(" - at ")
-        raise BadManifest(
-            f"{file}:{_line(text, path)}: {path.strip('`').removeprefix('$.') or 'top level'}: {complaint}"
-        ) from None
+        field = path.strip("`").removeprefix("$").removeprefix(".")
+        if unknown := re.search(r"unknown field `(\w+)`", complaint):
+            field = f"{field}.{unknown[1]}".removeprefix(".")
+        raise BadManifest(_complaint(file, field, complaint)) from None
     for i, record in enumerate(manifest.weights):
         try:
             if registry.find(record.model).name != record.model:
@@ -135,9 +136,7 @@ def choose(model: str, tag: str | None = None) -> Record:
     if not mine:
         family = registry.find(model).family
         have = [other.model for other in records().values() if other.default]
-        same = [
-            other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]
-        ]
+        same = [other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]]
         others = same or have
         raise NoWeights(f"no weights are published for {name}; {', '.join(others)} {'have' if len(others) > 1 else 'has'} them")
     for record in mine:

@@ -19,7 +19,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of the records: unknown fields are errors."""
 
 
-class Source(Struct):
+class Source(Struct, frozen=True):
     """One place a file can be had from: a hub repository and file, a url, or a path inside the package.
 
     At least one digest should be known. A url's publisher often states eight digits only (`sha256_prefix`). For a hub file without one the
@@ -59,7 +59,7 @@ class Source(Struct):
         return f"{self.hub}/{self.file}" if self.hub else self.url or f"package:{self.path}"
 
 
-class Preprocessing(Struct):
+class Preprocessing(Struct, frozen=True):
     """How an evaluation image becomes an input: resize the short side, crop the centre, scale to 0…1, normalise.
 
     `size` and `resize` in pixels; `crop` is the fraction of the resized side that the crop keeps, and `resize`, unless given, is
@@ -83,15 +83,11 @@ class Preprocessing(Struct):
         return self.resize or math.floor(self.size / self.crop)
 
     def __str__(self) -> str:
-        norm = (
-            "ImageNet mean and std"
-            if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
-            else f"mean {self.mean} std {self.std}"
-        )
+        norm = "ImageNet mean and std" if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD) else f"mean {self.mean} std {self.std}"
         return f"short side {self.short_side} ({self.interpolation}, antialiased), centre crop {self.size}, {norm}"
 
 
-class Metric(Struct):
+class Metric(Struct, frozen=True):
     """One accuracy figure in percent, with what it was measured on, how, and who says so.
 
     `kind`: "published" by whoever trained or converted the weight, "paper" for a number of the Bag of Tricks paper for this configuration,
@@ -109,7 +105,7 @@ class Metric(Struct):
     interpolation: Interpolation | None = None
 
 
-class Record(Struct, rename={"sources": "source", "metrics": "metric"}):
+class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metric"}):
     """One weight. `name` is `<model>.<tag>`; `options` are the model options that the weight needs."""
 
     name: str
@@ -162,7 +158,7 @@ class Record(Struct, rename={"sources": "source", "metrics": "metric"}):
         return None
 
 
-class ManifestFile(Struct):
+class ManifestFile(Struct, frozen=True):
     """A file of `weights_manifest/`."""
 
     weights: tuple[Record, ...] = ()

@@ -210,11 +210,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
     for filename in ("model.safetensors", "pytorch_model.bin"):
         source = Source(hub=repository, file=filename, revision=revision or None)
         try:
-            path = (
-                _cached_hub_file(source, source.revision)
-                if offline()
-                else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
-            )
+            path = _cached_hub_file(source, source.revision) if offline() else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
             break
         except _Wrong as error:
             errors.append(f"{filename}: {error}")
@@ -335,14 +331,14 @@ def _packaged(source: Source) -> Path | None:
 def _in_hub_cache(record: Record, source: Source) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(source.hub, source.file, cache_dir=_hub_cache(), revision=_revision(record, source) or "main")
+    found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=_revision(record, source) or "main")
     return Path(found) if isinstance(found, str) else None
 
 
 def _cached_hub_file(source: Source, revision: str | None) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(source.hub, source.file, cache_dir=_hub_cache(), revision=revision or "main")
+    found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=revision or "main")
     if not isinstance(found, str):
         raise _Wrong("not in the cache, and HF_HUB_OFFLINE forbids the network")
     return Path(found)
@@ -499,7 +495,7 @@ def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
         try:
             download(source.url, str(path), None)
         except requests.HTTPError as error:
-            raise _Wrong(f"the server answered {error.response.status_code}") from None
+            raise _Wrong(f"the server answered {_status(error)}") from None
         except (requests.RequestException, ValueError) as error:
             raise _Wrong(_transport(error)) from None
         got = digest(path)
