@@ -22,11 +22,11 @@ evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", ver
 evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
 
 
-def run(app: App) -> None:
+def run(app: App, tokens: list[str] | None = None) -> None:
     """Run a command line: a user's mistake ends in one line on stderr and exit status 2, never in a traceback."""
     logging.basicConfig(level=logging.WARNING, format="trickzoo: %(message)s")
     try:
-        app(print_error=False, exit_on_error=False)
+        app(tokens, print_error=False, exit_on_error=False)
     except (TrickzooError, CycloptsError) as error:
         message = str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
         print(f"trickzoo: {message}", file=sys.stderr)

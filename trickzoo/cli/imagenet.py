@@ -52,17 +52,16 @@ def imagenet(
     if batch_size < 1:
         raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
 
-    from accelerate import PartialState
-
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.imagenet import open_imagenet
     from trickzoo.evaluation import imagenet as run
     from trickzoo.evaluation import result
+    from trickzoo.evaluation.distributed import processes
 
     for path in filter(None, (out, per_class, predictions)):
         result.check_writable(path)
     images = open_imagenet(data, split=split, devkit=devkit)
-    state = PartialState(cpu=device == "cpu")
+    state = processes(use_cpu=device == "cpu")
     chief = state.is_main_process
     results: list[dict[str, Any]] = []
     for name in names:

@@ -102,7 +102,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         raise BadData(
             f"{path} holds {found}: class folders, ILSVRC2012_val_*.JPEG with the devkit, or the tar of the validation set are wanted"
         )
-    if all(re.fullmatch(r"\d{1,4}", name) for name in folders):
+    if all(name.isdecimal() for name in folders):
         return _class_folders(path, folders, "class folders by index", _by_index)
     return _class_folders(path, folders, "class folders by synset", _by_synset)
 

@@ -1,0 +1,59 @@
+# `make demo` and `make test` each set up their own virtual environment; nothing but Python and git need be there.
+# uv is used where it is installed, else venv and pip.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# make demo DATA=… evaluates MODEL, with WEIGHTS if given, on a folder of images in any ImageNet layout.
+DATA    ?=
+MODEL   ?= resnet50_d
+WEIGHTS ?=
+EVAL    ?=
+
+.PHONY: demo test lint types docs clean
+
+demo: $(VENV)/.installed
+	@$(BIN)/trickzoo list
+	@echo
+	@$(BIN)/trickzoo describe $(MODEL)
+	@echo
+ifeq ($(strip $(DATA)),)
+	@echo "To evaluate a folder of images: make demo DATA=/path/to/imagenet [MODEL=$(MODEL)]"
+else
+	$(BIN)/trickzoo-eval imagenet --data $(DATA) --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(EVAL)
+endif
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/bin/python:
+	if command -v uv >/dev/null; then uv venv --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+
+INSTALL = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -e $(1); \
+          else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e $(1); fi
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(call INSTALL,.)
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+	$(call INSTALL,'.[test]')
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(call INSTALL,'.[docs]')
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache

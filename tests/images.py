@@ -1,0 +1,62 @@
+"""Small sets in each ImageNet layout, and files that are no images."""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+Files = Mapping[str, tuple[str, bytes]]
+"""Name of an image → its synset and its bytes."""
+
+
+def jpeg(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30)) -> Path:
+    """Write a generated photograph-like JPEG."""
+    noise = np.random.default_rng(seed).integers(0, 255, (size[1] // 5, size[0] // 5, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).resize(size).save(path, "JPEG")
+    return path
+
+
+def bomb(path: Path, side: int = 60_000) -> Path:
+    """Write a PNG of a few hundred bytes that claims side × side pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+def devkit(folder: Path, labels: list[str]) -> Path:
+    """Write the two files of the devkit that matter, with synsets in an order of their own and inner nodes, as the real one has."""
+    synsets = sorted(set(labels), key=lambda s: s[::-1])
+    table = np.zeros(
+        (len(synsets) + 1, 1),
+        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O"), ("children", "O")]
+        + [("wordnet_height", "O"), ("num_train_images", "O")],
+    )
+    for i, synset in enumerate(synsets):
+        table[i, 0] = (i + 1, synset, f"word of {synset}, second word", "gloss", 0, np.zeros(0), 0, 1300)
+    table[-1, 0] = (len(synsets) + 1, "n00001740", "entity", "gloss", 2, np.array([1, 2]), 3, 0)
+    data = folder / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    savemat(data / "meta.mat", {"synsets": table})
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{synsets.index(label) + 1}\n" for label in labels))
+    return data.parent
+
+
+def pack(folder: Path, archive: Path, mode: str = "w") -> Path:
+    """Put the files of a folder into a tar."""
+    with tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
+        for path in sorted(folder.iterdir()):
+            tar.add(path, path.name)
+    return archive

@@ -1,0 +1,261 @@
+"""Layouts, labels and bad images. Real images are evaluated in each layout in test_evaluation.py."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import imagenet as reference
+
+from tests.images import bomb, devkit, jpeg, pack
+from trickzoo.catalogue import describe
+from trickzoo.data import images
+from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
+from trickzoo.data.imagenet import Decoded, open_imagenet
+from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
+from trickzoo.errors import BadData, TrickzooError, UnknownName
+from trickzoo.weights.record import Preprocessing
+
+FISH, DOG, HORN = "n01440764", "n02102040", "n03394916"
+LABELS = [DOG, HORN, FISH, DOG]
+
+
+def flat(folder: Path, labels: list[str] = LABELS) -> Path:
+    for i in range(len(labels)):
+        jpeg(folder / f"ILSVRC2012_val_{i + 1:08d}.JPEG", i)
+    return folder
+
+
+def by_class(folder: Path, names: tuple[str, ...] = (FISH, DOG)) -> Path:
+    for i, name in enumerate(names):
+        jpeg(folder / name / f"{i}_a.JPEG", i)
+        jpeg(folder / name / "deeper" / f"{i}_b.jpg", i + 10)
+    return folder
+
+
+def found(path: Path, **options: object) -> list[tuple[str, str]]:
+    return [(entry.name, entry.label) for entry in open_imagenet(path, **options).entries]  # type: ignore[arg-type]
+
+
+def test_class_folders_by_synset_with_and_without_splits(tmp_path: Path) -> None:
+    plain = by_class(tmp_path / "plain")
+    expected = [(f"{FISH}/0_a.JPEG", FISH), (f"{FISH}/deeper/0_b.jpg", FISH), (f"{DOG}/1_a.JPEG", DOG), (f"{DOG}/deeper/1_b.jpg", DOG)]
+    assert found(plain) == expected
+    both = tmp_path / "both"
+    by_class(both / "val")
+    by_class(both / "train", (HORN,))
+    assert found(both) == expected
+    assert {label for _, label in found(both, split="train")} == {HORN}
+
+
+def test_validation_never_falls_back_to_training_images(tmp_path: Path) -> None:
+    by_class(tmp_path / "train")
+    with pytest.raises(BadData, match=r"no val/.*--split train"):
+        open_imagenet(tmp_path)
+
+
+def test_class_folders_by_index(tmp_path: Path) -> None:
+    by_class(tmp_path, ("0", "217", "00566"))
+    assert {(name.partition("/")[0], label) for name, label in found(tmp_path)} == {("0", FISH), ("217", DOG), ("00566", HORN)}
+    by_class(tmp_path, ("1000",))
+    with pytest.raises(BadData, match="1000 is none of 0"):
+        open_imagenet(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["inside", "beside", "archive", "kaggle", "named"])
+def test_flat_folder_with_labels_in_each_form(tmp_path: Path, where: str) -> None:
+    folder = flat(tmp_path / "a" / "val")
+    options = {}
+    if where == "inside":
+        devkit(folder, LABELS)
+    elif where == "beside":
+        devkit(folder.parent, LABELS)
+    elif where == "archive":
+        kit = devkit(tmp_path / "elsewhere", LABELS)
+        pack(kit.parent, folder.parent / "ILSVRC2012_devkit_t12.tar.gz", "w:gz")
+    elif where == "kaggle":
+        rows = [(f"ILSVRC2012_val_{i:08d}", f"{label} 1 2 3 4 {label} 5 6 7 8 ") for i, label in reversed(list(enumerate(LABELS, 1)))]
+        with (tmp_path / "LOC_val_solution.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("ImageId", "PredictionString"), *rows])
+    else:
+        options = {"devkit": devkit(tmp_path / "elsewhere", LABELS)}
+    assert [label for _, label in found(folder, **options)] == LABELS
+    (folder / "ILSVRC2012_val_00000002.JPEG").unlink()  # labels go by number, not by position
+    assert [label for _, label in found(folder, **options)] == [DOG, FISH, DOG]
+
+
+def test_devkit_is_read_as_torchvision_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = flat(tmp_path / "val")
+    archive = pack(devkit(tmp_path / "kit", LABELS).parent, tmp_path / "ILSVRC2012_devkit_t12.tar.gz", "w:gz")
+    digest = hashlib.md5(archive.read_bytes()).hexdigest()
+    monkeypatch.setitem(reference.ARCHIVE_META, "devkit", (archive.name, digest))
+    reference.parse_devkit_archive(tmp_path)
+    _, labels = reference.load_meta_file(tmp_path)
+    assert [label for _, label in found(folder)] == labels == LABELS
+
+
+def test_tar_is_read_unopened(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "flat")
+    devkit(tmp_path, LABELS)
+    tar = pack(folder, tmp_path / "ILSVRC2012_img_val.tar")
+    images_of_tar, images_of_folder = open_imagenet(tar), open_imagenet(folder)
+    assert [e.label for e in images_of_tar.entries] == LABELS
+    for a, b in zip(images_of_tar.entries, images_of_folder.entries, strict=True):
+        assert a.name == b.name
+        assert images_of_tar.read(a) == images_of_folder.read(b)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ILSVRC2012_devkit_t12", "ILSVRC2012_img_val.tar", "flat"]
+
+
+def _tar_with(path: Path, name: str, kind: bytes = tarfile.REGTYPE) -> Path:
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.size, member.linkname = kind, 3 if kind == tarfile.REGTYPE else 0, "/etc/passwd"
+        tar.addfile(member, io.BytesIO(b"abc"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("../ILSVRC2012_val_00000001.JPEG", tarfile.REGTYPE, "points outside"),
+        ("/tmp/ILSVRC2012_val_00000001.JPEG", tarfile.REGTYPE, "points outside"),
+        ("ILSVRC2012_val_00000001.JPEG", tarfile.SYMTYPE, "none of"),
+        ("notes.txt", tarfile.REGTYPE, "none of"),
+        ("ILSVRC2012_val_00000009.JPEG", tarfile.REGTYPE, "not in the ground truth"),
+    ],
+)
+def test_bad_tars(tmp_path: Path, name: str, kind: bytes, message: str) -> None:
+    devkit(tmp_path, LABELS)
+    with pytest.raises(BadData, match=message):
+        open_imagenet(_tar_with(tmp_path / "val.tar", name, kind))
+
+
+def test_tar_that_is_cut_short_or_none(tmp_path: Path) -> None:
+    devkit(tmp_path, LABELS)
+    tar = pack(flat(tmp_path / "flat"), tmp_path / "val.tar")
+    content = tar.read_bytes()
+    last = open_imagenet(tar).entries[-1]
+    tar.write_bytes(content[: last.offset + last.size // 2])
+    with pytest.raises(BadData, match=r"cut short|unexpected end"):
+        open_imagenet(tar)
+    tar.write_bytes(b"no tar at all" * 100)
+    with pytest.raises(BadData, match="neither a folder nor an uncompressed tar"):
+        open_imagenet(tar)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="does not exist"):
+        open_imagenet(tmp_path / "nowhere")
+    with pytest.raises(BadData, match="holds nothing"):
+        open_imagenet(tmp_path)
+    (tmp_path / FISH).mkdir()
+    with pytest.raises(BadData, match="no image in any"):
+        open_imagenet(tmp_path)
+    flat(tmp_path / "val")
+    with pytest.raises(BadData, match=r"labels .* are not there.*--devkit"):
+        open_imagenet(tmp_path / "val")
+    with pytest.raises(BadData, match=r"--devkit: .*nowhere does not exist"):
+        open_imagenet(tmp_path / "val", devkit=tmp_path / "nowhere")
+    (tmp_path / "val" / "LOC_val_solution.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BadData, match="not Kaggle's"):
+        open_imagenet(tmp_path / "val")
+    (tmp_path / "kit").mkdir()
+    with pytest.raises(BadData, match="not the devkit"):
+        open_imagenet(tmp_path / "val", devkit=tmp_path / "kit")
+
+
+def test_strangers_and_empty_folders_are_reported(tmp_path: Path) -> None:
+    by_class(tmp_path)
+    (tmp_path / FISH / "notes.txt").write_text("no image")
+    (tmp_path / FISH / ".DS_Store").write_text("hidden")
+    (tmp_path / HORN).mkdir()
+    found = open_imagenet(tmp_path)
+    assert found.strangers == (f"{FISH}/notes.txt",)
+    assert found.empty == (HORN,)
+    assert len(found.entries) == 4
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "bomb", "half a png"])
+def test_bad_images_name_their_path_and_reason(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "broken.JPEG"
+    content = jpeg(tmp_path / "good.JPEG", size=(200, 150)).read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "bomb":
+        bomb(path)
+    elif kind == "half a png":
+        Image.new("RGB", (64, 64), "red").save(tmp_path / "good.png")
+        path.write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    else:
+        path.write_text("no image" if kind == "text" else "")
+    expected = {"truncated": "truncated", "text": "no image format", "empty": "empty file", "bomb": "decompression bomb"}
+    with pytest.raises(BadData, match=expected.get(kind, "not a readable image")) as error:
+        images.read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "I;16", "LA"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("image.tif" if mode in ("CMYK", "I;16") else "image.png")
+    Image.new(mode, (20, 10)).save(path)
+    assert images.read(path).mode == "RGB"
+
+
+def test_an_unreadable_image_is_handed_over_not_raised(tmp_path: Path) -> None:
+    by_class(tmp_path)
+    (tmp_path / FISH / "0_a.JPEG").write_bytes(b"broken")
+    data = Decoded(open_imagenet(tmp_path), resize_and_crop(Preprocessing(size=8, crop=1.0)), range(4))
+    broken, *whole = [data[i] for i in range(4)]
+    assert broken.pixels is None
+    assert f"{FISH}/0_a.JPEG" in broken.error
+    assert all(sample.pixels is not None and sample.pixels.shape == (3, 8, 8) for sample in whole)
+
+
+@pytest.mark.parametrize(("size", "crop", "interpolation"), [(224, 0.875, "bicubic"), (64, 1.0, "bilinear"), (176, 0.95, "bicubic")])
+def test_transform_equals_timms(size: int, crop: float, interpolation: str, tmp_path: Path) -> None:
+    from timm.data import create_transform
+
+    image = Image.open(jpeg(tmp_path / "a.jpg", size=(333, 250)))
+    reference = create_transform((3, size, size), crop_pct=crop, interpolation=interpolation)
+    ours = eval_transform(Preprocessing(size=size, crop=crop, interpolation=interpolation))  # type: ignore[arg-type]
+    assert torch.equal(ours(image), reference(image))
+
+
+def test_transform_of_torchvisions_inception_equals_its_own(tmp_path: Path) -> None:
+    from torchvision.models import Inception_V3_Weights
+
+    image = Image.open(jpeg(tmp_path / "a.jpg", size=(500, 400)))
+    record = describe("inception_v3.torchvision_in1k").weights[0]
+    theirs = Inception_V3_Weights.IMAGENET1K_V1.transforms()(image)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    rescaled = theirs * (std / 0.5) + (mean - 0.5) / 0.5  # what its network does first (transform_input)
+    torch.testing.assert_close(eval_transform(record.preprocessing)(image), rescaled, atol=1e-5, rtol=0)
+
+
+def test_normalise_by_hand() -> None:
+    pixels = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
+    out = normalise(pixels, Preprocessing(mean=(0.5, 0.25, 0.2), std=(0.5, 0.5, 0.1))).flatten()
+    torch.testing.assert_close(out, torch.tensor([-1.0, 1.5, 0.0]))
+
+
+def test_class_lists(tmp_path: Path) -> None:
+    assert len(imagenet1k()) == len(set(imagenet1k())) == 1000
+    assert set(IMAGENETTE) < set(imagenet1k())
+    assert list(IMAGENETTE) == sorted(IMAGENETTE)
+    assert describe_class(HORN) == "French horn"
+    assert describe_class("my class") == "my class"
+    (tmp_path / "classes.txt").write_text("b first\n\na\n")
+    assert class_list(str(tmp_path / "classes.txt")) == ("b", "a")
+    with pytest.raises(UnknownName, match=r'no class list "imagenet".*imagenet1k'):
+        class_list("imagenet")
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(TrickzooError, match="lists no class"):
+        class_list(str(tmp_path / "empty.txt"))
+

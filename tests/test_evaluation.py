@@ -1,0 +1,419 @@
+"""`trickzoo-eval imagenet` and `trickzoo predict`, end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform
+from timm.models import load_checkpoint
+from timm.models.efficientnet import _gen_mobilenet_v1
+
+import trickzoo
+from tests.hub import Hub
+from tests.images import bomb, devkit, jpeg, pack
+from trickzoo.cli import evaluation, run, zoo
+from trickzoo.data.classes import IMAGENETTE, imagenet1k
+from trickzoo.weights import publish, store
+
+MOBILENET = "mobilenetv1_025_imagenette128.timm.safetensors"
+RESNET = "resnet18d_imagenette64.timm.fp16.safetensors"
+MANIFEST = """
+[[weights]]
+name = "mobilenet_v1_025.ref_imagenette128"
+layout = "timm"
+classes = "imagenette"
+licence = "apache-2.0"
+options = {{ activation = "relu6" }}
+metric = [
+  {{ data = "imagenette128-val", top1 = 78.599, top5 = 97.019, n = 3925, size = 128, crop = 1.0, interpolation = "bicubic", source = "reference" }},
+]
+
+[weights.preprocessing]
+size = 128
+crop = 1.0
+
+[[weights.source]]
+hub = "tests/mobilenet"
+file = "model.safetensors"
+
+[[weights]]
+name = "resnet18_d.ref_imagenette64"
+layout = "timm"
+classes = "imagenette"
+licence = "apache-2.0"
+metric = [
+  {{ data = "imagenette128-val", top1 = 84.0, top5 = 98.166, n = 3925, size = 64, crop = 1.0, interpolation = "bicubic", source = "reference" }},
+]
+
+[weights.preprocessing]
+size = 64
+crop = 1.0
+
+[[weights.source]]
+hub = "tests/gone"
+file = "model.safetensors"
+
+[[weights.source]]
+url = "{url}"
+sha256_prefix = "{prefix}"
+"""
+
+
+def call(app: Any, *tokens: object) -> int:
+    """Exit status of a command line run in this process."""
+    with pytest.raises(SystemExit) as stop:
+        run(app, [str(token) for token in tokens])
+    return int(stop.value.code or 0)
+
+
+def evaluate(*tokens: object, out: Path) -> dict[str, Any]:
+    """The single result of an evaluation."""
+    assert call(evaluation, "imagenet", *tokens, "--workers", 0, "--out", out) == 0
+    (result,) = json.loads(out.read_text())["results"]
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# generated images and networks: every path, anywhere
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A random network of Imagenette's ten classes, in a file that says how to feed it."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=10).eval()
+    path = tmp_path / "tiny.safetensors"
+    from trickzoo.weights.load import LoadedWeights
+    from trickzoo.weights.record import Preprocessing
+
+    model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
+    publish.export(model, path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images of each of Imagenette's classes."""
+    for i, synset in enumerate(IMAGENETTE):
+        for j in range(3):
+            jpeg(tmp_path / "photos" / "val" / synset / f"{j}.JPEG", 10 * i + j)
+    return tmp_path / "photos"
+
+
+def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("--per-class", tmp_path / "classes.csv", "--predictions", tmp_path / "predictions.csv")
+    result = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, *files, out=tmp_path / "out.json")
+    assert result["n"] == 30
+    assert result["top5_correct"] >= result["top1_correct"]
+    low, high = result["top1_interval"]
+    assert low <= result["top1"] <= high
+    assert result["weights_sha256"] == store.digest(tiny)
+    assert result["data"]["classes"] == 10
+    assert "restricted" not in result
+    whole = json.loads((tmp_path / "out.json").read_text())
+    assert {"command", "date", "hardware", "versions"} < whole.keys()
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 30
+    assert sum(row["class"] == row["top1"] for row in rows) == result["top1_correct"]
+    with (tmp_path / "classes.csv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file)] == list(IMAGENETTE)
+    text = capsys.readouterr().out
+    assert "short side 32 (bicubic, antialiased), centre crop 32" in text
+    assert "no figure is published" in text
+
+
+def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path) -> None:
+    evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, "--predictions", tmp_path / "p.csv", out=tmp_path / "o")
+    model = trickzoo.create("mobilenet_v1_025", weights=tiny)
+    transform = trickzoo.eval_transform(model)
+    with (tmp_path / "p.csv").open() as file:
+        for row in csv.DictReader(file):
+            with torch.inference_mode():
+                probability, top = model(transform(Image.open(photos / "val" / row["image"]))[None])[0].softmax(0).topk(5)
+            assert [row[f"top{k}"] for k in range(1, 6)] == [IMAGENETTE[i] for i in top]
+            assert [float(row[f"p{k}"]) for k in range(1, 6)] == pytest.approx(probability.tolist(), abs=2e-6)
+
+
+def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "thousand.safetensors"
+    publish.export(trickzoo.create("mobilenet_v1_025"), path)
+    tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", path, "--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
+    result = evaluate(*tokens, out=tmp_path / "out.json")
+    model = trickzoo.create("mobilenet_v1_025", weights=path)
+    transform = trickzoo.eval_transform(trickzoo.weights.record.Preprocessing(size=32, crop=1.0, interpolation="bilinear"))
+    columns = [imagenet1k().index(synset) for synset in IMAGENETTE]
+    among_all = among_ten = 0
+    for i, synset in enumerate(IMAGENETTE):
+        for j in range(3):
+            with torch.inference_mode():
+                logits = model(transform(Image.open(photos / "val" / synset / f"{j}.JPEG"))[None])[0]
+            among_all += int(logits.argmax()) == columns[i]
+            among_ten += int(logits[columns].argmax()) == i
+    assert result["top1_correct"] == among_all
+    assert result["restricted"]["top1_correct"] == among_ten
+    assert result["restricted"]["classes"] == 10
+    assert result["published"]["comparable"] is False
+
+
+def test_several_models_in_one_run(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = []
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        path = tmp_path / f"{name}.safetensors"
+        publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10), path)
+        manifest.append(
+            f'[[weights]]\nname = "mobilenet_v1_025.{name}"\nlayout = "trickzoo"\nclasses = "imagenette"\nlicence = "mit"\n'
+            f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path}"\nsha256 = "{store.digest(path)}"\n'
+        )
+    (tmp_path / "manifest.toml").write_text("\n".join(manifest))
+    monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))
+    tokens = ("--data", photos, "--model", "mobilenet_v1_025.?", "--workers", 0, "--out", tmp_path / "o.json")
+    assert call(evaluation, "imagenet", *tokens) == 0
+    results = json.loads((tmp_path / "o.json").read_text())["results"]
+    assert [r["weights"] for r in results] == ["mobilenet_v1_025.a", "mobilenet_v1_025.b"]
+    assert results[0]["ece"] != results[1]["ece"]
+    assert results[0]["data"]["digest"] == results[1]["data"]["digest"]
+    assert re.search(r"weight +top-1 +95 %", capsys.readouterr().out)
+
+
+def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "val" / IMAGENETTE[3] / "1.JPEG").unlink()  # 29 images: an odd number for two
+    tokens = ["imagenet", "--data", str(photos), "--model", "mobilenet_v1_025", "--weights", str(tiny)]
+    one, two = tmp_path / "one", tmp_path / "two"
+    evaluate(*tokens[1:], "--predictions", f"{one}.csv", out=Path(f"{one}.json"))
+    code = "from trickzoo.cli import trickzoo_eval; trickzoo_eval()"
+    (tmp_path / "main.py").write_text(code)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(tmp_path / "main.py")]
+    subprocess.run(
+        [*launch, *tokens, "--predictions", f"{two}.csv", "--out", f"{two}.json", "--workers", "0"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert Path(f"{two}.csv").read_text() == Path(f"{one}.csv").read_text()
+    (a,), (b,) = (json.loads(Path(f"{path}.json").read_text())["results"] for path in (one, two))
+    assert b.pop("processes") == 2
+    for key in ("n", "top1_correct", "top5_correct", "top1_interval", "ece", "data"):
+        assert a[key] == b[key]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda photos: (photos / "val" / IMAGENETTE[1] / "1.JPEG").write_bytes(b"\xff\xd8 no jpeg"), "n02102040/1.JPEG is not a readable"),
+        (lambda photos: bomb(photos / "val" / IMAGENETTE[1] / "9.png"), r"n02102040/9.png would unpack to .* decompression bomb"),
+        (lambda photos: (photos / "val" / IMAGENETTE[1] / "notes.txt").write_text("x"), r"notes.txt is not an image"),
+    ],
+    ids=["corrupt", "bomb", "no image"],
+)
+def test_bad_images_stop_the_run_or_are_counted(
+    change: Any, message: str, tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(photos)
+    tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny)
+    out = tmp_path / "out.json"
+    assert call(evaluation, "imagenet", *tokens, "--workers", 0, "--out", out) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "--skip-corrupt" in error
+    assert len(error.splitlines()) == 1
+    assert not out.exists()
+    result = evaluate(*tokens, "--skip-corrupt", out=out)
+    (skipped,) = result["data"]["corrupt_left_out"]
+    assert IMAGENETTE[1] in skipped["image"]
+    assert result["n"] + len(result["data"]["corrupt_left_out"]) in (30, 31)
+    assert "1 unreadable files left out" in capsys.readouterr().out
+
+
+def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny)
+    jpeg(photos / "val" / "n99999999" / "a.JPEG")
+    jpeg(photos / "val" / "cats" / "a.JPEG")
+    assert call(evaluation, "imagenet", *tokens, "--workers", 0) == 2
+    error = capsys.readouterr().err
+    assert "2 class folders are not among the model's 10 classes: cats, n99999999" in error
+    assert "--skip-unknown" in error
+    result = evaluate(*tokens, "--skip-unknown", out=tmp_path / "o.json")
+    assert result["n"] == 30
+    assert result["data"]["unknown_left_out"] == 2
+    strange = tmp_path / "strange"
+    jpeg(strange / "cats" / "a.JPEG")
+    assert call(evaluation, "imagenet", "--data", strange, *tokens[2:]) == 2
+    assert "none of its 1 class folders (cats) is among" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["--data", "nowhere", "--model", "resnet18"], "nowhere does not exist"),
+        (["--data", "PHOTOS", "--model", "resnet50d"], 'no model "resnet50d"; did you mean resnet50_d'),
+        (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100 has them"),
+        (["--data", "PHOTOS", "--model", "resnet18", "--weights", "gluon"], "did you mean resnet18.gluon_in1k"),
+        (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
+        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--classes", "imagenet1k"], "10 outputs, the class list 1000"),
+        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--batch-size", "0"], "--batch-size must be 1"),
+        (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),
+        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--out", "PHOTOS"], "is a folder; name a file"),
+        (["--data", "PHOTOS", "--model", "vgg*"], 'no model with a default weight "vgg*"'),
+        (["--data", "PHOTOS"], "--model"),
+        (["--data", "PHOTOS", "--model", "resnet18", "--precison", "fp32"], "--precison"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_end_in_one_line_and_status_2(
+    tokens: list[str], message: str, tiny: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"PHOTOS": str(photos), "TINY": str(tiny)}
+    assert call(evaluation, "imagenet", *(places.get(token, token) for token in tokens)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("trickzoo: ")
+    assert "Traceback" not in error
+
+
+def test_a_file_without_preprocessing_or_classes_must_be_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bare.safetensors"
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
+    tokens = ["--data", photos, "--model", "mobilenet_v1_025", "--weights", path]
+    assert call(evaluation, "imagenet", *tokens) == 2
+    assert "10 outputs and does not say which classes" in capsys.readouterr().err
+    tokens += ["--classes", "folders"]
+    assert call(evaluation, "imagenet", *tokens) == 2
+    assert "pass --size, --crop and --interpolation" in capsys.readouterr().err
+    result = evaluate(*tokens, "--size", 32, "--crop", 1.0, "--interpolation", "bicubic", out=tmp_path / "o.json")
+    assert result["n"] == 30
+
+
+def test_weights_that_give_no_numbers_are_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trickzoo.create("mobilenet_v1_025")
+    torch.nn.init.constant_(model.head.fc.weight, float("nan"))  # type: ignore[arg-type]
+    publish.export(model, tmp_path / "nan.safetensors")
+    tokens = ("--weights", tmp_path / "nan.safetensors", "--size", 32, "--crop", 1.0, "--interpolation", "bicubic", "--workers", 0)
+    assert call(evaluation, "imagenet", "--data", photos, "--model", "mobilenet_v1_025", *tokens) == 2
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_predict_prints_bars_or_json(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = photos / "val" / IMAGENETTE[0] / "0.JPEG"
+    assert call(zoo, "predict", image, image, "--model", "mobilenet_v1_025", "--weights", tiny) == 0
+    text = capsys.readouterr().out
+    assert text.count(str(image)) == 2
+    assert "%" in text
+    assert call(zoo, "predict", image, "--model", "mobilenet_v1_025", "--weights", tiny, "--json", "--top", 3) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    model = trickzoo.create("mobilenet_v1_025", weights=tiny)
+    with torch.inference_mode():
+        expected = model(trickzoo.eval_transform(model)(Image.open(image))[None])[0].softmax(0).topk(3)
+    assert [row["probability"] for row in result["top"]] == pytest.approx(expected.values.tolist(), abs=1e-6)
+    assert [row["class"] for row in result["top"]] == [IMAGENETTE[i] for i in expected.indices]
+    (tmp_path / "broken.jpg").write_text("x")
+    assert call(zoo, "predict", image, tmp_path / "broken.jpg", "--model", "mobilenet_v1_025", "--weights", tiny) == 2
+    output = capsys.readouterr()
+    assert "broken.jpg is not a readable image" in output.err
+    assert output.out == ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# real images and trained networks
+
+
+@pytest.fixture
+def reference(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A hub with the two trained reference weights, one at once on the hub and one behind a dead first source, and a manifest of both."""
+    with Hub() as hub:
+        hub.add("tests/mobilenet", "model.safetensors", (packs / "reference_weights" / MOBILENET).read_bytes())
+        hub.add_file(RESNET, (packs / "reference_weights" / RESNET).read_bytes())
+        prefix = store.digest(packs / "reference_weights" / RESNET)[:8]
+        (tmp_path / "manifest.toml").write_text(MANIFEST.format(url=hub.url(RESNET), prefix=prefix))
+        monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
+
+
+@pytest.mark.packs
+@pytest.mark.parametrize(
+    ("weight", "upstream", "size", "right", "top5"),
+    [
+        ("mobilenet_v1_025.ref_imagenette128", "mobilenet", 128, 3085, 97.019),
+        ("resnet18_d.ref_imagenette64", "resnet", 64, 3297, 98.166),
+    ],
+)
+def test_real_images_are_predicted_as_timm_predicts_them(
+    weight: str, upstream: str, size: int, right: int, top5: float, reference: Hub, packs: Path, tmp_path: Path
+) -> None:
+    result = evaluate("--data", packs / "imagenette128", "--model", weight, "--predictions", tmp_path / "p.csv", out=tmp_path / "o.json")
+    assert (result["n"], result["top1_correct"], round(result["top5"], 3)) == (3925, right, top5)
+    assert result["published"]["within_interval"] is True
+    assert result["published"]["comparable"] is True
+
+    file = packs / "reference_weights" / (MOBILENET if upstream == "mobilenet" else RESNET)
+    if upstream == "mobilenet":
+        model = _gen_mobilenet_v1("mobilenetv1_100", channel_multiplier=0.25, num_classes=10)
+    else:
+        model = timm.create_model("resnet18d", num_classes=10)
+    load_checkpoint(model, str(file))
+    model = model.float().eval().to(memory_format=torch.channels_last)
+    transform = create_transform((3, size, size), crop_pct=1.0, interpolation="bicubic")
+    with (tmp_path / "p.csv").open() as rows:
+        ours = {row["image"]: (row["top1"], float(row["p1"]) - float(row["p2"])) for row in csv.DictReader(rows)}
+    folder = packs / "imagenette128" / "val"
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.JPEG"))
+    assert sorted(ours) == names
+    for start in range(0, len(names), 128):
+        batch = names[start : start + 128]
+        with torch.inference_mode():
+            top = model(torch.stack([transform(Image.open(folder / name).convert("RGB")) for name in batch])).argmax(1)
+        for name, index in zip(batch, top.tolist(), strict=True):
+            predicted, margin = ours[name]
+            assert predicted == IMAGENETTE[index] or margin < 1e-5, name
+
+
+@pytest.mark.packs
+@pytest.mark.parametrize("layout", ["synset", "split", "index", "flat", "kaggle", "tar"])
+def test_every_layout_of_real_images_gives_the_same_predictions(
+    layout: str, reference: Hub, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = packs / "imagenette128" / "val"
+    chosen = {path: synset for synset in IMAGENETTE for path in sorted((source / synset).glob("ILSVRC2012_val_*.JPEG"))[:4]}
+    root = tmp_path / "data"
+    data = root / "val" if layout in ("split", "flat", "kaggle") else root
+    data.mkdir(parents=True)
+    for path, synset in chosen.items():
+        folder = {"synset": synset, "split": synset, "index": str(imagenet1k().index(synset))}.get(layout)
+        target = data / folder / path.name if folder else data / path.name
+        target.parent.mkdir(exist_ok=True)
+        target.symlink_to(path)
+    truth = {int(path.stem.rpartition("_")[2]): synset for path, synset in chosen.items()}
+    if layout in ("flat", "tar"):
+        devkit(tmp_path, [truth.get(i, IMAGENETTE[0]) for i in range(1, max(truth) + 1)])
+    if layout == "kaggle":
+        lines = [f"ILSVRC2012_val_{i:08d},{synset} 1 2 3 4" for i, synset in truth.items()]
+        (tmp_path / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *lines]))
+    if layout == "tar":
+        for path in [*data.iterdir()]:
+            content = path.read_bytes()
+            path.unlink()
+            path.write_bytes(content)
+        data = pack(data, tmp_path / "ILSVRC2012_img_val.tar")
+    tokens = ("--model", "mobilenet_v1_025.ref_imagenette128", "--predictions", tmp_path / "p.csv")
+    result = evaluate("--data", root if layout == "split" else data, *tokens, out=tmp_path / "o.json")
+    model = trickzoo.create("mobilenet_v1_025.ref_imagenette128")
+    transform = trickzoo.eval_transform(model)
+    with (tmp_path / "p.csv").open() as file:
+        rows = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(file)}
+    assert len(rows) == len(chosen) == result["n"] == 40
+    for path, synset in chosen.items():
+        with torch.inference_mode():
+            expected = IMAGENETTE[int(model(transform(Image.open(path))[None]).argmax())]
+        assert (rows[path.name]["class"], rows[path.name]["top1"]) == (synset, expected)
