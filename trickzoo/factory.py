@@ -39,7 +39,8 @@ def create(
         in_chans: input channels. Weights for three are adapted: summed for one, else repeated and scaled.
         drop_rate: dropout before the classifier.
         output_stride: 32, or 16 or 8 with dilation (not Inception).
-        device, dtype: as in torch.
+        device: where the tensors are; torch's default device by default.
+        dtype: of the parameters; torch's default dtype by default, whatever the file has.
         **options: of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
 
     Returns:

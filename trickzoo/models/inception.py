@@ -205,7 +205,7 @@ class InceptionV3(Backbone):
         return maps
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, in_chans, H, W), sides of 267 or more → logits and auxiliary logits, each (N, num_classes)."""
+        """(N, in_chans, H, W), sides of 299 or more → logits and auxiliary logits, each (N, num_classes)."""
         if self.aux_head is None:
             raise RuntimeError("this network was built without its auxiliary head; create it with aux_head=True")
         x = self.stem(x)

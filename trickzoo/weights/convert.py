@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors or pickled file by name, memory-mapped, and the file's metadata.
 
     Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
-    under "state_dict" or "model", and the "module." of a parallel wrapper.
+    under "state_dict" or "model", and the prefix of a parallel ("module.") or compiled model.
     Raises BadCheckpoint if the file is not what it should be.
     """
     try:
@@ -215,29 +216,37 @@ def _read_pickle(path: Path) -> Any:
     import pickle
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            head = file.read(2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats, which are either refused below or read as they should be
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
+        if wants is None and head[:1] != b"\x80" and head != b"PK":
+            raise BadCheckpoint(f"{path} is not a PyTorch checkpoint (neither a zip archive nor a pickle)") from None
         what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
         raise BadCheckpoint(
             f"{path} is a pickle that trickzoo does not load: {what}. "
             "Save its state dict alone, as safetensors, with the program it comes from"
         ) from None
-    except FileNotFoundError:
+    except OSError:
         raise
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({first})") from None
+        # The first sentence; the rest is torch's advice to its own users. The end of a file has no words.
+        reason = re.split(r"(?<=\w)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
+        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({reason})") from None
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     inner = [content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
     if len(inner) == 1:
         content = inner[0]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
-    if all(key.startswith("module.") for key in content):
-        content = {key.removeprefix("module."): value for key, value in content.items()}
+    for prefix in ("module.", "_orig_mod."):
+        if all(key.startswith(prefix) for key in content):
+            content = {key.removeprefix(prefix): value for key, value in content.items()}
     return dict(content)
 
 

@@ -11,6 +11,7 @@ import msgspec
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+CLASS_LISTS = ("imagenet1k", "imagenette", "none")
 Layout = Literal["trickzoo", "timm", "torchvision"]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -110,7 +111,7 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
 
     name: str
     layout: Layout
-    classes: str
+    classes: str | tuple[str, ...]
     licence: str
     sources: tuple[Source, ...]
     preprocessing: Preprocessing
@@ -126,6 +127,8 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", self.name):
             raise ValueError("name is <model>.<tag>, of lower-case letters, digits and underscores")
+        if isinstance(self.classes, str) and self.classes not in CLASS_LISTS:
+            raise ValueError(f"classes is one of {', '.join(CLASS_LISTS)}, or a list of names")
         if not self.sources:
             raise ValueError("a record has at least one source")
         if self.default and self.classes != "imagenet1k":

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trickzoo.errors import BadManifest, DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.errors import BadCheckpoint, BadManifest, DigestMismatch, TrickzooError, WeightsUnavailable
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record, Source
 
@@ -85,6 +86,10 @@ class _Wrong(Exception):
     """A source gave something that must not be used; the next source is tried."""
 
 
+class _Missing(_Wrong):
+    """A source does not have the file."""
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
@@ -97,15 +102,15 @@ def digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it has the whole content or does not exist: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -126,7 +131,7 @@ def is_here(record: Record) -> bool:
     return any(
         (source.path is not None and _packaged(source) is not None)
         or (_folder(record) / source.filename).is_file()
-        or (source.hub is not None and _in_hub_cache(record, source) is not None)
+        or (source.hub is not None and _in_hub_cache(source, _revision(record, source)) is not None)
         for source in record.sources
     )
 
@@ -142,8 +147,11 @@ def fetch(record: Record) -> WeightFile:
     with _writable(folder), _locked(record):
         if file := locate(record):  # another process may just have fetched it
             return file
-        for leftover in folder.glob(".download-*"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in folder.glob(".*"):  # of a process that was killed
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            elif leftover.name != ".lock":
+                leftover.unlink(missing_ok=True)
         if offline():
             raise WeightsUnavailable(_advice(record, "it is not in the cache and HF_HUB_OFFLINE forbids the network"))
         reasons = []
@@ -173,9 +181,12 @@ def verify(record: Record) -> WeightFile | None:
 def remove(record: Record) -> list[Path]:
     """Delete the files and stamps of a weight, and return what was deleted. Files given by hand outside the caches stay."""
     gone = []
+    stamp = _read_stamp(record)
     for source in record.sources:
-        if source.hub and (cached := _in_hub_cache(record, source)):
-            gone += [cached.resolve(), cached]
+        ours = stamp.revision if stamp and stamp.source == str(source) else None
+        for revision in dict.fromkeys((_revision(record, source), ours)):
+            if source.hub and (cached := _in_hub_cache(source, revision)):
+                gone += [cached.resolve(), cached]
     gone += [path for path in _folder(record).glob("*") if path.is_file() and path.name != ".lock"]
     gone.append(_stamp_path(record))
     existing = [path for path in gone if path.exists() or path.is_symlink()]
@@ -203,24 +214,37 @@ def pin(records: list[Record]) -> list[WeightFile]:
 def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
     """The weight file, the parsed config.json and the commit of `hf-hub:user/name[@revision]`.
 
-    Raises WeightsUnavailable if the hub has no such repository or cannot be reached.
+    Raises WeightsUnavailable if the hub has no such repository or cannot be reached, BadCheckpoint if the config is not what it should be.
     """
     repository, _, revision = reference.removeprefix("hf-hub:").partition("@")
-    path, config, errors = None, {}, []
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        source = Source(hub=repository, file=filename, revision=revision or None)
+
+    def get(filename: str, at: str | None) -> Path:
+        source = Source(hub=repository, file=filename, revision=at)
         try:
-            path = _cached_hub_file(source, source.revision) if offline() else _hub_file(source, source.revision, None, REACH_SECONDS)[0]
-            break
+            return _cached_hub_file(source) if offline() else _hub_file(source, at, None, REACH_SECONDS)[0]
+        except _Missing:
+            raise
         except _Wrong as error:
+            raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
+
+    errors = []
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        try:
+            path = get(filename, revision or None)
+            break
+        except _Missing as error:
             errors.append(f"{filename}: {error}")
-    if path is None:
+    else:
         raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
     commit = path.parent.name
-    with contextlib.suppress(_Wrong):
-        source = Source(hub=repository, file="config.json", revision=commit)
-        config_file = _cached_hub_file(source, commit) if offline() else _hub_file(source, commit, None, REACH_SECONDS)[0]
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
+    except _Missing:
+        return path, {}, commit
+    except ValueError as error:
+        raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); pass weights=PATH to use a file") from None
+    if not isinstance(config, dict):
+        raise BadCheckpoint(f"{reference}: config.json is not an object; pass weights=PATH to use a file")
     return path, config, commit
 
 
@@ -301,9 +325,9 @@ def _found(record: Record) -> WeightFile | None:
         if by_hand.is_file():
             with _writable(by_hand.parent):
                 return _accept(record, source, by_hand)
-        if source.hub and (cached := _in_hub_cache(record, source)):
+        if source.hub and (cached := _in_hub_cache(source, _revision(record, source))):
             stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
-            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=cached.parent.name)
+            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=_commit(source, cached))
     return None
 
 
@@ -328,20 +352,25 @@ def _packaged(source: Source) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _in_hub_cache(record: Record, source: Source) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _in_hub_cache(source: Source, revision: str | None) -> Path | None:
+    from huggingface_hub import errors, try_to_load_from_cache
 
-    found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=_revision(record, source) or "main")
+    try:
+        found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=revision or "main")
+    except errors.HFValidationError:  # a name that no repository can have; the download says so
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
-def _cached_hub_file(source: Source, revision: str | None) -> Path:
-    from huggingface_hub import try_to_load_from_cache
+def _cached_hub_file(source: Source) -> Path:
+    if found := _in_hub_cache(source, source.revision):
+        return found
+    raise _Missing("not in the cache, and HF_HUB_OFFLINE forbids the network")
 
-    found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=revision or "main")
-    if not isinstance(found, str):
-        raise _Wrong("not in the cache, and HF_HUB_OFFLINE forbids the network")
-    return Path(found)
+
+def _commit(source: Source, path: Path) -> str:
+    """The commit that a file of the hub's cache belongs to: the folder of the snapshot, above those of the file's own name."""
+    return path.parents[str(source.file).count("/")].name
 
 
 def _hub_cache() -> str | None:
@@ -356,7 +385,7 @@ def _pins() -> dict[str, dict[str, Any]]:
     path = lock_file()
     try:
         pins = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
@@ -418,9 +447,11 @@ def _writable(folder: Path) -> Iterator[None]:
     except TrickzooError:
         raise
     except OSError as error:
-        raise WeightsUnavailable(
-            f"{folder}: {error.strerror or error}; free some space, or set TRICKZOO_HOME to a folder elsewhere"
-        ) from error
+        raise _refused(folder, "TRICKZOO_HOME", error) from error
+
+
+def _refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:
+    return WeightsUnavailable(f"{folder}: {error.strerror or error}; free some space, or set {variable} to a folder elsewhere")
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
@@ -439,12 +470,15 @@ def _hub_file(source: Source, revision: str | None, wanted: str | None, seconds:
     import huggingface_hub
     from huggingface_hub import errors
 
-    endpoint = os.environ.get("HF_ENDPOINT")
     assert source.hub is not None and source.file is not None
-    url = huggingface_hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    cache = _hub_cache() or huggingface_hub.constants.HF_HUB_CACHE
     timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or seconds)
     try:
-        # Asked first, once and with a short patience, because the client itself retries for most of a minute before it gives up.
+        url = huggingface_hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
+        # Is anyone there? Asked bare, as the client would first wait 3 s for its list of agents.
+        huggingface_hub.get_session().head(url, timeout=timeout, follow_redirects=False)
+        # Asked once and with a short patience, as the client would try again for most of a minute.
         metadata = huggingface_hub.get_hf_file_metadata(url, timeout=timeout)
         commit = metadata.commit_hash
         if commit is None:
@@ -452,22 +486,27 @@ def _hub_file(source: Source, revision: str | None, wanted: str | None, seconds:
         stated = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
         if wanted and stated and not _agrees(stated, wanted):
             raise _Wrong(f"the hub states SHA-256 {stated}, {wanted} is recorded")
+        # By the revision's name, not the commit, so that the client remembers which commit it is and finds the file offline.
         path = Path(
             huggingface_hub.hf_hub_download(
-                source.hub, source.file, revision=commit, endpoint=endpoint, etag_timeout=timeout, cache_dir=_hub_cache()
+                source.hub, source.file, revision=revision, endpoint=endpoint, etag_timeout=timeout, cache_dir=cache
             )
         )
+        if _commit(source, path) != commit:
+            raise _Wrong("the repository changed meanwhile; try again")
     except errors.GatedRepoError:
         raise _Wrong("access to the repository must be asked for; log in with `hf auth login`") from None
+    except errors.LocalEntryNotFoundError:
+        raise _Wrong("the hub stopped answering") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        raise _Wrong(f"not found ({_status(error)})") from None
+        raise _Missing(f"not found ({_status(error)})") from None
     except errors.HfHubHTTPError as error:
         raise _Wrong(f"the hub answered {_status(error)}") from None
-    except (errors.OfflineModeIsEnabled, errors.FileMetadataError) as error:
+    except (errors.OfflineModeIsEnabled, errors.FileMetadataError, errors.HFValidationError) as error:
         raise _Wrong(_first_line(error)) from None
     except OSError as error:
         if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            raise  # the disk
+            raise _refused(cache, "HF_HUB_CACHE", error) from error
         raise _Wrong(_first_line(error)) from None
     except Exception as error:
         if not type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport: httpx, httpx2, …
@@ -515,8 +554,8 @@ def _converted(record: Record, file: WeightFile) -> WeightFile:
     from trickzoo.weights import convert
 
     target = _folder(record) / (file.path.stem + ".safetensors")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    convert.to_safetensors(file.path, target)
+    with _writable(target.parent):
+        convert.to_safetensors(file.path, target)
     return replace(file, path=target, sha256=digest(target), upstream_sha256=file.sha256)
 
 
@@ -539,6 +578,6 @@ def _transport(error: BaseException) -> str:
         return "connection refused"
     if "resolve" in text or "name or service" in text or "getaddrinfo" in text or "name resolution" in text:
         return "the host name cannot be resolved"
-    if "incomplete" in text or "incomplete" in name:
+    if "incomplete" in text or "complete message body" in text:
         return "the download was cut short"
     return _first_line(error)

@@ -1,0 +1,167 @@
+"""The commands of `trickzoo`; evaluation and prediction are in test_evaluation.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import trickzoo
+from tests.hub import Hub
+from trickzoo.cli import run, zoo
+from trickzoo.weights import manifest, publish, store
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command line in this process; (exit status, stdout, stderr)."""
+
+    def call(*tokens: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run(zoo, [str(token) for token in tokens])
+        output = capsys.readouterr()
+        return int(stop.value.code or 0), output.out, output.err
+
+    return call
+
+
+def test_list(call: Any) -> None:
+    status, out, _ = call("list", "resnet*_d", "--pretrained")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["model", "resnet18_d", "resnet34_d", "resnet50_d", "resnet101_d", "resnet152_d"]
+    status, out, _ = call("list", "--json")
+    assert [row["model"] for row in json.loads(out)] == trickzoo.list_models()
+
+
+def test_describe(call: Any) -> None:
+    status, out, _ = call("describe", "resnet18_b")
+    assert status == 0
+    assert "resnet18 (also resnet18_b)" in out
+    assert "11,689,512 parameters" in out
+    for name in trickzoo.list_weights("resnet18"):
+        assert name in out
+    _, out, _ = call("describe", "resnet50_d.gluon_in1k")
+    for part in ("79.080", "paper (recalled)", "818a1b1b", "timm/resnet50d.gluon_in1k", "apache-2.0", "zero_gamma"):
+        assert part in out
+    status, out, _ = call("describe", "resnet50_d", "--json")
+    assert json.loads(out)["weights"][0]["source"]
+    assert "no weights are published" in call("describe", "resnet18_c")[1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("list", "vgg*"), 'no model "vgg*"'),
+        (("describe", "resnet50_e"), "did you mean resnet50"),
+        (("describe", "resnet50_d.gluon"), "did you mean resnet50_d.gluon_in1k"),
+        (("weights", "fetch"), "name a weight"),
+        (("weights", "fetch", "resnet50"), "no weights are published for resnet50; resnet50_b, resnet50_c, resnet50_d have"),
+        (("weights", "fetch", "resnet50_e.*"), 'no weight "resnet50_e.*"'),
+        (("weights", "path", "resnet50_d"), "is not on this machine; `trickzoo weights fetch"),
+        (("weights", "list", "vgg*"), 'no weight "vgg*"'),
+        (("export", "out.txt", "--model", "resnet18"), "connection refused"),
+        (("predict", "--model", "resnet18"), "name one image"),
+        (("predict", "nowhere.jpg", "--model", "resnet18"), "nowhere.jpg cannot be read (No such file"),
+        (("fetch",), 'Unknown command "fetch"'),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_2(call: Any, tokens: tuple[str, ...], message: str) -> None:
+    status, out, err = call(*tokens)
+    assert (status, out) == (2, "")
+    assert err.startswith("trickzoo: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A hub that has mobilenet_v1_025.mine, and a manifest that records it."""
+    path = tmp_path / "mine.safetensors"
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
+    (tmp_path / "manifest.toml").write_text(
+        '[[weights]]\nname = "mobilenet_v1_025.mine"\nlayout = "timm"\nclasses = "imagenette"\nlicence = "mit"\n'
+        '[weights.preprocessing]\nsize = 32\n[[weights.source]]\nhub = "me/mine"\nfile = "model.safetensors"\n'
+    )
+    monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))
+    with Hub() as hub:
+        hub.add("me/mine", "model.safetensors", path.read_bytes())
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
+
+
+def test_weights_are_fetched_verified_pinned_and_removed(call: Any, hub: Hub, tmp_path: Path) -> None:
+    name = "mobilenet_v1_025.mine"
+    assert call("weights", "list", "--cached")[1].split() == ["weight", "top-1", "at", "size", "licence", "here"]
+    status, out, _ = call("weights", "fetch", name)
+    assert status == 0
+    path = Path(out.strip())
+    assert path.read_bytes() == (tmp_path / "mine.safetensors").read_bytes()
+    assert call("weights", "path", name)[1].strip() == str(path)
+    assert call("weights", "list", "--cached")[1].splitlines()[1].split()[0] == name
+    assert "right" in call("weights", "verify")[1]
+    status, out, _ = call("weights", "lock")
+    assert store.digest(path) in out
+    assert json.loads(store.lock_file().read_text())[name]["sha256"] == store.digest(path)
+
+    real = path.resolve()
+    real.write_bytes(real.read_bytes()[:-1] + b"x")
+    status, out, err = call("weights", "verify", name)
+    assert (status, out.split()) == (2, [name, "WRONG"])
+    assert f"trickzoo weights rm {name}" in err
+    assert call("weights", "rm", name)[0] == 0
+    assert not path.exists()
+    assert "was not on this machine" in call("weights", "rm", name)[1]
+    assert call("weights", "fetch", name)[0] == 0
+
+
+def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
+    model = timm.create_model("resnet18", num_classes=7).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+    state = model.state_dict()
+    save_file(state, tmp_path / "timm.safetensors")
+    source = ("--model", "resnet18", "--weights", tmp_path / "timm.safetensors")
+    ours, back, pickled = tmp_path / "ours.safetensors", tmp_path / "back.safetensors", tmp_path / "back.pth"
+    assert call("export", ours, *source)[0] == 0
+    assert call("export", back, "--model", "resnet18", "--weights", ours, "--layout", "timm")[0] == 0
+    assert call("export", pickled, "--model", "resnet18", "--weights", ours, "--layout", "torchvision")[0] == 0
+    for found in (load_file(back), torch.load(pickled, weights_only=True)):
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+    status, _, err = call("export", back, *source)
+    assert (status, "exists; name another file, or overwrite it with --overwrite" in err) == (2, True)
+    assert call("export", back, *source, "--overwrite")[0] == 0
+    assert "ends in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["back.pth", "back.safetensors", "ours.safetensors", "timm.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("model", "layout", "message"),
+    [
+        ("resnet50", "timm", "resnet50 strides in the first 1x1; timm's network of that depth strides in the 3x3, which is resnet50_b"),
+        ("resnet50_d", "torchvision", "does not exist in torchvision; its layouts are trickzoo, timm"),
+        ("mobilenet_v1_025", "timm", "this mobilenet_v1_025 has relu, timm's has relu6"),
+    ],
+)
+def test_export_refuses_what_would_compute_something_else(call: Any, model: str, layout: str, message: str, tmp_path: Path) -> None:
+    publish.export(trickzoo.create(model), tmp_path / "ours.safetensors")
+    status, _, err = call("export", tmp_path / "out.safetensors", "--model", model, "--weights", tmp_path / "ours.safetensors", "--layout", layout)
+    assert status == 2
+    assert message in err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:
+    record = manifest.find("resnet18.tv_in1k")
+    model = trickzoo.create("resnet18")
+    model.weights = trickzoo.weights.load.LoadedWeights("resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record)
+    publish.export(model, tmp_path / "ours.safetensors")
+    again = trickzoo.create("resnet18", weights=tmp_path / "ours.safetensors").weights
+    assert again is not None
+    assert (again.preprocessing, again.classes) == (record.preprocessing, "imagenet1k")

@@ -1,0 +1,81 @@
+"""The house itself: imports point one way, pages are generated, the wheel is whole."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from docs.generate import PAGE, page
+
+ROOT = Path(__file__).parents[1]
+
+LAYERS = [
+    {"errors"},
+    {"registry", "backbone"},
+    {"models"},
+    {"weights"},
+    {"data", "catalogue", "factory"},
+    {"evaluation"},
+    {"cli"},
+]
+"""What may import what: a package imports from its own set and from those above it in this list."""
+
+
+def imports(path: Path) -> list[str]:
+    """The top-level parts of trickzoo that a file imports at run time."""
+    found = []
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trickzoo"):
+            parts = node.module.split(".")
+            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trickzoo").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT / "trickzoo").parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    (level,) = [i for i, layer in enumerate(LAYERS) if part in layer]
+    allowed = set().union(*LAYERS[: level + 1])
+    assert not set(imports(path)) - allowed
+
+
+def test_models_page_is_what_the_manifest_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python docs/generate.py`"
+
+
+def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    for file in (ROOT / "weights_manifest").glob("*.toml"):
+        assert f"trickzoo/weights_manifest/{file.name}" in names
+    assert "trickzoo/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import trickzoo; print(trickzoo.__file__, len(trickzoo.list_weights()))"
+    out = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert str(tmp_path / "site") in out
+    assert int(out.split()[1]) >= 69
+
+
+def test_listing_never_imports_torch() -> None:
+    code = (
+        "import sys, trickzoo; trickzoo.list_models(); trickzoo.list_weights(); trickzoo.describe('resnet50_d'); dir(trickzoo);"
+        "from trickzoo.cli import zoo; zoo(['list'], result_action='return_value');"
+        "zoo(['describe', 'resnet50_d'], result_action='return_value');"
+        "assert not {'torch', 'timm', 'torchvision'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
