@@ -24,9 +24,9 @@ Parameters at 1000 classes; multiply-adds of convolutions and linear layers at t
 WEIGHTS = """
 ## Weights
 
-Published accuracy in percent on the 50,000 ImageNet-1k validation images, with the weight's own preprocessing: input side / fraction that the
-centre crop keeps, and the resize filter. **Bold** is the model's default. "Paper" is top-1 of the same training in the Bag of Tricks paper.
-Source of each figure: `trickzoo describe WEIGHT`.
+Published accuracy in percent on the 50,000 ImageNet-1k validation images, with the weight's own preprocessing: input side / fraction that
+the centre crop keeps, and the resize filter. **Bold** is the model's default. "Paper" is top-1 of the same training in the paper. Source of
+each figure: `trickzoo describe WEIGHT`.
 
 | weight | top-1 | top-5 | paper | at | filter | licence | tricks or recipe |
 | --- | ---: | ---: | ---: | --- | --- | --- | --- |

@@ -39,11 +39,8 @@ def bomb(path: Path, side: int = 60_000) -> Path:
 def devkit(folder: Path, labels: list[str]) -> Path:
     """Write the two files of the devkit that matter, with synsets in an order of their own and inner nodes, as the real one has."""
     synsets = sorted(set(labels), key=lambda s: s[::-1])
-    table = np.zeros(
-        (len(synsets) + 1, 1),
-        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O"), ("children", "O")]
-        + [("wordnet_height", "O"), ("num_train_images", "O")],
-    )
+    fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images")
+    table = np.zeros((len(synsets) + 1, 1), dtype=[(name, "O") for name in fields])
     for i, synset in enumerate(synsets):
         table[i, 0] = (i + 1, synset, f"word of {synset}, second word", "gloss", 0, np.zeros(0), 0, 1300)
     table[-1, 0] = (len(synsets) + 1, "n00001740", "entity", "gloss", 2, np.array([1, 2]), 3, 0)

@@ -33,7 +33,8 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_list(call: Any) -> None:
     status, out, _ = call("list", "resnet*_d", "--pretrained")
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["model", "resnet18_d", "resnet34_d", "resnet50_d", "resnet101_d", "resnet152_d"]
+    depths = (18, 34, 50, 101, 152)
+    assert [line.split()[0] for line in out.splitlines()] == ["model", *(f"resnet{depth}_d" for depth in depths)]
     status, out, _ = call("list", "--json")
     assert [row["model"] for row in json.loads(out)] == trickzoo.list_models()
 
@@ -138,7 +139,8 @@ def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
     assert (status, "exists; name another file, or overwrite it with --overwrite" in err) == (2, True)
     assert call("export", back, *source, "--overwrite")[0] == 0
     assert "ends in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["back.pth", "back.safetensors", "ours.safetensors", "timm.safetensors"]
+    files = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert files == {"back.pth", "back.safetensors", "ours.safetensors", "timm.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -150,11 +152,12 @@ def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
     ],
 )
 def test_export_refuses_what_would_compute_something_else(call: Any, model: str, layout: str, message: str, tmp_path: Path) -> None:
-    publish.export(trickzoo.create(model), tmp_path / "ours.safetensors")
-    status, _, err = call("export", tmp_path / "out.safetensors", "--model", model, "--weights", tmp_path / "ours.safetensors", "--layout", layout)
+    ours, out = tmp_path / "ours.safetensors", tmp_path / "out.safetensors"
+    publish.export(trickzoo.create(model), ours)
+    status, _, err = call("export", out, "--model", model, "--weights", ours, "--layout", layout)
     assert status == 2
     assert message in err
-    assert not (tmp_path / "out.safetensors").exists()
+    assert not out.exists()
 
 
 def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:

@@ -258,4 +258,3 @@ def test_class_lists(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(TrickzooError, match="lists no class"):
         class_list(str(tmp_path / "empty.txt"))
-

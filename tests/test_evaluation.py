@@ -25,6 +25,8 @@ from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
 from trickzoo.weights import publish, store
+from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 MOBILENET = "mobilenetv1_025_imagenette128.timm.safetensors"
 RESNET = "resnet18d_imagenette64.timm.fp16.safetensors"
@@ -36,7 +38,7 @@ classes = "imagenette"
 licence = "apache-2.0"
 options = {{ activation = "relu6" }}
 metric = [
-  {{ data = "imagenette128-val", top1 = 78.599, top5 = 97.019, n = 3925, size = 128, crop = 1.0, interpolation = "bicubic", source = "reference" }},
+  {{ data = "imagenette128-val", top1 = 78.599, top5 = 97.019, n = 3925, size = 128, crop = 1.0, source = "reference" }},
 ]
 
 [weights.preprocessing]
@@ -53,7 +55,7 @@ layout = "timm"
 classes = "imagenette"
 licence = "apache-2.0"
 metric = [
-  {{ data = "imagenette128-val", top1 = 84.0, top5 = 98.166, n = 3925, size = 64, crop = 1.0, interpolation = "bicubic", source = "reference" }},
+  {{ data = "imagenette128-val", top1 = 84.0, top5 = 98.166, n = 3925, size = 64, crop = 1.0, source = "reference" }},
 ]
 
 [weights.preprocessing]
@@ -93,9 +95,6 @@ def tiny(tmp_path: Path) -> Path:
     """A random network of Imagenette's ten classes, in a file that says how to feed it."""
     model = trickzoo.create("mobilenet_v1_025", num_classes=10).eval()
     path = tmp_path / "tiny.safetensors"
-    from trickzoo.weights.load import LoadedWeights
-    from trickzoo.weights.record import Preprocessing
-
     model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
     publish.export(model, path)
     return path
@@ -148,10 +147,11 @@ def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Pa
 def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "thousand.safetensors"
     publish.export(trickzoo.create("mobilenet_v1_025"), path)
-    tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", path, "--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
+    model = ("--model", "mobilenet_v1_025", "--weights", path)
+    tokens = ("--data", photos, *model, "--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
     result = evaluate(*tokens, out=tmp_path / "out.json")
     model = trickzoo.create("mobilenet_v1_025", weights=path)
-    transform = trickzoo.eval_transform(trickzoo.weights.record.Preprocessing(size=32, crop=1.0, interpolation="bilinear"))
+    transform = trickzoo.eval_transform(Preprocessing(size=32, crop=1.0, interpolation="bilinear"))
     columns = [imagenet1k().index(synset) for synset in IMAGENETTE]
     among_all = among_ten = 0
     for i, synset in enumerate(IMAGENETTE):
@@ -166,7 +166,9 @@ def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     assert result["published"]["comparable"] is False
 
 
-def test_several_models_in_one_run(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_models_in_one_run(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = []
     for name in ("a", "b"):
         torch.manual_seed(ord(name))
@@ -194,7 +196,7 @@ def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: 
     evaluate(*tokens[1:], "--predictions", f"{one}.csv", out=Path(f"{one}.json"))
     code = "from trickzoo.cli import trickzoo_eval; trickzoo_eval()"
     (tmp_path / "main.py").write_text(code)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(tmp_path / "main.py")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "main.py")]
     subprocess.run(
         [*launch, *tokens, "--predictions", f"{two}.csv", "--out", f"{two}.json", "--workers", "0"],
         check=True,
@@ -211,16 +213,16 @@ def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda photos: (photos / "val" / IMAGENETTE[1] / "1.JPEG").write_bytes(b"\xff\xd8 no jpeg"), "n02102040/1.JPEG is not a readable"),
-        (lambda photos: bomb(photos / "val" / IMAGENETTE[1] / "9.png"), r"n02102040/9.png would unpack to .* decompression bomb"),
-        (lambda photos: (photos / "val" / IMAGENETTE[1] / "notes.txt").write_text("x"), r"notes.txt is not an image"),
+        (lambda folder: (folder / "1.JPEG").write_bytes(b"\xff\xd8 no jpeg"), "n02102040/1.JPEG is not a readable"),
+        (lambda folder: bomb(folder / "9.png"), r"n02102040/9.png would unpack to .* decompression bomb"),
+        (lambda folder: (folder / "notes.txt").write_text("x"), r"notes.txt is not an image"),
     ],
     ids=["corrupt", "bomb", "no image"],
 )
 def test_bad_images_stop_the_run_or_are_counted(
     change: Any, message: str, tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change(photos)
+    change(photos / "val" / IMAGENETTE[1])
     tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny)
     out = tmp_path / "out.json"
     assert call(evaluation, "imagenet", *tokens, "--workers", 0, "--out", out) == 2
@@ -253,6 +255,9 @@ def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytes
     assert "none of its 1 class folders (cats) is among" in capsys.readouterr().err
 
 
+MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
@@ -261,10 +266,10 @@ def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytes
         (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100 has them"),
         (["--data", "PHOTOS", "--model", "resnet18", "--weights", "gluon"], "did you mean resnet18.gluon_in1k"),
         (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
-        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--classes", "imagenet1k"], "10 outputs, the class list 1000"),
-        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--batch-size", "0"], "--batch-size must be 1"),
+        ([*MINE, "--classes", "imagenet1k"], "10 outputs, the class list 1000"),
+        ([*MINE, "--batch-size", "0"], "--batch-size must be 1"),
         (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),
-        (["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY", "--out", "PHOTOS"], "is a folder; name a file"),
+        ([*MINE, "--out", "PHOTOS"], "is a folder; name a file"),
         (["--data", "PHOTOS", "--model", "vgg*"], 'no model with a default weight "vgg*"'),
         (["--data", "PHOTOS"], "--model"),
         (["--data", "PHOTOS", "--model", "resnet18", "--precison", "fp32"], "--precison"),

@@ -56,7 +56,8 @@ def test_models_page_is_what_the_manifest_says() -> None:
 
 
 def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -65,7 +66,8 @@ def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path)
         assert f"trickzoo/weights_manifest/{file.name}" in names
     assert "trickzoo/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import trickzoo; print(trickzoo.__file__, len(trickzoo.list_weights()))"
+    path = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});"
+    code = f"{path} import trickzoo; print(trickzoo.__file__, len(trickzoo.list_weights()))"
     out = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert str(tmp_path / "site") in out
     assert int(out.split()[1]) >= 69

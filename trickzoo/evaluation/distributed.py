@@ -9,7 +9,7 @@ from accelerate import PartialState
 
 
 def processes(*, use_cpu: bool = False) -> PartialState:
-    """This process's device and its place among the others.
+    """Device of this process and its place among the others.
 
     Without an accelerator accelerate must be told to use the CPU, or every process takes itself for the only one.
     """

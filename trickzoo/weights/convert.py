@@ -234,7 +234,7 @@ def _read_pickle(path: Path) -> Any:
         raise
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError) as error:
         # The first sentence; the rest is torch's advice to its own users. The end of a file has no words.
-        reason = re.split(r"(?<=\w)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
+        reason = re.split(r"(?<=\S)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
         raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({reason})") from None
 
 

@@ -175,7 +175,7 @@ def load(
     theirs = {own: key for key, own in ours.items()}
     missing = [theirs[key] for key in wanted if key not in state and not convert.is_optional(key)]
     spare = [key for key in opened.tensors if key not in ours]
-    shapes = [theirs[key] for key, tensor in state.items() if tensor.shape != wanted[key].shape]
+    shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or spare or shapes:
         raise BadCheckpoint(_misfit(opened, architecture, known, missing, spare, shapes))
 
