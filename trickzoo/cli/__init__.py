@@ -14,7 +14,15 @@ from trickzoo.errors import TrickzooError
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
 zoo.command("trickzoo.cli.zoo:list_", name="list", help="List the models.")
 zoo.command("trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, feature maps, weights, figures, sources.")
-zoo.command("trickzoo.cli.weights:app", name="weights", help="List, fetch, verify, pin and remove weights.")
+
+weights = App(name="weights", help="List, fetch, verify, pin and remove weights.")
+weights.command("trickzoo.cli.weights:list_", name="list", help="List weights with figure and licence, and whether they are here.")
+weights.command("trickzoo.cli.weights:fetch", name="fetch", help="Download weights, verify them and print their paths.")
+weights.command("trickzoo.cli.weights:verify", name="verify", help="Compute the digests of weights anew.")
+weights.command("trickzoo.cli.weights:path", name="path", help="Print where a weight's file is, without any network.")
+weights.command("trickzoo.cli.weights:lock", name="lock", help="Pin revision and digest of weights in the lock file.")
+weights.command("trickzoo.cli.weights:rm", name="rm", help="Delete weights from this machine.")
+zoo.command(weights)
 zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the five likeliest classes of each image.")
 zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
 

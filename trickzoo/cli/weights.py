@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.table import Table
 
 from trickzoo import catalogue
@@ -13,12 +13,7 @@ from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import manifest, store
 from trickzoo.weights.record import Record
 
-app = App(name="weights", help="List, fetch, verify, pin and remove weights.")
 
-Names = Annotated[tuple[str, ...], Parameter(help="Weights, models (their default weight) or shell patterns of weights.")]
-
-
-@app.command(name="list")
 def list_(
     pattern: str = "*",
     /,
@@ -43,14 +38,12 @@ def list_(
     show(table)
 
 
-@app.command
 def fetch(*names: str) -> None:
     """Download weights, verify them and print their paths."""
     for record in _records(names):
         print(store.fetch(record).path)
 
 
-@app.command
 def verify(*names: str) -> None:
     """Compute the digests of weights that are on this machine anew; without names, of all of them."""
     wrong = []
@@ -67,7 +60,6 @@ def verify(*names: str) -> None:
         raise TrickzooError("\n".join(wrong))
 
 
-@app.command
 def path(name: str, /) -> None:
     """Print where a weight's file is, without any network."""
     (record,) = _records((name,))
@@ -77,7 +69,6 @@ def path(name: str, /) -> None:
     print(file.path)
 
 
-@app.command
 def lock(*names: str) -> None:
     """Fetch weights and pin their revision and digest in the lock file (TRICKZOO_LOCK); without names, of all that are on this machine."""
     records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
@@ -86,7 +77,6 @@ def lock(*names: str) -> None:
     print(f"{len(records)} pinned in {store.lock_file()}")
 
 
-@app.command
 def rm(*names: str) -> None:
     """Delete weights from this machine: their cached files and what is known of them."""
     for record in _records(names):

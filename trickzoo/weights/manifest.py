@@ -68,8 +68,10 @@ def read(file: Path) -> tuple[Record, ...]:
     except msgspec.ValidationError as error:
         complaint, _, path = str(error).partition(" - at ")
         field = path.strip("`").removeprefix("$").removeprefix(".")
-        if unknown := re.search(r"unknown field `(\w+)`", complaint):
-            field = f"{field}.{unknown[1]}".removeprefix(".")
+        unknown = re.search(r"unknown field `(\w+)`", complaint)
+        inner = f"{field}.{unknown[1] if unknown else complaint.split()[0]}".removeprefix(".")  # our own complaints begin with the field
+        if unknown or _line(text, inner) != _line(text, field):
+            field = inner
         raise BadManifest(_complaint(file, field, complaint)) from None
     for i, record in enumerate(manifest.weights):
         try:
