@@ -19,7 +19,7 @@ LAYERS = [
     {"registry", "backbone"},
     {"models"},
     {"weights"},
-    {"data", "catalogue", "factory"},
+    {"data", "catalogue", "factory", "tricks"},
     {"evaluation"},
     {"cli"},
 ]

@@ -49,3 +49,10 @@ class BadCheckpoint(TrickzooError, ValueError):
 
 class BadData(TrickzooError, ValueError):
     """A data set or image that cannot be used as it is."""
+
+
+class NoEffect(TrickzooError, ValueError):
+    """A training trick that was asked for and finds nothing to act on."""
+
+    def __init__(self, trick: str, reason: str) -> None:
+        super().__init__(f"{trick} has no effect: {reason}; leave it out")

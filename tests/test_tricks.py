@@ -1,0 +1,218 @@
+"""Every trick against its formula, computed another way."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta, kstest
+from torch import nn
+from torch.nn import functional as F
+
+import trickzoo
+from trickzoo import tricks
+from trickzoo.errors import BadOption, NoEffect
+from trickzoo.tricks.cosine import cosine_factor
+from trickzoo.tricks.distillation import distillation_loss
+from trickzoo.tricks.initialisation import initialise
+from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
+from trickzoo.tricks.linear_scaling import scaled_lr
+from trickzoo.tricks.mixup import mixup
+from trickzoo.tricks.no_bias_decay import decay_groups
+from trickzoo.tricks.step_decay import step_factor
+from trickzoo.tricks.warmup import warmup_factor
+from trickzoo.tricks.zero_gamma import zero_last_gammas
+
+FOLDER = Path(tricks.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_every_trick_has_its_card(path: Path) -> None:
+    card = path.with_suffix(".md").read_text(encoding="utf-8")
+    for row in ("| why |", "| formula |", "| helps |", "| does not |", "| in the paper |"):
+        assert row in card
+
+
+def test_linear_scaling_gives_the_papers_rates() -> None:
+    assert scaled_lr(0.1, 256) == pytest.approx(0.1)
+    assert scaled_lr(0.1, 1024) == pytest.approx(0.4)
+    assert scaled_lr(0.05, 32, per=64) == pytest.approx(0.025)
+    with pytest.raises(BadOption, match="batch sizes are 1 or more"):
+        scaled_lr(0.1, 0)
+
+
+def test_warmup_is_a_line_from_one_batch_to_the_full_rate() -> None:
+    factors = [warmup_factor(i, 5) for i in range(8)]
+    np.testing.assert_allclose(factors, np.minimum(np.arange(1, 9) / 5, 1))
+    assert warmup_factor(0, 0) == 1
+
+
+@settings(deadline=None)
+@given(st.integers(2, 300))
+def test_cosine_equals_torchs_and_the_released_scripts(steps: int) -> None:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+    for step in range(steps):
+        assert cosine_factor(step, steps) == pytest.approx(schedule.get_last_lr()[0], abs=1e-6)
+        optimiser.step()
+        schedule.step()
+    official = 0.5 * (1 + np.cos(np.pi * np.arange(steps) / (steps - 1)))
+    np.testing.assert_allclose([cosine_factor(i, steps, form="official") for i in range(steps)], official, atol=1e-12)
+
+
+def test_cosine_outside_its_steps_is_an_error() -> None:
+    for step in (-1, 10):
+        with pytest.raises(BadOption, match="not among 10 steps"):
+            cosine_factor(step, 10)
+
+
+def test_step_decay_equals_torchs() -> None:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [30, 60, 90], gamma=0.1)
+    for epoch in range(120):
+        assert step_factor(epoch, (30, 60, 90)) == pytest.approx(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(("name", "blocks", "official"), [("resnet18_d", 8, 0), ("resnet50", 16, 16), ("resnet50_d", 16, 16)])
+def test_zero_gamma_makes_every_block_its_shortcut(name: str, blocks: int, official: int) -> None:
+    model = trickzoo.create(name, num_classes=3).eval()
+    if official:
+        assert zero_last_gammas(model, form="official") == official
+    else:
+        with pytest.raises(NoEffect, match="no residual block that it acts on"):
+            zero_last_gammas(model, form="official")
+    assert zero_last_gammas(model) == blocks
+    x = torch.rand(2, 64, 8, 8)
+    for stage in model.stages:
+        for block in stage:
+            x = F.relu(x)
+            torch.testing.assert_close(block(x), F.relu(block.shortcut(x)))
+            x = block(x)
+    zeros = sum(int((m.weight == 0).all()) for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert zeros == blocks
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_025", "inception_v3"])
+def test_zero_gamma_without_residual_blocks_says_so(name: str) -> None:
+    with pytest.raises(NoEffect, match="zero gamma has no effect"):
+        zero_last_gammas(trickzoo.create(name, device="meta"))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_d", "mobilenet_v1_025", "inception_v3"])
+def test_no_bias_decay_exempts_all_but_matrices_and_kernels(name: str) -> None:
+    decayed, exempt = decay_groups(trickzoo.create(name, num_classes=5, device="meta"), 1e-4)
+    # Independent of modules and names: a weight of a convolution or linear layer is the only parameter with two dimensions or more.
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in exempt["params"])
+    count = len(list(trickzoo.create(name, num_classes=5, device="meta").parameters()))
+    assert len(decayed["params"]) + len(exempt["params"]) == count
+    assert (decayed["weight_decay"], exempt["weight_decay"]) == (1e-4, 0.0)
+
+
+def test_no_bias_decay_takes_normalisation_of_any_kind_and_leaves_out_the_frozen() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.LayerNorm([4, 2, 2]), nn.Flatten(), nn.Linear(16, 2))
+    model[0].requires_grad_(False)
+    decayed, exempt = decay_groups(model, 0.1)
+    assert [p.shape for p in decayed["params"]] == [(2, 16)]
+    assert len(exempt["params"]) == 5  # the layer norm's weight has three dimensions
+    with pytest.raises(NoEffect):
+        decay_groups(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)), 0.1)
+
+
+@given(st.integers(2, 50), st.floats(0, 0.9))
+def test_smoothed_labels_are_distributions_of_both_forms(classes: int, epsilon: float) -> None:
+    labels = torch.arange(classes) % classes
+    paper, uniform = smooth_labels(labels, classes, epsilon), smooth_labels(labels, classes, epsilon, form="uniform")
+    expected = torch.eye(classes) * (1 - epsilon) + (1 - torch.eye(classes)) * epsilon / (classes - 1)
+    torch.testing.assert_close(paper, expected)
+    torch.testing.assert_close(uniform, torch.eye(classes) * (1 - epsilon) + epsilon / classes)
+    torch.testing.assert_close(uniform, smooth_labels(labels, classes, epsilon * (classes - 1) / classes))
+
+
+def test_smoothed_loss_equals_torchs_and_has_the_papers_best_gap() -> None:
+    logits, labels = torch.randn(8, 10), torch.randint(10, (8,))
+    ours = soft_cross_entropy(logits, smooth_labels(labels, 10, 0.1, form="uniform"))
+    torch.testing.assert_close(ours, F.cross_entropy(logits, labels, label_smoothing=0.1))
+    # Section 5.2: the loss is least where the true logit leads the others by log((K - 1)(1 - ε) / ε).
+    gap = torch.tensor(0.0, requires_grad=True)
+    leading = torch.zeros(1, 10).index_fill(1, torch.tensor([0]), 1.0)
+    for _ in range(3000):
+        (gradient,) = torch.autograd.grad(soft_cross_entropy(leading * gap, smooth_labels(torch.tensor([0]), 10, 0.1)), gap)
+        gap = (gap - 5 * gradient).detach().requires_grad_()
+    assert gap.item() == pytest.approx(math.log(9 * 0.9 / 0.1), abs=1e-3)
+    for epsilon, classes in ((1.0, 10), (-0.1, 10), (0.1, 1)):
+        with pytest.raises(BadOption, match="label smoothing"):
+            smooth_labels(torch.tensor([0]), classes, epsilon)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_distillation_equals_kl_plus_the_teachers_entropy(temperature: float) -> None:
+    student, teacher = torch.randn(6, 10, requires_grad=True), torch.randn(6, 10, requires_grad=True)
+    hard = F.cross_entropy(student, torch.arange(6))
+    p = F.softmax(teacher / temperature, 1)
+    entropy = -(p * p.log()).sum(1).mean()
+    soft = F.kl_div(F.log_softmax(student / temperature, 1), p, reduction="batchmean") + entropy
+    paper = distillation_loss(student, teacher, hard, temperature=temperature)
+    torch.testing.assert_close(paper, hard + temperature**2 * soft)
+    official = distillation_loss(student, teacher, hard, temperature=temperature, form="official")
+    torch.testing.assert_close(official, paper / 2)  # half the paper's scale
+    paper.backward()
+    assert teacher.grad is None
+    with pytest.raises(BadOption, match="teacher has 7 classes, the student 10"):
+        distillation_loss(student, torch.randn(6, 7), hard)
+
+
+@pytest.mark.parametrize("form", ["paper", "official"])
+def test_mixup_mixes_images_and_targets_by_the_same_weights(form: str) -> None:
+    n = 64
+    images = torch.arange(n).float().view(n, 1, 1, 1).expand(n, 3, 2, 2)  # an image's value is its number, its target one-hot
+    mixed, target = mixup(images, torch.eye(n), 0.2, form=form)  # type: ignore[arg-type]
+    torch.testing.assert_close(target.sum(1), torch.ones(n))
+    assert int((target > 0).sum(1).max()) <= 2
+    torch.testing.assert_close(mixed, (target @ torch.arange(n).float()).view(n, 1, 1, 1).expand_as(mixed))
+    own = target.diagonal()
+    if form == "official":
+        assert len({round(float(x), 5) for x in own}) == 1
+        torch.testing.assert_close(target, own[0] * torch.eye(n) + (1 - own[0]) * torch.eye(n).flip(0))
+    else:
+        assert len(set(own.tolist())) > n // 2
+
+
+def test_mixup_draws_from_the_beta_distribution() -> None:
+    n = 2000
+    lam = {alpha: mixup(torch.zeros(n, 1, 1, 1), torch.eye(n), alpha)[1].diagonal().numpy() for alpha in (0.2, 2.0)}
+    assert kstest(lam[2.0], beta(2, 2).cdf).pvalue > 1e-3
+    assert lam[0.2].mean() == pytest.approx(0.5, abs=0.03)
+    assert lam[0.2].var() == pytest.approx(beta(0.2, 0.2).var(), rel=0.05)  # 1 / (4 (2 α + 1))
+
+
+def test_mixup_of_one_image_says_so() -> None:
+    with pytest.raises(NoEffect, match="batch has one image"):
+        mixup(torch.rand(1, 3, 4, 4), torch.eye(1))
+    with pytest.raises(BadOption, match="alpha must be above 0"):
+        mixup(torch.rand(2, 3, 4, 4), torch.eye(2), 0.0)
+
+
+@pytest.mark.parametrize("form", ["paper", "official", "he"])
+def test_initialisation_has_the_stated_variance(form: str) -> None:
+    model = trickzoo.create("resnet18_d", num_classes=1000)
+    initialise(model, form=form)  # type: ignore[arg-type]
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 30_000:
+            kernel = module.kernel_size[0] * module.kernel_size[1]
+            fan_in, fan_out = module.in_channels * kernel, module.out_channels * kernel
+            variance = {"paper": 2 / (fan_in + fan_out), "official": 1.882 / ((fan_in + fan_out) / 2), "he": 2 / fan_out}[form]
+            assert float(module.weight.var()) == pytest.approx(variance, rel=0.05)
+            if form == "paper":
+                assert float(module.weight.abs().max()) <= math.sqrt(6 / (fan_in + fan_out))
+        if isinstance(module, nn.BatchNorm2d):
+            assert bool((module.weight == 1).all())
+    if form != "he":
+        assert float(model.head.fc.bias.abs().max()) == 0  # type: ignore[union-attr, operator]

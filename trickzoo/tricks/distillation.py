@@ -1,0 +1,36 @@
+"""Knowledge distillation (section 5.3, after Hinton et al., arXiv 1503.02531)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from trickzoo.errors import BadOption
+
+Form = Literal["paper", "official"]
+
+
+def distillation_loss(
+    student: Tensor, teacher: Tensor, hard_loss: Tensor, *, temperature: float = 20.0, form: Form = "paper", hard_weight: float = 0.5
+) -> Tensor:
+    """The student's own loss and T² times the cross-entropy between softened predictions.
+
+    Args:
+        student, teacher: (N, K) logits of the same batch; under mixup the teacher sees the mixed images. No gradient reaches the teacher.
+        hard_loss: scalar loss against the labels.
+        temperature: T; the paper's is 20.
+        form: "paper": hard + T² · soft. "official": hard_weight · hard + (1 - hard_weight) · T² · soft, as the released script.
+        hard_weight: of "official".
+
+    Raises:
+        BadOption: if the two have other classes, or T is not above 0.
+    """
+    if student.shape != teacher.shape:
+        raise BadOption(f"distillation: the teacher has {teacher.shape[1]} classes, the student {student.shape[1]}; they must be the same")
+    if temperature <= 0:
+        raise BadOption(f"distillation: the temperature must be above 0, not {temperature}")
+    soft_target = F.softmax(teacher.detach().float() / temperature, 1)
+    soft = -(soft_target * F.log_softmax(student.float() / temperature, 1)).sum(1).mean() * temperature**2
+    return hard_loss + soft if form == "paper" else hard_weight * hard_loss + (1 - hard_weight) * soft

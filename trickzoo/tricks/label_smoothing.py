@@ -1,0 +1,33 @@
+"""Label smoothing (section 5.2, after Szegedy et al., arXiv 1512.00567)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trickzoo.errors import BadOption
+
+Form = Literal["paper", "uniform"]
+
+
+def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, form: Form = "paper") -> Tensor:
+    """(N,) class indices → (N, num_classes) target probabilities.
+
+    "paper": 1 - ε for the true class and ε / (K - 1) for each other one. "uniform": the usual mixture with the uniform distribution,
+    1 - ε + ε / K and ε / K, which the released script and torch's `CrossEntropyLoss(label_smoothing=ε)` use.
+    Raises BadOption unless 0 ≤ ε < 1 and there are two classes.
+    """
+    if not 0 <= epsilon < 1 or num_classes < 2:
+        raise BadOption(f"label smoothing: epsilon in [0, 1) and two classes are wanted, not {epsilon} and {num_classes}")
+    other = epsilon / (num_classes - 1) if form == "paper" else epsilon / num_classes
+    true = 1 - epsilon if form == "paper" else 1 - epsilon + other
+    target = torch.full((len(labels), num_classes), other, device=labels.device)
+    return target.scatter_(1, labels[:, None], true)
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32."""
+    return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()

@@ -1,0 +1,28 @@
+"""No bias decay (section 3.1): weight decay acts on the weights of convolutions and linear layers, and on nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from trickzoo.errors import NoEffect
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters into a decayed and an exempt group for an optimiser.
+
+    Decided by the module that owns a parameter, never by its name: every normalisation layer, wherever it stands, and every bias is exempt.
+    Raises NoEffect if the model has no parameter that the rule exempts.
+    """
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            is_weight = name == "weight" and isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))
+            (decayed if is_weight else exempt).append(parameter)
+    if not exempt:
+        raise NoEffect("no bias decay", "the model has neither trainable biases nor normalisation layers")
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

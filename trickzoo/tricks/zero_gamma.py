@@ -1,0 +1,24 @@
+"""Zero γ (section 3.1): each residual block starts as the identity, so that the network is shallow at first."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trickzoo.errors import NoEffect
+from trickzoo.models.resnet import BasicBlock, Bottleneck
+
+
+def zero_last_gammas(model: nn.Module, *, form: str = "paper") -> int:
+    """Set γ of the last BatchNorm of every residual block to 0, in place, and return how many were set.
+
+    The shortcut's BatchNorm keeps its γ. "paper": every block. "official": bottlenecks alone, since the released script's option has no
+    effect on the basic blocks of ResNet-18 and 34 B. Raises NoEffect if the model has no such block.
+    """
+    last = [m.bn3 for m in model.modules() if isinstance(m, Bottleneck)]
+    if form == "paper":
+        last += [m.bn2 for m in model.modules() if isinstance(m, BasicBlock)]
+    if not last:
+        raise NoEffect("zero gamma", "the model has no residual block that it acts on")
+    for norm in last:
+        nn.init.zeros_(norm.weight)
+    return len(last)
