@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when the hub client is imported
+
 import pytest
 import torch
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import trickzoo
 from tests.hub import Hub
 from trickzoo.cli import run, zoo
-from trickzoo.weights import manifest, publish, store
+from trickzoo.weights import files, manifest, publish, store
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Any, hub: Hub, tm
     assert call("weights", "list", "--cached")[1].splitlines()[1].split()[0] == name
     assert "right" in call("weights", "verify")[1]
     status, out, _ = call("weights", "lock")
-    assert store.digest(path) in out
-    assert json.loads(store.lock_file().read_text())[name]["sha256"] == store.digest(path)
+    assert files.digest(path) in out
+    assert json.loads(store.lock_file().read_text())[name]["sha256"] == files.digest(path)
 
     real = path.resolve()
     real.write_bytes(real.read_bytes()[:-1] + b"x")

@@ -24,7 +24,7 @@ from tests.hub import Hub
 from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
-from trickzoo.weights import publish, store
+from trickzoo.weights import files, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -116,7 +116,7 @@ def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Pa
     assert result["top5_correct"] >= result["top1_correct"]
     low, high = result["top1_interval"]
     assert low <= result["top1"] <= high
-    assert result["weights_sha256"] == store.digest(tiny)
+    assert result["weights_sha256"] == files.digest(tiny)
     assert result["data"]["classes"] == 10
     assert "restricted" not in result
     whole = json.loads((tmp_path / "out.json").read_text())
@@ -176,7 +176,7 @@ def test_several_models_in_one_run(
         publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10), path)
         manifest.append(
             f'[[weights]]\nname = "mobilenet_v1_025.{name}"\nlayout = "trickzoo"\nclasses = "imagenette"\nlicence = "mit"\n'
-            f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path}"\nsha256 = "{store.digest(path)}"\n'
+            f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path}"\nsha256 = "{files.digest(path)}"\n'
         )
     (tmp_path / "manifest.toml").write_text("\n".join(manifest))
     monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))
@@ -339,7 +339,7 @@ def reference(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     with Hub() as hub:
         hub.add("tests/mobilenet", "model.safetensors", (packs / "reference_weights" / MOBILENET).read_bytes())
         hub.add_file(RESNET, (packs / "reference_weights" / RESNET).read_bytes())
-        prefix = store.digest(packs / "reference_weights" / RESNET)[:8]
+        prefix = files.digest(packs / "reference_weights" / RESNET)[:8]
         (tmp_path / "manifest.toml").write_text(MANIFEST.format(url=hub.url(RESNET), prefix=prefix))
         monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)

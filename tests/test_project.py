@@ -20,6 +20,7 @@ LAYERS = [
     {"models"},
     {"weights"},
     {"data", "catalogue", "factory", "tricks"},
+    {"recipes"},
     {"evaluation"},
     {"cli"},
 ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadOption
-from trickzoo.weights.store import write_atomically
+from trickzoo.weights.files import write_atomically
 
 PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors")
 

@@ -6,9 +6,7 @@ maps are pure renamings: no tensor changes.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
+from trickzoo.weights.files import atomically
 from trickzoo.weights.record import Layout
 
 # Our prefix or pattern → theirs; the first that matches is used.
@@ -203,7 +202,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        return _unwrap(_read_pickle(path), path), {}
+        return _unwrap(read_pickle(path), path), {}
     except safetensors.SafetensorError as error:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from None
     except FileNotFoundError:
@@ -212,7 +211,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
 
 
-def _read_pickle(path: Path) -> Any:
+def read_pickle(path: Path) -> Any:
     import pickle
 
     try:
@@ -257,29 +256,14 @@ def to_safetensors(source: Path, target: Path) -> None:
 
 
 def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Write a .safetensors (or, by that suffix, .pth) file: temporary file, fsync, rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises OSError if the disk refuses."""
     # Own memory for each tensor: shared or strided ones cannot be stored as they are.
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     try:
-        if target.suffix == ".safetensors":
-            save_file(whole, temporary, metadata)
-        else:
-            torch.save(whole, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        with atomically(target) as temporary:
+            if target.suffix == ".safetensors":
+                save_file(whole, temporary, metadata)
+            else:
+                torch.save(whole, temporary)
     except safetensors.SafetensorError as error:  # how the writer reports a full disk
         raise OSError(str(error)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -17,8 +17,8 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint
 from trickzoo.registry import Architecture
-from trickzoo.weights import convert, manifest, store
-from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD, Layout, Preprocessing, Record
+from trickzoo.weights import convert, files, manifest, store
+from trickzoo.weights.record import Layout, Preprocessing, Record
 
 log = logging.getLogger("trickzoo")
 
@@ -62,7 +62,7 @@ class LoadedWeights:
 
     def digest(self) -> str:
         """SHA-256 of the file."""
-        return self.sha256 or store.digest(self.path)
+        return self.sha256 or files.digest(self.path)
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,31 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     """Read `hf-hub:user/name[@revision]`; preprocessing and classes come from its config.json, in timm's form."""
     path, config, commit = store.fetch_hub_reference(reference)
     opened = open_file(path, architecture)
-    timm: Mapping[str, Any] = config.get("pretrained_cfg") or {}
-    preprocessing = None
-    if "input_size" in timm:
-        preprocessing = Preprocessing(
-            size=timm["input_size"][-1],
-            crop=timm.get("crop_pct", 0.875),
-            interpolation=timm.get("interpolation", "bicubic"),
-            mean=tuple(timm.get("mean", IMAGENET_MEAN)),
-            std=tuple(timm.get("std", IMAGENET_STD)),
-        )
-    classes = tuple(config["label_names"]) if config.get("label_names") else None
+    try:
+        preprocessing, classes = _from_config(config)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
     old = opened.weights
     weights = LoadedWeights(
         reference,
         path,
-        store.digest(path),
+        files.digest(path),
         old.classes or classes or ("imagenet1k" if config.get("num_classes") == 1000 else None),
         old.preprocessing or preprocessing,
         revision=commit,
     )
     return Opened(weights, opened.tensors, opened.layout, opened.options)
+
+
+def _from_config(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
+    """Preprocessing and class names that a config.json in timm's form states."""
+    stated = config.get("pretrained_cfg") or {}
+    preprocessing = None
+    if "input_size" in stated:
+        fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+        given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
+        preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
+    return preprocessing, tuple(config["label_names"]) if config.get("label_names") else None
 
 
 def class_count(opened: Opened) -> int | None:

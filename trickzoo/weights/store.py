@@ -8,13 +8,10 @@ the stamp it is taken as it is, otherwise its digest is checked again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,13 +20,22 @@ from typing import Any
 
 from trickzoo.errors import BadCheckpoint, BadManifest, DigestMismatch, TrickzooError, WeightsUnavailable
 from trickzoo.weights import manifest
+from trickzoo.weights.download import (
+    REACH_SECONDS,
+    Missing,
+    Wrong,
+    agrees,
+    commit_of,
+    from_hub,
+    from_hub_cache,
+    from_url,
+    in_hub_cache,
+    refused,
+)
+from trickzoo.weights.files import digest, write_atomically
 from trickzoo.weights.record import Record, Source
 
 log = logging.getLogger("trickzoo")
-
-REACH_SECONDS = 2.0
-"""How long to wait for the first answer of a source; a second source after a silent first one gets half: no network is told within 3 s."""
-READ_SECONDS = 10.0
 
 
 def home() -> Path:
@@ -82,38 +88,6 @@ class _Stamp:
     inode: int
 
 
-class _Wrong(Exception):
-    """A source gave something that must not be used; the next source is tried."""
-
-
-class _Missing(_Wrong):
-    """A source does not have the file."""
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        value = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            value.update(chunk)
-    return value.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it has the whole content or does not exist: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # the public operations
 
@@ -131,7 +105,7 @@ def is_here(record: Record) -> bool:
     return any(
         (source.path is not None and _packaged(source) is not None)
         or (_folder(record) / source.filename).is_file()
-        or (source.hub is not None and _in_hub_cache(source, _revision(record, source)) is not None)
+        or (source.hub is not None and in_hub_cache(source, _revision(record, source)) is not None)
         for source in record.sources
     )
 
@@ -160,7 +134,7 @@ def fetch(record: Record) -> WeightFile:
             seconds = REACH_SECONDS / 2 if silent else REACH_SECONDS
             try:
                 file = _download(record, source, seconds)
-            except _Wrong as error:
+            except Wrong as error:
                 reasons.append(f"{source}: {error}")
                 silent = silent or "timed out" in str(error)
                 log.info("%s: %s", source, error)
@@ -185,7 +159,7 @@ def remove(record: Record) -> list[Path]:
     for source in record.sources:
         ours = stamp.revision if stamp and stamp.source == str(source) else None
         for revision in dict.fromkeys((_revision(record, source), ours)):
-            if source.hub and (cached := _in_hub_cache(source, revision)):
+            if source.hub and (cached := in_hub_cache(source, revision)):
                 gone += [cached.resolve(), cached]
     gone += [path for path in _folder(record).glob("*") if path.is_file() and path.name != ".lock"]
     gone.append(_stamp_path(record))
@@ -221,10 +195,12 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
     def get(filename: str, at: str | None) -> Path:
         source = Source(hub=repository, file=filename, revision=at)
         try:
-            return _cached_hub_file(source) if offline() else _hub_file(source, at, None, REACH_SECONDS)[0]
-        except _Missing:
+            return from_hub_cache(source) if offline() else from_hub(source, at, None, REACH_SECONDS).path
+        except Missing:
             raise
-        except _Wrong as error:
+        except Wrong as error:
+            with contextlib.suppress(Missing):  # the hub does not answer, but an earlier answer is here
+                return from_hub_cache(source)
             raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
 
     errors = []
@@ -232,14 +208,14 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
         try:
             path = get(filename, revision or None)
             break
-        except _Missing as error:
+        except Missing as error:
             errors.append(f"{filename}: {error}")
     else:
         raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
     commit = path.parent.name
     try:
         config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
-    except _Missing:
+    except Missing:
         return path, {}, commit
     except ValueError as error:
         raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); pass weights=PATH to use a file") from None
@@ -311,7 +287,7 @@ def _as_pinned(record: Record, stamp: _Stamp) -> WeightFile:
     """The stamped file, if it is still the one that manifest and lock file ask for."""
     sha256 = stamp.upstream_sha256 or stamp.sha256
     for source in record.sources:
-        if str(source) == stamp.source and not _agrees(sha256, wanted := _wanted(record, source)):
+        if str(source) == stamp.source and not agrees(sha256, wanted := _wanted(record, source)):
             raise DigestMismatch(_mismatch(record, Path(stamp.path), wanted or "", sha256))
     return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256)
 
@@ -325,9 +301,9 @@ def _found(record: Record) -> WeightFile | None:
         if by_hand.is_file():
             with _writable(by_hand.parent):
                 return _accept(record, source, by_hand)
-        if source.hub and (cached := _in_hub_cache(source, _revision(record, source))):
+        if source.hub and (cached := in_hub_cache(source, _revision(record, source))):
             stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
-            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=_commit(source, cached))
+            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=commit_of(source, cached))
     return None
 
 
@@ -335,7 +311,7 @@ def _accept(record: Record, source: Source, path: Path, *, stated: str | None = 
     """Verify a file that was found, convert it if it is a pickle, and stamp it."""
     got = digest(path)
     wanted = _wanted(record, source) or stated
-    if not _agrees(got, wanted):
+    if not agrees(got, wanted):
         raise DigestMismatch(_mismatch(record, path, wanted or "", got))
     if wanted is None:
         log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, path, got)
@@ -350,31 +326,6 @@ def _packaged(source: Source) -> Path | None:
     """A file inside the package, or in the checkout that it is run from."""
     places = (folder / str(source.path) for folder in (manifest.PACKAGE, manifest.PACKAGE.parent))
     return next((path for path in places if path.is_file()), None)
-
-
-def _in_hub_cache(source: Source, revision: str | None) -> Path | None:
-    from huggingface_hub import errors, try_to_load_from_cache
-
-    try:
-        found = try_to_load_from_cache(str(source.hub), str(source.file), _hub_cache(), revision=revision or "main")
-    except errors.HFValidationError:  # a name that no repository can have; the download says so
-        return None
-    return Path(found) if isinstance(found, str) else None
-
-
-def _cached_hub_file(source: Source) -> Path:
-    if found := _in_hub_cache(source, source.revision):
-        return found
-    raise _Missing("not in the cache, and HF_HUB_OFFLINE forbids the network")
-
-
-def _commit(source: Source, path: Path) -> str:
-    """The commit that a file of the hub's cache belongs to: the folder of the snapshot, above those of the file's own name."""
-    return path.parents[str(source.file).count("/")].name
-
-
-def _hub_cache() -> str | None:
-    return os.environ.get("HF_HUB_CACHE")  # else the hub client's own choice
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -406,10 +357,6 @@ def _wanted(record: Record, source: Source) -> str | None:
 
 def _revision(record: Record, source: Source) -> str | None:
     return source.revision or _pinned(record, source).get("revision")
-
-
-def _agrees(got: str, wanted: str | None) -> bool:
-    return wanted is None or got.startswith(wanted)
 
 
 def _mismatch(record: Record, path: Path, wanted: str, got: str) -> str:
@@ -447,101 +394,26 @@ def _writable(folder: Path) -> Iterator[None]:
     except TrickzooError:
         raise
     except OSError as error:
-        raise _refused(folder, "TRICKZOO_HOME", error) from error
-
-
-def _refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:
-    return WeightsUnavailable(f"{folder}: {error.strerror or error}; free some space, or set {variable} to a folder elsewhere")
+        raise refused(folder, "TRICKZOO_HOME", error) from error
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
     if source.hub:
         wanted = _wanted(record, source)
-        path, got, commit = _hub_file(source, _revision(record, source), wanted, seconds)
+        path, got, commit = from_hub(source, _revision(record, source), wanted, seconds)
         file = WeightFile(record.name, path, got, str(source), commit)
         return file if path.suffix == ".safetensors" else _converted(record, file)
     if source.url:
         return _url_file(record, source, seconds)
-    raise _Wrong("not in this installation")
-
-
-def _hub_file(source: Source, revision: str | None, wanted: str | None, seconds: float) -> tuple[Path, str, str]:
-    """Download through the hub client; (path, sha256, commit). Wrong bytes are deleted."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    assert source.hub is not None and source.file is not None
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    cache = _hub_cache() or huggingface_hub.constants.HF_HUB_CACHE
-    timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or seconds)
-    try:
-        url = huggingface_hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
-        # Is anyone there? Asked bare, as the client would first wait 3 s for its list of agents.
-        huggingface_hub.get_session().head(url, timeout=timeout, follow_redirects=False)
-        # Asked once and with a short patience, as the client would try again for most of a minute.
-        metadata = huggingface_hub.get_hf_file_metadata(url, timeout=timeout)
-        commit = metadata.commit_hash
-        if commit is None:
-            raise _Wrong("the answer names no commit; is this a hub?")
-        stated = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
-        if wanted and stated and not _agrees(stated, wanted):
-            raise _Wrong(f"the hub states SHA-256 {stated}, {wanted} is recorded")
-        # By the revision's name, not the commit, so that the client remembers which commit it is and finds the file offline.
-        path = Path(
-            huggingface_hub.hf_hub_download(
-                source.hub, source.file, revision=revision, endpoint=endpoint, etag_timeout=timeout, cache_dir=cache
-            )
-        )
-        if _commit(source, path) != commit:
-            raise _Wrong("the repository changed meanwhile; try again")
-    except errors.GatedRepoError:
-        raise _Wrong("access to the repository must be asked for; log in with `hf auth login`") from None
-    except errors.LocalEntryNotFoundError:
-        raise _Wrong("the hub stopped answering") from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        raise _Missing(f"not found ({_status(error)})") from None
-    except errors.HfHubHTTPError as error:
-        raise _Wrong(f"the hub answered {_status(error)}") from None
-    except (errors.OfflineModeIsEnabled, errors.FileMetadataError, errors.HFValidationError) as error:
-        raise _Wrong(_first_line(error)) from None
-    except OSError as error:
-        if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            raise _refused(cache, "HF_HUB_CACHE", error) from error
-        raise _Wrong(_first_line(error)) from None
-    except Exception as error:
-        if not type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport: httpx, httpx2, …
-            raise
-        raise _Wrong(_transport(error)) from None
-    wanted = wanted or stated
-    got = digest(path)
-    if not _agrees(got, wanted):
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise _Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
-    return path, got, commit
+    raise Wrong("not in this installation")
 
 
 def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
-    """Download a plain https file into a folder of its own, verify it, and only then give it its name."""
-    import pooch
-    import requests
-
-    assert source.url is not None
+    """Download into a folder of its own, verify, and only then give the file its name."""
     folder = _folder(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         path = Path(scratch) / source.filename
-        download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(seconds, READ_SECONDS))
-        try:
-            download(source.url, str(path), None)
-        except requests.HTTPError as error:
-            raise _Wrong(f"the server answered {_status(error)}") from None
-        except (requests.RequestException, ValueError) as error:
-            raise _Wrong(_transport(error)) from None
-        got = digest(path)
-        wanted = _wanted(record, source)
-        if not _agrees(got, wanted):
-            raise _Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
-        file = WeightFile(record.name, path, got, str(source))
+        file = WeightFile(record.name, path, from_url(source, path, _wanted(record, source), seconds), str(source))
         if path.suffix != ".safetensors":
             return _converted(record, file)
         kept = folder / path.name
@@ -553,31 +425,7 @@ def _converted(record: Record, file: WeightFile) -> WeightFile:
     """The safetensors form of a pickled checkpoint, written once, below `home()`."""
     from trickzoo.weights import convert
 
-    target = _folder(record) / (file.path.stem + ".safetensors")
+    target = _folder(record) / (file.path.name + ".safetensors")
     with _writable(target.parent):
         convert.to_safetensors(file.path, target)
     return replace(file, path=target, sha256=digest(target), upstream_sha256=file.sha256)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].strip()
-
-
-def _status(error: Any) -> str:
-    response = getattr(error, "response", None)
-    return str(response.status_code) if response is not None else _first_line(error)
-
-
-def _transport(error: BaseException) -> str:
-    """A network failure in a few words."""
-    name = type(error).__name__.lower()
-    text = str(error).lower()
-    if "timeout" in name or "timed out" in text:
-        return "timed out"
-    if "refused" in text:
-        return "connection refused"
-    if "resolve" in text or "name or service" in text or "getaddrinfo" in text or "name resolution" in text:
-        return "the host name cannot be resolved"
-    if "incomplete" in text or "complete message body" in text:
-        return "the download was cut short"
-    return _first_line(error)

@@ -1,0 +1,103 @@
+"""The schema of a recipe: everything that decides what a training gives, and nothing of the machine it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Training augmentation (section 2.1); the defaults are the paper's.
+
+    Attributes:
+        area, aspect: random resized crop: range of the crop's part of the image's area, and of its aspect ratio.
+        flip: probability of a horizontal flip.
+        jitter: brightness, saturation and `jitter_third` are each scaled by U[1 - jitter, 1 + jitter].
+        jitter_third: "hue" as the paper says, "contrast" as the released script does.
+        pca: deviation of the PCA noise's coefficients.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.4
+    jitter_third: Literal["hue", "contrast"] = "hue"
+    pca: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training.
+
+    Attributes:
+        name: "<collection>.<model>.<rung>".
+        model: the zoo's name of the network.
+        data: what it is for: "imagenet1k", "places365", …; the command line names where it lies.
+        size: side of the training and evaluation images in pixels; `crop` and `interpolation` of the evaluation.
+        batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        warmup_epochs: part of `epochs`.
+        schedule: "step" divides by 10 at `milestones`; "cosine" falls to 0.
+        decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
+        smoothing: ε; 0 is none. mixup: α; 0 is none.
+        teacher: weight, model or checkpoint to distil from.
+        *_form: where the paper and its released script differ, which of the two.
+    """
+
+    name: str
+    model: str
+    data: str
+    size: int = 224
+    crop: float = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    epochs: int = 120
+    batch_size: int = 256
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    init: Literal["paper", "official", "he"] = "paper"
+    augmentation: Augmentation = Augmentation()
+    warmup_epochs: float = 0
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[float, ...] = (30, 60, 90)
+    cosine_form: Literal["paper", "official"] = "paper"
+    zero_gamma: bool = False
+    decay_biases_and_norms: bool = True
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    smoothing: float = 0.0
+    smoothing_form: Literal["paper", "uniform"] = "paper"
+    mixup: float = 0.0
+    mixup_form: Literal["paper", "official"] = "paper"
+    teacher: str | None = None
+    temperature: float = 20.0
+    distillation_form: Literal["paper", "official"] = "paper"
+
+    def but(self, name: str, **changes: Any) -> Recipe:
+        """A recipe like this one but for its name and some fields."""
+        return replace(self, name=name, **changes)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 and top-5 in percent."""
+
+    top1: float
+    top5: float | None = None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step of a ladder: what it adds, its recipe, and the paper's figure for it."""
+
+    title: str
+    recipe: Recipe
+    paper: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Recipes that differ from the one before in one thing, or branch where the title says so."""
+
+    title: str
+    rungs: tuple[Rung, ...]
+    source: str = ""

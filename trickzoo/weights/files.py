@@ -1,0 +1,41 @@
+"""Files that are whole or not there, and what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        value = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            value.update(chunk)
+    return value.hexdigest()
+
+
+@contextlib.contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """The path of an empty temporary file beside `path`; when the block ends well it is synced and takes the name, otherwise it goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it has the whole content or keeps what it had."""
+    with atomically(path) as temporary:
+        temporary.write_bytes(content)
