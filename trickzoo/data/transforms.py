@@ -25,11 +25,6 @@ def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
     )
 
 
-def squash(side: int) -> Callable[[Image.Image], Tensor]:
-    """PIL image → (3, side, side) uint8, the whole image whatever its aspect."""
-    return v2.Compose([v2.Resize((side, side), InterpolationMode.BICUBIC, antialias=True), v2.PILToTensor()])
-
-
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """(…, 3, H, W) uint8 → float32 of the preprocessing's mean and deviation; on the device that the images are on."""
     mean = torch.tensor(preprocessing.mean, device=images.device).view(3, 1, 1)
