@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, nearest
+from trickzoo.registry import Architecture
 from trickzoo.weights import load, manifest
 
 
@@ -69,10 +70,12 @@ def create(
         reference = manifest.choose(architecture.name).tag
 
     builder = load.builder(architecture)
-    _check_options(name, builder, architecture.options, options)
+    _check_options(architecture, options)
     where = torch.device(device) if device is not None else torch.get_default_device()
     kind = dtype or torch.get_default_dtype()
     opened = load.open_weights(reference, architecture) if reference is not None else None
+    if opened is not None:
+        _check_options(architecture, opened.options, f"{opened.weights.name}: ")
     if num_classes is None:
         num_classes = 1000 if opened is None else load.class_count(opened) or 0
 
@@ -97,13 +100,9 @@ def create(
     return model
 
 
-def _check_options(name: str, builder: Any, fixed: Any, options: dict[str, Any]) -> None:
-    target = builder if inspect.isclass(builder) else inspect.signature(builder).return_annotation
-    if isinstance(target, str):
-        target = getattr(inspect.getmodule(builder), target)
-    taken = {"self", "num_classes", "in_chans", "drop_rate", "output_stride", "device", "dtype", *fixed}
-    known = [p for p in inspect.signature(target).parameters if p not in taken and p not in ("layers", "block", "tweaks")]
+def _check_options(architecture: Architecture, options: Mapping[str, Any], where: str = "") -> None:
+    known = architecture.own_options
     for option in options:
         if option not in known:
             own = f"; it has {', '.join(known)}" if known else ""
-            raise BadOption(f'{name} has no option "{option}"{nearest(option, known) or own}')
+            raise BadOption(f'{where}{architecture.name} has no option "{option}"{nearest(option, known) or own}')

@@ -20,6 +20,7 @@ class Architecture:
         builder: "module:callable", called with `options` and the options of `trickzoo.create`.
         family: the file of `weights_manifest/` that holds its weights.
         parameters: weights and biases at 1000 classes, without BatchNorm statistics.
+        own_options: options of `trickzoo.create` that only its family has.
         macs: multiply-adds of convolutions and linear layers for one image of `size` × `size` pixels.
     """
 
@@ -30,6 +31,7 @@ class Architecture:
     parameters: int
     macs: int
     size: int = 224
+    own_options: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
@@ -102,6 +104,7 @@ def _architectures() -> list[Architecture]:
                 parameters=parameters,
                 macs=macs,
                 options={"multiplier": multiplier},
+                own_options=("activation",),
             )
         )
     zoo.append(
@@ -113,6 +116,7 @@ def _architectures() -> list[Architecture]:
             parameters=23_834_568,
             macs=5_713_216_096,
             size=299,
+            own_options=("aux_head",),
         )
     )
     return zoo

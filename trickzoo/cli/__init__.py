@@ -13,7 +13,7 @@ from trickzoo.errors import TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
 zoo.command("trickzoo.cli.zoo:list_", name="list", help="List the models.")
-zoo.command("trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, feature maps, weights, figures, sources.")
+zoo.command("trickzoo.cli.zoo:describe", name="describe", help="Show a model or a weight: cost, weights, figures, sources.")
 
 weights = App(name="weights", help="List, fetch, verify, pin and remove weights.")
 weights.command("trickzoo.cli.weights:list_", name="list", help="List weights with figure and licence, and whether they are here.")

@@ -75,13 +75,11 @@ def make_shortcut(inputs: int, outputs: int, stride: int, tweaks: Tweaks, **fact
     """
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if tweaks.average_pool_shortcut and stride > 1:
-        layers["pool"] = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
-        stride = 1
-    layers["conv"] = conv1x1(inputs, outputs, stride, **factory)
-    layers["bn"] = nn.BatchNorm2d(outputs, **factory)
-    return nn.Sequential(layers)
+    if not tweaks.average_pool_shortcut:
+        return nn.Sequential(conv1x1(inputs, outputs, stride, **factory), nn.BatchNorm2d(outputs, **factory))
+    # The first slot is taken with stride 1 too, so that the keys of a D network are its own and the same at every output stride.
+    pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    return nn.Sequential(pool, conv1x1(inputs, outputs, **factory), nn.BatchNorm2d(outputs, **factory))
 
 
 class BasicBlock(nn.Module):

@@ -6,6 +6,7 @@ maps are pure renamings: no tensor changes.
 
 from __future__ import annotations
 
+import argparse
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -134,10 +135,8 @@ def layouts(architecture: Architecture) -> dict[Layout, Rules]:
     letter, basic = architecture.options["letter"], architecture.options["depth"] < 50
     if letter == "" and not basic:
         return {}
-    slot = 1 if letter == "d" else 0
     blocks: Rules = (
-        (r"stages\.(\d+)\.(\d+)\.shortcut\.conv\.", rf"layer<\1>.\2.downsample.{slot}."),
-        (r"stages\.(\d+)\.(\d+)\.shortcut\.bn\.", rf"layer<\1>.\2.downsample.{slot + 1}."),
+        (r"stages\.(\d+)\.(\d+)\.shortcut\.", r"layer<\1>.\2.downsample."),
         (r"stages\.(\d+)\.(\d+)\.", r"layer<\1>.\2."),
     )
     if letter in "cd" and letter:
@@ -219,7 +218,9 @@ def read_pickle(path: Path) -> Any:
             head = file.read(2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats, which are either refused below or read as they should be
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # The options of a training run, which timm's trainer stores beside the weights, are plain values.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
         if wants is None and head[:1] != b"\x80" and head != b"PK":
@@ -238,9 +239,10 @@ def read_pickle(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    inner = [content[key] for key in ("state_dict", "model") if isinstance(content, Mapping) and isinstance(content.get(key), Mapping)]
-    if len(inner) == 1:
-        content = inner[0]
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
     if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
     for prefix in ("module.", "_orig_mod."):

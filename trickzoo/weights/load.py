@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, files, manifest, store
 from trickzoo.weights.record import Layout, Preprocessing, Record
@@ -272,8 +272,12 @@ def open_weights(reference: str, architecture: Architecture) -> Opened:
         return open_hub(reference, architecture)
     if is_file(reference):
         return open_file(Path(reference).expanduser(), architecture)
-    tag = reference.removeprefix(f"{architecture.name}.")
-    return open_record(manifest.choose(architecture.name, tag))
+    if "." not in reference:
+        return open_record(manifest.choose(architecture.name, reference))
+    record = manifest.find(reference)
+    if record.model != architecture.name:
+        raise BadOption(f"{reference} is a weight of {record.model}, not of {architecture.name}; create {record.model}")
+    return open_record(record)
 
 
 def header(model: Backbone) -> dict[str, str]:

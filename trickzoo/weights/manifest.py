@@ -115,7 +115,7 @@ def _line(text: str, field: str) -> int:
 def find(name: str) -> Record:
     """The record `<model>.<tag>`; the model may be an alias. Raises UnknownName with the nearest names."""
     model, _, tag = name.partition(".")
-    canonical = f"{registry.find(model).name}.{tag}"
+    canonical = f"{registry.ALIASES.get(model, model)}.{tag}"
     known = records()
     if canonical not in known:
         b = f"{canonical.partition('.')[0]}_b.{tag}"  # elsewhere the name without a letter means B

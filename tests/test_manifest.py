@@ -1,0 +1,245 @@
+"""The manifest: mistakes in it are told with file, line and field; its defaults are part of a release."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import trickzoo
+from trickzoo.errors import BadManifest, UnknownName
+from trickzoo.weights import manifest
+
+GOOD = """\
+# Two records, with every way of writing a field.
+[[weights]]
+name = "mobilenet_v1_050.first"
+layout = "trickzoo"
+classes = "imagenet1k"
+licence = "mit"
+note = "size = 12, [[weights]] and name = in a text are no fields"
+metric = [
+  { data = "imagenet1k-val", top1 = 60.0, top5 = 80.0, source = "a paper", size = 224, crop = 0.875 },
+  { data = "imagenet1k-val-real", top1 = 61.0, top5 = 81.0, source = "another", size = 225, crop = 0.875 },
+]
+
+[weights.preprocessing]
+size = 226
+mean = [
+  0.5, 0.5, 0.5,
+]
+
+[[weights.source]]
+hub = "someone/first"
+file = "model.safetensors"
+
+[[weights]]  # the second
+name = "mobilenet_v1_075.second"
+layout = "timm"
+classes = "imagenet1k"
+licence = "apache-2.0"
+default = true
+options = { activation = "relu6" }
+
+  [weights.preprocessing]
+  size = 227
+
+  [[weights.source]]
+  hub = "someone/second"
+  file = "model.safetensors"
+
+  [[weights.source]]
+  url = "https://example.com/second.pth"
+  sha256_prefix = "0123abcd"
+"""
+
+BAD: dict[str, tuple[str, str, str, str]] = {
+    # what: (good text, bad text that stands on the line to be named, field, complaint)
+    "unknown field": ('note = "size', 'colour = "size', "weights[0].colour", "unknown field `colour`"),
+    "unknown field in a table": ("size = 227", "scale = 227", "weights[1].preprocessing.scale", "unknown field `scale`"),
+    "unknown field in a row": ("size = 225, ", "sise = 225, ", "weights[0].metric[1].sise", "unknown field `sise`"),
+    "wrong type": ("default = true", 'default = "yes"', "weights[1].default", "Expected `bool`, got `str`"),
+    "wrong type in a table": ("size = 227", "size = 22.7", "weights[1].preprocessing.size", "Expected `int"),
+    "wrong type in a row": ("size = 225", 'size = "225"', "weights[0].metric[1].size", "Expected `int"),
+    "wrong type of a table": ('options = { activation = "relu6" }', "options = []", "weights[1].options", "Expected `object`"),
+    "wrong number of items": ("mean = [", "mean = [ 0.1,", "weights[0].preprocessing.mean", "length 3"),
+    "wrong choice": ('layout = "timm"', 'layout = "keras"', "weights[1].layout", "Invalid enum value 'keras'"),
+    "bad prefix": ('"0123abcd"', '"0123ABCD"', "weights[1].source[1].sha256_prefix", "8 or more lower-case hex digits"),
+    "bad digest": ('sha256_prefix = "0123abcd"', 'sha256 = "0123abcd"', "weights[1].source[1].sha256", "64 lower-case hex digits"),
+    "bad name": ('"mobilenet_v1_075.second"', '"second"', "weights[1].name", "name is <model>.<tag>"),
+    "bad class list": ('classes = "imagenet1k"\nlicence = "a', 'classes = "cats"\nlicence = "a', "weights[1].classes", "classes is one of"),
+    "bad crop": ("size = 227", "size = 0", "weights[1].preprocessing.size", "size is 1 or more"),
+    "alias": (
+        '"mobilenet_v1_075.second"',
+        '"resnet18_b.second"',
+        "weights[1].name",
+        '"resnet18_b" is an alias; the record must name resnet18',
+    ),
+    "unknown model": (
+        '"mobilenet_v1_075.second"',
+        '"mobilenet_v2.second"',
+        "weights[1].name",
+        'no model "mobilenet_v2"; did you mean mobilenet_v1',
+    ),
+    "duplicate": ('"mobilenet_v1_075.second"', '"mobilenet_v1_050.first"', "weights[1].name", "mobilenet_v1_050.first is recorded twice"),
+}
+AT_THE_TABLE: dict[str, tuple[str, str, str, str, str]] = {
+    # what: (good text, bad text, the table's line, field, complaint)
+    "missing field": ('licence = "mit"\n', "", "[[weights]]\n", "weights[0]", "missing required field `licence`"),
+    "missing field of the second": ('licence = "apache-2.0"\n', "", "[[weights]]  #", "weights[1]", "missing required field `licence`"),
+    "no source": ('  url = "https', '  # "https', "  [[weights.source]]\n  #", "weights[1].source[1]", "exactly one of hub, url, path"),
+    "no digest": ("  sha256_prefix", "  #", "  [[weights.source]]\n  url", "weights[1].source[1]", "a url source states sha256"),
+    "non-commercial default": ("apache-2.0", "cc-by-nc-4.0", "[[weights]]  #", "weights[1]", "never non-commercial (cc-by-nc-4.0)"),
+    "default of other classes": ('1k"\nlicence = "a', 'te"\nlicence = "a', "[[weights]]  #", "weights[1]", "has the classes imagenet1k"),
+}
+
+
+def line_of(snippet: str, text: str) -> int:
+    """Line, from 1, on which the last such snippet begins."""
+    return text[: text.rindex(snippet)].count("\n") + 1
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`refused(text)`: the file with this text, and what is said of it."""
+
+    def read(text: str) -> tuple[Path, str]:
+        file = tmp_path / "own.toml"
+        file.write_text(text, encoding="utf-8")
+        monkeypatch.setenv(manifest.VARIABLE, str(file))
+        with pytest.raises(BadManifest) as error:
+            manifest.records()
+        assert "\n" not in str(error.value)
+        return file, str(error.value)
+
+    return read
+
+
+@pytest.mark.parametrize("extra", ["file", "folder", "two"])
+def test_own_records_beside_the_shipped_ones(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.toml").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "empty.toml").touch()
+    places = {"file": [tmp_path / "own.toml"], "folder": [tmp_path], "two": [tmp_path / "empty.toml", tmp_path / "own.toml"]}
+    before = set(trickzoo.list_weights())
+    monkeypatch.setenv(manifest.VARIABLE, os.pathsep.join(map(str, places[extra])))
+    assert set(trickzoo.list_weights()) - before == {"mobilenet_v1_050.first", "mobilenet_v1_075.second"}
+    assert manifest.choose("mobilenet_v1_075").tag == "second"
+    assert manifest.find("mobilenet_v1_050.first").metrics[1].size == 225
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_mistake_is_told_at_its_line(what: str, refused) -> None:
+    good, bad, field, complaint = BAD[what]
+    assert GOOD.count(good) == 1
+    text = GOOD.replace(good, bad)
+    file, message = refused(text)
+    assert message.startswith(f"{file}:{line_of(bad, text)}: {field}: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize("what", AT_THE_TABLE)
+def test_what_is_missing_is_told_at_its_table(what: str, refused) -> None:
+    good, bad, table, field, complaint = AT_THE_TABLE[what]
+    assert good in GOOD
+    text = GOOD.replace(good, bad)
+    file, message = refused(text)
+    assert message.startswith(f"{file}:{line_of(table, text)}: {field}: ")
+    assert complaint in message
+
+
+def test_unknown_table(refused) -> None:
+    text = GOOD + "\n[[models]]\nname = 'x'\n"
+    file, message = refused(text)
+    assert message.startswith(f"{file}:{line_of('[[models]]', text)}: models: ")
+
+
+@pytest.mark.parametrize("bad", ["licence mit", 'licence = "mit', "licence = mit", 'name = "again"'])
+def test_bad_toml(bad: str, refused) -> None:
+    text = GOOD.replace('licence = "mit"', bad)
+    file, message = refused(text)
+    assert message.startswith(f"{file}: not valid TOML: ")
+    assert f"line {line_of('note =', text) - 1}," in message
+
+
+def test_not_text(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(BadManifest, match=r"own.toml: cannot be read"):
+        manifest.read(tmp_path / "own.toml")
+
+
+def test_two_defaults(refused) -> None:
+    """Also when the other is one of ours."""
+    text = GOOD.replace("mobilenet_v1_050.first", "mobilenet_v1_075.first").replace('note = "size', 'default = true\nnote = "size')
+    file, message = refused(text)
+    second = line_of('"apache-2.0"', text) + 1
+    assert message == f"{file}:{second}: weights[1].default: mobilenet_v1_075 has a default weight already, mobilenet_v1_075.first"
+    text = GOOD.replace("mobilenet_v1_075.second", "resnet50_d.second")
+    file, message = refused(text)
+    assert message.endswith("weights[1].default: resnet50_d has a default weight already, resnet50_d.gluon_in1k")
+
+
+def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(manifest.VARIABLE, str(tmp_path / "nothing.toml"))
+    with pytest.raises(BadManifest) as error:
+        trickzoo.list_weights()
+    assert str(error.value) == f"{manifest.VARIABLE}: {tmp_path / 'nothing.toml'} does not exist; correct or unset the variable"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the shipped records
+
+DEFAULTS = {  # never changed under the same version
+    "resnet18": "gluon_in1k",
+    "resnet18_d": "ra2_in1k",
+    "resnet34": "gluon_in1k",
+    "resnet34_d": "ra2_in1k",
+    "resnet50_b": "gluon_in1k",
+    "resnet50_c": "gluon_in1k",
+    "resnet50_d": "gluon_in1k",
+    "resnet101_b": "gluon_in1k",
+    "resnet101_c": "gluon_in1k",
+    "resnet101_d": "gluon_in1k",
+    "resnet152_b": "gluon_in1k",
+    "resnet152_c": "gluon_in1k",
+    "resnet152_d": "gluon_in1k",
+    "mobilenet_v1_100": "ra4_e3600_r224_in1k",
+    "inception_v3": "gluon_in1k",
+}
+NON_COMMERCIAL = {
+    f"{model}.{tag}" for model in ("resnet18", "resnet50_b") for tag in ("fb_ssl_yfcc100m_ft_in1k", "fb_swsl_ig1b_ft_in1k")
+} | {"resnet50_b.bamboo"}
+
+
+def test_defaults_of_this_release() -> None:
+    chosen = {model: manifest.choose(model) for model in trickzoo.list_models(pretrained=True)}
+    assert {model: record.tag for model, record in chosen.items()} == DEFAULTS
+    for record in chosen.values():
+        assert record.classes == "imagenet1k"
+        assert record.commercial
+        assert record.published() is not None
+
+
+def test_non_commercial_weights_are_asked_for_by_name() -> None:
+    assert set(trickzoo.list_weights()) - set(trickzoo.list_weights(non_commercial=False)) == NON_COMMERCIAL
+    for name in NON_COMMERCIAL:
+        model, _, tag = name.partition(".")
+        assert not manifest.find(name).commercial
+        assert manifest.choose(model, tag).name == name
+        assert manifest.choose(model).name not in NON_COMMERCIAL
+
+
+def test_every_url_has_the_digest_in_its_name() -> None:
+    """torch.hub's convention: `<name>-<first eight digits of the SHA-256>.pth`."""
+    sources = [source for record in manifest.records().values() for source in record.sources if source.url]
+    assert sources
+    for source in sources:
+        assert source.filename.removesuffix(".pth").endswith(f"-{source.sha256_prefix}")
+
+
+def test_names_are_found_by_alias_and_suggested() -> None:
+    assert manifest.find("resnet18_b.gluon_in1k").name == "resnet18.gluon_in1k"
+    assert trickzoo.list_weights("resnet18_b") == trickzoo.list_weights("resnet18.*")
+    assert trickzoo.describe("resnet18_b").default.name == "resnet18.gluon_in1k"
+    with pytest.raises(UnknownName, match=r"did you mean resnet50_d.gluon_in1k"):
+        manifest.find("resnet50_d.gluon_1k")

@@ -1,0 +1,377 @@
+"""The backbone contract, written once and held by every model of the zoo; then what single families add to it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from math import ceil, sqrt
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import trickzoo
+from trickzoo import registry
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption
+
+MODELS = trickzoo.list_models()
+DILATED = [name for name in MODELS if registry.find(name).family != "inception_v3" and not name.startswith(("resnet101", "resnet152"))]
+FAMILIES = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]
+"""A cheap one of each family; the residual one has the deep stem and the pools."""
+
+PUBLISHED = {  # parameters and multiply-adds as the paper's survey prints them
+    "resnet18": (11_689_512, "1.814 G"),
+    "resnet18_c": (11_708_744, "2.054 G"),
+    "resnet18_d": (11_708_744, "2.054 G"),
+    "resnet34": (21_797_672, "3.664 G"),
+    "resnet34_c": (21_816_904, "3.903 G"),
+    "resnet34_d": (21_816_904, "3.903 G"),
+    "resnet50": (25_575_912, "3.858 G"),
+    "resnet50_b": (25_557_032, "4.089 G"),
+    "resnet50_c": (25_576_264, "4.329 G"),
+    "resnet50_d": (25_576_264, "4.329 G"),
+    "resnet101": (44_589_800, "7.570 G"),
+    "resnet101_b": (44_549_160, "7.801 G"),
+    "resnet101_c": (44_568_392, "8.041 G"),
+    "resnet101_d": (44_568_392, "8.041 G"),
+    "resnet152": (60_252_648, "11.282 G"),
+    "resnet152_b": (60_192_808, "11.514 G"),
+    "resnet152_c": (60_212_040, "11.753 G"),
+    "resnet152_d": (60_212_040, "11.753 G"),
+    "mobilenet_v1_100": (4_231_976, "568.7 M"),
+    "mobilenet_v1_075": (2_585_560, "325.4 M"),
+    "mobilenet_v1_050": (1_331_592, "149.5 M"),
+    "mobilenet_v1_025": (470_072, "41.0 M"),
+    "inception_v3": (23_834_568, "5.713 G"),
+}
+
+
+@functools.cache
+def shape_of(name: str, **options: Any) -> Backbone:
+    """The network on the meta device: shapes for nothing. Shared, so not to be changed."""
+    return trickzoo.create(name, device="meta", **options).eval()
+
+
+def empty(height: int, width: int | None = None) -> Tensor:
+    return torch.empty(1, 3, height, width or height, device="meta")
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of every parameter and buffer."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def differing(before: dict[str, Tensor], module: nn.Module) -> set[str]:
+    """Names of the tensors that are no longer bit-identical."""
+    return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def input_for(name: str, batch: int = 2, channels: int = 3) -> Tensor:
+    """A small random batch; Inception's unpadded layers need 75 pixels."""
+    return torch.randn(batch, channels, 75, 80) if name == "inception_v3" else torch.randn(batch, channels, 33, 40)
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryModel:
+    def test_size_is_the_published_one(self, name: str) -> None:
+        model, architecture = shape_of(name), registry.find(name)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            logits = model(empty(architecture.size))
+        assert logits.shape == (1, 1000)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        macs = counter.get_total_flops() / 2
+        assert (parameters, macs) == (architecture.parameters, architecture.macs)
+        published, printed = PUBLISHED[name]
+        scaled = f"{macs / 1e9:.3f} G" if printed.endswith("G") else f"{macs / 1e6:.1f} M"
+        assert (parameters, scaled) == (published, printed)
+
+    @pytest.mark.parametrize("size", [(224, 224), (299, 299), (300, 300), (333, 500)], ids=str)
+    def test_strides_are_exact_and_channels_true(self, name: str, size: tuple[int, int]) -> None:
+        model = shape_of(name)
+        with torch.no_grad():
+            maps = model.forward_pyramid(empty(*size))
+        assert {key: tuple(m.shape[1:]) for key, m in maps.items()} == {
+            info.name: (info.channels, ceil(size[0] / info.stride), ceil(size[1] / info.stride)) for info in model.feature_info
+        }
+        assert list(maps) == [info.name for info in model.feature_info]
+        assert [info.stride for info in model.feature_info][-4:] == [4, 8, 16, 32]
+        assert model.num_features == model.feature_info[-1].channels
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", DILATED)
+def test_output_stride_dilates_and_changes_no_weight(name: str, output_stride: int) -> None:
+    plain, model = shape_of(name), shape_of(name, output_stride=output_stride)
+    with torch.no_grad():
+        maps = model.forward_pyramid(empty(97, 65))
+    for info, usual in zip(model.feature_info, plain.feature_info, strict=True):
+        assert info.stride == min(usual.stride, output_stride)
+        assert maps[info.name].shape[1:] == (usual.channels, ceil(97 / info.stride), ceil(65 / info.stride))
+    assert {key: t.shape for key, t in model.state_dict().items()} == {key: t.shape for key, t in plain.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18_d", "resnet50_d"])
+def test_dilated_stage_of_d_has_no_pool(name: str) -> None:
+    """The official rule; timm pools there, with stride 1."""
+
+    def pools(output_stride: int) -> list[bool]:
+        stages = shape_of(name, output_stride=output_stride).stages
+        return [any(isinstance(module, nn.AvgPool2d) for module in stage.modules()) for stage in stages]
+
+    assert (pools(32), pools(16), pools(8)) == ([False, True, True, True], [False, True, True, False], [False, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "words"),
+    [
+        ("inception_v3", 16, "Inception V3: output_stride must be 32"),
+        ("resnet50_d", 4, "8 or 16 or 32"),
+        ("mobilenet_v1_025", 64, "8 or 16"),
+    ],
+)
+def test_output_stride_that_does_not_exist(name: str, output_stride: int, words: str) -> None:
+    with pytest.raises(BadOption, match=words):
+        trickzoo.create(name, output_stride=output_stride)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "resnet50"])
+class TestEveryFamilyAndBlock:
+    """What takes real numbers; with the bottleneck, whose original has biases."""
+
+    def test_forward_is_its_parts(self, name: str) -> None:
+        model, x = trickzoo.create(name), input_for(name)
+        assert model.training
+        model.eval()
+        with torch.inference_mode():
+            logits, features, maps = model(x), model.forward_features(x), model.forward_pyramid(x)
+            torch.testing.assert_close(model.forward_head(features), logits)
+            torch.testing.assert_close(model.forward_head(features, pre_logits=True), features.mean((2, 3)))
+        assert logits.shape == (2, 1000)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+        assert logits.std() > 0
+        if name != "inception_v3":
+            torch.testing.assert_close(maps[model.feature_info[-1].name], features)
+
+    def test_creation_is_reproducible(self, name: str) -> None:
+        def seeded(seed: int) -> Backbone:
+            torch.manual_seed(seed)
+            return trickzoo.create(name)
+
+        first = tensors(seeded(1))
+        assert not differing(first, seeded(1))
+        assert differing(first, seeded(2)) == {key for key, t in first.items() if t.ndim > 1} | {"head.fc.bias"}
+
+    def test_initial_values(self, name: str) -> None:
+        """Nothing is left of the memory that the network was given: torch fills it with NaN here."""
+        torch.use_deterministic_algorithms(True)
+        try:
+            model = trickzoo.create(name)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        for tensor in model.state_dict().values():
+            assert not tensor.is_meta
+            assert tensor.isfinite().all()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor, value in zip([*module.parameters(), *module.buffers()], (1, 0, 0, 1, 0), strict=True):
+                    assert (tensor == value).all()
+            elif isinstance(module, nn.Conv2d):
+                if module.weight.numel() > 20_000:
+                    fan_out = module.out_channels * module.weight[0, 0].numel()
+                    assert module.weight.std().item() == pytest.approx(sqrt(2 / fan_out), rel=0.05)
+                    assert abs(module.weight.mean().item()) < 0.05 * sqrt(2 / fan_out)
+                assert module.bias is None or not module.bias.any()
+        bound = 1 / sqrt(model.num_features)
+        assert 0.99 * bound < model.head.fc.weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+class TestEveryFamily:
+    @pytest.mark.parametrize("num_classes", [7, 0])
+    @pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.bfloat16), ("meta", torch.float32)])
+    def test_reset_head_keeps_device_and_dtype(self, name: str, num_classes: int, device: str, dtype: torch.dtype) -> None:
+        model = trickzoo.create(name, device=device, dtype=dtype, num_classes=11)
+        before = {key for key in model.state_dict() if not key.startswith("head.")}
+        assert model.reset_head(num_classes) is model
+        assert {(t.device.type, t.dtype) for t in model.parameters()} == {(device, dtype)}
+        assert {key for key in model.state_dict() if not key.startswith("head.")} == before
+        x = input_for(name).to(device, dtype)
+        assert model.eval()(x).shape == (2, num_classes or model.num_features)
+        assert model.num_classes == num_classes
+
+    @pytest.mark.parametrize("in_chans", [1, 3, 4])
+    def test_input_channels(self, name: str, in_chans: int) -> None:
+        model = trickzoo.create(name, in_chans=in_chans, num_classes=0, device="meta").eval()
+        assert next(model.parameters()).shape[1] == in_chans
+        assert model(input_for(name, channels=in_chans).to("meta")).shape == (2, model.num_features)
+
+    def test_dropout_acts_in_training_only(self, name: str) -> None:
+        model = trickzoo.create(name, num_classes=5, drop_rate=0.5)
+        features = torch.rand(2, model.num_features, 2, 2)
+        assert not torch.equal(model.forward_head(features), model.forward_head(features))
+        assert torch.equal(model.forward_head(features, pre_logits=True), features.mean((2, 3)))
+        model.eval()
+        assert torch.equal(model.forward_head(features), model.head.fc(features.mean((2, 3))))
+
+    def test_frozen_parts_stay_bit_identical(self, name: str) -> None:
+        model = trickzoo.create(name, num_classes=5)
+        frozen = ("stem.", "stages.0.", "stages.1.")
+        assert model.freeze(model.stem, *model.stages[:2]) is model
+        before = tensors(model)
+        train_a_step(model.train())
+        assert not {key for key in differing(before, model) if key.startswith(frozen)}
+        assert {key for key in before if not key.startswith(frozen)} == differing(before, model)
+        model.eval().unfreeze().train()
+        train_a_step(model)
+        assert differing(before, model) == before.keys()
+
+    def test_copies_are_independent(self, name: str) -> None:
+        model = trickzoo.create(name, num_classes=5)
+        model.freeze(model.stem)
+        before, twin = tensors(model), copy.deepcopy(model)
+        assert (twin.name, twin.feature_info, twin.options) == (model.name, model.feature_info, model.options)
+        twin.unfreeze().train()
+        train_a_step(twin)
+        assert differing(before, twin) == before.keys()
+        assert not differing(before, model)
+        train_a_step(model.train())
+        assert not {key for key in differing(before, model) if key.startswith("stem.")}
+
+    def test_state_dict_round_trip(self, name: str) -> None:
+        model, other = (trickzoo.create(name, num_classes=5) for _ in range(2))
+        train_a_step(model)
+        assert differing(tensors(model), other) == model.state_dict().keys()
+        other.load_state_dict(model.state_dict())
+        x = input_for(name)
+        with torch.inference_mode():
+            assert torch.equal(model.eval()(x), other.eval()(x))
+        assert all(key.startswith(("stem.", "stages.", "head.")) for key in model.state_dict())
+
+    def test_export(self, name: str) -> None:
+        model, x = Everything(trickzoo.create(name, num_classes=5).eval()), input_for(name)
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        more = input_for(name, batch=3)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(more), model(more))
+
+
+class Everything(nn.Module):
+    """Logits and pyramid in one `forward`, which is all that the exporter knows."""
+
+    def __init__(self, model: Backbone) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model(x), self.model.forward_pyramid(x)
+
+
+def train_a_step(model: Backbone) -> None:
+    """Everything that takes a gradient moves, decay included, and so does every statistic of a BatchNorm in training."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.1)
+    F.cross_entropy(model(input_for(model.name)), torch.tensor([0, 1])).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.add_(1e-3)
+    optimiser.step()
+
+
+def test_a_frozen_network_trains_nothing() -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=5)
+    model.freeze(model).train()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
+    model.unfreeze().train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("foreign", [lambda: nn.Conv2d(3, 8, 1), lambda: trickzoo.create("resnet18", device="meta").stem])
+def test_only_own_parts_can_be_frozen(foreign: Callable[[], nn.Module]) -> None:
+    with pytest.raises(BadOption, match="is not a part of this MobileNetV1"):
+        trickzoo.create("mobilenet_v1_025", device="meta").freeze(foreign())
+
+
+@pytest.mark.parametrize("options", [{"num_classes": -1}, {"in_chans": 0}, {"drop_rate": 1.5}])
+def test_options_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(BadOption, match=f"resnet18: {next(iter(options))} cannot be"):
+        trickzoo.create("resnet18", **options)
+    with pytest.raises(BadOption, match="num_classes must be 0 or more"):
+        shape_of("resnet18").reset_head(-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("mobilenet_v1_100", {"activaton": "relu6"}, 'mobilenet_v1_100 has no option "activaton"; did you mean activation?'),
+        ("mobilenet_v1_100", {"activation": "gelu"}, 'MobileNet v1: activation must be "relu" or "relu6", not "gelu"'),
+        ("inception_v3", {"transform_input": True}, 'inception_v3 has no option "transform_input"; it has aux_head'),
+        ("resnet50_d", {"depth": 18}, 'resnet50_d has no option "depth"'),
+    ],
+)
+def test_options_of_a_family(name: str, option: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadOption) as error:
+        trickzoo.create(name, **option)
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize("alias", ["resnet18_b", "resnet34_b"])
+def test_alias_is_the_same_network(alias: str) -> None:
+    assert trickzoo.create(alias, device="meta").name == alias.removesuffix("_b")
+
+
+def test_b_moves_the_stride_and_d_pools() -> None:
+    """The three tweaks where they stand, so that no two letters can be one network by mistake."""
+
+    def down(name: str) -> nn.Module:
+        return shape_of(name).stages[1][0]
+
+    strides = {name: (down(name).conv1.stride[0], down(name).conv2.stride[0]) for name in ("resnet50", "resnet50_b", "resnet50_d")}
+    assert strides == {"resnet50": (2, 1), "resnet50_b": (1, 2), "resnet50_d": (1, 2)}
+    pool = down("resnet50_d").shortcut[0]
+    assert (pool.kernel_size, pool.stride, pool.ceil_mode, pool.count_include_pad) == (2, 2, True, False)
+    assert [m.stride[0] for m in shape_of("resnet50_c").stem if isinstance(m, nn.Conv2d)] == [2, 1, 1]
+    assert [m.out_channels for m in shape_of("resnet50_c").stem if isinstance(m, nn.Conv2d)] == [32, 32, 64]
+    assert len(down("resnet50_c").shortcut) == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inception V3
+
+
+def test_inception_computes_on_the_published_grids() -> None:
+    model, sides = shape_of("inception_v3"), []
+    hooks = [part.register_forward_hook(lambda *call: sides.append(call[-1].shape[-1])) for part in (model.stem, *model.stages)]
+    with torch.no_grad():
+        features = model.forward_features(empty(299))
+    for hook in hooks:
+        hook.remove()
+    assert sides == [147, 71, 35, 17, 8]
+    assert features.shape == (1, 2048, 8, 8)
+
+
+def test_inceptions_pyramid_pads_and_uses_the_same_weights() -> None:
+    model, x = trickzoo.create("inception_v3", num_classes=5).eval(), torch.randn(1, 3, 96, 96)
+    first = model.stem[0]
+    torch.testing.assert_close(first(x, exact=True), first(F.pad(x, (1, 1, 1, 1))))
+    sum(m.sum() for m in model.forward_pyramid(x).values()).backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == {"head.fc.weight", "head.fc.bias"}
+
+
+def test_inceptions_second_head() -> None:
+    model = trickzoo.create("inception_v3", aux_head=True, num_classes=6, device="meta").eval()
+    assert [tuple(logits.shape) for logits in model.forward_with_aux(empty(299))] == [(1, 6), (1, 6)]
+    assert model(empty(299)).shape == (1, 6)
+    assert [tuple(logits.shape) for logits in model.reset_head(4).forward_with_aux(empty(299))] == [(1, 4), (1, 4)]
+    assert model.reset_head(0).aux_head is None
+    assert trickzoo.create("inception_v3", aux_head=True, num_classes=0, device="meta").aux_head is None
+    with pytest.raises(RuntimeError, match="create it with aux_head=True"):
+        shape_of("inception_v3").forward_with_aux(empty(299))
