@@ -355,7 +355,7 @@ def test_file_that_says_it_is_of_another_model(tmp_path: Path) -> None:
 
 NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
     (UnknownName, "resnet50d", {}, 'no model "resnet50d"; did you mean resnet50_d, resnet50, resnet50_c?'),
-    (UnknownName, "vgg", {}, 'no weight "vgg.tv_in1k"'),
+    (UnknownName, "vgg", {}, 'no model "vgg"'),
     (UnknownName, "vgg.tv_in1k", {}, 'no weight "vgg.tv_in1k"'),
     (UnknownName, "resnet50.a1_in1k", {}, 'no weight "resnet50.a1_in1k"; did you mean resnet50_b.a1_in1k?'),
     (UnknownName, "resnet50_d", {"pretrained": "glon_in1k"}, 'no weight "resnet50_d.glon_in1k"; did you mean resnet50_d.gluon_in1k'),
