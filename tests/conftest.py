@@ -28,6 +28,10 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # the networks here are small, and threads that wait for a busy core slow everything down
+
+
 @pytest.fixture(scope="session")
 def packs() -> Path:
     """Folder of the unpacked image packs, for tests marked `packs`."""

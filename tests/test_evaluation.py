@@ -110,8 +110,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = ("--per-class", tmp_path / "classes.csv", "--predictions", tmp_path / "predictions.csv")
-    result = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, *files, out=tmp_path / "out.json")
+    tables = ("--per-class", tmp_path / "classes.csv", "--predictions", tmp_path / "predictions.csv")
+    result = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, *tables, out=tmp_path / "out.json")
     assert result["n"] == 30
     assert result["top5_correct"] >= result["top1_correct"]
     low, high = result["top1_interval"]

@@ -191,7 +191,7 @@ def test_every_weight_of_the_manifest(name: str, upstream: Callable[..., Upstrea
     monkeypatch.setattr(store, "fetch", lambda wanted: store.WeightFile(wanted.name, expected.file, "0" * 64, "a test"))
     model = trickzoo.create(name)
     assert_same(model, expected)
-    assert model.weights.record is record
+    assert model.weights.record == record
     assert model.num_classes == (0 if record.classes == "none" else 1000)
 
 

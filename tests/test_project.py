@@ -19,9 +19,11 @@ LAYERS = [
     {"registry", "backbone"},
     {"models"},
     {"weights"},
-    {"data", "catalogue", "factory", "tricks"},
+    {"catalogue", "factory", "tricks"},
     {"recipes"},
+    {"data"},
     {"evaluation"},
+    {"training"},
     {"cli"},
 ]
 """What may import what: a package imports from its own set and from those above it in this list."""

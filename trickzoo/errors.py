@@ -7,7 +7,9 @@ from difflib import get_close_matches
 
 
 class TrickzooError(Exception):
-    """Base of every error that trickzoo raises about its input. `str(error)` is written for the user."""
+    """Base of every error that trickzoo raises about its input. `str(error)` is written for the user, `status` is the exit status."""
+
+    status = 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

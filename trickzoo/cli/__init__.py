@@ -38,7 +38,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
     except (TrickzooError, CycloptsError) as error:
         message = str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
         print(f"trickzoo: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status if isinstance(error, TrickzooError) else 2)
     except BrokenPipeError:  # `trickzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -58,3 +58,10 @@ def trickzoo() -> None:
 def trickzoo_eval() -> None:
     """Entry point of `trickzoo-eval`."""
     run(evaluation)
+
+
+def trickzoo_train() -> None:
+    """Entry point of `trickzoo-train`."""
+    from trickzoo.cli.train import app
+
+    run(app)

@@ -236,11 +236,12 @@ def _kaggle_labels(place: Path) -> dict[int, str]:
 class Sample:
     """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read.
 
-    `digest` is the SHA-256 of the file's content.
+    `size` is the width and height in the file, `digest` the SHA-256 of its content.
     """
 
     index: int
     pixels: Tensor | None = None
+    size: tuple[int, int] = (0, 0)
     digest: bytes = b""
     error: str = ""
 
@@ -262,9 +263,9 @@ class Decoded(Dataset[Sample]):
         content = b""
         try:
             content = self.images.read(entry)
-            pixels = self.transform(images.decode(content, entry.name))
+            image = images.decode(content, entry.name)
         except BadData as error:
             return Sample(index, digest=hashlib.sha256(content).digest(), error=str(error))
         except OSError as error:
             return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
-        return Sample(index, pixels, hashlib.sha256(content).digest())
+        return Sample(index, self.transform(image), image.size, hashlib.sha256(content).digest())

@@ -35,6 +35,7 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     classes: str | tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     source: str | None = None
+    training: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,14 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
     weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing)
     return Opened(weights, tensors, own.layout, dict(own.options))
+
+
+def model_of(path: Path) -> str:
+    """Name of the model in a file that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
+    _, metadata = convert.read_tensors(path)
+    if METADATA_KEY not in metadata:
+        raise BadCheckpoint(f"{path} does not say which model it holds; write it with `trickzoo export`")
+    return str(msgspec.json.decode(metadata[METADATA_KEY])["model"])
 
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:
@@ -280,8 +289,8 @@ def open_weights(reference: str, architecture: Architecture) -> Opened:
     return open_record(record)
 
 
-def header(model: Backbone) -> dict[str, str]:
-    """The metadata of a file that holds this model's tensors in our layout."""
+def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str, str]:
+    """The metadata of a file that holds this model's tensors in our layout; `training` is the recipe and what else made them."""
     weights = model.weights
     own = FileMetadata(
         model=model.name,
@@ -289,5 +298,6 @@ def header(model: Backbone) -> dict[str, str]:
         classes=weights.classes if weights else None,
         preprocessing=weights.preprocessing if weights else None,
         source=weights.name if weights and weights.record else None,
+        training=training,
     )
     return {METADATA_KEY: msgspec.json.encode(own).decode()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
@@ -11,11 +12,19 @@ from trickzoo.weights import convert, load
 from trickzoo.weights.record import Layout
 
 
-def export(model: Backbone, path: Path, *, layout: Layout = "trickzoo", overwrite: bool = False) -> None:
+def export(
+    model: Backbone,
+    path: Path,
+    *,
+    layout: Layout = "trickzoo",
+    overwrite: bool = False,
+    training: dict[str, Any] | None = None,
+) -> None:
     """Write a model's tensors to a .safetensors or .pth file, under the names of `layout`.
 
     In our layout the file also says what model it is, its classes and its preprocessing, so that `create(weights=path)` and the evaluation
-    need no more. Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists.
+    need no more, and keeps `training`: the recipe, the seed and what else made the weights.
+    Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists.
     """
     architecture = registry.find(model.name)
     if path.suffix not in (".safetensors", ".pth"):
@@ -31,6 +40,6 @@ def export(model: Backbone, path: Path, *, layout: Layout = "trickzoo", overwrit
     names = convert.key_map(architecture, layout, state)
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     try:
-        convert.save_atomically(tensors, path, load.header(model) if layout == "trickzoo" else {"format": "pt"})
+        convert.save_atomically(tensors, path, load.header(model, training) if layout == "trickzoo" else {"format": "pt"})
     except OSError as error:
         raise BadOption(f"{path} cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,120 @@
+"""The paper's augmentation against torchvision and formulas computed another way."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp, norm
+from torch.nn import functional as F
+from torchvision.transforms import RandomResizedCrop
+
+from trickzoo.data.augment import CROP, DRAWS, PCA_VALUES, PCA_VECTORS, augment, crop_and_resize, crop_boxes
+from trickzoo.recipes.recipe import Augmentation
+
+PAPER = Augmentation()
+NOTHING = Augmentation(flip=0.0, jitter=0.0, pca=0.0)
+
+
+def uniform(n: int) -> torch.Tensor:
+    return torch.rand(n, DRAWS)
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (64, 64), (90, 300), (7, 5)])
+def test_crops_are_distributed_as_torchvisions(width: int, height: int) -> None:
+    n = 3000
+    boxes = crop_boxes(uniform(n), torch.full((n,), width), torch.full((n,), height), PAPER)
+    x0, y0, x1, y1 = boxes.unbind(1)
+    assert bool(((x0 >= 0) & (y0 >= 0) & (x1 <= width) & (y1 <= height) & (x1 > x0) & (y1 > y0)).all())
+    assert torch.equal(boxes, boxes.round())
+    image = torch.empty(3, height, width)
+    theirs = np.array([RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)])
+    ours = torch.stack([y0, x0, y1 - y0, x1 - x0], 1).numpy()
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4
+
+
+def test_an_image_in_which_nothing_fits_gives_the_largest_centred_crop() -> None:
+    boxes = crop_boxes(uniform(4), torch.tensor([400, 10, 400, 10]), torch.tensor([10, 400, 10, 400]), Augmentation(area=(0.9, 1.0)))
+    assert boxes[0].tolist() == [193.0, 0.0, 206.0, 10.0]
+    assert boxes[1].tolist() == [0.0, 193.0, 10.0, 206.0]
+
+
+def test_the_same_draws_give_the_same_crop_in_any_batch() -> None:
+    draws = uniform(6)
+    size = torch.full((6,), 100)
+    together = crop_boxes(draws, size, size, PAPER)
+    alone = torch.cat([crop_boxes(draws[i : i + 1], size[:1], size[:1], PAPER) for i in range(6)])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 48, 48), (8, 4, 40, 36), (3, 8, 11, 16)])
+def test_crops_are_averaged_when_they_shrink_and_interpolated_when_they_grow(box: tuple[int, int, int, int]) -> None:
+    pixels = torch.randint(0, 255, (1, 3, 48, 48), dtype=torch.uint8)
+    x0, y0, x1, y1 = box
+    crop = pixels[:, :, y0:y1, x0:x1].float()
+    ours = crop_and_resize(pixels, torch.tensor([box]).float(), 16)
+    if x1 - x0 > 16:
+        torch.testing.assert_close(ours, F.avg_pool2d(crop, (x1 - x0) // 16), atol=1e-3, rtol=0)
+    else:
+        inner = (..., slice(1, -1), slice(1, -1))  # at its rim a crop sees the pixels beside it
+        torch.testing.assert_close(ours[inner], F.interpolate(crop, size=16, mode="bilinear")[inner], atol=1e-3, rtol=0)
+
+
+def test_crop_of_the_same_size_is_the_image() -> None:
+    pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
+    torch.testing.assert_close(crop_and_resize(pixels, torch.tensor([[0.0, 0, 16, 16]] * 2), 16), pixels.float(), atol=1e-3, rtol=0)
+
+
+def test_nothing_asked_for_is_nothing_done() -> None:
+    images = 255 * torch.rand(4, 3, 8, 8)
+    assert torch.equal(augment(images, uniform(4), NOTHING), images)
+
+
+def test_half_of_the_images_are_flipped_each_whole() -> None:
+    images = 255 * torch.rand(400, 3, 4, 4)
+    out = augment(images, uniform(400), Augmentation(jitter=0.0, pca=0.0))
+    flipped = (out == images.flip(3)).flatten(1).all(1)
+    assert bool((flipped | (out == images).flatten(1).all(1)).all())
+    assert 0.4 < float(flipped.float().mean()) < 0.6
+
+
+def test_jitter_is_brightness_then_saturation_then_contrast() -> None:
+    images = 255 * torch.rand(5, 3, 6, 6)
+    draws = uniform(5)
+    out = augment(images, draws, Augmentation(flip=0.0, pca=0.0, jitter_third="contrast"))
+    for image, row, found in zip(images, draws, out, strict=True):
+        brightness, saturation, contrast = (0.6 + 0.8 * row[CROP + 1 : CROP + 4]).tolist()
+        expected = brightness * image
+        grey = (expected * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+        expected = saturation * expected + (1 - saturation) * grey
+        mean = (expected * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0).mean()
+        torch.testing.assert_close(found, contrast * expected + (1 - contrast) * mean, atol=1e-2, rtol=1e-4)
+
+
+def test_hue_turns_chroma_and_keeps_luma() -> None:
+    images = 255 * torch.rand(6, 3, 5, 5)
+    draws = torch.full((6, DRAWS), 0.5)
+    draws[:, CROP + 3] = torch.linspace(0.01, 0.99, 6)
+    out = augment(images, draws, Augmentation(flip=0.0, pca=0.0))
+    for image, row, found in zip(images, draws, out, strict=True):
+        angle = (0.8 * float(row[CROP + 3]) - 0.4) * math.pi
+        for pixel, turned in ((image[:, 2, 3], found[:, 2, 3]), (image[:, 0, 0], found[:, 0, 0])):
+            y, i, q = colorsys.rgb_to_yiq(*pixel.tolist())
+            wanted = (y, math.cos(angle) * i - math.sin(angle) * q, math.sin(angle) * i + math.cos(angle) * q)
+            assert colorsys.rgb_to_yiq(*turned.tolist()) == pytest.approx(wanted, abs=3)  # colorsys rounds its coefficients
+
+
+def test_pca_noise_lies_along_imagenets_principal_colours() -> None:
+    images = torch.zeros(20_000, 3, 1, 1)
+    shift = augment(images, uniform(20_000), Augmentation(flip=0.0, jitter=0.0)).flatten(1).double().numpy()
+    vectors, values = np.array(PCA_VECTORS), np.array(PCA_VALUES)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=1e-3)
+    along = shift @ vectors
+    np.testing.assert_allclose(along.std(0), 0.1 * values, rtol=0.05)
+    assert abs(np.corrcoef(along.T) - np.eye(3)).max() < 0.05
+    quantiles = np.quantile(along[:, 0] / (0.1 * values[0]), [0.05, 0.25, 0.75, 0.95])
+    np.testing.assert_allclose(quantiles, norm.ppf([0.05, 0.25, 0.75, 0.95]), atol=0.05)

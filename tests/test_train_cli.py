@@ -1,0 +1,139 @@
+"""`trickzoo-train`, end to end, and recipes from text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trickzoo
+from tests.test_training import colours  # noqa: F401 (a fixture)
+from trickzoo.cli import evaluation, run
+from trickzoo.cli.train import app
+from trickzoo.errors import BadOption
+from trickzoo.recipes import collection
+from trickzoo.weights import convert, publish
+
+SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-epochs", 1, "--batch-size", 8, "--precision", "fp32")
+COSINE = "paper.mobilenet_v1_100.label_smoothing"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Runs a training's command line in this process; (exit status, stdout, stderr)."""
+
+    def call(*tokens: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run(app, [str(token) for token in tokens])
+        output = capsys.readouterr()
+        return int(stop.value.code or 0), output.out, output.err
+
+    return call
+
+
+@pytest.mark.parametrize("decode", ["once", "always"])
+def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    out = tmp_path / "run"
+    tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--decode", decode)
+    status, text, _ = call(*tokens)
+    assert status == 0
+    assert "learning rate 0.003125 for a batch of 8" in text
+    result = json.loads((out / "result.json").read_text())
+    stored = collection.from_plain(result["recipe"])
+    assert (stored.model, stored.smoothing, stored.schedule, stored.batch_size) == ("mobilenet_v1_025", 0.1, "cosine", 8)
+    _, metadata = convert.read_tensors(out / "model.safetensors")
+    header = json.loads(metadata["trickzoo"])
+    assert collection.from_plain(header["training"]["recipe"]) == stored
+
+    evaluated = tmp_path / "evaluated.json"
+    weights = ("--model", "mobilenet_v1_025", "--weights", out / "model.safetensors", "--workers", 0, "--out", evaluated)
+    with pytest.raises(SystemExit):
+        run(evaluation, [str(token) for token in ("imagenet", "--data", colours, *weights)])
+    (found,) = json.loads(evaluated.read_text())["results"]
+    assert found["top1"] == result["top1"]
+
+    status, text, _ = call(*tokens)  # there is nothing left to do
+    assert status == 0
+    assert json.loads((out / "result.json").read_text())["top1"] == result["top1"]
+    assert "epoch 1:" not in text
+
+
+def test_dry_run_tells_and_leaves_nothing(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    status, text, _ = call("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0, "--dry-run")
+    assert status == 0
+    assert "7 steps an epoch, 21 in all" in text
+    assert "peak memory" in text
+    assert "epoch  learning rate" in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", sorted(collection.recipes()))
+def test_every_recipe_is_printed_and_read_back(call: Any, name: str) -> None:
+    status, text, _ = call("--recipe", name, "--print-recipe")
+    assert status == 0
+    assert collection.from_plain(json.loads(text)) == collection.find(name)
+
+
+def test_recipes_are_listed(call: Any) -> None:
+    assert call()[1].split() == list(collection.recipes())
+
+
+def test_fields_are_replaced_by_text() -> None:
+    base = collection.find("paper.resnet50_d.mixup")
+    changed = collection.override(
+        base,
+        {"epochs": "20", "milestones": "3,4.5", "jitter": "0", "zero-gamma": "false", "teacher": "None", "mixup": "0.4", "area": "0.3,1"},
+    )
+    assert (changed.epochs, changed.milestones, changed.zero_gamma, changed.teacher, changed.mixup) == (20, (3.0, 4.5), False, None, 0.4)
+    assert (changed.augmentation.jitter, changed.augmentation.area, changed.augmentation.pca) == (0.0, (0.3, 1.0), 0.1)
+    assert changed.lr == base.lr == 0.4
+    assert collection.override(base, {"batch_size": "128"}).lr == pytest.approx(0.05)
+    assert collection.override(base, {"batch_size": "128", "lr": "0.3"}).lr == 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": "3"}, 'no field "epoch"; did you mean epochs'),
+        ({"epochs": "many"}, "recipe field epochs: Expected `int`"),
+        ({"schedule": "linear"}, "recipe field schedule: Invalid enum value 'linear'"),
+        ({"augmentation": "none"}, 'no field "augmentation"'),
+        ({"area": "1"}, "recipe field augmentation.area"),
+    ],
+)
+def test_fields_that_cannot_be_replaced(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        collection.override(collection.find("paper.resnet50_d.mixup"), changes)
+
+
+def test_mistakes_end_in_one_line_and_status_2(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
+    whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
+    for tokens, message in (
+        (("--recipe", "paper.resnet50_d.mixp"), 'no recipe "paper.resnet50_d.mixp"; did you mean paper.resnet50_d.mixup'),
+        (("--recipe", COSINE), "name the folder of images with --data"),
+        ((*whole[:2], "--data", tmp_path / "nowhere", *SMALL), "nowhere does not exist"),
+        (("--recipe", COSINE, "--data", colours, "--device", "cpu"), "fp16 needs an accelerator"),
+        ((*whole, "--teacher", tmp_path / "teacher.safetensors"), "has 7 classes, the data 4; they must be the same"),
+        ((*whole[:4], *SMALL[:-4], "--batch-size", 64, "--precision", "fp32", "--workers", 0), "larger than the training set of 56 images"),
+        ((*whole[:4], *SMALL[:4], "--epochs", 2, "--precision", "fp32", "--batch-size", 8, "--workers", 0), "leave nothing of 2 epochs"),
+    ):
+        status, _, error = call(*tokens)
+        assert status == 2, error
+        assert message in error
+        assert error.startswith("trickzoo: ")
+        assert len(error.splitlines()) == 1
+
+
+def test_an_empty_class_is_named(call: Any, tmp_path: Path) -> None:
+    from tests.images import jpeg
+
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            jpeg(tmp_path / "data" / split / name / "1.jpg")
+    (tmp_path / "data" / "train" / "c").mkdir()
+    status, _, error = call("--recipe", COSINE, "--data", tmp_path / "data", *SMALL, "--workers", 0)
+    assert status == 2
+    assert "class folder c is empty" in error

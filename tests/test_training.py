@@ -1,0 +1,293 @@
+"""The training loop: it learns, goes on exactly where it stopped, and gives the same on several processes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+import trickzoo
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import Resident, Streamed, decode_once, squash
+from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import checkpoint, loop
+from trickzoo.training.schedule import learning_rate
+
+RECIPE = Recipe(
+    "test.tiny",
+    "mobilenet_v1_025",
+    "colours",
+    size=32,
+    epochs=2,
+    batch_size=8,
+    lr=0.05,
+    warmup_epochs=0.5,
+    schedule="cosine",
+    decay_biases_and_norms=False,
+    smoothing=0.1,
+    mixup=0.2,
+    augmentation=Augmentation(jitter_third="contrast"),
+)
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes told apart by colour, 14 noisy training images each: learnt within a few steps."""
+    folder = tmp_path_factory.mktemp("colours")
+    noise = np.random.default_rng(0)
+    for split, n in (("train", 14), ("val", 5)):
+        for c, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40)]):
+            for i in range(n):
+                pixels = np.clip(np.array(colour) + noise.normal(0, 40, (36, 30 + 8 * (i % 2), 3)), 0, 255).astype(np.uint8)
+                path = folder / split / f"c{c}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resident(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
+    return decode_once(open_imagenet(colours, split="train"), squash(40), "40", tmp_path_factory.mktemp("resident"), workers=0)
+
+
+@pytest.fixture(scope="session")
+def val(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
+    return decode_once(open_imagenet(colours), squash(32), "val", tmp_path_factory.mktemp("val"), workers=0)
+
+
+def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
+    """Train and return the weights."""
+    model = loop.prepare(recipe, len(data.classes), 0, trickzoo.create)
+    loop.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
+    return model.state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    told: list[loop.Progress] = []
+    run(resident, tmp_path, RECIPE.but("longer", epochs=12, mixup=0.0), val, report=told.append)
+    evaluations = [progress.evaluation["top1"] for progress in told if progress.evaluation]
+    assert len(evaluations) == 12
+    assert evaluations[-1] > 80
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == told[-1].steps == 84
+    assert np.mean(losses[-7:]) < np.mean(losses[:7])
+    best = checkpoint.load(tmp_path / "best.pt", RECIPE.but("longer", epochs=12, mixup=0.0), data_digest=resident.digest, seed=0)
+    assert best["evaluation"]["top1"] == max(evaluations)
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+@pytest.mark.parametrize("stop", [3, 7, 10], ids=["mid first epoch", "between epochs", "mid second epoch"])
+def test_a_stopped_training_goes_on_bit_for_bit(
+    kind: str, stop: int, resident: Resident, val: Resident, colours: Path, tmp_path: Path
+) -> None:
+    data = resident if kind == "resident" else Streamed(open_imagenet(colours, split="train"), workers=0)
+    straight = run(data, tmp_path / "straight", val=val)
+    run(data, tmp_path / "stopped", val=val, save_every=1, stop_after=stop)
+    assert same(run(data, tmp_path / "stopped", val=val), straight)
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+
+
+def test_killed_in_mid_epoch(resident: Resident, colours: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)  # as here: sums in another order are other bits
+from tests.test_training import RECIPE, run
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import decode_once, squash
+def tell(progress):
+    print(progress.step, flush=True)
+    if progress.step == 5:
+        sys.stdin.read()
+data = decode_once(open_imagenet(Path({str(colours)!r}), split="train"), squash(40), "40", Path({str(tmp_path)!r}), workers=0)
+run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "5":  # it waits there: four steps are in the checkpoint
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert same(run(resident, tmp_path / "killed"), run(resident, tmp_path / "straight"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_goes_on_later(number: signal.Signals, resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(loop.Stopped, match="stopped at step 4 of 14; the same command goes on"):
+        run(resident, tmp_path / "stopped", report=lambda p: signal.raise_signal(number) if p.step == 4 else None)
+    assert same(run(resident, tmp_path / "stopped"), run(resident, tmp_path / "straight"))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(resident, tmp_path / "full", save_every=1, stop_after=4)
+    before = (tmp_path / "full" / "last.pt").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(BadCheckpoint, match="No space left on device"):
+            run(resident, tmp_path / "full", save_every=1)
+    assert (tmp_path / "full" / "last.pt").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["last.pt", "metrics.jsonl"]
+    assert same(run(resident, tmp_path / "full"), run(resident, tmp_path / "straight"))
+
+
+def test_micro_batches_give_the_same_as_the_whole(resident: Resident, tmp_path: Path) -> None:
+    recipe = RECIPE.but("no mixup", mixup=0.0)
+    weights = []
+    for micro in (8, 2):
+        model = loop.prepare(recipe, 4, 0, trickzoo.create)
+        model.freeze(model)  # BatchNorm sees the micro-batch alone, so it is left out of the comparison
+        model.requires_grad_(True)
+        options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
+        loop.train(recipe, model, resident, None, tmp_path / str(micro), **options)
+        weights.append(model.state_dict())
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
+
+
+def test_two_processes_give_the_same_as_one(resident: Resident, colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(f"""
+import sys
+from pathlib import Path
+import torch
+from accelerate import Accelerator
+import trickzoo
+from tests.test_training import RECIPE
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import decode_once, squash
+from trickzoo.training import loop
+recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
+data = decode_once(open_imagenet(Path({str(colours)!r}), split="train"), squash(40), "40", Path({str(tmp_path)!r}), workers=0)
+model = loop.prepare(recipe, 4, 0, trickzoo.create)
+model.freeze(model).requires_grad_(True)
+accelerator = Accelerator(cpu=True)
+assert accelerator.num_processes == int(sys.argv[1])
+loop.train(recipe, model, data, None, Path({str(tmp_path)!r}) / sys.argv[1], seed=0, accelerator=accelerator, stop_after=20)
+if accelerator.is_main_process:
+    torch.save(model.state_dict(), Path({str(tmp_path)!r}) / (sys.argv[1] + ".pt"))
+accelerator.end_training()
+""")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    for world in ("1", "2"):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", str(tmp_path / "main.py")]
+        subprocess.run([*launch, world], check=True, env=environment, capture_output=True, timeout=150)
+    one, two = (torch.load(tmp_path / f"{world}.pt", weights_only=True) for world in "12")
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=0)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(resident: Resident, tmp_path: Path) -> None:
+    recipe = RECIPE.but("wild", lr=1e30, warmup_epochs=0)
+    with pytest.raises(BadData, match=r"the loss is (nan|inf) at step \d+ \(epoch 0\).*last.pt"):
+        run(resident, tmp_path, recipe, save_every=1)
+    content = checkpoint.load(tmp_path / "last.pt", recipe, data_digest=resident.digest, seed=0)
+    assert content["step"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.1}, "of another recipe: lr is 0.05 there, 0.1 here"),
+        ({"augmentation": Augmentation(pca=0.0)}, "of another recipe: augmentation"),
+        ({"model": "mobilenet_v1_050"}, "of another recipe: model is mobilenet_v1_025"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], message: str, resident: Resident, tmp_path: Path) -> None:
+    run(resident, tmp_path, save_every=1, stop_after=2)
+    with pytest.raises(BadCheckpoint, match=message):
+        run(resident, tmp_path, RECIPE.but(RECIPE.name, **change))
+
+
+def test_bad_checkpoints_are_refused(resident: Resident, tmp_path: Path) -> None:
+    torch.save({"a": 1}, tmp_path / "last.pt")
+    with pytest.raises(BadCheckpoint, match="not a training checkpoint"):
+        run(resident, tmp_path)
+    whole = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadCheckpoint, match="not a PyTorch checkpoint"):
+        run(resident, tmp_path)
+
+
+def _images(folder: Path, counts: dict[str, int]) -> Streamed:
+    for name, n in counts.items():
+        for i in range(n):
+            path = folder / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40), (i, i, i)).save(path)
+    return Streamed(open_imagenet(folder), workers=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "batch_size", "message"),
+    [
+        ({"a": 3, "b": 3}, 8, "batch of 8 is larger than the training set of 6"),
+        ({"a": 9, "b": 1}, 4, "class b has 1 training images"),
+        ({"a": 9}, 4, "there is one class"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(counts: dict[str, int], batch_size: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=message):
+        run(_images(tmp_path / "data", counts), tmp_path / "out", RECIPE.but("other", batch_size=batch_size))
+
+
+def test_a_batch_that_cannot_be_cut(resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="cannot be cut into 1 processes × micro-batches of 3"):
+        run(resident, tmp_path, micro_batch=3)
+
+
+def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:
+    data = _images(tmp_path / "data", {"a": 9, "b": 9})
+    (tmp_path / "data" / "b" / "7.png").write_bytes(b"broken")
+    with pytest.raises(BadData, match=r"data/b/7.png is not a readable image"):
+        run(data, tmp_path / "out", RECIPE.but("all of them", batch_size=6))
+    with pytest.raises(BadData, match=r"data/b/7.png is not a readable image"):
+        decode_once(data.images, squash(32), "x", tmp_path / "resident", workers=0)
+    assert [path.name for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
+
+
+def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
+    first = decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
+    np.testing.assert_array_equal(first.pixels[:, :, 0, 0], np.repeat([[0], [1], [2]] * 2, 3, axis=1))
+    with monkeypatch.context() as patch:
+        patch.setattr("trickzoo.data.training._decode", lambda *_: pytest.fail("decoded twice"))
+        decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
+    Image.new("RGB", (40, 40), (99, 99, 99)).save(tmp_path / "data" / "a" / "0.png")
+    assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
+
+
+def test_the_rate_of_each_step_is_the_recipes() -> None:
+    recipe = Recipe("r", "resnet50", "x", epochs=120, lr=0.4, warmup_epochs=5, schedule="cosine")
+    rates = [learning_rate(recipe, step, 100) for step in range(12_000)]
+    assert rates[0] == pytest.approx(0.4 / 500)
+    assert max(rates) == rates[499] == rates[500] == pytest.approx(0.4)
+    assert rates[500 + 11_500 // 2] == pytest.approx(0.2)
+    assert 0 < rates[-1] < 1e-7
+    steps = recipe.but("s", schedule="step")
+    assert [learning_rate(steps, epoch * 100, 100) for epoch in (29, 30, 60, 90, 119)] == pytest.approx([0.4, 0.04, 0.004, 0.0004, 0.0004])
+    assert math.isclose(learning_rate(steps, 3 * 100 - 1, 100), 0.4 * 300 / 500)

@@ -1,0 +1,114 @@
+"""`trickzoo-train`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+import trickzoo as package
+from trickzoo.errors import BadOption
+from trickzoo.recipes.collection import find, override, plain, recipes
+
+if TYPE_CHECKING:
+    from trickzoo.training.loop import Progress
+    from trickzoo.training.run import Job
+
+app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
+
+Flag = Parameter(negative="")
+
+
+@app.default
+def train(
+    *,
+    recipe: Annotated[str | None, Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup; without it, they are listed.")] = None,
+    data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
+    seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
+    decode: Annotated[
+        Literal["once", "always"], Parameter(help="once keeps decoded images in a memory-map, always reads the files each time.")
+    ] = "always",
+    side: Annotated[int | None, Parameter(help="With --decode once: side of the kept images; by default size × 8 / 7.")] = None,
+    cache: Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")] = None,
+    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None,
+    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
+    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
+    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    print_recipe: Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")] = False,
+    dry_run: Annotated[
+        bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")
+    ] = False,
+    **fields: Annotated[str, Parameter(help="Fields of the recipe: --epochs 20 --jitter 0 --teacher none.")],
+) -> None:
+    """Train a backbone by a recipe. After a stop the same command goes on where it was.
+
+    Every field of the recipe is an option too: --model resnet18_d --size 64 --epochs 20. With another --batch-size the learning rate is
+    scaled to it, unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
+    """
+    if recipe is None:
+        print("\n".join(recipes()))
+        return
+    chosen = override(find(recipe), fields)
+    if print_recipe:
+        print(json.dumps(plain(chosen), indent=1))
+        return
+    if data is None:
+        raise BadOption("name the folder of images with --data")
+    from trickzoo.training import run
+
+    place = out or Path("runs") / f"{chosen.name}-{seed}"
+    settings = run.Settings(data, place, seed, decode, side, cache, micro_batch, workers, save_every, device == "cpu")
+    job = run.prepare(chosen, settings)
+    chief = job.accelerator.is_main_process
+    if chief:
+        print(f"{chosen.name}: {chosen.model}, {len(job.train.labels):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
+        print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
+    if dry_run:
+        rehearsal = run.rehearse(job)
+        if chief:
+            _tell(job, rehearsal.seconds_per_step, rehearsal.memory)
+    else:
+        with _bar(chief) as report:
+            found = run.run(job, report)
+        if chief:
+            print(f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} % of {found['n']:,} images; {place / 'model.safetensors'}")
+    job.accelerator.end_training()
+
+
+@contextlib.contextmanager
+def _bar(chief: bool) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, and a line for each evaluation."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, disable=not (chief and console.is_terminal)) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(p: Progress) -> None:
+            bar.update(task, completed=p.step, total=p.steps, description=f"epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
+            if p.evaluation and chief:
+                print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, top-1 {p.evaluation['top1']:.2f} %", flush=True)
+
+        yield report
+
+
+def _tell(job: Job, seconds: float, memory: int) -> None:
+    """What a training will take, and its learning rate over the epochs."""
+    from trickzoo.training.schedule import learning_rate
+
+    recipe, per_epoch = job.recipe, job.steps_per_epoch
+    hours = seconds * per_epoch * recipe.epochs / 3600
+    print(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
+    print(f"peak memory {memory / 2**30:.1f} GiB")
+    print("epoch  learning rate")
+    for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
+        lr = learning_rate(recipe, epoch * per_epoch, per_epoch)
+        print(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")

@@ -1,0 +1,103 @@
+"""The paper's training augmentation (section 2.1), for whole batches, on any device.
+
+Randomness comes in as uniform draws, one row an image: the same row gives the same image, whatever batch, process or order it comes in.
+Row layout: `DRAWS` columns, `CROP` of them for the crop (ten tries and a place for each), the rest for flip, colour and PCA noise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from trickzoo.recipes.recipe import Augmentation
+
+TRIES = 10
+CROP = 4 * TRIES
+DRAWS = CROP + 7
+
+# ImageNet's colour covariance in RGB, scaled to 0…255 (Krizhevsky et al. 2012; the values are those of the released script).
+PCA_VALUES = (55.46, 4.794, 1.148)
+PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+LUMA = (0.299, 0.587, 0.114)
+
+
+def crop_boxes(draws: Tensor, width: Tensor, height: Tensor, augmentation: Augmentation) -> Tensor:
+    """Random crops: (n, ≥ CROP) draws and (n,) sides in pixels → (n, 4) boxes (x0, y0, x1, y1) with whole sides.
+
+    Each of ten tries takes an area and a log-uniform aspect; the first that fits is used, at a random place. If none fits: the largest
+    centred crop whose aspect is in range. As torchvision's RandomResizedCrop does it, without its loop.
+    """
+    tries = draws[:, :CROP].view(-1, TRIES, 4)
+    w, h = width[:, None].to(draws), height[:, None].to(draws)
+    low, high = augmentation.area
+    area = w * h * (low + (high - low) * tries[..., 0])
+    log_low, log_high = math.log(augmentation.aspect[0]), math.log(augmentation.aspect[1])
+    aspect = torch.exp(log_low + (log_high - log_low) * tries[..., 1])
+    cw, ch = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (cw > 0) & (cw <= w) & (ch > 0) & (ch <= h)
+    first = fits.int().argmax(1, keepdim=True)
+    cw, ch = cw.gather(1, first)[:, 0], ch.gather(1, first)[:, 0]
+    x0 = (tries[..., 2].gather(1, first)[:, 0] * (w[:, 0] - cw + 1)).floor()
+    y0 = (tries[..., 3].gather(1, first)[:, 0] * (h[:, 0] - ch + 1)).floor()
+
+    ratio = (w / h)[:, 0].clamp(augmentation.aspect[0], augmentation.aspect[1])
+    whole_w, whole_h = torch.minimum(w[:, 0], (h[:, 0] * ratio).round()), torch.minimum(h[:, 0], (w[:, 0] / ratio).round())
+    none = ~fits.any(1)
+    cw, ch = torch.where(none, whole_w, cw), torch.where(none, whole_h, ch)
+    x0 = torch.where(none, ((w[:, 0] - cw) / 2).floor(), x0)
+    y0 = torch.where(none, ((h[:, 0] - ch) / 2).floor(), y0)
+    return torch.stack([x0, y0, x0 + cw, y0 + ch], 1)
+
+
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """(n, 3, H, W) uint8 or float and (n, 4) boxes → (n, 3, size, size) float in 0…255, one box an image.
+
+    Pixels are averaged where a box shrinks and interpolated where it grows.
+    """
+    index = torch.arange(len(images), device=images.device, dtype=torch.float32)[:, None]
+    return roi_align(images.float(), torch.cat([index, boxes.to(index)], 1), size, aligned=True)
+
+
+def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
+    """Flip, colour jitter and PCA noise on cropped images: (n, 3, H, W) float in 0…255 → the same, not clipped.
+
+    Brightness, saturation and hue or contrast are each scaled by U[1 - jitter, 1 + jitter]; hue is turned by (factor - 1) · π, as MXNet
+    does it.
+    """
+    flip, *colour = draws[:, CROP : CROP + 4].to(images).unbind(1)
+    noise = draws[:, CROP + 4 : CROP + 7].to(images)
+    if augmentation.flip:
+        images = torch.where((flip < augmentation.flip).view(-1, 1, 1, 1), images.flip(3), images)
+    if augmentation.jitter:
+        brightness, saturation, third = ((1 + augmentation.jitter * (2 * u - 1)).view(-1, 1, 1, 1) for u in colour)
+        images = images * brightness
+        grey = _grey(images)
+        images = grey + (images - grey) * saturation
+        if augmentation.jitter_third == "contrast":
+            mean = _grey(images).mean((2, 3), keepdim=True)
+            images = mean + (images - mean) * third
+        else:
+            images = _turn_hue(images, (third.flatten() - 1) * math.pi)
+    if augmentation.pca:
+        alpha = augmentation.pca * torch.special.ndtri(noise.clamp(1e-6, 1 - 1e-6))
+        vectors = torch.tensor(PCA_VECTORS, device=images.device, dtype=images.dtype)
+        values = torch.tensor(PCA_VALUES, device=images.device, dtype=images.dtype)
+        images = images + ((alpha * values) @ vectors.T).view(-1, 3, 1, 1)
+    return images
+
+
+def _grey(images: Tensor) -> Tensor:
+    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype).view(3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)
+
+
+def _turn_hue(images: Tensor, angle: Tensor) -> Tensor:
+    """Turn the chroma plane of YIQ by (n,) angles in radians: luma stays."""
+    to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], device=images.device, dtype=images.dtype)
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
+    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return torch.einsum("nij,njhw->nihw", matrix, images)

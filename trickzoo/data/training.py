@@ -1,0 +1,216 @@
+"""Training images: cropped at random from files as they are read, or from a copy that was decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from trickzoo.data import images as image_files
+from trickzoo.data.augment import crop_and_resize, crop_boxes
+from trickzoo.data.imagenet import Decoded, ImageSet, Sample
+from trickzoo.errors import BadData
+from trickzoo.recipes.recipe import Augmentation
+
+Plan = Iterable[tuple[Tensor, Tensor]]
+"""Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
+
+
+class TrainingImages(Protocol):
+    """What the loop needs of its images. `labels` (n,) are indices into `classes`; `digest` tells one set from another."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
+        """For each micro-batch of the plan its random crops: (k, 3, size, size) float in 0…255, on the device."""
+
+
+def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """(n,) index of each image's class. Raises BadData for a class that is not among `classes`."""
+    index_of = {name: i for i, name in enumerate(classes)}
+    for name in images.classes:
+        if name not in index_of:
+            raise BadData(f"{images.root}: class {name} is not among the training set's {len(classes)} classes")
+    return np.array([index_of[entry.label] for entry in images.entries])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# from files
+
+
+class Streamed:
+    """Images read from their files each time: for sets that do not fit in memory."""
+
+    def __init__(self, images: ImageSet, *, workers: int = 2) -> None:
+        self.images, self.workers = images, workers
+        self.classes = images.classes
+        self.labels = label_indices(images, images.classes)
+        names = hashlib.sha256()
+        for entry in images.entries:
+            names.update(entry.name.encode() + b"\0")
+        self.digest = names.hexdigest()
+
+    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
+        """As `TrainingImages.crops`; workers decode and crop. Raises BadData with the path of an image that cannot be read."""
+        keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
+        loader: DataLoader[Sample] = DataLoader(
+            _Crops(self.images, size, augmentation),
+            batch_sampler=_Batches(keys),
+            num_workers=self.workers,
+            collate_fn=list,
+            generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
+        )
+        for samples in loader:
+            for sample in samples:
+                if sample.pixels is None:
+                    raise BadData(f"{self.images.root / sample.error}; remove it, or replace it")
+            yield torch.stack([sample.pixels for sample in samples]).to(device).float()
+
+
+class _Batches:
+    """Batches of keys for a DataLoader, made as they are asked for."""
+
+    def __init__(self, keys: Iterable[list[tuple[int, Tensor]]]) -> None:
+        self.keys = keys
+
+    def __iter__(self) -> Iterator[list[tuple[int, Tensor]]]:
+        return iter(self.keys)
+
+
+@dataclass
+class _Crops(Dataset[Sample]):
+    """Random crops by (index, draws)."""
+
+    images: ImageSet
+    size: int
+    augmentation: Augmentation
+
+    def __getitem__(self, key: tuple[int, Tensor]) -> Sample:
+        index, draws = key
+        entry = self.images.entries[index]
+        try:
+            image = image_files.decode(self.images.read(entry), entry.name)
+        except BadData as error:
+            return Sample(index, error=str(error))
+        except OSError as error:
+            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
+        box = crop_boxes(draws[None], torch.tensor([image.width]), torch.tensor([image.height]), self.augmentation)[0].int().tolist()
+        crop = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=tuple(box), reducing_gap=3.0)
+        return Sample(index, v2.functional.pil_to_tensor(crop))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# decoded once
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Images decoded once to a memory-map, for sets that fit in memory; crops are cut in batches on the training device.
+
+    Attributes:
+        pixels: (n, 3, side, side) uint8.
+        sizes: (n, 2) width and height in the file: an image that is not square is squashed, and nothing of it is cut off.
+        digest: SHA-256 over names and contents of the files.
+    """
+
+    pixels: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    digest: str
+
+    def take(self, indices: Tensor) -> Tensor:
+        """(k,) indices → (k, 3, side, side) uint8."""
+        return torch.from_numpy(self.pixels[indices.numpy()])
+
+    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
+        """As `TrainingImages.crops`."""
+        side = self.pixels.shape[-1]
+        for indices, draws in plan:
+            width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
+            boxes = crop_boxes(draws, width, height, augmentation)
+            scale = torch.stack([side / width, side / height, side / width, side / height], 1)
+            yield crop_and_resize(self.take(indices).to(device), (boxes * scale).to(device), size)
+
+
+def squash(side: int) -> Callable[[Image.Image], Tensor]:
+    """PIL image → (3, side, side) uint8, the whole image whatever its aspect."""
+    return v2.Compose([v2.Resize((side, side), InterpolationMode.BICUBIC, antialias=True), v2.PILToTensor()])
+
+
+def decode_once(
+    images: ImageSet,
+    transform: Callable[[Image.Image], Tensor],
+    name: str,
+    folder: Path,
+    *,
+    classes: tuple[str, ...] | None = None,
+    workers: int = 2,
+) -> Resident:
+    """Decode a set into `folder`, or take what an earlier call left there for the same files and the same `name` of the transform.
+
+    Safe when two processes do it at once: one decodes, the other waits. Raises BadData with the path of an image that cannot be read.
+    """
+    classes = classes or images.classes
+    labels = label_indices(images, classes)
+    digest = source_digest(images)
+    place = folder / f"{digest[:32]}-{name}"
+    if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{place.name}.lock"):
+            if not place.exists():
+                _decode(images, transform, place, workers)
+    return Resident(np.load(place / "pixels.npy", mmap_mode="r"), np.load(place / "sizes.npy"), labels, classes, digest)
+
+
+def source_digest(images: ImageSet) -> str:
+    """SHA-256 over names and contents of the files of a set."""
+    whole = hashlib.sha256()
+    for entry in images.entries:
+        whole.update(entry.name.encode() + b"\0" + hashlib.sha256(images.read(entry)).digest())
+    return whole.hexdigest()
+
+
+def _decode(images: ImageSet, transform: Callable[[Image.Image], Tensor], place: Path, workers: int) -> None:
+    """Write pixels and sizes to a folder of their own, and give it its name when it is whole."""
+    scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    try:
+        n = len(images.entries)
+        data = Decoded(images, transform, range(n))
+        pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        sizes = np.empty((n, 2), np.int64)
+        for batch in DataLoader(data, batch_size=64, num_workers=workers, collate_fn=list):
+            for sample in batch:
+                if sample.pixels is None:
+                    raise BadData(f"{images.root / sample.error}; remove it, or replace it")
+                if pixels is None:
+                    pixels = np.lib.format.open_memmap(scratch / "pixels.npy", "w+", np.uint8, (n, *sample.pixels.shape))
+                pixels[sample.index] = sample.pixels.numpy()
+                sizes[sample.index] = sample.size
+        assert pixels is not None
+        pixels.flush()
+        np.save(scratch / "sizes.npy", sizes)
+        os.replace(scratch, place)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

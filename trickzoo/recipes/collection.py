@@ -1,0 +1,64 @@
+"""Recipes by name, and recipes with some fields replaced from text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from trickzoo.errors import BadOption, UnknownName, nearest
+from trickzoo.recipes import paper
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.tricks.linear_scaling import scaled_lr
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every recipe by name."""
+    return {rung.recipe.name: rung.recipe for ladder in paper.LADDERS for rung in ladder.rungs}
+
+
+def find(name: str) -> Recipe:
+    """The recipe of this name. Raises UnknownName with the nearest names."""
+    known = recipes()
+    if name not in known:
+        raise UnknownName("recipe", name, known)
+    return known[name]
+
+
+def override(recipe: Recipe, changes: dict[str, str]) -> Recipe:
+    """A recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
+
+    With another batch size the learning rate is scaled to it, unless it is among the changes.
+    Raises BadOption for an unknown field, with the nearest, or a value of another type.
+    """
+    content = plain(recipe)
+    holders = [content, content["augmentation"]]
+    for name, text in changes.items():
+        field = name.replace("-", "_")
+        holder = next((h for h in holders if field in h and not isinstance(h[field], dict)), None)
+        if holder is None:
+            raise BadOption(f'a recipe has no field "{name}"{nearest(field, [n for h in holders for n in h])}')
+        if isinstance(holder[field], (list, tuple)):
+            holder[field] = [part for part in text.split(",") if part]
+        else:
+            holder[field] = None if text.lower() == "none" else text
+    changed = from_plain(content)
+    if changed.batch_size != recipe.batch_size and "lr" not in changes:
+        changed = changed.but(changed.name, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
+    return changed
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as dictionaries, lists and scalars, as it is stored in checkpoints and weight files."""
+    found: dict[str, Any] = msgspec.to_builtins(asdict(recipe))
+    return found
+
+
+def from_plain(content: dict[str, Any]) -> Recipe:
+    """The recipe of `plain`. Raises BadOption with the field that is wrong."""
+    try:
+        return msgspec.convert(content, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        complaint, _, path = str(error).partition(" - at ")
+        raise BadOption(f"recipe field {path.strip('`').removeprefix('$.')}: {complaint}") from None

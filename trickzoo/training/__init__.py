@@ -1,0 +1,1 @@
+"""Training: schedule, objective, checkpoints and the loop."""

@@ -1,0 +1,43 @@
+"""Checkpoints: written whole or not at all, read without running any pickle's code."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trickzoo.errors import BadCheckpoint
+from trickzoo.recipes.collection import plain
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.weights.convert import read_pickle
+from trickzoo.weights.files import write_atomically
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint: temporary file, fsync, rename. Raises BadCheckpoint if the disk refuses; the previous one is then still there."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise BadCheckpoint(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is untouched") from None
+
+
+def load(path: Path, recipe: Recipe, *, data_digest: str, seed: int) -> dict[str, Any]:
+    """Read a checkpoint that continues this very training. Raises BadCheckpoint with the first thing that differs."""
+    content = read_pickle(path)
+    if not isinstance(content, dict) or "step" not in content:
+        raise BadCheckpoint(f"{path} is not a training checkpoint of trickzoo")
+    for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
+        if found != wanted:
+            raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
+    fields = plain(recipe)
+    for name, value in fields.items():
+        if content["recipe"].get(name) != value:
+            there = content["recipe"].get(name)
+            raise BadCheckpoint(f"{path} is of another recipe: {name} is {there} there, {value} here; name another --out")
+    return content

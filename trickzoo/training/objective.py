@@ -1,0 +1,29 @@
+"""From a batch to a loss: mixup, label smoothing and distillation in the order of the paper."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.tricks.distillation import distillation_loss
+from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
+from trickzoo.tricks.mixup import mixup
+
+
+def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Images and (N, num_classes) target probabilities: labels are smoothed first, then mixed together with the images."""
+    target = (
+        smooth_labels(labels, num_classes, recipe.smoothing, form=recipe.smoothing_form)
+        if recipe.smoothing
+        else F.one_hot(labels, num_classes).float()
+    )
+    return mixup(images, target, recipe.mixup, form=recipe.mixup_form) if recipe.mixup else (images, target)
+
+
+def loss(recipe: Recipe, logits: Tensor, target: Tensor, teacher: Tensor | None) -> Tensor:
+    """Scalar training loss of (N, K) logits; `teacher` has the teacher's logits for the same, perhaps mixed, images."""
+    hard = soft_cross_entropy(logits, target)
+    if teacher is None:
+        return hard
+    return distillation_loss(logits, teacher, hard, temperature=recipe.temperature, form=recipe.distillation_form)

@@ -1,0 +1,181 @@
+"""A whole training: from a recipe and a folder of images to weights with their evidence."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from trickzoo.backbone import Backbone
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, squash
+from trickzoo.data.transforms import resize_and_crop
+from trickzoo.errors import BadData, BadOption
+from trickzoo.evaluation import result
+from trickzoo.factory import create
+from trickzoo.recipes.collection import plain
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.training import loop
+from trickzoo.weights import publish, store
+from trickzoo.weights.load import LoadedWeights, is_file, model_of
+from trickzoo.weights.record import Preprocessing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is run with and its outcome does not depend on, but for the seed.
+
+    Attributes:
+        data: folder with train/ and val/, each with a folder a class.
+        out: folder of checkpoints, metrics and weights.
+        decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
+        side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
+        cache: folder of decoded images; None is resident/ in the store's home.
+        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
+    """
+
+    data: Path
+    out: Path
+    seed: int = 0
+    decode: Literal["once", "always"] = "always"
+    side: int | None = None
+    cache: Path | None = None
+    micro_batch: int | None = None
+    workers: int | None = None
+    save_every: int = 0
+    use_cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training with everything built."""
+
+    recipe: Recipe
+    settings: Settings
+    accelerator: Accelerator
+    model: Backbone
+    teacher: Backbone | None
+    train: TrainingImages
+    val: Resident
+    preprocessing: Preprocessing
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return len(self.train.labels) // self.recipe.batch_size
+
+
+def prepare(recipe: Recipe, settings: Settings) -> Job:
+    """Find the images, build the networks, and check that they fit together. Raises one clear error if they do not."""
+    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
+    if recipe.precision == "fp16" and use_cpu:
+        raise BadOption("fp16 needs an accelerator; train with --precision bf16 or fp32")
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
+    workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
+    cache = settings.cache or store.home() / "resident"
+    files, val_files = open_imagenet(settings.data, split="train"), open_imagenet(settings.data, split="val")
+    for images in (files, val_files):
+        if images.empty:
+            raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
+    if settings.decode == "once":
+        side = settings.side or round(recipe.size * 8 / 7)
+        train: TrainingImages = decode_once(files, squash(side), f"squash{side}", cache, workers=workers)
+    else:
+        train = Streamed(files, workers=workers)
+    preprocessing = Preprocessing(size=recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
+    name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
+    val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=files.classes, workers=workers)
+    model = loop.prepare(recipe, len(files.classes), settings.seed, create)
+    teacher = _teacher(recipe, len(files.classes))
+    if teacher is not None:
+        teacher.to(accelerator.device)
+    return Job(recipe, settings, accelerator, model, teacher, train, val, preprocessing)
+
+
+def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
+    """The recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote."""
+    if recipe.teacher is None:
+        return None
+    if is_file(recipe.teacher):
+        path = Path(recipe.teacher)
+        teacher = create(model_of(path), weights=path)
+    else:
+        teacher = create(recipe.teacher, pretrained=True)
+    if teacher.num_classes != classes:
+        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {classes}; they must be the same")
+    return teacher.requires_grad_(False)
+
+
+def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
+    """Train, write `model.safetensors` and `result.json` into the job's folder, and return the result."""
+    settings, recipe = job.settings, job.recipe
+    start = time.time()
+    evaluation = loop.train(
+        recipe,
+        job.model,
+        job.train,
+        job.val,
+        settings.out,
+        seed=settings.seed,
+        accelerator=job.accelerator,
+        micro_batch=settings.micro_batch,
+        teacher=job.teacher,
+        save_every=settings.save_every,
+        report=report,
+    )
+    found = {
+        "what": f"training by {recipe.name}",
+        **{key: round(value, 4) for key, value in evaluation.items()},
+        "n": len(job.val.labels),
+        "recipe": plain(recipe),
+        "seed": settings.seed,
+        "data_digest": job.train.digest,
+        "processes": job.accelerator.num_processes,
+        "wall_seconds_of_the_last_run": round(time.time() - start, 1),
+        **result.environment(),
+    }
+    if job.accelerator.is_main_process:
+        path = settings.out / "model.safetensors"
+        job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
+        publish.export(job.model, path, overwrite=True, training={"recipe": plain(recipe), "seed": settings.seed})
+        result.write_json(settings.out / "result.json", found)
+    return found
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What three steps say of a training: seconds of one, and peak memory in bytes."""
+
+    seconds_per_step: float
+    memory: int
+
+
+def rehearse(job: Job) -> Rehearsal:
+    """Take three steps and leave nothing behind."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        loop.train(
+            job.recipe,
+            job.model,
+            job.train,
+            None,
+            Path(folder),
+            seed=job.settings.seed,
+            accelerator=job.accelerator,
+            micro_batch=job.settings.micro_batch,
+            teacher=job.teacher,
+            stop_after=min(3, job.steps_per_epoch),
+            report=lambda _: times.append(time.perf_counter()),
+        )
+    on_gpu = job.accelerator.device.type == "cuda"
+    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)

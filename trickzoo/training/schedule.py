@@ -1,0 +1,18 @@
+"""The learning rate of each step of a recipe."""
+
+from __future__ import annotations
+
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.tricks.cosine import cosine_factor
+from trickzoo.tricks.step_decay import step_factor
+from trickzoo.tricks.warmup import warmup_factor
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Learning rate at 0-based `step`. Warm-up comes first and is left out of the cosine's T; milestones count from the start."""
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return recipe.lr * warmup_factor(step, warmup)
+    if recipe.schedule == "step":
+        return recipe.lr * step_factor(step / steps_per_epoch, recipe.milestones)
+    return recipe.lr * cosine_factor(step - warmup, recipe.epochs * steps_per_epoch - warmup, form=recipe.cosine_form)
