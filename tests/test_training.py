@@ -133,11 +133,19 @@ run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
     assert same(run(resident, tmp_path / "killed"), run(resident, tmp_path / "straight"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_saves_and_goes_on_later(number: signal.Signals, resident: Resident, tmp_path: Path) -> None:
-    with pytest.raises(loop.Stopped, match="stopped at step 4 of 14; the same command goes on"):
-        run(resident, tmp_path / "stopped", report=lambda p: signal.raise_signal(number) if p.step == 4 else None)
-    assert same(run(resident, tmp_path / "stopped"), run(resident, tmp_path / "straight"))
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGTERM, 7)])
+def test_asked_to_stop_it_saves_and_goes_on_later(
+    number: signal.Signals, step: int, resident: Resident, val: Resident, tmp_path: Path
+) -> None:
+    with pytest.raises(loop.Stopped, match=f"stopped at step {step} of 14; the same command goes on"):
+        run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(number) if p.step == step else None)
+    assert same(run(resident, tmp_path / "stopped", val=val), run(resident, tmp_path / "straight", val=val))
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+
+
+def test_asked_to_stop_at_the_last_step_it_ends(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    run(resident, tmp_path, val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
+    assert "top1" in checkpoint.load(tmp_path / "last.pt", RECIPE, data_digest=resident.digest, seed=0)["evaluation"]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def train(
             net.train()
             plan, again = shares.of_epoch(step), shares.of_epoch(step)
             crops = data.crops(plan, recipe.size, recipe.augmentation, device)
-            while step < (epoch + 1) * shares.per_epoch:
+            while True:
                 lr = learning_rate(recipe, step, shares.per_epoch)
                 for group in sgd.param_groups:
                     group["lr"] = lr
@@ -217,11 +217,12 @@ def train(
                     metrics.write({"step": step, "epoch": epoch, "loss": total, "lr": lr})
                 if step == stop_after:
                     return evaluation
+                if step % shares.per_epoch == 0:  # the epoch's end evaluates before it saves
+                    break
+                if asked() or (save_every and step % save_every == 0):
+                    save(checkpoint.LAST)
                 if asked():
-                    save(checkpoint.LAST)
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
-                if save_every and step % save_every == 0:
-                    save(checkpoint.LAST)
             if val is not None:
                 evaluation = evaluate(net, val, accelerator)
                 report(Progress(step, steps, epoch, total, lr, evaluation))
@@ -232,6 +233,8 @@ def train(
             save(checkpoint.LAST)
             if improved:
                 save(checkpoint.BEST)
+            if asked() and step < steps:
+                raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
     return evaluation
 
 
