@@ -87,15 +87,21 @@ def _bar(chief: bool) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    def tell(p: Progress) -> None:
+        if p.evaluation and chief:
+            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, top-1 {p.evaluation['top1']:.2f} %", flush=True)
+
     console = Console(stderr=True)
+    if not (chief and console.is_terminal):
+        yield tell
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, disable=not (chief and console.is_terminal)) as bar:
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
 
         def report(p: Progress) -> None:
             bar.update(task, completed=p.step, total=p.steps, description=f"epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
-            if p.evaluation and chief:
-                print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, top-1 {p.evaluation['top1']:.2f} %", flush=True)
+            tell(p)
 
         yield report
 
