@@ -283,6 +283,8 @@ def upstream_config(record: Record) -> Any:
 def test_record_says_what_timm_says(record: Record) -> None:
     architecture, _ = TIMM[record.model]
     assert record.sources[0].hub == f"timm/{architecture}.{record.tag}"
+    if f"{architecture}.{record.tag}" not in timm.list_pretrained(f"{architecture}.*"):
+        pytest.skip("this release of timm does not have it")
     config = upstream_config(record)
     assert (config.architecture, config.tag) == (architecture, record.tag)
     test = config.test_input_size is not None
@@ -291,7 +293,8 @@ def test_record_says_what_timm_says(record: Record) -> None:
     assert prepared.crop == (config.test_crop_pct if test and config.test_crop_pct else config.crop_pct)
     assert prepared.interpolation == config.interpolation
     assert (prepared.mean, prepared.std) == (config.mean, config.std)
-    assert record.licence == LICENCES.get(record.name, config.license)
+    if config.license is not None or record.name in LICENCES:  # releases before October 2025 do not say
+        assert record.licence == LICENCES.get(record.name, config.license)
     assert not config.url or config.url in {source.url for source in record.sources}
     assert (record.classes == "none") == (config.num_classes == 0)
 
