@@ -1,0 +1,297 @@
+"""Shapes, the embedded data set: generated images, drawn from a seed and never downloaded. Ten classes differ in shape and in nothing else.
+
+Colour, texture, area, rotation, stretch and place are drawn alike for every class, over a textured background with distractors, an
+occluder and noise. A score on it says that training works and how tricks compare here; it says nothing about photographs.
+
+An image depends on (seed, split, objects, index, size) alone, so any can be drawn by itself, in any order, in any process, and a larger
+`n` only adds images. Random numbers come from PCG64 through `Generator.random`, whose stream NumPy has never changed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from trickzoo.errors import BadOption, nearest
+
+VERSION = 1
+"""Raised whenever the pixels change: numbers of different versions do not compare."""
+
+Split: TypeAlias = Literal["train", "val"]
+Objects: TypeAlias = Literal["one", "several"]
+Array: TypeAlias = npt.NDArray[np.float64]
+Shape: TypeAlias = Callable[[Array, Array, float], Array]
+"""(x, y, variant in 0…1) → about the signed distance to the outline, negative inside; outlines lie within 1.8 of the origin."""
+Window: TypeAlias = tuple[slice, slice]
+
+
+def _fold(x: Array, y: Array, sectors: int) -> tuple[Array, Array]:
+    """The plane turned and mirrored into one half sector next to the x axis."""
+    angle = 2 * np.pi / sectors
+    turned = np.abs((np.arctan2(y, x) + angle / 2) % angle - angle / 2)
+    return np.hypot(x, y) * np.cos(turned), np.hypot(x, y) * np.sin(turned)
+
+
+def _box(x: Array, y: Array, half_width: float, half_height: float) -> Array:
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
+
+
+def _star(x: Array, y: Array, variant: float) -> Array:
+    inner = 0.4 + 0.1 * variant
+    across, along = inner * np.sin(np.pi / 5), 1 - inner * np.cos(np.pi / 5)
+    x, y = _fold(x, y, 5)
+    return (across * (x - 1) + along * y) / np.hypot(across, along)
+
+
+def _bar(x: Array, y: Array, variant: float) -> Array:
+    return np.hypot(np.maximum(np.abs(x) - 1, 0), y) - 0.1 - 0.1 * variant
+
+
+def _bent_bar(x: Array, y: Array, variant: float) -> Array:
+    cos, sin = np.cos(0.5 + 0.5 * variant), np.sin(0.5 + 0.5 * variant)
+    x, y = x + 0.7, np.abs(y)
+    return _bar(x * cos + y * sin - 1, y * cos - x * sin, variant)
+
+
+def _wave(x: Array, y: Array, variant: float) -> Array:
+    return np.maximum(np.abs(x) - 1.2, 0.7 * np.abs(y - 0.3 * np.sin(5 * x)) - 0.08 - 0.08 * variant)
+
+
+def _clover(x: Array, y: Array, variant: float) -> Array:
+    return np.hypot(_fold(x, y, 3)[0] - 0.5, _fold(x, y, 3)[1]) - 0.46 - 0.08 * variant
+
+
+SHAPES: dict[str, Shape] = {
+    "arrow": lambda x, y, v: np.minimum(_box(x + 0.45, y, 0.55, 0.2 + 0.12 * v), np.maximum(-x, 0.77 * np.abs(y) + 0.62 * (x - 1))),
+    "crescent": lambda x, y, v: np.maximum(np.hypot(x, y) - 1, 0.85 - np.hypot(x - 0.4 - 0.2 * v, y)),
+    "cross": lambda x, y, v: np.minimum(_box(x, y, 1, 0.27 + 0.13 * v), _box(x, y, 0.27 + 0.13 * v, 1)),
+    "disc": lambda x, y, v: np.hypot(x, y) - 1,
+    "heart": lambda x, y, v: np.minimum(_box(x, y, 0.6, 0.6), np.minimum(np.hypot(x - 0.6, y), np.hypot(x, y - 0.6)) - 0.6),
+    "hourglass": lambda x, y, v: np.maximum(np.abs(y) - 1, 0.8 * (np.abs(x) - 0.8 * np.abs(y) - 0.08 - 0.12 * v * (1 - np.abs(y)))),
+    "ring": lambda x, y, v: np.abs(np.hypot(x, y) - 0.73 - 0.07 * v) - 0.27 + 0.07 * v,
+    "square": lambda x, y, v: _box(x, y, 1, 1),
+    "star": _star,
+    "triangle": lambda x, y, v: np.maximum(0.87 * np.abs(x) + 0.5 * y, -y) - 0.5,
+}
+CLASSES = tuple(SHAPES)
+DISTRACTORS: tuple[Shape, ...] = (_bar, _bent_bar, _wave, _clover)
+"""Shapes of no class, drawn below the objects."""
+OCCLUDERS: tuple[Shape, ...] = (_bar, _wave)
+"""Shapes of no class, drawn on top of the objects."""
+
+STRETCH = 1.3
+"""The longest stretch in any one direction against the shortest: squares become parallelograms, discs ellipses."""
+SIDES: dict[Objects, tuple[float, float]] = {"one": (0.33, 0.44), "several": (0.18, 0.3)}
+"""Square root of an object's area, as a fraction of the image's side."""
+NOISE = 0.1
+"""The most that noise adds to or takes from a colour in 0…1."""
+VISIBLE = 0.75
+"""No object shows less of its area than this."""
+
+
+@functools.cache
+def _measure(shape: Shape, variant: float) -> tuple[float, Array]:
+    """Area of a shape, and the (2, 64) points of it that lie farthest in 64 directions."""
+    points = np.linspace(-1.8, 1.8, 200)
+    x, y = (axis.ravel() for axis in np.meshgrid(points, points))
+    inside = np.stack([x, y])[:, shape(x, y, variant) <= 0]
+    turns = np.arange(64) * (2 * np.pi / 64)
+    farthest = np.argmax(np.cos(turns)[:, None] * inside[0] + np.sin(turns)[:, None] * inside[1], axis=1)
+    return inside.shape[1] * float(points[1] - points[0]) ** 2, inside[:, farthest]
+
+
+@functools.cache
+def _pixels(size: int) -> tuple[Array, Array]:
+    """Coordinates (x, y) of the pixel centres, each (size, size), as fractions of the image's side."""
+    centres = (np.arange(size) + 0.5) / size
+    x, y = np.meshgrid(centres, centres)
+    return x, y
+
+
+def _turn(turns: float) -> Array:
+    cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
+    return np.array([[cos, -sin], [sin, cos]])
+
+
+def _texture(rng: np.random.Generator, size: int, window: Window) -> Array:
+    """The window's part of a (size, size) map in 0…1: a slope, stripes or checks of any direction and scale."""
+    kind, angle, scale, phase, edge = rng.random(5)
+    x, y = (axis[window] for axis in _pixels(size))
+    cos, sin = np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)
+    u, v = x * cos + y * sin, y * cos - x * sin
+    if kind < 1 / 3:
+        return np.clip(0.5 + u * (0.5 + scale), 0, 1)
+    frequency = 2 * np.pi * (4 + 8 * scale)
+    wave = np.sin(frequency * u + 2 * np.pi * phase)
+    if kind > 2 / 3:
+        wave *= np.sin(frequency * v)
+    return np.clip(0.5 + wave * (0.5 + 2 * edge), 0, 1)
+
+
+def _paint(rng: np.random.Generator, size: int, window: Window, away_from: Array | None = None) -> Array:
+    """The window's part of (size, size, 3) in 0…1: two colours mixed by a texture; of eight pairs, the one farthest from a colour."""
+    first, second = rng.random((2, 8, 3))
+    second = first + (second - 0.5) * (0.4 * rng.random())
+    which = 0 if away_from is None else int(np.argmax(np.abs((first + second) / 2 - away_from).sum(axis=1)))
+    return first[which] + (second - first)[which] * _texture(rng, size, window)[..., None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A generated image with the truth about it. All of it is measured on visible pixels."""
+
+    image: npt.NDArray[np.uint8]
+    """(size, size, 3) RGB."""
+    labels: npt.NDArray[np.int64]
+    """(k,) classes of the objects, lowest first."""
+    masks: npt.NDArray[np.bool_]
+    """(k, size, size) visible pixels of each object; no two share one."""
+
+    @property
+    def label(self) -> int:
+        """The class of the image: that of its first object."""
+        return int(self.labels[0])
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """(k, 4) tight bounds (x0, y0, x1, y1) of the masks in pixels; the last row and column lie before y1 and x1."""
+        bounds = []
+        for mask in self.masks:
+            columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
+            bounds.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+        return np.array(bounds, dtype=np.float32)
+
+    @property
+    def semantic(self) -> npt.NDArray[np.uint8]:
+        """(size, size): 0 is background, distractors and occluders among it; an object is its class + 1."""
+        return (self.masks * (self.labels + 1)[:, None, None]).sum(axis=0).astype(np.uint8)
+
+
+class _Scene:
+    """An image while it is drawn."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        self.rng, self.size = rng, size
+        self.canvas = _paint(rng, size, np.s_[:, :])
+        self.background = self.canvas.mean(axis=(0, 1))
+        self.labels: list[int] = []
+        self.masks: list[npt.NDArray[np.bool_]] = []
+        self.areas: list[int] = []
+
+    def add(self, shape: Shape, sides: tuple[float, float], label: int | None = None) -> None:
+        """Draw a shape somewhere on top, or nothing if it would hide too much of an object. One with a label lies inside the image."""
+        form, scale, stretch, turn, turn_before, *place = self.rng.random(7)
+        variant = int(8 * form) / 7
+        area, outline = _measure(shape, variant)
+        scale = sides[0] * (sides[1] / sides[0]) ** scale / np.sqrt(area)
+        stretch = np.sqrt(STRETCH) ** stretch
+        matrix = scale * _turn(turn) @ np.diag([stretch, 1 / stretch]) @ _turn(turn_before)
+        low, high = (matrix @ outline).min(axis=1), (matrix @ outline).max(axis=1)
+        room = (0.01 - low, 0.99 - high) if label is not None else (0, 1)
+        centre = room[0] + (room[1] - room[0]) * np.array(place)
+        first = np.maximum((centre + low - 0.01) * self.size - 2, 0).astype(int)
+        last = np.maximum((centre + high + 0.01) * self.size + 3, 0).astype(int)
+        window = np.s_[first[1] : last[1], first[0] : last[0]]
+        x, y = (axis[window] - middle for axis, middle in zip(_pixels(self.size), centre, strict=True))
+        (a, b), (c, d) = matrix / scale**2  # its determinant is scale²
+        distance = shape(d * x - b * y, a * y - c * x, variant)
+        solid = np.zeros((self.size, self.size), dtype=bool)
+        solid[window] = distance <= 0
+        seen = [mask & ~solid for mask in self.masks]
+        if any(np.count_nonzero(mask) < VISIBLE * area for mask, area in zip(seen, self.areas, strict=True)):
+            return
+        paint = _paint(self.rng, self.size, window, self.background)
+        below = self.canvas[window]
+        below += np.clip(0.5 - distance * (scale * self.size), 0, 1)[..., None] * (paint - below)
+        self.masks = seen
+        if label is not None:
+            self.labels.append(label)
+            self.masks.append(solid)
+            self.areas.append(int(np.count_nonzero(solid)))
+
+    def finish(self) -> Drawing:
+        """Light from one side, noise, and 8 bits."""
+        strength, *light = self.rng.random(3)
+        x, y = _pixels(self.size)
+        slope = (light[0] - 0.5) * x + (light[1] - 0.5) * y
+        noise = self.rng.random((2, self.size, self.size, 3))
+        image = self.canvas * (1 + 0.6 * slope)[..., None] + NOISE * strength * (noise[0] - noise[1])
+        return Drawing(np.clip(np.rint(255 * image), 0, 255).astype(np.uint8), np.array(self.labels, dtype=np.int64), np.stack(self.masks))
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The generated images of a split, numbered from 0. Raises BadOption if an option has a value that cannot be drawn."""
+
+    split: Split
+    n: int
+    """Number of images; an image does not depend on it."""
+    size: int = 64
+    """Side in pixels. The same image at another size shows the same scene, with noise of its own."""
+    seed: int = 0
+    objects: Objects = "one"
+    """One object an image, to classify; or several (up to five), to detect and segment."""
+    generated: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for option, value, known in (("split", self.split, get_args(Split)), ("objects", self.objects, get_args(Objects))):
+            if value not in known:
+                raise BadOption(f'generated shapes have no {option} "{value}"{nearest(str(value), known)}; there are {", ".join(known)}')
+        if self.n < 1:
+            raise BadOption(f"n={self.n}: a set of generated shapes needs at least 1 image")
+        if self.size < 16:
+            raise BadOption(f"size={self.size}: generated shapes cannot be told apart below 16 pixels")
+        if not 0 <= self.seed < 2**32:
+            raise BadOption(f"seed={self.seed}: generated shapes take a seed from 0 to {2**32 - 1}")
+
+    @property
+    def description(self) -> str:
+        """One line for reports and result files: what these images are, and that they are generated."""
+        return (
+            f"generated shapes (version {VERSION}, not photographs): {self.n:,} {self.split} images of {self.size} pixels, "
+            f"{self.objects} object{'s' if self.objects == 'several' else ''} each, seed {self.seed}"
+        )
+
+    def __len__(self) -> int:
+        return self.n
+
+    def label(self, index: int) -> int:
+        """Class of an image without drawing it. Every ten images from 0 on hold each class once, in an order of their own."""
+        if not 0 <= index < self.n:
+            raise IndexError(f"image {index} of {self.n}")
+        block, place = divmod(index, len(CLASSES))
+        return int(np.argsort(self._random("labels", block).random(len(CLASSES)))[place])
+
+    def draw(self, index: int) -> Drawing:
+        """The image of that number, with its labels and masks."""
+        label = self.label(index)
+        rng = self._random(self.objects, index)
+        scene = _Scene(rng, self.size)
+        for _ in range(int(3 * rng.random())):
+            scene.add(DISTRACTORS[int(len(DISTRACTORS) * rng.random())], (0.08, 0.2))
+        scene.add(SHAPES[CLASSES[label]], SIDES[self.objects], label)
+        if self.objects == "several":
+            for _ in range(1 + int(4 * rng.random())):
+                other = int(len(CLASSES) * rng.random())
+                scene.add(SHAPES[CLASSES[other]], SIDES["several"], other)
+        for _ in range(int(2 * rng.random())):
+            scene.add(OCCLUDERS[int(len(OCCLUDERS) * rng.random())], (0.1, 0.18))
+        return scene.finish()
+
+    def arrays(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """All images, (n, size, size, 3) RGB, and their labels, (n,)."""
+        images = np.empty((self.n, self.size, self.size, 3), dtype=np.uint8)
+        labels = np.empty(self.n, dtype=np.int64)
+        for index in range(self.n):
+            drawing = self.draw(index)
+            images[index], labels[index] = drawing.image, drawing.label
+        return images, labels
+
+    def _random(self, stream: str, index: int) -> np.random.Generator:
+        key = (self.seed, get_args(Split).index(self.split), ("labels", *get_args(Objects)).index(stream), index)
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
