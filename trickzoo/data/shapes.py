@@ -1,7 +1,7 @@
 """Shapes, the embedded data set: generated images, drawn from a seed and never downloaded. Ten classes differ in shape and in nothing else.
 
-Colour, texture, area, rotation, stretch and place are drawn alike for every class, over a textured background with distractors, an
-occluder and noise. A score on it says that training works and how tricks compare here; it says nothing about photographs.
+Colour, texture, area, rotation and stretch are drawn alike for every class, over a textured background with distractors of no class,
+an occluder and noise. A score on it says that training works and how tricks compare here; it says nothing about photographs.
 
 An image depends on (seed, split, objects, index, size) alone, so any can be drawn by itself, in any order, in any process, and a larger
 `n` only adds images. Random numbers come from PCG64 through `Generator.random`, whose stream NumPy has never changed.
@@ -26,7 +26,7 @@ Split: TypeAlias = Literal["train", "val"]
 Objects: TypeAlias = Literal["one", "several"]
 Array: TypeAlias = npt.NDArray[np.float64]
 Shape: TypeAlias = Callable[[Array, Array, float], Array]
-"""(x, y, variant in 0…1) → about the signed distance to the outline, negative inside; outlines lie within 1.8 of the origin."""
+"""(x, y, variant in 0…1) → about the signed distance to the outline, negative inside; outlines lie within 1.8 of either axis."""
 Window: TypeAlias = tuple[slice, slice]
 
 
@@ -53,7 +53,7 @@ def _bar(x: Array, y: Array, variant: float) -> Array:
 
 
 def _bent_bar(x: Array, y: Array, variant: float) -> Array:
-    cos, sin = np.cos(0.5 + 0.5 * variant), np.sin(0.5 + 0.5 * variant)
+    cos, sin = np.cos(0.5 + 0.4 * variant), np.sin(0.5 + 0.4 * variant)
     x, y = x + 0.7, np.abs(y)
     return _bar(x * cos + y * sin - 1, y * cos - x * sin, variant)
 
@@ -134,7 +134,7 @@ def _texture(rng: np.random.Generator, size: int, window: Window) -> Array:
 
 
 def _paint(rng: np.random.Generator, size: int, window: Window, away_from: Array | None = None) -> Array:
-    """The window's part of (size, size, 3) in 0…1: two colours mixed by a texture; of eight pairs, the one farthest from a colour."""
+    """The window's part of (size, size, 3) in about 0…1: two colours mixed by a texture; of eight pairs, the one farthest from a colour."""
     first, second = rng.random((2, 8, 3))
     second = first + (second - 0.5) * (0.4 * rng.random())
     which = 0 if away_from is None else int(np.argmax(np.abs((first + second) / 2 - away_from).sum(axis=1)))
@@ -192,7 +192,7 @@ class _Scene:
         stretch = np.sqrt(STRETCH) ** stretch
         matrix = scale * _turn(turn) @ np.diag([stretch, 1 / stretch]) @ _turn(turn_before)
         low, high = (matrix @ outline).min(axis=1), (matrix @ outline).max(axis=1)
-        room = (0.01 - low, 0.99 - high) if label is not None else (0, 1)
+        room = (0.02 - low, 0.98 - high) if label is not None else (0, 1)
         centre = room[0] + (room[1] - room[0]) * np.array(place)
         first = np.maximum((centre + low - 0.01) * self.size - 2, 0).astype(int)
         last = np.maximum((centre + high + 0.01) * self.size + 3, 0).astype(int)
@@ -232,10 +232,10 @@ class Shapes:
     n: int
     """Number of images; an image does not depend on it."""
     size: int = 64
-    """Side in pixels. The same image at another size shows the same scene, with noise of its own."""
+    """Side in pixels. At another size an image is a new drawing of much the same scene."""
     seed: int = 0
     objects: Objects = "one"
-    """One object an image, to classify; or several (up to five), to detect and segment."""
+    """One object an image, to classify; or several (two to five), to detect and segment."""
     generated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -276,9 +276,11 @@ class Shapes:
             scene.add(DISTRACTORS[int(len(DISTRACTORS) * rng.random())], (0.08, 0.2))
         scene.add(SHAPES[CLASSES[label]], SIDES[self.objects], label)
         if self.objects == "several":
-            for _ in range(1 + int(4 * rng.random())):
-                other = int(len(CLASSES) * rng.random())
-                scene.add(SHAPES[CLASSES[other]], SIDES["several"], other)
+            wanted = 2 + int(4 * rng.random())
+            for _ in range(20):  # some would hide too much of another, and are left out
+                if len(scene.labels) < wanted:
+                    other = int(len(CLASSES) * rng.random())
+                    scene.add(SHAPES[CLASSES[other]], SIDES["several"], other)
         for _ in range(int(2 * rng.random())):
             scene.add(OCCLUDERS[int(len(OCCLUDERS) * rng.random())], (0.1, 0.18))
         return scene.finish()
