@@ -77,14 +77,14 @@ def _refinements(first: Recipe, title: str, figures: tuple[tuple[float, float], 
     mixup = smooth.but(f"{name}.mixup", mixup=0.2, epochs=200)
     both = mixup.but(f"{name}.distill_mixup", teacher=TEACHER)
     steps = (
-        ("efficient", first),
-        ("+ cosine decay", cosine),
-        ("+ label smoothing", smooth),
-        ("+ distill w/o mixup", distill),
-        ("+ mixup w/o distill", mixup),
-        ("+ distill with mixup", both),
+        ("efficient", first, None),
+        ("+ cosine decay", cosine, None),
+        ("+ label smoothing", smooth, None),
+        ("+ distill w/o mixup", distill, None),
+        ("+ mixup w/o distill", mixup, smooth.name),
+        ("+ distill with mixup", both, None),
     )
-    rungs = tuple(Rung(step, recipe, Accuracy(*figure)) for (step, recipe), figure in zip(steps, figures, strict=True))
+    rungs = tuple(Rung(step, recipe, Accuracy(*figure), after) for (step, recipe, after), figure in zip(steps, figures, strict=True))
     return Ladder(f"Table 6: refinements, {title}", rungs, SOURCE)
 
 

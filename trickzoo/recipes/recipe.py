@@ -16,6 +16,8 @@ class Augmentation:
         jitter: brightness, saturation and `jitter_third` are each scaled by U[1 - jitter, 1 + jitter].
         jitter_third: "hue" as the paper says, "contrast" as the released script does.
         pca: deviation of the PCA noise's coefficients.
+        trivial: whether each image goes through one operation of TrivialAugment. Not in the paper.
+        erasing: probability that a rectangle of an image is erased. Not in the paper.
     """
 
     area: tuple[float, float] = (0.08, 1.0)
@@ -24,6 +26,8 @@ class Augmentation:
     jitter: float = 0.4
     jitter_third: Literal["hue", "contrast"] = "hue"
     pca: float = 0.1
+    trivial: bool = False
+    erasing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,17 @@ class Recipe:
         model: the zoo's name of the network.
         data: what it is for: "imagenet1k", "places365", …; the command line names where it lies.
         size: side of the training and evaluation images in pixels; `crop` and `interpolation` of the evaluation.
+        eval_size: side of the evaluation images where it is not `size`.
+        start_size: side of the training images at first; it grows to `size` over the first `growth` of the epochs. None: `size` throughout.
+        pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is drawn anew if the
+            classes differ. None: from scratch.
         batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         warmup_epochs: part of `epochs`.
         schedule: "step" divides by 10 at `milestones`; "cosine" falls to 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
-        smoothing: ε; 0 is none. mixup: α; 0 is none.
+        smoothing: ε; 0 is none. mixup, cutmix: α; 0 is none. With both, each micro-batch takes one of them, evenly.
         teacher: weight, model or checkpoint to distil from.
+        ema: decay of the averaged weights, which are then the ones evaluated and exported; 0 is none.
         *_form: where the paper and its released script differ, which of the two.
     """
 
@@ -48,6 +57,9 @@ class Recipe:
     model: str
     data: str
     size: int = 224
+    eval_size: int | None = None
+    start_size: int | None = None
+    growth: float = 0.8
     crop: float = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     epochs: int = 120
@@ -55,6 +67,7 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    pretrained: str | None = None
     init: Literal["paper", "official", "he"] = "paper"
     augmentation: Augmentation = Augmentation()
     warmup_epochs: float = 0
@@ -68,9 +81,11 @@ class Recipe:
     smoothing_form: Literal["paper", "uniform"] = "paper"
     mixup: float = 0.0
     mixup_form: Literal["paper", "official"] = "paper"
+    cutmix: float = 0.0
     teacher: str | None = None
     temperature: float = 20.0
     distillation_form: Literal["paper", "official"] = "paper"
+    ema: float = 0.0
 
     def but(self, name: str, **changes: Any) -> Recipe:
         """A recipe like this one but for its name and some fields."""
@@ -87,16 +102,20 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of a ladder: what it adds, its recipe, and the paper's figure for it."""
+    """A step of a ladder: what it adds, its recipe, the paper's figure for it, and the recipe that it adds to, where the ladder branches.
+
+    `after` is the name of that recipe; None is the rung before.
+    """
 
     title: str
     recipe: Recipe
     paper: Accuracy | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Recipes that differ from the one before in one thing, or branch where the title says so."""
+    """Recipes that differ from the one before in one thing, or from the one that `Rung.after` names."""
 
     title: str
     rungs: tuple[Rung, ...]

@@ -1,0 +1,75 @@
+"""The paper's ladder at a scale for small sets and small machines: the same steps in the same order, on any images and any model.
+
+What differs from the paper: fewer epochs, small images, crops of a quarter of the image or more (of 8 % of a 64-pixel image little is left),
+a large batch that is twice the first one, and as many epochs with mixup as without, so that each rung costs the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trickzoo import registry
+from trickzoo.recipes.recipe import Augmentation, Ladder, Recipe, Rung
+from trickzoo.tricks.linear_scaling import scaled_lr
+
+BATCH, LR = 64, 0.1
+"""Of the baseline. The large batch is twice that."""
+
+SIZES = {"imagenette128": 64, "cifar10": 32, "shapes": 64}
+EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6}
+
+
+def baseline(name: str, data: str, model: str, **changes: Any) -> Recipe:
+    """What the ladder starts from: the paper's baseline, its three steps at the same parts of the training."""
+    epochs = changes.pop("epochs", EPOCHS.get(data, 12))
+    first = Recipe(
+        name,
+        model,
+        data,
+        size=128 if model == "inception_v3" else SIZES.get(data, 64),  # Inception's unpadded grids need 75 pixels
+        epochs=epochs,
+        milestones=(epochs / 4, epochs / 2, 3 * epochs / 4),
+        batch_size=BATCH,
+        lr=LR,
+        augmentation=Augmentation(area=(0.25, 1.0)),
+    )
+    return first.but(name, **changes)
+
+
+def ladder(data: str, model: str, *, teacher: str | None = None, low_precision: str | None = None, **changes: Any) -> Ladder:
+    """The ladder for a model on a set of images: heuristics (table 4), tweaks (table 5) and refinements (table 6).
+
+    A rung that does not exist for the model is left out: zero γ without residual blocks, the tweaks where the model has no letter,
+    low precision unless `low_precision` names "fp16" or "bf16", distillation without a teacher. A model with a letter climbs from the
+    network without it. `changes` are fields of the baseline, such as `epochs=30`.
+    """
+    model = registry.find(model).name
+    plain, _, letter = model.partition("_") if model.startswith("resnet") else (model, "", "")
+    first = baseline(f"{data}.{model}.baseline", data, plain, **changes)
+    rungs = [Rung("baseline", first)]
+
+    def step(title: str, rung: str, after: Rung | None = None, **replaced: Any) -> Rung:
+        recipe = (after or rungs[-1]).recipe
+        named = f"{data}.{model}.{rung}"
+        rungs.append(Rung(title, recipe.but(named, **replaced), after=after.recipe.name if after else None))
+        return rungs[-1]
+
+    batch = 2 * first.batch_size
+    step("+ large batch, linear scaling", "linear_scaling", batch_size=batch, lr=scaled_lr(first.lr, batch, per=first.batch_size))
+    step("+ warm-up", "warmup", warmup_epochs=max(1, first.epochs / 24))
+    if plain.startswith("resnet"):
+        step("+ zero gamma", "zero_gamma", zero_gamma=True)
+    step("+ no bias decay", "no_bias_decay", decay_biases_and_norms=False)
+    if low_precision is not None:
+        step(f"+ {low_precision}", "low_precision", precision=low_precision)
+    for tweak in "bcd"[: "bcd".index(letter) + 1] if letter else "":
+        if registry.find(f"{plain}_{tweak}").name != rungs[-1].recipe.model:  # B is the plain network where blocks are basic
+            step(f"+ ResNet-{tweak.upper()}", tweak, model=f"{plain}_{tweak}")
+    step("+ cosine decay", "cosine", schedule="cosine")
+    smooth = step("+ label smoothing", "label_smoothing", smoothing=0.1)
+    if teacher is not None:
+        step("+ distillation", "distillation", teacher=teacher)
+    mixed = step("+ mixup", "mixup", after=smooth, mixup=0.2)
+    if teacher is not None:
+        step("+ mixup and distillation", "mixup_distillation", after=mixed, teacher=teacher)
+    return Ladder(f"{model} on {data}", tuple(rungs), "scaled")
