@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy.stats import ks_2samp, norm
 from torch.nn import functional as F
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomErasing, RandomResizedCrop, autoaugment
 
-from trickzoo.data.augment import CROP, DRAWS, PCA_VALUES, PCA_VECTORS, augment, crop_and_resize, crop_boxes
+from trickzoo.data.augment import CROP, DRAWS, PCA_VALUES, PCA_VECTORS, augment, crop_and_resize, crop_boxes, erase
+from trickzoo.data.trivial_augment import BINS, OPERATIONS, trivial_augment
 from trickzoo.recipes.recipe import Augmentation
 
 PAPER = Augmentation()
@@ -118,3 +119,39 @@ def test_pca_noise_lies_along_imagenets_principal_colours() -> None:
     assert abs(np.corrcoef(along.T) - np.eye(3)).max() < 0.05
     quantiles = np.quantile(along[:, 0] / (0.1 * values[0]), [0.05, 0.25, 0.75, 0.95])
     np.testing.assert_allclose(quantiles, norm.ppf([0.05, 0.25, 0.75, 0.95]), atol=0.05)
+
+
+@pytest.mark.parametrize("direction", [0.2, 0.8])
+@pytest.mark.parametrize("level", [0, 7, 20, 30])
+def test_trivial_augment_does_what_torchvisions_does(level: int, direction: float) -> None:
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 48, 40), np.uint8))
+    space = autoaugment.TrivialAugmentWide()._augmentation_space(BINS)
+    for i, (name, (magnitudes, signed)) in enumerate(space.items()):
+        magnitude = float(magnitudes[level]) if magnitudes.ndim else 0.0
+        if signed and direction <= 0.5:
+            magnitude *= -1
+        theirs = autoaugment._apply_op(image, name, magnitude, autoaugment.InterpolationMode.NEAREST, None)
+        draws = torch.tensor([[(i + 0.5) / len(space), (level + 0.5) / BINS, direction]])
+        ours = trivial_augment(image[None].float(), draws)[0]
+        assert (ours - theirs.float()).abs().max() <= 1, name  # its newer functions round where the older ones cut off
+    assert len(space) == len(OPERATIONS)
+
+
+def test_erased_rectangles_are_distributed_as_torchvisions() -> None:
+    n, size = 2000, 32
+    erased = erase(torch.full((n, 3, size, size), -1.0), uniform(n)[:, -1 - CROP :], 1.0)
+    mask = erased[:, 0] != -1
+    torch.testing.assert_close(erased.amax((0, 2, 3)), 255 * torch.tensor([0.485, 0.456, 0.406]))
+    ours = np.stack([mask.any(2).sum(1).numpy(), mask.any(1).sum(1).numpy(), mask.any(2).int().argmax(1), mask.any(1).int().argmax(1)], 1)
+    image = torch.empty(3, size, size)
+    drawn = [RandomErasing.get_params(image, (0.02, 1 / 3), (0.3, 10 / 3), [0.0]) for _ in range(n)]
+    theirs = np.array([(h, w, top, left) for top, left, h, w, _ in drawn])
+    for column in range(4):
+        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4
+    untouched = erase(torch.full((n, 3, size, size), -1.0), uniform(n)[:, -1 - CROP :], 0.25)
+    assert 0.2 < (untouched != -1).flatten(1).any(1).float().mean() < 0.3
+
+
+def test_what_is_off_does_nothing() -> None:
+    images = 255 * torch.rand(4, 3, 8, 8)
+    assert torch.equal(augment(images, uniform(4), NOTHING), images)

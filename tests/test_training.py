@@ -79,17 +79,20 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
+
+
 def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp_path: Path) -> None:
     told: list[loop.Progress] = []
-    run(resident, tmp_path, RECIPE.but("longer", epochs=12, mixup=0.0), val, report=told.append)
+    run(resident, tmp_path, LONGER, val, report=told.append)
     evaluations = [progress.evaluation["top1"] for progress in told if progress.evaluation]
-    assert len(evaluations) == 12
+    assert len(evaluations) == 16
     assert evaluations[-1] > 80
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert len(losses) == told[-1].steps == 84
+    assert len(losses) == told[-1].steps == 112
     assert np.mean(losses[-7:]) < np.mean(losses[:7])
-    best = checkpoint.load(tmp_path / "best.pt", RECIPE.but("longer", epochs=12, mixup=0.0), data_digest=resident.digest, seed=0)
+    best = checkpoint.load(tmp_path / "best.pt", LONGER, data_digest=resident.digest, seed=0)
     assert best["evaluation"]["top1"] == max(evaluations)
 
 

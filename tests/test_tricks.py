@@ -18,12 +18,16 @@ import trickzoo
 from trickzoo import tricks
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.tricks.cosine import cosine_factor
+from trickzoo.tricks.cutmix import cutmix, rectangle
 from trickzoo.tricks.distillation import distillation_loss
+from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 from trickzoo.tricks.linear_scaling import scaled_lr
+from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.tricks.mixup import mixup
 from trickzoo.tricks.no_bias_decay import decay_groups
+from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.step_decay import step_factor
 from trickzoo.tricks.warmup import warmup_factor
 from trickzoo.tricks.zero_gamma import zero_last_gammas
@@ -216,3 +220,85 @@ def test_initialisation_has_the_stated_variance(form: str) -> None:
             assert bool((module.weight == 1).all())
     if form != "he":
         assert model.head.fc.bias.detach().abs().max().item() == 0  # type: ignore[union-attr, operator]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# not in the paper
+
+
+def test_ema_is_the_weighted_sum_of_all_weights() -> None:
+    model, average = (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(2))
+    history, decays = [], []
+    average.load_state_dict(model.state_dict())
+    history.append(model[0].weight.detach().clone())
+    for step in range(7):
+        nn.init.normal_(model[0].weight)
+        model(torch.randn(4, 2))
+        decays.append(ema_decay(step, 0.4))
+        update_average(average, model, decays[-1])
+        history.append(model[0].weight.detach().clone())
+    assert decays == pytest.approx([1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4])
+    shares = [math.prod(decays[i:]) * (1 - decays[i - 1] if i else 1) for i in range(8)]
+    assert sum(shares) == pytest.approx(1)
+    expected = sum(share * weight for share, weight in zip(shares, history, strict=True))
+    torch.testing.assert_close(average[0].weight.detach(), expected)
+    assert average[1].num_batches_tracked == 7
+    assert not torch.equal(average[1].running_mean, model[1].running_mean)
+
+
+def test_ema_equals_torchs_averaged_model() -> None:
+    model = nn.Linear(3, 3)
+    theirs = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    theirs.update_parameters(model)
+    ours = nn.Linear(3, 3)
+    ours.load_state_dict(model.state_dict())
+    for _ in range(5):
+        nn.init.normal_(model.weight)
+        theirs.update_parameters(model)
+        update_average(ours, model, 0.9)
+    torch.testing.assert_close(ours.weight, theirs.module.weight)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0, 0.999), st.floats(0, 0.999), st.integers(4, 40), st.integers(4, 40))
+def test_cutmix_rectangle_is_the_released_codes(lam: float, x: float, y: float, width: int, height: int) -> None:
+    cut_rat = np.sqrt(1.0 - lam)  # rand_bbox of Yun et al., with its draws given
+    cut_w, cut_h = int(width * cut_rat), int(height * cut_rat)
+    cx, cy = int(x * width), int(y * height)
+    expected = (
+        np.clip(cx - cut_w // 2, 0, width),
+        np.clip(cy - cut_h // 2, 0, height),
+        np.clip(cx + cut_w // 2, 0, width),
+        np.clip(cy + cut_h // 2, 0, height),
+    )
+    assert rectangle(lam, [x, y], width, height) == expected
+
+
+def test_cutmix_mixes_targets_by_the_pasted_area() -> None:
+    torch.manual_seed(0)
+    n = 12
+    images = torch.arange(n, dtype=torch.float32).view(n, 1, 1, 1).expand(n, 3, 9, 7)
+    for _ in range(20):
+        mixed, target = cutmix(images, torch.eye(n))
+        for i in range(n):
+            shares = torch.bincount(mixed[i, 0].flatten().long(), minlength=n) / 63
+            torch.testing.assert_close(target[i], shares)
+    with pytest.raises(NoEffect, match="cutmix"):
+        cutmix(images[:1], torch.eye(1))
+    with pytest.raises(BadOption, match="alpha"):
+        cutmix(images, torch.eye(n), 0.0)
+
+
+def test_training_size_grows_on_a_line_to_the_full_size() -> None:
+    assert [training_size(epoch, 10, 64, 128) for epoch in range(10)] == [64, 64, 80, 96, 96, 96, 112, 128, 128, 128]
+    assert [training_size(epoch, 4, 20, 30, growth=0.5) for epoch in range(4)] == [20, 30, 30, 30]
+    for first, growth in ((128, 0.8), (64, 0.0)):
+        with pytest.raises(NoEffect, match="progressive size"):
+            training_size(0, 10, first, 128, growth=growth)
+
+
+def test_low_precision_names_what_accelerate_takes() -> None:
+    assert [mixed_precision(name, accelerator=True) for name in ("fp32", "fp16", "bf16")] == ["no", "fp16", "bf16"]
+    assert mixed_precision("bf16", accelerator=False) == "bf16"
+    with pytest.raises(BadOption, match="fp16 needs an accelerator"):
+        mixed_precision("fp16", accelerator=False)

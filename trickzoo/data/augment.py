@@ -1,7 +1,8 @@
-"""The paper's training augmentation (section 2.1), for whole batches, on any device.
+"""The paper's training augmentation (section 2.1), and two of today's that are off by default, for whole batches, on any device.
 
 Randomness comes in as uniform draws, one row an image: the same row gives the same image, whatever batch, process or order it comes in.
-Row layout: `DRAWS` columns, `CROP` of them for the crop (ten tries and a place for each), the rest for flip, colour and PCA noise.
+Row layout: `DRAWS` columns, of which `CROP` are for the crop (ten tries of an area, an aspect and a place), four for flip and colour, three
+for PCA noise, three for TrivialAugment, and one and another `CROP` for erasing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,18 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from trickzoo.data.trivial_augment import trivial_augment
 from trickzoo.recipes.recipe import Augmentation
+from trickzoo.weights.record import IMAGENET_MEAN
 
 TRIES = 10
 CROP = 4 * TRIES
-DRAWS = CROP + 7
+TRIVIAL = CROP + 7
+ERASE = TRIVIAL + 3
+DRAWS = ERASE + 1 + CROP
+
+ERASED = Augmentation(area=(0.02, 1 / 3), aspect=(0.3, 10 / 3))
+"""Area and aspect of the erased rectangles (Zhong et al., arXiv 1708.04896)."""
 
 # ImageNet's colour covariance in RGB, scaled to 0…255 (Krizhevsky et al. 2012; the values are those of the released script).
 PCA_VALUES = (55.46, 4.794, 1.148)
@@ -62,7 +70,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Flip, colour jitter and PCA noise on cropped images: (n, 3, H, W) float in 0…255 → the same, not clipped.
+    """Flip, TrivialAugment, colour jitter, PCA noise and erasing on cropped images: (n, 3, H, W) float in 0…255 → the same, not clipped.
 
     Brightness, saturation and hue or contrast are each scaled by U[1 - jitter, 1 + jitter]; hue is turned by (factor - 1) · π, as MXNet
     does it.
@@ -71,6 +79,8 @@ def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
     noise = draws[:, CROP + 4 : CROP + 7].to(images)
     if augmentation.flip:
         images = torch.where((flip < augmentation.flip).view(-1, 1, 1, 1), images.flip(3), images)
+    if augmentation.trivial:
+        images = trivial_augment(images, draws[:, TRIVIAL:ERASE])
     if augmentation.jitter:
         brightness, saturation, third = ((1 + augmentation.jitter * (2 * u - 1)).view(-1, 1, 1, 1) for u in colour)
         images = images * brightness
@@ -86,7 +96,28 @@ def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
         vectors = torch.tensor(PCA_VECTORS, device=images.device, dtype=images.dtype)
         values = torch.tensor(PCA_VALUES, device=images.device, dtype=images.dtype)
         images = images + ((alpha * values) @ vectors.T).view(-1, 3, 1, 1)
+    if augmentation.erasing:
+        images = erase(images, draws[:, ERASE:], augmentation.erasing)
     return images
+
+
+def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
+    """Random erasing: a rectangle becomes ImageNet's mean colour, which normalisation makes 0.
+
+    Args:
+        images: (n, 3, H, W) float in 0…255.
+        draws: (n, 1 + CROP): whether, and the rectangle as a crop is drawn.
+        probability: of each image.
+    """
+    n, _, height, width = images.shape
+    sides = torch.tensor([[width, height]]).expand(n, 2).to(draws)
+    x0, y0, x1, y1 = (edge.view(-1, 1, 1, 1) for edge in crop_boxes(draws[:, 1:], sides[:, 0], sides[:, 1], ERASED).to(images).unbind(1))
+    x = torch.arange(width, device=images.device).view(1, 1, 1, -1)
+    y = torch.arange(height, device=images.device).view(1, 1, -1, 1)
+    chosen = (draws[:, 0] < probability).to(images.device).view(-1, 1, 1, 1)
+    inside = chosen & (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+    mean = 255 * torch.tensor(IMAGENET_MEAN, device=images.device, dtype=images.dtype).view(3, 1, 1)
+    return torch.where(inside, mean, images)
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
@@ -22,17 +23,32 @@ PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "acce
 
 
 def environment() -> dict[str, Any]:
-    """Command, versions, machine and time, for a result file."""
+    """Commit, command, versions, machine and time, for a result file."""
     import torch
 
     device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
     return {
+        **({"commit": found} if (found := commit()) else {}),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
         "platform": platform.platform(),
         "versions": {"python": platform.python_version(), **{name: found for name in PACKAGES if (found := _version(name))}},
     }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, with "+" if tracked files differ from it; None outside a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed.strip() else "")
 
 
 def _version(package: str) -> str | None:

@@ -7,20 +7,27 @@ from typing import Any
 
 import msgspec
 
+from trickzoo import registry
 from trickzoo.errors import BadOption, UnknownName, nearest
-from trickzoo.recipes import paper
+from trickzoo.recipes import paper, scaled, zoo
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
 
 def recipes() -> dict[str, Recipe]:
-    """Every recipe by name."""
-    return {rung.recipe.name: rung.recipe for ladder in paper.LADDERS for rung in ladder.rungs}
+    """Every recipe by name: the paper's, those of the zoo's own weights, and the scaled ladders of a few models."""
+    ladders = [*paper.LADDERS, *(scaled.ladder(data, model) for data in scaled.SIZES for model in scaled.EXAMPLES)]
+    return {r.name: r for r in (*(rung.recipe for ladder in ladders for rung in ladder.rungs), *zoo.RECIPES)}
 
 
 def find(name: str) -> Recipe:
-    """The recipe of this name. Raises UnknownName with the nearest names."""
+    """The recipe of this name; a scaled ladder has its rungs for every model. Raises UnknownName with the nearest names."""
     known = recipes()
+    data, _, rest = name.partition(".")
+    model = rest.partition(".")[0]
+    if data in scaled.SIZES and (model in registry.ARCHITECTURES or model in registry.ALIASES):
+        rungs = scaled.ladder(data, registry.find(model).name).rungs
+        known |= {rung.recipe.name: rung.recipe for rung in rungs}
     if name not in known:
         raise UnknownName("recipe", name, known)
     return known[name]

@@ -1,7 +1,7 @@
-"""The paper's ladder at a scale for small sets and small machines: the same steps in the same order, on any images and any model.
+"""The paper's ladder at a scale for small sets and small machines: the same steps in the same order, on any images, for any model.
 
-What differs from the paper: fewer epochs, small images, crops of a quarter of the image or more (of 8 % of a 64-pixel image little is left),
-a large batch that is twice the first one, and as many epochs with mixup as without, so that each rung costs the same.
+What differs from the paper: fewer epochs, small images, crops of a quarter of the image or more (8 % of a 64-pixel image show little), a
+large batch that is twice the first one, and as many epochs with mixup as without, so that each rung costs the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from trickzoo.tricks.linear_scaling import scaled_lr
 BATCH, LR = 64, 0.1
 """Of the baseline. The large batch is twice that."""
 
+EXAMPLES = ("resnet18_d", "resnet50_d", "mobilenet_v1_025", "mobilenet_v1_100", "inception_v3")
 SIZES = {"imagenette128": 64, "cifar10": 32, "shapes": 64}
 EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6}
 

@@ -6,6 +6,7 @@ that was stopped anywhere goes on as if it had not been, and processes draw for 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import signal
@@ -32,8 +33,10 @@ from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint, objective
 from trickzoo.training.schedule import learning_rate
+from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
+from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
@@ -57,8 +60,13 @@ class Progress:
 
 
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
-    """The recipe's network, initialised from the seed as the recipe says."""
+    """The recipe's network, with its weights, or initialised from the seed as the recipe says."""
     torch.manual_seed(seed)
+    if recipe.pretrained is not None:
+        if recipe.zero_gamma:
+            raise BadOption("zero_gamma would undo the weights of pretrained; choose one of them")
+        where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
+        return create(recipe.model, num_classes=num_classes, **where).train()
     model = create(recipe.model, num_classes=num_classes)
     initialise(model, form=recipe.init)
     if recipe.zero_gamma:
@@ -145,7 +153,7 @@ def train(
     """Train, or go on where `out/last.pt` stopped, and return the last evaluation.
 
     Args:
-        recipe, model: what to do, and the network from `prepare`.
+        recipe, model: what to do, and the network from `prepare`; with `ema` it ends with the averaged weights.
         data, val: training images, and validation images decoded at the recipe's evaluation size.
         out: folder of checkpoints and `metrics.jsonl`.
         seed: of order, crops, augmentation and mixup.
@@ -169,23 +177,24 @@ def train(
     device, classes = accelerator.device, len(data.classes)
     labels = torch.from_numpy(data.labels)
 
+    average = copy.deepcopy(model).to(device).requires_grad_(False) if recipe.ema else None
     net: nn.Module = model.to(device).to(memory_format=torch.channels_last)
     sgd = optimiser(recipe, net)
     net, sgd = accelerator.prepare(net, sgd)
-    state = _resume(out, recipe, model, sgd, accelerator, data.digest, seed)
+    state = _resume(out, recipe, model, average, sgd, accelerator, data.digest, seed)
     step, best, evaluation = state["step"], state["best"], state["evaluation"]
     metrics = _Metrics(out / "metrics.jsonl", step) if accelerator.is_main_process else None
 
     def save(name: str) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(out / name, _content(recipe, model, sgd, accelerator, step, best, evaluation, data.digest, seed))
+            checkpoint.save(out / name, _content(recipe, model, average, sgd, accelerator, step, best, evaluation, data.digest, seed))
 
     with _signals() as asked:
         while step < steps:
             epoch = step // shares.per_epoch
             net.train()
             plan, again = shares.of_epoch(step), shares.of_epoch(step)
-            crops = data.crops(plan, recipe.size, recipe.augmentation, device)
+            crops = data.crops(plan, size_at(recipe, epoch), recipe.augmentation, device)
             while True:
                 lr = learning_rate(recipe, step, shares.per_epoch)
                 for group in sgd.param_groups:
@@ -211,6 +220,8 @@ def train(
                     )
                 sgd.step()
                 sgd.zero_grad()
+                if average is not None:
+                    update_average(average, model, ema_decay(step, recipe.ema))
                 step += 1
                 report(Progress(step, steps, epoch, total, lr))
                 if metrics:
@@ -224,7 +235,7 @@ def train(
                 if asked():
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
             if val is not None:
-                evaluation = evaluate(net, val, accelerator)
+                evaluation = evaluate(net if average is None else average, val, accelerator)
                 report(Progress(step, steps, epoch, total, lr, evaluation))
                 if metrics:
                     metrics.write({"step": step, "epoch": epoch, **evaluation})
@@ -235,7 +246,16 @@ def train(
                 save(checkpoint.BEST)
             if asked() and step < steps:
                 raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
+    if average is not None:
+        model.load_state_dict(average.state_dict())
     return evaluation
+
+
+def size_at(recipe: Recipe, epoch: int) -> int:
+    """Side in pixels of the training images of a 0-based epoch."""
+    if recipe.start_size is None:
+        return recipe.size
+    return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
 
 
 def _normalised(images: Tensor) -> Tensor:
@@ -317,6 +337,7 @@ class _Metrics:
 def _content(
     recipe: Recipe,
     model: Backbone,
+    average: nn.Module | None,
     sgd: torch.optim.Optimizer,
     accelerator: Accelerator,
     step: int,
@@ -333,13 +354,21 @@ def _content(
         "best": best,
         "evaluation": evaluation,
         "model": model.state_dict(),
+        "average": average.state_dict() if average is not None else None,
         "optimiser": sgd.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
     }
 
 
 def _resume(
-    out: Path, recipe: Recipe, model: Backbone, sgd: torch.optim.Optimizer, accelerator: Accelerator, data_digest: str, seed: int
+    out: Path,
+    recipe: Recipe,
+    model: Backbone,
+    average: nn.Module | None,
+    sgd: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    data_digest: str,
+    seed: int,
 ) -> dict[str, Any]:
     """What `last.pt` says, loaded into the objects; a fresh start without one."""
     path = out / checkpoint.LAST
@@ -348,6 +377,8 @@ def _resume(
     content = checkpoint.load(path, recipe, data_digest=data_digest, seed=seed)
     try:
         model.load_state_dict(content["model"])
+        if average is not None:
+            average.load_state_dict(content["average"])
     except RuntimeError as error:
         raise BadCheckpoint(f"{path} does not fit {model.name}: {str(error).splitlines()[0]}") from None
     sgd.load_state_dict(content["optimiser"])

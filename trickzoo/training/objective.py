@@ -1,11 +1,13 @@
-"""From a batch to a loss: mixup, label smoothing and distillation in the order of the paper."""
+"""From a batch to a loss: label smoothing, mixup or CutMix, and distillation, in the order of the paper."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.tricks.cutmix import cutmix
 from trickzoo.tricks.distillation import distillation_loss
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 from trickzoo.tricks.mixup import mixup
@@ -18,6 +20,8 @@ def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) ->
         if recipe.smoothing
         else F.one_hot(labels, num_classes).float()
     )
+    if recipe.cutmix and not (recipe.mixup and torch.rand(()) < 0.5):
+        return cutmix(images, target, recipe.cutmix)
     return mixup(images, target, recipe.mixup, form=recipe.mixup_form) if recipe.mixup else (images, target)
 
 

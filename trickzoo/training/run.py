@@ -24,6 +24,7 @@ from trickzoo.factory import create
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop
+from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
@@ -77,9 +78,7 @@ class Job:
 def prepare(recipe: Recipe, settings: Settings) -> Job:
     """Find the images, build the networks, and check that they fit together. Raises one clear error if they do not."""
     use_cpu = settings.use_cpu or not torch.accelerator.is_available()
-    if recipe.precision == "fp16" and use_cpu:
-        raise BadOption("fp16 needs an accelerator; train with --precision bf16 or fp32")
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(recipe.precision, accelerator=not use_cpu))
     workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
     files, val_files = open_imagenet(settings.data, split="train"), open_imagenet(settings.data, split="val")
@@ -91,7 +90,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Job:
         train: TrainingImages = decode_once(files, squash(side), f"squash{side}", cache, workers=workers)
     else:
         train = Streamed(files, workers=workers)
-    preprocessing = Preprocessing(size=recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
+    preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=files.classes, workers=workers)
     model = loop.prepare(recipe, len(files.classes), settings.seed, create)
@@ -146,7 +145,8 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     if job.accelerator.is_main_process:
         path = settings.out / "model.safetensors"
         job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
-        publish.export(job.model, path, overwrite=True, training={"recipe": plain(recipe), "seed": settings.seed})
+        made_by = {key: found[key] for key in ("recipe", "seed", "data_digest", "commit", "versions") if key in found}
+        publish.export(job.model, path, overwrite=True, training=made_by)
         result.write_json(settings.out / "result.json", found)
     return found
 

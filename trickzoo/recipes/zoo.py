@@ -1,0 +1,47 @@
+"""The recipes of the weights that the zoo trained itself, and one for a user's own images."""
+
+from __future__ import annotations
+
+from trickzoo.recipes.recipe import Augmentation, Recipe
+
+RESNET18_D = Recipe(
+    "zoo.resnet18_d.tz_imagenette128",
+    "resnet18_d",
+    "imagenette128",
+    size=112,
+    eval_size=128,
+    start_size=64,
+    growth=0.8,
+    crop=1.0,
+    epochs=32,
+    batch_size=64,
+    lr=0.1,
+    weight_decay=5e-4,
+    init="he",
+    augmentation=Augmentation(area=(0.35, 1.0), jitter=0.0, pca=0.0),
+    warmup_epochs=1,
+    schedule="cosine",
+    zero_gamma=True,
+    decay_biases_and_norms=False,
+    precision="bf16",
+    smoothing=0.1,
+)
+
+FINE_TUNE = Recipe(
+    "own.finetune",
+    "resnet50_d",
+    "own",
+    pretrained="default",
+    epochs=20,
+    batch_size=64,
+    lr=0.01,
+    augmentation=Augmentation(area=(0.25, 1.0), jitter=0.2, jitter_third="contrast", pca=0.0),
+    warmup_epochs=1,
+    schedule="cosine",
+    decay_biases_and_norms=False,
+    smoothing=0.1,
+    smoothing_form="uniform",
+)
+"""Fine-tuning on own images: the weights are near a good place, so a tenth of the rate, and crops that keep most of the object."""
+
+RECIPES = (RESNET18_D, FINE_TUNE)

@@ -1,0 +1,47 @@
+"""CutMix (Yun et al., arXiv 1905.04899). Not in the paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trickzoo.errors import BadOption, NoEffect
+
+
+def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Paste one rectangle of a partner into each image, and mix the targets by its area.
+
+    A batch has one rectangle and one λ ~ Beta(α, α): sides √(1 - λ) of the image's, centre uniform, cut off at the border; the targets'
+    weight is the area that was in fact pasted. Randomness is torch's global generator of the CPU.
+
+    Args:
+        images: (N, C, H, W) float.
+        target: (N, K) probabilities: smooth first, then mix.
+        alpha: of the Beta distribution.
+
+    Returns:
+        Mixed images and targets of the same shapes.
+
+    Raises:
+        NoEffect: for a batch of one image, which has no partner.
+    """
+    n, _, height, width = images.shape
+    if alpha <= 0:
+        raise BadOption(f"cutmix: alpha must be above 0, not {alpha}")
+    if n < 2:
+        raise NoEffect("cutmix", "the batch has one image")
+    lam = torch.distributions.Beta(alpha, alpha).sample().item()
+    x0, y0, x1, y1 = rectangle(lam, torch.rand(2).tolist(), width, height)
+    partner = torch.randperm(n).to(images.device)
+    mixed = images.clone()
+    mixed[:, :, y0:y1, x0:x1] = images[partner, :, y0:y1, x0:x1]
+    part = (x1 - x0) * (y1 - y0) / (width * height)
+    return mixed, (1 - part) * target + part * target[partner]
+
+
+def rectangle(lam: float, centre: list[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) in pixels: sides √(1 - λ) of the image's around a centre in 0…1, cut off at the border."""
+    cut = (1 - lam) ** 0.5
+    cx, cy = int(centre[0] * width), int(centre[1] * height)
+    half_w, half_h = int(cut * width) // 2, int(cut * height) // 2
+    return max(cx - half_w, 0), max(cy - half_h, 0), min(cx + half_w, width), min(cy + half_h, height)

@@ -1,0 +1,21 @@
+"""Exponential moving average of the weights (Polyak and Juditsky 1992), as trainers use it today. Not in the paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def ema_decay(step: int, decay: float) -> float:
+    """Decay after 0-based `step`: min(decay, (1 + t) / (10 + t)), so that the first, bad weights are forgotten soon."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Average ← decay · average + (1 - decay) · model, in place, BatchNorm's statistics too; counters are copied."""
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
