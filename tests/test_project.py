@@ -24,6 +24,7 @@ LAYERS = [
     {"data"},
     {"evaluation"},
     {"training"},
+    {"studies"},
     {"cli"},
 ]
 """What may import what: a package imports from its own set and from those above it in this list."""

@@ -73,7 +73,7 @@ def train(
         if chief:
             _tell(job, rehearsal.seconds_per_step, rehearsal.memory)
     else:
-        with _bar(chief) as report:
+        with progress_bar(chief) as report:
             found = run.run(job, report)
         if chief:
             print(f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} % of {found['n']:,} images; {place / 'model.safetensors'}")
@@ -81,14 +81,14 @@ def train(
 
 
 @contextlib.contextmanager
-def _bar(chief: bool) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on a terminal, and a line for each evaluation."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     def tell(p: Progress) -> None:
-        if p.evaluation and chief:
+        if p.evaluation and chief and evaluations:
             print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, top-1 {p.evaluation['top1']:.2f} %", flush=True)
 
     console = Console(stderr=True)
@@ -96,11 +96,11 @@ def _bar(chief: bool) -> Iterator[Callable[[Progress], None]]:
         yield tell
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("", total=None)
+    with Bar(*columns, console=console, transient=not evaluations) as bar:
+        task = bar.add_task(title, total=None)
 
         def report(p: Progress) -> None:
-            bar.update(task, completed=p.step, total=p.steps, description=f"epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
+            bar.update(task, completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
             tell(p)
 
         yield report

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trickzoo.errors import BadCheckpoint
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import from_plain, plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.weights.convert import read_pickle
 from trickzoo.weights.files import write_atomically
@@ -32,12 +32,16 @@ def load(path: Path, recipe: Recipe, *, data_digest: str, seed: int) -> dict[str
     content = read_pickle(path)
     if not isinstance(content, dict) or "step" not in content:
         raise BadCheckpoint(f"{path} is not a training checkpoint of trickzoo")
+    check(path, content, recipe, data_digest=data_digest, seed=seed)
+    return content
+
+
+def check(path: Path, content: dict[str, Any], recipe: Recipe, *, data_digest: str, seed: int) -> None:
+    """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training."""
     for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
         if found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
-    fields = plain(recipe)
-    for name, value in fields.items():
-        if content["recipe"].get(name) != value:
-            there = content["recipe"].get(name)
-            raise BadCheckpoint(f"{path} is of another recipe: {name} is {there} there, {value} here; name another --out")
-    return content
+    there = plain(from_plain(content["recipe"]))  # fields that are younger than the file have their defaults
+    for name, value in plain(recipe).items():
+        if there[name] != value:
+            raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")

@@ -189,7 +189,7 @@ def train(
         if accelerator.is_main_process:
             checkpoint.save(out / name, _content(recipe, model, average, sgd, accelerator, step, best, evaluation, data.digest, seed))
 
-    with _signals() as asked:
+    with signals() as asked:
         while step < steps:
             epoch = step // shares.per_epoch
             net.train()
@@ -298,17 +298,25 @@ def _synchronised(net: nn.Module, last: bool) -> AbstractContextManager[Any]:
     return net.no_sync() if isinstance(net, DistributedDataParallel) and not last else nullcontext()
 
 
+class _Note(list[int]):
+    """A signal handler that only notes the signal, for every block that it comes in."""
+
+    def __init__(self, outer: Any) -> None:
+        self.outer = outer
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.append(number)
+        if isinstance(self.outer, _Note):
+            self.outer(number, frame)
+
+
 @contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM and SIGINT only set a flag, which the yielded function reads."""
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-
+def signals() -> Iterator[Callable[[], bool]]:
+    """Within the block SIGTERM and SIGINT only set a flag, which the yielded function reads. Of nested blocks each has its own."""
+    note = _Note(signal.getsignal(signal.SIGTERM))
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(note)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

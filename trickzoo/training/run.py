@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.imagenet import open_imagenet
@@ -57,6 +58,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images of a training, opened: for every recipe of the same sizes."""
+
+    train: TrainingImages
+    val: Resident
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
 class Job:
     """A training with everything built."""
 
@@ -75,16 +85,28 @@ class Job:
         return len(self.train.labels) // self.recipe.batch_size
 
 
-def prepare(recipe: Recipe, settings: Settings) -> Job:
-    """Find the images, build the networks, and check that they fit together. Raises one clear error if they do not."""
+def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
+    """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
     use_cpu = settings.use_cpu or not torch.accelerator.is_available()
+    AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(recipe.precision, accelerator=not use_cpu))
+    images = images or open_images(recipe, settings)
+    classes = len(images.train.classes)
+    model = loop.prepare(recipe, classes, settings.seed, create)
+    teacher = _teacher(recipe, classes)
+    if teacher is not None:
+        teacher.to(accelerator.device)
+    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, images.preprocessing)
+
+
+def open_images(recipe: Recipe, settings: Settings) -> Images:
+    """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
     workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
     files, val_files = open_imagenet(settings.data, split="train"), open_imagenet(settings.data, split="val")
-    for images in (files, val_files):
-        if images.empty:
-            raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
+    for found in (files, val_files):
+        if found.empty:
+            raise BadData(f"{found.root}: class folder {found.empty[0]} is empty; put images in it, or remove it")
     if settings.decode == "once":
         side = settings.side or round(recipe.size * 8 / 7)
         train: TrainingImages = decode_once(files, squash(side), f"squash{side}", cache, workers=workers)
@@ -93,11 +115,7 @@ def prepare(recipe: Recipe, settings: Settings) -> Job:
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=files.classes, workers=workers)
-    model = loop.prepare(recipe, len(files.classes), settings.seed, create)
-    teacher = _teacher(recipe, len(files.classes))
-    if teacher is not None:
-        teacher.to(accelerator.device)
-    return Job(recipe, settings, accelerator, model, teacher, train, val, preprocessing)
+    return Images(train, val, preprocessing)
 
 
 def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
@@ -135,9 +153,11 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         "what": f"training by {recipe.name}",
         **{key: round(value, 4) for key, value in evaluation.items()},
         "n": len(job.val.labels),
+        "n_train": len(job.train.labels),
         "recipe": plain(recipe),
         "seed": settings.seed,
         "data_digest": job.train.digest,
+        "val_digest": job.val.digest,
         "processes": job.accelerator.num_processes,
         "wall_seconds_of_the_last_run": round(time.time() - start, 1),
         **result.environment(),
@@ -145,7 +165,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     if job.accelerator.is_main_process:
         path = settings.out / "model.safetensors"
         job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
-        made_by = {key: found[key] for key in ("recipe", "seed", "data_digest", "commit", "versions") if key in found}
+        made_by: dict[str, Any] = {key: found[key] for key in ("recipe", "seed", "data_digest", "commit", "versions") if key in found}
         publish.export(job.model, path, overwrite=True, training=made_by)
         result.write_json(settings.out / "result.json", found)
     return found

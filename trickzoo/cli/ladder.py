@@ -1,0 +1,84 @@
+"""`trickzoo ladder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trickzoo.errors import BadOption
+from trickzoo.studies import ladder as study
+
+Flag = Parameter(negative="")
+
+
+def ladder(
+    *,
+    set_: Annotated[
+        Literal["imagenette128", "cifar10"] | None,
+        Parameter(name="--set", help="What the images are; without it they are your own."),
+    ] = None,
+    data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
+    model: Annotated[str, Parameter(help="The model at the ladder's top; with a letter the ladder climbs from the network without it.")],
+    seeds: Annotated[int, Parameter(help="How many trainings of each rung; without two there is no interval.")] = 3,
+    rungs: Annotated[
+        str | None, Parameter(help="Only these, such as baseline,cosine,mixup; each is compared with the one below it.")
+    ] = None,
+    teacher: Annotated[str | None, Parameter(help="Weight, model or file to distil from; without it there is no such rung.")] = None,
+    low_precision: Annotated[Literal["bf16", "fp16"] | None, Parameter(help="Adds the rung of low precision.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder of the study; by default runs/ladder-SET-MODEL.")] = None,
+    decode: Annotated[
+        Literal["once", "always"], Parameter(help="once keeps decoded images in a memory-map, always reads the files each time.")
+    ] = "once",
+    cache: Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")] = None,
+    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None,
+    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
+    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
+    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
+    **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],
+) -> None:
+    """Train every rung of the paper's ladder with several seeds: which tricks help on these images?
+
+    After a stop the same command goes on where it was; more seeds or rungs add to what is there.
+    """
+    name = set_ or study.OWN
+    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
+    plan = study.plan(name, model, seeds=seeds, rungs=wanted, teacher=teacher, low_precision=low_precision, changes=fields)
+    place = out or Path("runs") / f"ladder-{name}-{plan.model}"
+    if dry_run:
+        _list(plan, place)
+        return
+    if data is None:
+        raise BadOption("name the folder of images with --data")
+    from trickzoo.cli.train import progress_bar
+    from trickzoo.evaluation.distributed import processes
+    from trickzoo.training.run import Settings
+
+    chief = processes(use_cpu=device == "cpu").is_main_process
+
+    def tell(line: str) -> None:
+        if chief:
+            print(line, flush=True)
+
+    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, device == "cpu")
+    tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
+    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+
+
+def _list(plan: study.Plan, out: Path) -> None:
+    """What a study would run, and how far it is."""
+    from rich.table import Table
+
+    from trickzoo.cli.zoo import show
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds)):
+        table.add_column(title)
+    for step in plan.steps:
+        states = (study.state(out, step, seed) for seed in plan.seeds)
+        table.add_row(step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states)
+    show(table)
+    left = [state for state in (study.state(out, *run) for run in plan.runs) if state != "done"]
+    print(f"{len(left)} trainings of {plan.steps[0].recipe.epochs} epochs are left to do in {out}")

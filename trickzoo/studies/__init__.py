@@ -1,0 +1,1 @@
+"""Studies: many trainings, compared with the statistics that the comparison needs, and written up."""

@@ -1,0 +1,225 @@
+"""The ladder study: every rung with every seed, each a training of its own that a stop does not lose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
+from trickzoo.recipes import scaled
+from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.recipe import Ladder, Recipe
+
+if TYPE_CHECKING:
+    from trickzoo.training import loop
+    from trickzoo.training.run import Images, Settings
+
+OWN = "own"
+"""Name of the data where it is the user's own folder."""
+
+State = Literal["done", "begun", "to do"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rung as it is run.
+
+    Attributes:
+        rung: short name, such as "no_bias_decay"; the runs' folders are named by it.
+        base: short name of the rung that it is compared with; None for the first.
+        skipped: titles of the rungs between the two that are not run, whose changes this one brings too.
+        changes: each recipe field that differs from the base's: (there, here).
+    """
+
+    rung: str
+    title: str
+    recipe: Recipe
+    base: str | None
+    skipped: tuple[str, ...]
+    changes: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study runs: steps × seeds."""
+
+    data: str
+    model: str
+    steps: tuple[Step, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> Iterator[tuple[Step, int]]:
+        """Every training, all rungs of a seed before the next seed: a study that is stopped early leaves whole ladders."""
+        return ((step, seed) for seed in self.seeds for step in self.steps)
+
+
+def folder(out: Path, step: Step, seed: int) -> Path:
+    """Where a training of the study lies."""
+    return out / f"{step.rung}-{seed}"
+
+
+def plan(
+    data: str,
+    model: str,
+    *,
+    seeds: int = 3,
+    rungs: tuple[str, ...] = (),
+    teacher: str | None = None,
+    low_precision: str | None = None,
+    changes: dict[str, str] | None = None,
+) -> Plan:
+    """The study of `scaled.ladder`, or of some of its rungs. `changes` are fields of the baseline as text: {"epochs": "30"}.
+
+    Without the rung that it adds to, a rung is compared with the one below that. Raises BadOption or UnknownName for what does not exist.
+    """
+    if seeds < 1:
+        raise BadOption(f"--seeds must be 1 or more, not {seeds}")
+    whole = scaled.ladder(
+        data, model, teacher=teacher, low_precision=low_precision, **_typed(scaled.ladder(data, model).rungs[0].recipe, changes or {})
+    )
+    return Plan(data, whole.rungs[-1].recipe.model, _steps(whole, rungs), tuple(range(seeds)))
+
+
+def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:
+    """Fields of the baseline from text; with another batch size the learning rate goes with it."""
+    if "name" in changes:
+        raise BadOption("the ladder names its recipes itself; leave --name out")
+    changed = override(first, changes)
+    named = {name.replace("-", "_") for name in changes}
+    also = {name for name in ("lr", "augmentation") if getattr(changed, name) != getattr(first, name)}
+    return {field.name: getattr(changed, field.name) for field in fields(Recipe) if field.name in named | also}
+
+
+def _steps(whole: Ladder, wanted: tuple[str, ...]) -> tuple[Step, ...]:
+    by_name = {rung.recipe.name: rung for rung in whole.rungs}
+    short = {name: name.rpartition(".")[2] for name in by_name}
+    for name in wanted:
+        if name not in short.values():
+            raise UnknownName("rung", name, short.values())
+    chosen = [rung for rung in whole.rungs if not wanted or short[rung.recipe.name] in wanted]
+    before = {b.recipe.name: b.after or a.recipe.name for a, b in zip(whole.rungs, whole.rungs[1:], strict=False)}
+    steps: list[Step] = []
+    for rung in chosen:
+        recipe, skipped = rung.recipe, []
+        base = before.get(recipe.name)
+        while base is not None and by_name[base] not in chosen:
+            skipped.append(by_name[base].title)
+            base = before.get(base)
+        differences = {} if base is None else _differences(by_name[base].recipe, recipe)
+        if base is not None and not differences:
+            raise BadOption(f"the rung {short[recipe.name]} changes nothing that the options have not set already; leave these options out")
+        steps.append(Step(short[recipe.name], rung.title, recipe, base and short[base], tuple(reversed(skipped)), differences))
+    return tuple(steps)
+
+
+def _differences(there: Recipe, here: Recipe) -> dict[str, tuple[Any, Any]]:
+    a, b = plain(there), plain(here)
+    return {name: (a[name], b[name]) for name in b if a[name] != b[name] and name != "name"}
+
+
+def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
+    """Changed fields in a line: "batch_size 64 → 128, lr 0.1 → 0.2"."""
+    return ", ".join(f"{name} {_short(there)} → {_short(here)}" for name, (there, here) in changes.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def state(out: Path, step: Step, seed: int) -> State:
+    """How far a training is, by its files' names."""
+    from trickzoo.training import checkpoint
+
+    place = folder(out, step, seed)
+    return "done" if (place / "result.json").exists() else "begun" if (place / checkpoint.LAST).exists() else "to do"
+
+
+def read_result(out: Path, step: Step, seed: int) -> dict[str, Any]:
+    """A finished training's result. Raises BadCheckpoint if it is one of another recipe or seed, or no result file."""
+    from trickzoo.training import checkpoint
+
+    path = folder(out, step, seed) / "result.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        checkpoint.check(path, found, step.recipe, data_digest=found["data_digest"], seed=seed)
+    except BadCheckpoint:
+        raise
+    except (ValueError, KeyError, TypeError):
+        raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
+    return found
+
+
+def run(
+    plan: Plan,
+    settings: Settings,
+    *,
+    each: Callable[[str], AbstractContextManager[Callable[[loop.Progress], None]]],
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Do what is left of a study in `settings.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
+
+    Args:
+        plan: what to run.
+        settings: of every training; `out` is the study's folder, the seeds are the plan's.
+        each: gives for a training's title the block that it runs in, with the function that is told of its progress.
+        tell: called with a line for each training.
+
+    Raises:
+        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
+        Stopped: SIGTERM or SIGINT came; the same call goes on.
+    """
+    from trickzoo.training import loop
+    from trickzoo.training import run as training
+
+    images = training.open_images(plan.steps[0].recipe, settings)  # the rungs differ in nothing that the images depend on
+    left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, settings.out, step, seed, images)]
+    for step in plan.steps:
+        if any(step is unfinished for unfinished, _ in left):
+            _rehearse(step, settings, images)
+    total = len(list(plan.runs))
+    for number, (step, seed) in enumerate(plan.runs, 1):
+        title = f"{number}/{total} {step.rung}, seed {seed}"
+        if (step, seed) not in left:
+            tell(f"{title}: there already")
+            continue
+        with loop.signals() as asked:
+            job = training.prepare(step.recipe, replace(settings, out=folder(settings.out, step, seed), seed=seed), images)
+            with each(title) as report:
+                found = training.run(job, report)
+            del job
+        tell(f"{title}: top-1 {found['top1']:.2f} % ({found['wall_seconds_of_the_last_run']:.0f} s)")
+        if asked() and number < total:
+            raise loop.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
+
+
+def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bool:
+    """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
+    from trickzoo.training import checkpoint
+
+    now, place = state(out, step, seed), folder(out, step, seed)
+    if now == "begun":
+        checkpoint.load(place / checkpoint.LAST, step.recipe, data_digest=images.train.digest, seed=seed)
+    if now != "done":
+        return False
+    found, path = read_result(out, step, seed), place / "result.json"
+    checkpoint.check(path, found, step.recipe, data_digest=images.train.digest, seed=seed)
+    if found.get("val_digest") != images.val.digest:
+        raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
+    return True
+
+
+def _rehearse(step: Step, settings: Settings, images: Images) -> None:
+    """Build a rung and check it, so that what cannot be trained is told at once and not after hours."""
+    from trickzoo.training import loop
+    from trickzoo.training import run as training
+
+    job = training.prepare(step.recipe, settings, images)
+    world = job.accelerator.num_processes
+    loop.check(step.recipe, images.train, images.val, world, settings.micro_batch or step.recipe.batch_size // world)
