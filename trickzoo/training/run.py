@@ -149,7 +149,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         save_every=settings.save_every,
         report=report,
     )
-    found = {
+    found: dict[str, Any] = {
         "what": f"training by {recipe.name}",
         **{key: round(value, 4) for key, value in evaluation.items()},
         "n": len(job.val.labels),

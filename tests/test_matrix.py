@@ -1,0 +1,135 @@
+"""Every trick: it changes a training, the training goes on bit for bit after a stop, and the network it gives is exported."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+from accelerate import Accelerator
+
+import trickzoo
+from tests.test_training import colours, resident, same  # noqa: F401 (fixtures)
+from trickzoo.data.training import Resident
+from trickzoo.errors import BadOption, NoEffect, TrickzooError
+from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import loop
+from trickzoo.tricks.linear_scaling import scaled_lr
+
+NO_AUGMENTATION = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
+PLAIN = Recipe(
+    "test.plain",
+    "mobilenet_v1_025",
+    "colours",
+    size=32,
+    epochs=2,
+    batch_size=8,
+    lr=0.01,
+    milestones=(),
+    init="he",
+    augmentation=NO_AUGMENTATION,
+)
+
+
+def augmented(**changes: Any) -> dict[str, Any]:
+    """A recipe's change of the augmentation alone."""
+    return {"augmentation": Augmentation(**{"area": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "pca": 0.0} | changes)}
+
+
+TRICKS: dict[str, dict[str, Any]] = {
+    "linear scaling": {"batch_size": 16, "lr": scaled_lr(0.01, 16, per=8)},
+    "warm-up": {"warmup_epochs": 1},
+    "zero gamma": {"model": "resnet18_d", "zero_gamma": True},
+    "no bias decay": {"decay_biases_and_norms": False},
+    "low precision": {"precision": "bf16"},
+    "step decay": {"milestones": (1,)},
+    "cosine": {"schedule": "cosine"},
+    "label smoothing": {"smoothing": 0.1},
+    "distillation": {"teacher": "given"},
+    "mixup": {"mixup": 0.2},
+    "initialisation": {"init": "paper"},
+    "crop": augmented(area=(0.3, 1.0)),
+    "flip": augmented(flip=0.5),
+    "colour jitter": augmented(jitter=0.4),
+    "PCA noise": augmented(pca=0.1),
+    "trivial augment": augmented(trivial=True),
+    "random erasing": augmented(erasing=0.5),
+    "cutmix": {"cutmix": 1.0},
+    "ema": {"ema": 0.9},
+    "progressive size": {"start_size": 16},
+}
+
+
+def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo.backbone.Backbone:
+    teacher = None
+    if recipe.teacher is not None:
+        torch.manual_seed(1)
+        teacher = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
+    model = loop.prepare(recipe, 4, 0, trickzoo.create)
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    accelerator = Accelerator(cpu=True, mixed_precision=precision)
+    loop.train(recipe, model, data, None, out, seed=0, accelerator=accelerator, teacher=teacher, **options)
+    return model
+
+
+@pytest.fixture(scope="session")
+def plain(resident: Resident, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:  # noqa: F811
+    """Weights that the training without tricks gives, by model."""
+    recipes = [PLAIN, PLAIN.but("test.plain.resnet", model="resnet18_d")]
+    return {recipe.model: train(recipe, resident, tmp_path_factory.mktemp("plain")).state_dict() for recipe in recipes}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_it_trains_goes_on_and_is_exported(
+    trick: str,
+    resident: Resident,  # noqa: F811
+    plain: dict[str, dict[str, torch.Tensor]],
+    tmp_path: Path,
+) -> None:
+    recipe = PLAIN.but(f"test.{trick}", **TRICKS[trick])
+    model = train(recipe, resident, tmp_path / "straight")
+    assert not same(model.state_dict(), plain[recipe.model]), "it changed nothing"
+    train(recipe, resident, tmp_path / "stopped", save_every=1, stop_after=5 if recipe.batch_size == 8 else 2)
+    assert same(train(recipe, resident, tmp_path / "stopped").state_dict(), model.state_dict())
+
+    images = torch.rand(2, 3, 32, 32)
+    expected = model.eval()(images).detach()
+    program = torch.export.export(model, (images,))
+    torch.testing.assert_close(program.module()(images), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        onnx = torch.onnx.export(program, verbose=False)
+    onnx.save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"zero_gamma": True}, NoEffect, "zero gamma: the model has no residual block"),
+        ({"start_size": 32}, NoEffect, "progressive size: 32 pixels do not grow to 32"),
+        ({"mixup": 0.2, "batch_size": 1}, NoEffect, "mixup: the batch has one image"),
+        ({"cutmix": 1.0, "batch_size": 1}, NoEffect, "cutmix: the batch has one image"),
+        ({"mixup": -1.0}, BadOption, "mixup: alpha must be above 0"),
+        ({"smoothing": 1.5}, BadOption, "label smoothing"),
+        ({"warmup_epochs": 2}, BadOption, "leave nothing of 2 epochs"),
+        ({"ema": 1.0}, BadOption, "ema: the decay"),
+        ({"milestones": (5,)}, NoEffect, "step decay"),
+        ({"pretrained": "default", "zero_gamma": True}, BadOption, "zero_gamma would undo the weights"),
+    ],
+    ids=str,
+)
+def test_a_trick_that_finds_nothing_to_act_on_says_so(
+    change: dict[str, Any],
+    error: type[TrickzooError],
+    message: str,
+    resident: Resident,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        train(PLAIN.but("test.nothing", **change), resident, tmp_path)
