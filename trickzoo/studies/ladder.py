@@ -194,7 +194,7 @@ def run(
             with each(title) as report:
                 found = training.run(job, report)
             del job
-        tell(f"{title}: top-1 {found['top1']:.2f} % ({found['wall_seconds_of_the_last_run']:.0f} s)")
+        tell(f"{title}: top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)")
         if asked() and number < total:
             raise loop.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
 

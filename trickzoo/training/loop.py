@@ -10,6 +10,7 @@ import copy
 import json
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trickzoo.backbone import Backbone
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.training import Resident, TrainingImages
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoEffect, TrickzooError
 from trickzoo.evaluation.classification import top_k_hits
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
@@ -45,6 +46,14 @@ class Stopped(TrickzooError):
     """The training was asked to stop and has saved a checkpoint."""
 
     status = 130
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave: its last evaluation, and the seconds that all its parts took together."""
+
+    evaluation: dict[str, float]
+    seconds: float
 
 
 @dataclass
@@ -93,6 +102,8 @@ def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes:
         raise BadOption(
             f"{recipe.warmup_epochs:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change warmup_epochs or epochs"
         )
+    if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
+        raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
     counts = np.bincount(data.labels, minlength=len(data.classes))
     if len(data.classes) < 2:
         raise BadData(f"there is one class, {data.classes[0]}; two are the least")
@@ -149,8 +160,8 @@ def train(
     save_every: int = 0,
     stop_after: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, float]:
-    """Train, or go on where `out/last.pt` stopped, and return the last evaluation.
+) -> Outcome:
+    """Train, or go on where `out/last.pt` stopped.
 
     Args:
         recipe, model: what to do, and the network from `prepare`; with `ema` it ends with the averaged weights.
@@ -183,11 +194,18 @@ def train(
     net, sgd = accelerator.prepare(net, sgd)
     state = _resume(out, recipe, model, average, sgd, accelerator, data.digest, seed)
     step, best, evaluation = state["step"], state["best"], state["evaluation"]
+    start = time.monotonic() - state["seconds"]
+
+    def seconds() -> float:
+        return time.monotonic() - start
+
     metrics = _Metrics(out / "metrics.jsonl", step) if accelerator.is_main_process else None
 
     def save(name: str) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(out / name, _content(recipe, model, average, sgd, accelerator, step, best, evaluation, data.digest, seed))
+            content = {"recipe": plain(recipe), "seed": seed, "data_digest": data.digest, "seconds": seconds()}
+            content |= {"step": step, "best": best, "evaluation": evaluation}
+            checkpoint.save(out / name, content | _tensors(model, average, sgd, accelerator))
 
     with signals() as asked:
         while step < steps:
@@ -227,7 +245,7 @@ def train(
                 if metrics:
                     metrics.write({"step": step, "epoch": epoch, "loss": total, "lr": lr})
                 if step == stop_after:
-                    return evaluation
+                    return Outcome(evaluation, seconds())
                 if step % shares.per_epoch == 0:  # the epoch's end evaluates before it saves
                     break
                 if asked() or (save_every and step % save_every == 0):
@@ -246,9 +264,10 @@ def train(
                 save(checkpoint.BEST)
             if asked() and step < steps:
                 raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
+    accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
     if average is not None:
         model.load_state_dict(average.state_dict())
-    return evaluation
+    return Outcome(evaluation, seconds())
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:
@@ -342,25 +361,8 @@ class _Metrics:
             file.write(json.dumps(row) + "\n")
 
 
-def _content(
-    recipe: Recipe,
-    model: Backbone,
-    average: nn.Module | None,
-    sgd: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    step: int,
-    best: float,
-    evaluation: dict[str, float],
-    data_digest: str,
-    seed: int,
-) -> dict[str, Any]:
+def _tensors(model: Backbone, average: nn.Module | None, sgd: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
     return {
-        "recipe": plain(recipe),
-        "seed": seed,
-        "data_digest": data_digest,
-        "step": step,
-        "best": best,
-        "evaluation": evaluation,
         "model": model.state_dict(),
         "average": average.state_dict() if average is not None else None,
         "optimiser": sgd.state_dict(),
@@ -381,7 +383,7 @@ def _resume(
     """What `last.pt` says, loaded into the objects; a fresh start without one."""
     path = out / checkpoint.LAST
     if not path.exists():
-        return {"step": 0, "best": 0.0, "evaluation": {}}
+        return {"step": 0, "best": 0.0, "evaluation": {}, "seconds": 0.0}
     content = checkpoint.load(path, recipe, data_digest=data_digest, seed=seed)
     try:
         model.load_state_dict(content["model"])

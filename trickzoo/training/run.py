@@ -135,8 +135,7 @@ def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
     """Train, write `model.safetensors` and `result.json` into the job's folder, and return the result."""
     settings, recipe = job.settings, job.recipe
-    start = time.time()
-    evaluation = loop.train(
+    outcome = loop.train(
         recipe,
         job.model,
         job.train,
@@ -151,7 +150,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     )
     found: dict[str, Any] = {
         "what": f"training by {recipe.name}",
-        **{key: round(value, 4) for key, value in evaluation.items()},
+        **{key: round(value, 4) for key, value in outcome.evaluation.items()},
         "n": len(job.val.labels),
         "n_train": len(job.train.labels),
         "recipe": plain(recipe),
@@ -159,7 +158,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         "data_digest": job.train.digest,
         "val_digest": job.val.digest,
         "processes": job.accelerator.num_processes,
-        "wall_seconds_of_the_last_run": round(time.time() - start, 1),
+        "wall_seconds": round(outcome.seconds, 1),
         **result.environment(),
     }
     if job.accelerator.is_main_process:

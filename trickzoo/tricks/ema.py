@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from trickzoo.errors import BadOption
+
 
 def ema_decay(step: int, decay: float) -> float:
-    """Decay after 0-based `step`: min(decay, (1 + t) / (10 + t)), so that the first, bad weights are forgotten soon."""
+    """Decay after 0-based `step`: min(decay, (1 + t) / (10 + t)), so that the first, bad weights are forgotten soon.
+
+    Raises BadOption for a decay that is not in [0, 1): with 1 the average would never move.
+    """
+    if not 0 <= decay < 1:
+        raise BadOption(f"ema: the decay is in [0, 1), not {decay}")
     return min(decay, (1 + step) / (10 + step))
 
 
