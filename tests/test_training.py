@@ -96,6 +96,12 @@ def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp
     assert best["evaluation"]["top1"] == max(evaluations)
 
 
+def test_it_evaluates_as_often_as_asked_and_at_the_end(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    told: list[loop.Progress] = []
+    run(resident, tmp_path, RECIPE.but("test.five", epochs=5), val, report=told.append, evaluate_every=2)
+    assert [progress.epoch for progress in told if progress.evaluation] == [1, 3, 4]
+
+
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 @pytest.mark.parametrize("stop", [3, 7, 10], ids=["mid first epoch", "between epochs", "mid second epoch"])
 def test_a_stopped_training_goes_on_bit_for_bit(

@@ -62,7 +62,7 @@ def ladder(
         if chief:
             print(line, flush=True)
 
-    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, device == "cpu")
+    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, use_cpu=device == "cpu")
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 

@@ -38,6 +38,7 @@ def train(
     micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None,
     workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
     save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
+    evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1,
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
     print_recipe: Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")] = False,
     dry_run: Annotated[
@@ -62,7 +63,8 @@ def train(
     from trickzoo.training import run
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
-    settings = run.Settings(data, place, seed, decode, side, cache, micro_batch, workers, save_every, device == "cpu")
+    use_cpu = device == "cpu"
+    settings = run.Settings(data, place, seed, decode, side, cache, micro_batch, workers, save_every, evaluate_every, use_cpu)
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:

@@ -158,6 +158,7 @@ def train(
     micro_batch: int | None = None,
     teacher: nn.Module | None = None,
     save_every: int = 0,
+    evaluate_every: int = 1,
     stop_after: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
@@ -172,6 +173,7 @@ def train(
         micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
         teacher: network to distil from, on the device.
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
+        evaluate_every: epochs between evaluations; the last epoch always has one.
         stop_after: leave after this step, without a checkpoint.
         report: called after each step and each evaluation.
 
@@ -252,7 +254,7 @@ def train(
                     save(checkpoint.LAST)
                 if asked():
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
-            if val is not None:
+            if val is not None and (step == steps or (epoch + 1) % evaluate_every == 0):
                 evaluation = evaluate(net if average is None else average, val, accelerator)
                 report(Progress(step, steps, epoch, total, lr, evaluation))
                 if metrics:

@@ -43,6 +43,7 @@ class Settings:
         cache: folder of decoded images; None is resident/ in the store's home.
         micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
+        evaluate_every: epochs between evaluations; the last epoch always has one.
     """
 
     data: Path
@@ -54,6 +55,7 @@ class Settings:
     micro_batch: int | None = None
     workers: int | None = None
     save_every: int = 0
+    evaluate_every: int = 1
     use_cpu: bool = False
 
 
@@ -146,6 +148,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         micro_batch=settings.micro_batch,
         teacher=job.teacher,
         save_every=settings.save_every,
+        evaluate_every=settings.evaluate_every,
         report=report,
     )
     found: dict[str, Any] = {
