@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trickzoo
 from tests.test_training import colours  # noqa: F401 (a fixture)
@@ -36,7 +38,7 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
 @pytest.mark.parametrize("decode", ["once", "always"])
 def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str, colours: Path, tmp_path: Path) -> None:  # noqa: F811
     out = tmp_path / "run"
-    tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--decode", decode)
+    tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--decode", decode, "--tensorboard")
     status, text, _ = call(*tokens)
     assert status == 0
     assert "learning rate 0.003125 for a batch of 8" in text
@@ -46,6 +48,13 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str,
     _, metadata = convert.read_tensors(out / "model.safetensors")
     header = json.loads(metadata["trickzoo"])
     assert collection.from_plain(header["training"]["recipe"]) == stored
+
+    with Image.open(out / "curves.png") as curves:
+        assert curves.size[0] > 800
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/loss")] == list(range(1, 22))
+    assert events.Scalars("validation/top1")[-1].value == pytest.approx(result["top1"], abs=1e-3)
 
     evaluated = tmp_path / "evaluated.json"
     weights = ("--model", "mobilenet_v1_025", "--weights", out / "model.safetensors", "--workers", 0, "--out", evaluated)
@@ -58,6 +67,30 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str,
     assert status == 0
     assert json.loads((out / "result.json").read_text())["top1"] == result["top1"]
     assert "epoch 1:" not in text
+
+
+def test_a_recipe_is_run_again_from_what_it_made(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    out = tmp_path / "run"
+    assert call("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)[0] == 0
+    recipe = collection.from_plain(json.loads((out / "result.json").read_text())["recipe"])
+    for name in ("model.safetensors", "last.pt", "result.json"):
+        assert collection.find(str(out / name)) == recipe
+    again = ("--recipe", out / "model.safetensors", "--data", colours, "--workers", 0)
+    assert call(*again, "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    assert call(*again, "--out", tmp_path / "other", "--seed", 1)[0] == 0
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
+
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "no_recipe.safetensors")
+    (tmp_path / "broken.json").write_text("{")
+    for name, message in (
+        ("no_recipe.safetensors", "holds no recipe"),
+        ("missing.pt", "does not exist"),
+        ("broken.json", "is not a JSON file"),
+    ):
+        status, _, error = call("--recipe", tmp_path / name, "--data", colours)
+        assert status == 2
+        assert message in error
 
 
 def test_dry_run_tells_and_leaves_nothing(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811

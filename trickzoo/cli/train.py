@@ -26,7 +26,10 @@ Flag = Parameter(negative="")
 @app.default
 def train(
     *,
-    recipe: Annotated[str | None, Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup; without it, they are listed.")] = None,
+    recipe: Annotated[
+        str | None,
+        Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, they are listed."),
+    ] = None,
     data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
@@ -40,6 +43,7 @@ def train(
     save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1,
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False,
     print_recipe: Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")] = False,
     dry_run: Annotated[
         bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")
@@ -63,8 +67,20 @@ def train(
     from trickzoo.training import run
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
-    use_cpu = device == "cpu"
-    settings = run.Settings(data, place, seed, decode, side, cache, micro_batch, workers, save_every, evaluate_every, use_cpu)
+    settings = run.Settings(
+        data,
+        place,
+        seed,
+        decode,
+        side,
+        cache,
+        micro_batch,
+        workers,
+        save_every,
+        evaluate_every=evaluate_every,
+        use_cpu=device == "cpu",
+        tensorboard=tensorboard,
+    )
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:

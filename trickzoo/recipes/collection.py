@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from trickzoo import registry
-from trickzoo.errors import BadOption, UnknownName, nearest
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest
 from trickzoo.recipes import paper, scaled, zoo
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
+
+SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
+"""Of files that a recipe can be read from."""
 
 
 def recipes() -> dict[str, Recipe]:
@@ -21,7 +26,12 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find(name: str) -> Recipe:
-    """The recipe of this name; a scaled ladder has its rungs for every model. Raises UnknownName with the nearest names."""
+    """The recipe of this name, or the one that a checkpoint, weight or JSON file was made by or holds.
+
+    A scaled ladder has its rungs for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a recipe.
+    """
+    if Path(name).suffix in SUFFIXES:
+        return stored(Path(name))
     known = recipes()
     data, _, rest = name.partition(".")
     model = rest.partition(".")[0]
@@ -31,6 +41,28 @@ def find(name: str) -> Recipe:
     if name not in known:
         raise UnknownName("recipe", name, known)
     return known[name]
+
+
+def stored(path: Path) -> Recipe:
+    """The recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file."""
+    from trickzoo.weights import convert, load
+
+    content: Any
+    if path.suffix == ".safetensors":
+        _, header = convert.read_tensors(path)
+        content = (json.loads(header.get(load.METADATA_KEY, "{}")).get("training") or {}).get("recipe")
+    elif not path.is_file():
+        raise BadCheckpoint(f"{path} does not exist")
+    else:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else convert.read_pickle(path)
+        except ValueError as error:
+            raise BadCheckpoint(f"{path} is not a JSON file ({error})") from None
+        if isinstance(content, dict):
+            content = content.get("recipe", content if path.suffix == ".json" else None)
+    if not isinstance(content, dict):
+        raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")
+    return from_plain(content)
 
 
 def override(recipe: Recipe, changes: dict[str, str]) -> Recipe:

@@ -32,7 +32,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoEffect, Trickzo
 from trickzoo.evaluation.classification import top_k_hits
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import checkpoint, objective
+from trickzoo.training import checkpoint, objective, tracking
 from trickzoo.training.schedule import learning_rate
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
@@ -201,7 +201,7 @@ def train(
     def seconds() -> float:
         return time.monotonic() - start
 
-    metrics = _Metrics(out / "metrics.jsonl", step) if accelerator.is_main_process else None
+    metrics = _Metrics(out / tracking.METRICS, step) if accelerator.is_main_process else None
 
     def save(name: str) -> None:
         if accelerator.is_main_process:
@@ -348,15 +348,9 @@ class _Metrics:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step] if step else []
+        kept = [row for row in tracking.rows(path.parent) if row["step"] <= step] if step and path.exists() else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(kept), encoding="utf-8")
-
-    def _lines(self) -> list[str]:
-        """Whole lines: a kill may have left half of one at the end."""
-        if not self.path.exists():
-            return []
-        return [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

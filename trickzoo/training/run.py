@@ -7,6 +7,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from trickzoo.evaluation import result
 from trickzoo.factory import create
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop
+from trickzoo.training import loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
@@ -44,6 +45,7 @@ class Settings:
         micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
         evaluate_every: epochs between evaluations; the last epoch always has one.
+        tensorboard: whether to write curves to `out/tensorboard` too.
     """
 
     data: Path
@@ -57,6 +59,7 @@ class Settings:
     save_every: int = 0
     evaluate_every: int = 1
     use_cpu: bool = False
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,22 +138,30 @@ def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
-    """Train, write `model.safetensors` and `result.json` into the job's folder, and return the result."""
+    """Train, write `model.safetensors`, `curves.png` and `result.json` into the job's folder, and return the result."""
     settings, recipe = job.settings, job.recipe
-    outcome = loop.train(
-        recipe,
-        job.model,
-        job.train,
-        job.val,
-        settings.out,
-        seed=settings.seed,
-        accelerator=job.accelerator,
-        micro_batch=settings.micro_batch,
-        teacher=job.teacher,
-        save_every=settings.save_every,
-        evaluate_every=settings.evaluate_every,
-        report=report,
-    )
+    chief = job.accelerator.is_main_process
+    board = tracking.tensorboard(settings.out / "tensorboard") if settings.tensorboard and chief else nullcontext(lambda progress: None)
+    with board as write:
+
+        def tell(progress: loop.Progress) -> None:
+            report(progress)
+            write(progress)
+
+        outcome = loop.train(
+            recipe,
+            job.model,
+            job.train,
+            job.val,
+            settings.out,
+            seed=settings.seed,
+            accelerator=job.accelerator,
+            micro_batch=settings.micro_batch,
+            teacher=job.teacher,
+            save_every=settings.save_every,
+            evaluate_every=settings.evaluate_every,
+            report=tell,
+        )
     found: dict[str, Any] = {
         "what": f"training by {recipe.name}",
         **{key: round(value, 4) for key, value in outcome.evaluation.items()},
@@ -164,11 +175,12 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         "wall_seconds": round(outcome.seconds, 1),
         **result.environment(),
     }
-    if job.accelerator.is_main_process:
+    if chief:
         path = settings.out / "model.safetensors"
         job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
         made_by: dict[str, Any] = {key: found[key] for key in ("recipe", "seed", "data_digest", "commit", "versions") if key in found}
         publish.export(job.model, path, overwrite=True, training=made_by)
+        tracking.plot_curves(settings.out, f"{recipe.name}, seed {settings.seed}")
         result.write_json(settings.out / "result.json", found)
     return found
 

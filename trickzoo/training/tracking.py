@@ -1,0 +1,82 @@
+"""What a training tells beside its files: TensorBoard, and the plot of its curves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trickzoo.errors import BadOption
+from trickzoo.weights.files import write_atomically
+
+if TYPE_CHECKING:
+    from trickzoo.training.loop import Progress
+
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The lines of a training's `metrics.jsonl`; half a line at the end, left by a kill, is left out."""
+    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
+    """Within the block, write what the yielded function is told to `folder` for TensorBoard. Raises BadOption if it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BadOption("TensorBoard is not installed; pip install 'trickzoo[tensorboard]'") from None
+    writer = None
+
+    def report(p: Progress) -> None:
+        nonlocal writer
+        if writer is None:  # what an earlier part wrote beyond the checkpoint is hidden
+            writer = SummaryWriter(str(folder), purge_step=p.step)
+        if p.evaluation:
+            for name, value in p.evaluation.items():
+                writer.add_scalar(f"validation/{name}", value, p.step)
+        else:
+            writer.add_scalar("training/loss", p.loss, p.step)
+            writer.add_scalar("training/lr", p.lr, p.step)
+
+    try:
+        yield report
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def plot_curves(folder: Path, title: str) -> Path:
+    """Draw loss, learning rate and top-1 of the training in `folder` to `curves.png`, and return its path."""
+    from matplotlib.figure import Figure
+
+    found = rows(folder)
+    steps = [row for row in found if "loss" in row]
+    evaluations = [row for row in found if "top1" in row]
+    per_epoch = sum(row["epoch"] == steps[0]["epoch"] for row in steps) if steps else 1
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    loss, rate, top1 = figure.subplots(1, 3)
+    x = [row["step"] / per_epoch for row in steps]
+    loss.plot(x, [row["loss"] for row in steps], color="0.8", linewidth=0.7)
+    window = max(1, min(per_epoch, len(steps) // 10))
+    smooth = [sum(row["loss"] for row in steps[i : i + window]) / window for i in range(0, len(steps) - window + 1, max(1, window // 4))]
+    loss.plot([x[i * max(1, window // 4) + window - 1] for i in range(len(smooth))], smooth, color="C0")
+    loss.set_title(f"training loss, mean of {window} steps")
+    rate.plot(x, [row["lr"] for row in steps], color="C1")
+    rate.set_title("learning rate")
+    top1.plot([row["step"] / per_epoch for row in evaluations], [row["top1"] for row in evaluations], "o-", color="C2", markersize=3)
+    top1.set_title("validation top-1, %" + (f": {evaluations[-1]['top1']:.2f} at the end" if evaluations else ""))
+    for axes in (loss, rate, top1):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    write_atomically(folder / CURVES, image.getvalue())
+    return folder / CURVES
