@@ -12,7 +12,7 @@ from trickzoo import registry
 from trickzoo.recipes.recipe import Augmentation, Ladder, Recipe, Rung
 from trickzoo.tricks.linear_scaling import scaled_lr
 
-BATCH, LR = 64, 0.1
+BATCH, LR = 64, 0.2
 """Of the baseline. The large batch is twice that."""
 
 EXAMPLES = ("resnet18_d", "resnet50_d", "mobilenet_v1_025", "mobilenet_v1_100", "inception_v3")
