@@ -187,8 +187,9 @@ def test_micro_batches_give_the_same_as_the_whole(resident: Resident, tmp_path: 
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
 
 
-def test_two_processes_give_the_same_as_one(resident: Resident, colours: Path, tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(f"""
+PROCESSES = """
+import os
+import signal
 import sys
 from pathlib import Path
 import torch
@@ -198,24 +199,50 @@ from tests.test_training import RECIPE
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import decode_once, squash
 from trickzoo.training import loop
+colours, folder, name, dies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
-data = decode_once(open_imagenet(Path({str(colours)!r}), split="train"), squash(40), "40", Path({str(tmp_path)!r}), workers=0)
+data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", folder, workers=0)
 model = loop.prepare(recipe, 4, 0, trickzoo.create)
 model.freeze(model).requires_grad_(True)
 accelerator = Accelerator(cpu=True)
-assert accelerator.num_processes == int(sys.argv[1])
-loop.train(recipe, model, data, None, Path({str(tmp_path)!r}) / sys.argv[1], seed=0, accelerator=accelerator, stop_after=20)
+def tell(progress):
+    if accelerator.process_index == 1 and progress.step == dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if accelerator.is_main_process:
+        print(progress.step, flush=True)
+options = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
+loop.train(recipe, model, data, None, folder / name, **options)
 if accelerator.is_main_process:
-    torch.save(model.state_dict(), Path({str(tmp_path)!r}) / (sys.argv[1] + ".pt"))
+    torch.save(model.state_dict(), folder / (name + ".pt"))
 accelerator.end_training()
-""")
+"""
+
+
+@pytest.fixture
+def torchrun(colours: Path, tmp_path: Path) -> Any:
+    """Train in several processes: the weights, and the steps that the first process took."""
+    (tmp_path / "main.py").write_text(PROCESSES)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    for world in ("1", "2"):
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", str(tmp_path / "main.py")]
-        subprocess.run([*launch, world], check=True, env=environment, capture_output=True, timeout=150)
-    one, two = (torch.load(tmp_path / f"{world}.pt", weights_only=True) for world in "12")
-    for key in one:
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a restart may find the addresses of those who died
+
+    def torchrun(name: str, processes: int, dies: int = 0) -> tuple[dict[str, torch.Tensor], list[int]]:
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
+        command = [*launch, str(tmp_path / "main.py"), str(colours), str(tmp_path), name, str(dies)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150, check=True)
+        return torch.load(tmp_path / f"{name}.pt", weights_only=True), [int(line) for line in done.stdout.split()]
+
+    return torchrun
+
+
+@pytest.mark.timeout(420)
+def test_two_processes_give_the_same_as_one_and_outlive_a_death(torchrun: Any) -> None:
+    (one, _), (two, steps), (restarted, again) = torchrun("one", 1), torchrun("two", 2), torchrun("restarted", 2, dies=10)
+    for key in one:  # BatchNorm is frozen: each process would see its own half
         torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=0)
+    assert steps == list(range(1, 21))
+    assert again[-12:] == list(range(9, 21)), "it goes on after the checkpoint at step 8"
+    assert 8 in again[:-12]
+    assert same(restarted, two)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(resident: Resident, tmp_path: Path) -> None:
