@@ -84,7 +84,7 @@ def train(
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:
-        print(f"{chosen.name}: {chosen.model}, {len(job.train.labels):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
+        print(f"{chosen.name}: {chosen.model}, {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
         print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
         rehearsal = run.rehearse(job)

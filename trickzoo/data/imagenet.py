@@ -32,15 +32,18 @@ TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
 SPLITS = ("val", "train")
+DISTRIBUTED = "ILSVRC2012_"
+"""How the names of ImageNet's own archives begin."""
 
 
 class Entry(NamedTuple):
-    """One image: its path within the set, its class, and where its bytes are (offset and size in a tar)."""
+    """One image: its path within the set, its class, and where its bytes are: offset and size in a file, which is the root or below it."""
 
     name: str
     label: str
     offset: int = -1
     size: int = -1
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class ImageSet:
         layout: what was found, in words.
         empty: class folders without an image.
         strangers: files in class folders that are not named as images.
+        order: all classes in the set's own order, where it has one.
     """
 
     root: Path
@@ -59,19 +63,21 @@ class ImageSet:
     entries: tuple[Entry, ...]
     empty: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that occur, sorted."""
-        return tuple(sorted({entry.label for entry in self.entries}))
+        """The classes that occur, in the set's own order or sorted."""
+        found = {entry.label for entry in self.entries}
+        return tuple(name for name in self.order if name in found) if self.order else tuple(sorted(found))
 
     def read(self, entry: Entry) -> bytes:
         """The bytes of an image's file."""
         if entry.offset < 0:
             return (self.root / entry.name).read_bytes()
-        with self.root.open("rb") as tar:
-            tar.seek(entry.offset)
-            return tar.read(entry.size)
+        with (self.root / entry.file).open("rb") as file:
+            file.seek(entry.offset)
+            return file.read(entry.size)
 
 
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
@@ -236,7 +242,7 @@ def _kaggle_labels(place: Path) -> dict[int, str]:
 class Sample:
     """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read.
 
-    `size` is the width and height in the file, `digest` the SHA-256 of its content.
+    `size` is the width and height in the file, `digest` the SHA-256 of its content, `label` the index of its class where a stream gave it.
     """
 
     index: int
@@ -244,6 +250,7 @@ class Sample:
     size: tuple[int, int] = (0, 0)
     digest: bytes = b""
     error: str = ""
+    label: int = -1
 
 
 @dataclass

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,10 +31,16 @@ Plan = Iterable[tuple[Tensor, Tensor]]
 
 
 class TrainingImages(Protocol):
-    """What the loop needs of its images. `labels` (n,) are indices into `classes`; `digest` tells one set from another."""
+    """What the loop needs of its images; `digest` tells one set from another.
+
+    `labels` (n,) are indices into `classes`. They are None for a stream, which can only be read in its own order: its image k is number
+    k % n of epoch k // n.
+    """
+
+    def __len__(self) -> int: ...
 
     @property
-    def labels(self) -> NDArray[np.int64]: ...
+    def labels(self) -> NDArray[np.int64] | None: ...
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -42,8 +48,13 @@ class TrainingImages(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
-        """For each micro-batch of the plan its random crops: (k, 3, size, size) float in 0…255, on the device."""
+    def crops(
+        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each micro-batch of the plan its random crops, (k, 3, size, size) float in 0…255, and labels, (k,), on the device.
+
+        `seed` is of the order of a stream.
+        """
 
 
 def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int64]:
@@ -71,31 +82,58 @@ class Streamed:
             names.update(entry.name.encode() + b"\0")
         self.digest = names.hexdigest()
 
-    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def crops(
+        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `TrainingImages.crops`; workers decode and crop. Raises BadData with the path of an image that cannot be read."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-        loader: DataLoader[Sample] = DataLoader(
-            _Crops(self.images, size, augmentation),
-            batch_sampler=_Batches(keys),
-            num_workers=self.workers,
-            collate_fn=list,
-            generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
-        )
-        for samples in loader:
-            for sample in samples:
-                if sample.pixels is None:
-                    raise BadData(f"{self.images.root / sample.error}; remove it, or replace it")
-            yield torch.stack([sample.pixels for sample in samples]).to(device).float()
+        for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
+            pixels = stacked(samples, lambda error: f"{self.images.root / error}; remove it, or replace it")
+            labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
+            yield pixels.to(device).float(), labels.to(device)
+
+
+def load(crops: Dataset[Sample], batches: Iterable[list[Any]], workers: int) -> Iterator[list[Sample]]:
+    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed."""
+    loader: DataLoader[Sample] = DataLoader(
+        crops,
+        batch_sampler=_Batches(batches),
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
+    )
+    yield from loader
+
+
+def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
+    """(k, 3, size, size) uint8 of k samples. Raises BadData with the message about the first error among them."""
+    found = []
+    for sample in samples:
+        if sample.pixels is None:
+            raise BadData(message(sample.error))
+        found.append(sample.pixels)
+    return torch.stack(found)
 
 
 class _Batches:
     """Batches of keys for a DataLoader, made as they are asked for."""
 
-    def __init__(self, keys: Iterable[list[tuple[int, Tensor]]]) -> None:
+    def __init__(self, keys: Iterable[list[Any]]) -> None:
         self.keys = keys
 
-    def __iter__(self) -> Iterator[list[tuple[int, Tensor]]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         return iter(self.keys)
+
+
+def random_crop(content: bytes, name: str, draws: Tensor, size: int, augmentation: Augmentation) -> Tensor:
+    """The bytes of an image's file and (DRAWS,) draws → (3, size, size) uint8. Raises BadData with `name` if it is no image."""
+    image = image_files.decode(content, name)
+    box = crop_boxes(draws[None], torch.tensor([image.width]), torch.tensor([image.height]), augmentation)[0].int().tolist()
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=tuple(box), reducing_gap=3.0)
+    return v2.functional.pil_to_tensor(crop)
 
 
 @dataclass
@@ -110,14 +148,11 @@ class _Crops(Dataset[Sample]):
         index, draws = key
         entry = self.images.entries[index]
         try:
-            image = image_files.decode(self.images.read(entry), entry.name)
+            return Sample(index, random_crop(self.images.read(entry), entry.name, draws, self.size, self.augmentation))
         except BadData as error:
             return Sample(index, error=str(error))
         except OSError as error:
             return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
-        box = crop_boxes(draws[None], torch.tensor([image.width]), torch.tensor([image.height]), self.augmentation)[0].int().tolist()
-        crop = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=tuple(box), reducing_gap=3.0)
-        return Sample(index, v2.functional.pil_to_tensor(crop))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -140,18 +175,24 @@ class Resident:
     classes: tuple[str, ...]
     digest: str
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def take(self, indices: Tensor) -> Tensor:
         """(k,) indices → (k, 3, side, side) uint8."""
         return torch.from_numpy(self.pixels[indices.numpy()])
 
-    def crops(self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device) -> Iterator[Tensor]:
+    def crops(
+        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `TrainingImages.crops`."""
         side = self.pixels.shape[-1]
         for indices, draws in plan:
             width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
             boxes = crop_boxes(draws, width, height, augmentation)
             scale = torch.stack([side / width, side / height, side / width, side / height], 1)
-            yield crop_and_resize(self.take(indices).to(device), (boxes * scale).to(device), size)
+            images = crop_and_resize(self.take(indices).to(device), (boxes * scale).to(device), size)
+            yield images, torch.from_numpy(self.labels[indices.numpy()]).to(device)
 
 
 def squash(side: int) -> Callable[[Image.Image], Tensor]:

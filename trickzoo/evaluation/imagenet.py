@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,16 +60,17 @@ def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: boo
     strangers = [label for label in images.classes if label not in known]
     if not strangers:
         return images, 0
+    what = "class folders" if images.layout.startswith("class folders") else "classes"
     shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
     if len(strangers) == len(images.classes):
-        raise BadData(f"{images.root}: none of its {len(strangers)} class folders ({shown}) is among the model's {len(classes)} classes")
+        raise BadData(f"{images.root}: none of its {len(strangers)} {what} ({shown}) is among the model's {len(classes)} classes")
     if not skip_unknown:
         raise BadData(
-            f"{images.root}: {len(strangers)} class folders are not among the model's {len(classes)} classes: {shown}; "
+            f"{images.root}: {len(strangers)} {what} are not among the model's {len(classes)} classes: {shown}; "
             "rename or remove them, or leave them out with --skip-unknown"
         )
     kept = tuple(entry for entry in images.entries if entry.label in known)
-    return ImageSet(images.root, images.layout, kept, images.empty, images.strangers), len(images.entries) - len(kept)
+    return replace(images, entries=kept), len(images.entries) - len(kept)
 
 
 @torch.inference_mode()

@@ -91,8 +91,8 @@ def optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
 
 def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes: int, micro_batch: int) -> None:
     """Raise one clear error for a training that cannot work."""
-    if recipe.batch_size > len(data.labels):
-        raise BadData(f"the batch of {recipe.batch_size} is larger than the training set of {len(data.labels)} images; lower batch_size")
+    if recipe.batch_size > len(data):
+        raise BadData(f"the batch of {recipe.batch_size} is larger than the training set of {len(data)} images; lower batch_size")
     if recipe.batch_size % (processes * micro_batch):
         raise BadOption(
             f"a batch of {recipe.batch_size} cannot be cut into {processes} processes × micro-batches of {micro_batch}; "
@@ -104,11 +104,12 @@ def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes:
         )
     if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
         raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
-    counts = np.bincount(data.labels, minlength=len(data.classes))
     if len(data.classes) < 2:
         raise BadData(f"there is one class, {data.classes[0]}; two are the least")
-    if counts.min() < 2:
-        raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; two are the least")
+    if data.labels is not None:
+        counts = np.bincount(data.labels, minlength=len(data.classes))
+        if counts.min() < 2:
+            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; two are the least")
     if val is not None and val.classes != data.classes:
         raise BadData("training and validation images have other classes")
 
@@ -123,6 +124,8 @@ class Shares:
     world: int
     rank: int
     micro: int
+    stream: bool = False
+    """The images come in an order of their own: indices count them over all epochs."""
 
     @property
     def per_epoch(self) -> int:
@@ -137,7 +140,7 @@ class Shares:
     def of_epoch(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Micro-batches from `first_step` to the end of its epoch, `rounds` a step: (micro,) indices and (micro, DRAWS) draws."""
         epoch, batch = first_step // self.per_epoch, self.recipe.batch_size
-        order = torch.randperm(self.n, generator=_generator(self.seed, 0, epoch))
+        order = epoch * self.n + torch.arange(self.n) if self.stream else torch.randperm(self.n, generator=_generator(self.seed, 0, epoch))
         for step in range(first_step, (epoch + 1) * self.per_epoch):
             start = (step - epoch * self.per_epoch) * batch
             draws = torch.rand((batch, DRAWS), generator=_generator(self.seed, 1, step))
@@ -185,10 +188,9 @@ def train(
     world, rank = accelerator.num_processes, accelerator.process_index
     micro = micro_batch or recipe.batch_size // world
     check(recipe, data, val, world, micro)
-    shares = Shares(recipe, len(data.labels), seed, world, rank, micro)
+    shares = Shares(recipe, len(data), seed, world, rank, micro, stream=data.labels is None)
     steps = shares.per_epoch * recipe.epochs
     device, classes = accelerator.device, len(data.classes)
-    labels = torch.from_numpy(data.labels)
 
     average = copy.deepcopy(model).to(device).requires_grad_(False) if recipe.ema else None
     net: nn.Module = model.to(device).to(memory_format=torch.channels_last)
@@ -214,7 +216,7 @@ def train(
             epoch = step // shares.per_epoch
             net.train()
             plan, again = shares.of_epoch(step), shares.of_epoch(step)
-            crops = data.crops(plan, size_at(recipe, epoch), recipe.augmentation, device)
+            crops = data.crops(plan, size_at(recipe, epoch), recipe.augmentation, device, seed=seed)
             while True:
                 lr = learning_rate(recipe, step, shares.per_epoch)
                 for group in sgd.param_groups:
@@ -222,9 +224,9 @@ def train(
                 torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup and dropout
                 total = 0.0
                 for i in range(shares.rounds):
-                    (indices, draws), images = next(again), next(crops)
+                    (_, draws), (images, labels) = next(again), next(crops)
                     images = _normalised(augment(images, draws.to(device), recipe.augmentation))
-                    images, target = objective.targets(recipe, images, labels[indices].to(device), classes)
+                    images, target = objective.targets(recipe, images, labels, classes)
                     with _synchronised(net, i == shares.rounds - 1):
                         with accelerator.autocast():
                             logits = net(images)

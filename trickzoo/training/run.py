@@ -87,7 +87,7 @@ class Job:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch."""
-        return len(self.train.labels) // self.recipe.batch_size
+        return len(self.train) // self.recipe.batch_size
 
 
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
@@ -166,7 +166,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         "what": f"training by {recipe.name}",
         **{key: round(value, 4) for key, value in outcome.evaluation.items()},
         "n": len(job.val.labels),
-        "n_train": len(job.train.labels),
+        "n_train": len(job.train),
         "recipe": plain(recipe),
         "seed": settings.seed,
         "data_digest": job.train.digest,
