@@ -147,6 +147,7 @@ def test_mistakes_end_in_one_line_and_status_2(call: Any, colours: Path, tmp_pat
     for tokens, message in (
         (("--recipe", "paper.resnet50_d.mixp"), 'no recipe "paper.resnet50_d.mixp"; did you mean paper.resnet50_d.mixup'),
         (("--recipe", COSINE), "name the folder of images with --data"),
+        ((*whole[:2], "--data", colours / "val", *SMALL), "does not tell training images from validation images"),
         ((*whole[:2], "--data", tmp_path / "nowhere", *SMALL), "nowhere does not exist"),
         (("--recipe", COSINE, "--data", colours, "--device", "cpu"), "fp16 needs an accelerator"),
         ((*whole, "--teacher", tmp_path / "teacher.safetensors"), "has 7 classes, the data 4; they must be the same"),

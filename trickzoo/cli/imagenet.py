@@ -19,7 +19,7 @@ Flag = Parameter(negative="")
 
 def imagenet(
     *,
-    data: Annotated[Path, Parameter(help="Class folders (by synset or 0 … 999), the flat validation folder, or its tar.")],
+    data: Annotated[str, Parameter(help="Class folders, validation folder or tar, tar shards, CIFAR-10, Places365, or hf:OWNER/NAME.")],
     model: Annotated[list[str], Parameter(help="Models, weights, or shell patterns of models; repeat for several.", negative="")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None,
@@ -53,21 +53,21 @@ def imagenet(
         raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
-    from trickzoo.data.imagenet import open_imagenet
+    from trickzoo.data.sources import open_set
     from trickzoo.evaluation import imagenet as run
     from trickzoo.evaluation import result
     from trickzoo.evaluation.distributed import processes
 
     for path in filter(None, (out, per_class, predictions)):
         result.check_writable(path)
-    images = open_imagenet(data, split=split, devkit=devkit)
+    images = open_set(data, split=split, devkit=devkit)
     state = processes(use_cpu=device == "cpu")
     chief = state.is_main_process
     results: list[dict[str, Any]] = []
     for name in names:
         network = loaded(name, weights)
         assert network.weights is not None
-        outputs = classes_of(network, classes, images.classes)
+        outputs = classes_of(network, classes, images.order or images.classes)
         preprocessing = preprocessing_of(network, size=size, crop=crop, interpolation=interpolation)
         known, unknown = run.match_classes(images, outputs, skip_unknown=skip_unknown)
         if chief:

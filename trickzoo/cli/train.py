@@ -30,7 +30,9 @@ def train(
         str | None,
         Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, they are listed."),
     ] = None,
-    data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
+    data: Annotated[
+        str | None, Parameter(help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, or hf:OWNER/NAME.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
     decode: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from trickzoo.errors import BadData, UnknownName
@@ -47,6 +48,26 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
             raise BadData(f"{path} lists no class; it should have one a line")
         return tuple(lines)
     raise UnknownName("class list", name, NAMES)
+
+
+def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) -> tuple[list[str], tuple[str, ...]]:
+    """The class of each label, and all classes in their order; labels that are words are classes already, in no order of their own.
+
+    Numbers are indices into `names`; without names they are ImageNet-1k's if all of 0 … 999 occur, and otherwise classes called by their
+    number. Raises BadData for a number that no name is there for.
+    """
+    if not all(isinstance(label, int) or label.isdecimal() for label in labels):
+        return [str(label) for label in labels], ()
+    numbers = [int(label) for label in labels]
+    present = sorted(set(numbers))
+    if not names and present == list(range(1000)):
+        names = imagenet1k()
+    if not names:
+        return [str(number) for number in numbers], tuple(str(number) for number in present)
+    if present and not 0 <= present[0] <= present[-1] < len(names):
+        wrong = present[0] if present[0] < 0 else present[-1]
+        raise BadData(f"label {wrong} is none of 0 … {len(names) - 1}, the classes that have a name")
+    return [names[number] for number in numbers], names
 
 
 @functools.cache

@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from trickzoo.backbone import Backbone
-from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.imagenet import ImageSet
+from trickzoo.data.sources import open_set
 from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, squash
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
@@ -37,7 +38,7 @@ class Settings:
     """What a training is run with and its outcome does not depend on, but for the seed.
 
     Attributes:
-        data: folder with train/ and val/, each with a folder a class.
+        data: where the images are: a folder that `open_set` knows, or hf:NAME.
         out: folder of checkpoints, metrics and weights.
         decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
         side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
@@ -48,7 +49,7 @@ class Settings:
         tensorboard: whether to write curves to `out/tensorboard` too.
     """
 
-    data: Path
+    data: Path | str
     out: Path
     seed: int = 0
     decode: Literal["once", "always"] = "always"
@@ -108,19 +109,25 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
     """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
     workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
-    files, val_files = open_imagenet(settings.data, split="train"), open_imagenet(settings.data, split="val")
-    for found in (files, val_files):
-        if found.empty:
-            raise BadData(f"{found.root}: class folder {found.empty[0]} is empty; put images in it, or remove it")
-    if settings.decode == "once":
-        side = settings.side or round(recipe.size * 8 / 7)
-        train: TrainingImages = decode_once(files, squash(side), f"squash{side}", cache, workers=workers)
-    else:
-        train = Streamed(files, workers=workers)
+    val_files = _without_empty(open_set(settings.data, split="val"))
+    files = _without_empty(open_set(settings.data, split="train"))
+    if (files.root, files.entries) == (val_files.root, val_files.entries):
+        raise BadData(f"{settings.data} does not tell training images from validation images; put them in train/ and val/")
+    side = settings.side or round(recipe.size * 8 / 7)
+    once = settings.decode == "once"
+    train: TrainingImages = (
+        decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
+    )
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
-    val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=files.classes, workers=workers)
+    val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Images(train, val, preprocessing)
+
+
+def _without_empty(images: ImageSet) -> ImageSet:
+    if images.empty:
+        raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
+    return images
 
 
 def _teacher(recipe: Recipe, classes: int) -> Backbone | None:

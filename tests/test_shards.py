@@ -1,0 +1,220 @@
+"""Tar shards, written and read by the webdataset package itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webdataset
+
+from tests.images import jpeg
+from tests.test_evaluation import evaluate, tiny  # noqa: F401 (a fixture)
+from tests.test_training import colours, run, same  # noqa: F401 (a fixture)
+from trickzoo.data import shards
+from trickzoo.data.classes import IMAGENETTE, imagenet1k
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.sources import open_set
+from trickzoo.data.training import Streamed
+from trickzoo.errors import BadData
+
+Sample = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return jpeg(tmp_path_factory.mktemp("image") / "a.jpg").read_bytes()
+
+
+def write(pattern: Path, samples: Iterable[Sample], count: int = 3) -> None:
+    """Shards of `count` samples, by webdataset's own writer."""
+    pattern.parent.mkdir(parents=True, exist_ok=True)
+    with webdataset.ShardWriter(str(pattern), maxcount=count, verbose=0) as writer:
+        for sample in samples:
+            writer.write(sample)
+
+
+def members(path: Path, *files: tuple[str, bytes]) -> None:
+    """A tar of these files, whether they make sense or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def numbered(folder: Path, n: int) -> list[bytes]:
+    return [jpeg(folder / f"{i}.jpg", i).read_bytes() for i in range(n)]
+
+
+@pytest.mark.parametrize("places", ["{split}/data-%03d.tar", "set-{split}-%03d.tar", "{longer}/%03d.tar", "{longer}-%03d.tar"])
+def test_every_place_of_shards_is_found_and_read_as_webdataset_reads_it(places: str, tmp_path: Path) -> None:
+    images = numbered(tmp_path / "images", 8)
+    root = tmp_path / "data"
+    for split, longer, chosen in (("train", "train", range(5)), ("val", "validation", range(5, 8))):
+        samples = [{"__key__": f"deep.er/{i:06d}", "jpg": images[i], "cls": 10 - i, "txt": "else"} for i in chosen]
+        write(root / places.format(split=split, longer=longer), samples, count=2)
+    for split, n in (("train", 5), ("val", 3)):
+        found = open_set(root, split=split)
+        urls = sorted(str(path) for path in root.rglob("*.tar") if split in str(path.relative_to(root)))
+        theirs = [(sample["jpg"], sample["cls"].decode()) for sample in webdataset.WebDataset(urls, shardshuffle=False)]
+        assert [(found.read(entry), entry.label) for entry in found.entries] == theirs
+        assert len(theirs) == n
+        assert found.classes == tuple(sorted((label for _, label in theirs), key=int))
+        assert found.layout == f"{len(urls)} tar shards"
+
+
+def test_a_folder_of_shards_is_whichever_split_is_asked_for(image: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "%02d.tar", [{"__key__": str(i), "png": image, "json": {"label": "ab"[i % 2]}} for i in range(4)])
+    for split in ("train", "val"):
+        assert [entry.label for entry in open_set(tmp_path, split=split).entries] == ["a", "b", "a", "b"]
+
+
+def test_labels_in_each_form(image: bytes, tmp_path: Path) -> None:
+    samples: list[Sample] = [
+        {"__key__": "a", "jpg": image, "cls": "n01440764"},
+        {"__key__": "b", "JPEG": image, "json": json.dumps({"label": "n02102040", "width": 4}).encode()},
+        {"__key__": "c", "webp": image, "json": {"cls": "n03394916", "label": "another"}},
+        {"__key__": "d", "jpg": image, "cls": "n01440764", "json": {"label": "another"}},
+        {"__key__": "e", "txt": "no sample of ours", "json": {"a": 1}},
+    ]
+    write(tmp_path / "%02d.tar", samples)
+    found = open_set(tmp_path)
+    assert [entry.label for entry in found.entries] == ["n01440764", "n02102040", "n03394916", "n01440764"]
+    assert found.entries[0].name == "00.tar/a.jpg"
+
+
+def test_numbers_are_imagenets_if_all_of_them_occur_or_have_names_of_their_own(image: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "all" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": 999 - i} for i in range(1000)], count=1000)
+    assert [entry.label for entry in open_set(tmp_path / "all").entries] == list(imagenet1k())[::-1]
+    few = tmp_path / "few"
+    write(few / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in (10, 2)])
+    assert open_set(few).classes == ("2", "10")
+    (few / "classes.txt").write_text("".join(f"c{20 - i} in words\n" for i in range(11)))
+    assert open_set(few).classes == ("c18", "c10")
+    (few / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(BadData, match="label 10 is none of 0 … 1"):
+        open_set(few)
+
+
+def test_the_index_is_kept_until_a_shard_changes(image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(4)])
+    first = open_set(tmp_path / "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_index", lambda *_: pytest.fail("read again"))
+        assert open_set(tmp_path / "s") == first
+    write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i + 1} for i in range(4)])
+    assert open_set(tmp_path / "s").classes == ("1", "2", "3", "4")
+    for kept in (tmp_path / "home" / "shards").iterdir():
+        kept.write_bytes(b"[[")
+    assert open_set(tmp_path / "s").classes == ("1", "2", "3", "4")
+    monkeypatch.setenv("TRICKZOO_HOME", "/dev/null/no/place")
+    assert open_set(tmp_path / "s").classes == ("1", "2", "3", "4")
+
+
+A, B = b"image a", b"image b"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([("x/a.jpg", A), ("x/a.txt", b"1")], r"00.tar: x/a.jpg has no label; x/a.cls, or x/a.json"),
+        ([("a.jpg", A), ("a.json", b'{"label": null}')], "00.tar: a.jpg has no label"),
+        ([("a.jpg", A), ("a.cls", b"1"), ("b.cls", b"1")], r"00.tar: b has a label and no image \(jpg"),
+        ([("a.jpg", A), ("a.cls", b"1"), ("a.jpg", B)], "00.tar: a.jpg and a.jpg have one key"),
+        ([("a.jpg", A), ("a.cls", b"1"), ("a.png", B)], "00.tar: a.jpg and a.png have one key"),
+        ([("a.jpg", A), ("a.cls", b"1"), ("a.cls", b"2")], "00.tar: a.cls is there twice"),
+        ([("a.jpg", A), ("a.cls", b" ")], r"00.tar: a.cls is not a label \(it is empty\)"),
+        ([("a.jpg", A), ("a.json", b"{")], "00.tar: a.json is not a label"),
+        ([("a.jpg", A), ("a.cls", b"-1"), ("b.jpg", B), ("b.cls", b"\xff")], "00.tar: b.cls is not a label"),
+        ([("a.txt", A)], "there is no image .* in 1 shards"),
+    ],
+)
+def test_bad_samples(files: list[tuple[str, bytes]], message: str, tmp_path: Path) -> None:
+    members(tmp_path / "00.tar", *files)
+    with pytest.raises(BadData, match=message):
+        open_set(tmp_path)
+
+
+def test_damaged_shards(image: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(3)])
+    path = tmp_path / "00.tar"
+    whole = path.read_bytes()
+    entries = open_set(tmp_path).entries
+    ends = (entries[1].offset + 100, entries[1].offset - 512, entries[2].offset - 300, entries[2].offset - 512)
+    for end in ends:  # in an image, before a header, in a header
+        path.write_bytes(whole[:end])
+        with pytest.raises(BadData, match=r"00.tar is (cut short or damaged at byte|not a whole, uncompressed tar).*again"):
+            open_set(tmp_path)
+    broken = bytearray(whole)
+    broken[entries[1].offset - 512 : entries[1].offset - 400] = b"?" * 112
+    path.write_bytes(broken)
+    with pytest.raises(BadData, match=r"00\.tar is .* again"):
+        open_set(tmp_path)
+    for content in (b"", b"no tar at all" * 100):
+        path.write_bytes(content)
+        with pytest.raises(BadData, match=r"00\.tar is not a whole, uncompressed tar"):
+            open_set(tmp_path)
+
+
+def test_a_split_that_is_not_there(image: bytes, tmp_path: Path) -> None:
+    samples = [{"__key__": "a", "jpg": image, "cls": 1}]
+    write(tmp_path / "a" / "train" / "%02d.tar", samples)
+    write(tmp_path / "b" / "x-train-%02d.tar", samples)
+    for name in ("a", "b"):
+        with pytest.raises(BadData, match=r"has shards, but none of val; put them in val/"):
+            open_set(tmp_path / name)
+    (tmp_path / "c" / "train").mkdir(parents=True)
+    with pytest.raises(BadData, match="no val/"):  # no shards at all: as any folder
+        open_set(tmp_path / "c")
+
+
+def test_imagenets_own_tars_are_no_shards(tmp_path: Path) -> None:
+    members(tmp_path / "ILSVRC2012_img_val.tar", ("ILSVRC2012_val_00000001.JPEG", A))
+    with pytest.raises(BadData, match="class folders"):
+        open_set(tmp_path)
+
+
+def _samples(folder: Path) -> list[Sample]:
+    """The images of class folders, in their order, as samples labelled by words."""
+    found = open_imagenet(folder)
+    return [{"__key__": f"{i:04d}", "png": found.read(e), "cls": e.label} for i, e in enumerate(found.entries)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_training_on_shards_is_that_on_files_and_goes_on_bit_for_bit(
+    workers: int,
+    colours: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "set" / "%02d.tar", _samples(colours / "train"), count=20)
+    files = Streamed(open_imagenet(colours, split="train"), workers=0)
+    data = Streamed(open_set(tmp_path / "set"), workers=workers)
+    assert (data.classes, len(data)) == (files.classes, 56)
+    straight = run(files, tmp_path / "files")
+    run(data, tmp_path / "out", save_every=1, stop_after=10)
+    assert same(run(data, tmp_path / "out"), straight)
+
+
+def test_a_corrupt_image_of_a_shard_is_named(colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    samples = _samples(colours / "train")
+    samples[17]["png"] = b"broken"
+    write(tmp_path / "set" / "%02d.tar", samples, count=10)
+    with pytest.raises(BadData, match=r"set/01.tar/0017.png is not a readable image"):
+        run(Streamed(open_set(tmp_path / "set"), workers=0), tmp_path / "out")
+
+
+def test_evaluation_of_shards_is_that_of_files(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+    for i in range(20):
+        jpeg(tmp_path / "files" / IMAGENETTE[i // 2] / f"{i}.JPEG", i)
+    write(tmp_path / "set" / "val" / "%02d.tar", _samples(tmp_path / "files"))
+    model = ("--model", "mobilenet_v1_025", "--weights", tiny)
+    results = [evaluate("--data", tmp_path / name, *model, out=tmp_path / f"{name}.json") for name in ("files", "set")]
+    assert results[1]["data"]["layout"] == "7 tar shards"
+    for key in ("n", "top1_correct", "top5_correct", "ece"):
+        assert results[0][key] == results[1][key]

@@ -1,0 +1,22 @@
+"""Images by what `--data` names: each layout that a folder can have, a tar, or a data set of the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trickzoo.data import shards
+from trickzoo.data.imagenet import ImageSet, open_imagenet
+
+
+def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
+    """The labelled images of a split, "train" or "val". Raises BadData with what is wrong.
+
+    Args:
+        data: CIFAR-10's or Places365's folder, tar shards, hf:NAME, or what `open_imagenet` takes.
+        devkit: as for `open_imagenet`.
+    """
+    path = Path(data)
+    if path.is_dir():
+        if found := shards.find_shards(path, split):
+            return shards.open_shards(found, path)
+    return open_imagenet(path, split=split, devkit=devkit)
