@@ -1,0 +1,63 @@
+"""CIFAR-10 and Places365 as torchvision's own readers lay them out; nothing is downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision import datasets
+
+from trickzoo.data.imagenet import Entry, ImageSet
+from trickzoo.errors import BadData
+
+CIFAR10 = datasets.CIFAR10.base_folder
+PLACES365 = "categories_places365.txt"
+
+
+@dataclass(frozen=True)
+class ArraySet(ImageSet):
+    """Images that are kept as an array, (n, H, W, 3) uint8; an entry's offset is its row."""
+
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
+
+    def read(self, entry: Entry) -> bytes:
+        """The image as a PPM file: a header and the pixels as they are."""
+        pixels = self.pixels[entry.offset]
+        return b"P6 %d %d 255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+
+
+def open_cifar10(path: Path, split: str) -> ImageSet:
+    """CIFAR-10 in `path`, the folder of `cifar-10-batches-py` or that folder; its test images are the validation set.
+
+    Raises BadData if torchvision finds it incomplete or with other digests.
+    """
+    folder = path if path.name == CIFAR10 else path / CIFAR10
+    try:
+        found = datasets.CIFAR10(folder.parent, train=split == "train")
+    except RuntimeError:
+        raise BadData(f"{folder} is incomplete or damaged; unpack {datasets.CIFAR10.filename} there again") from None
+    entries = tuple(Entry(f"{split}/{i:05}", found.classes[label], i) for i, label in enumerate(found.targets))
+    layout = f"CIFAR-10, {'training' if split == 'train' else 'test'} images"
+    return ArraySet(folder, layout, entries, order=tuple(found.classes), pixels=found.data)
+
+
+def open_places365(path: Path, split: str) -> ImageSet:
+    """Places365 (standard) in `path`, which holds its lists and its images, of 256 pixels or, without these, large.
+
+    Raises BadData if torchvision finds a list missing or with another digest, or if there is no folder of images.
+    """
+    kind = "train-standard" if split == "train" else split
+    folders = [f"data_{size}_standard" if split == "train" else f"{split}_{size}" for size in ("256", "large")]
+    here = [folder for folder in folders if (path / folder).is_dir()]
+    if not here:
+        raise BadData(f"{path} has neither {folders[0]}/ nor {folders[1]}/; unpack the images of Places365 there")
+    try:
+        found = datasets.Places365(path, kind, small=here[0] == folders[0])
+    except RuntimeError as error:
+        raise BadData(f"{str(error).partition('. ')[0]}; unpack filelist_places365-standard.tar in {path}") from None
+    order = tuple(sorted(found.class_to_idx, key=found.class_to_idx.__getitem__))
+    below = len(str(path)) + 1
+    entries = tuple(Entry(Path(file[below:]).as_posix(), order[label]) for file, label in found.imgs)
+    return ImageSet(path, f"Places365, {here[0]}", entries, order=order)
