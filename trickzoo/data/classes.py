@@ -70,6 +70,13 @@ def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) 
     return [names[number] for number in numbers], names
 
 
+def synsets(names: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a list in words: ImageNet-1k's synsets where the names describe these in order, and otherwise the names."""
+    if len(names) == 1000 and sum(describe_class(a) == b.partition(",")[0] for a, b in zip(imagenet1k(), names, strict=True)) > 500:
+        return imagenet1k()  # most are enough: lists differ in a few words
+    return tuple(names)
+
+
 @functools.cache
 def _descriptions() -> dict[str, str]:
     from timm.data import ImageNetInfo

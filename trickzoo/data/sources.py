@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trickzoo.data import published, shards
+from trickzoo.data import hub, published, shards
 from trickzoo.data.imagenet import ImageSet, open_imagenet
 
 
@@ -15,6 +15,8 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
         data: CIFAR-10's or Places365's folder, tar shards, hf:NAME, or what `open_imagenet` takes.
         devkit: as for `open_imagenet`.
     """
+    if hub.is_hub(data):
+        return hub.open_hub(str(data), split)
     path = Path(data)
     if path.is_dir():
         if path.name == published.CIFAR10 or (path / published.CIFAR10).is_dir():

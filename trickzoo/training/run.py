@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from trickzoo.backbone import Backbone
+from trickzoo.data import hub
 from trickzoo.data.imagenet import ImageSet
 from trickzoo.data.sources import open_set
 from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, squash
@@ -110,14 +111,15 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
     workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
     val_files = _without_empty(open_set(settings.data, split="val"))
-    files = _without_empty(open_set(settings.data, split="train"))
-    if (files.root, files.entries) == (val_files.root, val_files.entries):
-        raise BadData(f"{settings.data} does not tell training images from validation images; put them in train/ and val/")
-    side = settings.side or round(recipe.size * 8 / 7)
-    once = settings.decode == "once"
-    train: TrainingImages = (
-        decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
-    )
+    if settings.decode == "always" and hub.is_hub(settings.data):
+        train: TrainingImages = hub.HubStream(str(settings.data), workers=workers)
+    else:
+        files = _without_empty(open_set(settings.data, split="train"))
+        if (files.root, files.entries) == (val_files.root, val_files.entries):
+            raise BadData(f"{settings.data} does not tell training images from validation images; put them in train/ and val/")
+        side = settings.side or round(recipe.size * 8 / 7)
+        once = settings.decode == "once"
+        train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)

@@ -1,0 +1,263 @@
+"""Data sets of the hub, read by the datasets library: hf:OWNER/NAME, or hf:PATH of a local folder that it can load.
+
+`@REVISION` may follow, and `?config=…&image=…&label=…` where a set has several configurations or columns.
+Training streams: images come in the order of the library's shuffle, drawn from (seed, epoch). Everything else copies a split once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import torch
+from filelock import FileLock
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trickzoo.data.classes import classes_of_labels, synsets
+from trickzoo.data.imagenet import Entry, ImageSet, Sample
+from trickzoo.data.training import Plan, load, random_crop, stacked
+from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
+from trickzoo.recipes.recipe import Augmentation
+from trickzoo.weights import store
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+SCHEME = "hf:"
+SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first that is there
+LABELS = ("label", "labels", "cls", "class")
+BUFFER = 2_000
+"""Images that the shuffle draws from, beside the order of the files: about 200 MB of JPEGs of ImageNet's size."""
+
+
+def is_hub(data: str | Path) -> bool:
+    """Whether `--data` names a data set of the hub."""
+    return str(data).startswith(SCHEME)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split of a data set: its rows in order, as {image: {bytes, path}, label}.
+
+    Attributes:
+        name: as the user wrote it.
+        digest: of the files' revision or times, and the columns.
+        n: number of images; None if the set does not say.
+        classes: in the order of the labels; empty if labels have no names.
+    """
+
+    name: str
+    split: str
+    rows: IterableDataset
+    image: str
+    label: str
+    digest: str
+    n: int | None
+    classes: tuple[str, ...]
+
+    def content(self, row: dict[str, Any], name: str) -> tuple[str, bytes]:
+        """The name of a row's image, with its path where it has one, and its bytes. Raises BadData if it has none."""
+        import fsspec
+
+        image = row[self.image] or {}
+        path, content = image.get("path"), image.get("bytes")
+        name = f"{name} ({path})" if path else name
+        if content is None and path:
+            with fsspec.open(path, "rb") as file:
+                content = file.read()
+        if content is None:
+            raise BadData(f"{self.name}: {name} has no image")
+        return name, content
+
+    def label_of(self, row: dict[str, Any], name: str) -> int | str:
+        """A row's label. Raises BadData if it has none, or where there are names, none with a name."""
+        label = row[self.label]
+        if not isinstance(label, int | str):
+            raise BadData(f"{self.name}: {name} has no label, which is a number or a word, in {self.label}")
+        if self.classes and not 0 <= int(label) < len(self.classes):
+            raise BadData(f"{self.name}: {name} has no label: {label} is none of {len(self.classes)} classes")
+        return label
+
+
+def open_source(text: str, split: str) -> Source:
+    """Find a split and its columns. Raises BadData if there is no such set or split, or if a column has to be named; BadOption if the
+    datasets library is missing.
+    """
+    place, _, query = text.removeprefix(SCHEME).partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in ("config", "image", "label"):
+            raise BadOption(f'{text}: no option "{key}"{nearest(key, ("config", "image", "label"))}; there are config, image, label')
+    revision = None
+    if not Path(place).exists() and "@" in place:
+        place, _, revision = place.rpartition("@")
+    try:
+        import datasets
+    except ImportError:
+        raise BadOption(f"{text} needs the datasets library; pip install 'trickzoo[hub-data]'") from None
+    with _plainly(text):
+        builder = datasets.load_dataset_builder(place, options.get("config"), revision=revision)
+        splits = builder.as_streaming_dataset()
+        name = next((name for name in SPLITS[split] if name in splits), None)
+        if name is None:
+            raise BadData(f"{text} has no {split} split; it has {', '.join(splits)}")
+        rows = splits[name]
+        features = rows.features or {}
+        image = _column(text, "image", options, [c for c, kind in features.items() if isinstance(kind, datasets.Image)], features)
+        named = [c for c, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+        label = _column(text, "label", options, named or [c for c in features if c in LABELS], features)
+        rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+        known = (builder.info.splits or {}).get(name)
+    n = known.num_examples if known is not None else None
+    classes = synsets(features[label].names) if isinstance(features[label], datasets.ClassLabel) else ()
+    identity = [str(Path(place).resolve()) if Path(place).exists() else place, builder.hash, options.get("config"), name, image, label]
+    return Source(text, name, rows, image, label, hashlib.sha256(msgspec.json.encode(identity)).hexdigest(), n, classes)
+
+
+def _column(text: str, what: str, options: dict[str, str], found: list[str], features: dict[str, Any]) -> str:
+    """The column that the user names, or the one that was found."""
+    if what in options:
+        if options[what] not in features:
+            raise BadData(f'{text} has no column "{options[what]}"{nearest(options[what], features)}; it has {", ".join(features)}')
+        return options[what]
+    if len(found) != 1:
+        several = (
+            f"several {what} columns ({', '.join(found)})" if found else f"no {what} column that can be told (of {', '.join(features)})"
+        )
+        raise BadData(f"{text} has {several}; name it with ?{what}=COLUMN")
+    return found[0]
+
+
+@contextlib.contextmanager
+def _plainly(text: str) -> Iterator[None]:
+    """What the datasets library raises, in one line."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except TrickzooError:
+        raise
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        hint = "; name it with ?config=NAME" if "Config name is missing" in reason else ""
+        raise BadData(f"{text} cannot be read: {reason.partition(' Example of usage')[0]}{hint}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a copy
+
+
+def open_hub(text: str, split: str) -> ImageSet:
+    """The images of a split, copied to the store's home by the first call: the files' bytes, one after the other.
+
+    Safe when two processes do it at once: one copies, the other waits.
+    """
+    source = open_source(text, split)
+    place = store.home() / "hub" / source.digest[:32]
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.parent / f".{place.name}.lock"):
+            if not place.exists():
+                _copy(source, place)
+    kept = msgspec.json.decode((place / "entries.json").read_bytes(), type=list[tuple[str, int | str, int, int]])
+    if not kept:
+        raise BadData(f"{text}: the split {source.split} is empty")
+    labels, order = classes_of_labels([label for _, label, _, _ in kept], source.classes)
+    images = str((place / "images").absolute())
+    entries = tuple(Entry(name, label, offset, size, images) for (name, _, offset, size), label in zip(kept, labels, strict=True))
+    return ImageSet(Path(text), f"hub data set, split {source.split}", entries, order=order)
+
+
+def _copy(source: Source, place: Path) -> None:
+    """Write images and entries to a folder of their own, and give it its name when it is whole."""
+    scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    try:
+        entries = []
+        with (scratch / "images").open("wb") as file, _plainly(source.name):
+            for position, row in enumerate(source.rows):
+                name, content = source.content(row, f"{source.split}/{position}")
+                entries.append((name, source.label_of(row, name), file.tell(), len(content)))
+                file.write(content)
+        (scratch / "entries.json").write_bytes(msgspec.json.encode(entries))
+        os.replace(scratch, place)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# a stream
+
+
+class HubStream:
+    """Training images as they come from the hub, in the order of a shuffle that is drawn from (seed, epoch).
+
+    The order depends on neither workers nor processes: each process reads the whole stream, and decodes its share. A training that goes
+    on in the middle of an epoch reads up to there again. Raises BadData if the set does not say how many images and which classes it has.
+    """
+
+    labels = None
+
+    def __init__(self, text: str, *, workers: int = 2, buffer: int = BUFFER) -> None:
+        source = open_source(text, "train")
+        if source.n is None or not source.classes:
+            missing = "how many images it has" if source.n is None else f"which classes the labels in {source.label} are"
+            raise BadData(f"{text} does not say {missing}, so it cannot be streamed; --decode once reads all of it first")
+        self.n, self.source, self.workers, self.buffer = source.n, source, workers, buffer
+        self.classes = source.classes
+        self.digest = hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def crops(
+        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `TrainingImages.crops`, for indices that rise. Raises BadData with the place of an image that cannot be read."""
+        for samples in load(_Crops(size, augmentation), self._keys(plan, seed), self.workers):
+            pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
+            yield pixels.to(device).float(), torch.tensor([sample.label for sample in samples], device=device)
+
+    def _keys(self, plan: Plan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
+        """For each micro-batch, of each image: index, label, name, bytes and draws."""
+        shuffled = self.source.rows.shuffle(seed=seed, buffer_size=self.buffer)
+        rows: Iterator[tuple[int, dict[str, Any]]] = iter(())
+        reached = -1
+        for indices, draws in plan:
+            batch = []
+            for index, row_draws in zip(indices.tolist(), draws, strict=True):
+                epoch, position = divmod(index, self.n)
+                if epoch != reached:
+                    shuffled.set_epoch(epoch)
+                    rows, reached = enumerate(shuffled), epoch
+                with _plainly(self.source.name):
+                    row = next((row for place, row in rows if place == position), None)
+                    if row is None:
+                        raise BadData(f"{self.source.name} ends before image {position} of the {self.n:,} that it says it has")
+                    name, content = self.source.content(row, f"image {position} of epoch {epoch}")
+                batch.append((index, int(self.source.label_of(row, name)), name, content, row_draws))
+            yield batch
+
+
+@dataclass
+class _Crops(Dataset[Sample]):
+    """Random crops of images that come with their bytes."""
+
+    size: int
+    augmentation: Augmentation
+
+    def __getitem__(self, key: tuple[int, int, str, bytes, Tensor]) -> Sample:
+        index, label, name, content, draws = key
+        try:
+            return Sample(index, random_crop(content, name, draws, self.size, self.augmentation), label=label)
+        except BadData as error:
+            return Sample(index, error=str(error), label=label)
