@@ -40,16 +40,23 @@ def packs() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if PACKS is None:
-        without = [item for item in items if item.get_closest_marker("packs")]
-        items[:] = [item for item in items if not item.get_closest_marker("packs")]
-        config.hook.pytest_deselected(items=without)
-        config.stash[LEFT_OUT] = len(without)
+    """Leave out, and count, what needs packs that are not here, and the slow ones unless `-m slow` asks for them."""
+    reasons = {
+        "packs": ("they need the real image packs (TRICKZOO_PACKS=folder)", PACKS is not None),
+        "slow": ("they are slow (-m slow)", "slow" in config.option.markexpr),
+    }
+    config.stash[LEFT_OUT] = []
+    for marker, (reason, wanted) in reasons.items():
+        without = [] if wanted else [item for item in items if item.get_closest_marker(marker)]
+        if without:
+            items[:] = [item for item in items if item not in without]
+            config.hook.pytest_deselected(items=without)
+            config.stash[LEFT_OUT].append(f"{len(without)} tests left out: {reason}")
 
 
-LEFT_OUT = pytest.StashKey[int]()
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if count := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{count} tests left out: they need the real image packs (TRICKZOO_PACKS=folder)")
+    for line in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(line)

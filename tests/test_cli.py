@@ -135,12 +135,17 @@ def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
     for found in (load_file(back), torch.load(pickled, weights_only=True)):
         assert found.keys() == state.keys()
         assert all(torch.equal(found[key], state[key]) for key in state)
+    half = tmp_path / "half.safetensors"
+    assert call("export", half, "--model", "resnet18", "--weights", ours, "--dtype", "float16")[0] == 0
+    assert half.stat().st_size < 0.51 * ours.stat().st_size
+    rounded, whole = (trickzoo.create("resnet18", weights=path).state_dict() for path in (half, ours))
+    assert all(torch.equal(rounded[key], whole[key].half().to(whole[key])) for key in whole)
     status, _, err = call("export", back, *source)
     assert (status, "exists; name another file, or overwrite it with --overwrite" in err) == (2, True)
     assert call("export", back, *source, "--overwrite")[0] == 0
     assert "ends in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
     files = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert files == {"back.pth", "back.safetensors", "ours.safetensors", "timm.safetensors"}
+    assert files == {"back.pth", "back.safetensors", "half.safetensors", "ours.safetensors", "timm.safetensors"}
 
 
 @pytest.mark.parametrize(

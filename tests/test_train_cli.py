@@ -102,6 +102,31 @@ def test_dry_run_tells_and_leaves_nothing(call: Any, colours: Path, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+PAPER = [name for name in collection.recipes() if name.startswith("paper.")]
+FAST = {
+    "paper.resnet50.bs1024.fp16",
+    "paper.resnet50_d.distill_mixup",
+    "paper.inception_v3.efficient",
+    "paper.mobilenet_v1_100.mixup",
+    "paper.places365.resnet50_d.best",
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in PAPER])
+def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: Any, name: str, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The batch, the images and the teacher are small; everything else is the recipe's."""
+    recipe = collection.find(name)
+    size = 80 if recipe.model == "inception_v3" else 32
+    small = ["--size", size, "--batch-size", 16, "--micro-batch", 2, "--precision", "bf16" if recipe.precision == "fp16" else "fp32"]
+    if recipe.teacher:
+        publish.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "teacher.safetensors")
+        small += ["--teacher", tmp_path / "teacher.safetensors"]
+    status, text, error = call("--recipe", name, "--data", colours, "--workers", 0, "--dry-run", *small)
+    assert status == 0, error
+    assert f"3 steps an epoch, {3 * recipe.epochs} in all" in text
+    assert f"learning rate {0.1 * 16 / 256:g} for a batch of 16" in text
+
+
 @pytest.mark.parametrize("name", sorted(collection.recipes()))
 def test_every_recipe_is_printed_and_read_back(call: Any, name: str) -> None:
     status, text, _ = call("--recipe", name, "--print-recipe")

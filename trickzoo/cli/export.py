@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,11 +17,14 @@ def export(
     model: Annotated[str, Parameter(help="A model, or one weight of it.")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
     layout: Annotated[Layout, Parameter(help="Names of the tensors in the file.")] = "trickzoo",
+    dtype: Annotated[Literal["float32", "float16", "bfloat16"] | None, Parameter(help="Round tensors; float16 halves the file.")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a model's weights to OUT, a .safetensors or .pth file, in our layout, timm's or torchvision's."""
+    import torch
+
     from trickzoo.cli.common import loaded
     from trickzoo.weights import publish
 
-    publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite)
+    publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
     print(out)

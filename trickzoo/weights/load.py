@@ -50,6 +50,7 @@ class LoadedWeights:
         preprocessing: how to prepare an image for it; None if the file does not say.
         record: the manifest's record, if it is one of the zoo's weights.
         not_loaded: parameters and buffers of the model that the file did not give.
+        training: the recipe, seed and what else made the weights, if the file says.
     """
 
     name: str
@@ -60,6 +61,7 @@ class LoadedWeights:
     record: Record | None = None
     revision: str | None = None
     not_loaded: tuple[str, ...] = ()
+    training: dict[str, Any] | None = None
 
     def digest(self) -> str:
         """SHA-256 of the file."""
@@ -102,7 +104,7 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
         raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
-    weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing)
+    weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training)
     return Opened(weights, tensors, own.layout, dict(own.options))
 
 
@@ -298,6 +300,6 @@ def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str,
         classes=weights.classes if weights else None,
         preprocessing=weights.preprocessing if weights else None,
         source=weights.name if weights and weights.record else None,
-        training=training,
+        training=training or (weights.training if weights else None),
     )
     return {METADATA_KEY: msgspec.json.encode(own).decode()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
@@ -19,11 +21,13 @@ def export(
     layout: Layout = "trickzoo",
     overwrite: bool = False,
     training: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model's tensors to a .safetensors or .pth file, under the names of `layout`.
 
     In our layout the file also says what model it is, its classes and its preprocessing, so that `create(weights=path)` and the evaluation
-    need no more, and keeps `training`: the recipe, the seed and what else made the weights.
+    need no more, and keeps `training`: the recipe, the seed and what else made the weights, which a file that is exported again keeps too.
+    `dtype` rounds floating point tensors: float16 halves the file, and `create` gives them back in its own.
     Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists.
     """
     architecture = registry.find(model.name)
@@ -39,6 +43,8 @@ def export(
     state = model.state_dict()
     names = convert.key_map(architecture, layout, state)
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
+    if dtype is not None:
+        tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     try:
         convert.save_atomically(tensors, path, load.header(model, training) if layout == "trickzoo" else {"format": "pt"})
     except OSError as error:
