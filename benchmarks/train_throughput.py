@@ -1,0 +1,160 @@
+"""Images per second of training, against the loop of timm's training script on the same model, images, batch and precision, in turns.
+
+    python benchmarks/train_throughput.py --data imagenette128 [--model resnet18_d] [--size 64] [--batch-size 64] [--precision fp32] [--n 7]
+
+timm's package ships its loaders, optimisers and networks but not the script, so its loop is rebuilt here from those parts in the script's
+order, without logging, which favours it. Both read the same files with the same number of workers, crop, flip and nothing else, and train
+with Nesterov SGD on label-smoothed targets; start-up is left out. "resident" is `--decode once`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import timm
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from timm.data import create_dataset, create_loader
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+
+import trickzoo
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import Streamed, TrainingImages, decode_once, squash
+from trickzoo.evaluation.result import environment, write_json
+from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import loop
+
+RESULTS = Path(__file__).parent / "results"
+WARM, TIMED = 3, 12
+AREA = (0.35, 1.0)
+
+
+def ours(recipe: Recipe, images: TrainingImages) -> float:
+    """Images per second of trickzoo's loop."""
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
+    model = loop.prepare(recipe, len(images.classes), 0, trickzoo.create)
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        loop.train(
+            recipe,
+            model,
+            images,
+            None,
+            Path(folder),
+            seed=0,
+            accelerator=accelerator,
+            stop_after=WARM + TIMED,
+            report=lambda _: times.append(time.perf_counter()),
+        )
+    return TIMED * recipe.batch_size / (times[-1] - times[WARM - 1])
+
+
+def theirs(recipe: Recipe, folder: Path, classes: int, workers: int) -> float:
+    """Images per second of timm's loop."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    network = timm.create_model(recipe.model.replace("_", "").replace("mobilenetv1", "mobilenetv1_"), num_classes=classes)
+    network = network.to(device).to(memory_format=torch.channels_last).train()
+    optimiser = create_optimizer_v2(network, "sgd", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    loader = create_loader(
+        create_dataset("", str(folder), split="train", is_training=True),
+        (3, recipe.size, recipe.size),
+        recipe.batch_size,
+        is_training=True,
+        scale=AREA,
+        color_jitter=0.0,
+        interpolation="bilinear",
+        num_workers=workers,
+        use_prefetcher=device.type == "cuda",
+        pin_memory=device.type == "cuda",
+        device=device,
+    )
+    loss_of = LabelSmoothingCrossEntropy(recipe.smoothing)
+    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[recipe.precision]
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    start = 0.0
+    for step, (images, target) in enumerate(itertools.islice(loader, WARM + TIMED), 1):
+        images, target = images.to(device).contiguous(memory_format=torch.channels_last), target.to(device)
+        with torch.autocast(device.type, kind, enabled=recipe.precision != "fp32"):
+            loss = loss_of(network(images), target)
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        optimiser.zero_grad()
+        loss.item()
+        if step == WARM:
+            start = time.perf_counter()
+    return TIMED * recipe.batch_size / (time.perf_counter() - start)
+
+
+def summary(ratios: list[float]) -> dict[str, float | list[float]]:
+    """Median, quartiles and range."""
+    return {
+        "median": round(statistics.median(ratios), 3),
+        "quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],
+        "range": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def main() -> None:
+    """Run, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="resnet18_d")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16"])
+    parser.add_argument("--n", type=int, default=7)
+    args = parser.parse_args()
+    recipe = Recipe(
+        "benchmark",
+        args.model,
+        args.data.name,
+        size=args.size,
+        batch_size=args.batch_size,
+        lr=0.01,
+        precision=args.precision,
+        smoothing=0.1,
+        smoothing_form="uniform",
+        augmentation=Augmentation(area=AREA, jitter=0.0, pca=0.0),
+    )
+    workers = min(8, os.cpu_count() or 1)
+    files = open_imagenet(args.data, split="train")
+    rates: dict[str, list[float]] = {"streamed": [], "resident": [], "timm": []}
+    with tempfile.TemporaryDirectory() as cache:
+        side = round(args.size * 8 / 7)
+        resident = decode_once(files, squash(side), f"squash{side}", Path(cache), workers=workers)
+        for turn in range(args.n + 1):
+            found = {
+                "streamed": ours(recipe, Streamed(files, workers=workers)),
+                "resident": ours(recipe, resident),
+                "timm": theirs(recipe, args.data, len(files.classes), workers),
+            }
+            if turn:  # the first turn warms caches up
+                for name, rate in found.items():
+                    rates[name].append(rate)
+            print({name: round(rate, 1) for name, rate in found.items()}, flush=True)
+    result = {
+        "what": f"training {args.model} at {args.size} pixels, batch {args.batch_size}, {args.precision}: images per second, and ratios "
+        "of trickzoo to timm's loop in the same turn",
+        "n": args.n,
+        **{f"{name}_images_per_second_median": round(statistics.median(found), 1) for name, found in rates.items()},
+        "streamed_to_timm": summary([a / b for a, b in zip(rates["streamed"], rates["timm"], strict=True)]),
+        "resident_to_timm": summary([a / b for a, b in zip(rates["resident"], rates["timm"], strict=True)]),
+        **environment(),
+    }
+    write_json(RESULTS / f"train_throughput_{args.model}_{args.precision}.json", result)
+    print({key: result[key] for key in ("streamed_to_timm", "resident_to_timm")})
+
+
+if __name__ == "__main__":
+    main()
