@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,6 +18,8 @@ from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
 from trickzoo.recipes import collection
 from trickzoo.weights import convert, publish
+from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-epochs", 1, "--batch-size", 8, "--precision", "fp32")
 COSINE = "paper.mobilenet_v1_100.label_smoothing"
@@ -91,6 +94,25 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Any, colours: Path, tmp_p
         status, _, error = call("--recipe", tmp_path / name, "--data", colours)
         assert status == 2
         assert message in error
+
+
+def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+    start = trickzoo.create("mobilenet_v1_025", num_classes=7)
+    mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    start.weights = LoadedWeights("mine", tmp_path, preprocessing=mine)
+    publish.export(start, tmp_path / "start.safetensors")
+    small = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 2, "--batch-size", 8, "--workers", 0)
+    tokens = ("--recipe", "own.finetune", "--pretrained", tmp_path / "start.safetensors", "--data", colours, *small)
+    assert call(*tokens, "--out", tmp_path / "still", "--lr", 1e-12)[0] == 0
+    tuned = trickzoo.create("mobilenet_v1_025", weights=tmp_path / "still" / "model.safetensors")
+    assert tuned.num_classes == 4
+    assert tuned.weights.preprocessing.mean == mine.mean
+    for name, weight in start.stem.named_parameters():
+        torch.testing.assert_close(tuned.stem.get_parameter(name), weight)
+    assert call(*tokens, "--out", tmp_path / "run")[0] == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["recipe"]["pretrained"].endswith("start.safetensors")
+    status, _, error = call(*tokens, "--out", tmp_path / "zero", "--zero-gamma", "true")
+    assert (status, "zero_gamma would undo the weights of pretrained" in error) == (2, True)
 
 
 def test_dry_run_tells_and_leaves_nothing(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -325,6 +325,15 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
     assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
 
 
+def test_networks_see_images_as_their_own_weights_want_them() -> None:
+    images = 255 * torch.rand(2, 3, 8, 8)
+    half = loop.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    torch.testing.assert_close(half(images), images / 127.5 - 1)
+    imagenet = loop.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
+    torch.testing.assert_close(imagenet.towards(half, imagenet(images)), half(images))
+    assert imagenet.towards(imagenet, images) is images
+
+
 def test_the_rate_of_each_step_is_the_recipes() -> None:
     recipe = Recipe("r", "resnet50", "x", epochs=120, lr=0.4, warmup_epochs=5, schedule="cosine")
     rates = [learning_rate(recipe, step, 100) for step in range(12_000)]

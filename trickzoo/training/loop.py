@@ -192,6 +192,7 @@ def train(
     steps = shares.per_epoch * recipe.epochs
     device, classes = accelerator.device, len(data.classes)
 
+    normalise, teachers = Normalisation.of(model), Normalisation.of(teacher)
     average = copy.deepcopy(model).to(device).requires_grad_(False) if recipe.ema else None
     net: nn.Module = model.to(device).to(memory_format=torch.channels_last)
     sgd = optimiser(recipe, net)
@@ -225,12 +226,12 @@ def train(
                 total = 0.0
                 for i in range(shares.rounds):
                     (_, draws), (images, labels) = next(again), next(crops)
-                    images = _normalised(augment(images, draws.to(device), recipe.augmentation))
+                    images = normalise(augment(images, draws.to(device), recipe.augmentation))
                     images, target = objective.targets(recipe, images, labels, classes)
                     with _synchronised(net, i == shares.rounds - 1):
                         with accelerator.autocast():
                             logits = net(images)
-                            soft = None if teacher is None else _predict(teacher, images)
+                            soft = None if teacher is None else _predict(teacher, normalise.towards(teachers, images))
                         value = objective.loss(recipe, logits, target, soft) / shares.rounds
                         accelerator.backward(value)
                     total += value.item()
@@ -257,7 +258,7 @@ def train(
                 if asked():
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
             if val is not None and (step == steps or (epoch + 1) % evaluate_every == 0):
-                evaluation = evaluate(net if average is None else average, val, accelerator)
+                evaluation = evaluate(net if average is None else average, val, normalise, accelerator)
                 report(Progress(step, steps, epoch, total, lr, evaluation))
                 if metrics:
                     metrics.write({"step": step, "epoch": epoch, **evaluation})
@@ -281,10 +282,34 @@ def size_at(recipe: Recipe, epoch: int) -> int:
     return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
 
 
-def _normalised(images: Tensor) -> Tensor:
-    mean = 255 * torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = 255 * torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+@dataclass(frozen=True)
+class Normalisation:
+    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def of(cls, model: nn.Module | None) -> Normalisation:
+        """The normalisation that a network was trained with."""
+        stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
+        return cls(stated.mean, stated.std) if stated else cls()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, 3, H, W) in 0…255 → a network's input."""
+        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def towards(self, other: Normalisation, images: Tensor) -> Tensor:
+        """Images of one normalisation as another's. Mixed images are mixed alike."""
+        if self == other:
+            return images
+        return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)
+
+
+def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
+    return torch.tensor(values, device=images.device).view(3, 1, 1)
 
 
 @torch.no_grad()
@@ -293,14 +318,16 @@ def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(net: nn.Module, val: Resident, accelerator: Accelerator, *, batch_size: int = 256) -> dict[str, float]:
+def evaluate(
+    net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
+) -> dict[str, float]:
     """Top-1 and top-5 in percent, each process on its share."""
     net.eval()
     n = len(val.labels)
     mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
     hits = torch.zeros(2, dtype=torch.long)
     for indices in mine.split(batch_size):
-        images = _normalised(val.take(indices).to(accelerator.device))
+        images = normalise(val.take(indices).to(accelerator.device))
         with accelerator.autocast():
             logits = net(images)
         top = logits.float().topk(min(5, logits.shape[1])).indices.cpu().numpy()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -103,7 +104,9 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
     teacher = _teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
-    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, images.preprocessing)
+    normalisation = loop.Normalisation.of(model)
+    preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
+    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, preprocessing)
 
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
