@@ -16,8 +16,8 @@ Flag = Parameter(negative="")
 def ladder(
     *,
     set_: Annotated[
-        Literal["imagenette128", "cifar10"] | None,
-        Parameter(name="--set", help="What the images are; without it they are your own."),
+        Literal["imagenette128", "cifar10", "shapes"] | None,
+        Parameter(name="--set", help="What the images are, shapes being generated ones; without it they are your own."),
     ] = None,
     data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
     model: Annotated[str, Parameter(help="The model at the ladder's top; with a letter the ladder climbs from the network without it.")],
@@ -36,6 +36,7 @@ def ladder(
     workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
     save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    images: Annotated[int, Parameter(help="With --set shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],
 ) -> None:
@@ -50,6 +51,10 @@ def ladder(
     if dry_run:
         _list(plan, place)
         return
+    if name == "shapes":
+        if data is not None:
+            raise BadOption("--set shapes generates its images; leave --data out")
+        data = Path("shapes")
     if data is None:
         raise BadOption("name the folder of images with --data")
     from trickzoo.cli.train import progress_bar
@@ -62,7 +67,7 @@ def ladder(
         if chief:
             print(line, flush=True)
 
-    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, use_cpu=device == "cpu")
+    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, use_cpu=device == "cpu", images=images)
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 

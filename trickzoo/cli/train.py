@@ -31,7 +31,8 @@ def train(
         Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, they are listed."),
     ] = None,
     data: Annotated[
-        str | None, Parameter(help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, or hf:OWNER/NAME.")
+        str | None,
+        Parameter(help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes, which are generated."),
     ] = None,
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
@@ -46,6 +47,7 @@ def train(
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1,
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
     tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False,
+    images: Annotated[int, Parameter(help="With --data shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     print_recipe: Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")] = False,
     dry_run: Annotated[
         bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")
@@ -82,11 +84,14 @@ def train(
         evaluate_every=evaluate_every,
         use_cpu=device == "cpu",
         tensorboard=tensorboard,
+        images=images,
     )
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:
         print(f"{chosen.name}: {chosen.model}, {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
+        if job.description:
+            print(job.description)
         print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
         rehearsal = run.rehearse(job)

@@ -23,6 +23,7 @@ from torchvision.transforms import InterpolationMode, v2
 from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.data.imagenet import Decoded, ImageSet, Sample
+from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Augmentation
 
@@ -167,6 +168,7 @@ class Resident:
         pixels: (n, 3, side, side) uint8.
         sizes: (n, 2) width and height in the file: an image that is not square is squashed, and nothing of it is cut off.
         digest: SHA-256 over names and contents of the files.
+        description: what the images are, where they are not photographs from files.
     """
 
     pixels: NDArray[np.uint8]
@@ -174,6 +176,7 @@ class Resident:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     digest: str
+    description: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -216,13 +219,34 @@ def decode_once(
     classes = classes or images.classes
     labels = label_indices(images, classes)
     digest = source_digest(images)
-    place = folder / f"{digest[:32]}-{name}"
-    if not place.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{place.name}.lock"):
-            if not place.exists():
-                _decode(images, transform, place, workers)
-    return Resident(np.load(place / "pixels.npy", mmap_mode="r"), np.load(place / "sizes.npy"), labels, classes, digest)
+    samples = Decoded(images, transform, range(len(images.entries)))
+    return Resident(*keep_once(samples, folder / f"{digest[:32]}-{name}", workers, root=images.root), labels, classes, digest)
+
+
+def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:
+    """Draw generated shapes into `folder`, or take what an earlier call left there for the same shapes and `name` of the transform.
+
+    Safe when two processes do it at once: one draws, the other waits.
+    """
+    digest = hashlib.sha256(shapes.description.encode()).hexdigest()  # the description says all that the pixels depend on
+    labels = np.array([shapes.label(index) for index in range(shapes.n)])
+    pixels, sizes = keep_once(_Drawings(shapes, transform), folder / f"{digest[:32]}-{name}", workers)
+    return Resident(pixels, sizes, labels, CLASSES, digest, shapes.description)
+
+
+@dataclass
+class _Drawings(Dataset[Sample]):
+    """Generated shapes as samples."""
+
+    shapes: Shapes
+    transform: Callable[[Image.Image], Tensor]
+
+    def __len__(self) -> int:
+        return self.shapes.n
+
+    def __getitem__(self, index: int) -> Sample:
+        image = Image.fromarray(self.shapes.draw(index).image)
+        return Sample(index, self.transform(image), image.size)
 
 
 def source_digest(images: ImageSet) -> str:
@@ -233,18 +257,27 @@ def source_digest(images: ImageSet) -> str:
     return whole.hexdigest()
 
 
-def _decode(images: ImageSet, transform: Callable[[Image.Image], Tensor], place: Path, workers: int) -> None:
+def keep_once(data: Dataset[Sample], place: Path, workers: int, *, root: Path = Path()) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`Resident.pixels` and `.sizes` of some samples, from the folder `place`, which is made if it is not there; `root` is for errors."""
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f".{place.name}.lock")):
+            if not place.exists():
+                _decode(data, place, workers, root)
+    return np.load(place / "pixels.npy", mmap_mode="r"), np.load(place / "sizes.npy")
+
+
+def _decode(data: Dataset[Sample], place: Path, workers: int, root: Path) -> None:
     """Write pixels and sizes to a folder of their own, and give it its name when it is whole."""
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        n = len(images.entries)
-        data = Decoded(images, transform, range(n))
+        n = len(data)  # type: ignore[arg-type]
         pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
         sizes = np.empty((n, 2), np.int64)
         for batch in DataLoader(data, batch_size=64, num_workers=workers, collate_fn=list):
             for sample in batch:
                 if sample.pixels is None:
-                    raise BadData(f"{images.root / sample.error}; remove it, or replace it")
+                    raise BadData(f"{root / sample.error}; remove it, or replace it")
                 if pixels is None:
                     pixels = np.lib.format.open_memmap(scratch / "pixels.npy", "w+", np.uint8, (n, *sample.pixels.shape))
                 pixels[sample.index] = sample.pixels.numpy()

@@ -16,12 +16,14 @@ import msgspec
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torchvision.transforms import v2
 
 from trickzoo.backbone import Backbone
 from trickzoo.data import hub
 from trickzoo.data.imagenet import ImageSet
+from trickzoo.data.shapes import Shapes
 from trickzoo.data.sources import open_set
-from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, squash
+from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation import result
@@ -34,13 +36,16 @@ from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
 
+SHAPES = "shapes"
+"""`Settings.data` for the generated shapes. A folder of this name is named by its whole path."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """What a training is run with and its outcome does not depend on, but for the seed.
 
     Attributes:
-        data: where the images are: a folder that `open_set` knows, or hf:NAME.
+        data: where the images are: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
         out: folder of checkpoints, metrics and weights.
         decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
         side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
@@ -49,6 +54,7 @@ class Settings:
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
         evaluate_every: epochs between evaluations; the last epoch always has one.
         tensorboard: whether to write curves to `out/tensorboard` too.
+        images: how many generated shapes to train on; a fifth as many are evaluated on.
     """
 
     data: Path | str
@@ -63,6 +69,7 @@ class Settings:
     evaluate_every: int = 1
     use_cpu: bool = False
     tensorboard: bool = False
+    images: int = 10_000
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,11 @@ class Job:
     preprocessing: Preprocessing
 
     @property
+    def description(self) -> str:
+        """What the images are, where they are not photographs from files."""
+        return "; ".join(images.description for images in (self.train, self.val) if isinstance(images, Resident) and images.description)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch."""
         return len(self.train) // self.recipe.batch_size
@@ -96,6 +108,8 @@ class Job:
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
     """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
     use_cpu = settings.use_cpu or not torch.accelerator.is_available()
+    if str(settings.data) == SHAPES:
+        recipe = recipe.but(recipe.name, data=SHAPES)
     AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(recipe.precision, accelerator=not use_cpu))
     images = images or open_images(recipe, settings)
@@ -111,11 +125,18 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
     """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
+    train: TrainingImages
     workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
+    preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
+    name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
+    if str(settings.data) == SHAPES:
+        train = draw_once(Shapes("train", settings.images, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
+        val = draw_once(Shapes("val", settings.images // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
+        return Images(train, val, preprocessing)
     val_files = _without_empty(open_set(settings.data, split="val"))
     if settings.decode == "always" and hub.is_hub(settings.data):
-        train: TrainingImages = hub.HubStream(str(settings.data), workers=workers)
+        train = hub.HubStream(str(settings.data), workers=workers)
     else:
         files = _without_empty(open_set(settings.data, split="train"))
         if (files.root, files.entries) == (val_files.root, val_files.entries):
@@ -123,8 +144,6 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
         side = settings.side or round(recipe.size * 8 / 7)
         once = settings.decode == "once"
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
-    preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
-    name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Images(train, val, preprocessing)
 
@@ -183,6 +202,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         "seed": settings.seed,
         "data_digest": job.train.digest,
         "val_digest": job.val.digest,
+        **({"data": job.description} if job.description else {}),
         "processes": job.accelerator.num_processes,
         "wall_seconds": round(outcome.seconds, 1),
         **result.environment(),
@@ -190,7 +210,9 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     if chief:
         path = settings.out / "model.safetensors"
         job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
-        made_by: dict[str, Any] = {key: found[key] for key in ("recipe", "seed", "data_digest", "commit", "versions") if key in found}
+        made_by: dict[str, Any] = {
+            key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found
+        }
         publish.export(job.model, path, overwrite=True, training=made_by)
         tracking.plot_curves(settings.out, f"{recipe.name}, seed {settings.seed}")
         result.write_json(settings.out / "result.json", found)
