@@ -38,11 +38,12 @@ def ladder(
     device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
     images: Annotated[int, Parameter(help="With --set shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
+    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],
 ) -> None:
     """Train every rung of the paper's ladder with several seeds: which tricks help on these images?
 
-    After a stop the same command goes on where it was; more seeds or rungs add to what is there.
+    After a stop the same command goes on where it was; more seeds or rungs add to what is there. OUT/report.html says what was found.
     """
     name = set_ or study.OWN
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
@@ -50,6 +51,9 @@ def ladder(
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     if dry_run:
         _list(plan, place)
+        return
+    if report_only:
+        _report(plan, place)
         return
     if name == "shapes":
         if data is not None:
@@ -70,6 +74,17 @@ def ladder(
     settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, use_cpu=device == "cpu", images=images)
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+    if chief:
+        _report(plan, place)
+
+
+def _report(plan: study.Plan, out: Path) -> None:
+    """Write a study's tables, plots and report, and print what was found."""
+    from trickzoo.studies import report, summary
+
+    content = summary.summarise(plan, out)
+    path = report.write_ladder(content, out)
+    print("\n".join(("", *content["findings"], "", str(path))))
 
 
 def _list(plan: study.Plan, out: Path) -> None:

@@ -45,12 +45,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study runs: steps × seeds."""
+    """What a study runs: steps × seeds. `top` is the short name of the whole ladder's last rung, run or not."""
 
     data: str
     model: str
     steps: tuple[Step, ...]
     seeds: tuple[int, ...]
+    top: str
 
     @property
     def runs(self) -> Iterator[tuple[Step, int]]:
@@ -82,7 +83,8 @@ def plan(
     whole = scaled.ladder(
         data, model, teacher=teacher, low_precision=low_precision, **_typed(scaled.ladder(data, model).rungs[0].recipe, changes or {})
     )
-    return Plan(data, whole.rungs[-1].recipe.model, _steps(whole, rungs), tuple(range(seeds)))
+    last = whole.rungs[-1].recipe
+    return Plan(data, last.model, _steps(whole, rungs), tuple(range(seeds)), last.name.rpartition(".")[2])
 
 
 def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:
