@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import PAGE, page
+from docs.generate import CARDS, ORDER, PAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,8 +55,13 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not set(imports(path)) - allowed
 
 
-def test_models_page_is_what_the_manifest_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `python docs/generate.py`"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pages_are_what_their_sources_say(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == PAGES[path](), "run `python docs/generate.py`"
+
+
+def test_the_tricks_page_has_every_card() -> None:
+    assert sorted(name for _, names in ORDER for name in names) == sorted(path.stem for path in CARDS.glob("*.md"))
 
 
 def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path) -> None:

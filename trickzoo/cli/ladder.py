@@ -19,7 +19,7 @@ def ladder(
         Literal["imagenette128", "cifar10", "shapes"] | None,
         Parameter(name="--set", help="What the images are, shapes being generated ones; without it they are your own."),
     ] = None,
-    data: Annotated[Path | None, Parameter(help="Folder with train/ and val/, each with a folder a class.")] = None,
+    data: Annotated[str | None, Parameter(help="Where the images are, as trickzoo-train takes it.")] = None,
     model: Annotated[str, Parameter(help="The model at the ladder's top; with a letter the ladder climbs from the network without it.")],
     seeds: Annotated[int, Parameter(help="How many trainings of each rung; without two there is no interval.")] = 3,
     rungs: Annotated[
@@ -58,7 +58,7 @@ def ladder(
     if name == "shapes":
         if data is not None:
             raise BadOption("--set shapes generates its images; leave --data out")
-        data = Path("shapes")
+        data = "shapes"
     if data is None:
         raise BadOption("name the folder of images with --data")
     from trickzoo.cli.train import progress_bar
