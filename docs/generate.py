@@ -1,6 +1,6 @@
 """Writes the pages that follow from other files: `python docs/generate.py`. A test fails when a page differs.
 
-docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the ladder studies in benchmarks/results/.
+docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ each figure: `trickzoo describe WEIGHT`.
 OWN = """
 ## Trained by this project
 
-Accuracy in percent on the validation split of each set, measured with `trickzoo-eval` on the file that is loaded. They are small: for trying
-things out, as teachers, and to start a fine-tuning on a small machine from. `trickzoo-train --recipe RECIPE` trains them again.
+Accuracy in percent on the validation split of each set, measured with `trickzoo-eval` on the file that is loaded. They are small: for
+trying things out, as teachers, and to start a fine-tuning on a small machine from. `trickzoo-train --recipe RECIPE` trains them again.
 
 | weight | trained on | top-1 | top-5 | at | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- |
@@ -51,9 +51,9 @@ things out, as teachers, and to start a fine-tuning on a small machine from. `tr
 
 TRICKS = """# The tricks
 
-Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is the mean
-paired difference in top-1 points to the rung before, with its 95 % interval over seeds, in studies that are small beside the paper's: see
-[the ladder](ladder.md) for how to read them, and to run one on your own images.
+Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is the
+mean paired difference in top-1 points to the rung before, with its 95 % interval over seeds, in studies that are small beside the paper's:
+see [the ladder](ladder.md) for how to read them, and to run one on your own images.
 """
 
 ORDER = (

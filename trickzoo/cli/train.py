@@ -32,9 +32,7 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        Parameter(
-            help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes, which are generated."
-        ),
+        Parameter(help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes: generated ones."),
     ] = None,
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
