@@ -1,15 +1,17 @@
 """Writes the pages that follow from other files: `python docs/generate.py`. A test fails when a page differs.
 
-docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in benchmarks/results/.
+docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in benchmarks/results/, and
+the results in docs/ladder.md from the same studies.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from trickzoo import catalogue
-from trickzoo.studies.summary import points, span
+from trickzoo.studies.summary import points, span, title
 from trickzoo.weights.record import Record
 
 DOCS = Path(__file__).parent
@@ -64,9 +66,46 @@ ORDER = (
 )
 
 
+MARK = "<!-- what follows is written by docs/generate.py from benchmarks/results/ladder_*/ladder.json -->\n"
+
+
+def _studies() -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))]
+
+
+def ladder() -> str:
+    """docs/ladder.md: what stands before the mark stays."""
+    parts = [(DOCS / "ladder.md").read_text(encoding="utf-8").partition(MARK)[0] + MARK]
+    for study in _studies():
+        rows = [
+            f"| {title(rung)} | {rung['top1']['mean']:.2f}{_interval(rung['top1']['interval'])} | {rung['top1']['n']} | "
+            + (f"{points(d['mean'])} ({span(d['interval'])}) | {d['verdict']} |" if (d := rung["difference"]) else "– | – |")
+            for rung in study["rungs"]
+            if rung["top1"]
+        ]
+        made = "; ".join(dict.fromkeys(environment["hardware"] for environment in study["environments"]))
+        parts.append(
+            "\n".join(
+                (
+                    f"\n### {study['title']}\n",
+                    *(f"{finding}\n" for finding in study["findings"]),
+                    "| rung | top-1, % | n | difference, points | told from noise |",
+                    "| --- | ---: | ---: | ---: | --- |",
+                    *rows,
+                    f"\n{study['wall_seconds'] / 60:.0f} minutes on {made}: `{study['commands'][0]}`\n",
+                )
+            )
+        )
+    return "".join(parts) if len(parts) > 1 else parts[0] + "\nNo study is published yet.\n"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+
+
 def tricks() -> str:
     """docs/tricks.md."""
-    studies = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))]
+    studies = _studies()
     parts = [TRICKS]
     for group, names in ORDER:
         parts.append(f"\n## {group}\n")
@@ -102,7 +141,7 @@ def _own_row(r: Record) -> str:
     return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
 
 
-PAGES = {DOCS / "models.md": models, DOCS / "tricks.md": tricks}
+PAGES = {DOCS / "models.md": models, DOCS / "tricks.md": tricks, DOCS / "ladder.md": ladder}
 
 
 def _row(r: Record) -> str:
