@@ -22,7 +22,7 @@ from scipy import stats
 from tests.test_training import colours  # noqa: F401 (a fixture)
 from trickzoo.cli import run, zoo
 from trickzoo.data import training as data
-from trickzoo.data.shapes import Shapes
+from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.training import draw_once
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
@@ -449,3 +449,13 @@ def test_results_on_shapes_say_that_they_are_generated(call: Call, tmp_path: Pat
     assert "12 val images of 32 pixels" in found["data"]
     assert "generated" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert b"generated shapes" in (tmp_path / "mixup-0" / "model.safetensors").read_bytes()[:20_000]
+
+
+def test_shapes_are_written_by_what_they_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(zoo, ["shapes", str(tmp_path / "images"), "--n", "2", "--first", "3", "--size", "32"])
+    drawn = Shapes("val", 5, size=32)
+    names = [f"{CLASSES[drawn.label(index)]}-{index}.png" for index in (3, 4)]
+    assert [Path(line).name for line in capsys.readouterr().out.split()] == names
+    with Image.open(tmp_path / "images" / names[1]) as image:
+        np.testing.assert_array_equal(np.asarray(image), drawn.draw(4).image)

@@ -11,6 +11,7 @@ from trickzoo.recipes.collection import plain
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
 from trickzoo.studies.statistics import Estimate, estimate, holm
 
+IN_WORDS = {OWN: "own images", "shapes": "generated shapes"}
 HELPED, HURT, UNCLEAR, NO_INTERVAL = "helped", "hurt", "not told from noise", "no interval"
 
 
@@ -37,7 +38,7 @@ def summarise(plan: Plan, out: Path) -> dict[str, Any]:
     first, last = plan.steps[0], plan.steps[-1]
     content = {
         "what": "ladder study",
-        "title": f"{plan.model} on {'own images' if plan.data == OWN else plan.data}",
+        "title": f"{plan.model} on {IN_WORDS.get(plan.data, plan.data)}",
         "data": plan.data,
         "model": plan.model,
         "generated": found[0].get("data"),
@@ -145,8 +146,9 @@ def span(interval: list[float] | None) -> str:
 def findings(content: dict[str, Any]) -> list[str]:
     """What was found, in plain sentences: the gain over the whole ladder, which steps helped and which did not, and how far it holds."""
     rungs = content["rungs"]
-    sentences = [f"The images are generated, not photographs: {content['generated']}."] if content["generated"] else []
-    sentences += [_total(content), *_steps(rungs)]
+    sentences = [_total(content), *_steps(rungs)]
+    if content["generated"]:
+        sentences.append(f"The images are generated, not photographs: {content['generated']}.")
     if content["finished"] < content["planned"]:
         sentences.append(f"The study is not finished: {content['finished']} of {content['planned']} trainings are in it.")
     epochs, size = content["baseline"]["epochs"], content["baseline"]["size"]

@@ -1,0 +1,37 @@
+"""`trickzoo shapes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from trickzoo.errors import BadOption
+
+
+def shapes(
+    out: Path,
+    /,
+    *,
+    n: Annotated[int, Parameter(help="How many; any ten in a row from a multiple of ten hold each class once.")] = 10,
+    first: Annotated[int, Parameter(help="Number of the first; a training on n images validates on the first n / 5.")] = 0,
+    size: Annotated[int, Parameter(help="Side in pixels.")] = 64,
+) -> None:
+    """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png."""
+    from PIL import Image
+
+    from trickzoo.data.shapes import CLASSES, Shapes
+
+    if n < 1 or first < 0:
+        raise BadOption("--n is 1 or more, --first 0 or more")
+    drawn = Shapes("val", first + n, size)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for index in range(first, first + n):
+            drawing = drawn.draw(index)
+            path = out / f"{CLASSES[drawing.label]}-{index}.png"
+            Image.fromarray(drawing.image).save(path)
+            print(path)
+    except OSError as error:
+        raise BadOption(f"{out} cannot be written ({error.strerror or error})") from None
