@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str,
     header = json.loads(metadata["trickzoo"])
     assert collection.from_plain(header["training"]["recipe"]) == stored
 
+    log = list(csv.DictReader((out / "log.csv").open()))
+    assert [(row["epoch"], row["step"]) for row in log] == [("1", "7"), ("2", "14"), ("3", "21")]
+    assert float(log[-1]["top1"]) == pytest.approx(result["top1"])
     with Image.open(out / "curves.png") as curves:
         assert curves.size[0] > 800
     events = EventAccumulator(str(out / "tensorboard"))

@@ -169,7 +169,7 @@ def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
-    """Train, write `model.safetensors`, `curves.png` and `result.json` into the job's folder, and return the result."""
+    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result."""
     settings, recipe = job.settings, job.recipe
     chief = job.accelerator.is_main_process
     board = tracking.tensorboard(settings.out / "tensorboard") if settings.tensorboard and chief else nullcontext(lambda progress: None)
@@ -214,6 +214,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
             key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found
         }
         publish.export(job.model, path, overwrite=True, training=made_by)
+        tracking.write_log(settings.out)
         tracking.plot_curves(settings.out, f"{recipe.name}, seed {settings.seed}")
         result.write_json(settings.out / "result.json", found)
     return found

@@ -15,7 +15,7 @@ from trickzoo.weights.files import write_atomically
 if TYPE_CHECKING:
     from trickzoo.training.loop import Progress
 
-METRICS, CURVES = "metrics.jsonl", "curves.png"
+METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -49,6 +49,22 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
     finally:
         if writer is not None:
             writer.close()
+
+
+def write_log(folder: Path) -> Path:
+    """Write `log.csv`, a line for each epoch: steps, mean training loss, last learning rate, and top-1 and top-5 where it was evaluated."""
+    epochs: dict[float, list[dict[str, float]]] = {}
+    for row in rows(folder):
+        epochs.setdefault(row["epoch"], []).append(row)
+    lines = ["epoch,step,loss,lr,top1,top5"]
+    for epoch, found in epochs.items():
+        steps = [row for row in found if "loss" in row]
+        evaluation = next((row for row in found if "top1" in row), {})
+        figures = (f"{evaluation[name]:.4f}" if name in evaluation else "" for name in ("top1", "top5"))
+        loss = sum(row["loss"] for row in steps) / len(steps)
+        lines.append(f"{epoch + 1:.0f},{steps[-1]['step']:.0f},{loss:.5f},{steps[-1]['lr']:.6g},{','.join(figures)}")
+    write_atomically(folder / LOG, ("\n".join(lines) + "\n").encode())
+    return folder / LOG
 
 
 def plot_curves(folder: Path, title: str) -> Path:
