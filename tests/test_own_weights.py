@@ -1,0 +1,64 @@
+"""The weights that this project trained: their files, their records and their evidence belong together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trickzoo
+from trickzoo.cli import evaluation, run
+from trickzoo.recipes import collection
+from trickzoo.weights import convert, manifest
+from trickzoo.weights.files import digest
+from trickzoo.weights.record import Record
+
+ROOT = Path(__file__).parents[1]
+OWN = [record for record in manifest.records().values() if record.layout == "trickzoo"]
+names = pytest.mark.parametrize("record", OWN, ids=lambda record: record.name)
+
+
+def evidence(record: Record) -> dict[str, Any]:
+    """The result file of the training."""
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "weights" / record.name / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+@names
+def test_the_file_is_the_recorded_one_and_says_how_it_was_made(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = record.sources
+    path = ROOT / str(source.path)
+    assert (digest(path), path.stat().st_size) == (source.sha256, source.size)
+    training = json.loads(convert.read_tensors(path)[1]["trickzoo"])["training"]
+    assert record.recipe is not None
+    assert collection.from_plain(training["recipe"]) == collection.find(record.recipe) == collection.find(str(path))
+    result = evidence(record)
+    assert {key: result[key] for key in training} == training
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = trickzoo.create(record.model, pretrained=record.tag)
+    assert model.num_classes == 10
+    assert model.weights.preprocessing == record.preprocessing
+
+
+@names
+def test_the_record_is_what_was_measured(record: Record) -> None:
+    (metric,) = record.metrics
+    assert metric.kind == "measured"
+    result = evidence(record)
+    assert metric.n == result["n"]
+    assert (metric.top1, metric.top5) == pytest.approx((result["top1"], result["top5"]), abs=0.06)  # the file may hold 16 bits
+
+
+@pytest.mark.packs
+@names
+def test_the_weights_evaluate_to_their_recorded_number(record: Record, packs: Path, tmp_path: Path) -> None:
+    tokens = ("imagenet", "--data", packs / "imagenette128", "--model", record.name, "--out", tmp_path / "o.json")
+    with pytest.raises(SystemExit) as stop:
+        run(evaluation, [str(token) for token in tokens])
+    assert not stop.value.code
+    (found,) = json.loads((tmp_path / "o.json").read_text())["results"]
+    (metric,) = record.metrics
+    assert (round(found["top1"], 3), round(found["top5"], 3), found["n"]) == (metric.top1, metric.top5, metric.n)
+    assert found["published"]["within_interval"] is True
