@@ -28,7 +28,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.weights import convert, manifest, store
 from trickzoo.weights.record import Record
 
-RECORDS = manifest.records()
+RECORDS = {name: record for name, record in manifest.records().items() if record.layout != "trickzoo"}
 BLOCKS = ("stages.0", "stages.1", "stages.2", "stages.3")
 
 TIMM = {  # the zoo's name → timm's, with what it takes to make the network there
