@@ -24,7 +24,6 @@ ifeq ($(strip $(DATA)),)
 	@$(BIN)/trickzoo shapes $(DEMO)/images --first 2000 >/dev/null
 	$(BIN)/trickzoo predict $(DEMO)/images/*.png --top 2 --model mobilenet_v1_025 --weights $(DEMO)/mixup-2/model.safetensors
 	@echo
-	@echo
 	@echo "A photograph that comes with matplotlib, and the weights that come with trickzoo. It shows none of their ten classes:"
 	$(BIN)/trickzoo predict $$($(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg \
 	    --model mobilenet_v1_025.tz_imagenette128
