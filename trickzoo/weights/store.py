@@ -405,7 +405,7 @@ def _download(record: Record, source: Source, seconds: float) -> WeightFile:
         return file if path.suffix == ".safetensors" else _converted(record, file)
     if source.url:
         return _url_file(record, source, seconds)
-    raise Wrong("not in this installation")
+    raise Wrong("not part of this installation; the repository has it")
 
 
 def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
