@@ -65,7 +65,8 @@ def ladder(
     from trickzoo.evaluation.distributed import processes
     from trickzoo.training.run import Settings
 
-    chief = processes(use_cpu=device == "cpu").is_main_process
+    state = processes(use_cpu=device == "cpu")
+    chief = state.is_main_process
 
     def tell(line: str) -> None:
         if chief:
@@ -76,6 +77,8 @@ def ladder(
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:
         _report(plan, place)
+    if state.num_processes > 1:
+        state.destroy_process_group()
 
 
 def _report(plan: study.Plan, out: Path) -> None:
