@@ -22,7 +22,9 @@ names = pytest.mark.parametrize("record", OWN, ids=lambda record: record.name)
 
 def evidence(record: Record) -> dict[str, Any]:
     """The result file of the training."""
-    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "weights" / record.name / "result.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(
+        (ROOT / "benchmarks" / "results" / "weights" / record.name / "result.json").read_text(encoding="utf-8")
+    )
     return found
 
 

@@ -151,12 +151,13 @@ def findings(content: dict[str, Any]) -> list[str]:
         sentences.append(f"The images are generated, not photographs: {content['generated']}.")
     if content["finished"] < content["planned"]:
         sentences.append(f"The study is not finished: {content['finished']} of {content['planned']} trainings are in it.")
-    intervals = any(rung["top1"] and rung["top1"]["interval"] for rung in rungs)
+    said = (
+        "The intervals are of training with other seeds; they say" if any(r["top1"] and r["top1"]["interval"] for r in rungs) else "It says"
+    )
     epochs, size = content["baseline"]["epochs"], content["baseline"]["size"]
     sentences.append(
         f"Measured on {content['n_val']:,} validation images after {epochs} epochs with {content['n_train']:,} training images of {size} "
-        f"pixels. {'Intervals are of training with other seeds; they say' if intervals else 'It says'} nothing of other images, longer trainings "
-        "or other models."
+        f"pixels. {said} nothing of other images, longer trainings or other models."
     )
     return sentences
 
