@@ -18,7 +18,7 @@ DEMO    ?= runs/demo
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
 	$(BIN)/trickzoo ladder --set shapes --model mobilenet_v1_025 --rungs baseline,mixup --seeds 3 \
-	    --images 8000 --epochs 5 --batch-size 16 --init he --out $(DEMO)
+	    --images 8000 --epochs 5 --batch-size 16 --out $(DEMO)
 	@echo
 	@echo "Generated images that no training has seen, named by what they show, and what the last training takes them for:"
 	@$(BIN)/trickzoo shapes $(DEMO)/images --first 2000 >/dev/null
