@@ -279,7 +279,7 @@ def test_a_file_of_the_package_is_used_where_it_is(tmp_path: Path, monkeypatch: 
 
 
 def test_a_missing_file_of_the_package_is_said_to_be_missing() -> None:
-    with pytest.raises(WeightsUnavailable, match=r"package:nowhere/model\.safetensors: not in this installation"):
+    with pytest.raises(WeightsUnavailable, match=r"package:nowhere/model\.safetensors: not part of this installation"):
         store.fetch(record(Source(path=f"nowhere/{FILE}", sha256=digest(GOOD))))
 
 
