@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,7 +55,7 @@ def imagenet(
     from trickzoo.data.sources import open_set
     from trickzoo.evaluation import imagenet as run
     from trickzoo.evaluation import result
-    from trickzoo.evaluation.distributed import processes
+    from trickzoo.evaluation.distributed import default_workers, processes
 
     for path in filter(None, (out, per_class, predictions)):
         result.check_writable(path)
@@ -80,7 +79,7 @@ def imagenet(
                 preprocessing,
                 state=state,
                 batch_size=batch_size,
-                workers=min(8, os.cpu_count() or 1) if workers is None else workers,
+                workers=default_workers() if workers is None else workers,
                 precision=precision,
                 skip_corrupt=skip_corrupt,
                 progress=tick,

@@ -8,6 +8,12 @@ import torch
 from accelerate import PartialState
 
 
+def default_workers() -> int:
+    """Decoding processes where the user names none: one for each core that this process may use, eight at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores)
+
+
 def processes(*, use_cpu: bool = False) -> PartialState:
     """Device of this process and its place among the others.
 

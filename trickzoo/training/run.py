@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import tempfile
 import time
@@ -27,6 +26,7 @@ from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_on
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation import result
+from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
@@ -126,7 +126,7 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
 def open_images(recipe: Recipe, settings: Settings) -> Images:
     """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
     train: TrainingImages
-    workers = min(8, os.cpu_count() or 1) if settings.workers is None else settings.workers
+    workers = default_workers() if settings.workers is None else settings.workers
     cache = settings.cache or store.home() / "resident"
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
