@@ -7,8 +7,18 @@ from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when the hub client is imported
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+import trickzoo
+from trickzoo.data.classes import IMAGENETTE
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import Resident, decode_once, squash
+from trickzoo.weights import publish
+from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 PACKS = os.environ.get("TRICKZOO_PACKS")
 
@@ -37,6 +47,41 @@ def packs() -> Path:
     """Folder of the unpacked image packs, for tests marked `packs`."""
     assert PACKS is not None
     return Path(PACKS)
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes told apart by colour, 14 noisy training images each: learnt within a few steps."""
+    folder = tmp_path_factory.mktemp("colours")
+    noise = np.random.default_rng(0)
+    for split, n in (("train", 14), ("val", 5)):
+        for c, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40)]):
+            for i in range(n):
+                pixels = np.clip(np.array(colour) + noise.normal(0, 40, (36, 30 + 8 * (i % 2), 3)), 0, 255).astype(np.uint8)
+                path = folder / split / f"c{c}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resident(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
+    return decode_once(open_imagenet(colours, split="train"), squash(40), "40", tmp_path_factory.mktemp("resident"), workers=0)
+
+
+@pytest.fixture(scope="session")
+def val(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
+    return decode_once(open_imagenet(colours), squash(32), "val", tmp_path_factory.mktemp("val"), workers=0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A random network of Imagenette's ten classes, in a file that says how to feed it."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=10).eval()
+    path = tmp_path / "tiny.safetensors"
+    model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
+    publish.export(model, path)
+    return path
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

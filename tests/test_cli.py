@@ -12,25 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import trickzoo
+from tests.commands import Call, caller
 from tests.hub import Hub
-from trickzoo.cli import run, zoo
+from trickzoo.cli import zoo
 from trickzoo.weights import files, manifest, publish, store
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line in this process; (exit status, stdout, stderr)."""
-
-    def call(*tokens: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run(zoo, [str(token) for token in tokens])
-        output = capsys.readouterr()
-        return int(stop.value.code or 0), output.out, output.err
-
-    return call
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo)
 
 
-def test_list(call: Any) -> None:
+def test_list(call: Call) -> None:
     status, out, _ = call("list", "resnet*_d", "--pretrained")
     assert status == 0
     depths = (18, 34, 50, 101, 152)
@@ -39,7 +33,7 @@ def test_list(call: Any) -> None:
     assert [row["model"] for row in json.loads(out)] == trickzoo.list_models()
 
 
-def test_describe(call: Any) -> None:
+def test_describe(call: Call) -> None:
     status, out, _ = call("describe", "resnet18_b")
     assert status == 0
     assert "resnet18 (also resnet18_b)" in out
@@ -71,7 +65,7 @@ def test_describe(call: Any) -> None:
         (("fetch",), 'Unknown command "fetch"'),
     ],
 )
-def test_mistakes_end_in_one_message_and_status_2(call: Any, tokens: tuple[str, ...], message: str) -> None:
+def test_mistakes_end_in_one_message_and_status_2(call: Call, tokens: tuple[str, ...], message: str) -> None:
     status, out, err = call(*tokens)
     assert (status, out) == (2, "")
     assert err.startswith("trickzoo: ")
@@ -95,7 +89,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         yield hub
 
 
-def test_weights_are_fetched_verified_pinned_and_removed(call: Any, hub: Hub, tmp_path: Path) -> None:
+def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, tmp_path: Path) -> None:
     name = "mobilenet_v1_025.mine"
     assert call("weights", "list", "--cached")[1].split() == ["weight", "top-1", "at", "size", "licence", "here"]
     status, out, _ = call("weights", "fetch", name)
@@ -120,7 +114,7 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Any, hub: Hub, tm
     assert call("weights", "fetch", name)[0] == 0
 
 
-def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
+def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     model = timm.create_model("resnet18", num_classes=7).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -156,7 +150,7 @@ def test_export_writes_what_upstream_reads(call: Any, tmp_path: Path) -> None:
         ("mobilenet_v1_025", "timm", "this mobilenet_v1_025 has relu, timm's has relu6"),
     ],
 )
-def test_export_refuses_what_would_compute_something_else(call: Any, model: str, layout: str, message: str, tmp_path: Path) -> None:
+def test_export_refuses_what_would_compute_something_else(call: Call, model: str, layout: str, message: str, tmp_path: Path) -> None:
     ours, out = tmp_path / "ours.safetensors", tmp_path / "out.safetensors"
     publish.export(trickzoo.create(model), ours)
     status, _, err = call("export", out, "--model", model, "--weights", ours, "--layout", layout)

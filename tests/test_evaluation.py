@@ -20,12 +20,12 @@ from timm.models import load_checkpoint
 from timm.models.efficientnet import _gen_mobilenet_v1
 
 import trickzoo
+from tests.commands import call, evaluate
 from tests.hub import Hub
 from tests.images import bomb, devkit, jpeg, pack
-from trickzoo.cli import evaluation, run, zoo
+from trickzoo.cli import evaluation, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
 from trickzoo.weights import files, publish
-from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
 MOBILENET = "mobilenetv1_025_imagenette128.timm.safetensors"
@@ -72,32 +72,8 @@ sha256_prefix = "{prefix}"
 """
 
 
-def call(app: Any, *tokens: object) -> int:
-    """Exit status of a command line run in this process."""
-    with pytest.raises(SystemExit) as stop:
-        run(app, [str(token) for token in tokens])
-    return int(stop.value.code or 0)
-
-
-def evaluate(*tokens: object, out: Path) -> dict[str, Any]:
-    """The single result of an evaluation."""
-    assert call(evaluation, "imagenet", *tokens, "--workers", 0, "--out", out) == 0
-    (result,) = json.loads(out.read_text())["results"]
-    return result
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # generated images and networks: every path, anywhere
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A random network of Imagenette's ten classes, in a file that says how to feed it."""
-    model = trickzoo.create("mobilenet_v1_025", num_classes=10).eval()
-    path = tmp_path / "tiny.safetensors"
-    model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
-    publish.export(model, path)
-    return path
 
 
 @pytest.fixture

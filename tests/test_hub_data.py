@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_evaluation import evaluate
-from tests.test_train_cli import COSINE, SMALL, call  # noqa: F401 (a fixture)
-from tests.test_training import RECIPE, colours, run, same  # noqa: F401 (a fixture)
+from tests.commands import Call, caller, evaluate
+from tests.training import COSINE, RECIPE, SMALL, run, same
+from trickzoo.cli.train import app
 from trickzoo.data import hub
 from trickzoo.data.classes import imagenet1k, synsets
 from trickzoo.data.hub import HubStream
@@ -49,6 +49,12 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)  # 5 s after each epoch of a stream
 
 
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo-train`; (exit status, stdout, stderr)."""
+    return caller(capsys, app)
+
+
 def png(value: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (40, 36), (value, value, value)).save(file, "PNG")
@@ -69,7 +75,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def published(colours: Path, tmp_path: Path) -> Path:  # noqa: F811
+def published(colours: Path, tmp_path: Path) -> Path:
     """The colours as a set of the hub."""
     folder = tmp_path / "published"
     for split, source, files in (("train", "train", 3), ("validation", "val", 1)):
@@ -141,7 +147,7 @@ def test_a_stopped_training_on_a_stream_goes_on_bit_for_bit(stop: int, workers: 
 
 def test_a_split_is_copied_once_and_anew_when_it_changes(
     published: Path,
-    colours: Path,  # noqa: F811
+    colours: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,7 +163,7 @@ def test_a_split_is_copied_once_and_anew_when_it_changes(
     assert len(open_set(f"hf:{published}").entries) == 7
 
 
-def test_a_folder_of_images_is_a_set_too(colours: Path) -> None:  # noqa: F811
+def test_a_folder_of_images_is_a_set_too(colours: Path) -> None:
     found, files = open_set(f"hf:{colours}", split="train"), open_imagenet(colours, split="train")
     assert sorted((found.read(e), e.label) for e in found.entries) == sorted((files.read(e), e.label) for e in files.entries)
 
@@ -165,7 +171,7 @@ def test_a_folder_of_images_is_a_set_too(colours: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("decode", ["always", "once"])
 def test_a_set_of_the_hub_trains_and_is_evaluated(
     decode: str,
-    call: Any,  # noqa: F811
+    call: Call,
     published: Path,
     tmp_path: Path,
 ) -> None:
@@ -276,7 +282,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         open_set("hf:a/b")
 
 
-def test_a_training_refuses_the_stream_of_another_set(published: Path, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_training_refuses_the_stream_of_another_set(published: Path, colours: Path, tmp_path: Path) -> None:
     first = HubStream(f"hf:{published}")
     assert HubStream(f"hf:{published}").digest == first.digest
     assert HubStream(f"hf:{published}", buffer=5).digest != first.digest

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy import stats
 
-from tests.test_training import colours  # noqa: F401 (a fixture)
+from tests.commands import Call, caller
 from trickzoo.cli import run, zoo
 from trickzoo.data import training as data
 from trickzoo.data.shapes import CLASSES, Shapes
@@ -35,20 +35,11 @@ RUNGS = ("baseline", "cosine", "mixup")
 FIELDS = {"size": "32", "epochs": "2", "batch_size": "8"}
 MODEL = "mobilenet_v1_025"
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs `trickzoo ladder` in this process; (exit status, stdout, stderr)."""
-
-    def call(*tokens: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run(zoo, ["ladder", "--model", MODEL, *map(str, tokens)])
-        output = capsys.readouterr()
-        return int(stop.value.code or 0), output.out, output.err
-
-    return call
+    """Runs `trickzoo ladder`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "ladder", "--model", MODEL)
 
 
 def plan(**options: Any) -> ladder.Plan:
@@ -61,11 +52,11 @@ def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
 
 
 def settings(folder: Path, out: Path) -> Settings:
-    return Settings(folder, out, decode="once", cache=folder / "cache", workers=0, use_cpu=True)
+    return Settings(folder, out, decode="once", cache=folder.with_name("cache"), workers=0, use_cpu=True)  # other tests read the folder too
 
 
 @pytest.fixture(scope="session")
-def straight(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def straight(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small study that was run without a stop."""
     out = tmp_path_factory.mktemp("straight")
     ladder.run(plan(), settings(colours, out), each=quiet)
@@ -177,7 +168,7 @@ def test_a_stopped_study_goes_on(
     step: int,
     message: str,
     straight: Path,
-    colours: Path,  # noqa: F811
+    colours: Path,
     tmp_path: Path,
 ) -> None:
     @contextmanager
@@ -189,7 +180,7 @@ def test_a_stopped_study_goes_on(
     assert not (tmp_path / "mixup-0").exists()
     fields = ("--size", 32, "--epochs", 2, "--batch-size", 8)
     common = ("--data", colours, "--rungs", ",".join(RUNGS), *fields, "--seeds", 2, "--out", tmp_path)
-    status, text, _ = call(*common, "--workers", 0, "--device", "cpu", "--cache", colours / "cache")
+    status, text, _ = call(*common, "--workers", 0, "--device", "cpu", "--cache", colours.with_name("cache"))
     assert status == 0
     assert "1/6 baseline, seed 0: there already" in text
     assert "2/6 cosine, seed 0: " + ("top-1" if step == 3 else "there already") in text
@@ -200,7 +191,7 @@ def test_a_stopped_study_goes_on(
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trickzoo.training.run.run", lambda *_: pytest.fail("trained again"))
     ladder.run(plan(), settings(colours, straight), each=quiet)
 
@@ -220,30 +211,31 @@ def test_another_training_is_refused(
     message: str,
     call: Call,
     straight: Path,
-    colours: Path,  # noqa: F811
+    colours: Path,
     tmp_path: Path,
 ) -> None:
     shutil.copytree(straight / "baseline-0", tmp_path / "baseline-0")
     path = tmp_path / "baseline-0" / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     common = ("--rungs", "baseline,mixup", "--size", 32, "--epochs", 2, "--batch-size", 8, "--out", tmp_path)
-    status, _, error = call("--data", colours, *common, "--workers", 0, "--cache", colours / "cache", "--device", "cpu")
+    status, _, error = call("--data", colours, *common, "--workers", 0, "--cache", colours.with_name("cache"), "--device", "cpu")
     assert status == 2
     assert message in error
     assert len(error.splitlines()) == 1
     assert [place.name for place in tmp_path.iterdir() if place.is_dir() and "-" in place.name] == ["baseline-0"]
 
 
-def test_a_half_done_training_of_another_recipe_is_refused(call: Call, straight: Path, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_half_done_training_of_another_recipe_is_refused(call: Call, straight: Path, colours: Path, tmp_path: Path) -> None:
     shutil.copytree(straight / "mixup-1", tmp_path / "mixup-1", ignore=shutil.ignore_patterns("result.json"))
     common = ("--rungs", "baseline,mixup", "--size", 32, "--epochs", 3, "--batch-size", 8, "--out", tmp_path)
-    status, _, error = call("--data", colours, *common, "--workers", 0, "--cache", colours / "cache", "--device", "cpu")
+    status, _, error = call("--data", colours, *common, "--workers", 0, "--cache", colours.with_name("cache"), "--device", "cpu")
     assert (status, "of another recipe: epochs is 2 there, 3 here" in error) == (2, True)
     assert not (tmp_path / "baseline-0").exists()
 
 
-def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: Path, tmp_path: Path) -> None:  # noqa: F811
-    common = ("--data", colours, "--size", 32, "--workers", 0, "--cache", colours / "cache", "--device", "cpu", "--out", tmp_path / "out")
+def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: Path, tmp_path: Path) -> None:
+    place = ("--cache", colours.with_name("cache"), "--out", tmp_path / "out")
+    common = ("--data", colours, "--size", 32, "--workers", 0, "--device", "cpu", *place)
     for tokens, message in (
         (("--epochs", 2, "--batch-size", 32), "batch of 64 is larger than the training set of 56"),
         (("--epochs", 2, "--batch-size", 8, "--low-precision", "fp16"), "fp16"),

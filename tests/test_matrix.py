@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import trickzoo
-from tests.test_training import colours, resident, same  # noqa: F401 (fixtures)
+from tests.training import same
 from trickzoo.data.training import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
 from trickzoo.recipes.recipe import Augmentation, Recipe
@@ -78,7 +78,7 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
 
 
 @pytest.fixture(scope="session")
-def plain(resident: Resident, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:  # noqa: F811
+def plain(resident: Resident, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
     """Weights that the training without tricks gives, by model."""
     recipes = [PLAIN, PLAIN.but("test.plain.resnet", model="resnet18_d")]
     return {recipe.model: train(recipe, resident, tmp_path_factory.mktemp("plain")).state_dict() for recipe in recipes}
@@ -87,7 +87,7 @@ def plain(resident: Resident, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.mark.parametrize("trick", TRICKS)
 def test_it_trains_goes_on_and_is_exported(
     trick: str,
-    resident: Resident,  # noqa: F811
+    resident: Resident,
     plain: dict[str, dict[str, torch.Tensor]],
     tmp_path: Path,
 ) -> None:
@@ -130,7 +130,7 @@ def test_a_trick_that_finds_nothing_to_act_on_says_so(
     change: dict[str, Any],
     error: type[TrickzooError],
     message: str,
-    resident: Resident,  # noqa: F811
+    resident: Resident,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(error, match=message):

@@ -11,16 +11,22 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, Places365
 
+from tests.commands import Call, caller, evaluate
 from tests.images import jpeg
-from tests.test_evaluation import evaluate
-from tests.test_train_cli import COSINE, SMALL, call  # noqa: F401 (a fixture)
-from tests.test_training import run
+from tests.training import COSINE, SMALL, run
+from trickzoo.cli.train import app
 from trickzoo.data.sources import open_set
 from trickzoo.data.training import Streamed, decode_once, squash
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Recipe
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo-train`; (exit status, stdout, stderr)."""
+    return caller(capsys, app)
 
 
 def md5(path: Path) -> str:
@@ -66,7 +72,7 @@ def test_training_on_cifar10_goes_on_bit_for_bit(cifar: Path, tmp_path: Path) ->
     assert all(torch.equal(a, b) for a, b in zip(straight.values(), run(data, tmp_path / "stopped", recipe).values(), strict=True))
 
 
-def test_cifar10_trains_and_is_evaluated(call, cifar: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+def test_cifar10_trains_and_is_evaluated(call: Call, cifar: Path, tmp_path: Path) -> None:
     tokens = ("--recipe", COSINE, "--data", cifar, "--out", tmp_path / "run", *SMALL, "--workers", 0, "--decode", "once")
     status, text, error = call(*tokens)
     assert status == 0, error

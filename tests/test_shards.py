@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import webdataset
 
+from tests.commands import evaluate
 from tests.images import jpeg
-from tests.test_evaluation import evaluate, tiny  # noqa: F401 (a fixture)
-from tests.test_training import colours, run, same  # noqa: F401 (a fixture)
+from tests.training import run, same
 from trickzoo.data import shards
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
 from trickzoo.data.imagenet import open_imagenet
@@ -189,7 +189,7 @@ def _samples(folder: Path) -> list[Sample]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_training_on_shards_is_that_on_files_and_goes_on_bit_for_bit(
     workers: int,
-    colours: Path,  # noqa: F811
+    colours: Path,
     tmp_path: Path,
 ) -> None:
     write(tmp_path / "set" / "%02d.tar", _samples(colours / "train"), count=20)
@@ -201,7 +201,7 @@ def test_a_training_on_shards_is_that_on_files_and_goes_on_bit_for_bit(
     assert same(run(data, tmp_path / "out"), straight)
 
 
-def test_a_corrupt_image_of_a_shard_is_named(colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_corrupt_image_of_a_shard_is_named(colours: Path, tmp_path: Path) -> None:
     samples = _samples(colours / "train")
     samples[17]["png"] = b"broken"
     write(tmp_path / "set" / "%02d.tar", samples, count=10)
@@ -209,7 +209,7 @@ def test_a_corrupt_image_of_a_shard_is_named(colours: Path, tmp_path: Path) -> N
         run(Streamed(open_set(tmp_path / "set"), workers=0), tmp_path / "out")
 
 
-def test_evaluation_of_shards_is_that_of_files(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_evaluation_of_shards_is_that_of_files(tiny: Path, tmp_path: Path) -> None:
     for i in range(20):
         jpeg(tmp_path / "files" / IMAGENETTE[i // 2] / f"{i}.JPEG", i)
     write(tmp_path / "set" / "val" / "%02d.tar", _samples(tmp_path / "files"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trickzoo
-from tests.test_training import colours  # noqa: F401 (a fixture)
+from tests.commands import Call, caller
+from tests.training import COSINE, SMALL
 from trickzoo.cli import evaluation, run
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
@@ -22,25 +22,15 @@ from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
-SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-epochs", 1, "--batch-size", 8, "--precision", "fp32")
-COSINE = "paper.mobilenet_v1_100.label_smoothing"
-
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Runs a training's command line in this process; (exit status, stdout, stderr)."""
-
-    def call(*tokens: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run(app, [str(token) for token in tokens])
-        output = capsys.readouterr()
-        return int(stop.value.code or 0), output.out, output.err
-
-    return call
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo-train`; (exit status, stdout, stderr)."""
+    return caller(capsys, app)
 
 
 @pytest.mark.parametrize("decode", ["once", "always"])
-def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--decode", decode, "--tensorboard")
     status, text, _ = call(*tokens)
@@ -76,7 +66,7 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Any, decode: str,
     assert "epoch 1:" not in text
 
 
-def test_a_recipe_is_run_again_from_what_it_made(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert call("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)[0] == 0
     recipe = collection.from_plain(json.loads((out / "result.json").read_text())["recipe"])
@@ -100,7 +90,7 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Any, colours: Path, tmp_p
         assert message in error
 
 
-def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colours: Path, tmp_path: Path) -> None:
     start = trickzoo.create("mobilenet_v1_025", num_classes=7)
     mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     start.weights = LoadedWeights("mine", tmp_path, preprocessing=mine)
@@ -119,7 +109,7 @@ def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Any, colou
     assert (status, "zero_gamma would undo the weights of pretrained" in error) == (2, True)
 
 
-def test_dry_run_tells_and_leaves_nothing(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: Path) -> None:
     status, text, _ = call("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0, "--dry-run")
     assert status == 0
     assert "7 steps an epoch, 21 in all" in text
@@ -139,7 +129,7 @@ FAST = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in PAPER])
-def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: Any, name: str, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: Call, name: str, colours: Path, tmp_path: Path) -> None:
     """The batch, the images and the teacher are small; everything else is the recipe's."""
     recipe = collection.find(name)
     size = 80 if recipe.model == "inception_v3" else 32
@@ -154,13 +144,13 @@ def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: A
 
 
 @pytest.mark.parametrize("name", sorted(collection.recipes()))
-def test_every_recipe_is_printed_and_read_back(call: Any, name: str) -> None:
+def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
     status, text, _ = call("--recipe", name, "--print-recipe")
     assert status == 0
     assert collection.from_plain(json.loads(text)) == collection.find(name)
 
 
-def test_recipes_are_listed(call: Any) -> None:
+def test_recipes_are_listed(call: Call) -> None:
     assert call()[1].split() == list(collection.recipes())
 
 
@@ -192,7 +182,7 @@ def test_fields_that_cannot_be_replaced(changes: dict[str, str], message: str) -
         collection.override(collection.find("paper.resnet50_d.mixup"), changes)
 
 
-def test_mistakes_end_in_one_line_and_status_2(call: Any, colours: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_path: Path) -> None:
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
@@ -212,7 +202,7 @@ def test_mistakes_end_in_one_line_and_status_2(call: Any, colours: Path, tmp_pat
         assert len(error.splitlines()) == 1
 
 
-def test_an_empty_class_is_named(call: Any, tmp_path: Path) -> None:
+def test_an_empty_class_is_named(call: Call, tmp_path: Path) -> None:
     from tests.images import jpeg
 
     for split in ("train", "val"):

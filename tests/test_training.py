@@ -19,65 +19,13 @@ from accelerate import Accelerator
 from PIL import Image
 
 import trickzoo
+from tests.training import RECIPE, run, same
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Resident, Streamed, decode_once, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, loop
 from trickzoo.training.schedule import learning_rate
-
-RECIPE = Recipe(
-    "test.tiny",
-    "mobilenet_v1_025",
-    "colours",
-    size=32,
-    epochs=2,
-    batch_size=8,
-    lr=0.05,
-    warmup_epochs=0.5,
-    schedule="cosine",
-    decay_biases_and_norms=False,
-    smoothing=0.1,
-    mixup=0.2,
-    augmentation=Augmentation(jitter_third="contrast"),
-)
-
-
-@pytest.fixture(scope="session")
-def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four classes told apart by colour, 14 noisy training images each: learnt within a few steps."""
-    folder = tmp_path_factory.mktemp("colours")
-    noise = np.random.default_rng(0)
-    for split, n in (("train", 14), ("val", 5)):
-        for c, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40)]):
-            for i in range(n):
-                pixels = np.clip(np.array(colour) + noise.normal(0, 40, (36, 30 + 8 * (i % 2), 3)), 0, 255).astype(np.uint8)
-                path = folder / split / f"c{c}" / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def resident(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
-    return decode_once(open_imagenet(colours, split="train"), squash(40), "40", tmp_path_factory.mktemp("resident"), workers=0)
-
-
-@pytest.fixture(scope="session")
-def val(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
-    return decode_once(open_imagenet(colours), squash(32), "val", tmp_path_factory.mktemp("val"), workers=0)
-
-
-def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
-    """Train and return the weights."""
-    model = loop.prepare(recipe, len(data.classes), 0, trickzoo.create)
-    loop.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
-    return model.state_dict()
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
 
@@ -120,7 +68,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)  # as here: sums in another order are other bits
-from tests.test_training import RECIPE, run
+from tests.training import RECIPE, run
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import decode_once, squash
 def tell(progress):
@@ -195,7 +143,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 import trickzoo
-from tests.test_training import RECIPE
+from tests.training import RECIPE
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import decode_once, squash
 from trickzoo.training import loop
