@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when the hub client is imported
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # else the hub client asks huggingface.co for a list of agents; read when it is imported
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 import trickzoo
+from tests.hub import Hub
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Resident, decode_once, squash
@@ -47,6 +49,14 @@ def packs() -> Path:
     """Folder of the unpacked image packs, for tests marked `packs`."""
     assert PACKS is not None
     return Path(PACKS)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub, in place of huggingface.co."""
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
 
 
 @pytest.fixture(scope="session")

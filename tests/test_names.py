@@ -1,0 +1,149 @@
+"""Names: of models and weights as a user gives them, of tensors as each layout has them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trickzoo
+from tests.checkpoints import SMALL, complaint, network, same, saved, state
+from trickzoo import registry
+from trickzoo.errors import BadOption, NoWeights, TrickzooError, UnknownName
+from trickzoo.weights import convert, load, store
+
+# ---------------------------------------------------------------------------------------------------------------------
+# of models and weights
+
+NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
+    (UnknownName, "resnet50d", {}, 'no model "resnet50d"; did you mean resnet50_d, resnet50, resnet50_c?'),
+    (UnknownName, "vgg", {}, 'no model "vgg"'),
+    (UnknownName, "vgg.tv_in1k", {}, 'no weight "vgg.tv_in1k"'),
+    (UnknownName, "resnet50.a1_in1k", {}, 'no weight "resnet50.a1_in1k"; did you mean resnet50_b.a1_in1k?'),
+    (UnknownName, "resnet50_d", {"pretrained": "glon_in1k"}, 'no weight "resnet50_d.glon_in1k"; did you mean resnet50_d.gluon_in1k'),
+    (UnknownName, "resnet50_d.glon_in1k", {}, 'no weight "resnet50_d.glon_in1k"; did you mean resnet50_d.gluon_in1k'),
+    (NoWeights, "resnet50", {"pretrained": True}, "no weights are published for resnet50; resnet50_b, resnet50_c, resnet50_d have them"),
+    (NoWeights, "resnet18_c", {"weights": "gluon_in1k"}, "no weights are published for resnet18_c; resnet18, resnet18_d have them"),
+    (NoWeights, SMALL, {"pretrained": True}, f"no weights are published for {SMALL}; mobilenet_v1_100 has them"),
+    (BadOption, "resnet18", {"pretrained": True, "weights": "a1_in1k"}, "give either pretrained or weights, not both"),
+    (BadOption, "resnet18", {"pretrained": "a1_in1k", "weights": "a1_in1k"}, "give either pretrained or weights, not both"),
+    (BadOption, "resnet18.a1_in1k", {"pretrained": "a2_in1k"}, "resnet18.a1_in1k names a weight already; to load a2_in1k, create resnet18"),
+    (BadOption, "resnet18.a1_in1k", {"weights": "x.pth"}, "resnet18.a1_in1k names a weight already; to load x.pth, create resnet18"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "options", "words"), NAMES)
+def test_names_that_name_nothing(kind: type[TrickzooError], name: str, options: dict[str, Any], words: str) -> None:
+    assert complaint(kind, name, **options).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "chosen"),
+    [
+        ("resnet18", {"pretrained": True}, "resnet18.gluon_in1k"),
+        ("resnet18_b", {"pretrained": True}, "resnet18.gluon_in1k"),
+        ("resnet18", {"pretrained": "tv_in1k"}, "resnet18.tv_in1k"),
+        ("resnet18", {"weights": "tv_in1k"}, "resnet18.tv_in1k"),
+        ("resnet18", {"weights": "resnet18.tv_in1k"}, "resnet18.tv_in1k"),
+        ("resnet18.tv_in1k", {}, "resnet18.tv_in1k"),
+        ("resnet18_b.tv_in1k", {"pretrained": True}, "resnet18.tv_in1k"),
+        ("resnet18.tv_in1k", {"pretrained": "tv_in1k"}, "resnet18.tv_in1k"),
+    ],
+)
+def test_every_way_to_name_a_weight(name: str, options: dict[str, Any], chosen: str, tmp_path: Path, monkeypatch: Any) -> None:
+    file = saved(state("resnet18", "timm"), tmp_path / "weights.safetensors")
+    monkeypatch.setattr(store, "fetch", lambda record: store.WeightFile(record.name, file, "0" * 64, "a test"))
+    model = trickzoo.create(name, **options)
+    assert model.name == "resnet18"
+    assert (model.weights.name, model.weights.classes, model.weights.sha256) == (chosen, "imagenet1k", "0" * 64)
+    assert same(model, network("resnet18"))
+
+
+def test_a_weight_of_another_network_is_refused_by_name() -> None:
+    with pytest.raises(BadOption, match=r"resnet50_d.a1_in1k is a weight of resnet50_d, not of resnet50_b; create resnet50_d"):
+        trickzoo.create("resnet50_b", weights="resnet50_d.a1_in1k")
+    with pytest.raises(UnknownName, match=r"did you mean resnet50_d\.ra2_in1k"):
+        trickzoo.create("resnet50d.ra2_in1k")
+
+
+def test_a_folder_named_like_a_tag_hides_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gluon_in1k").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not load.is_file("gluon_in1k")
+    assert load.is_file("folder/gluon_in1k")
+    assert load.is_file("x.pth")
+
+
+def test_listing_imports_no_torch() -> None:
+    code = """
+import sys, trickzoo
+assert "resnet50_d" in trickzoo.list_models("resnet50*")
+assert "resnet50_d.gluon_in1k" in trickzoo.list_weights("resnet50_d")
+assert trickzoo.list_models(pretrained=True)
+assert trickzoo.describe("resnet50_d").default.tag == "gluon_in1k"
+assert trickzoo.describe("resnet50_d.a1_in1k").weights[0].licence
+heavy = {"torch", "torchvision", "timm", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+trickzoo.create
+assert "torch" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# of tensors
+
+PLACES = [(a.name, layout) for a in registry.ARCHITECTURES.values() for layout in ("trickzoo", *convert.layouts(a))]
+
+
+@functools.cache
+def our_keys(name: str) -> list[str]:
+    options = {"aux_head": True} if name == "inception_v3" else {}
+    return list(trickzoo.create(name, device="meta", **options).state_dict())
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.data())
+def test_key_maps_are_bijections(data: st.DataObject) -> None:
+    """Whichever of our keys are mapped, in whichever order: each has a name of its own, the same as in the whole map."""
+    name, layout = data.draw(st.sampled_from(PLACES))
+    architecture, keys = registry.find(name), our_keys(name)
+    whole = convert.key_map(architecture, layout, keys)
+    assert sorted(whole.values()) == sorted(keys)
+    some = data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=20))
+    assert list(convert.key_map(architecture, layout, some).values()) == some
+    assert convert.key_map(architecture, layout, some).items() <= whole.items()
+    for other in registry.ARCHITECTURES.values() if layout != "trickzoo" else ():
+        assert (
+            other is architecture or layout in convert.layouts(other) or convert.detect_layout(other, whole, our_keys(other.name)) is None
+        )
+
+
+@pytest.mark.parametrize(("name", "layout"), PLACES)
+def test_layout_is_detected(name: str, layout: str) -> None:
+    """Where both have a network, timm's and torchvision's names are the same and mean the same."""
+    architecture, keys = registry.find(name), our_keys(name)
+    theirs = convert.key_map(architecture, layout, keys)
+    assert convert.detect_layout(architecture, theirs, keys) == ("timm" if layout == "torchvision" else layout)
+
+
+def test_layout_that_does_not_exist() -> None:
+    with pytest.raises(BadOption, match=r"resnet50 strides in the first 1x1; .* which is resnet50_b"):
+        convert.key_map(registry.find("resnet50"), "timm", our_keys("resnet50"))
+    with pytest.raises(BadOption, match="resnet50_d does not exist in torchvision; its layouts are trickzoo, timm"):
+        convert.key_map(registry.find("resnet50_d"), "torchvision", our_keys("resnet50_d"))
+
+
+def test_networks_that_differ_have_keys_that_differ() -> None:
+    """So that a bare state dict of ours cannot be taken for that of another network; activations alone leave no trace."""
+    shapes = {}
+    for name in trickzoo.list_models():
+        state = trickzoo.create(name, device="meta").state_dict()
+        shapes[name] = frozenset((key, tensor.shape) for key, tensor in state.items())
+    assert len(set(shapes.values())) == len(shapes)

@@ -1,0 +1,173 @@
+"""What a file is verified against: the manifest, the lock file, its stamp; and its removal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from tests.hub import Hub
+from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, digest, hub_cache, kept, record, url_source
+from trickzoo.errors import DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.weights import store
+from trickzoo.weights.record import Source
+
+
+@pytest.mark.parametrize("route", ["hub", "url"])
+@pytest.mark.parametrize("kind", ["sha256", "sha256_prefix"])
+@pytest.mark.parametrize("agrees", [True, False])
+def test_the_manifests_digest_is_law(hub: Hub, route: str, kind: str, agrees: bool) -> None:
+    hub.add(REPO, FILE, GOOD)
+    url = hub.add_file(FILE, GOOD)
+    wanted = digest(GOOD if agrees else OTHER)[: 64 if kind == "sha256" else 8]
+    place = {"hub": REPO, "file": FILE} if route == "hub" else {"url": url}
+    weight = record(Source(**place, **{kind: wanted}))
+    if agrees:
+        assert store.fetch(weight).sha256 == digest(GOOD)
+        return
+    with pytest.raises(WeightsUnavailable) as error:
+        store.fetch(weight)
+    assert wanted in str(error.value)
+    assert digest(GOOD) in str(error.value)
+    assert hub.count("GET") == (route == "url")  # the hub states its digest before any byte is sent
+    assert kept() == set()
+
+
+def test_pin_writes_revision_and_digest(hub: Hub) -> None:
+    commit = hub.add(REPO, FILE, GOOD)
+    store.pin([record(HUB)])
+    assert json.loads(store.lock_file().read_text()) == {
+        "resnet18.test": {"source": "org/net/model.safetensors", "revision": commit, "sha256": digest(GOOD), "size": len(GOOD)}
+    }
+
+
+def test_pin_of_a_conversion_has_the_digest_of_what_is_served(hub: Hub) -> None:
+    source = url_source(hub, PTH, "net.pth")
+    store.pin([record(source)])
+    entry = json.loads(store.lock_file().read_text())["resnet18.test"]
+    assert (entry["source"], entry["sha256"]) == (source.url, digest(PTH))
+    assert store.locate(record(source)) is not None
+
+
+def test_after_pin_the_same_bytes_come_though_main_moved_on(hub: Hub) -> None:
+    commit = hub.add(REPO, FILE, GOOD)
+    store.pin([record(HUB)])
+    hub.add(REPO, FILE, OTHER)
+    store.remove(record(HUB))
+    file = store.fetch(record(HUB))
+    assert (file.path.read_bytes(), file.revision) == (GOOD, commit)
+
+
+def test_after_pin_a_hub_that_states_another_digest_is_refused(hub: Hub) -> None:
+    commit = hub.add(REPO, FILE, GOOD)
+    store.pin([record(HUB)])
+    hub.add(REPO, FILE, OTHER, revision=commit)
+    store.remove(record(HUB))
+    hub.requests.clear()
+    with pytest.raises(WeightsUnavailable, match=f"the hub states SHA-256 {digest(OTHER)}, {digest(GOOD)} is recorded"):
+        store.fetch(record(HUB))
+    assert hub.count("GET") == 0
+
+
+def test_after_pin_a_cached_file_of_another_digest_is_refused(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    store.pin([record(HUB)])
+    pins = json.loads(store.lock_file().read_text())
+    pins["resnet18.test"]["sha256"] = digest(OTHER)
+    store.lock_file().write_text(json.dumps(pins))
+    with pytest.raises(DigestMismatch, match=digest(OTHER)):
+        store.locate(record(HUB))
+
+
+def test_a_broken_lock_file_is_named(hub: Hub) -> None:
+    store.home().mkdir()
+    store.lock_file().write_text("[]")
+    with pytest.raises(TrickzooError, match=str(store.lock_file())):
+        store.fetch(record(HUB))
+
+
+def test_verify_finds_a_changed_byte_that_the_stamp_cannot_show(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    path = store.fetch(record(HUB)).path
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(len(GOOD) // 2)
+        file.write(bytes([GOOD[len(GOOD) // 2] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.locate(record(HUB)) is not None
+    with pytest.raises(DigestMismatch):
+        store.verify(record(HUB))
+
+
+def test_verify_of_a_good_file_and_of_none(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    assert store.verify(record(HUB)) is None
+    file = store.fetch(record(HUB))
+    assert store.verify(record(HUB)) == file
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(0, 0))
+
+
+def replace_by(content: bytes) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path = path.resolve()
+        copy = path.with_name("copy")
+        copy.write_bytes(content)
+        before = path.stat()
+        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(copy, path)
+
+    return replace
+
+
+@pytest.mark.parametrize("change", [touch, replace_by(GOOD)], ids=["mtime", "inode"])
+def test_the_same_bytes_are_verified_again_once(hub: Hub, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
+    hub.add(REPO, FILE, GOOD)
+    file = store.fetch(record(HUB))
+    change(file.path)
+    hashed: list[Path] = []
+    monkeypatch.setattr(store, "digest", lambda path: hashed.append(path) or digest(path.read_bytes()))
+    assert store.locate(record(HUB)) == file
+    assert store.locate(record(HUB)) == file
+    assert hashed == [file.path]
+
+
+@pytest.mark.parametrize("content", [GOOD[:-1], GOOD[:-1] + b"?"], ids=["size", "bytes"])
+def test_other_bytes_are_refused_with_what_to_delete(hub: Hub, content: bytes) -> None:
+    hub.add(REPO, FILE, GOOD)
+    path = store.fetch(record(HUB)).path
+    replace_by(content)(path)
+    for find in (store.locate, store.fetch, store.verify):
+        with pytest.raises(DigestMismatch) as error:
+            find(record(HUB))
+        for part in (str(path), digest(GOOD), digest(content), "trickzoo weights rm resnet18.test"):
+            assert part in str(error.value)
+    store.remove(record(HUB))
+    assert store.fetch(record(HUB)).path.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("route", ["hub", "url", "converted", "hub converted", "main moved on"])
+def test_remove_deletes_all_and_says_what(hub: Hub, route: str) -> None:
+    hub.add(REPO, FILE, GOOD)
+    hub.add(REPO, "net.pth", PTH)
+    sources = {"url": url_source(hub), "converted": url_source(hub, PTH, "net.pth"), "hub converted": Source(hub=REPO, file="net.pth")}
+    weight = record(sources.get(route, HUB))
+    path = store.fetch(weight).path
+    if route == "main moved on":
+        hub.add(REPO, FILE, OTHER)
+        huggingface_hub.hf_hub_download(REPO, "net.pth", endpoint=hub.endpoint, cache_dir=hub_cache())
+        shutil.rmtree(hub_cache() / ".locks")
+    gone = store.remove(weight)
+    assert path in gone
+    assert store.home() / "verified" / "resnet18.test.json" in gone
+    assert not any(path.exists() or path.is_symlink() for path in gone)
+    assert kept() == ({digest(PTH)} if route == "main moved on" else set())
+    assert store.locate(weight) is None
+    assert store.remove(weight) == []

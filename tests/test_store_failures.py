@@ -1,0 +1,226 @@
+"""Hubs, servers and disks that fail: what is told, what is tried next, and that no bad file is left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import file_download
+from huggingface_hub.utils import _http
+
+from tests.hub import Fault, Hub
+from tests.store import FILE, GOOD, HUB, OTHER, REPO, by_hand, digest, hub_cache, kept, record, url_source
+from trickzoo.errors import WeightsUnavailable
+from trickzoo.weights import download, files, store
+from trickzoo.weights.record import Record, Source
+
+HUB_FAULTS = {
+    "401": (Fault(401, headers={"X-Error-Code": "RepoNotFound"}), "not found"),
+    "gated": (Fault(403, headers={"X-Error-Code": "GatedRepo"}), "access to the repository must be asked for"),
+    "404": (Fault(404), "the hub answered 404"),
+    "429": (Fault(429), "the hub answered 429"),
+    "429, come back later": (Fault(429, headers={"Retry-After": "60"}), "the hub answered 429"),
+    "500": (Fault(500), "the hub answered 500"),
+    "hang on HEAD": (Fault("hang", "HEAD"), "timed out"),
+    "500 on GET": (Fault(500, "GET"), "the hub answered 500"),
+    "hang on GET": (Fault("hang", "GET"), "timed out"),
+    "stall": (Fault("stall"), "timed out"),
+    "cut": (Fault("cut"), "the download was cut short"),
+    "wrong bytes": (Fault("wrong"), f"wrong bytes: SHA-256 {digest(GOOD)} wanted"),
+}
+URL_FAULTS = {
+    "404": (Fault(404), "the server answered 404"),
+    "500": (Fault(500), "the server answered 500"),
+    "hang": (Fault("hang"), "timed out"),
+    "stall": (Fault("stall"), "timed out"),
+    "cut": (Fault("cut"), "the download was cut short"),
+    "wrong bytes": (Fault("wrong"), f"wrong bytes: SHA-256 {digest(GOOD)} wanted"),
+}
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that the hub client would have made before trying again; none is made."""
+    naps: list[float] = []
+    for module in (file_download, _http):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=naps.append))
+    return naps
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a body is awaited, little patience: the hub of these tests is silent for ever or answers at once."""
+    monkeypatch.setattr(download, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # as if the file had many of the client's 10 MB chunks
+
+
+def refused(weight: Record) -> str:
+    """The message of the one error; nothing may be left under a final name."""
+    with pytest.raises(WeightsUnavailable) as error:
+        store.fetch(weight)
+    assert kept() == set()
+    assert not any(path.is_symlink() for path in hub_cache().rglob("*"))
+    assert store.locate(weight) is None
+    return str(error.value)
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["alone", "with a second source"])
+@pytest.mark.parametrize("name", HUB_FAULTS)
+@pytest.mark.usefixtures("impatient")
+def test_a_hub_that_fails(hub: Hub, naps: list[float], name: str, second: bool) -> None:
+    fault, reason = HUB_FAULTS[name]
+    hub.add(REPO, FILE, GOOD)
+    hub.fail(REPO, fault)
+    if second:
+        file = store.fetch(record(HUB, url_source(hub)))
+        assert file.path.read_bytes() == GOOD
+        assert kept() == {digest(GOOD)}
+    else:
+        message = refused(record(HUB))
+        assert f"org/net/model.safetensors: {reason}" in message
+        assert str(by_hand()) in message
+    if fault.method == "HEAD" or (isinstance(fault.kind, int) and fault.method is None):
+        assert [request.method for request in hub.requests if request.path.startswith(REPO)] in (["HEAD"], ["HEAD", "HEAD"])
+        assert naps == []
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["alone", "with a second source"])
+@pytest.mark.parametrize("name", URL_FAULTS)
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_fails(hub: Hub, name: str, second: bool) -> None:
+    fault, reason = URL_FAULTS[name]
+    hub.add(REPO, FILE, GOOD)
+    source = url_source(hub)
+    hub.fail("files/", fault)
+    if second:
+        assert store.fetch(record(source, HUB)).path.read_bytes() == GOOD
+        assert kept() == {digest(GOOD)}
+    else:
+        assert f"{source.url}: {reason}" in refused(record(source))
+    assert sum(request.path.startswith("files/") for request in hub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (Source(hub="org/none", file=FILE), "not found (404)"),
+        (Source(hub=REPO, file="none.safetensors"), "not found (404)"),
+        (Source(hub=REPO, file=FILE, revision="none"), "not found (404)"),
+    ],
+    ids=["repository", "file", "revision"],
+)
+def test_what_the_hub_does_not_have(hub: Hub, source: Source, reason: str) -> None:
+    hub.add(REPO, FILE, GOOD)
+    assert f"{source}: {reason}" in refused(record(source))
+    assert hub.count("GET") == 0
+
+
+@pytest.mark.parametrize("route", ["hub", "url"])
+def test_a_refused_connection_is_told_at_once(monkeypatch: pytest.MonkeyPatch, naps: list[float], route: str) -> None:
+    asked: list[object] = []
+    real = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address) or real(self, address))
+    source = HUB if route == "hub" else Source(url=f"http://127.0.0.1:9/{FILE}", sha256=digest(GOOD))
+    assert f"{source}: connection refused" in refused(record(source))
+    assert (asked, naps) == ([("127.0.0.1", 9)], [])
+
+
+@pytest.mark.usefixtures("impatient", "naps")
+def test_a_download_that_was_cut_is_resumed(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    hub.fail(REPO, Fault("cut", times=1))
+    with contextlib.suppress(WeightsUnavailable):  # client 2 resumes by itself, client 1 when it is asked again
+        store.fetch(record(HUB))
+    assert store.fetch(record(HUB)).path.read_bytes() == GOOD
+    assert [request.range for request in hub.requests if request.method == "GET"] == [None, f"bytes={len(GOOD) // 2 // 1024 * 1024}-"]
+
+
+def test_a_hub_that_recovers_is_used_again(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    hub.fail(REPO, Fault("wrong"))
+    refused(record(HUB))
+    hub.heal()
+    assert store.fetch(record(HUB)).path.read_bytes() == GOOD
+
+
+def after_the_first_answer(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Let something happen between the store's question about a file and the hub client's own."""
+    real = huggingface_hub.get_hf_file_metadata
+
+    def ask(url: str, **more: Any) -> huggingface_hub.HfFileMetadata:
+        metadata = real(url, **more)
+        happens()
+        return metadata
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
+
+
+@pytest.mark.usefixtures("naps")
+def test_a_hub_that_stops_answering(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPO, FILE, GOOD)
+    after_the_first_answer(monkeypatch, lambda: hub.fail(REPO, Fault(500)))
+    assert "the hub stopped answering" in refused(record(HUB))
+
+
+def test_a_repository_that_changes_meanwhile(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(REPO, FILE, GOOD)
+    after_the_first_answer(monkeypatch, lambda: hub.add(REPO, FILE, OTHER))
+    with pytest.raises(WeightsUnavailable, match="changed meanwhile; try again"):
+        store.fetch(record(HUB))
+    assert store.fetch(record(HUB)).path.read_bytes() == OTHER
+
+
+def test_after_a_silent_source_the_next_is_given_half_the_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    real = store._download
+    monkeypatch.setattr(store, "REACH_SECONDS", 0.2)
+    monkeypatch.setattr(store, "_download", lambda weight, source, seconds: given.append(seconds) or real(weight, source, seconds))
+    hub.fail("", Fault("hang"))
+    refused(record(HUB, Source(hub="org/mirror", file=FILE)))
+    assert given == [0.2, 0.1]
+
+
+def test_an_answer_without_a_commit_is_no_hub(hub: Hub) -> None:
+    hub.fail(REPO, Fault(200))
+    assert "is this a hub?" in refused(record(HUB))
+
+
+def test_a_repository_name_that_cannot_be_is_one_clear_error(hub: Hub) -> None:
+    assert "a/b/c/model.safetensors: " in refused(record(Source(hub="a/b/c", file=FILE)))
+    assert hub.requests == []
+
+
+def test_a_home_that_cannot_be_made_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRICKZOO_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(WeightsUnavailable, match="TRICKZOO_HOME"):
+        store.fetch(record(HUB))
+
+
+def test_write_atomically_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder" / "file"
+    files.write_atomically(path, b"old")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(path, b"new")
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(path.with_name("another"), b"new")
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
