@@ -253,9 +253,10 @@ def train(
                     return Outcome(evaluation, seconds())
                 if step % shares.per_epoch == 0:  # the epoch's end evaluates before it saves
                     break
-                if asked() or (save_every and step % save_every == 0):
+                stopping = _agreed(asked(), accelerator)
+                if stopping or (save_every and step % save_every == 0):
                     save(checkpoint.LAST)
-                if asked():
+                if stopping:
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
             if val is not None and (step == steps or (epoch + 1) % evaluate_every == 0):
                 evaluation = evaluate(net if average is None else average, val, normalise, accelerator)
@@ -267,12 +268,20 @@ def train(
             save(checkpoint.LAST)
             if improved:
                 save(checkpoint.BEST)
-            if asked() and step < steps:
+            if _agreed(asked(), accelerator) and step < steps:
                 raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
     accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
     if average is not None:
         model.load_state_dict(average.state_dict())
     return Outcome(evaluation, seconds())
+
+
+def _agreed(asked: bool, accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop: a signal reaches them in different steps, and none may wait for one that has left."""
+    if accelerator.num_processes == 1:
+        return asked
+    flag = torch.tensor(float(asked), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum").item())
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:
