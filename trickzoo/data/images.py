@@ -4,36 +4,66 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from trickzoo.errors import BadData
 
+T = TypeVar("T")
+
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+INDEXED = ("P", "L", "I", "I;16")
+"""Modes of PIL that hold indices."""
 MAX_PIXELS = 100_000_000
 """An image of more is refused before it is decoded: a small file can unpack to any size."""
 
 
 def decode(content: bytes, name: str) -> Image.Image:
     """The RGB image in the bytes of a file. Raises BadData with `name` if it is not a whole image, or too large to be one."""
+    return _opened(content, name, lambda image: image.convert("RGB"))
+
+
+def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
+    """(H, W) indices in the bytes of a file of one channel; of a palette the numbers, not the colours. Raises BadData as `decode` does."""
+    mode, mask = _opened(content, name, lambda image: (image.mode, np.asarray(image)))
+    if mode not in INDEXED:
+        raise BadData(f"{name} is of mode {mode}; a mask has one channel of class indices ({', '.join(INDEXED)})")
+    return mask
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of the image in a file, from its first bytes. Raises BadData as `decode` does."""
+    try:
+        with path.open("rb") as file:
+            return _opened(file, str(path), lambda image: image.size)
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image], T]) -> T:
+    """What `take` makes of the image in the bytes or the open file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and of large images: the size is checked below
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
             if image.width * image.height > MAX_PIXELS:
                 raise BadData(
                     f"{name} would unpack to {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}: a decompression bomb?"
                 )
-            return image.convert("RGB")
+            return take(image)
     except BadData:
         raise
     except Image.DecompressionBombError:
         raise BadData(f"{name} would unpack to more than {MAX_PIXELS:,} pixels: a decompression bomb?") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, IndexError, OverflowError) as error:
         # PIL's decoders raise all of these on damaged files.
-        reason = "empty file" if not content else _reason(error, len(content))
-        raise BadData(f"{name} is not a readable image ({reason})") from None
+        size = len(content) if isinstance(content, bytes) else content.seek(0, io.SEEK_END)
+        raise BadData(f"{name} is not a readable image ({_reason(error, size) if size else 'empty file'})") from None
 
 
 def read(path: Path) -> Image.Image:

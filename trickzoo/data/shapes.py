@@ -297,3 +297,9 @@ class Shapes:
     def _random(self, stream: str, index: int) -> np.random.Generator:
         key = (self.seed, get_args(Split).index(self.split), ("labels", *get_args(Objects)).index(stream), index)
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+@functools.lru_cache(maxsize=4)
+def draw_all(shapes: Shapes) -> tuple[Drawing, ...]:
+    """All images of a split, kept in memory for whoever asks again: drawing takes longer than a small network's step."""
+    return tuple(shapes.draw(index) for index in range(shapes.n))

@@ -1,0 +1,223 @@
+"""Images with boxes around objects, wherever they come from. Readers: `data.coco`, `data.voc`, and here the generated shapes.
+
+Boxes are (x0, y0, x1, y1) in pixels, 0-based and half-open: the whole of a w × h image is (0, 0, w, h), and x1 - x0 is the width.
+Labels run from 1 to the number of classes; 0 is the background, as torchvision's detectors have it.
+
+What a file says that cannot be is dropped and counted (`Faults`): boxes without area, and boxes that lie wholly outside their image.
+Boxes that hang over its edge are counted; they are clipped in training, and stay as stated for the metric, as the reference metrics
+take them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trickzoo.data import images as image_files
+from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
+from trickzoo.errors import BadData
+
+
+class DetectionImage(NamedTuple):
+    """One image: its path below the set's root, its id in the source (COCO's number, VOC's name), and its size in pixels."""
+
+    name: str
+    id: int | str
+    width: int
+    height: int
+
+
+class Annotation(NamedTuple):
+    """An object as a source states it; `area` is of its segment where the source has one, for COCO's size ranges."""
+
+    box: tuple[float, float, float, float]
+    label: int
+    difficult: bool = False
+    crowd: bool = False
+    area: float | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Annotated objects, of one image or of many in a row.
+
+    Attributes:
+        boxes: (n, 4) x0, y0, x1, y1.
+        labels: (n,) from 1.
+        difficult: (n,) VOC's flag.
+        crowd: (n,) COCO's flag: a box around many objects.
+        areas: (n,) pixels; of the segment in COCO, else of the box.
+        ids: (n,) of the annotation in COCO, else its place in the file.
+    """
+
+    boxes: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
+    areas: NDArray[np.float64]
+    ids: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def plain(self) -> NDArray[np.bool_]:
+        """(n,): neither crowd nor difficult. These train; the others are for the metric, which neither asks for them nor punishes them."""
+        return ~(self.crowd | self.difficult)
+
+    def take(self, which: slice | NDArray[Any]) -> Objects:
+        """Some of them."""
+        return Objects(*(getattr(self, each.name)[which] for each in fields(self)))
+
+    @staticmethod
+    def of(annotations: Sequence[Annotation]) -> Objects:
+        """Arrays of what a source states."""
+        boxes = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
+        of_box = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        return Objects(
+            boxes,
+            np.array([a.label for a in annotations], np.int64),
+            np.array([a.difficult for a in annotations], bool),
+            np.array([a.crowd for a in annotations], bool),
+            np.array([box if a.area is None else a.area for a, box in zip(annotations, of_box, strict=True)], np.float64),
+            np.array([a.id for a in annotations], np.int64),
+        )
+
+
+@dataclass
+class Faults:
+    """Boxes that are not as they should be: the image of each, in the set's order."""
+
+    degenerate: list[str] = field(default_factory=list)
+    """Dropped: without width or height."""
+    outside: list[str] = field(default_factory=list)
+    """Dropped: wholly outside the image."""
+    overhanging: list[str] = field(default_factory=list)
+    """Kept: partly outside the image."""
+
+    def sort(self, image: DetectionImage, annotations: Iterable[Annotation]) -> list[Annotation]:
+        """The annotations of an image without those that are dropped; faults are noted."""
+        kept = []
+        for annotation in annotations:
+            x0, y0, x1, y1 = annotation.box
+            if x1 <= x0 or y1 <= y0:
+                self.degenerate.append(image.name)
+            elif x1 <= 0 or y1 <= 0 or x0 >= image.width or y0 >= image.height:
+                self.outside.append(image.name)
+            else:
+                if x0 < 0 or y0 < 0 or x1 > image.width or y1 > image.height:
+                    self.overhanging.append(image.name)
+                kept.append(annotation)
+        return kept
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each kind that occurs, to be shown to the user."""
+        kinds = (
+            (self.degenerate, "without area dropped"),
+            (self.outside, "outside the image dropped"),
+            (self.overhanging, "over the image's edge, clipped in training"),
+        )
+        return tuple(f"{len(names)} box{'es' * (len(names) > 1)} {what} (the first in {names[0]})" for names, what in kinds if names)
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """Images with their objects; images without objects among them.
+
+    Attributes:
+        root: the folder that the images' names are below.
+        layout: what was found, in words.
+        classes: names of labels 1 … K.
+        class_ids: what the source calls them: COCO's category ids, else 1 … K.
+        objects: of all images, in the images' order.
+        starts: (n + 1,) where the objects of each image begin.
+        faults: boxes that were dropped or hang over the edge.
+        drawings: the images, where they are generated and no files.
+    """
+
+    root: Path
+    layout: str
+    classes: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    images: tuple[DetectionImage, ...]
+    objects: Objects
+    starts: NDArray[np.int64]
+    faults: Faults
+    drawings: tuple[Drawing, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def objects_of(self, index: int) -> Objects:
+        """The objects of an image."""
+        return self.objects.take(slice(self.starts[index], self.starts[index + 1]))
+
+    def read(self, index: int) -> Image.Image:
+        """An image, RGB. Raises BadData if it is unreadable, or is not of the size that its boxes are for."""
+        entry = self.images[index]
+        if self.drawings:
+            return Image.fromarray(self.drawings[index].image)
+        image = image_files.read(self.root / entry.name)
+        if image.size != (entry.width, entry.height):
+            raise BadData(
+                f"{self.root / entry.name} is {image.width} × {image.height} pixels and its annotation is for "
+                f"{entry.width} × {entry.height}; one of them is of another image, or was resized"
+            )
+        return image
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over names of images and classes, boxes, labels and flags; it tells one set from another."""
+        whole = hashlib.sha256(json.dumps([self.layout if self.drawings else "", self.classes, self.images]).encode())
+        for array in (self.starts, *(getattr(self.objects, each.name) for each in fields(self.objects))):
+            whole.update(array.tobytes())
+        return whole.hexdigest()
+
+
+def collect(
+    root: Path,
+    layout: str,
+    classes: Sequence[str],
+    annotated: Iterable[tuple[DetectionImage, Sequence[Annotation]]],
+    *,
+    class_ids: Sequence[int] | None = None,
+    drawings: tuple[Drawing, ...] = (),
+) -> DetectionSet:
+    """A set of images and what a source states about each; what cannot be is sorted out. Raises BadData if there is no image."""
+    faults = Faults()
+    images, kept, starts = [], [], [0]
+    for image, stated in annotated:
+        images.append(image)
+        kept += faults.sort(image, stated)
+        starts.append(len(kept))
+    if not images:
+        raise BadData(f"{root}: {layout} has no image")
+    ids = tuple(class_ids) if class_ids is not None else tuple(range(1, len(classes) + 1))
+    return DetectionSet(root, layout, tuple(classes), ids, tuple(images), Objects.of(kept), np.array(starts), faults, drawings)
+
+
+def detection_shapes(shapes: Shapes) -> DetectionSet:
+    """Generated shapes with tight boxes; all are drawn at once and kept in memory. `objects="several"` gives two to five an image."""
+    drawings = draw_all(shapes)
+    annotated = (
+        (
+            DetectionImage(f"{shapes.split}/{index}", index, shapes.size, shapes.size),
+            [
+                Annotation(tuple(box), label + 1, id=place)
+                for place, (box, label) in enumerate(zip(drawing.boxes.tolist(), drawing.labels.tolist(), strict=True))
+            ],
+        )
+        for index, drawing in enumerate(drawings)
+    )
+    return collect(Path("shapes"), shapes.description, CLASSES, annotated, drawings=drawings)
