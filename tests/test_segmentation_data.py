@@ -1,0 +1,252 @@
+"""Readers of masks: 255 is what does not count, whatever the files have, and what does not fit is refused in one line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.annotated import lists, mask
+from tests.images import bomb, jpeg
+from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.shapes import CLASSES, Shapes
+from trickzoo.data.voc import CLASSES as VOC_CLASSES
+from trickzoo.data.voc import open_voc_masks
+from trickzoo.errors import BadData
+
+
+def refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(BadData, match=message) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def values(data: SegmentationSet, index: int = 0) -> list[int]:
+    return np.unique(data.read(index)[1]).tolist()
+
+
+def rows(*numbers: int) -> np.ndarray:
+    """A mask of 40 × 30 pixels with bands of these values."""
+    return np.repeat(np.resize(numbers, 30)[:, None], 40, 1)
+
+
+def voc_masks(folder: Path, split: str = "train\n") -> Path:
+    jpeg(folder / "JPEGImages" / "train.jpg")
+    mask(folder / "SegmentationClass" / "train.png", rows(0, 20, 255), "P")
+    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (folder / "ImageSets" / "Segmentation" / "train.txt").write_text(split)
+    return folder
+
+
+def ade20k(folder: Path, values: Any = 150) -> Path:
+    for split in ("training", "validation"):
+        jpeg(folder / "images" / split / "a.jpg")
+        mask(folder / "annotations" / split / "a.png", values)
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# layouts
+
+
+def test_voc_masks_are_palette_numbers(tmp_path):
+    data = open_voc_masks(voc_masks(tmp_path / "VOC2012"))
+    assert data.classes == ("background", *VOC_CLASSES)
+    assert values(data) == [0, 20, 255]
+    image, classes = data.read(0)
+    assert image.mode == "RGB" and classes.shape == (30, 40) and classes.dtype == np.uint8
+
+
+def test_coarser_voc_masks_serve_where_there_are_no_others(tmp_path):
+    folder = voc_masks(tmp_path / "VOCdevkit" / "VOC2012", "train\nmore\n")
+    refused(lambda: open_voc_masks(tmp_path), "JPEGImages has no image more, and ImageSets/Segmentation/train.txt lists it")
+    jpeg(folder / "JPEGImages" / "more.jpg")
+    refused(lambda: open_voc_masks(tmp_path), "SegmentationClass has no mask more, and ImageSets/Segmentation/train.txt lists it")
+    for stem in ("train", "more"):
+        mask(folder / "SegmentationClassAug" / f"{stem}.png", 3, "P")
+    data = open_voc_masks(tmp_path, year="2012")
+    assert [values(data, i) for i in range(2)] == [[0, 20, 255], [3]]
+    refused(lambda: open_voc_masks(tmp_path, "val"), 'has no split "val"; there are train')
+    refused(lambda: open_voc_masks(tmp_path, year="2007"), "has no VOC2007, only VOC2012")
+
+
+def test_ade20ks_other_is_ignored_and_classes_move_down(tmp_path):
+    data = open_ade20k(ade20k(tmp_path, rows(0, 1, 150, 255)))
+    assert values(data) == [0, 149, 255]
+    assert len(data.classes) == 150 and data.classes[0] == "class 1"
+    assert data.layout == "ADE20K training" and open_ade20k(tmp_path, "val").layout == "ADE20K validation"
+    names = [f"{i}\t0.1\t1\t1\t0\tname {i}, other name" for i in range(1, 151)]
+    (tmp_path / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *names]))
+    assert open_ade20k(tmp_path).classes[149] == "name 150"
+    (tmp_path / "objectInfo150.txt").write_text("\n".join(names))
+    refused(lambda: open_ade20k(tmp_path), "objectInfo150.txt does not list classes 1 to 150")
+
+
+def test_ade20k_in_its_own_folder_and_wrong(tmp_path):
+    folder = ade20k(tmp_path / "ADEChallengeData2016")
+    assert values(open_ade20k(tmp_path)) == [149]
+    refused(lambda: open_ade20k(tmp_path, "tests"), 'ADE20K has no split "tests"; .*there are train, val')
+    mask(folder / "annotations" / "training" / "b.png", 1)
+    refused(lambda: open_ade20k(tmp_path), "1 of 2 in training have no image, the first b")
+    jpeg(folder / "images" / "training" / "b.jpg"), jpeg(folder / "images" / "training" / "c.jpg")
+    refused(lambda: open_ade20k(tmp_path), "1 of 3 in training have no mask, the first c")
+    shutil.rmtree(folder / "images" / "training")
+    refused(lambda: open_ade20k(tmp_path), "images/training is not there")
+    (folder / "images" / "training").mkdir()
+    shutil.rmtree(folder / "annotations" / "training")
+    (folder / "annotations" / "training").mkdir()
+    refused(lambda: open_ade20k(tmp_path), "ADE20K training has no image")
+
+
+def test_lists_of_images_and_masks(tmp_path):
+    data = open_lists(lists(tmp_path, [rows(0, 1, 2), 1, 255]))
+    assert data.classes == ("sky", "road") and data.ignored == (2,)
+    assert [values(data, i) for i in range(3)] == [[0, 1, 255], [1], [255]]
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [("sky\nroad\n", ("sky", "road")), ("1 sky\n2 tall tree\n", ("sky", "tall tree")), ("0: sky\n1: void\n", ("sky",))],
+)
+def test_class_lists_with_numbers_or_without(classes, names, tmp_path):
+    assert open_lists(lists(tmp_path, [0], classes)).classes == names
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("", "classes.txt is empty"),
+        ("sky\nsky\n", "classes.txt has sky twice"),
+        ("0 sky\n2 road\n", "the numbers before the classes do not count up from 0 or 1"),
+        ("2 sky\n3 road\n", "the numbers before the classes do not count up from 0 or 1"),
+        ("void\nsky\n", '"void" is no class and must come after the classes; renumber the masks, or give it 255'),
+        ("\n".join(f"class {i}" for i in range(256)), "256 classes; there can be 255"),
+    ],
+)
+def test_bad_class_lists(classes, message, tmp_path):
+    lists(tmp_path, [0], classes)
+    refused(lambda: open_lists(tmp_path), message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "train.txt is empty"),
+        ("train/0.jpg\n", "train.txt, line 1: an image and a mask are wanted, separated by a space"),
+        ("/a/0.jpg train/0.png\n", 'train.txt, line 1, names "/a/0.jpg"; paths below'),
+        ("train/0.jpg ../0.png\n", 'names "../0.png"; paths below'),
+        ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg is not there, and train.txt lists it"),
+        (b"\xff\xfe\x00", "train.txt is not a text file in UTF-8"),
+    ],
+)
+def test_bad_lists(content, message, tmp_path):
+    lists(tmp_path, [0])
+    (tmp_path / "train.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(lambda: open_lists(tmp_path), message)
+    refused(lambda: open_lists(tmp_path, "val"), 'has no split "val"; there are train')
+    refused(lambda: open_lists(tmp_path / "nowhere"), "nowhere is not a folder")
+
+
+def test_shapes_with_masks():
+    shapes = Shapes("val", 3, size=48, objects="several")
+    data = segmentation_shapes(shapes)
+    assert data.classes == ("background", *CLASSES) and len(data) == 3
+    for index in range(3):
+        image, classes = data.read(index)
+        assert np.array_equal(np.asarray(image), shapes.draw(index).image)
+        assert np.array_equal(classes, shapes.draw(index).semantic)
+
+
+def test_the_digest_tells_sets_apart(tmp_path):
+    sets = [
+        open_lists(lists(tmp_path / "a", [0])),
+        open_lists(lists(tmp_path / "b", [0, 0])),
+        open_lists(lists(tmp_path / "c", [0], "sky\nroad\n")),
+        segmentation_shapes(Shapes("val", 1)),
+        segmentation_shapes(Shapes("val", 1, seed=1)),
+    ]
+    assert len({data.digest for data in sets}) == 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# masks that do not fit
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (rows(0, 3), "0.png has the value 3; the 2 classes are 0 to 1, and 2, 255 is not judged"),
+        (254, "0.png has the value 254"),
+        (np.zeros((40, 30)), "0.png is 30 × 40 pixels and its image 40 × 30; they must be of one size"),
+    ],
+)
+def test_masks_that_do_not_fit(content, message, tmp_path):
+    data = open_lists(lists(tmp_path, [content]))
+    refused(lambda: data.read(0), message)
+
+
+def test_values_outside_ade20ks_classes(tmp_path):
+    data = open_ade20k(ade20k(tmp_path, 151))
+    refused(lambda: data.read(0), "a.png has the value 151; the 150 classes are 1 to 150, and 0, 255 is not judged")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: mask(path, 1, "RGB"), "0.png is of mode RGB; a mask has one channel of class indices"),
+        (lambda path: mask(path, 1, "LA"), "is of mode LA"),
+        (lambda path: Image.fromarray(np.full((30, 40), 300, np.uint16)).save(path), "has the value 300"),
+        (lambda path: Image.fromarray(np.full((30, 40), -1, np.int32)).save(path.with_suffix(".tif")), None),
+        (lambda path: path.write_bytes(b"no image"), "0.png is not a readable image"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:60]), "0.png is not a readable image"),
+        (bomb, "0.png would unpack to more than 100,000,000 pixels: a decompression bomb"),
+        (lambda path: path.unlink(), "0.png cannot be read .No such file"),
+    ],
+)
+def test_masks_that_are_none(write, message, tmp_path):
+    data = open_lists(lists(tmp_path, [rows(*np.arange(30) % 2)]))
+    write(tmp_path / "trainannot" / "0.png")
+    if message is None:
+        (tmp_path / "train.txt").write_text("train/0.jpg trainannot/0.tif\n")
+        data, message = open_lists(tmp_path), "0.tif has the value -1"
+    refused(lambda: data.read(0), message)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# real ones
+
+
+@pytest.mark.packs
+def test_real_masks(packs):
+    for split, n in (("train", 309), ("val", 323), ("aug_only", 216)):
+        assert len(open_voc_masks(packs / "voc_mini", split)) == n
+    camvid = open_lists(packs / "camvid", "val")
+    assert len(open_lists(packs / "camvid")) == 367 and len(camvid) == 101
+    assert len(camvid.classes) == 11 and camvid.ignored == (11,)
+    found = {value for data in (open_voc_masks(packs / "voc_mini", "val"), camvid) for i in range(0, 60, 4) for value in values(data, i)}
+    assert 255 in found and max(found - {255}) <= 20
+
+
+@pytest.mark.packs
+def test_boxes_lie_around_masks(packs):
+    """Against a shift by one: the border that masks have inside a box is as wide on the left as on the right, and above as below."""
+    from trickzoo.data.voc import open_voc
+
+    boxes, masks = open_voc(packs / "voc_mini", "val"), open_voc_masks(packs / "voc_mini", "val")
+    index_of = {Path(name).stem: i for i, (name, _) in enumerate(masks.pairs)}
+    borders = []
+    for index, image in enumerate(boxes.images):
+        objects = boxes.objects_of(index)
+        if len(objects) == 1 and image.id in index_of:
+            y, x = np.nonzero(masks.read(index_of[str(image.id)])[1] == objects.labels[0])
+            x0, y0, x1, y1 = objects.boxes[0]
+            borders.append((x.min() - x0, y.min() - y0, x1 - 1 - x.max(), y1 - 1 - y.max()))
+    left, top, right, bottom = np.clip(borders, -5, 10).mean(0)
+    assert len(borders) > 50
+    assert abs(left - right) < 0.5 and abs(top - bottom) < 0.5

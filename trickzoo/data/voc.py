@@ -1,0 +1,196 @@
+"""PASCAL VOC: boxes in XML, masks in palette images, splits in lists.
+
+Taken are `VOCdevkit/VOC2007` and its like (the devkit, the folder that holds it, or one year's folder) and any folder of its own with
+`Annotations/` and `JPEGImages/`. VOC counts pixels from 1 and both ends of a box are within it, so (xmin, ymin, xmax, ymax) becomes
+(xmin - 1, ymin - 1, xmax, ymax): the area, and every overlap, is what the devkit computes. A box whose xmax is not above xmin, or ymax
+not above ymin, counts as one without area.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trickzoo.data import images as image_files
+from trickzoo.data.detection import Annotation, DetectionImage, DetectionSet, collect
+from trickzoo.data.listing import images_by_stem, read_classes, read_split
+from trickzoo.data.segmentation import IGNORE, SegmentationSet
+from trickzoo.errors import BadData, BadOption, nearest
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+YEAR = re.compile(r"VOC(20\d\d)")
+ALL = "all"
+"""The split of every annotated image, for folders without a list of them."""
+MAX_XML = 16 * 2**20
+"""Bytes; an annotation of more is refused before it is parsed."""
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def open_voc(root: Path, split: str = "train", *, year: str | None = None, classes: tuple[str, ...] | None = None) -> DetectionSet:
+    """Objects in VOC's XML. Raises BadData with the file and what is wrong in it.
+
+    Args:
+        root: any folder that the module's docstring names.
+        split: of `ImageSets/Main`: train, val, trainval or test; or "all".
+        year: "2007", "2012", or "07+12" for both; needed where there are several.
+        classes: in the order of their labels. Default: VOC's twenty for a year's folder, `classes.txt` in a folder of its own, or else all
+            names in its annotations, of whatever split, sorted.
+    """
+    found = year_folders(root, year)
+    for folder in found:
+        if not (folder / "Annotations").is_dir():
+            raise BadData(f"{folder} has no Annotations/; boxes in VOC's XML are wanted there")
+    if classes is None:
+        classes = CLASSES if YEAR.fullmatch(found[0].name) else _own_classes(found[0])
+    label_of = {name: label for label, name in enumerate(classes, 1)}
+    base = found[0] if len(found) == 1 else found[0].parent
+    annotated = (pair for folder in found for pair in _annotated(folder, folder.relative_to(base), split, label_of))
+    return collect(base, " + ".join(f"{folder.name} {split}" for folder in found), classes, annotated)
+
+
+def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None) -> SegmentationSet:
+    """VOC's semantic segmentation: 21 classes with the background; the border around objects (255) is not judged.
+
+    Masks of `SegmentationClassAug`, where that folder is there, serve images that have none in `SegmentationClass`.
+
+    Args:
+        root, year: as for `open_voc`.
+        split: of `ImageSets/Segmentation`.
+    """
+    found = year_folders(root, year)
+    base = found[0] if len(found) == 1 else found[0].parent
+    pairs = []
+    for folder in found:
+        below = folder.relative_to(base)
+        photographs = images_by_stem(folder / "JPEGImages")
+        masks = {
+            stem: below / kind / name
+            for kind in ("SegmentationClassAug", "SegmentationClass")
+            if kind == "SegmentationClass" or (folder / kind).is_dir()
+            for stem, name in images_by_stem(folder / kind).items()
+        }
+        for stem in read_split(folder / "ImageSets" / "Segmentation", split):
+            if stem not in photographs:
+                raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, and ImageSets/Segmentation/{split}.txt lists it")
+            if stem not in masks:
+                raise BadData(f"{folder / 'SegmentationClass'} has no mask {stem}, and ImageSets/Segmentation/{split}.txt lists it")
+            pairs.append(((below / "JPEGImages" / photographs[stem]).as_posix(), masks[stem].as_posix()))
+    layout = " + ".join(f"{folder.name} {split}" for folder in found)
+    return SegmentationSet(base, layout, ("background", *CLASSES), tuple(pairs), ignored=(IGNORE,))
+
+
+def year_folders(root: Path, year: str | None) -> list[Path]:
+    """The folders of the years asked for, or the one folder that there is. Raises BadData if one is missing or a year must be named."""
+    if not root.is_dir():
+        raise BadData(f"{root} is not a folder")
+    if year is not None and not re.fullmatch(r"(20)?\d\d(\+(20)?\d\d)*", year):
+        raise BadOption(f'no year "{year}" of VOC; 2007, 2012 and 07+12 are such')
+    wanted = [f"VOC20{part[-2:]}" for part in year.split("+")] if year else []
+    if (root / "JPEGImages").is_dir():
+        if wanted and wanted != [root.name]:
+            raise BadData(f"{root} is not {' and '.join(wanted)}; leave the year out, or pass the folder that holds VOCdevkit/")
+        return [root]
+    devkit = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
+    there = sorted(path.name for path in devkit.iterdir() if YEAR.fullmatch(path.name) and path.is_dir())
+    if not there:
+        raise BadData(f"{root} holds neither VOCdevkit/VOC2012 or its like, nor Annotations/ and JPEGImages/")
+    if not wanted and len(there) > 1:
+        raise BadData(f"{devkit} has {', '.join(there)}; name the year: {there[0][3:]}, or 07+12 for both")
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise BadData(f"{devkit} has no {missing[0]}, only {', '.join(there)}; name the year {there[0][3:]}, or add the other")
+    return [devkit / name for name in wanted or there]
+
+
+def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) -> Iterator[tuple[DetectionImage, list[Annotation]]]:
+    photographs = images_by_stem(folder / "JPEGImages")
+    main = folder / "ImageSets" / "Main"
+    if split == ALL and not (main / f"{ALL}.txt").is_file():
+        stems = sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
+    elif main.is_dir():
+        stems = read_split(main, split)
+    else:
+        raise BadData(f'{main} is not there; write {split}.txt into it, one name a line, or ask for the split "{ALL}"')
+    for stem in stems:
+        if stem not in photographs:
+            raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, and the split {split} has it")
+        path = folder / "JPEGImages" / photographs[stem]
+        xml = folder / "Annotations" / f"{stem}.xml"
+        root = parse(xml)
+        size = root.find("size")
+        width, height = (int(_number(size, side, xml, "size", default=0)) for side in ("width", "height"))
+        if width < 1 or height < 1:  # some tools leave it out or write 0
+            width, height = image_files.size_of(path)
+        image = DetectionImage((below / "JPEGImages" / path.name).as_posix(), stem, width, height)
+        yield image, [_object(node, place, xml, label_of) for place, node in enumerate(root.findall("object"))]
+
+
+def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> Annotation:
+    where = f"object {place + 1}"
+    name = (node.findtext("name") or "").strip()
+    if not name:
+        raise BadData(f"{xml}: {where} has no name")
+    if name not in label_of:
+        raise BadData(f'{xml}: {where} is a "{name}", which is none of the {len(label_of)} classes{nearest(name, label_of)}')
+    box = node.find("bndbox")
+    if box is None:
+        raise BadData(f"{xml}: {where} has no bndbox")
+    x0, y0, x1, y1 = (_number(box, corner, xml, where) for corner in CORNERS)
+    from_one = (x0 - 1, y0 - 1, x1 if x1 > x0 else x1 - 1, y1 if y1 > y0 else y1 - 1)
+    return Annotation(from_one, label_of[name], difficult=_number(node, "difficult", xml, where, default=0) != 0, id=place)
+
+
+def _number(node: Element | None, field: str, xml: Path, where: str, *, default: float | None = None) -> float:
+    text = node.findtext(field) if node is not None else None
+    if text is None or not text.strip():
+        if default is None:
+            raise BadData(f"{xml}: {where} has no {field}")
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number):
+        raise BadData(f'{xml}: {field} of {where} is "{text.strip()[:40]}", not a number')
+    return number
+
+
+def parse(xml: Path) -> Element:
+    """The root of an annotation. Raises BadData if it is not well-formed, is no annotation, or declares a type or entities of its own."""
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
+    try:
+        if xml.stat().st_size > MAX_XML:
+            raise BadData(f"{xml} has more than {MAX_XML:,} bytes; no annotation is that long")
+        root = fromstring(xml.read_bytes(), forbid_dtd=True)
+    except OSError as error:
+        raise BadData(f"{xml} cannot be read ({error.strerror})") from None
+    except DefusedXmlException as error:
+        raise BadData(f"{xml} declares a document type or entities ({type(error).__name__}); no annotation needs them, remove it") from None
+    except (ParseError, ValueError, LookupError) as error:
+        raise BadData(f"{xml} is not well-formed XML ({error})") from None
+    if root.tag != "annotation":
+        raise BadData(f"{xml} is a <{root.tag}>, not an <annotation> as VOC defines it")
+    return root
+
+
+def _own_classes(folder: Path) -> tuple[str, ...]:
+    """Of a folder that is not VOC's own: listed beside it, or all that its annotations name."""
+    if (folder / "classes.txt").is_file():
+        return read_classes(folder / "classes.txt")
+    names: set[str] = set()
+    for xml in sorted((folder / "Annotations").glob("*.xml")):
+        names.update(name.strip() for node in parse(xml).findall("object") if (name := node.findtext("name")))
+    if not names:
+        raise BadData(f"{folder / 'Annotations'} names no object; list the classes in {folder / 'classes.txt'}, one a line")
+    return tuple(sorted(names))
