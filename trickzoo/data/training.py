@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Augmentation
 
+T = TypeVar("T")
 Plan = Iterable[tuple[Tensor, Tensor]]
 """Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
 
@@ -97,10 +98,10 @@ class Streamed:
             yield pixels.to(device).float(), labels.to(device)
 
 
-def load(crops: Dataset[Sample], batches: Iterable[list[Any]], workers: int) -> Iterator[list[Sample]]:
+def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
     """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed."""
-    loader: DataLoader[Sample] = DataLoader(
-        crops,
+    loader: DataLoader[T] = DataLoader(
+        samples,
         batch_sampler=_Batches(batches),
         num_workers=workers,
         collate_fn=list,
