@@ -19,7 +19,7 @@ from typing import Any
 from trickzoo.errors import BadOption
 from trickzoo.weights.files import write_atomically
 
-PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors")
+PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
 
 
 def environment() -> dict[str, Any]:

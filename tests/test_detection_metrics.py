@@ -1,0 +1,330 @@
+"""Average precision against implementations of its definition that share nothing with ours, cases done by hand, and pycocotools itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.annotated import boxes_of, coco
+from trickzoo.data.coco import open_coco
+from trickzoo.data.detection import Annotation, DetectionSet
+from trickzoo.errors import BadCheckpoint
+from trickzoo.evaluation.detection import (
+    COCO_STATS,
+    DetectionEvaluation,
+    Detections,
+    coco_average_precision,
+    coco_results,
+    voc_average_precision,
+)
+
+CLASSES = 3
+ONE = pytest.approx(1, abs=1e-12)
+"""Pycocotools adds a tiny number to what it divides by."""
+
+Box = tuple[int, int, int, int]
+Found = list[tuple[Box, int, float]]
+
+
+def found(rows: Found) -> Detections:
+    return Detections(
+        np.array([row[0] for row in rows], float).reshape(-1, 4),
+        np.array([row[2] for row in rows], float),
+        np.array([row[1] for row in rows], int),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# VOC by its definition, in fractions
+
+
+def overlap(a: Box, b: Box) -> Fraction:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return Fraction(0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return Fraction(width * height, sum(areas) - width * height)
+
+
+def reference(truth: list[list[Annotation]], detections: list[Found], label: int) -> tuple[float, float] | None:
+    """VOCevaldet.m line by line: 11-point and all-point AP; None without an object to find."""
+    objects = [[(a.box, a.difficult) for a in image if a.label == label] for image in truth]
+    wanted = sum(not difficult for image in objects for _, difficult in image)
+    if not wanted:
+        return None
+    queue = [(-score, i, j, box) for i, image in enumerate(detections) for j, (box, which, score) in enumerate(image) if which == label]
+    used: set[tuple[int, int]] = set()
+    points, right, wrong = [], 0, 0
+    for _, i, _, box in sorted(queue):
+        most, match = Fraction(0), None
+        for k, (other, _) in enumerate(objects[i]):
+            if overlap(box, other) > most:  # type: ignore[arg-type]
+                most, match = overlap(box, other), k  # type: ignore[arg-type]
+        if match is not None and most >= Fraction(1, 2):
+            if objects[i][match][1]:
+                continue
+            if (i, match) in used:
+                wrong += 1
+            else:
+                right += 1
+                used.add((i, match))
+        else:
+            wrong += 1
+        points.append((Fraction(right, wanted), Fraction(right, right + wrong)))
+    eleven = sum(max((p for r, p in points if r >= Fraction(k, 10)), default=Fraction(0)) for k in range(11)) / 11
+    recalls = [Fraction(0), *(r for r, _ in points), Fraction(1)]
+    precisions = [Fraction(0), *(p for _, p in points), Fraction(0)]
+    for k in range(len(precisions) - 2, -1, -1):
+        precisions[k] = max(precisions[k], precisions[k + 1])
+    area = sum((recalls[k] - recalls[k - 1]) * precisions[k] for k in range(1, len(recalls)))
+    return float(eleven), float(area)
+
+
+def boxes() -> st.SearchStrategy[Box]:
+    """On a coarse grid, so that overlaps of exactly a half, duplicates and ties are frequent."""
+    side, place = st.integers(1, 4), st.integers(0, 4)
+    return st.builds(lambda x, y, w, h: (x, y, x + w, y + h), place, place, side, side)
+
+
+ANNOTATIONS = st.builds(lambda box, label, difficult: Annotation(box, label, difficult), boxes(), st.integers(1, CLASSES), st.booleans())
+DETECTIONS = st.tuples(boxes(), st.integers(1, CLASSES), st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9]))
+IMAGES = st.lists(st.tuples(st.lists(ANNOTATIONS, max_size=6), st.lists(DETECTIONS, max_size=8)), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=300)
+@given(images=IMAGES)
+def test_voc_ap_as_defined(images):
+    truth, detections = [image for image, _ in images], [image for _, image in images]
+    mine = voc_average_precision(boxes_of(truth, CLASSES), dict(enumerate(map(found, detections))))
+    for label in range(1, CLASSES + 1):
+        wanted = reference(truth, detections, label)
+        got = mine.eleven_point[label - 1], mine.all_point[label - 1]
+        if wanted is None:
+            assert np.isnan(got).all()
+        else:
+            assert got == pytest.approx(wanted, abs=1e-12)
+
+
+def test_voc_ap_by_hand():
+    """Four objects to find and a difficult one. Right, wrong, on the difficult one, a second on the first, right: precision 1 to a
+    recall of 1/4 and 1/2 to 1/2. Eleven points: three of 1 and three of 1/2; area: 1/4 · 1 + 1/4 · 1/2.
+    """
+    places = [(0, 0, 4, 4), (10, 0, 14, 4), (20, 0, 24, 4), (30, 0, 34, 4)]
+    truth = [[*(Annotation(box, 1) for box in places), Annotation((0, 10, 4, 14), 1, difficult=True)]]
+    rows: Found = [(places[1], 1, 0.5), ((0, 0, 4, 5), 1, 0.6), ((0, 10, 4, 15), 1, 0.7), ((20, 20, 24, 24), 1, 0.8), (places[0], 1, 0.9)]
+    mine = voc_average_precision(boxes_of(truth, 1), {0: found(rows)})
+    assert mine.eleven_point.tolist() == pytest.approx([4.5 / 11])
+    assert mine.all_point.tolist() == pytest.approx([0.375])
+
+
+def test_a_recall_of_three_tenths_reaches_the_fourth_point():
+    places = [(3 * i, 0, 3 * i + 2, 2) for i in range(10)]
+    truth = [[Annotation(box, 1) for box in places]]
+    mine = voc_average_precision(boxes_of(truth, 1), {0: found([(box, 1, 0.5) for box in places[:3]])})
+    assert mine.eleven_point.tolist() == pytest.approx([4 / 11])
+    assert mine.all_point.tolist() == pytest.approx([0.3])
+
+
+def test_an_overlap_of_exactly_a_half_is_enough():
+    truth = boxes_of([[Annotation((0, 0, 4, 4), 1)]], 1)
+    for bottom, right in ((2, 1), (1.999, 0)):
+        detections = {0: Detections(np.array([[0, 0, 4, bottom]]), np.array([0.5]), np.array([1]))}
+        assert voc_average_precision(truth, detections).all_point.tolist() == [right]
+
+
+def test_images_without_detections_or_objects():
+    truth = boxes_of([[Annotation((0, 0, 4, 4), 1)], []], 2)
+    assert voc_average_precision(truth, {0: found([]), 1: found([])}).all_point.tolist()[0] == 0
+    assert voc_average_precision(truth, {}).eleven_point.shape == (2,)
+    evaluation = DetectionEvaluation(truth)
+    evaluation.add(1, [], [], [])
+    evaluation.gather()
+    summary = evaluation.summary()
+    assert summary["n"] == 1
+    assert summary["voc"] == {"AP50 11-point": None, "AP50 all-point": None} and summary["coco"]["AP"] is None
+    evaluation.add(0, [], [], [])
+    evaluation.gather()
+    summary = evaluation.summary()
+    assert summary["voc"] == {"AP50 11-point": 0, "AP50 all-point": 0} and summary["coco"]["AP"] == 0
+    json.dumps(summary, allow_nan=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# COCO
+
+
+def by_hand(annotations: Path, results: list[dict[str, Any]]) -> list[float]:
+    """What pycocotools says of the files, as its demo does it."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats.tolist()
+
+
+def ground_truth(data: DetectionSet) -> dict[int, Detections]:
+    objects = [data.objects_of(index).take(data.objects_of(index).plain) for index in range(len(data))]
+    return {i: Detections(each.boxes, np.linspace(0.9, 0.8, len(each)), each.labels) for i, each in enumerate(objects)}
+
+
+def shaken(data: DetectionSet, seed: int) -> dict[int, Detections]:
+    """The truth moved, some of it twice or under another label, with scores of one decimal, and noise."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for index, image in enumerate(data.images):
+        objects = data.objects_of(index)
+        which = rng.integers(0, max(len(objects), 1), 2 * len(objects))
+        boxes = objects.boxes[which] + rng.normal(0, 2, (len(which), 4))
+        boxes = np.concatenate([boxes, rng.uniform(0, [image.width / 2, image.height / 2, image.width, image.height], (3, 4))])
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        labels = np.concatenate([objects.labels[which], rng.integers(1, len(data.classes) + 1, 3)])
+        labels = np.where(rng.random(len(labels)) < 0.1, rng.integers(1, len(data.classes) + 1, len(labels)), labels)
+        out[index] = Detections(boxes, rng.random(len(labels)).round(1), labels)
+    return out
+
+
+def same(mine: dict[str, float], theirs: list[float]) -> None:
+    assert list(mine) == list(COCO_STATS)
+    assert [-1 if np.isnan(value) else value for value in mine.values()] == pytest.approx(theirs, abs=1e-12)
+
+
+def test_coco_ap_of_the_truth_is_one(tmp_path):
+    data = open_coco(coco(tmp_path))
+    result = coco_average_precision(data, ground_truth(data))
+    assert result.stats["AP"] == ONE and result.stats["AR 100"] == ONE
+    assert result.per_class.tolist() == [ONE, ONE]
+    evaluation = DetectionEvaluation(data)
+    for index, detections in ground_truth(data).items():
+        evaluation.add(index, *detections)
+    evaluation.gather()
+    summary = evaluation.summary()
+    assert summary["coco"]["AP"] == 100 and summary["voc"] == {"AP50 11-point": 100, "AP50 all-point": 100}
+    assert summary["per_class"]["toothbrush"] == {"COCO AP": 100, "VOC AP50 11-point": 100, "VOC AP50 all-point": 100}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_coco_ap_is_what_pycocotools_says(seed, tmp_path, capsys):
+    data = open_coco(coco(tmp_path))
+    detections = shaken(data, seed)
+    result = coco_average_precision(data, detections)
+    assert capsys.readouterr().out == ""
+    same(result.stats, by_hand(tmp_path / "annotations" / "instances_train2017.json", coco_results(data, detections)))
+    assert np.nanmean(result.per_class) == pytest.approx(result.stats["AP"])
+
+
+def test_results_have_the_sources_ids(tmp_path):
+    data = open_coco(coco(tmp_path))
+    rows = coco_results(data, {1: Detections(np.array([[1.0, 2, 5, 9]]), np.array([0.5]), np.array([2]))})
+    assert rows == [{"image_id": 7, "category_id": 90, "bbox": [1, 2, 4, 7], "score": 0.5}]
+
+
+def test_difficult_objects_and_crowds_are_neither_asked_for_nor_punished():
+    square, crowd = (0, 0, 8, 8), (10, 10, 30, 30)
+    for ignored in (Annotation(crowd, 1, difficult=True), Annotation(crowd, 1, crowd=True)):
+        data = boxes_of([[Annotation(square, 1), ignored]], 1)
+        for rows in ([], [(crowd, 1, 0.95)]):
+            detections = {0: found([(square, 1, 0.9), *rows])}
+            voc = voc_average_precision(data, detections)
+            assert voc.all_point[0] == voc.eleven_point[0] == 1
+            assert coco_average_precision(data, detections).stats["AP"] == ONE
+    missed = boxes_of([[Annotation(square, 1), Annotation(crowd, 1)]], 1)
+    assert coco_average_precision(missed, {0: found([(square, 1, 0.9)])}).stats["AP"] < 0.6
+
+
+def test_only_images_that_were_looked_at_are_judged():
+    data = boxes_of([[Annotation((0, 0, 8, 8), 1)]] * 2, 1)
+    detections = {1: found([((0, 0, 8, 8), 1, 0.9)])}
+    assert voc_average_precision(data, detections).all_point[0] == 1
+    assert coco_average_precision(data, detections).stats["AP"] == ONE
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "label", "message"),
+    [
+        ((0, 0, np.nan, 8), 0.9, 1, "the detections in 0.jpg are not finite; the weights are damaged"),
+        ((0, 0, 8, 8), np.inf, 1, "not finite"),
+        ((0, 0, 8, 8), 0.9, 2, "labels from 2 to 2 in 0.jpg; the data has 1 to 1: it was trained for other classes"),
+        ((0, 0, 8, 8), 0.9, 0, "labels from 0 to 0"),
+    ],
+)
+def test_detections_that_cannot_be(box, score, label, message):
+    evaluation = DetectionEvaluation(boxes_of([[]], 1))
+    evaluation.add(0, [box], [score], [label])
+    with pytest.raises(BadCheckpoint, match=message):
+        evaluation.gather()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# processes
+
+
+SCRIPT = """
+import json, sys
+import numpy as np, torch
+from pathlib import Path
+from tests.test_detection_metrics import shaken
+from trickzoo.data.detection import detection_shapes
+from trickzoo.data.segmentation import segmentation_shapes
+from trickzoo.data.shapes import Shapes
+from trickzoo.evaluation.detection import DetectionEvaluation
+from trickzoo.evaluation.distributed import processes
+from trickzoo.evaluation.segmentation import ConfusionMatrix
+
+state = processes(use_cpu=True)
+shapes = Shapes("val", 7, size=32, objects="several")
+boxes, masks = detection_shapes(shapes), segmentation_shapes(shapes)
+evaluation, matrix = DetectionEvaluation(boxes), ConfusionMatrix(masks.classes)
+detections = shaken(boxes, 0)
+for index in range(state.process_index, 7, state.num_processes):
+    evaluation.add(index, *detections[index])
+    truth = torch.from_numpy(masks.read(index)[1])
+    matrix.add(truth.roll(2, 0), truth)
+evaluation.add(0, *detections[0])  # as samplers that fill up the last batch do
+evaluation.gather(), matrix.gather()
+if state.is_main_process:
+    Path(sys.argv[1]).write_text(json.dumps([evaluation.summary(), matrix.summary()]))
+state.destroy_process_group()
+"""
+
+
+def test_two_processes_give_the_same_as_one(tmp_path):
+    (tmp_path / "main.py").write_text(SCRIPT)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for name, start in (("one", [sys.executable]), ("two", launch)):
+        subprocess.run([*start, str(tmp_path / "main.py"), str(tmp_path / name)], check=True, capture_output=True, env=environment)
+    one = json.loads((tmp_path / "one").read_text())
+    assert json.loads((tmp_path / "two").read_text()) == one
+    assert one[0]["n"] == 7 and 0 < one[0]["coco"]["AP"] < 100 and 0 < one[1]["miou"] < 100
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# real ones
+
+
+@pytest.mark.packs
+def test_real_coco(packs):
+    data = open_coco(packs / "coco_mini", "val")
+    annotations = packs / "coco_mini" / "annotations" / "instances_val2017.json"
+    truth = ground_truth(data)
+    assert coco_average_precision(data, truth).stats["AP"] == ONE
+    same(coco_average_precision(data, truth).stats, by_hand(annotations, coco_results(data, truth)))
+    detections = shaken(data, 0)
+    same(coco_average_precision(data, detections).stats, by_hand(annotations, coco_results(data, detections)))

@@ -1,0 +1,228 @@
+"""Average precision of detections: COCO's by pycocotools, and VOC's in its two forms, which differ by points and so are always named.
+
+Crowd and difficult objects are in both metrics what the devkits make of them: nobody must find them, and who does is not punished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from accelerate.utils import gather_object
+from numpy.typing import ArrayLike, NDArray
+
+from trickzoo.data.detection import DetectionSet, Objects
+from trickzoo.errors import BadCheckpoint
+
+COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")
+"""What pycocotools sums up, in its order; AR n is the recall with n detections an image."""
+
+
+class Detections(NamedTuple):
+    """What a model finds in one image.
+
+    Attributes:
+        boxes: (m, 4) x0, y0, x1, y1 in pixels of the file, 0-based and half-open.
+        scores: (m,), higher is surer.
+        labels: (m,) from 1.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+
+class DetectionEvaluation:
+    """The detections in a set, as they come in, on one process or several."""
+
+    def __init__(self, data: DetectionSet) -> None:
+        self.data = data
+        self.found: dict[int, Detections] = {}
+
+    def add(self, index: int, boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike) -> None:
+        """The detections in image `index`; images that are never added are not judged. Tensors must be on the CPU."""
+        self.found[index] = Detections(
+            np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64), np.asarray(labels, np.int64)
+        )
+
+    def gather(self) -> None:
+        """Bring together what all processes found; to be called on all. An image that two of them had counts once.
+
+        Raises BadCheckpoint, on all, if a box or score is not finite or a label is none of the set's.
+        """
+        self.found = dict(sorted(gather_object(list(self.found.items())), key=lambda item: item[0]))
+        for index, (boxes, scores, labels) in self.found.items():
+            if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+                raise BadCheckpoint(f"the detections in {self.data.images[index].name} are not finite; the weights are damaged")
+            if len(labels) and not (labels.min() >= 1 and labels.max() <= len(self.data.classes)):
+                raise BadCheckpoint(
+                    f"the model finds labels from {labels.min()} to {labels.max()} in {self.data.images[index].name}; "
+                    f"the data has 1 to {len(self.data.classes)}: it was trained for other classes"
+                )
+
+    def summary(self) -> dict[str, Any]:
+        """COCO's twelve figures and VOC's mean AP in both forms, in percent; None where there is nothing to find. Call `gather` before."""
+        coco, voc = coco_average_precision(self.data, self.found), voc_average_precision(self.data, self.found)
+        return {
+            "n": len(self.found),
+            "coco": {name: _percent(value) for name, value in coco.stats.items()},
+            "voc": {"AP50 11-point": _percent(_mean(voc.eleven_point)), "AP50 all-point": _percent(_mean(voc.all_point))},
+            "per_class": {
+                name: {
+                    "COCO AP": _percent(coco.per_class[i]),
+                    "VOC AP50 11-point": _percent(voc.eleven_point[i]),
+                    "VOC AP50 all-point": _percent(voc.all_point[i]),
+                }
+                for i, name in enumerate(self.data.classes)
+            },
+        }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+
+
+def _percent(value: float) -> float | None:
+    return None if np.isnan(value) else round(100 * float(value), 4)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# VOC
+
+
+@dataclass(frozen=True)
+class VocPrecision:
+    """Average precision of each class, in 0…1; NaN for a class without an object to find.
+
+    Attributes:
+        eleven_point: (K,) mean of the best precision at recalls of 0, 0.1 … 1: VOC 2007.
+        all_point: (K,) area below the precision made monotonic: VOC 2010 and later.
+    """
+
+    eleven_point: NDArray[np.float64]
+    all_point: NDArray[np.float64]
+
+
+def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5) -> VocPrecision:
+    """Average precision as VOC's devkit computes it (VOCevaldet.m), over the images in `found`.
+
+    In the order of their scores, each detection goes to the object of its class that it overlaps most. It is right if the overlap is at
+    least `overlap` and no detection before it had the object, is left out if the object is difficult or a crowd, and else is wrong. Of
+    equal scores the one in the earlier image comes first.
+    """
+    indices = sorted(found)
+    wanted = np.zeros(len(data.classes) + 1, np.int64)
+    rows = []
+    for index in indices:
+        objects = data.objects_of(index)
+        wanted += np.bincount(objects.labels[objects.plain], minlength=len(wanted))
+        rows.append(_judge(objects, found[index], overlap))
+    labels, scores, right = (np.concatenate(column) for column in zip(*rows, strict=True)) if rows else np.zeros((3, 0))
+    order = np.argsort(-scores, kind="stable")
+    labels, right = labels[order], right[order]
+    curves = [_precision(right[labels == label], int(wanted[label])) for label in range(1, len(wanted))]
+    eleven_point, all_point = np.array(curves, np.float64).reshape(-1, 2).T
+    return VocPrecision(eleven_point, all_point)
+
+
+def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """(labels, scores, right or wrong) of the detections in an image that count."""
+    order = np.argsort(-found.scores, kind="stable")
+    boxes, scores, labels = found.boxes[order], found.scores[order], found.labels[order]
+    right, counts = np.zeros(len(labels), bool), np.ones(len(labels), bool)
+    if len(objects) and len(labels):
+        ratio = np.where(labels[:, None] == objects.labels, intersection_over_union(boxes, objects.boxes), -1)
+        best, plain, taken = ratio.argmax(1), objects.plain, np.zeros(len(objects), bool)
+        for i in np.flatnonzero(ratio.max(1) >= overlap):
+            counts[i] = plain[best[i]]
+            right[i] = counts[i] and not taken[best[i]]
+            taken[best[i]] = True
+    return labels[counts], scores[counts], right[counts]
+
+
+def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m, 4) and (n, 4) boxes → (m, n) overlaps in 0…1; 0 where neither has an area."""
+    sides = np.minimum(first[:, None, 2:], second[:, 2:]) - np.maximum(first[:, None, :2], second[:, :2])
+    inner = np.maximum(sides, 0).prod(2)
+    area, areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second))
+    union = area[:, None] + areas - inner
+    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+
+
+def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:
+    """11-point and all-point average precision of detections by falling score."""
+    if not wanted:
+        return np.nan, np.nan
+    hits = right.cumsum()
+    best = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]  # precision at this recall or any higher
+    # recall ≥ k / 10 in whole numbers: as floats 3 / 10 is not 3 × 0.1
+    eleven = [best[np.argmax(10 * hits >= k * wanted)] if len(hits) and 10 * hits[-1] >= k * wanted else 0.0 for k in range(11)]
+    return float(np.mean(eleven)), float(best[right].sum() / wanted)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# COCO
+
+
+@dataclass(frozen=True)
+class CocoPrecision:
+    """COCO's figures in 0…1, NaN where there is nothing to find: those of `COCO_STATS`, and (K,) AP of each class."""
+
+    stats: dict[str, float]
+    per_class: NDArray[np.float64]
+
+
+def coco_average_precision(data: DetectionSet, found: Mapping[int, Detections]) -> CocoPrecision:
+    """Box AP by pycocotools over the images in `found`, without its printing."""
+    from pycocotools.cocoeval import COCOeval
+
+    truth, results = [], []
+    for index in sorted(found):
+        objects = data.objects_of(index)
+        # an area out of all ranges is how pycocotools can be told to ignore an object that is no crowd
+        areas = np.where(objects.difficult, -1, objects.areas)
+        for box, label, crowd, area in zip(
+            _sides(objects.boxes), objects.labels.tolist(), objects.crowd.tolist(), areas.tolist(), strict=True
+        ):
+            truth.append({"image_id": index, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)})
+        for box, score, label in zip(_sides(found[index].boxes), found[index].scores.tolist(), found[index].labels.tolist(), strict=True):
+            results.append({"image_id": index, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0})
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(data, found, truth), _coco(data, found, results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlap, recall, class; all areas, the most detections
+    per_class = np.where((precision > -1).any((0, 1)), precision.mean((0, 1)), np.nan)
+    return CocoPrecision({name: float(v) if v > -1 else np.nan for name, v in zip(COCO_STATS, evaluation.stats, strict=True)}, per_class)
+
+
+def _sides(boxes: NDArray[np.float64]) -> list[list[float]]:
+    """(n, 4) corners → COCO's x, y, width, height."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
+
+
+def _coco(data: DetectionSet, found: Mapping[int, Detections], annotations: list[dict[str, Any]]) -> Any:
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": index} for index in found],
+        "categories": [{"id": label} for label in range(1, len(data.classes) + 1)],
+        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, 1)],  # it takes an id of 0 for none
+    }
+    coco.createIndex()
+    return coco
+
+
+def coco_results(data: DetectionSet, found: Mapping[int, Detections]) -> list[dict[str, Any]]:
+    """The detections in COCO's results format, with the source's own ids of images and classes."""
+    return [
+        {"image_id": data.images[index].id, "category_id": data.class_ids[label - 1], "bbox": box, "score": score}
+        for index, (boxes, scores, labels) in sorted(found.items())
+        for box, score, label in zip(_sides(boxes), scores.tolist(), labels.tolist(), strict=True)
+    ]
