@@ -20,10 +20,12 @@ LAYERS = [
     {"models"},
     {"weights"},
     {"catalogue", "factory", "tricks"},
+    {"trunk"},
     {"recipes"},
     {"data"},
     {"evaluation"},
     {"training"},
+    {"detection", "segmentation"},
     {"studies"},
     {"cli"},
 ]
