@@ -14,12 +14,15 @@ __all__ = [
     "__version__",
     "create",
     "describe",
+    "detection",
     "eval_transform",
     "list_models",
     "list_weights",
+    "segmentation",
 ]
 
 if TYPE_CHECKING:
+    from trickzoo import detection, segmentation
     from trickzoo.catalogue import describe, list_models, list_weights
     from trickzoo.data.transforms import eval_transform
     from trickzoo.errors import TrickzooError
@@ -33,17 +36,20 @@ _HOMES = {
     "list_models": "trickzoo.catalogue",
     "list_weights": "trickzoo.catalogue",
 }
+_PACKAGES = ("detection", "segmentation")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'trickzoo' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _PACKAGES:
+        return import_module(f"trickzoo.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trickzoo' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_PACKAGES})

@@ -1,0 +1,419 @@
+"""Faster R-CNN on every backbone: what it computes beside torchvision's own, what it takes, what stays frozen, what is exported."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import detection as reference
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FrozenBatchNorm2d, roi_align
+from torchvision.transforms.v2 import functional as TF
+
+import trickzoo
+from trickzoo import registry
+from trickzoo.detection import faster_rcnn
+from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
+from trickzoo.trunk import freeze_norms
+from trickzoo.weights import convert, publish
+from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.record import Preprocessing
+
+SMALL: dict[str, Any] = {
+    "num_classes": 4,
+    "min_size": 64,
+    "max_size": 96,
+    "rpn_post_nms_top_n_train": 30,
+    "rpn_post_nms_top_n_test": 20,
+    "box_batch_size_per_image": 16,
+}
+EVERY = [(name, "fpn") for name in trickzoo.list_models()] + [(name, "c4") for name in trickzoo.list_models("resnet*")]
+SOME = [("resnet18_d", "fpn"), ("resnet18_d", "c4"), ("mobilenet_v1_025", "fpn"), ("inception_v3", "fpn")]
+
+
+def small(name: str, neck: str = "fpn", **options: Any) -> FasterRCNN:
+    return faster_rcnn(name, neck=neck, **SMALL | options)  # type: ignore[arg-type]
+
+
+def target(*boxes: tuple[float, float, float, float]) -> dict[str, Tensor]:
+    return {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.arange(len(boxes)) % 3 + 1}
+
+
+def batch() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Images of odd and different sizes, one grey, one without objects."""
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 255, (61, 47), dtype=np.uint8)).convert("RGB")
+    images = [TF.to_dtype(TF.pil_to_tensor(grey), torch.float32, scale=True), torch.rand(3, 40, 93), torch.rand(3, 33, 33)]
+    return images, [target((3, 4, 30, 51), (20, 8, 46, 33)), target(), target((0, 0, 33, 33))]
+
+
+def train_a_step(model: FasterRCNN) -> dict[str, Tensor]:
+    """Everything that takes a gradient moves, decay included."""
+    losses = model(*batch())
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.1)
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.add_(1e-3)
+    optimiser.step()
+    return losses
+
+
+def check_detections(detections: list[dict[str, Tensor]], images: list[Tensor], classes: int = 4) -> None:
+    assert len(detections) == len(images)
+    for found, image in zip(detections, images, strict=True):
+        height, width = image.shape[-2:]
+        n = len(found["boxes"])
+        assert found["boxes"].shape == (n, 4) and found["labels"].shape == found["scores"].shape == (n,)
+        assert found["boxes"].isfinite().all()
+        assert (found["boxes"] >= 0).all()
+        assert (found["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
+        assert set(found["labels"].tolist()) <= set(range(1, classes))
+
+
+def check_trains_and_evaluates(name: str, neck: str) -> None:
+    model = small(name, neck)
+    assert model.training
+    losses = train_a_step(model)
+    assert sorted(losses) == ["loss_box_reg", "loss_classifier", "loss_objectness", "loss_rpn_box_reg"]
+    assert all(loss.isfinite() for loss in losses.values())
+    assert not [key for key, parameter in model.named_parameters() if parameter.grad is None and not key.startswith("backbone.body.head")]
+    model.eval()
+    images, targets = batch()
+    with torch.no_grad():
+        check_detections(model(images), images)
+        assert all(loss.isfinite() for loss in model.losses(images, targets).values())
+        assert all(loss.isfinite() for loss in model.losses(images[1:2], targets[1:2]).values())
+
+
+@pytest.mark.parametrize(("name", "neck"), SOME)
+def test_it_trains_and_evaluates(name: str, neck: str) -> None:
+    check_trains_and_evaluates(name, neck)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "neck"), EVERY)
+def test_every_backbone_trains_and_evaluates(name: str, neck: str) -> None:
+    check_trains_and_evaluates(name, neck)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What it computes
+
+
+def upstream_key(key: str) -> str:
+    """Our key of a resnet50_b detector → torchvision's."""
+    prefix = "backbone.body."
+    if not key.startswith(prefix):
+        return key
+    own = key.removeprefix(prefix)
+    theirs = {ours: name for name, ours in convert.key_map(registry.find("resnet50_b"), "torchvision", [own]).items()}
+    return prefix + theirs[own]
+
+
+def randomise_norms(model: nn.Module) -> None:
+    """Statistics, scales and shifts as after a training, so that a mistake in them shows."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+
+
+def test_fpn_is_torchvisions_given_its_weights() -> None:
+    settings = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 64, "box_score_thresh": 0.0}
+    theirs = reference.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=21, **settings)
+    ours = faster_rcnn("resnet50_b", **settings)
+    randomise_norms(theirs)
+    state = theirs.state_dict()
+    ours.load_state_dict({key: state.pop(upstream_key(key)) for key in ours.state_dict()})
+    assert not state
+
+    images = [torch.rand(3, 64, 128), torch.rand(3, 128, 64)]  # padded to multiples of 64, where torchvision's strides are exact
+    targets = [target((10, 20, 90, 60), (50, 5, 120, 50)), target((0, 0, 64, 64))]
+    with torch.no_grad():
+        for expected, found in zip(theirs.eval()(images), ours.eval()(images), strict=True):
+            assert len(found["boxes"]) == 100
+            for key in ("boxes", "labels", "scores"):
+                torch.testing.assert_close(found[key], expected[key])
+        torch.manual_seed(1)
+        expected_losses = theirs.train()(images, targets)
+        torch.manual_seed(1)
+        torch.testing.assert_close(ours.train()(images, targets), expected_losses)
+
+
+def test_c4_is_the_networks_own_stages() -> None:
+    model, trunk = small("resnet18_d", "c4").eval(), trickzoo.create("resnet18_d", num_classes=0).eval()
+    randomise_norms(model)
+    stage = "roi_heads.box_head.stage."
+    state = {key.removeprefix("backbone.body."): t for key, t in model.state_dict().items() if key.startswith("backbone.body.")}
+    state |= {"stages.3." + key.removeprefix(stage): t for key, t in model.state_dict().items() if key.startswith(stage)}
+    trunk.load_state_dict(state)
+
+    x, boxes, heads = torch.randn(1, 3, 96, 64), torch.tensor([[0.0, 0, 64, 96], [10, 20, 40, 30]]), model.roi_heads
+    with torch.no_grad():
+        maps = model.backbone(x)
+        features = trunk.forward_pyramid(x)["stages.2"]
+        torch.testing.assert_close(maps["stages.2"], features)
+        pooled = trunk.stages[3](roi_align(features, [boxes], 14, 1 / 16, 2)).mean((2, 3))
+        logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, [boxes], [(90, 60)])))
+        torch.testing.assert_close(logits, heads.box_predictor.cls_score(pooled))
+        assert deltas.shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "neck", "levels"),
+    [
+        ("resnet18_d", "fpn", {4: (32,), 8: (64,), 16: (128,), 32: (256,), 64: (512,)}),
+        ("mobilenet_v1_025", "fpn", {4: (32,), 8: (64,), 16: (128,), 32: (256,), 64: (512,)}),
+        ("inception_v3", "fpn", {4: (32,), 8: (64,), 16: (128,), 32: (256,), 64: (512,)}),
+        ("resnet18_d", "c4", {16: (32, 64, 128, 256, 512)}),
+    ],
+)
+def test_anchors_stand_at_the_strides_of_the_maps(name: str, neck: str, levels: dict[int, tuple[int, ...]]) -> None:
+    """At 96 × 160 the map of stride 64 has 2 × 3 cells, from which torchvision would infer strides of 48 and 53."""
+    model = small(name, neck).eval()
+    with torch.no_grad():
+        maps = list(model.backbone(torch.zeros(1, 3, 96, 160)).values())
+    assert [m.shape[-2:] for m in maps] == [(ceil(96 / stride), ceil(160 / stride)) for stride in levels]
+    assert model.roi_heads.box_roi_pool.scales == [1 / stride for stride in levels if stride < 64]
+    (anchors,) = model.rpn.anchor_generator(ImageList(torch.zeros(1, 3, 96, 160), [(90, 150)]), maps)
+    expected = []
+    for stride, sizes in levels.items():
+        for y, x in itertools.product(range(ceil(96 / stride)), range(ceil(160 / stride))):
+            for ratio, size in itertools.product((0.5, 1, 2), sizes):
+                width, height = size / sqrt(ratio) / 2, size * sqrt(ratio) / 2
+                expected.append([x * stride - width, y * stride - height, x * stride + width, y * stride + height])
+    torch.testing.assert_close(anchors, torch.tensor(expected), atol=0.51, rtol=0)  # torchvision rounds to pixels
+
+
+def test_a_tiny_first_image_does_not_set_the_scales() -> None:
+    model = small("mobilenet_v1_025", min_size=33, max_size=33).eval()
+    with torch.no_grad():
+        model([torch.rand(3, 33, 33)])
+    assert model.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def test_boxes_keep_full_precision_under_autocast() -> None:
+    model, (images, targets) = small("resnet18_d", norms="frozen", box_score_thresh=0.0), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(images, targets)
+        assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+        proposals: list[Tensor] = []
+        handle = model.rpn.register_forward_hook(lambda *call: proposals.extend(call[-1][0]))
+        detections = model.eval()(images)
+        handle.remove()
+    assert {t.dtype for t in [*proposals, *(found["boxes"] for found in detections)]} == {torch.float32}
+    assert any(not torch.equal(t, t.bfloat16().float()) for t in proposals)
+
+
+def test_images_are_normalised_as_the_weights_want_it(tmp_path: Path) -> None:
+    source = trickzoo.create("resnet18_d", num_classes=5)
+    randomise_norms(source)
+    source.weights = LoadedWeights("mine", tmp_path, preprocessing=Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)))
+    publish.export(source, tmp_path / "mine.safetensors")
+    model = small("resnet18_d", weights=tmp_path / "mine.safetensors")
+    assert (model.transform.image_mean, model.transform.image_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert model.transform.min_size == (64,) and model.transform.max_size == 96
+    own = source.state_dict()
+    for key, tensor in model.backbone.body.state_dict().items():
+        assert torch.equal(tensor, own[key])
+    assert not [m for m in model.backbone.body.modules() if isinstance(m, nn.BatchNorm2d)], "given weights keep their statistics"
+    trained = {key.split(".")[2] + key.split(".")[3] for key, p in model.named_parameters() if "body" in key and p.requires_grad}
+    assert trained == {"stages1", "stages2", "stages3"}
+    assert small("resnet18_d").transform.image_mean == [0.485, 0.456, 0.406]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses in evaluation
+
+
+def test_losses_in_evaluation_are_those_of_training_with_nothing_moving() -> None:
+    model = small("resnet18_d", norms="frozen")
+    model.transform.eval()  # in training it draws one of the sizes, even from one
+    images, targets = batch()
+    torch.manual_seed(1)
+    expected = model(images, targets)
+    model.eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        found = model.losses(images, targets)
+    torch.testing.assert_close(found, {key: loss.detach() for key, loss in expected.items()})
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_losses_leave_every_mode_as_it_was(training: bool) -> None:
+    model, (images, targets) = small("mobilenet_v1_025").train(training), batch()
+    before, modes = copy.deepcopy(model.state_dict()), {name: module.training for name, module in model.named_modules()}
+    with torch.no_grad():
+        model.losses(images, targets)
+        with pytest.raises(KeyError):
+            model.losses(images, [{}, {}, {}])
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    moved = [key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])]
+    assert bool(moved) == training, "in training BatchNorm counts what it sees, in evaluation it does not"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frozen parts
+
+
+def test_frozen_norms_compute_the_same_with_the_same_eps() -> None:
+    model = trickzoo.create("inception_v3", num_classes=0).eval()
+    randomise_norms(model)
+    x = torch.randn(1, 3, 80, 96)
+    with torch.no_grad():
+        expected = model.forward_features(x)
+        assert freeze_norms(model) is model
+        torch.testing.assert_close(model.train().forward_features(x), expected)
+    frozen = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
+    assert len(frozen) == 94
+    assert {module.eps for module in frozen} == {0.001}
+    assert not [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("norms", ["live", "frozen"])
+@pytest.mark.parametrize(
+    ("name", "neck", "trainable", "frozen"),
+    [
+        ("resnet18_d", "fpn", 3, ("stem.", "stages.0.")),
+        ("resnet18_d", "c4", 0, ("stem.", "stages.")),
+        ("mobilenet_v1_025", "fpn", 3, ("stem.", "stages.0.", "stages.1.")),
+        ("mobilenet_v1_025", "fpn", 5, ("stem.",)),
+        ("mobilenet_v1_025", "fpn", "all", ()),
+    ],
+)
+def test_frozen_parts_stay_bit_identical(name: str, neck: str, trainable: Any, frozen: tuple[str, ...], norms: str) -> None:
+    model = small(name, neck, trainable_stages=trainable, norms=norms)
+    randomise_norms(model)
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        train_a_step(model.eval().train())
+    changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    kept = tuple("backbone.body." + part for part in frozen)
+    if trainable == 0:
+        kept += ("roi_heads.box_head.",)
+    expected = {key for key in before if not key.startswith(kept)}
+    if norms == "frozen":
+        expected = {key for key, _ in model.named_parameters() if not key.startswith(kept)}
+        assert not [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert changed == expected
+
+
+def test_copies_are_independent() -> None:
+    model = small("resnet18_d", "c4")
+    before, twin = copy.deepcopy(model.state_dict()), copy.deepcopy(model)
+    train_a_step(twin)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Options
+
+
+def test_settings_are_the_released_recipes() -> None:
+    fpn, c4 = faster_rcnn("resnet18", trainable_stages=0), faster_rcnn("resnet18", neck="c4", **C4_COCO)
+    for model, settings in ((fpn, FPN), (c4, {**C4, **C4_COCO})):
+        rpn, heads, transform = model.rpn, model.roi_heads, model.transform
+        sampler, box_sampler = rpn.fg_bg_sampler, heads.fg_bg_sampler
+        assert settings == {
+            "min_size": transform.min_size[0],
+            "max_size": transform.max_size,
+            "rpn_pre_nms_top_n_train": rpn._pre_nms_top_n["training"],
+            "rpn_pre_nms_top_n_test": rpn._pre_nms_top_n["testing"],
+            "rpn_post_nms_top_n_train": rpn._post_nms_top_n["training"],
+            "rpn_post_nms_top_n_test": rpn._post_nms_top_n["testing"],
+            "rpn_nms_thresh": rpn.nms_thresh,
+            "rpn_fg_iou_thresh": rpn.proposal_matcher.high_threshold,
+            "rpn_bg_iou_thresh": rpn.proposal_matcher.low_threshold,
+            "rpn_batch_size_per_image": sampler.batch_size_per_image,
+            "rpn_positive_fraction": sampler.positive_fraction,
+            "rpn_score_thresh": rpn.score_thresh,
+            "rpn_min_size": rpn.min_size,
+            "box_score_thresh": heads.score_thresh,
+            "box_nms_thresh": heads.nms_thresh,
+            "box_detections_per_img": heads.detections_per_img,
+            "box_fg_iou_thresh": heads.proposal_matcher.high_threshold,
+            "box_bg_iou_thresh": heads.proposal_matcher.low_threshold,
+            "box_batch_size_per_image": box_sampler.batch_size_per_image,
+            "box_positive_fraction": box_sampler.positive_fraction,
+        }
+    assert (C4["rpn_post_nms_top_n_test"], C4["box_nms_thresh"], C4["min_size"], C4["max_size"]) == (300, 0.3, 600, 1000)
+    assert (COCO["min_size"], COCO["max_size"]) == (800, 1333)
+    assert c4.roi_heads.box_predictor.cls_score.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert c4.roi_heads.box_predictor.bbox_pred.weight.std().item() == pytest.approx(0.001, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "words"),
+    [
+        ("mobilenet_v1_025", {"neck": "c4"}, BadOption, 'mobilenet_v1_025: neck="c4" is for ResNets; use neck="fpn"'),
+        ("resnet18", {"neck": "bifpn"}, BadOption, 'neck must be "fpn" or "c4", not "bifpn"'),
+        ("resnet18", {"num_classes": 1}, BadOption, "num_classes counts the background and must be 2 or more, not 1"),
+        ("resnet18", {"trainable_stages": 5}, BadOption, 'trainable_stages must be 0 to 4, or "all" for the stem too, not 5'),
+        ("resnet18", {"norms": "sync"}, BadOption, 'norms must be "frozen" or "live", not "sync"'),
+        ("resnet18", {"box_nms_tresh": 0.3}, BadOption, 'a detector has no setting "box_nms_tresh"; did you mean box_nms_thresh'),
+        ("resnet18", {"anchor_sizes": (32, 64)}, BadOption, r"a size for each of the strides \(4, 8, 16, 32, 64\), not 2 sizes"),
+        ("resnet18_e", {}, UnknownName, "did you mean resnet18"),
+        ("resnet18", {"weights": "no/such.safetensors"}, BadCheckpoint, "no/such.safetensors"),
+    ],
+)
+def test_mistakes_are_one_line(name: str, options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        faster_rcnn(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_public_name() -> None:
+    """The function and its module share a name; the package has the function, whatever was imported first."""
+    assert trickzoo.detection.faster_rcnn is faster_rcnn
+
+
+def test_anchor_sizes() -> None:
+    assert small("resnet18", anchor_sizes=(8, 16, 32, 64, 128)).rpn.anchor_generator.sizes == ((8,), (16,), (32,), (64,), (128,))
+    model = small("resnet18", "c4", anchor_sizes=(16, 48))
+    assert model.rpn.anchor_generator.sizes == ((16, 48),)
+    assert model.rpn.head.cls_logits.out_channels == 6
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Export
+
+
+@pytest.mark.parametrize("neck", ["fpn", "c4"])
+def test_onnx(neck: str, tmp_path: Path) -> None:
+    """By the exporter that traces: torch.export refuses what torchvision's NMS does with a number of boxes that only the data tells."""
+    model = small("resnet18_d", neck, norms="frozen", box_score_thresh=0.2).eval()
+    names = ["boxes", "labels", "scores"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, which is deprecated
+        torch.onnx.export(
+            model,
+            ([torch.rand(3, 61, 47)],),
+            tmp_path / "detector.onnx",
+            dynamo=False,
+            opset_version=17,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes={"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in names},
+        )
+    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx", providers=["CPUExecutionProvider"])
+    for height, width in ((61, 47), (90, 66), (33, 33)):
+        image = torch.rand(3, height, width)
+        with torch.no_grad():
+            (expected,) = model([image])
+        assert len(expected["boxes"]) > 5
+        for name, found in zip(names, session.run(None, {"image": image.numpy()}), strict=True):
+            torch.testing.assert_close(torch.from_numpy(found), expected[name], atol=1e-3, rtol=1e-4)

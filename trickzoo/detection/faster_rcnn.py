@@ -1,0 +1,302 @@
+"""Faster R-CNN (Ren et al., arXiv 1506.01497) on torchvision's detection parts, for every backbone of the zoo.
+
+What differs from torchvision's own builder: strides come from the backbone's `feature_info` and are never inferred from the size of an
+image; boxes stay in full precision under autocast; parts are frozen by module; losses can be had in evaluation mode.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from trickzoo.backbone import Backbone, FeatureInfo
+from trickzoo.errors import BadOption, nearest
+from trickzoo.models.resnet import ResNet
+from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
+from trickzoo.weights.record import Preprocessing
+
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+FPN: Mapping[str, Any] = MappingProxyType(
+    {
+        "min_size": 600,
+        "max_size": 1000,
+        "rpn_pre_nms_top_n_train": 2000,
+        "rpn_pre_nms_top_n_test": 1000,
+        "rpn_post_nms_top_n_train": 2000,
+        "rpn_post_nms_top_n_test": 1000,
+        "rpn_nms_thresh": 0.7,
+        "rpn_fg_iou_thresh": 0.7,
+        "rpn_bg_iou_thresh": 0.3,
+        "rpn_batch_size_per_image": 256,
+        "rpn_positive_fraction": 0.5,
+        "rpn_score_thresh": 0.0,
+        "rpn_min_size": 1e-3,
+        "box_score_thresh": 0.05,
+        "box_nms_thresh": 0.5,
+        "box_detections_per_img": 100,
+        "box_fg_iou_thresh": 0.5,
+        "box_bg_iou_thresh": 0.5,
+        "box_batch_size_per_image": 512,
+        "box_positive_fraction": 0.25,
+    }
+)
+"""Settings of the FPN detector: torchvision's, with the image size of the paper's VOC recipe. Sizes in pixels, `top_n` per level."""
+
+C4: Mapping[str, Any] = MappingProxyType(
+    {
+        **FPN,
+        "rpn_pre_nms_top_n_train": 12000,
+        "rpn_pre_nms_top_n_test": 6000,
+        "rpn_post_nms_top_n_test": 300,
+        "rpn_min_size": 16,
+        "box_score_thresh": 0.01,
+        "box_nms_thresh": 0.3,
+        "box_batch_size_per_image": 128,
+    }
+)
+"""Settings of the C4 detector: those of the released VOC recipe of the paper's authors (GluonCV `faster_rcnn_resnet50_v1b_voc`)."""
+
+COCO: Mapping[str, Any] = MappingProxyType({"min_size": 800, "max_size": 1333})
+"""What the released COCO recipe changes for FPN: `faster_rcnn(…, num_classes=81, **COCO)`."""
+
+C4_COCO: Mapping[str, Any] = MappingProxyType({**COCO, "rpn_post_nms_top_n_test": 1000, "rpn_min_size": 1, "box_nms_thresh": 0.5})
+"""What the released COCO recipe changes for C4."""
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """At least float32: a coordinate of 600 pixels has steps of 4 in bfloat16."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+class Anchors(AnchorGenerator):
+    """torchvision's anchors at declared strides, in full precision.
+
+    torchvision divides the padded image by the map and rounds down, which is wrong for a pooled level with an odd number of cells.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[int]], strides: Sequence[int]) -> None:
+        super().__init__(tuple(map(tuple, sizes)), (ASPECT_RATIOS,) * len(sizes))
+        self.strides = tuple(strides)
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Boxes (A, 4) in pixels of the padded image, all levels in a row; the same for every image."""
+        like = feature_maps[0]
+        self.set_cell_anchors(torch.promote_types(like.dtype, torch.float32), like.device)
+        anchors = torch.cat(self.grid_anchors([feature.shape[-2:] for feature in feature_maps], [[stride] * 2 for stride in self.strides]))
+        return [anchors] * len(image_list.image_sizes)
+
+
+class Transform(GeneralizedRCNNTransform):
+    """torchvision's normalisation and resizing, whose ONNX graph gives the sizes that it gives itself.
+
+    In a trace torchvision multiplies by the scale in float32, and 47 × (64 / 47) becomes 63.
+    """
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        if not torch.jit.is_tracing():
+            return super().resize(image, target)
+        sides = shape_as_tensor(image)[-2:].double()
+        limits = torch.tensor([self.min_size[-1], self.max_size]).double()
+        sides = (sides * (limits / torch.stack([sides.min(), sides.max()])).min()).floor().long()
+        size = [sides[0], sides[1]]  # tensors, so that they stay in the trace
+        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target  # type: ignore[arg-type]
+
+
+class FullPrecisionRPNHead(RPNHead):
+    """torchvision's RPN head whose outputs are at least float32, as the proposals made from them are."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(x)
+        return [_full(t) for t in objectness], [_full(t) for t in deltas]
+
+
+class FullPrecisionPredictor(FastRCNNPredictor):
+    """torchvision's classifier and box regressor whose outputs are at least float32; initialised as the released recipe does it."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels, num_classes)
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(x)
+        return _full(scores), _full(deltas)
+
+
+class StageHead(nn.Module):
+    """The last stage of a ResNet as the head of C4: (R, C, 14, 14) → (R, channels)."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stage(x).mean((2, 3))
+
+
+class Features(nn.Module):
+    """The maps of some levels of a backbone, through a feature pyramid network if `fpn` is one.
+
+    Attributes:
+        levels: the backbone's maps that RoIs are taken from.
+        strides: of every map of the result; with a feature pyramid there is one more than levels, for large anchors only.
+        out_channels: of every map.
+    """
+
+    def __init__(self, body: Backbone, levels: Sequence[FeatureInfo], strides: Sequence[int], fpn: nn.Module, out_channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = fpn
+        self.levels = tuple(levels)
+        self.strides = tuple(strides)
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.body.forward_pyramid(x)
+        return self.fpn(OrderedDict((level.name, maps[level.name]) for level in self.levels))
+
+
+def pyramid(body: Backbone, channels: int = 256) -> Features:
+    """Feature pyramid network on the maps of strides 4 to 32, and every second cell of the last as one of 64."""
+    levels = [info for info in body.feature_info if 4 <= info.stride <= 32]
+    fpn = FeaturePyramidNetwork([info.channels for info in levels], channels, extra_blocks=LastLevelMaxPool())
+    return Features(body, levels, [*(info.stride for info in levels), 2 * levels[-1].stride], fpn, channels)
+
+
+def without_last_stage(body: Backbone) -> tuple[Features, nn.Module]:
+    """The features of stride 16 of a ResNet, and its last stage, which is no longer a part of the backbone."""
+    stage = body.stages.pop(-1)
+    body.feature_info = body.feature_info[:-1]
+    level = body.feature_info[-1]
+    return Features(body, [level], [level.stride], nn.Identity(), level.channels), stage
+
+
+class FasterRCNN(detection.FasterRCNN):
+    """torchvision's Faster R-CNN, with losses in every mode.
+
+    In training `model(images, targets)` gives the losses; after `model.eval()` `model(images)` gives a dict of boxes, labels and scores for
+    each image. Images: (3, H, W) in 0…1, of any sizes. Targets: dicts of `boxes`, (n, 4) float, x1 y1 x2 y2 in pixels, (0, 4) for no
+    object, and `labels`, (n,) int64, 1 to num_classes - 1.
+    """
+
+    def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The four losses of training, of the network as it is: after `model.eval()` nothing drops out and no statistic moves.
+
+        Anchors and proposals are still sampled, from torch's generator: seed it for equal numbers. A validation wants `torch.no_grad()`.
+        """
+        # The three modules that choose between losses and detections; what they hold keeps its mode.
+        switches = (self, self.rpn, self.roi_heads)
+        modes = [module.training for module in switches]
+        for module in switches:
+            module.training = True
+        try:
+            return self(images, targets)
+        finally:
+            for module, mode in zip(switches, modes, strict=True):
+                module.training = mode
+
+
+def faster_rcnn(
+    name: str,
+    *,
+    weights: bool | str | PathLike[str] | None = None,
+    num_classes: int = 21,
+    neck: Literal["fpn", "c4"] = "fpn",
+    trainable_stages: Trainable | None = None,
+    norms: Norms | None = None,
+    anchor_sizes: Sequence[int] | None = None,
+    **settings: Any,
+) -> FasterRCNN:
+    """Build a Faster R-CNN on a backbone of the zoo; the defaults are those of the paper's released VOC recipe.
+
+    Args:
+        name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
+        weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
+        num_classes: classes, background included.
+        neck: "fpn": a feature pyramid of strides 4 to 32 and a pooled level of 64, two linear layers as head. "c4", ResNets only: the
+            stages up to stride 16 are the features and the last stage is the head, on RoIs of 14 × 14 cells.
+        trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem. By default 3, which
+            freezes what is up to stride 4, and "all" without weights.
+        norms: "frozen": statistics, scale and shift of every BatchNorm of the backbone stay; "live": only those of frozen parts do. By
+            default "frozen", and "live" without weights.
+        anchor_sizes: side of the square anchors in pixels. FPN: one per level, by default 8 × its stride, 32 to 512; C4: all on its one
+            level, by default 32 to 512. Each also at the aspect ratios 1:2 and 2:1.
+        **settings: any of `FPN` or `C4`, under torchvision's names: `min_size=400, max_size=600, box_nms_thresh=0.4`.
+
+    Returns:
+        The detector in training mode. It normalises its images as the backbone's weights want it.
+
+    Raises:
+        BadOption, and what `trickzoo.create` raises.
+    """
+    if neck not in ("fpn", "c4"):
+        raise BadOption(f'{name}: neck must be "fpn" or "c4", not "{neck}"')
+    if num_classes < 2:
+        raise BadOption(f"{name}: num_classes counts the background and must be 2 or more, not {num_classes}")
+    defaults = FPN if neck == "fpn" else C4
+    for option in settings:
+        if option not in defaults:
+            raise BadOption(f'{name}: a detector has no setting "{option}"{nearest(option, defaults)}')
+    own = dict(defaults) | settings
+    rpn_min_size = own.pop("rpn_min_size")
+
+    body = create_trunk(name, weights)
+    random, width = body.weights is None, body.num_features
+    if neck == "c4" and not isinstance(body, ResNet):
+        raise BadOption(f'{name}: neck="c4" is for ResNets; use neck="fpn"')
+    if trainable_stages is None:
+        trainable_stages = "all" if random else 3
+    freeze_trunk(body, trainable_stages, norms or ("live" if random else "frozen"))
+    sizes: list[tuple[int, ...]]
+    if neck == "fpn":
+        features, width = pyramid(body), 1024
+        cells, head = 7, TwoMLPHead(features.out_channels * 7 * 7, width)
+        sizes = [(8 * stride,) for stride in features.strides] if anchor_sizes is None else [(size,) for size in anchor_sizes]
+    else:
+        features, stage = without_last_stage(body)
+        cells, head = 14, StageHead(stage)
+        sizes = [tuple(anchor_sizes or (32, 64, 128, 256, 512))]
+    if len(sizes) != len(features.strides):
+        raise BadOption(f"{name}: anchor_sizes must have a size for each of the strides {features.strides}, not {len(sizes)} sizes")
+
+    anchors = Anchors(sizes, features.strides)
+    preprocessing = (body.weights.preprocessing if body.weights else None) or Preprocessing()
+    model = FasterRCNN(
+        features,
+        rpn_anchor_generator=anchors,
+        rpn_head=FullPrecisionRPNHead(features.out_channels, anchors.num_anchors_per_location()[0]),
+        box_roi_pool=_roi_align(features.levels, cells),
+        box_head=head,
+        box_predictor=FullPrecisionPredictor(width, num_classes),
+        **own,
+    )
+    model.rpn.min_size = rpn_min_size
+    model.transform = Transform(own["min_size"], own["max_size"], list(preprocessing.mean), list(preprocessing.std))
+    return model.train()
+
+
+def _roi_align(levels: Sequence[FeatureInfo], cells: int) -> MultiScaleRoIAlign:
+    """RoIAlign on these levels. It keeps the scales of the first maps it sees, guessed from their size, so it is shown exact ones."""
+    align = MultiScaleRoIAlign([level.name for level in levels], cells, sampling_ratio=2)
+    side = max(level.stride for level in levels)
+    maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}
+    align(maps, [torch.zeros(1, 4)], [(side, side)])
+    return align

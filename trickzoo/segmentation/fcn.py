@@ -1,0 +1,97 @@
+"""FCN (Long et al., arXiv 1411.4038) as the paper's implementation builds it: a dilated backbone, one small head, an auxiliary one."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption
+from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
+
+
+class Logits(NamedTuple):
+    """What an FCN gives in training, each (N, num_classes, H, W). `aux` is None without auxiliary head."""
+
+    main: Tensor
+    aux: Tensor | None
+
+
+class FCNHead(nn.Sequential):
+    """3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 convolution to the classes."""
+
+    def __init__(self, channels: int, num_classes: int, drop_rate: float) -> None:
+        inner = channels // 4
+        super().__init__(
+            nn.Conv2d(channels, inner, 3, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            nn.Dropout(drop_rate),
+            nn.Conv2d(inner, num_classes, 1),
+        )
+
+
+class FCN(nn.Module):
+    """A backbone, a head on its last map, and an auxiliary head on the map of the stage before."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, aux: bool = True, drop_rate: float = 0.1) -> None:
+        super().__init__()
+        before, last = backbone.feature_info[-2:]
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.head = FCNHead(last.channels, num_classes, drop_rate)
+        self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
+
+    def forward(self, x: Tensor) -> Tensor | Logits:
+        """(N, 3, H, W) of any size, normalised as the backbone's weights want it → (N, num_classes, H, W) logits, in training `Logits`."""
+        maps = self.backbone.forward_pyramid(x)
+        before, last = self.backbone.feature_info[-2:]
+        main = _resize(self.head(maps[last.name]), x)
+        if not self.training:
+            return main
+        return Logits(main, None if self.aux_head is None else _resize(self.aux_head(maps[before.name]), x))
+
+
+def _resize(logits: Tensor, x: Tensor) -> Tensor:
+    return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def fcn(
+    name: str,
+    *,
+    weights: bool | str | PathLike[str] | None = None,
+    num_classes: int = 21,
+    output_stride: int = 8,
+    aux: bool = True,
+    drop_rate: float = 0.1,
+    trainable_stages: Trainable = "all",
+    norms: Norms = "live",
+) -> FCN:
+    """Build an FCN on a backbone of the zoo; the defaults are those of the paper's released recipe (VOC classes).
+
+    Args:
+        name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
+        weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
+        num_classes: classes, background included where the data set has one.
+        output_stride: 8, 16 or 32; Inception V3 has 32 only.
+        aux: with an auxiliary head on the stage before the last, used in training only.
+        drop_rate: dropout before the last convolution of each head.
+        trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
+        norms: "live" BatchNorms in what is trained, or "frozen": statistics, scale and shift of all of the backbone's stay.
+
+    Returns:
+        The network in training mode: `model(x)` gives `Logits(main, aux)`, after `model.eval()` the (N, num_classes, H, W) logits alone.
+
+    Raises:
+        BadOption, and what `trickzoo.create` raises.
+    """
+    if num_classes < 1:
+        raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
+    if not 0 <= drop_rate <= 1:
+        raise BadOption(f"{name}: drop_rate cannot be {drop_rate}")
+    trunk = create_trunk(name, weights, output_stride)
+    freeze_trunk(trunk, trainable_stages, norms)
+    return FCN(trunk, num_classes, aux=aux, drop_rate=drop_rate).train()
