@@ -245,7 +245,7 @@ def faster_rcnn(
         The detector in training mode. It normalises its images as the backbone's weights want it.
 
     Raises:
-        BadOption, and what `trickzoo.create` raises.
+        BadOption: for a value that does not exist. And what `trickzoo.create` raises.
     """
     if neck not in ("fpn", "c4"):
         raise BadOption(f'{name}: neck must be "fpn" or "c4", not "{neck}"')

@@ -86,7 +86,7 @@ def fcn(
         The network in training mode: `model(x)` gives `Logits(main, aux)`, after `model.eval()` the (N, num_classes, H, W) logits alone.
 
     Raises:
-        BadOption, and what `trickzoo.create` raises.
+        BadOption: for a value that does not exist. And what `trickzoo.create` raises.
     """
     if num_classes < 1:
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
