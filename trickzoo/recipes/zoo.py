@@ -29,7 +29,7 @@ RESNET18_D = Recipe(
 MOBILENET_025 = RESNET18_D.but(
     "zoo.mobilenet_v1_025.tz_imagenette128",
     model="mobilenet_v1_025",
-    epochs=100,
+    epochs=140,
     lr=0.4,
     warmup_epochs=2,
     zero_gamma=False,
