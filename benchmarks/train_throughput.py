@@ -30,7 +30,7 @@ from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Streamed, TrainingImages, decode_once, squash
 from trickzoo.evaluation.result import environment, write_json
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import loop
+from trickzoo.training import classification
 
 RESULTS = Path(__file__).parent / "results"
 WARM, TIMED = 3, 12
@@ -41,10 +41,10 @@ def ours(recipe: Recipe, images: TrainingImages) -> float:
     """Images per second of trickzoo's loop."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
-    model = loop.prepare(recipe, len(images.classes), 0, trickzoo.create)
+    model = classification.prepare(recipe, len(images.classes), 0, trickzoo.create)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        loop.train(
+        classification.train(
             recipe,
             model,
             images,

@@ -24,7 +24,7 @@ from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Resident, Streamed, decode_once, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, loop
+from trickzoo.training import checkpoint, classification, loop
 from trickzoo.training.schedule import learning_rate
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
@@ -125,11 +125,11 @@ def test_micro_batches_give_the_same_as_the_whole(resident: Resident, tmp_path: 
     recipe = RECIPE.but("no mixup", mixup=0.0)
     weights = []
     for micro in (8, 2):
-        model = loop.prepare(recipe, 4, 0, trickzoo.create)
+        model = classification.prepare(recipe, 4, 0, trickzoo.create)
         model.freeze(model)  # BatchNorm sees the micro-batch alone, so it is left out of the comparison
         model.requires_grad_(True)
         options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
-        loop.train(recipe, model, resident, None, tmp_path / str(micro), **options)
+        classification.train(recipe, model, resident, None, tmp_path / str(micro), **options)
         weights.append(model.state_dict())
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
@@ -146,11 +146,11 @@ import trickzoo
 from tests.training import RECIPE
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import decode_once, squash
-from trickzoo.training import loop
+from trickzoo.training import classification
 colours, folder, name, dies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
 data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", folder, workers=0)
-model = loop.prepare(recipe, 4, 0, trickzoo.create)
+model = classification.prepare(recipe, 4, 0, trickzoo.create)
 model.freeze(model).requires_grad_(True)
 accelerator = Accelerator(cpu=True)
 def tell(progress):
@@ -159,7 +159,7 @@ def tell(progress):
     if accelerator.is_main_process:
         print(progress.step, flush=True)
 options = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
-loop.train(recipe, model, data, None, folder / name, **options)
+classification.train(recipe, model, data, None, folder / name, **options)
 if accelerator.is_main_process:
     torch.save(model.state_dict(), folder / (name + ".pt"))
 accelerator.end_training()
@@ -275,9 +275,9 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
 
 def test_networks_see_images_as_their_own_weights_want_them() -> None:
     images = 255 * torch.rand(2, 3, 8, 8)
-    half = loop.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    half = classification.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     torch.testing.assert_close(half(images), images / 127.5 - 1)
-    imagenet = loop.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
+    imagenet = classification.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
     torch.testing.assert_close(imagenet.towards(half, imagenet(images)), half(images))
     assert imagenet.towards(imagenet, images) is images
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest
-from trickzoo.recipes import paper, scaled, zoo
+from trickzoo.recipes import paper, scaled, transfer, zoo
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.tricks.linear_scaling import scaled_lr
+
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
+R = TypeVar("R", bound=AnyRecipe)
 
 SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
 """Of files that a recipe can be read from."""
@@ -43,7 +47,17 @@ def find(name: str) -> Recipe:
     return known[name]
 
 
-def stored(path: Path) -> Recipe:
+def find_fine_tuning(name: str, kind: type[R]) -> R:
+    """The recipe for a detector or a segmenter: of this name, or in this file. Raises as `find`, and BadOption for the other task's."""
+    found = stored(Path(name), kind) if Path(name).suffix in SUFFIXES else transfer.RECIPES.get(name)
+    if found is None:
+        raise UnknownName("recipe", name, [each.name for each in transfer.RECIPES.values() if isinstance(each, kind)])
+    if not isinstance(found, kind):
+        raise BadOption(f"the recipe {name} is for {found.task}, not for {kind.task}")
+    return found
+
+
+def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     """The recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file."""
     from trickzoo.weights import convert, load
 
@@ -62,17 +76,17 @@ def stored(path: Path) -> Recipe:
             content = content.get("recipe", content if path.suffix == ".json" else None)
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")
-    return from_plain(content)
+    return from_plain(content, kind)
 
 
-def override(recipe: Recipe, changes: dict[str, str]) -> Recipe:
+def override(recipe: R, changes: dict[str, str]) -> R:
     """A recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
 
     With another batch size the learning rate is scaled to it, unless it is among the changes.
     Raises BadOption for an unknown field, with the nearest, or a value of another type.
     """
-    content = plain(recipe)
-    holders = [content, content["augmentation"]]
+    content: dict[str, Any] = plain(recipe)
+    holders = [content, *(value for value in content.values() if isinstance(value, dict))]
     for name, text in changes.items():
         field = name.replace("-", "_")
         holder = next((h for h in holders if field in h and not isinstance(h[field], dict)), None)
@@ -82,22 +96,22 @@ def override(recipe: Recipe, changes: dict[str, str]) -> Recipe:
             holder[field] = [part for part in text.split(",") if part]
         else:
             holder[field] = None if text.lower() == "none" else text
-    changed = from_plain(content)
+    changed = from_plain(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
-        changed = changed.but(changed.name, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
+        changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
     return changed
 
 
-def plain(recipe: Recipe) -> dict[str, Any]:
+def plain(recipe: AnyRecipe) -> dict[str, Any]:
     """A recipe as dictionaries, lists and scalars, as it is stored in checkpoints and weight files."""
     found: dict[str, Any] = msgspec.to_builtins(asdict(recipe))
     return found
 
 
-def from_plain(content: dict[str, Any]) -> Recipe:
+def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     """The recipe of `plain`. Raises BadOption with the field that is wrong."""
     try:
-        return msgspec.convert(content, Recipe, strict=False)
+        return msgspec.convert(content, kind, strict=False)
     except msgspec.ValidationError as error:
         complaint, _, path = str(error).partition(" - at ")
         raise BadOption(f"recipe field {path.strip('`').removeprefix('$.')}: {complaint}") from None

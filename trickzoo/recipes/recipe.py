@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Recipe:
         ema: decay of the averaged weights, which are then the ones evaluated and exported; 0 is none.
         *_form: where the paper and its released script differ, which of the two.
     """
+
+    task: ClassVar[str] = "classification"
 
     name: str
     model: str

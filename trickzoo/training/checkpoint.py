@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from trickzoo.errors import BadCheckpoint
-from trickzoo.recipes.collection import from_plain, plain
-from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.weights.convert import read_pickle
 from trickzoo.weights.files import write_atomically
 
@@ -27,7 +26,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
         raise BadCheckpoint(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is untouched") from None
 
 
-def load(path: Path, recipe: Recipe, *, data_digest: str, seed: int) -> dict[str, Any]:
+def load(path: Path, recipe: AnyRecipe, *, data_digest: str, seed: int) -> dict[str, Any]:
     """Read a checkpoint that continues this very training. Raises BadCheckpoint with the first thing that differs."""
     content = read_pickle(path)
     if not isinstance(content, dict) or "step" not in content:
@@ -36,12 +35,12 @@ def load(path: Path, recipe: Recipe, *, data_digest: str, seed: int) -> dict[str
     return content
 
 
-def check(path: Path, content: dict[str, Any], recipe: Recipe, *, data_digest: str, seed: int) -> None:
+def check(path: Path, content: dict[str, Any], recipe: AnyRecipe, *, data_digest: str, seed: int) -> None:
     """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training."""
     for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
         if found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
-    there = plain(from_plain(content["recipe"]))  # fields that are younger than the file have their defaults
+    there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
     for name, value in plain(recipe).items():
         if there[name] != value:
             raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")

@@ -1,4 +1,4 @@
-"""The training loop.
+"""The training loop, the same for every task.
 
 Nothing random depends on history: the order of an epoch is drawn from (seed, epoch), everything of a step from (seed, step). So a training
 that was stopped anywhere goes on as if it had not been, and processes draw for the whole batch and take their share.
@@ -6,40 +6,27 @@ that was stopped anywhere goes on as if it had not been, and processes draw for 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trickzoo.backbone import Backbone
-from trickzoo.data.augment import DRAWS, augment
-from trickzoo.data.training import Resident, TrainingImages
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoEffect, TrickzooError
-from trickzoo.evaluation.classification import top_k_hits
-from trickzoo.recipes.collection import plain
-from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import checkpoint, objective, tracking
-from trickzoo.training.schedule import learning_rate
-from trickzoo.tricks.ema import ema_decay, update_average
-from trickzoo.tricks.initialisation import initialise
-from trickzoo.tricks.no_bias_decay import decay_groups
-from trickzoo.tricks.progressive_size import training_size
-from trickzoo.tricks.zero_gamma import zero_last_gammas
-from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
+from trickzoo.recipes.collection import AnyRecipe, plain
+from trickzoo.training import checkpoint, tracking
 
 
 class Stopped(TrickzooError):
@@ -68,58 +55,14 @@ class Progress:
     evaluation: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
-    """The recipe's network, with its weights, or initialised from the seed as the recipe says."""
-    torch.manual_seed(seed)
-    if recipe.pretrained is not None:
-        if recipe.zero_gamma:
-            raise BadOption("zero_gamma would undo the weights of pretrained; choose one of them")
-        where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
-        return create(recipe.model, num_classes=num_classes, **where).train()
-    model = create(recipe.model, num_classes=num_classes)
-    initialise(model, form=recipe.init)
-    if recipe.zero_gamma:
-        zero_last_gammas(model)
-    return model
-
-
-def optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
-    """Nesterov SGD as the recipe says."""
-    groups: Any = model.parameters() if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0)
-
-
-def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes: int, micro_batch: int) -> None:
-    """Raise one clear error for a training that cannot work."""
-    if recipe.batch_size > len(data):
-        raise BadData(f"the batch of {recipe.batch_size} is larger than the training set of {len(data)} images; lower batch_size")
-    if recipe.batch_size % (processes * micro_batch):
-        raise BadOption(
-            f"a batch of {recipe.batch_size} cannot be cut into {processes} processes × micro-batches of {micro_batch}; "
-            "change batch_size or --micro-batch"
-        )
-    if recipe.warmup_epochs >= recipe.epochs:
-        raise BadOption(
-            f"{recipe.warmup_epochs:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change warmup_epochs or epochs"
-        )
-    if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
-        raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
-    if len(data.classes) < 2:
-        raise BadData(f"there is one class, {data.classes[0]}; two are the least")
-    if data.labels is not None:
-        counts = np.bincount(data.labels, minlength=len(data.classes))
-        if counts.min() < 2:
-            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; two are the least")
-    if val is not None and val.classes != data.classes:
-        raise BadData("training and validation images have other classes")
-
-
 @dataclass(frozen=True)
 class Shares:
     """Which images this process takes at each step, and with which draws: everything follows from seed, epoch and step."""
 
-    recipe: Recipe
     n: int
+    batch_size: int
+    draws: int
+    """Uniform draws of an image."""
     seed: int
     world: int
     rank: int
@@ -127,39 +70,95 @@ class Shares:
     stream: bool = False
     """The images come in an order of their own: indices count them over all epochs."""
 
+    @classmethod
+    def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
+        """The shares of this process. Raises BadData or BadOption if the batch cannot be had."""
+        world, size = accelerator.num_processes, recipe.batch_size
+        check_batch(recipe, n, world, micro or size // world)
+        return cls(n, size, draws, seed, world, accelerator.process_index, micro or size // world, **options)
+
     @property
     def per_epoch(self) -> int:
         """Steps of an epoch; what is left of the set is not used in it."""
-        return self.n // self.recipe.batch_size
+        return self.n // self.batch_size
 
     @property
     def rounds(self) -> int:
         """Micro-batches of a process in a step."""
-        return self.recipe.batch_size // (self.world * self.micro)
+        return self.batch_size // (self.world * self.micro)
 
     def of_epoch(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Micro-batches from `first_step` to the end of its epoch, `rounds` a step: (micro,) indices and (micro, DRAWS) draws."""
-        epoch, batch = first_step // self.per_epoch, self.recipe.batch_size
+        """Micro-batches from `first_step` to the end of its epoch, `rounds` a step: (micro,) indices and (micro, draws) draws."""
+        epoch, batch = first_step // self.per_epoch, self.batch_size
         order = epoch * self.n + torch.arange(self.n) if self.stream else torch.randperm(self.n, generator=_generator(self.seed, 0, epoch))
         for step in range(first_step, (epoch + 1) * self.per_epoch):
             start = (step - epoch * self.per_epoch) * batch
-            draws = torch.rand((batch, DRAWS), generator=_generator(self.seed, 1, step))
+            draws = torch.rand((batch, self.draws), generator=_generator(self.seed, 1, step))
             whole = (self.rounds, self.world, self.micro)
             mine = order[start : start + batch].view(whole)[:, self.rank]
-            yield from zip(mine, draws.view(*whole, DRAWS)[:, self.rank], strict=True)
+            yield from zip(mine, draws.view(*whole, self.draws)[:, self.rank], strict=True)
 
 
-def train(
-    recipe: Recipe,
-    model: Backbone,
-    data: TrainingImages,
-    val: Resident | None,
+def check_batch(recipe: AnyRecipe, n: int, processes: int, micro_batch: int) -> None:
+    """Raise one clear error for a batch that n images, or so many processes and micro-batches, cannot make up."""
+    if recipe.batch_size > n:
+        raise BadData(f"the batch of {recipe.batch_size} is larger than the training set of {n} images; lower batch_size")
+    if recipe.batch_size % (processes * micro_batch):
+        raise BadOption(
+            f"a batch of {recipe.batch_size} cannot be cut into {processes} processes × micro-batches of {micro_batch}; "
+            "change batch_size or --micro-batch"
+        )
+
+
+class Task(ABC):
+    """What is trained and on what, of which the loop knows no more than this.
+
+    Attributes:
+        measure: name of the figure of `evaluate` that is highest for the best checkpoint.
+        recipe: the checkpoints are of it.
+        model: the network; the loop moves it to the device.
+        shares: the images of each step.
+        data_digest: tells the training images from others.
+        average: averaged weights, which checkpoints keep too; None without.
+    """
+
+    measure: ClassVar[str]
+    recipe: AnyRecipe
+    model: nn.Module
+    shares: Shares
+    data_digest: str
+    average: nn.Module | None = None
+
+    @abstractmethod
+    def optimiser(self) -> torch.optim.Optimizer:
+        """For the model on its device. A group's learning rate is the step's × its `factor`, 1 where it has none."""
+
+    @abstractmethod
+    def learning_rate(self, step: int) -> float:
+        """Of a 0-based step."""
+
+    @abstractmethod
+    def batches(self, first_step: int) -> Iterator[Any]:
+        """Micro-batches of this process, from `first_step` to the end of its epoch."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, batch: Any) -> Tensor:
+        """Mean loss of a micro-batch; `net` is the model, prepared for the processes and the precision."""
+
+    def stepped(self, step: int) -> None:  # noqa: B027, most tasks have nothing to do here
+        """Called after the optimiser's step."""
+
+    @abstractmethod
+    def evaluate(self, net: nn.Module) -> dict[str, float] | None:
+        """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
+
+
+def fit(
+    task: Task,
     out: Path,
     *,
     seed: int,
     accelerator: Accelerator,
-    micro_batch: int | None = None,
-    teacher: nn.Module | None = None,
     save_every: int = 0,
     evaluate_every: int = 1,
     stop_after: int | None = None,
@@ -168,13 +167,10 @@ def train(
     """Train, or go on where `out/last.pt` stopped.
 
     Args:
-        recipe, model: what to do, and the network from `prepare`; with `ema` it ends with the averaged weights.
-        data, val: training images, and validation images decoded at the recipe's evaluation size.
+        task: what to train.
         out: folder of checkpoints and `metrics.jsonl`.
-        seed: of order, crops, augmentation and mixup.
+        seed: of whatever is drawn at random.
         accelerator: device, precision and processes.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        teacher: network to distil from, on the device.
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
         evaluate_every: epochs between evaluations; the last epoch always has one.
         stop_after: leave after this step, without a checkpoint.
@@ -185,19 +181,11 @@ def train(
         BadData: the loss is not finite (the message names the last good checkpoint), or the data cannot be trained on.
         Stopped: SIGTERM or SIGINT came; a checkpoint is there.
     """
-    world, rank = accelerator.num_processes, accelerator.process_index
-    micro = micro_batch or recipe.batch_size // world
-    check(recipe, data, val, world, micro)
-    shares = Shares(recipe, len(data), seed, world, rank, micro, stream=data.labels is None)
-    steps = shares.per_epoch * recipe.epochs
-    device, classes = accelerator.device, len(data.classes)
-
-    normalise, teachers = Normalisation.of(model), Normalisation.of(teacher)
-    average = copy.deepcopy(model).to(device).requires_grad_(False) if recipe.ema else None
-    net: nn.Module = model.to(device).to(memory_format=torch.channels_last)
-    sgd = optimiser(recipe, net)
-    net, sgd = accelerator.prepare(net, sgd)
-    state = _resume(out, recipe, model, average, sgd, accelerator, data.digest, seed)
+    world, rank, shares = accelerator.num_processes, accelerator.process_index, task.shares
+    steps = shares.per_epoch * task.recipe.epochs
+    net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
+    net, optimiser = accelerator.prepare(net, task.optimiser())
+    state = _resume(task, optimiser, out, accelerator, seed)
     step, best, evaluation = state["step"], state["best"], state["evaluation"]
     start = time.monotonic() - state["seconds"]
 
@@ -208,43 +196,36 @@ def train(
 
     def save(name: str) -> None:
         if accelerator.is_main_process:
-            content = {"recipe": plain(recipe), "seed": seed, "data_digest": data.digest, "seconds": seconds()}
+            content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "seconds": seconds()}
             content |= {"step": step, "best": best, "evaluation": evaluation}
-            checkpoint.save(out / name, content | _tensors(model, average, sgd, accelerator))
+            checkpoint.save(out / name, content | _tensors(task, optimiser, accelerator))
 
     with signals() as asked:
         while step < steps:
             epoch = step // shares.per_epoch
             net.train()
-            plan, again = shares.of_epoch(step), shares.of_epoch(step)
-            crops = data.crops(plan, size_at(recipe, epoch), recipe.augmentation, device, seed=seed)
+            batches = task.batches(step)
             while True:
-                lr = learning_rate(recipe, step, shares.per_epoch)
-                for group in sgd.param_groups:
-                    group["lr"] = lr
-                torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup and dropout
+                lr = task.learning_rate(step)
+                for group in optimiser.param_groups:
+                    group["lr"] = lr * group.get("factor", 1)
+                torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup, dropout, the choice of proposals
                 total = 0.0
                 for i in range(shares.rounds):
-                    (_, draws), (images, labels) = next(again), next(crops)
-                    images = normalise(augment(images, draws.to(device), recipe.augmentation))
-                    images, target = objective.targets(recipe, images, labels, classes)
+                    batch = next(batches)
                     with _synchronised(net, i == shares.rounds - 1):
-                        with accelerator.autocast():
-                            logits = net(images)
-                            soft = None if teacher is None else _predict(teacher, normalise.towards(teachers, images))
-                        value = objective.loss(recipe, logits, target, soft) / shares.rounds
+                        value = task.loss(net, batch) / shares.rounds
                         accelerator.backward(value)
                     total += value.item()
                 if not math.isfinite(total):
                     good = out / checkpoint.LAST
                     raise BadData(
-                        f"the loss is {total} at step {step} (epoch {epoch}); lower lr or lengthen warmup_epochs. "
+                        f"the loss is {total} at step {step} (epoch {epoch}); lower lr or lengthen the warm-up. "
                         f"The last good checkpoint: {good if good.exists() else 'none'}"
                     )
-                sgd.step()
-                sgd.zero_grad()
-                if average is not None:
-                    update_average(average, model, ema_decay(step, recipe.ema))
+                optimiser.step()
+                optimiser.zero_grad()
+                task.stepped(step)
                 step += 1
                 report(Progress(step, steps, epoch, total, lr))
                 if metrics:
@@ -253,97 +234,36 @@ def train(
                     return Outcome(evaluation, seconds())
                 if step % shares.per_epoch == 0:  # the epoch's end evaluates before it saves
                     break
-                stopping = _agreed(asked(), accelerator)
+                stopping = agreed(asked(), accelerator)
                 if stopping or (save_every and step % save_every == 0):
                     save(checkpoint.LAST)
                 if stopping:
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
-            if val is not None and (step == steps or (epoch + 1) % evaluate_every == 0):
-                evaluation = evaluate(net if average is None else average, val, normalise, accelerator)
-                report(Progress(step, steps, epoch, total, lr, evaluation))
-                if metrics:
-                    metrics.write({"step": step, "epoch": epoch, **evaluation})
-            improved = evaluation.get("top1", 0.0) > best
-            best = max(best, evaluation.get("top1", 0.0))
+            if step == steps or (epoch + 1) % evaluate_every == 0:
+                found = task.evaluate(net)
+                if found is not None:
+                    evaluation = found
+                    report(Progress(step, steps, epoch, total, lr, evaluation))
+                    if metrics:
+                        metrics.write({"step": step, "epoch": epoch, **evaluation})
+            reached = evaluation.get(task.measure) or 0.0
+            improved = reached > best
+            best = max(best, reached)
             save(checkpoint.LAST)
             if improved:
                 save(checkpoint.BEST)
-            if _agreed(asked(), accelerator) and step < steps:
+            if agreed(asked(), accelerator) and step < steps:
                 raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
     accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
-    if average is not None:
-        model.load_state_dict(average.state_dict())
     return Outcome(evaluation, seconds())
 
 
-def _agreed(asked: bool, accelerator: Accelerator) -> bool:
+def agreed(asked: bool, accelerator: Accelerator) -> bool:
     """Whether any process was asked to stop: a signal reaches them in different steps, and none may wait for one that has left."""
     if accelerator.num_processes == 1:
         return asked
     flag = torch.tensor(float(asked), device=accelerator.device)
     return bool(accelerator.reduce(flag, "sum").item())
-
-
-def size_at(recipe: Recipe, epoch: int) -> int:
-    """Side in pixels of the training images of a 0-based epoch."""
-    if recipe.start_size is None:
-        return recipe.size
-    return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
-
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    @classmethod
-    def of(cls, model: nn.Module | None) -> Normalisation:
-        """The normalisation that a network was trained with."""
-        stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
-        return cls(stated.mean, stated.std) if stated else cls()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) in 0…255 → a network's input."""
-        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
-            memory_format=torch.channels_last
-        )
-
-    def towards(self, other: Normalisation, images: Tensor) -> Tensor:
-        """Images of one normalisation as another's. Mixed images are mixed alike."""
-        if self == other:
-            return images
-        return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)
-
-
-def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device).view(3, 1, 1)
-
-
-@torch.no_grad()
-def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
-    return teacher(images)
-
-
-@torch.inference_mode()
-def evaluate(
-    net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
-) -> dict[str, float]:
-    """Top-1 and top-5 in percent, each process on its share."""
-    net.eval()
-    n = len(val.labels)
-    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
-    hits = torch.zeros(2, dtype=torch.long)
-    for indices in mine.split(batch_size):
-        images = normalise(val.take(indices).to(accelerator.device))
-        with accelerator.autocast():
-            logits = net(images)
-        top = logits.float().topk(min(5, logits.shape[1])).indices.cpu().numpy()
-        wanted = val.labels[indices.numpy()]
-        hits += torch.tensor([top_k_hits(top, wanted, 1), top_k_hits(top, wanted, 5)])
-    top1, top5 = (sum(column) for column in zip(*gather_object([hits.tolist()]), strict=True))
-    return {"top1": 100 * top1 / n, "top5": 100 * top5 / n}
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -395,37 +315,28 @@ class _Metrics:
             file.write(json.dumps(row) + "\n")
 
 
-def _tensors(model: Backbone, average: nn.Module | None, sgd: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
+def _tensors(task: Task, optimiser: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
     return {
-        "model": model.state_dict(),
-        "average": average.state_dict() if average is not None else None,
-        "optimiser": sgd.state_dict(),
+        "model": task.model.state_dict(),
+        "average": task.average.state_dict() if task.average is not None else None,
+        "optimiser": optimiser.state_dict(),
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
     }
 
 
-def _resume(
-    out: Path,
-    recipe: Recipe,
-    model: Backbone,
-    average: nn.Module | None,
-    sgd: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    data_digest: str,
-    seed: int,
-) -> dict[str, Any]:
+def _resume(task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> dict[str, Any]:
     """What `last.pt` says, loaded into the objects; a fresh start without one."""
     path = out / checkpoint.LAST
     if not path.exists():
         return {"step": 0, "best": 0.0, "evaluation": {}, "seconds": 0.0}
-    content = checkpoint.load(path, recipe, data_digest=data_digest, seed=seed)
+    content = checkpoint.load(path, task.recipe, data_digest=task.data_digest, seed=seed)
     try:
-        model.load_state_dict(content["model"])
-        if average is not None:
-            average.load_state_dict(content["average"])
+        task.model.load_state_dict(content["model"])
+        if task.average is not None:
+            task.average.load_state_dict(content["average"])
     except RuntimeError as error:
-        raise BadCheckpoint(f"{path} does not fit {model.name}: {str(error).splitlines()[0]}") from None
-    sgd.load_state_dict(content["optimiser"])
+        raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {str(error).splitlines()[0]}") from None
+    optimiser.load_state_dict(content["optimiser"])
     if accelerator.scaler is not None and content["scaler"] is not None:
         accelerator.scaler.load_state_dict(content["scaler"])
     return content

@@ -30,7 +30,7 @@ from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop, tracking
+from trickzoo.training import classification, loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
@@ -114,11 +114,11 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
     accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(recipe.precision, accelerator=not use_cpu))
     images = images or open_images(recipe, settings)
     classes = len(images.train.classes)
-    model = loop.prepare(recipe, classes, settings.seed, create)
+    model = classification.prepare(recipe, classes, settings.seed, create)
     teacher = _teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
-    normalisation = loop.Normalisation.of(model)
+    normalisation = classification.Normalisation.of(model)
     preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
     return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, preprocessing)
 
@@ -179,7 +179,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
             report(progress)
             write(progress)
 
-        outcome = loop.train(
+        outcome = classification.train(
             recipe,
             job.model,
             job.train,
@@ -232,7 +232,7 @@ def rehearse(job: Job) -> Rehearsal:
     """Take three steps and leave nothing behind."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        loop.train(
+        classification.train(
             job.recipe,
             job.model,
             job.train,

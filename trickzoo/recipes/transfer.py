@@ -1,0 +1,169 @@
+"""Recipes that fine-tune a backbone as a detector or a segmenter: the released ones of the paper's authors, and small ones.
+
+The released scripts are GluonCV's train_faster_rcnn.py and segmentation/train.py; the paper itself gives neither rate nor epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What the recipes of both tasks say.
+
+    Attributes:
+        name: "<collection>.<task>.<data>".
+        model: the zoo's name of the backbone.
+        data: what it is for; the command line names where it lies.
+        weights: of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random backbone.
+        batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        warmup_steps: the rate rises to `lr` on a line, from `warmup_start` × `lr`.
+        schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
+        trainable_stages: how many of the last stages are trained, "all" with the stem; None is what the network's builder takes.
+        norms: whether the backbone's BatchNorms are "frozen" or "live"; None is what the network's builder takes.
+    """
+
+    name: str
+    model: str
+    data: str
+    weights: str | None = "default"
+    epochs: int = 20
+    batch_size: int = 16
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 0
+    warmup_start: float = 1 / 3
+    schedule: Literal["step", "poly"] = "poly"
+    milestones: tuple[float, ...] = ()
+    power: float = 0.9
+    trainable_stages: int | Literal["all"] | None = None
+    norms: Literal["frozen", "live"] | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+
+@dataclass(frozen=True)
+class DetectionRecipe(FineTuning):
+    """A Faster R-CNN.
+
+    Attributes:
+        short, long: the short side of an image becomes `short` pixels, or less where the long side would pass `long`.
+        flip: probability of a horizontal flip.
+        neck: "fpn" or "c4", as of `detection.faster_rcnn`.
+        anchors: sides of the square anchors in pixels; None is what the builder takes.
+        proposals: boxes that the RPN hands on, for each image in training.
+        rois: of them, those that the head is trained on.
+    """
+
+    task: ClassVar[str] = "detection"
+
+    short: int = 600
+    long: int = 1000
+    flip: float = 0.5
+    neck: Literal["fpn", "c4"] = "fpn"
+    anchors: tuple[int, ...] | None = None
+    proposals: int = 2000
+    rois: int = 512
+
+    def but(self, name: str, **changes: Any) -> DetectionRecipe:
+        """A recipe like this one but for its name and some fields."""
+        return replace(self, name=name, **changes)
+
+
+@dataclass(frozen=True)
+class SegmentationRecipe(FineTuning):
+    """An FCN.
+
+    Attributes:
+        base, scale: the long side of a training image is drawn from base × `scale`, in pixels.
+        crop: side of the square that is cut out of it.
+        flip, blur: probabilities.
+        short: short side of an evaluation image in pixels; None leaves the file's.
+        output_stride: of the backbone.
+        aux: weight of the auxiliary head's loss; 0 is none.
+        head_lr: factor of the rate for both heads.
+    """
+
+    task: ClassVar[str] = "segmentation"
+
+    base: int = 520
+    scale: tuple[float, float] = (0.5, 2.0)
+    crop: int = 480
+    flip: float = 0.5
+    blur: float = 0.5
+    short: int | None = 480
+    output_stride: int = 8
+    aux: float = 0.5
+    head_lr: float = 10.0
+
+    def but(self, name: str, **changes: Any) -> SegmentationRecipe:
+        """A recipe like this one but for its name and some fields."""
+        return replace(self, name=name, **changes)
+
+
+VOC_BOXES = DetectionRecipe(
+    "paper.detection.voc",
+    "resnet50_d",
+    "voc",
+    epochs=20,
+    batch_size=4,
+    lr=0.001,
+    weight_decay=5e-4,
+    schedule="step",
+    milestones=(14, 20),
+    neck="c4",
+    rois=128,
+)
+COCO_BOXES = VOC_BOXES.but(
+    "paper.detection.coco",
+    data="coco",
+    epochs=26,
+    batch_size=8,
+    lr=0.01,
+    weight_decay=1e-4,
+    warmup_steps=1000,
+    milestones=(17, 23),
+    short=800,
+    long=1333,
+)
+COCO_PYRAMID = COCO_BOXES.but("paper.detection.coco_fpn", neck="fpn", rois=512)
+VOC_MASKS = SegmentationRecipe("paper.segmentation.voc", "resnet50_d", "voc", epochs=50)
+ADE20K_MASKS = VOC_MASKS.but("paper.segmentation.ade20k", data="ade20k", epochs=120)
+
+SMALL_BOXES = DetectionRecipe(
+    "small.detection",
+    "mobilenet_v1_025",
+    "own",
+    epochs=20,
+    batch_size=8,
+    lr=0.02,
+    warmup_steps=50,
+    short=192,
+    long=320,
+    anchors=(16, 32, 64, 128, 256),
+    proposals=300,
+    rois=64,
+    trainable_stages="all",
+    norms="live",
+)
+SMALL_MASKS = SegmentationRecipe(
+    "small.segmentation",
+    "mobilenet_v1_025",
+    "own",
+    epochs=30,
+    batch_size=8,
+    lr=0.02,
+    base=192,
+    scale=(0.75, 2.0),
+    crop=160,
+    blur=0.0,
+    short=160,
+    output_stride=16,
+)
+"""For images and machines that are small: minutes on two CPU cores."""
+
+RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {
+    recipe.name: recipe for recipe in (VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS)
+}

@@ -1,0 +1,230 @@
+"""Training a classifier: what the loop needs to know of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from trickzoo.backbone import Backbone
+from trickzoo.data.augment import DRAWS, augment
+from trickzoo.data.training import Resident, TrainingImages
+from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.evaluation.classification import top_k_hits
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.training import loop, objective
+from trickzoo.training.schedule import learning_rate
+from trickzoo.tricks.ema import ema_decay, update_average
+from trickzoo.tricks.initialisation import initialise
+from trickzoo.tricks.no_bias_decay import decay_groups
+from trickzoo.tricks.progressive_size import training_size
+from trickzoo.tricks.zero_gamma import zero_last_gammas
+from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
+
+
+def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
+    """The recipe's network, with its weights, or initialised from the seed as the recipe says."""
+    torch.manual_seed(seed)
+    if recipe.pretrained is not None:
+        if recipe.zero_gamma:
+            raise BadOption("zero_gamma would undo the weights of pretrained; choose one of them")
+        where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
+        return create(recipe.model, num_classes=num_classes, **where).train()
+    model = create(recipe.model, num_classes=num_classes)
+    initialise(model, form=recipe.init)
+    if recipe.zero_gamma:
+        zero_last_gammas(model)
+    return model
+
+
+def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes: int, micro_batch: int) -> None:
+    """Raise one clear error for a training that cannot work."""
+    loop.check_batch(recipe, len(data), processes, micro_batch)
+    if recipe.warmup_epochs >= recipe.epochs:
+        raise BadOption(
+            f"{recipe.warmup_epochs:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change warmup_epochs or epochs"
+        )
+    if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
+        raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
+    if len(data.classes) < 2:
+        raise BadData(f"there is one class, {data.classes[0]}; two are the least")
+    if data.labels is not None:
+        counts = np.bincount(data.labels, minlength=len(data.classes))
+        if counts.min() < 2:
+            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; two are the least")
+    if val is not None and val.classes != data.classes:
+        raise BadData("training and validation images have other classes")
+
+
+class Classification(loop.Task):
+    """Images to classes by a recipe.
+
+    Args:
+        recipe, model: what to do, and the network from `prepare`.
+        data, val: training images, and validation images decoded at the recipe's evaluation size.
+        seed: of order, crops, augmentation and mixup.
+        accelerator: device, precision and processes.
+        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        teacher: network to distil from, on the device.
+    """
+
+    measure = "top1"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Backbone,
+        data: TrainingImages,
+        val: Resident | None,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        micro_batch: int | None = None,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        self.recipe: Recipe = recipe
+        self.model: Backbone = model
+        self.data, self.val, self.teacher = data, val, teacher
+        self.seed, self.accelerator = seed, accelerator
+        world = accelerator.num_processes
+        check(recipe, data, val, world, micro_batch or recipe.batch_size // world)
+        self.shares = loop.Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
+        self.data_digest = data.digest
+        self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
+        if recipe.ema:
+            self.average = copy.deepcopy(model).to(accelerator.device).requires_grad_(False)
+
+    def optimiser(self) -> torch.optim.SGD:
+        """Nesterov SGD as the recipe says."""
+        recipe, model = self.recipe, self.model
+        groups: Any = model.parameters() if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
+        return torch.optim.SGD(
+            groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """By the recipe's schedule."""
+        return learning_rate(self.recipe, step, self.shares.per_epoch)
+
+    def batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Crops, (k, 3, size, size) float in 0…255, their labels, and the draws of what is done to the crops."""
+        size = size_at(self.recipe, first_step // self.shares.per_epoch)
+        plan = self.shares.of_epoch(first_step)
+        crops = self.data.crops(plan, size, self.recipe.augmentation, self.accelerator.device, seed=self.seed)
+        for (_, draws), (images, labels) in zip(self.shares.of_epoch(first_step), crops, strict=True):
+            yield images, labels, draws
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """Cross-entropy with what the recipe makes of labels and images."""
+        images, labels, draws = batch
+        images = self.normalise(augment(images, draws.to(images.device), self.recipe.augmentation))
+        images, target = objective.targets(self.recipe, images, labels, len(self.data.classes))
+        with self.accelerator.autocast():
+            logits = net(images)
+            soft = None if self.teacher is None else _predict(self.teacher, self.normalise.towards(self.teachers, images))
+        return objective.loss(self.recipe, logits, target, soft)
+
+    def stepped(self, step: int) -> None:
+        """Moves the averaged weights."""
+        if self.average is not None:
+            update_average(self.average, self.model, ema_decay(step, self.recipe.ema))
+
+    def evaluate(self, net: nn.Module) -> dict[str, float] | None:
+        """Top-1 and top-5, of the averaged weights if there are any."""
+        if self.val is None:
+            return None
+        return evaluate(net if self.average is None else self.average, self.val, self.normalise, self.accelerator)
+
+
+def train(
+    recipe: Recipe,
+    model: Backbone,
+    data: TrainingImages,
+    val: Resident | None,
+    out: Path,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    micro_batch: int | None = None,
+    teacher: nn.Module | None = None,
+    **options: Any,
+) -> loop.Outcome:
+    """Train a classifier, or go on where `out/last.pt` stopped; with `ema` the model ends with the averaged weights.
+
+    The arguments are those of `Classification`, and as options those of `loop.fit`, which says what is raised.
+    """
+    task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
+    outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
+    if task.average is not None and options.get("stop_after") is None:
+        model.load_state_dict(task.average.state_dict())
+    return outcome
+
+
+def size_at(recipe: Recipe, epoch: int) -> int:
+    """Side in pixels of the training images of a 0-based epoch."""
+    if recipe.start_size is None:
+        return recipe.size
+    return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def of(cls, model: nn.Module | None) -> Normalisation:
+        """The normalisation that a network was trained with."""
+        stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
+        return cls(stated.mean, stated.std) if stated else cls()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, 3, H, W) in 0…255 → a network's input."""
+        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def towards(self, other: Normalisation, images: Tensor) -> Tensor:
+        """Images of one normalisation as another's. Mixed images are mixed alike."""
+        if self == other:
+            return images
+        return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)
+
+
+def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
+    return torch.tensor(values, device=images.device).view(3, 1, 1)
+
+
+@torch.no_grad()
+def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
+    return teacher(images)
+
+
+@torch.inference_mode()
+def evaluate(
+    net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
+) -> dict[str, float]:
+    """Top-1 and top-5 in percent, each process on its share."""
+    net.eval()
+    n = len(val.labels)
+    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
+    hits = torch.zeros(2, dtype=torch.long)
+    for indices in mine.split(batch_size):
+        images = normalise(val.take(indices).to(accelerator.device))
+        with accelerator.autocast():
+            logits = net(images)
+        top = logits.float().topk(min(5, logits.shape[1])).indices.cpu().numpy()
+        wanted = val.labels[indices.numpy()]
+        hits += torch.tensor([top_k_hits(top, wanted, 1), top_k_hits(top, wanted, 5)])
+    top1, top5 = (sum(column) for column in zip(*gather_object([hits.tolist()]), strict=True))
+    return {"top1": 100 * top1 / n, "top5": 100 * top5 / n}
