@@ -36,7 +36,8 @@ def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
 
 
 def settings(folder: Path, out: Path) -> Settings:
-    return Settings(folder, out, decode="once", cache=folder.with_name("cache"), workers=0, use_cpu=True)  # other tests read the folder too
+    cache = folder.with_name("cache")  # other tests read the folder too
+    return Settings(data=folder, out=out, decode="once", cache=cache, workers=0, use_cpu=True)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ LAYERS = [
     {"evaluation"},
     {"training"},
     {"detection", "segmentation"},
+    {"finetune"},
     {"studies"},
     {"cli"},
 ]

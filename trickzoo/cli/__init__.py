@@ -67,3 +67,10 @@ def trickzoo_train() -> None:
     from trickzoo.cli.train import app
 
     run(app)
+
+
+def trickzoo_finetune() -> None:
+    """Entry point of `trickzoo-finetune`."""
+    from trickzoo.cli.finetune import app
+
+    run(app)

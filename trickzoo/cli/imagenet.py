@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo import catalogue
+from trickzoo.cli import options
+from trickzoo.cli.options import Flag
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.weights.record import Interpolation
-
-Flag = Parameter(negative="")
 
 
 def imagenet(
@@ -31,9 +31,9 @@ def imagenet(
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
     interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
     batch_size: Annotated[int, Parameter(help="Images a batch, on each process.")] = 64,
-    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
-    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
-    precision: Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")] = "fp32",
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out files that are no readable images, and count them.")] = False,
     skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out class folders that the model does not know, and count them.")] = False,
 ) -> None:

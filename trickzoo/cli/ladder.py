@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.cli import options
+from trickzoo.cli.options import Flag
 from trickzoo.errors import BadOption
 from trickzoo.studies import ladder as study
-
-Flag = Parameter(negative="")
 
 
 def ladder(
@@ -28,14 +28,12 @@ def ladder(
     teacher: Annotated[str | None, Parameter(help="Weight, model or file to distil from; without it there is no such rung.")] = None,
     low_precision: Annotated[Literal["bf16", "fp16"] | None, Parameter(help="Adds the rung of low precision.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default runs/ladder-SET-MODEL.")] = None,
-    decode: Annotated[
-        Literal["once", "always"], Parameter(help="once keeps decoded images in a memory-map, always reads the files each time.")
-    ] = "once",
-    cache: Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")] = None,
-    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None,
-    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
-    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
-    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
+    decode: options.Decode = "once",
+    cache: options.Cache = None,
+    micro_batch: options.MicroBatch = None,
+    workers: options.Workers = None,
+    save_every: options.SaveEvery = 0,
+    device: options.Device = "auto",
     images: Annotated[int, Parameter(help="With --set shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
@@ -72,7 +70,17 @@ def ladder(
         if chief:
             print(line, flush=True)
 
-    settings = Settings(data, place, 0, decode, None, cache, micro_batch, workers, save_every, use_cpu=device == "cpu", images=images)
+    settings = Settings(
+        data=data,
+        out=place,
+        decode=decode,
+        cache=cache,
+        micro_batch=micro_batch,
+        workers=workers,
+        save_every=save_every,
+        use_cpu=device == "cpu",
+        images=images,
+    )
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:

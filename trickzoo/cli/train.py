@@ -6,21 +6,20 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 import trickzoo as package
+from trickzoo.cli import options
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
 
 if TYPE_CHECKING:
-    from trickzoo.training.loop import Progress
-    from trickzoo.training.run import Job
+    from trickzoo.training.loop import Progress, Task
+    from trickzoo.training.run import Rehearsal
 
 app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
-
-Flag = Parameter(negative="")
 
 
 @app.default
@@ -36,22 +35,18 @@ def train(
     ] = None,
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
-    decode: Annotated[
-        Literal["once", "always"], Parameter(help="once keeps decoded images in a memory-map, always reads the files each time.")
-    ] = "always",
+    decode: options.Decode = "always",
     side: Annotated[int | None, Parameter(help="With --decode once: side of the kept images; by default size × 8 / 7.")] = None,
-    cache: Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")] = None,
-    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None,
-    workers: Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")] = None,
-    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0,
-    evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1,
-    device: Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")] = "auto",
-    tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False,
+    cache: options.Cache = None,
+    micro_batch: options.MicroBatch = None,
+    workers: options.Workers = None,
+    save_every: options.SaveEvery = 0,
+    evaluate_every: options.EvaluateEvery = 1,
+    device: options.Device = "auto",
+    tensorboard: options.TensorBoard = False,
     images: Annotated[int, Parameter(help="With --data shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
-    print_recipe: Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")] = False,
-    dry_run: Annotated[
-        bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")
-    ] = False,
+    print_recipe: options.PrintRecipe = False,
+    dry_run: options.DryRun = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipe: --epochs 20 --jitter 0 --teacher none.")],
 ) -> None:
     """Train a backbone by a recipe. After a stop the same command goes on where it was.
@@ -72,15 +67,15 @@ def train(
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
     settings = run.Settings(
-        data,
-        place,
-        seed,
-        decode,
-        side,
-        cache,
-        micro_batch,
-        workers,
-        save_every,
+        data=data,
+        out=place,
+        seed=seed,
+        decode=decode,
+        side=side,
+        cache=cache,
+        micro_batch=micro_batch,
+        workers=workers,
+        save_every=save_every,
         evaluate_every=evaluate_every,
         use_cpu=device == "cpu",
         tensorboard=tensorboard,
@@ -94,9 +89,9 @@ def train(
             print(job.description)
         print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
-        rehearsal = run.rehearse(job)
+        rehearsal = run.rehearse(job.task, settings, job.accelerator)
         if chief:
-            _tell(job, rehearsal.seconds_per_step, rehearsal.memory)
+            tell(job.task, rehearsal)
     else:
         with progress_bar(chief) as report:
             found = run.run(job, report)
@@ -114,7 +109,10 @@ def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> I
 
     def tell(p: Progress) -> None:
         if p.evaluation and chief and evaluations:
-            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, top-1 {p.evaluation['top1']:.2f} %", flush=True)
+            found = ", ".join(
+                f"{title} {p.evaluation[name]:.2f} %" for name, title in MEASURES.items() if p.evaluation.get(name) is not None
+            )
+            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {found}", flush=True)
 
     console = Console(stderr=True)
     if not (chief and console.is_terminal):
@@ -131,15 +129,14 @@ def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> I
         yield report
 
 
-def _tell(job: Job, seconds: float, memory: int) -> None:
+def tell(task: Task, rehearsal: Rehearsal) -> None:
     """What a training will take, and its learning rate over the epochs."""
-    from trickzoo.training.schedule import learning_rate
-
-    recipe, per_epoch = job.recipe, job.steps_per_epoch
+    recipe, per_epoch = task.recipe, task.shares.per_epoch
+    seconds = rehearsal.seconds_per_step
     hours = seconds * per_epoch * recipe.epochs / 3600
     print(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
-    print(f"peak memory {memory / 2**30:.1f} GiB")
+    print(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
     print("epoch  learning rate")
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
-        lr = learning_rate(recipe, epoch * per_epoch, per_epoch)
+        lr = task.learning_rate(epoch * per_epoch)
         print(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")

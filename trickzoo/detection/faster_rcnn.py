@@ -28,6 +28,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from trickzoo.backbone import Backbone, FeatureInfo
 from trickzoo.errors import BadOption, nearest
 from trickzoo.models.resnet import ResNet
+from trickzoo.recipes.transfer import DetectionRecipe
 from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.weights.record import Preprocessing
 
@@ -195,7 +196,14 @@ class FasterRCNN(detection.FasterRCNN):
     In training `model(images, targets)` gives the losses; after `model.eval()` `model(images)` gives a dict of boxes, labels and scores for
     each image. Images: (3, H, W) in 0…1, of any sizes. Targets: dicts of `boxes`, (n, 4) float, x1 y1 x2 y2 in pixels, (0, 4) for no
     object, and `labels`, (n,) int64, 1 to num_classes - 1.
+
+    Attributes:
+        classes: names of labels 1, 2, …, where the detector comes from a file.
+        recipe: what it was trained by, where it comes from a file.
     """
+
+    classes: tuple[str, ...] = ()
+    recipe: DetectionRecipe | None = None
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The four losses of training, of the network as it is: after `model.eval()` nothing drops out and no statistic moves.

@@ -1,5 +1,6 @@
 """Semantic segmentation on the zoo's backbones."""
 
 from trickzoo.segmentation.fcn import fcn
+from trickzoo.segmentation.training import load
 
-__all__ = ["fcn"]
+__all__ = ["fcn", "load"]

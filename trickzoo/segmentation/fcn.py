@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
+from trickzoo.recipes.transfer import SegmentationRecipe
 from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 
 
@@ -35,7 +36,15 @@ class FCNHead(nn.Sequential):
 
 
 class FCN(nn.Module):
-    """A backbone, a head on its last map, and an auxiliary head on the map of the stage before."""
+    """A backbone, a head on its last map, and an auxiliary head on the map of the stage before.
+
+    Attributes:
+        classes: names of 0, 1, …, where the network comes from a file.
+        recipe: what it was trained by, where it comes from a file.
+    """
+
+    classes: tuple[str, ...] = ()
+    recipe: SegmentationRecipe | None = None
 
     def __init__(self, backbone: Backbone, num_classes: int, *, aux: bool = True, drop_rate: float = 0.1) -> None:
         super().__init__()

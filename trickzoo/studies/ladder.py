@@ -219,9 +219,6 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bo
 
 def _rehearse(step: Step, settings: Settings, images: Images) -> None:
     """Build a rung and check it, so that what cannot be trained is told at once and not after hours."""
-    from trickzoo.training import classification
     from trickzoo.training import run as training
 
-    job = training.prepare(step.recipe, settings, images)
-    world = job.accelerator.num_processes
-    classification.check(step.recipe, images.train, images.val, world, settings.micro_batch or step.recipe.batch_size // world)
+    _ = training.prepare(step.recipe, settings, images).task

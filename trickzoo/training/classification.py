@@ -144,6 +144,14 @@ class Classification(loop.Task):
         return evaluate(net if self.average is None else self.average, self.val, self.normalise, self.accelerator)
 
 
+def fit(task: Classification, out: Path, **options: Any) -> loop.Outcome:
+    """`loop.fit`, which has the options; with `ema` the model ends with the averaged weights."""
+    outcome = loop.fit(task, out, **options)
+    if task.average is not None:
+        task.model.load_state_dict(task.average.state_dict())
+    return outcome
+
+
 def train(
     recipe: Recipe,
     model: Backbone,
@@ -157,15 +165,9 @@ def train(
     teacher: nn.Module | None = None,
     **options: Any,
 ) -> loop.Outcome:
-    """Train a classifier, or go on where `out/last.pt` stopped; with `ema` the model ends with the averaged weights.
-
-    The arguments are those of `Classification`, and as options those of `loop.fit`, which says what is raised.
-    """
+    """`fit` of a `Classification` with these arguments."""
     task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
-    outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
-    if task.average is not None and options.get("stop_after") is None:
-        model.load_state_dict(task.average.state_dict())
-    return outcome
+    return fit(task, out, seed=seed, accelerator=accelerator, **options)
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Stopped(TrickzooError):
 class Outcome:
     """What a training gave: its last evaluation, and the seconds that all its parts took together."""
 
-    evaluation: dict[str, float]
+    evaluation: dict[str, Any]
     seconds: float
 
 
@@ -52,7 +52,7 @@ class Progress:
     epoch: int
     loss: float
     lr: float
-    evaluation: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Task(ABC):
         average: averaged weights, which checkpoints keep too; None without.
     """
 
-    measure: ClassVar[str]
+    measure: str
     recipe: AnyRecipe
     model: nn.Module
     shares: Shares
@@ -149,7 +149,7 @@ class Task(ABC):
         """Called after the optimiser's step."""
 
     @abstractmethod
-    def evaluate(self, net: nn.Module) -> dict[str, float] | None:
+    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
         """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation import result
 from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import classification, loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
@@ -40,35 +40,56 @@ SHAPES = "shapes"
 """`Settings.data` for the generated shapes. A folder of this name is named by its whole path."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a training is run with and its outcome does not depend on, but for the seed.
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What any training is run with and its outcome does not depend on, but for the seed.
 
     Attributes:
-        data: where the images are: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
         out: folder of checkpoints, metrics and weights.
-        decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
-        side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
-        cache: folder of decoded images; None is resident/ in the store's home.
         micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        workers: decoding processes; None is one a core, eight at most.
         save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
         evaluate_every: epochs between evaluations; the last epoch always has one.
         tensorboard: whether to write curves to `out/tensorboard` too.
-        images: how many generated shapes to train on; a fifth as many are evaluated on.
     """
 
-    data: Path | str
     out: Path
     seed: int = 0
-    decode: Literal["once", "always"] = "always"
-    side: int | None = None
-    cache: Path | None = None
     micro_batch: int | None = None
     workers: int | None = None
     save_every: int = 0
     evaluate_every: int = 1
     use_cpu: bool = False
     tensorboard: bool = False
+
+    @property
+    def decoders(self) -> int:
+        """Decoding processes."""
+        return default_workers() if self.workers is None else self.workers
+
+    def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
+        """Device, precision and processes."""
+        use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
+        return Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Machine):
+    """What a training of a classifier is run with.
+
+    Attributes:
+        data: where the images are: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
+        decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
+        side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
+        cache: folder of decoded images; None is resident/ in the store's home.
+        images: how many generated shapes to train on; a fifth as many are evaluated on.
+    """
+
+    data: Path | str
+    decode: Literal["once", "always"] = "always"
+    side: int | None = None
+    cache: Path | None = None
     images: int = 10_000
 
 
@@ -100,18 +121,25 @@ class Job:
         return "; ".join(images.description for images in (self.train, self.val) if isinstance(images, Resident) and images.description)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Steps of an epoch."""
-        return len(self.train) // self.recipe.batch_size
+    def task(self) -> classification.Classification:
+        """What the loop trains. Raises one clear error for a training that cannot work."""
+        return classification.Classification(
+            self.recipe,
+            self.model,
+            self.train,
+            self.val,
+            seed=self.settings.seed,
+            accelerator=self.accelerator,
+            micro_batch=self.settings.micro_batch,
+            teacher=self.teacher,
+        )
 
 
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
     """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
-    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
     if str(settings.data) == SHAPES:
         recipe = recipe.but(recipe.name, data=SHAPES)
-    AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
-    accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(recipe.precision, accelerator=not use_cpu))
+    accelerator = settings.accelerator(recipe.precision)
     images = images or open_images(recipe, settings)
     classes = len(images.train.classes)
     model = classification.prepare(recipe, classes, settings.seed, create)
@@ -126,7 +154,7 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
 def open_images(recipe: Recipe, settings: Settings) -> Images:
     """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
     train: TrainingImages
-    workers = default_workers() if settings.workers is None else settings.workers
+    workers = settings.decoders
     cache = settings.cache or store.home() / "resident"
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
@@ -171,53 +199,79 @@ def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
     """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result."""
     settings, recipe = job.settings, job.recipe
-    chief = job.accelerator.is_main_process
-    board = tracking.tensorboard(settings.out / "tensorboard") if settings.tensorboard and chief else nullcontext(lambda progress: None)
-    with board as write:
+    with telling(settings, job.accelerator, report) as tell:
+        outcome = classification.fit(
+            job.task,
+            settings.out,
+            seed=settings.seed,
+            accelerator=job.accelerator,
+            save_every=settings.save_every,
+            evaluate_every=settings.evaluate_every,
+            report=tell,
+        )
+    found = evidence(
+        f"training by {recipe.name}",
+        recipe,
+        settings.seed,
+        outcome,
+        job.accelerator,
+        n=len(job.val.labels),
+        n_train=len(job.train),
+        data_digest=job.train.digest,
+        val_digest=job.val.digest,
+        data=job.description,
+    )
+    if job.accelerator.is_main_process:
+        path = settings.out / "model.safetensors"
+        job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
+        publish.export(job.model, path, overwrite=True, training=made_by(found))
+        write_evidence(settings.out, found)
+    return found
+
+
+@contextmanager
+def telling(
+    settings: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
+) -> Iterator[Callable[[loop.Progress], None]]:
+    """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
+    board = settings.tensorboard and accelerator.is_main_process
+    with tracking.tensorboard(settings.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
 
         def tell(progress: loop.Progress) -> None:
             report(progress)
             write(progress)
 
-        outcome = classification.train(
-            recipe,
-            job.model,
-            job.train,
-            job.val,
-            settings.out,
-            seed=settings.seed,
-            accelerator=job.accelerator,
-            micro_batch=settings.micro_batch,
-            teacher=job.teacher,
-            save_every=settings.save_every,
-            evaluate_every=settings.evaluate_every,
-            report=tell,
-        )
-    found: dict[str, Any] = {
-        "what": f"training by {recipe.name}",
-        **{key: round(value, 4) for key, value in outcome.evaluation.items()},
-        "n": len(job.val.labels),
-        "n_train": len(job.train),
+        yield tell
+
+
+def evidence(
+    what: str, recipe: AnyRecipe, seed: int, outcome: loop.Outcome, accelerator: Accelerator, *, data: str = "", **counts: Any
+) -> dict[str, Any]:
+    """What a training found, with all that its figures depend on, as `result.json` has it; `data` are words on generated images."""
+    figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
+    return {
+        "what": what,
+        **figures,
+        **counts,
         "recipe": plain(recipe),
-        "seed": settings.seed,
-        "data_digest": job.train.digest,
-        "val_digest": job.val.digest,
-        **({"data": job.description} if job.description else {}),
-        "processes": job.accelerator.num_processes,
+        "seed": seed,
+        **({"data": data} if data else {}),
+        "processes": accelerator.num_processes,
         "wall_seconds": round(outcome.seconds, 1),
         **result.environment(),
     }
-    if chief:
-        path = settings.out / "model.safetensors"
-        job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
-        made_by: dict[str, Any] = {
-            key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found
-        }
-        publish.export(job.model, path, overwrite=True, training=made_by)
-        tracking.write_log(settings.out)
-        tracking.plot_curves(settings.out, f"{recipe.name}, seed {settings.seed}")
-        result.write_json(settings.out / "result.json", found)
-    return found
+
+
+def made_by(found: dict[str, Any]) -> dict[str, Any]:
+    """Of the evidence, what a weight file keeps: enough to train it again."""
+    return {key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found}
+
+
+def write_evidence(out: Path, found: dict[str, Any], measure: str = "top1") -> None:
+    """Write `log.csv`, `curves.png` of the measure, and `result.json`, which is last: where it is, the training is finished."""
+    tracking.write_log(out)
+    tracking.plot_curves(out, f"{found['recipe']['name']}, seed {found['seed']}", measure)
+    result.write_json(out / "result.json", found)
 
 
 @dataclass(frozen=True)
@@ -228,23 +282,18 @@ class Rehearsal:
     memory: int
 
 
-def rehearse(job: Job) -> Rehearsal:
+def rehearse(task: loop.Task, settings: Machine, accelerator: Accelerator) -> Rehearsal:
     """Take three steps and leave nothing behind."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        classification.train(
-            job.recipe,
-            job.model,
-            job.train,
-            None,
+        loop.fit(
+            task,
             Path(folder),
-            seed=job.settings.seed,
-            accelerator=job.accelerator,
-            micro_batch=job.settings.micro_batch,
-            teacher=job.teacher,
-            stop_after=min(3, job.steps_per_epoch),
+            seed=settings.seed,
+            accelerator=accelerator,
+            stop_after=min(3, task.shares.per_epoch),
             report=lambda _: times.append(time.perf_counter()),
         )
-    on_gpu = job.accelerator.device.type == "cuda"
+    on_gpu = accelerator.device.type == "cuda"
     memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.transfer import FineTuning
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.step_decay import step_factor
 from trickzoo.tricks.warmup import warmup_factor
@@ -16,3 +17,14 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     if recipe.schedule == "step":
         return recipe.lr * step_factor(step / steps_per_epoch, recipe.milestones)
     return recipe.lr * cosine_factor(step - warmup, recipe.epochs * steps_per_epoch - warmup, form=recipe.cosine_form)
+
+
+def fine_tuning_rate(recipe: FineTuning, step: int, steps_per_epoch: int) -> float:
+    """Learning rate at 0-based `step` of a detector's or segmenter's training; warm-up is a factor on the schedule, as it was released."""
+    along = step / (recipe.epochs * steps_per_epoch)
+    rate = recipe.lr * (
+        step_factor(step / steps_per_epoch, recipe.milestones) if recipe.schedule == "step" else (1 - along) ** recipe.power
+    )
+    if step < recipe.warmup_steps:
+        rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / recipe.warmup_steps
+    return rate

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption
 from trickzoo.weights.files import write_atomically
@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from trickzoo.training.loop import Progress
 
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
+MEASURES = {
+    "top1": "top-1",
+    "voc_ap50": "VOC AP50 (all-point)",
+    "voc_ap50_11_point": "VOC AP50 (11-point)",
+    "coco_ap": "COCO AP",
+    "coco_ap50": "COCO AP50",
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+}
+"""How the figures of an evaluation are called."""
+STEP = ("step", "epoch", "loss", "lr")
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
+def rows(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's `metrics.jsonl`; half a line at the end, left by a kill, is left out."""
     lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("}\n")]
@@ -38,7 +49,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
         if writer is None:  # what an earlier part wrote beyond the checkpoint is hidden
             writer = SummaryWriter(str(folder), purge_step=p.step)
         if p.evaluation:
-            for name, value in p.evaluation.items():
+            for name, value in figures(p.evaluation).items():
                 writer.add_scalar(f"validation/{name}", value, p.step)
         else:
             writer.add_scalar("training/loss", p.loss, p.step)
@@ -51,32 +62,43 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
             writer.close()
 
 
+def in_words(evaluation: dict[str, Any]) -> str:
+    """The figures that there are: "top-1 84.48 %"."""
+    return ", ".join(f"{title} {evaluation[name]:.2f} %" for name, title in MEASURES.items() if evaluation.get(name) is not None)
+
+
+def figures(evaluation: dict[str, Any]) -> dict[str, float]:
+    """Of an evaluation, what is a number."""
+    return {name: value for name, value in evaluation.items() if isinstance(value, float)}
+
+
 def write_log(folder: Path) -> Path:
-    """Write `log.csv`, a line for each epoch: steps, mean training loss, last learning rate, and top-1 and top-5 where it was evaluated."""
-    epochs: dict[float, list[dict[str, float]]] = {}
+    """Write `log.csv`, a line for each epoch: steps, mean training loss, last learning rate, and the figures where it was evaluated."""
+    epochs: dict[float, list[dict[str, Any]]] = {}
     for row in rows(folder):
         epochs.setdefault(row["epoch"], []).append(row)
-    lines = ["epoch,step,loss,lr,top1,top5"]
+    evaluations = {epoch: next((figures(row) for row in found if "loss" not in row), {}) for epoch, found in epochs.items()}
+    columns = list(dict.fromkeys(name for found in evaluations.values() for name in found if name not in STEP))
+    lines = [",".join(["epoch", "step", "loss", "lr", *columns])]
     for epoch, found in epochs.items():
         steps = [row for row in found if "loss" in row]
-        evaluation = next((row for row in found if "top1" in row), {})
-        figures = (f"{evaluation[name]:.4f}" if name in evaluation else "" for name in ("top1", "top5"))
+        measured = (f"{evaluations[epoch][name]:.4f}" if name in evaluations[epoch] else "" for name in columns)
         loss = sum(row["loss"] for row in steps) / len(steps)
-        lines.append(f"{epoch + 1:.0f},{steps[-1]['step']:.0f},{loss:.5f},{steps[-1]['lr']:.6g},{','.join(figures)}")
+        lines.append(",".join([f"{epoch + 1:.0f}", f"{steps[-1]['step']:.0f}", f"{loss:.5f}", f"{steps[-1]['lr']:.6g}", *measured]))
     write_atomically(folder / LOG, ("\n".join(lines) + "\n").encode())
     return folder / LOG
 
 
-def plot_curves(folder: Path, title: str) -> Path:
-    """Draw loss, learning rate and top-1 of the training in `folder` to `curves.png`, and return its path."""
+def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
+    """Draw loss, learning rate and the measure of the training in `folder` to `curves.png`, and return its path."""
     from matplotlib.figure import Figure
 
     found = rows(folder)
     steps = [row for row in found if "loss" in row]
-    evaluations = [row for row in found if "top1" in row]
+    evaluations = [row for row in found if row.get(measure) is not None]
     per_epoch = sum(row["epoch"] == steps[0]["epoch"] for row in steps) if steps else 1
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    loss, rate, top1 = figure.subplots(1, 3)
+    loss, rate, accuracy = figure.subplots(1, 3)
     x = [row["step"] / per_epoch for row in steps]
     loss.plot(x, [row["loss"] for row in steps], color="0.8", linewidth=0.7)
     window = max(1, min(per_epoch, len(steps) // 10))
@@ -85,9 +107,9 @@ def plot_curves(folder: Path, title: str) -> Path:
     loss.set_title(f"training loss, mean of {window} steps")
     rate.plot(x, [row["lr"] for row in steps], color="C1")
     rate.set_title("learning rate")
-    top1.plot([row["step"] / per_epoch for row in evaluations], [row["top1"] for row in evaluations], "o-", color="C2", markersize=3)
-    top1.set_title("validation top-1, %" + (f": {evaluations[-1]['top1']:.2f} at the end" if evaluations else ""))
-    for axes in (loss, rate, top1):
+    accuracy.plot([row["step"] / per_epoch for row in evaluations], [row[measure] for row in evaluations], "o-", color="C2", markersize=3)
+    accuracy.set_title(f"validation {MEASURES[measure]}, %" + (f": {evaluations[-1][measure]:.2f} at the end" if evaluations else ""))
+    for axes in (loss, rate, accuracy):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -30,6 +30,7 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What trickzoo writes into the header of a weight file, under the key "trickzoo"."""
 
     model: str
+    task: str = "classification"
     layout: Layout = "trickzoo"
     options: dict[str, Any] = {}
     classes: str | tuple[str, ...] | None = None
@@ -102,6 +103,8 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
         own = msgspec.json.decode(metadata[METADATA_KEY], type=FileMetadata)
     except msgspec.DecodeError as error:
         raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
+    if own.task != "classification":
+        raise BadCheckpoint(f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load")
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
     weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training)

@@ -1,0 +1,160 @@
+"""Fine-tuning a Faster R-CNN: built by a recipe, trained, evaluated, written and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from trickzoo.data.detection import DetectionSet
+from trickzoo.data.joint import DetectionSample, DetectionSamples, FitAndFlip, to_file
+from trickzoo.detection.faster_rcnn import C4, FPN, FasterRCNN, faster_rcnn
+from trickzoo.evaluation.detection import DetectionEvaluation
+from trickzoo.recipes.transfer import DetectionRecipe
+from trickzoo.training import finetuning, loop
+from trickzoo.training.finetuning import there
+from trickzoo.training.schedule import fine_tuning_rate
+
+
+def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
+    """The recipe's detector, for so many classes beside the background. Raises what `faster_rcnn` raises."""
+    return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
+
+
+def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FasterRCNN:
+    random, defaults = recipe.weights is None, FPN if recipe.neck == "fpn" else C4
+    stages = recipe.trainable_stages
+    return faster_rcnn(
+        recipe.model,
+        weights=weights,
+        num_classes=classes + 1,
+        neck=recipe.neck,
+        trainable_stages=("all" if random else 3) if stages is None else stages,
+        norms=recipe.norms or ("live" if random else "frozen"),
+        anchor_sizes=recipe.anchors,
+        min_size=recipe.short,
+        max_size=recipe.long,
+        rpn_post_nms_top_n_train=recipe.proposals,
+        rpn_post_nms_top_n_test=min(recipe.proposals, defaults["rpn_post_nms_top_n_test"]),
+        box_batch_size_per_image=recipe.rois,
+    )
+
+
+def load(path: str | PathLike[str]) -> FasterRCNN:
+    """A detector that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of labels 1, 2, ….
+
+    Raises BadCheckpoint if the file holds something else, or is damaged.
+    """
+    tensors, recipe, weights = finetuning.open_file(Path(path), DetectionRecipe)
+    assert isinstance(weights.classes, tuple)
+    model = _build(recipe, len(weights.classes), None)
+    finetuning.restore(model, tensors, Path(path))
+    model.backbone.body.weights = weights
+    if weights.preprocessing is not None:
+        model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)
+    model.classes, model.recipe = weights.classes, recipe
+    return model.eval()
+
+
+def save(model: FasterRCNN, recipe: DetectionRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
+    """Write a detector as `load` reads it."""
+    finetuning.write(model, model.backbone.body, recipe, classes, path, made_by)
+
+
+class Detection(loop.Task):
+    """Boxes by a recipe.
+
+    Args:
+        recipe, model: what to do, and the detector from `build`.
+        data, val: training and validation images.
+        seed: of order, flips, and the choice of anchors and proposals.
+        accelerator: device, precision and processes.
+        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        workers: decoding processes.
+    """
+
+    def __init__(
+        self,
+        recipe: DetectionRecipe,
+        model: FasterRCNN,
+        data: DetectionSet,
+        val: DetectionSet | None,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        micro_batch: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.recipe: DetectionRecipe = recipe
+        self.measure = "coco_ap" if recipe.data == "coco" else "voc_ap50"
+        self.model: FasterRCNN = model
+        self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
+        self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
+        self.shares = loop.Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
+        self.data_digest = data.digest
+
+    def optimiser(self) -> torch.optim.SGD:
+        """SGD on what is not frozen."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay)
+
+    def learning_rate(self, step: int) -> float:
+        """By the recipe's schedule."""
+        return fine_tuning_rate(self.recipe, step, self.shares.per_epoch)
+
+    def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
+        """Resized, flipped images with the boxes that train."""
+        return finetuning.read(DetectionSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+
+    def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
+        """Sum of the four losses."""
+        device = self.accelerator.device
+        targets = [{"boxes": there(sample.boxes).to(device), "labels": there(sample.labels).to(device)} for sample in batch]
+        with self.accelerator.autocast():
+            losses = net([_input(sample, device) for sample in batch], targets)
+        return torch.stack([value.float() for value in losses.values()]).sum()
+
+    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
+        """VOC's AP in both forms and COCO's, in percent."""
+        if self.val is None:
+            return None
+        return figures(detect(net, self.val, self.transform, self.accelerator, workers=self.workers))
+
+
+def figures(found: DetectionEvaluation) -> dict[str, Any]:
+    """The evaluation's summary under the names of result files."""
+    summary = found.summary()
+    voc, coco = summary["voc"], summary["coco"]
+    return {
+        "voc_ap50": voc["AP50 all-point"],
+        "voc_ap50_11_point": voc["AP50 11-point"],
+        "coco_ap": coco["AP"],
+        "coco_ap50": coco["AP50"],
+        "coco_ap75": coco["AP75"],
+        **{f"coco_ap_{size}": coco[f"AP {size}"] for size in ("small", "medium", "large")},
+        "coco_ar100": coco["AR 100"],
+        "per_class": summary["per_class"],
+    }
+
+
+@torch.inference_mode()
+def detect(net: nn.Module, data: DetectionSet, transform: FitAndFlip, accelerator: Accelerator, *, workers: int = 0) -> DetectionEvaluation:
+    """What a detector finds in a set, one image at a time (its borders then see no other image's padding), each process on its share."""
+    net.eval()
+    found = DetectionEvaluation(data)
+    for sample in finetuning.read_share(DetectionSamples(data, transform), accelerator, len(data), workers):
+        with accelerator.autocast():
+            (result,) = net([_input(sample, accelerator.device)])
+        boxes = to_file(result["boxes"], there(sample.pixels), sample.size)
+        found.add(sample.index, boxes.cpu(), result["scores"].float().cpu(), result["labels"].cpu())
+    found.gather()
+    return found
+
+
+def _input(sample: DetectionSample, device: torch.device) -> Tensor:
+    return there(sample.pixels).to(device).float() / 255

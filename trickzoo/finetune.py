@@ -1,0 +1,197 @@
+"""A whole fine-tuning: from a recipe and annotated images to a detector or a segmenter with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from trickzoo import detection, segmentation
+from trickzoo.data.coco import open_coco
+from trickzoo.data.detection import DetectionSet, detection_shapes
+from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.shapes import Shapes
+from trickzoo.data.voc import open_voc, open_voc_masks
+from trickzoo.errors import BadData, BadOption
+from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.training import loop
+from trickzoo.training import run as training
+
+Layout = Literal["coco", "voc", "ade20k", "lists", "shapes"]
+TASKS: dict[Layout, tuple[str, ...]] = {
+    "coco": ("detection",),
+    "voc": ("detection", "segmentation"),
+    "ade20k": ("segmentation",),
+    "lists": ("segmentation",),
+    "shapes": ("detection", "segmentation"),
+}
+"""What each layout has annotations for."""
+RECIPES = {
+    ("coco", "detection"): "paper.detection.coco_fpn",
+    ("voc", "detection"): "paper.detection.voc",
+    ("voc", "segmentation"): "paper.segmentation.voc",
+    ("ade20k", "segmentation"): "paper.segmentation.ade20k",
+}
+"""The recipe where the user names none; "small.TASK" for the others."""
+SHAPE_SIZE = 96
+"""Side of generated images in pixels: several shapes must find room."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where annotated images lie.
+
+    Attributes:
+        root: the folder; not for shapes.
+        year, val_year: of COCO or VOC, for training and for validation; None for `val_year` is `year`.
+        train, val: names of the splits.
+        images: how many shapes to train on; a fifth as many are evaluated on.
+    """
+
+    layout: Layout
+    root: Path = Path()
+    year: str | None = None
+    val_year: str | None = None
+    train: str = "train"
+    val: str = "val"
+    images: int = 1000
+
+
+def open_boxes(source: Source, part: Literal["train", "val"]) -> DetectionSet:
+    """The images of a part with boxes. Raises BadData with what is wrong, BadOption for a layout without boxes."""
+    split, year = _split(source, part, "detection")
+    if source.layout == "coco":
+        return open_coco(source.root, split, **({"year": year} if year else {}))
+    if source.layout == "voc":
+        return open_voc(source.root, split, year=year)
+    return detection_shapes(_shapes(source, part))
+
+
+def open_masks(source: Source, part: Literal["train", "val"]) -> SegmentationSet:
+    """The images of a part with masks. Raises BadData with what is wrong, BadOption for a layout without masks."""
+    split, year = _split(source, part, "segmentation")
+    if source.layout == "voc":
+        return open_voc_masks(source.root, split, year=year)
+    if source.layout == "ade20k":
+        return open_ade20k(source.root, split)
+    if source.layout == "lists":
+        return open_lists(source.root, split)
+    return segmentation_shapes(_shapes(source, part))
+
+
+def _split(source: Source, part: Literal["train", "val"], task: str) -> tuple[str, str | None]:
+    if task not in TASKS[source.layout]:
+        raise BadOption(f"{source.layout} has no annotations for {task}, only for {' and '.join(TASKS[source.layout])}")
+    return (source.train, source.year) if part == "train" else (source.val, source.val_year or source.year)
+
+
+def _shapes(source: Source, part: Literal["train", "val"]) -> Shapes:
+    return Shapes(part, source.images if part == "train" else source.images // 5, SHAPE_SIZE, objects="several")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A fine-tuning with everything built."""
+
+    task: detection.training.Detection | segmentation.training.Segmentation
+    settings: training.Machine
+    accelerator: Accelerator
+
+    @property
+    def train(self) -> DetectionSet | SegmentationSet:
+        """The training images."""
+        return self.task.data
+
+    @property
+    def val(self) -> DetectionSet | SegmentationSet:
+        """The validation images."""
+        assert self.task.val is not None
+        return self.task.val
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the images: boxes that were dropped, and that shapes are generated."""
+        found: list[str] = []
+        for data, where in ((self.train, "training"), (self.val, "validation")):
+            if isinstance(data, DetectionSet):
+                found += [f"{where} images: {note}" for note in data.faults.notes]
+        return (*found, self.description) if self.description else tuple(found)
+
+    @property
+    def description(self) -> str:
+        """What the images are, where they are generated."""
+        return f"{self.train.layout}; {self.val.layout}" if self.train.drawings else ""
+
+
+def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine) -> Job:
+    """Open the images, build the network, and check that they fit. Raises one clear error if they do not."""
+    accelerator = settings.accelerator(recipe.precision)
+    torch.manual_seed(settings.seed)
+    options: dict[str, Any] = {
+        "seed": settings.seed,
+        "accelerator": accelerator,
+        "micro_batch": settings.micro_batch,
+        "workers": settings.decoders,
+    }
+    train: DetectionSet | SegmentationSet
+    val: DetectionSet | SegmentationSet
+    task: detection.training.Detection | segmentation.training.Segmentation
+    if isinstance(recipe, DetectionRecipe):
+        train, val = open_boxes(source, "train"), open_boxes(source, "val")
+        _alike(train, val)
+        detector = detection.training.build(recipe, len(train.classes))
+        task = detection.training.Detection(recipe, detector, train, val, **options)
+    else:
+        train, val = open_masks(source, "train"), open_masks(source, "val")
+        _alike(train, val)
+        segmenter = segmentation.training.build(recipe, len(train.classes))
+        task = segmentation.training.Segmentation(recipe, segmenter, train, val, **options)
+    return Job(task, settings, accelerator)
+
+
+def _alike(train: DetectionSet | SegmentationSet, val: DetectionSet | SegmentationSet) -> None:
+    if train.classes != val.classes:
+        raise BadData("training and validation images have other classes")
+    if train.digest == val.digest:
+        raise BadData(f"{train.root}: training and validation images are the same; name the splits")
+
+
+def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
+    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result."""
+    task, settings, accelerator = job.task, job.settings, job.accelerator
+    with training.telling(settings, accelerator, report) as tell:
+        outcome = loop.fit(
+            task,
+            settings.out,
+            seed=settings.seed,
+            accelerator=accelerator,
+            save_every=settings.save_every,
+            evaluate_every=settings.evaluate_every,
+            report=tell,
+        )
+    found = training.evidence(
+        f"fine-tuning by {task.recipe.name}",
+        task.recipe,
+        settings.seed,
+        outcome,
+        accelerator,
+        task=task.recipe.task,
+        measure=task.measure,
+        n=len(job.val),
+        n_train=len(job.train),
+        data_digest=job.train.digest,
+        val_digest=job.val.digest,
+        data=job.description,
+    )
+    if accelerator.is_main_process:
+        path, made_by = settings.out / "model.safetensors", training.made_by(found)
+        if isinstance(task, detection.training.Detection):
+            detection.training.save(task.model, task.recipe, job.train.classes, path, made_by)
+        else:
+            segmentation.training.save(task.model, task.recipe, job.train.classes, path, made_by)
+        training.write_evidence(settings.out, found, task.measure)
+    return found

@@ -1,0 +1,165 @@
+"""Fine-tuning an FCN: built by a recipe, trained, evaluated, written and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trickzoo.data.joint import ScaleAndCentre, ScaleAndCrop, SegmentationSample, SegmentationSamples
+from trickzoo.data.segmentation import IGNORE, SegmentationSet
+from trickzoo.evaluation.segmentation import ConfusionMatrix
+from trickzoo.recipes.transfer import SegmentationRecipe
+from trickzoo.segmentation.fcn import FCN, fcn
+from trickzoo.training import finetuning, loop
+from trickzoo.training.classification import Normalisation
+from trickzoo.training.finetuning import there
+from trickzoo.training.schedule import fine_tuning_rate
+
+
+def build(recipe: SegmentationRecipe, classes: int) -> FCN:
+    """The recipe's FCN, for so many classes, the background among them. Raises what `fcn` raises."""
+    return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
+
+
+def _build(recipe: SegmentationRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FCN:
+    return fcn(
+        recipe.model,
+        weights=weights,
+        num_classes=classes,
+        output_stride=recipe.output_stride,
+        aux=recipe.aux > 0,
+        trainable_stages="all" if recipe.trainable_stages is None else recipe.trainable_stages,
+        norms=recipe.norms or "live",
+    )
+
+
+def load(path: str | PathLike[str]) -> FCN:
+    """An FCN that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of 0, 1, ….
+
+    Raises BadCheckpoint if the file holds something else, or is damaged.
+    """
+    tensors, recipe, weights = finetuning.open_file(Path(path), SegmentationRecipe)
+    assert isinstance(weights.classes, tuple)
+    model = _build(recipe, len(weights.classes), None)
+    finetuning.restore(model, tensors, Path(path))
+    model.backbone.weights = weights
+    model.classes, model.recipe = weights.classes, recipe
+    return model.eval()
+
+
+def save(model: FCN, recipe: SegmentationRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
+    """Write an FCN as `load` reads it."""
+    finetuning.write(model, model.backbone, recipe, classes, path, made_by)
+
+
+class Segmentation(loop.Task):
+    """A class for each pixel by a recipe.
+
+    Args:
+        recipe, model: what to do, and the FCN from `build`.
+        data, val: training and validation images.
+        seed: of order, crops, flips, blur and dropout.
+        accelerator: device, precision and processes.
+        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        workers: decoding processes.
+    """
+
+    measure = "miou"
+
+    def __init__(
+        self,
+        recipe: SegmentationRecipe,
+        model: FCN,
+        data: SegmentationSet,
+        val: SegmentationSet | None,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        micro_batch: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.recipe: SegmentationRecipe = recipe
+        self.model: FCN = model
+        self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
+        self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
+        self.shares = loop.Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
+        self.data_digest = data.digest
+        self.normalise = Normalisation.of(model.backbone)
+
+    def optimiser(self) -> torch.optim.SGD:
+        """SGD on what is not frozen, the heads at their own rate."""
+        recipe = self.recipe
+        backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
+        heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
+        groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr}]
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def learning_rate(self, step: int) -> float:
+        """By the recipe's schedule."""
+        return fine_tuning_rate(self.recipe, step, self.shares.per_epoch)
+
+    def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
+        """Crops of images and masks."""
+        return finetuning.read(SegmentationSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+
+    def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
+        """Cross-entropy over the pixels that count, of both heads."""
+        device = self.accelerator.device
+        images, masks = (torch.stack([there(getattr(s, each)) for s in batch]).to(device) for each in ("pixels", "mask"))
+        with self.accelerator.autocast():
+            main, aux = net(self.normalise(images))
+        loss = pixel_cross_entropy(main, masks)
+        return loss if aux is None else loss + self.recipe.aux * pixel_cross_entropy(aux, masks)
+
+    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
+        """Mean IoU and pixel accuracy over whole images in the files' sizes, in percent."""
+        if self.val is None:
+            return None
+        transform = ScaleAndCentre(self.recipe.short)
+        return figures(segment(net, self.val, transform, self.normalise, self.accelerator, workers=self.workers))
+
+
+def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean over the pixels of (N, H, W) masks that are not `IGNORE`; 0 where there is none, as a crop may have none."""
+    total = F.cross_entropy(logits.float(), masks.long(), ignore_index=IGNORE, reduction="sum")
+    return total / (masks != IGNORE).sum().clamp(min=1)
+
+
+def figures(found: ConfusionMatrix) -> dict[str, Any]:
+    """The evaluation's summary under the names of result files."""
+    summary = found.summary()
+    return {name: summary[name] for name in ("miou", "pixel_accuracy", "per_class")}
+
+
+@torch.inference_mode()
+def segment(
+    net: nn.Module,
+    data: SegmentationSet,
+    transform: ScaleAndCentre,
+    normalise: Normalisation,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+) -> ConfusionMatrix:
+    """Every pixel of a set as a network classifies it, in the masks' sizes, each process on its share of the images."""
+    net.eval()
+    found = ConfusionMatrix(data.classes)
+    for sample in finetuning.read_share(SegmentationSamples(data, transform), accelerator, len(data), workers):
+        mask = there(sample.mask).to(accelerator.device)
+        with accelerator.autocast():
+            logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))
+        found.add(classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask)
+    found.gather()
+    return found
+
+
+def classes_of_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, K, h, w) logits → (N, *size) classes; the logits are brought to the size, not the classes."""
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False).argmax(1)

@@ -1,0 +1,105 @@
+"""What the fine-tuning of detectors and of segmenters have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from trickzoo.backbone import Backbone
+from trickzoo.data.training import Plan, load
+from trickzoo.errors import BadCheckpoint, BadData
+from trickzoo.recipes.collection import from_plain
+from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.training.classification import Normalisation
+from trickzoo.weights import convert
+from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights
+from trickzoo.weights.record import Preprocessing
+
+R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
+
+
+class Sample(Protocol):
+    """An image as a worker hands it over; `error` says why if it cannot be used."""
+
+    @property
+    def error(self) -> str: ...
+
+
+S = TypeVar("S", bound=Sample)
+
+
+def read(samples: Dataset[S], plan: Plan, workers: int) -> Iterator[list[S]]:
+    """The samples of each micro-batch of a plan, made in workers. Raises BadData with the first error among them."""
+    keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
+    return _checked(load(samples, keys, workers))
+
+
+def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
+    """Each of the samples that fall to this process, one by one, in their order. Raises BadData with the first error."""
+    mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
+    return (sample for batch in _checked(load(samples, mine, workers)) for sample in batch)
+
+
+def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
+    for batch in batches:
+        for sample in batch:
+            if sample.error:
+                raise BadData(f"{sample.error}; repair it, or take it out of the split")
+        yield batch
+
+
+def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
+    """Write a network with all that `open_file` needs to build it again. Raises OSError if the disk refuses."""
+    normalisation = Normalisation.of(backbone)
+    own = FileMetadata(
+        model=backbone.name,
+        task=recipe.task,
+        classes=tuple(classes),
+        preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
+        training=made_by,
+    )
+    convert.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
+
+
+def open_file(path: Path, kind: type[R]) -> tuple[dict[str, Tensor], R, LoadedWeights]:
+    """Tensors of a file that `write` wrote, its recipe, and what it says of classes and normalisation.
+
+    Raises BadCheckpoint if it is not of such a network.
+    """
+    tensors, metadata = convert.read_tensors(path)
+    try:
+        own = msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=FileMetadata)
+    except msgspec.DecodeError:
+        raise BadCheckpoint(f"{path} holds no network that trickzoo-finetune wrote") from None
+    if own.task != kind.task or own.training is None or own.classes is None:
+        raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; name a file that trickzoo-finetune wrote for {kind.task}")
+    classes = (own.classes,) if isinstance(own.classes, str) else own.classes
+    weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
+    return tensors, from_plain(own.training["recipe"], kind), weights
+
+
+def restore(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors of `open_file`. Raises BadCheckpoint if they do not fit."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadCheckpoint(f"{path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+
+
+def there(tensor: Tensor | None) -> Tensor:
+    """A tensor of a sample without error."""
+    assert tensor is not None
+    return tensor
+
+
+def task_of(path: Path) -> str:
+    """What the network in a weight file is for: "classification", "detection" or "segmentation"."""
+    _, metadata = convert.read_tensors(path)
+    return str(json.loads(metadata.get(METADATA_KEY, "{}")).get("task", "classification"))
