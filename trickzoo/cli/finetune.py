@@ -88,10 +88,8 @@ def finetune(
     job = run.prepare(chosen, source, settings)
     chief = job.accelerator.is_main_process
     if chief:
-        weights = chosen.weights or "no weights"
-        print(
-            f"{chosen.name}: {chosen.model} ({weights}), {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}"
-        )
+        counts = f"{len(job.train):,} images of {len(job.train.classes)} classes"
+        print(f"{chosen.name}: {chosen.model} ({chosen.weights or 'no weights'}), {counts}, seed {seed}, {place}")
         for note in job.notes:
             print(note)
         print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")

@@ -107,12 +107,11 @@ def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> I
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from trickzoo.training.tracking import in_words
+
     def tell(p: Progress) -> None:
         if p.evaluation and chief and evaluations:
-            found = ", ".join(
-                f"{title} {p.evaluation[name]:.2f} %" for name, title in MEASURES.items() if p.evaluation.get(name) is not None
-            )
-            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {found}", flush=True)
+            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
 
     console = Console(stderr=True)
     if not (chief and console.is_terminal):

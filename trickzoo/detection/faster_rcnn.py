@@ -175,7 +175,7 @@ class Features(nn.Module):
         return self.fpn(OrderedDict((level.name, maps[level.name]) for level in self.levels))
 
 
-def pyramid(body: Backbone, channels: int = 256) -> Features:
+def pyramid(body: Backbone, channels: int) -> Features:
     """Feature pyramid network on the maps of strides 4 to 32, and every second cell of the last as one of 64."""
     levels = [info for info in body.feature_info if 4 <= info.stride <= 32]
     fpn = FeaturePyramidNetwork([info.channels for info in levels], channels, extra_blocks=LastLevelMaxPool())
@@ -231,6 +231,8 @@ def faster_rcnn(
     trainable_stages: Trainable | None = None,
     norms: Norms | None = None,
     anchor_sizes: Sequence[int] | None = None,
+    fpn_channels: int = 256,
+    representation_size: int = 1024,
     **settings: Any,
 ) -> FasterRCNN:
     """Build a Faster R-CNN on a backbone of the zoo; the defaults are those of the paper's released VOC recipe.
@@ -247,6 +249,8 @@ def faster_rcnn(
             default "frozen", and "live" without weights.
         anchor_sizes: side of the square anchors in pixels. FPN: one per level, by default 8 × its stride, 32 to 512; C4: all on its one
             level, by default 32 to 512. Each also at the aspect ratios 1:2 and 2:1.
+        fpn_channels: of every map of the feature pyramid.
+        representation_size: width of the two linear layers that are the head of FPN.
         **settings: any of `FPN` or `C4`, under torchvision's names: `min_size=400, max_size=600, box_nms_thresh=0.4`.
 
     Returns:
@@ -275,7 +279,7 @@ def faster_rcnn(
     freeze_trunk(body, trainable_stages, norms or ("live" if random else "frozen"))
     sizes: list[tuple[int, ...]]
     if neck == "fpn":
-        features, width = pyramid(body), 1024
+        features, width = pyramid(body, fpn_channels), representation_size
         cells, head = 7, TwoMLPHead(features.out_channels * 7 * 7, width)
         sizes = [(8 * stride,) for stride in features.strides] if anchor_sizes is None else [(size,) for size in anchor_sizes]
     else:

@@ -28,6 +28,7 @@ def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
 
 def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FasterRCNN:
     random, defaults = recipe.weights is None, FPN if recipe.neck == "fpn" else C4
+    considered = defaults["rpn_pre_nms_top_n_train"] * recipe.proposals // defaults["rpn_post_nms_top_n_train"]
     stages = recipe.trainable_stages
     return faster_rcnn(
         recipe.model,
@@ -37,8 +38,12 @@ def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike
         trainable_stages=("all" if random else 3) if stages is None else stages,
         norms=recipe.norms or ("live" if random else "frozen"),
         anchor_sizes=recipe.anchors,
+        fpn_channels=recipe.fpn_channels,
+        representation_size=recipe.representation_size,
         min_size=recipe.short,
         max_size=recipe.long,
+        rpn_pre_nms_top_n_train=considered,
+        rpn_pre_nms_top_n_test=min(considered, defaults["rpn_pre_nms_top_n_test"]),
         rpn_post_nms_top_n_train=recipe.proposals,
         rpn_post_nms_top_n_test=min(recipe.proposals, defaults["rpn_post_nms_top_n_test"]),
         box_batch_size_per_image=recipe.rois,

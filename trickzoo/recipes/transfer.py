@@ -52,8 +52,9 @@ class DetectionRecipe(FineTuning):
         short, long: the short side of an image becomes `short` pixels, or less where the long side would pass `long`.
         flip: probability of a horizontal flip.
         neck: "fpn" or "c4", as of `detection.faster_rcnn`.
+        fpn_channels, representation_size: width of the feature pyramid and of its head.
         anchors: sides of the square anchors in pixels; None is what the builder takes.
-        proposals: boxes that the RPN hands on, for each image in training.
+        proposals: boxes that the RPN hands on for each image in training; before its NMS it considers the builder's multiple of that.
         rois: of them, those that the head is trained on.
     """
 
@@ -63,6 +64,8 @@ class DetectionRecipe(FineTuning):
     long: int = 1000
     flip: float = 0.5
     neck: Literal["fpn", "c4"] = "fpn"
+    fpn_channels: int = 256
+    representation_size: int = 1024
     anchors: tuple[int, ...] | None = None
     proposals: int = 2000
     rois: int = 512
@@ -142,6 +145,8 @@ SMALL_BOXES = DetectionRecipe(
     warmup_steps=50,
     short=192,
     long=320,
+    fpn_channels=64,
+    representation_size=256,
     anchors=(16, 32, 64, 128, 256),
     proposals=300,
     rois=64,
