@@ -41,6 +41,10 @@ SHAPE_SIZE = 96
 """Side of generated images in pixels: several shapes must find room."""
 
 
+Pair = tuple[DetectionSet, DetectionSet] | tuple[SegmentationSet, SegmentationSet]
+"""Training and validation images."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where annotated images lie.
@@ -127,9 +131,25 @@ class Job:
         return f"{self.train.layout}; {self.val.layout}" if self.train.drawings else ""
 
 
-def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine) -> Job:
-    """Open the images, build the network, and check that they fit. Raises one clear error if they do not."""
+def open_both(recipe: DetectionRecipe | SegmentationRecipe, source: Source) -> Pair:
+    """Training and validation images for a recipe. Raises BadData with what is wrong."""
+    pair: Pair
+    if isinstance(recipe, DetectionRecipe):
+        pair = open_boxes(source, "train"), open_boxes(source, "val")
+    else:
+        pair = open_masks(source, "train"), open_masks(source, "val")
+    train, val = pair
+    if train.classes != val.classes:
+        raise BadData("training and validation images have other classes")
+    if train.digest == val.digest:
+        raise BadData(f"{train.root}: training and validation images are the same; name the splits")
+    return pair
+
+
+def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine, data: Pair | None = None) -> Job:
+    """Open the images, unless they are given, build the network, and check that they fit. Raises one clear error if they do not."""
     accelerator = settings.accelerator(recipe.precision)
+    train, val = data or open_both(recipe, source)
     torch.manual_seed(settings.seed)
     options: dict[str, Any] = {
         "seed": settings.seed,
@@ -137,31 +157,23 @@ def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settin
         "micro_batch": settings.micro_batch,
         "workers": settings.decoders,
     }
-    train: DetectionSet | SegmentationSet
-    val: DetectionSet | SegmentationSet
     task: detection.training.Detection | segmentation.training.Segmentation
     if isinstance(recipe, DetectionRecipe):
-        train, val = open_boxes(source, "train"), open_boxes(source, "val")
-        _alike(train, val)
-        detector = detection.training.build(recipe, len(train.classes))
-        task = detection.training.Detection(recipe, detector, train, val, **options)
+        assert isinstance(train, DetectionSet)
+        assert isinstance(val, DetectionSet)
+        task = detection.training.Detection(recipe, detection.training.build(recipe, len(train.classes)), train, val, **options)
     else:
-        train, val = open_masks(source, "train"), open_masks(source, "val")
-        _alike(train, val)
-        segmenter = segmentation.training.build(recipe, len(train.classes))
-        task = segmentation.training.Segmentation(recipe, segmenter, train, val, **options)
+        assert isinstance(train, SegmentationSet)
+        assert isinstance(val, SegmentationSet)
+        task = segmentation.training.Segmentation(recipe, segmentation.training.build(recipe, len(train.classes)), train, val, **options)
     return Job(task, settings, accelerator)
 
 
-def _alike(train: DetectionSet | SegmentationSet, val: DetectionSet | SegmentationSet) -> None:
-    if train.classes != val.classes:
-        raise BadData("training and validation images have other classes")
-    if train.digest == val.digest:
-        raise BadData(f"{train.root}: training and validation images are the same; name the splits")
+def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
+    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
 
-
-def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
-    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result."""
+    `also` is written into the result too.
+    """
     task, settings, accelerator = job.task, job.settings, job.accelerator
     with training.telling(settings, accelerator, report) as tell:
         outcome = loop.fit(
@@ -181,6 +193,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         accelerator,
         task=task.recipe.task,
         measure=task.measure,
+        **also,
         n=len(job.val),
         n_train=len(job.train),
         data_digest=job.train.digest,

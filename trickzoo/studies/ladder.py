@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +13,7 @@ from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
+from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
     from trickzoo.training import loop
@@ -162,7 +163,7 @@ def run(
     plan: Plan,
     settings: Settings,
     *,
-    each: Callable[[str], AbstractContextManager[Callable[[loop.Progress], None]]],
+    each: Each,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Do what is left of a study in `settings.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
@@ -170,14 +171,13 @@ def run(
     Args:
         plan: what to run.
         settings: of every training; `out` is the study's folder, the seeds are the plan's.
-        each: gives for a training's title the block that it runs in, with the function that is told of its progress.
+        each: the block that a training runs in.
         tell: called with a line for each training.
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
-    from trickzoo.training import loop
     from trickzoo.training import run as training
 
     images = training.open_images(plan.steps[0].recipe, settings)  # the rungs differ in nothing that the images depend on
@@ -185,20 +185,16 @@ def run(
     for step in plan.steps:
         if any(step is unfinished for unfinished, _ in left):
             _rehearse(step, settings, images)
-    total = len(list(plan.runs))
-    for number, (step, seed) in enumerate(plan.runs, 1):
-        title = f"{number}/{total} {step.rung}, seed {seed}"
-        if (step, seed) not in left:
-            tell(f"{title}: there already")
-            continue
-        with loop.signals() as asked:
-            job = training.prepare(step.recipe, replace(settings, out=folder(settings.out, step, seed), seed=seed), images)
-            with each(title) as report:
-                found = training.run(job, report)
-            del job
-        tell(f"{title}: top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)")
-        if asked() and number < total:
-            raise loop.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
+
+    def train(step: Step, seed: int, report: Callable[[loop.Progress], None]) -> str:
+        job = training.prepare(step.recipe, replace(settings, out=folder(settings.out, step, seed), seed=seed), images)
+        found = training.run(job, report)
+        return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"
+
+    trainings = [
+        Training(f"{step.rung}, seed {seed}", (step, seed) not in left, functools.partial(train, step, seed)) for step, seed in plan.runs
+    ]
+    train_all(trainings, each=each, tell=tell)
 
 
 def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bool:

@@ -1,0 +1,117 @@
+"""`trickzoo transfer`."""
+
+from __future__ import annotations
+
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trickzoo.cli import options
+from trickzoo.cli.options import Flag
+from trickzoo.errors import BadOption, nearest
+from trickzoo.recipes.collection import find_fine_tuning, override
+from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.studies import transfer as study
+
+Recipe = DetectionRecipe | SegmentationRecipe
+
+
+def transfer(
+    *,
+    checkpoints: Annotated[Path, Parameter(help="Folder of a finished `trickzoo ladder`, with its trainings.")],
+    detection: Annotated[Literal["coco", "voc", "shapes"] | None, Parameter(help="How the images with boxes are annotated.")] = None,
+    segmentation: Annotated[
+        Literal["voc", "ade20k", "lists", "shapes"] | None, Parameter(help="How the images with masks are annotated.")
+    ] = None,
+    data: Annotated[Path | None, Parameter(help="Folder of the images, where one serves both tasks.")] = None,
+    detection_data: Annotated[Path | None, Parameter(help="Folder of the images with boxes.")] = None,
+    segmentation_data: Annotated[Path | None, Parameter(help="Folder of the images with masks.")] = None,
+    detection_recipe: Annotated[str | None, Parameter(help="As trickzoo-finetune's --recipe.")] = None,
+    segmentation_recipe: Annotated[str | None, Parameter(help="As trickzoo-finetune's --recipe.")] = None,
+    seeds: Annotated[int, Parameter(help="How many trainings for each rung; seed s starts from the ladder's seed s.")] = 3,
+    rungs: Annotated[str | None, Parameter(help="Only these, such as baseline,cosine,mixup.")] = None,
+    year: Annotated[str | None, Parameter(help="Of VOC (2007, 2012, 07+12) or COCO, where there are several.")] = None,
+    val_year: Annotated[str | None, Parameter(help="Of the validation images, where it is another.")] = None,
+    train: Annotated[str, Parameter(help="Split to train on.")] = "train",
+    val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
+    out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
+    micro_batch: options.MicroBatch = None,
+    workers: options.Workers = None,
+    save_every: options.SaveEvery = 0,
+    device: options.Device = "auto",
+    images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
+    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
+    **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10 --batch-size 8.")],
+) -> None:
+    """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
+
+    Everything but the backbone's weights is the same for all. After a stop the same command goes on where it was.
+    OUT/report.html has the ladder and what became of it.
+    """
+    from trickzoo.finetune import RECIPES, Source
+
+    branches: list[study.Branch] = []
+    for kind, layout, place, name in (
+        (DetectionRecipe, detection, detection_data or data, detection_recipe),
+        (SegmentationRecipe, segmentation, segmentation_data or data, segmentation_recipe),
+    ):
+        if layout is None:
+            continue
+        if (place is None) != (layout == "shapes"):
+            raise BadOption(
+                "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
+            )
+        recipe: Recipe = find_fine_tuning(name or RECIPES.get((layout, kind.task), f"small.{kind.task}"), kind)
+        source = Source(layout, place or Path(), year, val_year, train, val, images)
+        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, fields)}), source))
+    _all_known(branches, fields)
+    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
+    plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
+    folder = out or checkpoints / "transfer"
+    if not report_only:
+        _run(plan, folder, micro_batch, workers, save_every, device == "cpu")
+    from trickzoo.evaluation.distributed import processes
+
+    state = processes(use_cpu=device == "cpu")
+    if state.is_main_process:
+        _report(plan, folder)
+    if state.num_processes > 1:
+        state.destroy_process_group()
+
+
+def _own(recipe: Recipe, changes: dict[str, str]) -> dict[str, str]:
+    """Of the changes, those to fields that this recipe has."""
+    names = {field.name for field in fields_of(recipe)}
+    return {name: text for name, text in changes.items() if name.replace("-", "_") in names}
+
+
+def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
+    known = {field.name for branch in branches for field in fields_of(branch.recipe)}
+    for name in changes:
+        if branches and name.replace("-", "_") not in known:
+            raise BadOption(f'a recipe has no field "{name}"{nearest(name.replace("-", "_"), known)}')
+        if name in ("name", "model", "weights", "data"):
+            raise BadOption(f"the study names {name} itself; leave --{name} out")
+
+
+def _run(plan: study.Plan, out: Path, micro_batch: int | None, workers: int | None, save_every: int, use_cpu: bool) -> None:
+    from trickzoo.cli.train import progress_bar
+    from trickzoo.evaluation.distributed import processes
+    from trickzoo.training.run import Machine
+
+    chief = processes(use_cpu=use_cpu).is_main_process
+
+    def tell(line: str) -> None:
+        if chief:
+            print(line, flush=True)
+
+    settings = Machine(out=out, micro_batch=micro_batch, workers=workers, save_every=save_every, use_cpu=use_cpu)
+    tell(f"{len(plan.trunks)} backbones of {plan.ladder['title']}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
+    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+
+
+def _report(plan: study.Plan, out: Path) -> None:
+    """Write the study's tables, plots and report, and print what was found."""
+    raise NotImplementedError

@@ -1,0 +1,174 @@
+"""The transfer study: every rung's backbone of a finished ladder study through the same detection and segmentation recipes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
+from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.studies.series import Each, Training, train_all
+
+if TYPE_CHECKING:
+    from trickzoo.finetune import Source
+    from trickzoo.training import loop
+    from trickzoo.training.run import Machine
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A backbone that the ladder study trained."""
+
+    rung: str
+    seed: int
+    model: str
+    weights: Path
+    top1: float
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A task that every backbone goes through: all by one recipe but for the backbone, on the same images."""
+
+    recipe: DetectionRecipe | SegmentationRecipe
+    source: Source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study runs: branches × trunks. `ladder` is the content of the ladder's `ladder.json`."""
+
+    ladder: dict[str, Any]
+    trunks: tuple[Trunk, ...]
+    branches: tuple[Branch, ...]
+
+    @property
+    def runs(self) -> list[tuple[Branch, Trunk]]:
+        """Every training, all of a seed before the next seed: a study that is stopped early leaves whole comparisons."""
+        return [
+            (branch, trunk)
+            for seed in dict.fromkeys(trunk.seed for trunk in self.trunks)
+            for branch in self.branches
+            for trunk in self.trunks
+            if trunk.seed == seed
+        ]
+
+
+def folder(out: Path, branch: Branch, trunk: Trunk) -> Path:
+    """Where a training of the study lies."""
+    return out / branch.recipe.task / f"{trunk.rung}-{trunk.seed}"
+
+
+def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, rungs: tuple[str, ...] = ()) -> Plan:
+    """The study on the ladder study in a folder, or on some of its rungs.
+
+    Seed s starts from the backbone that the ladder trained with seed s, so that differences between rungs can be taken seed by seed.
+    Raises BadOption or UnknownName for what does not exist, BadData for a ladder that is not finished as far as it is needed.
+    """
+    if not branches:
+        raise BadOption("name a set with --detection, with --segmentation, or with both")
+    if seeds < 1:
+        raise BadOption(f"--seeds must be 1 or more, not {seeds}")
+    path = checkpoints / "ladder.json"
+    if not path.is_file():
+        raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; `trickzoo ladder` writes it at its end")
+    ladder = _read(path)
+    names = [rung["rung"] for rung in ladder["rungs"]]
+    for name in rungs:
+        if name not in names:
+            raise UnknownName("rung", name, names)
+    trunks = [_trunk(checkpoints, name, seed) for seed in range(seeds) for name in names if not rungs or name in rungs]
+    return Plan(ladder, tuple(trunks), branches)
+
+
+def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
+    place = checkpoints / f"{rung}-{seed}"
+    if not (place / "result.json").is_file() or not (place / "model.safetensors").is_file():
+        raise BadData(f"{place} holds no finished training; let `trickzoo ladder` end it, ask for fewer --seeds, or name the --rungs")
+    found = _read(place / "result.json")
+    return Trunk(rung, seed, found["recipe"]["model"], place / "model.safetensors", found["top1"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"{path} cannot be read ({error})") from None
+    return content
+
+
+def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:
+    """The branch's recipe on this backbone."""
+    return replace(branch.recipe, model=trunk.model, weights=str(trunk.weights))
+
+
+def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Do what is left of a study in `settings.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
+
+    Args:
+        plan: what to run.
+        settings: of every training; `out` is the study's folder, the seeds are the plan's.
+        each: the block that a training runs in.
+        tell: called with a line for each training.
+
+    Raises:
+        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
+        Stopped: SIGTERM or SIGINT came; the same call goes on.
+    """
+    from trickzoo import finetune
+    from trickzoo.training.tracking import MEASURES
+
+    data = {branch.recipe.task: finetune.open_both(branch.recipe, branch.source) for branch in plan.branches}
+    done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
+
+    def train(branch: Branch, trunk: Trunk, report: Callable[[loop.Progress], None]) -> str:
+        recipe, place = recipe_of(branch, trunk), folder(settings.out, branch, trunk)
+        here = replace(settings, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
+        job = finetune.prepare(recipe, branch.source, here, data[recipe.task])
+        found = finetune.run(job, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
+        measured = found[found["measure"]]
+        shown = "nothing to find" if measured is None else f"{MEASURES[found['measure']]} {measured:.2f} %"
+        return f"{shown} ({found['wall_seconds']:.0f} s)"
+
+    trainings = [
+        Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, functools.partial(train, branch, trunk))
+        for (branch, trunk), finished in zip(plan.runs, done, strict=True)
+    ]
+    train_all(trainings, each=each, tell=tell)
+
+
+def results(plan: Plan, out: Path) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:
+    """What the finished trainings found: task → rung → seed → result file."""
+    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
+    for branch, trunk in plan.runs:
+        by_rung = found.setdefault(branch.recipe.task, {}).setdefault(trunk.rung, {})
+        path = folder(out, branch, trunk) / "result.json"
+        if path.is_file():
+            by_rung[trunk.seed] = _read(path)
+    return found
+
+
+def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) -> bool:
+    """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
+    from trickzoo.training import checkpoint
+
+    branch, trunk = plan_run
+    recipe, place = recipe_of(branch, trunk), folder(out, branch, trunk)
+    train, val = data[recipe.task]
+    path = place / "result.json"
+    if path.is_file():
+        found = _read(path)
+        try:
+            checkpoint.check(path, found, recipe, data_digest=train.digest, seed=trunk.seed)
+        except KeyError:
+            raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
+        if found.get("val_digest") != val.digest:
+            raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
+        return True
+    if (place / checkpoint.LAST).is_file():
+        checkpoint.load(place / checkpoint.LAST, recipe, data_digest=train.digest, seed=trunk.seed)
+    return False
