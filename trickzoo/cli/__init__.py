@@ -26,6 +26,11 @@ zoo.command(weights)
 zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the five likeliest classes of each image.")
 zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
 zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
+zoo.command(
+    "trickzoo.cli.transfer:transfer",
+    name="transfer",
+    help="Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",
+)
 zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named by what they show.")
 
 evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
