@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,7 @@ def summarise(plan: Plan, out: Path) -> dict[str, Any]:
         if len({each[what] for each in found}) > 1:
             raise BadData(f"{out} holds trainings of different images ({what}); name another --out")
     rungs = [_rung(step, results[step.rung], results[step.base] if step.base else {}, out) for step in plan.steps]
-    tested = [rung["difference"] for rung in rungs if rung["difference"] and rung["difference"]["p"] is not None]
-    if len(tested) > 1:
-        for difference, p in zip(tested, holm([difference["p"] for difference in tested]), strict=True):
-            difference["p_holm"] = p
+    correct(rungs)
     first, last = plan.steps[0], plan.steps[-1]
     content = {
         "what": "ladder study",
@@ -57,10 +54,10 @@ def summarise(plan: Plan, out: Path) -> dict[str, Any]:
             "from": first.rung,
             "to": last.rung,
             "whole": first.rung == "baseline" and last.rung == plan.top,
-            "difference": _difference(results[last.rung], results[first.rung]) if last is not first else None,
+            "difference": difference(_top1(results[last.rung]), _top1(results[first.rung])) if last is not first else None,
         },
         "commands": list(dict.fromkeys(each["command"] for each in found)),
-        "environments": _environments(found),
+        "environments": environments(found),
     }
     return content | {"findings": findings(content)}
 
@@ -74,23 +71,36 @@ def _rung(step: Step, results: dict[int, Any], base: dict[int, Any], out: Path) 
         "skipped": list(step.skipped),
         "changes": {name: list(pair) for name, pair in step.changes.items()},
         "seeds": list(results),
-        "top1": _plain(estimate([each["top1"] for each in results.values()])) if results else None,
-        "difference": _difference(results, base),
+        "top1": in_figures(estimate([each["top1"] for each in results.values()])) if results else None,
+        "difference": difference(_top1(results), _top1(base)),
         "wall_seconds": [each["wall_seconds"] for each in results.values()],
         "curves": [_curve(folder(out, step, seed)) for seed in results],
     }
 
 
-def _difference(results: dict[int, Any], base: dict[int, Any]) -> dict[str, Any] | None:
-    """The paired difference of two rungs in points, by the seeds that both have."""
-    seeds = [seed for seed in results if seed in base]
+def _top1(results: Mapping[int, Any]) -> dict[int, float]:
+    return {seed: each["top1"] for seed, each in results.items()}
+
+
+def difference(values: Mapping[int, float], base: Mapping[int, float]) -> dict[str, Any] | None:
+    """The paired difference of two rungs' figures by seed, in points, by the seeds that both have."""
+    seeds = [seed for seed in values if seed in base]
     if not seeds:
         return None
-    found = estimate([round(results[seed]["top1"] - base[seed]["top1"], 4) for seed in seeds])
-    return {**_plain(found), "p": found.p, "p_holm": None, "seeds": seeds, "verdict": verdict(found)}
+    found = estimate([round(values[seed] - base[seed], 4) for seed in seeds])
+    return {**in_figures(found), "p": found.p, "p_holm": None, "seeds": seeds, "verdict": verdict(found)}
 
 
-def _plain(found: Estimate) -> dict[str, Any]:
+def correct(rungs: Iterable[dict[str, Any]]) -> None:
+    """Fill in Holm's p of the rungs' differences, if there are several with a p."""
+    tested = [rung["difference"] for rung in rungs if rung["difference"] and rung["difference"]["p"] is not None]
+    if len(tested) > 1:
+        for found, p in zip(tested, holm([found["p"] for found in tested]), strict=True):
+            found["p_holm"] = p
+
+
+def in_figures(found: Estimate) -> dict[str, Any]:
+    """An estimate as a summary's file holds it."""
     return {
         "values": list(found.values),
         "n": found.n,
@@ -100,11 +110,11 @@ def _plain(found: Estimate) -> dict[str, Any]:
     }
 
 
-def verdict(difference: Estimate) -> str:
+def verdict(found: Estimate) -> str:
     """Whether a 95 % interval excludes 0, in words; nothing more is claimed."""
-    if difference.interval is None:
+    if found.interval is None:
         return NO_INTERVAL
-    low, high = difference.interval
+    low, high = found.interval
     return HELPED if low > 0 else HURT if high < 0 else UNCLEAR
 
 
@@ -116,7 +126,7 @@ def _curve(place: Path) -> list[list[float]]:
     return [[row["epoch"] + 1, row["top1"]] for row in rows if "top1" in row]
 
 
-def _environments(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def environments(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the trainings ran on and with, each environment once, with the number of its trainings."""
     seen: list[dict[str, Any]] = []
     for each in found:
@@ -146,7 +156,7 @@ def span(interval: list[float] | None) -> str:
 def findings(content: dict[str, Any]) -> list[str]:
     """What was found, in plain sentences: the gain over the whole ladder, which steps helped and which did not, and how far it holds."""
     rungs = content["rungs"]
-    sentences = [_total(content), *_steps(rungs)]
+    sentences = [total_in_words(content), *steps_in_words(rungs)]
     if content["generated"]:
         sentences.append(f"The images are generated, not photographs: {content['generated']}.")
     if content["finished"] < content["planned"]:
@@ -162,16 +172,17 @@ def findings(content: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _total(content: dict[str, Any]) -> str:
-    total, rungs = content["total"], {rung["rung"]: rung for rung in content["rungs"]}
+def total_in_words(study: dict[str, Any], figure: str = "top1", measure: str = "top-1 accuracy") -> str:
+    """The difference between a study's first and last rung. `figure` is the key of each rung's figures, `measure` their name."""
+    total, rungs = study["total"], {rung["rung"]: rung for rung in study["rungs"]}
     found, first, last = total["difference"], rungs[total["from"]], rungs[total["to"]]
     if found is None:
         return "The gain over the whole ladder is not known yet: no seed has both its first and its last rung."
-    tricks = "All tricks together" if total["whole"] else f"The steps from {_name(first)} to {_name(last)} together"
+    tricks = "All tricks together" if total["whole"] else f"The steps from {name(first)} to {name(last)} together"
     levels = ""
     if first["seeds"] == last["seeds"] == found["seeds"]:
-        levels = f", from {first['top1']['mean']:.2f} % to {last['top1']['mean']:.2f} %"
-    change = f"change top-1 accuracy by {points(found['mean'])} points{levels}"
+        levels = f", from {first[figure]['mean']:.2f} % to {last[figure]['mean']:.2f} %"
+    change = f"change {measure} by {points(found['mean'])} points{levels}"
     if found["n"] == 1:
         return f"{tricks} {change}, in one training of each. One says nothing of the spread: run three seeds or more before trusting it."
     if found["interval"] is None:
@@ -180,23 +191,28 @@ def _total(content: dict[str, Any]) -> str:
     if found["verdict"] == UNCLEAR:
         return f"{tricks} make no difference that can be told from noise: they {change} ({inside})."
     verb = "raise" if found["verdict"] == HELPED else "lower"
-    return f"{tricks} {verb} top-1 accuracy by {abs(found['mean']):.2f} points{levels} ({inside})."
+    return f"{tricks} {verb} {measure} by {abs(found['mean']):.2f} points{levels} ({inside})."
 
 
-def _steps(rungs: list[dict[str, Any]]) -> Iterable[str]:
+STEPS = {HELPED: "helped", HURT: "hurt", UNCLEAR: "cannot be told from noise"}
+
+
+def steps_in_words(rungs: list[dict[str, Any]], unit: str = "step", outcomes: Mapping[str, str] = STEPS) -> Iterable[str]:
+    """Which rungs' differences exclude 0 and which do not, and what is left after correction; `outcomes` says it of each verdict."""
     compared = [rung for rung in rungs if rung["difference"]]
     if len(rungs) < 3 or not compared:  # with two rungs the gain over the whole is all there is
         return
-    for outcome, words in ((HELPED, "helped"), (HURT, "hurt"), (UNCLEAR, "cannot be told from noise")):
-        these = [f"{_name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == outcome]
+    for outcome, words in outcomes.items():
+        these = [f"{name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == outcome]
         if these:
-            yield f"{_these(len(these))} {words}, by {'its' if len(these) == 1 else 'their'} own 95 % interval: {', '.join(these)}."
-    none = [f"{_name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == NO_INTERVAL]
+            who, whose = (f"One {unit}", "its") if len(these) == 1 else (f"{len(these)} {unit}s", "their")
+            yield f"{who} {words}, by {whose} own 95 % interval: {', '.join(these)}."
+    none = [f"{name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == NO_INTERVAL]
     if none:
         yield f"Without an interval, as one seed or equal seeds show no spread: {', '.join(none)}."
     tested = [rung for rung in compared if rung["difference"]["p_holm"] is not None]
     if len(tested) > 1:
-        firm = [_name(rung) for rung in tested if rung["difference"]["p_holm"] < 0.05]
+        firm = [name(rung) for rung in tested if rung["difference"]["p_holm"] < 0.05]
         left = f"{', '.join(firm)} still {'stands' if len(firm) == 1 else 'stand'}" if firm else "none of them stands"
         yield (
             f"These are {len(tested)} looks, and about one in twenty excludes 0 by chance alone. "
@@ -215,9 +231,6 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _these(count: int) -> str:
-    return "One step" if count == 1 else f"{count} steps"
-
-
-def _name(rung: dict[str, Any]) -> str:
+def name(rung: dict[str, Any]) -> str:
+    """A rung's title inside a sentence."""
     return str(rung["title"]).removeprefix("+ ")
