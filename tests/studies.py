@@ -1,7 +1,8 @@
-"""A small ladder study, for the tests of the study and of its report."""
+"""A small ladder study, and a reader of pages, for the tests of the studies and of their reports."""
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
 from typing import Any
 
 from trickzoo.studies import ladder
@@ -14,3 +15,34 @@ MODEL = "mobilenet_v1_025"
 def plan(**options: Any) -> ladder.Plan:
     """The study on own images, or one that differs from it in these options."""
     return ladder.plan("own", MODEL, **{"seeds": 2, "rungs": RUNGS, "changes": FIELDS, **options})
+
+
+class Page(HTMLParser):
+    """Cells of the tables, visible text, and every address that the page refers to; the words beside its images, if it may have any."""
+
+    def __init__(self, text: str, *, images: bool = False) -> None:
+        super().__init__()
+        self.forbidden = {"script", "link", "iframe", "object"} | (set() if images else {"img"})
+        self.alternatives: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text, self.addresses, self.inside = "", [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+        assert tag not in self.forbidden
+        if tag == "img":
+            self.alternatives.append(dict(attributes)["alt"] or "")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.inside = True
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, text: str) -> None:
+        self.text += text
+        if self.inside:
+            self.rows[-1][-1] += text

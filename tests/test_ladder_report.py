@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tests.studies import plan
+from tests.studies import Page, plan
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, report, summary
 
@@ -87,33 +86,6 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
 )
 def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_path: Path) -> None:
     assert sentence in simulate(tmp_path, tops)["findings"][0]
-
-
-class Page(HTMLParser):
-    """Cells of the tables, visible text, and every address that the page refers to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.text, self.addresses, self.inside = "", [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
-        assert tag not in ("script", "link", "iframe", "img", "object")
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.inside = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = self.inside and tag not in ("td", "th")
-
-    def handle_data(self, text: str) -> None:
-        self.text += text
-        if self.inside:
-            self.rows[-1][-1] += text
 
 
 def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.studies.summary import title
+from trickzoo.studies.summary import name, title
+from trickzoo.studies.transfer_summary import measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,6 +83,99 @@ def curves(content: dict[str, Any], *, narrow: bool = False) -> Figure:
         figure.supxlabel("epoch", fontsize=9, color=INK)
         figure.supylabel("top-1, %", fontsize=9, color=INK)
         return figure
+
+
+def transfer(tasks: Sequence[dict[str, Any]], *, narrow: bool = False) -> Figure:
+    """A panel for each task: its figure over top-1 accuracy, a named dot for each rung, and the 95 % intervals of both."""
+    with _style():
+        from matplotlib.figure import Figure
+
+        width, height = (4.3, 4.0 * len(tasks)) if narrow else (9.6 if len(tasks) == 1 else 12.0, 4.6)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        panels = figure.subplots(*((len(tasks), 1) if narrow else (1, len(tasks))), squeeze=False).ravel()
+        for axes, task in zip(panels, tasks, strict=True):
+            for rung in _measured(task):
+                colour = VERDICTS.get(rung["difference"]["verdict"], FAINT) if rung["difference"] else INK
+                for ends in _cross(rung):
+                    axes.plot(*zip(*ends, strict=True), color=colour, linewidth=1.1, alpha=0.35, solid_capstyle="butt", zorder=2)
+                axes.plot(rung["top1"]["mean"], rung["figure"]["mean"], "o", markersize=6, color=colour, zorder=4)
+            if len(tasks) > 1:
+                axes.set_title(task["task"])
+            axes.set_xlabel("top-1 accuracy, %")
+            axes.set_ylabel(f"{measure(task['measure'])}, %")
+            axes.grid()
+        figure.draw_without_rendering()  # the layout has to be settled before names are laid beside dots
+        figure.set_layout_engine("none")
+        for axes, task in zip(panels, tasks, strict=True):
+            _label(axes, _measured(task))
+        return figure
+
+
+def _measured(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return [rung for rung in task["rungs"] if rung["figure"]]
+
+
+def _cross(rung: dict[str, Any]) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    """Both ends of the intervals through a rung's dot."""
+    x, y = rung["top1"], rung["figure"]
+    if x["interval"]:
+        yield (x["interval"][0], y["mean"]), (x["interval"][1], y["mean"])
+    if y["interval"]:
+        yield (x["mean"], y["interval"][0]), (x["mean"], y["interval"][1])
+
+
+def _label(axes: Axes, rungs: Sequence[dict[str, Any]]) -> None:
+    """The name of each rung beside its dot, where it covers the least of the other names, dots and bars; a line leads to a far one."""
+    import numpy as np
+
+    point = axes.figure.dpi / 72
+    texts = [
+        axes.annotate(name(rung), (rung["top1"]["mean"], rung["figure"]["mean"]), (0, 0), textcoords="offset points", fontsize=8.5)
+        for rung in rungs
+    ]
+    spots = [(reach, angle) for reach in (9, 13, 18, 26, 38) for angle in range(0, 360, 30)]
+    reaches = np.array([reach for reach, _ in spots])
+    anchors = np.array([[SIDES[_side(angle)], 0.5] for _, angle in spots])
+    centres = axes.transData.transform([text.xy for text in texts])
+    ends = np.array([cross for rung in rungs for cross in _cross(rung)]).reshape(-1, 2)
+    bars = axes.transData.transform(ends).reshape(-1, 4) + point * np.array([-1, -1, 1, 1])
+    dots = np.hstack([centres - 5 * point, centres + 5 * point])
+    sizes = np.array([text.get_window_extent().size for text in texts])
+    offsets = point * np.array([_offset(*spot) for spot in spots])
+    corners = [centre + offsets - anchors * size for centre, size in zip(centres, sizes, strict=True)]
+    boxes = [np.hstack([corner, corner + size]) for corner, size in zip(corners, sizes, strict=True)]
+    chosen: dict[int, int] = {}
+    for _ in range(3):  # the first were laid before the others were there
+        for i, box in enumerate(boxes):
+            names = [boxes[j][spot] for j, spot in chosen.items() if j != i]
+            outside = np.prod(sizes[i]) - _shared(box, axes.bbox.extents)
+            hidden = 3 * _shared(box, np.vstack([dots, *names])) + _shared(box, bars) + 9 * outside
+            chosen[i] = int(np.argmin(hidden / point**2 + reaches))
+    for i, text in enumerate(texts):
+        reach, angle = spots[chosen[i]]
+        text.set(position=_offset(reach, angle), ha=_side(angle), va="center")
+        if reach > 13:
+            line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4}
+            axes.annotate("", text.xy, text.get_position(), textcoords="offset points", arrowprops=line)
+
+
+SIDES = {"left": 0.0, "center": 0.5, "right": 1.0}
+
+
+def _side(angle: int) -> str:
+    """Which end of a name is at its offset from the dot."""
+    return "center" if angle % 180 == 90 else "left" if angle < 90 or angle > 270 else "right"
+
+
+def _offset(reach: float, angle: int) -> tuple[float, float]:
+    return reach * math.cos(math.radians(angle)), reach * math.sin(math.radians(angle))
+
+
+def _shared(boxes: Any, others: Any) -> Any:
+    """The area of each box (x0, y0, x1, y1) that the others cover."""
+    here, there = boxes[:, None], others.reshape(1, -1, 4)
+    sides = (here[..., 2:].clip(max=there[..., 2:]) - here[..., :2].clip(min=there[..., :2])).clip(min=0)
+    return sides.prod(axis=2).sum(axis=1)
 
 
 @contextmanager
