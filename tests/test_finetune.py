@@ -316,7 +316,7 @@ def test_the_command(call: Call, tmp_path: Path) -> None:
     assert status == 0
     assert "learning rate 0.01 for a batch of 4" in text
     assert "generated" in text
-    assert "mIoU" in text
+    assert "mean IoU" in text
     assert "pixel accuracy" in text
     status, text, _ = call("voc", "--task", "detection", "--print-recipe")
     assert (json.loads(text)["neck"], json.loads(text)["name"]) == ("c4", "paper.detection.voc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
@@ -63,7 +63,7 @@ def transfer(
             raise BadOption(
                 "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
             )
-        recipe: Recipe = find_fine_tuning(name or RECIPES.get((layout, kind.task), f"small.{kind.task}"), kind)
+        recipe = cast(Recipe, find_fine_tuning(name or RECIPES.get((layout, kind.task), f"small.{kind.task}"), kind))
         source = Source(layout, place or Path(), year, val_year, train, val, images)
         branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, fields)}), source))
     _all_known(branches, fields)
@@ -114,4 +114,12 @@ def _run(plan: study.Plan, out: Path, micro_batch: int | None, workers: int | No
 
 def _report(plan: study.Plan, out: Path) -> None:
     """Write the study's tables, plots and report, and print what was found."""
-    raise NotImplementedError
+    from trickzoo.studies import report, transfer_summary
+
+    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {branch.recipe.task: {} for branch in plan.branches} | transfer_summary.read(
+        out, plan.ladder
+    )
+    seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
+    content = transfer_summary.summarise(plan.ladder, found, seeds=seeds, rungs=rungs)
+    path = report.write_transfer(content, plan.ladder, out)
+    print("\n".join(("", *content["findings"], "", str(path))))

@@ -141,17 +141,6 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
     train_all(trainings, each=each, tell=tell)
 
 
-def results(plan: Plan, out: Path) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:
-    """What the finished trainings found: task → rung → seed → result file."""
-    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
-    for branch, trunk in plan.runs:
-        by_rung = found.setdefault(branch.recipe.task, {}).setdefault(trunk.rung, {})
-        path = folder(out, branch, trunk) / "result.json"
-        if path.is_file():
-            by_rung[trunk.seed] = _read(path)
-    return found
-
-
 def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) -> bool:
     """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
     from trickzoo.training import checkpoint

@@ -24,19 +24,10 @@ from trickzoo.studies.summary import (
     steps_in_words,
     total_in_words,
 )
+from trickzoo.training.tracking import MEASURES
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}
 """Every task, with its verb and what does it."""
-
-MEASURES = {
-    "voc_ap50": "VOC AP50",
-    "voc_ap50_11_point": "VOC AP50 (11 points)",
-    "coco_ap": "COCO AP",
-    "coco_ap50": "COCO AP50",
-    "miou": "mean IoU",
-    "pixel_accuracy": "pixel accuracy",
-}
-"""What a result can hold, in percent, and what it is called."""
 
 TOGETHER, AGAINST, CONSTANT = "together", "against each other", "constant"
 """What the ranks of two figures do, beside `UNCLEAR` and `NO_INTERVAL`."""
@@ -58,7 +49,7 @@ def read(out: Path, ladder: dict[str, Any]) -> dict[str, dict[str, dict[int, dic
             result = _read(path, task, ladder)
             first = first or (path, result)
             for what in ("data_digest", "val_digest", "recipe", "measure"):
-                if result[what] != first[1][what]:
+                if _common(result)[what] != _common(first[1])[what]:
                     raise BadData(f"{path} and {first[0]} differ in {what}; results of one {task} study must agree, name another --out")
             found.setdefault(task, {}).setdefault(result["backbone"]["rung"], {})[result["seed"]] = result
     return found
@@ -80,17 +71,23 @@ def _read(path: Path, task: str, ladder: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _common(result: dict[str, Any]) -> dict[str, Any]:
+    """The result without what is the backbone's own."""
+    return result | {"recipe": {key: value for key, value in result["recipe"].items() if key not in ("model", "weights")}}
+
+
 def _top1(rung: dict[str, Any]) -> dict[int, float]:
     return dict(zip(rung["seeds"], rung["top1"]["values"], strict=True)) if rung["top1"] else {}
 
 
-def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | None = None) -> dict[str, Any]:
+def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | None = None, rungs: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that the fine-tunings say, as it is written to `transfer.json`. Figures are in percent.
 
     Args:
         ladder: the summary of the ladder study that the backbones come from (`ladder.json`).
         tasks: what `read` gives. A fine-tuning with seed s starts from the backbone that was trained with seed s.
         seeds: of the whole study, finished or not; by default those that are there.
+        rungs: of the study, where it is not of all of the ladder's.
 
     Everything is taken from the seeds that have a figure, top-1 too. A rung is compared with the ladder's first by the seeds that both
     have. Raises BadData if there is no result.
@@ -99,6 +96,7 @@ def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | 
     if not found:
         raise BadData("there is no finished fine-tuning to report")
     seeds = sorted({result["seed"] for result in found}) if seeds is None else list(seeds)
+    ladder = _part(ladder, rungs) if rungs else ladder
     content = {
         "what": "transfer study",
         "title": ladder["title"],
@@ -113,6 +111,21 @@ def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | 
         "environments": environments(found),
     }
     return content | {"findings": findings(content)}
+
+
+def _part(ladder: dict[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """The ladder with some of its rungs; each names those that were left out below it."""
+    kept: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for rung in ladder["rungs"]:
+        if rung["rung"] in wanted:
+            kept.append(rung | {"skipped": left_out + rung["skipped"] if kept else []})
+            left_out = []
+        else:
+            left_out.append(rung["title"])
+    first, last, total = kept[0]["rung"], kept[-1]["rung"], ladder["total"]
+    whole = total["whole"] and (first, last) == (total["from"], total["to"])
+    return ladder | {"rungs": kept, "total": {"from": first, "to": last, "whole": whole}}
 
 
 def _task(ladder: dict[str, Any], task: str, results: Mapping[str, Mapping[int, dict[str, Any]]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -149,7 +162,7 @@ def _task(ladder: dict[str, Any], task: str, results: Mapping[str, Mapping[int, 
     return {
         "task": task,
         "measure": measure,
-        "recipe": first["recipe"],
+        "recipe": _common(first)["recipe"],
         "generated": first.get("data"),
         "n_train": first["n_train"],
         "n_val": first["n"],

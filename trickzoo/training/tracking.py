@@ -22,7 +22,7 @@ MEASURES = {
     "voc_ap50_11_point": "VOC AP50 (11-point)",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
-    "miou": "mIoU",
+    "miou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
 }
 """How the figures of an evaluation are called."""
