@@ -26,6 +26,7 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 
 import trickzoo
+from ratios import summary
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Streamed, TrainingImages, decode_once, squash
 from trickzoo.evaluation.result import environment, write_json
@@ -94,15 +95,6 @@ def theirs(recipe: Recipe, folder: Path, classes: int, workers: int) -> float:
         if step == WARM:
             start = time.perf_counter()
     return TIMED * recipe.batch_size / (time.perf_counter() - start)
-
-
-def summary(ratios: list[float]) -> dict[str, float | list[float]]:
-    """Median, quartiles and range."""
-    return {
-        "median": round(statistics.median(ratios), 3),
-        "quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],
-        "range": [round(min(ratios), 3), round(max(ratios), 3)],
-    }
 
 
 def main() -> None:

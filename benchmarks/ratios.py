@@ -1,0 +1,14 @@
+"""What the benchmarks share."""
+
+from __future__ import annotations
+
+import statistics
+
+
+def summary(ratios: list[float]) -> dict[str, float | list[float]]:
+    """Median, quartiles and range."""
+    return {
+        "median": round(statistics.median(ratios), 3),
+        "quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],
+        "range": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
