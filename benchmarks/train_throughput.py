@@ -21,12 +21,12 @@ import timm
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from ratios import summary
 from timm.data import create_dataset, create_loader
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 
 import trickzoo
-from ratios import summary
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Streamed, TrainingImages, decode_once, squash
 from trickzoo.evaluation.result import environment, write_json

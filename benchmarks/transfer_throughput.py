@@ -2,8 +2,8 @@
 
     python benchmarks/transfer_throughput.py [--short 320] [--crop 240] [--batch-size 2] [--n 7]
 
-Both are ResNet-50 with the stride in the 3x3 (torchvision's, our resnet50_b), trained as a whole with live BatchNorms from random weights, in
-fp32, on the same images, which are in memory: forward, backward and SGD's step. Faster R-CNN has the feature pyramid and torchvision's
+Both are ResNet-50 with the stride in the 3x3 (torchvision's, our resnet50_b), trained as a whole with live BatchNorms from random weights,
+in fp32, on the same images, which are in memory: forward, backward and SGD's step. Faster R-CNN has the feature pyramid and torchvision's
 settings; FCN has output stride 8 and the auxiliary head.
 """
 
@@ -96,8 +96,8 @@ def main() -> None:
             found[name].append((args.batch_size / times[True], args.batch_size / times[False]))
             print(name, [round(rate, 3) for rate in found[name][-1]], flush=True)
     result = {
-        "what": f"a training step of Faster R-CNN (short side {args.short}) and FCN (crop {args.crop}) on ResNet-50, batch {args.batch_size}, "
-        "fp32: images per second, and the ratio to torchvision's own model in the same turn",
+        "what": f"a training step of Faster R-CNN (short side {args.short}) and FCN (crop {args.crop}) on ResNet-50, "
+        f"batch {args.batch_size}, fp32: images per second, and the ratio to torchvision's own model in the same turn",
         "n": args.n,
         **{
             name: {
