@@ -35,6 +35,8 @@ RECIPES = {
     ("voc", "detection"): "paper.detection.voc",
     ("voc", "segmentation"): "paper.segmentation.voc",
     ("ade20k", "segmentation"): "paper.segmentation.ade20k",
+    ("shapes", "detection"): "shapes.detection",
+    ("shapes", "segmentation"): "shapes.segmentation",
 }
 """The recipe where the user names none; "small.TASK" for the others."""
 SHAPE_SIZE = 96

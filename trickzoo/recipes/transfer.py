@@ -169,6 +169,15 @@ SMALL_MASKS = SegmentationRecipe(
 )
 """For images and machines that are small: minutes on two CPU cores."""
 
+SHAPES_BOXES = SMALL_BOXES.but(
+    "shapes.detection", data="shapes", epochs=8, warmup_steps=20, short=96, long=96, anchors=(8, 16, 32, 64, 96), proposals=100, rois=32
+)
+SHAPES_MASKS = SMALL_MASKS.but(
+    "shapes.segmentation", data="shapes", epochs=8, base=96, scale=(1.0, 1.5), crop=96, short=96, output_stride=8
+)
+"""For the generated shapes, which are 96 pixels wide."""
+
 RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {
-    recipe.name: recipe for recipe in (VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS)
+    recipe.name: recipe
+    for recipe in (VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS, SHAPES_BOXES, SHAPES_MASKS)
 }
