@@ -1,17 +1,19 @@
 """Writes the pages that follow from other files: `python docs/generate.py`. A test fails when a page differs.
 
 docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in benchmarks/results/, and
-the results in docs/ladder.md from the same studies.
+the results in docs/ladder.md and docs/transfer.md from what is in benchmarks/results/ too.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trickzoo import catalogue
 from trickzoo.studies.summary import points, span, title
+from trickzoo.training.tracking import MEASURES
 from trickzoo.weights.record import Record
 
 DOCS = Path(__file__).parent
@@ -67,6 +69,16 @@ ORDER = (
 
 
 MARK = "<!-- what follows is written by docs/generate.py from benchmarks/results/ladder_*/ladder.json -->\n"
+TRANSFER_MARK = "<!-- what follows is written by docs/generate.py from benchmarks/results/finetune/ and transfer_*/transfer.json -->\n"
+
+PRETRAINING = """
+### With the zoo's weights, and from scratch
+
+One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch.
+
+| set | backbone | figure | with weights | from scratch | images to train on / to validate | epochs | command |
+| --- | --- | --- | ---: | ---: | ---: | ---: | --- |
+"""
 
 
 def _studies() -> list[dict[str, Any]]:
@@ -97,6 +109,51 @@ def ladder() -> str:
             )
         )
     return "".join(parts) if len(parts) > 1 else parts[0] + "\nNo study is published yet.\n"
+
+
+def transfer() -> str:
+    """docs/transfer.md: what stands before the mark stays."""
+    head = (DOCS / "transfer.md").read_text(encoding="utf-8").partition(TRANSFER_MARK)[0] + TRANSFER_MARK
+    return head + "".join([*_pretraining(), *map(_transfer_study, sorted(STUDIES.glob("transfer_*/transfer.json")))])
+
+
+def _pretraining() -> Iterator[str]:
+    """Fine-tunings of one recipe on one set, with the zoo's weights and without any: NAME.json and NAME.scratch.json."""
+    rows = []
+    for path in sorted((STUDIES / "finetune").glob("*.scratch.json")):
+        scratch, found = (
+            json.loads(each.read_text(encoding="utf-8")) for each in (path, path.with_name(path.name.replace(".scratch", "")))
+        )
+        recipe, measure = found["recipe"], found["measure"]
+        n = f"{found['n_train']:,} / {found['n']:,}"
+        rows.append(
+            f"| {path.name.partition('.')[0].replace('_', ' ')} | `{recipe['model']}`, `{recipe['weights']}` | {MEASURES[measure]} | "
+            f"**{found[measure]:.2f}** | {scratch[measure]:.2f} | {n} | {recipe['epochs']} | `{found['command']}` |"
+        )
+    if rows:
+        yield PRETRAINING + "\n".join(rows) + "\n"
+
+
+def _transfer_study(path: Path) -> str:
+    study = json.loads(path.read_text(encoding="utf-8"))
+    parts = [f"\n### The gain of {study['title']}, transferred\n", *(f"{finding}\n" for finding in study["findings"])]
+    for task in study["tasks"]:
+        figure = MEASURES[task["measure"]]
+        parts += [
+            f"| {task['task']} | top-1, % | {figure}, % | n | difference, points | told from noise |",
+            "| --- | ---: | ---: | ---: | ---: | --- |",
+        ]
+        parts += [
+            f"| {title(rung)} | {rung['top1']['mean']:.2f} ± {rung['top1']['s']:.2f} | "
+            f"{rung['figure']['mean']:.2f}{_interval(rung['figure']['interval'])} | {rung['figure']['n']} | "
+            + (f"{points(d['mean'])} ({span(d['interval'])}) | {d['verdict']} |" if (d := rung["difference"]) else "– | – |")
+            for rung in task["rungs"]
+            if rung["figure"]
+        ]
+        parts.append("")
+    made = "; ".join(dict.fromkeys(environment["hardware"] for environment in study["environments"]))
+    commands = "; ".join(f"`{command}`" for command in study["commands"])
+    return "\n".join([*parts, f"{study['wall_seconds'] / 60:.0f} minutes on {made}: {commands}\n"])
 
 
 def _interval(interval: list[float] | None) -> str:
@@ -141,7 +198,7 @@ def _own_row(r: Record) -> str:
     return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
 
 
-PAGES = {DOCS / "models.md": models, DOCS / "tricks.md": tricks, DOCS / "ladder.md": ladder}
+PAGES = {DOCS / "models.md": models, DOCS / "tricks.md": tricks, DOCS / "ladder.md": ladder, DOCS / "transfer.md": transfer}
 
 
 def _row(r: Record) -> str:

@@ -42,6 +42,9 @@ def transfer(
     save_every: options.SaveEvery = 0,
     device: options.Device = "auto",
     images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
+    pictures: Annotated[
+        int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
+    ] = 3,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10 --batch-size 8.")],
 ) -> None:
@@ -76,7 +79,7 @@ def transfer(
 
     state = processes(use_cpu=device == "cpu")
     if state.is_main_process:
-        _report(plan, folder)
+        _report(plan, folder, pictures)
     if state.num_processes > 1:
         state.destroy_process_group()
 
@@ -112,7 +115,7 @@ def _run(plan: study.Plan, out: Path, micro_batch: int | None, workers: int | No
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 
 
-def _report(plan: study.Plan, out: Path) -> None:
+def _report(plan: study.Plan, out: Path, pictures: int) -> None:
     """Write the study's tables, plots and report, and print what was found."""
     from trickzoo.studies import report, transfer_summary
 
@@ -121,5 +124,5 @@ def _report(plan: study.Plan, out: Path) -> None:
     )
     seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
     content = transfer_summary.summarise(plan.ladder, found, seeds=seeds, rungs=rungs)
-    path = report.write_transfer(content, plan.ladder, out)
+    path = report.write_transfer(content, plan.ladder, out, study.examples(plan, out, pictures))
     print("\n".join(("", *content["findings"], "", str(path))))

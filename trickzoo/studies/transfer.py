@@ -141,6 +141,30 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
     train_all(trainings, each=each, tell=tell)
 
 
+def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
+    """For each task n validation images as the networks of the first and the last rung, of the first seed, see them.
+
+    Captions and JPEGs; none of a task whose two trainings are not finished.
+    """
+    from trickzoo import finetune
+    from trickzoo.studies import examples
+
+    seed = plan.trunks[0].seed
+    rungs = {rung["rung"]: rung["title"] for rung in plan.ladder["rungs"]}
+    trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
+    found: list[tuple[str, bytes]] = []
+    for branch in plan.branches if n > 0 else ():
+        ends = [trunks[0], *(trunks[-1:] if len(trunks) > 1 else ())]
+        networks = [(f"the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends]
+        if not all(path.is_file() for _, path in networks):
+            continue
+        if isinstance(branch.recipe, DetectionRecipe):
+            found += examples.detections(finetune.open_boxes(branch.source, "val"), networks, n)
+        else:
+            found += examples.segmentations(finetune.open_masks(branch.source, "val"), networks, n)
+    return found
+
+
 def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) -> bool:
     """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
     from trickzoo.training import checkpoint
