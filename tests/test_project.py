@@ -22,7 +22,7 @@ LAYERS = [
     {"catalogue", "factory", "tricks"},
     {"trunk"},
     {"recipes"},
-    {"data"},
+    {"data", "drawing"},
     {"evaluation"},
     {"training"},
     {"detection", "segmentation"},

@@ -1,6 +1,6 @@
 """Object detection on the zoo's backbones."""
 
 from trickzoo.detection.faster_rcnn import faster_rcnn
-from trickzoo.detection.training import load
+from trickzoo.detection.training import load, predict
 
-__all__ = ["faster_rcnn", "load"]
+__all__ = ["faster_rcnn", "load", "predict"]

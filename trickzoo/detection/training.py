@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
-from trickzoo.data.detection import DetectionSet
+from trickzoo.data.detection import DetectionSet, Objects
 from trickzoo.data.joint import DetectionSample, DetectionSamples, FitAndFlip, to_file
 from trickzoo.detection.faster_rcnn import C4, FPN, FasterRCNN, faster_rcnn
-from trickzoo.evaluation.detection import DetectionEvaluation
+from trickzoo.evaluation.detection import DetectionEvaluation, Detections
 from trickzoo.recipes.transfer import DetectionRecipe
 from trickzoo.training import finetuning, loop
 from trickzoo.training.finetuning import there
@@ -50,12 +52,13 @@ def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike
     )
 
 
-def load(path: str | PathLike[str]) -> FasterRCNN:
+def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
     """A detector that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of labels 1, 2, ….
 
-    Raises BadCheckpoint if the file holds something else, or is damaged.
+    `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
     tensors, recipe, weights = finetuning.open_file(Path(path), DetectionRecipe)
+    recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None)
     finetuning.restore(model, tensors, Path(path))
@@ -121,7 +124,7 @@ class Detection(loop.Task):
         device = self.accelerator.device
         targets = [{"boxes": there(sample.boxes).to(device), "labels": there(sample.labels).to(device)} for sample in batch]
         with self.accelerator.autocast():
-            losses = net([_input(sample, device) for sample in batch], targets)
+            losses = net([_input(there(sample.pixels), device) for sample in batch], targets)
         return torch.stack([value.float() for value in losses.values()]).sum()
 
     def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
@@ -148,18 +151,43 @@ def figures(found: DetectionEvaluation) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def detect(net: nn.Module, data: DetectionSet, transform: FitAndFlip, accelerator: Accelerator, *, workers: int = 0) -> DetectionEvaluation:
-    """What a detector finds in a set, one image at a time (its borders then see no other image's padding), each process on its share."""
+def detect(
+    net: nn.Module,
+    data: DetectionSet,
+    transform: FitAndFlip,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> DetectionEvaluation:
+    """What a detector finds in a set, one image at a time (its borders then see no other image's padding), each process on its share.
+
+    `progress` is called with the number of images that this process has just finished.
+    """
     net.eval()
     found = DetectionEvaluation(data)
     for sample in finetuning.read_share(DetectionSamples(data, transform), accelerator, len(data), workers):
         with accelerator.autocast():
-            (result,) = net([_input(sample, accelerator.device)])
-        boxes = to_file(result["boxes"], there(sample.pixels), sample.size)
-        found.add(sample.index, boxes.cpu(), result["scores"].float().cpu(), result["labels"].cpu())
+            found.add(sample.index, *_find(net, there(sample.pixels), sample.size, accelerator.device))
+        progress(1)
     found.gather()
     return found
 
 
-def _input(sample: DetectionSample, device: torch.device) -> Tensor:
-    return there(sample.pixels).to(device).float() / 255
+@torch.inference_mode()
+def predict(model: FasterRCNN, image: Image.Image) -> Detections:
+    """What a detector from `load` finds in an RGB image, in its pixels, by falling score."""
+    assert model.recipe is not None
+    pixels, _, _ = FitAndFlip(model.recipe.short, model.recipe.long)(image, Objects.of(()))
+    boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
+    return Detections(boxes.numpy(), scores.numpy(), labels.numpy())
+
+
+def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes in a file of `size`, scores and labels that a detector finds in its (3, h, w) pixels, all on the CPU."""
+    (result,) = net([_input(pixels, device)])
+    return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
+
+
+def _input(pixels: Tensor, device: torch.device) -> Tensor:
+    return pixels.to(device).float() / 255

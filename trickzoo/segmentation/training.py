@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,12 +44,13 @@ def _build(recipe: SegmentationRecipe, classes: int, weights: bool | str | PathL
     )
 
 
-def load(path: str | PathLike[str]) -> FCN:
+def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
     """An FCN that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of 0, 1, ….
 
-    Raises BadCheckpoint if the file holds something else, or is damaged.
+    `short` replaces the recipe's side. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
     tensors, recipe, weights = finetuning.open_file(Path(path), SegmentationRecipe)
+    recipe = replace(recipe, short=recipe.short if short is None else short)
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None)
     finetuning.restore(model, tensors, Path(path))
@@ -147,17 +152,32 @@ def segment(
     accelerator: Accelerator,
     *,
     workers: int = 0,
+    keep: Callable[[int, Tensor], None] = lambda index, found: None,
 ) -> ConfusionMatrix:
-    """Every pixel of a set as a network classifies it, in the masks' sizes, each process on its share of the images."""
+    """Every pixel of a set as a network classifies it, in the masks' sizes, each process on its share of the images.
+
+    `keep` is called with the index of each image of this process and the (H, W) classes of its pixels.
+    """
     net.eval()
     found = ConfusionMatrix(data.classes)
     for sample in finetuning.read_share(SegmentationSamples(data, transform), accelerator, len(data), workers):
         mask = there(sample.mask).to(accelerator.device)
         with accelerator.autocast():
             logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))
-        found.add(classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask)
+        classes = classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0]
+        found.add(classes, mask)
+        keep(sample.index, classes)
     found.gather()
     return found
+
+
+@torch.inference_mode()
+def predict(model: FCN, image: Image.Image) -> NDArray[np.uint8]:
+    """The class of each pixel of an RGB image as an FCN from `load` sees it, (H, W) in the image's size."""
+    assert model.recipe is not None
+    pixels, _ = ScaleAndCentre(model.recipe.short)(image, np.zeros((image.height, image.width), np.uint8))
+    logits = model.eval()(Normalisation.of(model.backbone)(pixels[None].to(next(model.parameters()).device)))
+    return classes_of_pixels(logits, (image.height, image.width))[0].byte().cpu().numpy()
 
 
 def classes_of_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:

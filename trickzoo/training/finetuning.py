@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -100,6 +99,9 @@ def there(tensor: Tensor | None) -> Tensor:
 
 
 def task_of(path: Path) -> str:
-    """What the network in a weight file is for: "classification", "detection" or "segmentation"."""
+    """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
     _, metadata = convert.read_tensors(path)
-    return str(json.loads(metadata.get(METADATA_KEY, "{}")).get("task", "classification"))
+    try:
+        return str(msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=dict[str, Any]).get("task", "classification"))
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
