@@ -35,6 +35,11 @@ zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated i
 
 evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
 evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
+evaluation.command("trickzoo.cli.annotated:coco", name="coco", help="Box AP, as VOC and as COCO compute it, on COCO.")
+evaluation.command("trickzoo.cli.annotated:voc", name="voc", help="Box AP, or mean IoU of masks, on VOC or a folder like it.")
+evaluation.command("trickzoo.cli.annotated:ade20k", name="ade20k", help="Mean IoU of masks on ADE20K.")
+evaluation.command("trickzoo.cli.annotated:lists", name="lists", help="Mean IoU on images and masks that lists name, as CamVid has them.")
+evaluation.command("trickzoo.cli.annotated:shapes", name="shapes", help="Box AP, or mean IoU of masks, on generated images.")
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
@@ -58,3 +61,19 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = 
             f"{model.name} has {model.num_classes} outputs, the class list {len(names)} classes; pass the right one with --classes"
         )
     return names
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int, chief: bool, processes: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal of the first process; the others' shares are taken to run alongside."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not (chief and console.is_terminal):
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.advance(task, done * processes)

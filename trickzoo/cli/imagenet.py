@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,7 +49,7 @@ def imagenet(
     if batch_size < 1:
         raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
 
-    from trickzoo.cli.common import classes_of, loaded, preprocessing_of
+    from trickzoo.cli.common import classes_of, loaded, preprocessing_of, progress_bar
     from trickzoo.data.sources import open_set
     from trickzoo.evaluation import imagenet as run
     from trickzoo.evaluation import result
@@ -71,7 +69,7 @@ def imagenet(
         known, unknown = run.match_classes(images, outputs, skip_unknown=skip_unknown)
         if chief:
             print(f"{network.weights.name}: {preprocessing}")
-        with _progress(network.weights.name, len(known.entries), chief, state.num_processes) as tick:
+        with progress_bar(network.weights.name, len(known.entries), chief, state.num_processes) as tick:
             found = run.predict(
                 network,
                 known,
@@ -144,22 +142,6 @@ def _plain(preprocessing: Any) -> dict[str, Any]:
     import msgspec
 
     return {**msgspec.to_builtins(preprocessing), "resize": preprocessing.short_side}
-
-
-@contextlib.contextmanager
-def _progress(title: str, total: int, chief: bool, processes: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal of the first process; the others' shares are taken to run alongside."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not (chief and console.is_terminal):
-        yield lambda done: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.advance(task, done * processes)
 
 
 def _print(r: dict[str, Any]) -> None:
