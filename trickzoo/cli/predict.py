@@ -3,58 +3,222 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.cli.options import Flag
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import Interpolation
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 
 
 def predict(
     *images: Path,
-    model: Annotated[str, Parameter(help="A model, or one weight of it.")],
-    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
+    model: Annotated[str | None, Parameter(help="A model, or one weight of it; not needed for a file of trickzoo's own.")] = None,
+    weights: Annotated[
+        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight. A file says what it is for.")
+    ] = None,
+    task: Annotated[
+        Literal["classification", "detection", "segmentation"] | None, Parameter(help="What the file must be for, if you want it checked.")
+    ] = None,
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, where the weights do not say.")] = None,
     size: Annotated[int | None, Parameter(help="Input side in pixels, in place of the weights' own.")] = None,
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
     interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
-    top: Annotated[int, Parameter(help="How many classes to print.")] = 5,
+    top: Annotated[int | None, Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
+    out: Annotated[Path | None, Parameter(help=f"Folder for the pictures of boxes or masks, {PICTURES}/ by default.")] = None,
+    threshold: Annotated[float | None, Parameter(help=f"Score that a box must have, {THRESHOLD} by default.")] = None,
+    overwrite: Annotated[bool, Flag, Parameter(help="Replace pictures that are there.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
 ) -> None:
-    """Print the likeliest classes of each image, with their probabilities."""
+    """Print the likeliest classes of each image; or draw and print the boxes or masks that a fine-tuned network finds.
+
+    Boxes are x0 y0 x1 y1 in the file's pixels. For masks the share of each class is printed.
+    """
     if not images:
         raise BadOption("name one image or more")
-    if top < 1:
+    if top is not None and top < 1:
         raise BadOption(f"--top must be 1 or more, not {top}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
+    kind, path = _kind(weights, task)
+    for kinds, given in (
+        (("detection", "segmentation"), {"--out": out, "--overwrite": overwrite or None}),
+        (("detection",), {"--threshold": threshold}),
+        (("classification",), {"--model": model, "--classes": classes, "--size": size, "--crop": crop, "--top": top}),
+        (("classification",), {"--interpolation": interpolation}),
+    ):
+        for name, value in given.items():
+            if value is not None and kind not in kinds:
+                raise BadOption(f"{name} is for {' and '.join(kinds)}, and {path or model or 'this'} is for {kind}; leave it out")
+    if path is None or kind == "classification":
+        name = _model(model, path)
+        found = _classify(images, name, weights, classes, size, crop, interpolation, TOP if top is None else top)
+        say = _say_classes
+    else:
+        pictures = _pictures(images, out or PICTURES, overwrite)
+        if kind == "detection":
+            found, say = _boxes(images, pictures, path, THRESHOLD if threshold is None else threshold), _say_boxes
+        else:
+            found, say = _masks(images, pictures, path), _say_shares
+    if json:
+        print(jsonlib.dumps(list(found), indent=1))
+        return
+    for row in found:
+        say(row)
+
+
+def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
+    """What is to be found, and the file that says so, if the weights are one. Raises BadOption where it is not what is asked for."""
+    from trickzoo.training.finetuning import task_of
+    from trickzoo.weights.load import is_file
+
+    path = Path(weights).expanduser() if weights and not weights.startswith("hf-hub:") and is_file(weights) else None
+    kind = task_of(path) if path else "classification"
+    if task is not None and task != kind:
+        if path is None:
+            raise BadOption(f"--task {task} needs --weights FILE, a model.safetensors that trickzoo-finetune wrote for {task}")
+        raise BadOption(f"{path} is for {kind}, not for {task}; name a file that was trained for {task}, or leave --task out")
+    return kind, path
+
+
+def _model(model: str | None, path: Path | None) -> str:
+    """The classifier that is named, or that the file names. Raises BadOption if neither does."""
+    from trickzoo.weights.load import model_of
+
+    if model is None and path is None:
+        raise BadOption("name a model with --model, or with --weights a file that trickzoo wrote")
+    return model if model is not None else model_of(Path(str(path)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# classes of whole images
+
+
+def _classify(
+    images: Sequence[Path],
+    model: str,
+    weights: str | None,
+    classes: str | None,
+    size: int | None,
+    crop: float | None,
+    interpolation: Interpolation | None,
+    top: int,
+) -> Iterable[dict[str, Any]]:
     import torch
-    from rich.console import Console
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.classes import describe_class
     from trickzoo.data.images import read
     from trickzoo.data.transforms import eval_transform
 
-    pictures = [read(path) for path in images]
+    pictures = [read(image) for image in images]
     network = loaded(model, weights)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))
-    results: list[tuple[Path, list[dict[str, Any]]]] = []
+    results = []
     with torch.inference_mode():
-        for path, picture in zip(images, pictures, strict=True):
+        for image, picture in zip(images, pictures, strict=True):
             probability, index = network(transform(picture)[None])[0].softmax(0).topk(min(top, len(names)))
-            found = [
+            likeliest = [
                 {"class": names[i], "name": describe_class(names[i]), "probability": p}
                 for p, i in zip(probability.tolist(), index.tolist(), strict=True)
             ]
-            results.append((path, found))
-    if json:
-        print(jsonlib.dumps([{"image": str(path), "top": found} for path, found in results], indent=1))
-        return
+            results.append({"image": str(image), "top": likeliest})
+    return results
+
+
+def _say_classes(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False, soft_wrap=True)
-    for path, found in results:
-        console.print(f"[bold]{path}[/bold]")
-        for row in found:
-            bar = "█" * round(30 * row["probability"])
-            console.print(f"  {row['name'][:24]:<24} {row['probability']:7.2%} [green]{bar}[/green]")
+    console.print(f"[bold]{found['image']}[/bold]")
+    for row in found["top"]:
+        bar = "█" * round(30 * row["probability"])
+        console.print(f"  {row['name'][:24]:<24} {row['probability']:7.2%} [green]{bar}[/green]")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# boxes and masks
+
+
+def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
+    """Where the picture of each image goes. Raises BadOption if one would replace a file, or another."""
+    pictures = [out / f"{image.stem}.png" for image in images]
+    originals = {image.resolve() for image in images}
+    taken: dict[Path, Path] = {}
+    for image, picture in zip(images, pictures, strict=True):
+        other = taken.setdefault(picture, image)
+        if other.resolve() != image.resolve():
+            raise BadOption(f"{other} and {image} would both be drawn into {picture}; draw them into two folders with --out")
+        if picture.resolve() in originals:
+            raise BadOption(f"{picture} is one of the images; name another folder with --out")
+        if picture.exists() and not overwrite:
+            raise BadOption(f"{picture} is there already; replace it with --overwrite, or name another folder with --out")
+    return pictures
+
+
+def _boxes(images: Sequence[Path], pictures: Sequence[Path], weights: Path, threshold: float) -> Iterator[dict[str, Any]]:
+    from trickzoo import detection
+    from trickzoo.data.images import read
+    from trickzoo.drawing import draw_boxes
+
+    model = detection.load(weights)
+    for image, picture in zip(images, pictures, strict=True):
+        photograph = read(image)
+        boxes, scores, labels = detection.predict(model, photograph)
+        sure = scores >= threshold
+        boxes, scores, labels = boxes[sure], scores[sure], labels[sure]
+        _save(draw_boxes(photograph, boxes, labels, model.classes, scores), picture)
+        rows = [
+            {"class": model.classes[label - 1], "score": round(score, 4), "box": [round(edge, 1) for edge in box]}
+            for box, score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+        ]
+        yield {"image": str(image), "picture": str(picture), "boxes": rows}
+
+
+def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    from trickzoo import segmentation
+    from trickzoo.data.images import read
+    from trickzoo.drawing import draw_mask
+
+    model = segmentation.load(weights)
+    for image, picture in zip(images, pictures, strict=True):
+        photograph = read(image)
+        mask = segmentation.predict(model, photograph)
+        _save(draw_mask(photograph, mask, model.classes), picture)
+        shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
+        found = {model.classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
+        yield {"image": str(image), "picture": str(picture), "shares": found}
+
+
+def _save(drawn: Image.Image, path: Path) -> None:
+    from trickzoo.weights.files import atomically
+
+    try:
+        with atomically(path) as temporary:
+            drawn.save(temporary, format="PNG")
+    except OSError as error:
+        raise BadOption(f"{path} cannot be written ({error.strerror or error})") from None
+
+
+def _say_boxes(found: dict[str, Any]) -> None:
+    boxes = found["boxes"]
+    print(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}")
+    for row in boxes:
+        print(f"  {row['class'][:24]:<24} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
+
+
+def _say_shares(found: dict[str, Any]) -> None:
+    print(f"{found['image']}: {found['picture']}")
+    for name, share in found["shares"].items():
+        print(f"  {name[:24]:<24} {share:7.2%}")
