@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
-from trickzoo.studies import ladder
+from trickzoo.recipes.collection import plain
+from trickzoo.studies import ladder, summary
 
 RUNGS = ("baseline", "cosine", "mixup")
 FIELDS = {"size": "32", "epochs": "2", "batch_size": "8"}
@@ -15,6 +18,36 @@ MODEL = "mobilenet_v1_025"
 def plan(**options: Any) -> ladder.Plan:
     """The study on own images, or one that differs from it in these options."""
     return ladder.plan("own", MODEL, **{"seeds": 2, "rungs": RUNGS, "changes": FIELDS, **options})
+
+
+def simulate(out: Path, tops: dict[str, list[float]], **options: Any) -> dict[str, Any]:
+    """The summary of a study with these accuracies by seed."""
+    study = plan(rungs=tuple(tops), seeds=max(map(len, tops.values())), **options)
+    for step in study.steps:
+        for seed, top1 in enumerate(tops[step.rung]):
+            place = ladder.folder(out, step, seed)
+            place.mkdir(parents=True, exist_ok=True)
+            found = {
+                "top1": top1,
+                "n": 2000,
+                "n_train": 9000,
+                "recipe": plain(step.recipe),
+                "seed": seed,
+                "data_digest": "d",
+                "val_digest": "v",
+            }
+            made = {
+                "wall_seconds": 90.0,
+                "command": "trickzoo ladder",
+                "hardware": "<2 × CPU>",
+                "platform": "P",
+                "processes": 1,
+                "commit": "c0ffee+",
+            }
+            (place / "result.json").write_text(json.dumps({**found, **made, "versions": {"torch": "2"}}))
+            rows = [{"step": epoch, "epoch": epoch, "top1": top1 - 10 + 5 * epoch} for epoch in range(3)]
+            (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return summary.summarise(study, out)
 
 
 class Page(HTMLParser):

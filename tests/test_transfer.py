@@ -1,0 +1,160 @@
+"""The transfer study: what it runs, its stops, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trickzoo
+from tests.commands import Call, caller
+from tests.studies import MODEL, Page, simulate
+from trickzoo import detection
+from trickzoo.cli import zoo
+from trickzoo.finetune import Source
+from trickzoo.recipes import transfer as recipes
+from trickzoo.studies import report, transfer
+from trickzoo.training import loop
+from trickzoo.training.run import Machine
+from trickzoo.weights.publish import export
+
+TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
+FEW = {"images": 8, "epochs": 1, "batch-size": 4, "weight-decay": 0, "seeds": 2, "workers": 0, "device": "cpu"}
+OPTIONS = tuple(token for name, value in FEW.items() for token in (f"--{name}", value))
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo transfer`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "transfer")
+
+
+@pytest.fixture(scope="session")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ladder study with random backbones, each another one."""
+    out = tmp_path_factory.mktemp("ladder")
+    report.write_ladder(simulate(out, TOPS), out)
+    for number, place in enumerate(sorted(path for path in out.iterdir() if path.is_dir())):
+        torch.manual_seed(number)
+        export(trickzoo.create(MODEL, num_classes=4), place / "model.safetensors")
+    return out
+
+
+def branches(epochs: int = 1) -> tuple[transfer.Branch, ...]:
+    source = Source("shapes", images=8)
+    small: dict[str, Any] = {"epochs": epochs, "batch_size": 4}
+    return (
+        transfer.Branch(recipes.SHAPES_BOXES.but("shapes.detection", **small), source),
+        transfer.Branch(recipes.SHAPES_MASKS.but("shapes.segmentation", **small), source),
+    )
+
+
+def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_path: Path) -> None:
+    status, text, _ = call(
+        "--checkpoints", ladder, "--detection", "shapes", "--segmentation", "shapes", *OPTIONS, "--out", tmp_path, "--pictures", 1
+    )
+    assert status == 0
+    assert "12/12 segmentation, mixup, seed 1: mean IoU" in text
+    for task, rung, seed in ((t, r, s) for t in ("detection", "segmentation") for r in TOPS for s in (0, 1)):
+        found = json.loads((tmp_path / task / f"{rung}-{seed}" / "result.json").read_text())
+        assert found["backbone"] == {"rung": rung, "seed": seed, "top1": TOPS[rung][seed]}
+        assert (found["seed"], found["task"]) == (seed, task)
+        assert found["recipe"]["weights"] == str(ladder / f"{rung}-{seed}" / "model.safetensors")
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert (content["finished"], content["planned"]) == (12, 12)
+    assert [rung["top1"]["values"] for rung in content["tasks"][0]["rungs"]] == list(TOPS.values())
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"), images=True)
+    assert ["Boxes in val/0" in words or "Classes of the pixels in val/0" in words for words in page.alternatives] == [True, True]
+    for finding in content["findings"]:
+        assert finding in text
+    again = call(
+        "--checkpoints",
+        ladder,
+        "--detection",
+        "shapes",
+        "--segmentation",
+        "shapes",
+        *OPTIONS,
+        "--out",
+        tmp_path,
+        "--rungs",
+        "baseline,mixup",
+    )
+    assert again[0] == 0
+    assert again[1].count("there already") == 8
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert [rung["rung"] for rung in content["tasks"][0]["rungs"]] == ["baseline", "mixup"]
+    assert content["tasks"][0]["total"]["whole"]
+
+
+def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
+    """With a rate of 0 the backbone's convolutions come out as they went in."""
+    recipe = recipes.SHAPES_BOXES.but("still", epochs=1, batch_size=4, lr=0.0, weight_decay=0.0)
+    plan = transfer.plan(ladder, (transfer.Branch(recipe, Source("shapes", images=8)),), seeds=2, rungs=("cosine",))
+    transfer.run(plan, Machine(out=tmp_path, workers=0, use_cpu=True), each=quiet)
+    for seed in (0, 1):
+        body = detection.load(tmp_path / "detection" / f"cosine-{seed}" / "model.safetensors").backbone.body
+        source = trickzoo.create(MODEL, weights=ladder / f"cosine-{seed}" / "model.safetensors")
+        assert torch.equal(body.state_dict()["stages.0.0.pointwise.conv.weight"], source.state_dict()["stages.0.0.pointwise.conv.weight"])
+
+
+@contextmanager
+def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+    yield lambda progress: None
+
+
+def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def stopping(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+        yield lambda p: signal.raise_signal(signal.SIGTERM) if "2/4 detection, mixup" in title and p.step == 1 else None
+
+    plan = transfer.plan(ladder, branches(), seeds=1, rungs=("baseline", "mixup"))
+    settings = Machine(out=tmp_path, workers=0, use_cpu=True)
+    with pytest.raises(loop.Stopped, match="stopped at step 1 of 2"):
+        transfer.run(plan, settings, each=stopping)
+    lines: list[str] = []
+    transfer.run(plan, settings, each=quiet, tell=lines.append)
+    assert lines[0] == "1/4 detection, baseline, seed 0: there already"
+    assert lines[1].startswith("2/4 detection, mixup, seed 0: VOC AP50")
+    straight = transfer.run(plan, Machine(out=tmp_path / "straight", workers=0, use_cpu=True), each=quiet)
+    assert straight is None
+    ours, theirs = (
+        json.loads((place / "detection" / "mixup-0" / "result.json").read_text())["per_class"]
+        for place in (tmp_path, tmp_path / "straight")
+    )
+    assert ours == theirs
+
+
+def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(ladder, broken)
+    (broken / "cosine-1" / "model.safetensors").unlink()
+    other = tmp_path / "other" / "detection" / "baseline-0"
+    other.mkdir(parents=True)
+    here = ("--checkpoints", ladder, "--detection", "shapes", *OPTIONS)
+    result = {"recipe": {"name": "x", "model": MODEL, "data": "shapes"}, "seed": 0, "data_digest": "0"}
+    (other / "result.json").write_text(json.dumps(result))
+    cases = [
+        (("--checkpoints", ladder), "name a set with --detection, with --segmentation, or with both"),
+        (("--checkpoints", tmp_path, "--detection", "shapes"), "holds no ladder study: ladder.json is missing"),
+        (("--checkpoints", broken, "--detection", "shapes", *OPTIONS), "cosine-1 holds no finished training"),
+        (("--checkpoints", ladder, "--detection", "voc"), "name the folder of images with --detection-data or --data"),
+        ((*here, "--data", tmp_path), "shapes are generated"),
+        ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
+        ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
+        ((*here, "--crop", 32), 'no field "crop"'),
+        ((*here, "--model", "resnet18"), "leave --model out"),
+        ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),
+        ((*here, "--out", tmp_path / "other"), "of another training: its data is 0"),
+        ((*here, "--report-only", "--out", tmp_path / "none"), "there is no finished fine-tuning"),
+    ]
+    for tokens, message in cases:
+        status, _, error = call(*tokens)
+        assert (status, message in error, len(error.splitlines())) == (2, True, 1), (tokens, error)
