@@ -1,19 +1,19 @@
 """Boxes and masks drawn over their image.
 
 A class has the colour of its place among the classes, background aside, however many there are. The first seven colours are those of Okabe
-and Ito, made for every kind of colour vision; each further one is as far as can be from all before it, with and without deuteranopia.
+and Ito, made for every kind of colour vision.
 
 Small images are enlarged by a whole factor, so that names can be read; coordinates are always those of the image as given.
 """
 
 from __future__ import annotations
 
-import functools
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
@@ -26,48 +26,14 @@ SIDE, LONGEST = 480, 1920
 ALPHA = 0.6
 """How much of a pixel is the colour of its class; the rest is its grey, so that the hue is the class's alone."""
 
-DEUTERANOPIA = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
-"""Machado et al. 2009, for linear RGB."""
-TO_LMS = np.array(
-    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
-)
-TO_OKLAB = np.array(
-    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
-)
-"""Ottosson's Oklab, in which distances are as they are seen."""
+GOLDEN = 0.618034
+"""Steps of this part of the circle of hues never meet, however many there are."""
 
 
-@functools.cache
 def colours(n: int) -> tuple[Colour, ...]:
     """As many distinct colours; the first of them are those of any smaller n."""
-    levels = np.linspace(0, 255, 9).round()
-    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    lightness = _seen(grid)[:, 0, 0]
-    grid = grid[(lightness > 0.4) & (lightness < 0.95)]  # neither like black nor like white, which photographs are full of
-    views, chosen = _seen(grid), list(OKABE_ITO[:n])
-    nearest = _distance(views, _seen(np.array(OKABE_ITO))).min(1)
-    while len(chosen) < n:
-        furthest = int(nearest.argmax())
-        chosen.append(_colour(grid[furthest]))
-        nearest = np.minimum(nearest, _distance(views, views[furthest : furthest + 1])[:, 0])
-    return tuple(chosen)
-
-
-def _seen(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 3) colours of 0…255 → (n, 2, 3) in Oklab, as they are and as someone with deuteranopia sees them."""
-    linear = np.where(rgb <= 10, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
-    both = np.stack([linear, np.clip(linear @ DEUTERANOPIA.T, 0, 1)], 1)
-    return np.cbrt(both @ TO_LMS.T) @ TO_OKLAB.T
-
-
-def _distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, 2, 3) and (n, 2, 3) → (m, n): the smaller of the distances that the two kinds of vision see."""
-    return np.linalg.norm(first[:, None] - second, axis=-1).min(-1)
-
-
-def _colour(values: Sequence[float] | NDArray[np.float64]) -> Colour:
-    red, green, blue = (int(value) for value in values)
-    return red, green, blue
+    further = (colorsys.hsv_to_rgb(i * GOLDEN % 1, (0.9, 0.55)[i % 2], (0.95, 0.7)[i // 2 % 2]) for i in range(n - len(OKABE_ITO)))
+    return (*OKABE_ITO[:n], *((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in further))
 
 
 def class_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
@@ -163,7 +129,7 @@ def _label(
 
 def _ink(colour: Colour) -> str:
     """Black or white, whichever is seen better on a colour."""
-    return "black" if _seen(np.array([colour], np.float64))[0, 0, 0] > 0.6 else "white"
+    return "black" if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else "white"
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
