@@ -11,6 +11,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # else the hub client asks hugging
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 import trickzoo
@@ -38,6 +39,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_precision_is_left() -> None:
+    """Accelerate keeps the first precision that a process asks for."""
+    AcceleratorState._reset_state()
 
 
 def pytest_configure() -> None:
@@ -94,24 +101,21 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+LEFT_OUT = {"packs": "they need the real image packs (TRICKZOO_PACKS=folder)", "slow": "they are slow (-m slow)"}
+
+
+def left_out(config: pytest.Config) -> list[str]:
+    """Markers of the tests that are not run: those that need packs that are not here, and the slow ones unless `-m slow` asks for them."""
+    return [*([] if PACKS else ["packs"]), *([] if "slow" in config.option.markexpr else ["slow"])]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and count, what needs packs that are not here, and the slow ones unless `-m slow` asks for them."""
-    reasons = {
-        "packs": ("they need the real image packs (TRICKZOO_PACKS=folder)", PACKS is not None),
-        "slow": ("they are slow (-m slow)", "slow" in config.option.markexpr),
-    }
-    config.stash[LEFT_OUT] = []
-    for marker, (reason, wanted) in reasons.items():
-        without = [] if wanted else [item for item in items if item.get_closest_marker(marker)]
-        if without:
-            items[:] = [item for item in items if item not in without]
-            config.hook.pytest_deselected(items=without)
-            config.stash[LEFT_OUT].append(f"{len(without)} tests left out: {reason}")
-
-
-LEFT_OUT = pytest.StashKey[list[str]]()
+    without = [item for item in items if any(item.get_closest_marker(marker) for marker in left_out(config))]
+    if without:
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(LEFT_OUT, []):
-        terminalreporter.write_line(line)
+    for marker in left_out(config):
+        terminalreporter.write_line(f"left out, tests marked {marker}: {LEFT_OUT[marker]}")
