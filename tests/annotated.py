@@ -1,4 +1,4 @@
-"""Small sets with boxes or masks in each layout."""
+"""Small sets with boxes or masks in each layout, and networks for them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.images import jpeg
 from trickzoo.data.detection import Annotation, DetectionImage, DetectionSet, collect
+from trickzoo.detection import training as detection
+from trickzoo.detection.faster_rcnn import FasterRCNN
+from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
+from trickzoo.segmentation import training as segmentation
+from trickzoo.segmentation.fcn import FCN
 
 Stated = Sequence[tuple[str, Sequence[float]]]
 """(class, xmin, ymin, xmax, ymax) of objects as VOC counts them."""
@@ -96,3 +103,23 @@ def boxes_of(images: Sequence[Sequence[Annotation]], classes: int, size: int = 4
     """A set of square images that are nowhere, with these objects."""
     entries = [DetectionImage(f"{i}.jpg", i, size, size) for i in range(len(images))]
     return collect(Path("nowhere"), "fabricated", [f"class {i}" for i in range(classes)], zip(entries, images, strict=True))
+
+
+SIDE = 64
+"""Short side that the networks below are for."""
+
+
+def detector(path: Path, classes: Sequence[str]) -> FasterRCNN:
+    """A random detector, written and read again. It finds much: no class is sure, and none is out of the question."""
+    recipe = override(SMALL_BOXES, {"weights": "none", "short": str(SIDE), "long": "96", "fpn_channels": "16", "representation_size": "16"})
+    torch.manual_seed(0)
+    detection.save(detection.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    return detection.load(path)
+
+
+def segmenter(path: Path, classes: Sequence[str]) -> FCN:
+    """A random segmenter, written and read again."""
+    recipe = override(SMALL_MASKS, {"weights": "none", "short": str(SIDE)})
+    torch.manual_seed(0)
+    segmentation.save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    return segmentation.load(path)

@@ -1,0 +1,158 @@
+"""`trickzoo predict` with detectors and segmenters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional
+
+import trickzoo
+from tests.annotated import SIDE, detector, segmenter
+from tests.commands import Call, caller
+from tests.images import jpeg
+from trickzoo import detection, segmentation
+from trickzoo.cli import zoo
+from trickzoo.data.joint import fit
+from trickzoo.drawing import draw_boxes, draw_mask
+from trickzoo.weights import publish
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo predict`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "predict")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a detector, a segmenter, a classifier and images; nobody is to write there."""
+    folder = tmp_path_factory.mktemp("place")
+    detector(folder / "boxes.safetensors", ("cat", "dog"))
+    segmenter(folder / "masks.safetensors", ("background", "cat", "dog"))
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), folder / "classes.safetensors")
+    jpeg(folder / "a.jpg", 1, (160, 120))
+    jpeg(folder / "other" / "a.jpg", 2, (160, 120))
+    for mode in ("L", "RGBA", "P"):
+        Image.open(folder / "a.jpg").convert(mode).save(folder / f"{mode}.png")
+    (folder / "there").mkdir()
+    (folder / "there" / "a.png").write_text("mine")
+    (folder / "broken.jpg").write_text("x")
+    return folder
+
+
+def test_boxes_are_drawn_and_printed_in_the_files_pixels(call: Call, place: Path, tmp_path: Path) -> None:
+    weights, out = place / "boxes.safetensors", tmp_path / "out"
+    model = detection.load(weights)
+    image = Image.open(place / "a.jpg")
+    found = detection.predict(model, image)
+    width, height = fit(160, 120, SIDE, 96)
+    small = functional.resize(functional.pil_to_tensor(image), [height, width], antialias=True)
+    with torch.inference_mode():
+        (expected,) = model([small / 255])
+    scale = np.array([160 / width, 120 / height] * 2)
+    np.testing.assert_allclose(found.boxes, expected["boxes"].double().numpy() * scale, atol=1e-3)
+    assert found.boxes.max() > 96
+
+    threshold = float(np.median(found.scores))
+    tokens = (place / "a.jpg", "--weights", weights, "--out", out, "--threshold", threshold)
+    status, text, _ = call(*tokens, "--task", "detection", "--json")
+    assert status == 0
+    (row,) = json.loads(text)
+    sure = found.scores >= threshold
+    assert (row["image"], row["picture"]) == (str(place / "a.jpg"), str(out / "a.png"))
+    assert 0 < len(row["boxes"]) == sure.sum() < len(sure)
+    for box, corners, score, label in zip(row["boxes"], found.boxes[sure], found.scores[sure], found.labels[sure], strict=True):
+        assert box == {"class": model.classes[label - 1], "score": pytest.approx(score, abs=1e-4), "box": pytest.approx(corners, abs=0.051)}
+    drawn = draw_boxes(image, found.boxes[sure], found.labels[sure], model.classes, found.scores[sure])
+    with Image.open(out / "a.png") as picture:
+        assert picture.format == "PNG" and np.array_equal(np.asarray(picture), np.asarray(drawn))
+    assert [file.name for file in out.iterdir()] == ["a.png"]
+
+    status, text, _ = call(*tokens, "--overwrite")
+    lines = text.splitlines()
+    assert status == 0 and len(lines) == 1 + len(row["boxes"])
+    assert lines[0] == f"{place / 'a.jpg'}: {len(row['boxes'])} boxes, {out / 'a.png'}"
+    assert lines[1].split() == [
+        row["boxes"][0]["class"],
+        f"{row['boxes'][0]['score']:.3f}",
+        *(f"{edge:.1f}" for edge in row["boxes"][0]["box"]),
+    ]
+
+
+def test_masks_are_drawn_and_their_shares_printed(call: Call, place: Path, tmp_path: Path) -> None:
+    weights, out = place / "masks.safetensors", tmp_path / "out"
+    status, text, _ = call(place / "a.jpg", "--weights", weights, "--out", out, "--json")
+    assert status == 0
+    (row,) = json.loads(text)
+    model, image = segmentation.load(weights), Image.open(place / "a.jpg")
+    mask = segmentation.predict(model, image)
+    assert mask.shape == (120, 160) and mask.dtype == np.uint8
+    shares = {name: (mask == i).mean() for i, name in enumerate(model.classes) if (mask == i).any()}
+    assert row["shares"] == pytest.approx(shares, abs=1e-6)
+    assert list(row["shares"].values()) == sorted(row["shares"].values(), reverse=True)
+    with Image.open(out / "a.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(draw_mask(image, mask, model.classes)))
+    text = call(place / "a.jpg", "--weights", weights, "--out", out, "--overwrite", "--task", "segmentation")[1]
+    assert text.splitlines()[0] == f"{place / 'a.jpg'}: {out / 'a.png'}"
+    first = next(iter(row["shares"]))
+    assert text.splitlines()[1].split() == [first, f"{row['shares'][first]:.2%}"]
+
+
+def test_images_of_any_mode_and_a_default_folder(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = [place / f"{mode}.png" for mode in ("L", "RGBA", "P")]
+    for weights in ("boxes", "masks"):
+        status, text, _ = call(*images, "--weights", place / f"{weights}.safetensors", "--overwrite", "--json")
+        assert status == 0 and [row["picture"] for row in json.loads(text)] == [f"predictions/{mode}.png" for mode in ("L", "RGBA", "P")]
+    assert sorted(file.name for file in (tmp_path / "predictions").iterdir()) == ["L.png", "P.png", "RGBA.png"]
+
+
+def test_nothing_found(call: Call, place: Path, tmp_path: Path) -> None:
+    tokens = (place / "a.jpg", "--weights", place / "boxes.safetensors", "--threshold", 1, "--out", tmp_path)
+    assert call(*tokens)[1] == f"{place / 'a.jpg'}: 0 boxes, {tmp_path / 'a.png'}\n"
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_a_classifiers_file_says_which_model_it_is(call: Call, place: Path) -> None:
+    tokens = ("--classes", place / "names.txt", "--size", 32, "--crop", 1, "--interpolation", "bicubic", "--json")
+    (place / "names.txt").write_text("cat\ndog\ncow\n")
+    status, text, _ = call(place / "a.jpg", "--weights", place / "classes.safetensors", *tokens)
+    assert status == 0 and {row["class"] for row in json.loads(text)[0]["top"]} == {"cat", "dog", "cow"}
+    (place / "names.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("weights", "tokens", "words"),
+    [
+        ("boxes", ("--task", "segmentation"), "boxes.safetensors is for detection, not for segmentation; name a file that"),
+        ("classes", ("--task", "detection"), "classes.safetensors is for classification, not for detection; name a file that"),
+        (None, ("--task", "detection"), "--task detection needs --weights FILE, a model.safetensors that trickzoo-finetune wrote"),
+        (None, (), "name a model with --model, or with --weights a file"),
+        ("nowhere", (), "nowhere.safetensors does not exist"),
+        ("boxes", ("--model", "resnet18"), "--model is for classification, and boxes.safetensors is for detection; leave it out"),
+        ("masks", ("--threshold", 0.3), "--threshold is for detection, and masks.safetensors is for segmentation; leave it out"),
+        ("classes", ("--out", "x"), "--out is for detection and segmentation, and classes.safetensors is for classification"),
+        ("boxes", ("--threshold", 2), "--threshold must be from 0 to 1, not 2"),
+        ("boxes", ("--out", "there"), "there/a.png is there already; replace it with --overwrite"),
+        ("boxes", ("other/a.jpg",), "a.jpg and other/a.jpg would both be drawn into predictions/a.png"),
+        ("boxes", ("L.png", "--out", ".", "--overwrite"), "L.png is one of the images"),
+        ("boxes", ("broken.jpg", "--out", "new"), "broken.jpg is not a readable image"),
+        ("masks", ("--out", "L.png"), "L.png/a.png cannot be written"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    weights: str | None, tokens: tuple[Any, ...], words: str, call: Call, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    images = () if "broken.jpg" in tokens else ("a.jpg",)
+    status, out, err = call(*images, *tokens, *(("--weights", f"{weights}.safetensors") if weights else ()))
+    assert (status, out) == (2, "")
+    assert words in err and err.count("\n") == 1 and err.startswith("trickzoo: ")
+    assert sorted(place.rglob("*")) == before
