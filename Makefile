@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# make demo trains on generated shapes, about five minutes on two cores and nothing to download: the paper's baseline against all its tricks.
+# make demo trains on generated shapes, minutes on two cores and nothing to download: the paper's baseline against all
+# its tricks, as classifiers, detectors and segmenters.
 # make demo DATA=… evaluates MODEL, with WEIGHTS if given, on a folder of images in any ImageNet layout.
 DATA    ?=
 MODEL   ?= resnet50_d
@@ -28,7 +29,10 @@ ifeq ($(strip $(DATA)),)
 	$(BIN)/trickzoo predict $$($(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg \
 	    --model mobilenet_v1_025.tz_imagenette128
 	@echo
-	@echo "The report: $(abspath $(DEMO))/report.html"
+	@echo "Do the better classifiers make better detectors and segmenters?"
+	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection shapes --segmentation shapes --seeds 3 --images 400
+	@echo
+	@echo "The report: $(abspath $(DEMO))/transfer/report.html"
 	@echo "To evaluate a folder of images: make demo DATA=/path/to/imagenet [MODEL=$(MODEL)]"
 else
 	@$(BIN)/trickzoo describe $(MODEL)
