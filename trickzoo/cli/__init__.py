@@ -23,7 +23,7 @@ weights.command("trickzoo.cli.weights:path", name="path", help="Print where a we
 weights.command("trickzoo.cli.weights:lock", name="lock", help="Pin revision and digest of weights in the lock file.")
 weights.command("trickzoo.cli.weights:rm", name="rm", help="Delete weights from this machine.")
 zoo.command(weights)
-zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the five likeliest classes of each image.")
+zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the likeliest classes of each image, or draw its boxes or masks.")
 zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
 zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
 zoo.command(
