@@ -25,6 +25,8 @@ class Training:
 
 def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str], None]) -> None:
     """Do what is left. `tell` is called with a line for each. Raises Stopped if SIGTERM or SIGINT came; the same call goes on."""
+    from accelerate.utils import gather_object
+
     from trickzoo.training import loop
 
     total = len(trainings)
@@ -36,5 +38,5 @@ def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str]
         with loop.signals() as asked, each(title) as report:
             found = training.train(report)
         tell(f"{title}: {found}")
-        if asked() and number < total:
+        if any(gather_object([asked()])) and number < total:  # the signal may have reached one process alone
             raise loop.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
