@@ -13,6 +13,7 @@ from typing import Any
 
 from trickzoo import catalogue
 from trickzoo.studies.summary import points, span, title
+from trickzoo.studies.transfer_summary import answers, details
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights.record import Record
 
@@ -74,10 +75,11 @@ TRANSFER_MARK = "<!-- what follows is written by docs/generate.py from benchmark
 PRETRAINING = """
 ### With the zoo's weights, and from scratch
 
-One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch.
+One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch. Commands, machine and every class are in
+`benchmarks/results/finetune/`.
 
-| set | backbone | figure | with weights | from scratch | images to train on / to validate | epochs | command |
-| --- | --- | --- | ---: | ---: | ---: | ---: | --- |
+| set | backbone | figure | with weights | from scratch | images to train on / to validate | epochs |
+| --- | --- | --- | ---: | ---: | ---: | ---: |
 """
 
 
@@ -128,7 +130,7 @@ def _pretraining() -> Iterator[str]:
         n = f"{found['n_train']:,} / {found['n']:,}"
         rows.append(
             f"| {path.name.partition('.')[0].replace('_', ' ')} | `{recipe['model']}`, `{recipe['weights']}` | {MEASURES[measure]} | "
-            f"**{found[measure]:.2f}** | {scratch[measure]:.2f} | {n} | {recipe['epochs']} | `{found['command']}` |"
+            f"**{found[measure]:.2f}** | {scratch[measure]:.2f} | {n} | {recipe['epochs']} |"
         )
     if rows:
         yield PRETRAINING + "\n".join(rows) + "\n"
@@ -136,7 +138,8 @@ def _pretraining() -> Iterator[str]:
 
 def _transfer_study(path: Path) -> str:
     study = json.loads(path.read_text(encoding="utf-8"))
-    parts = [f"\n### The gain of {study['title']}, transferred\n", *(f"{finding}\n" for finding in study["findings"])]
+    parts = [f"\n### The gain of {study['title']}, transferred\n", *(f"{answer}\n" for answer in answers(study))]
+    parts += [f"**{heading}.** {' '.join(sentences)}\n" for heading, sentences in details(study).items()]
     for task in study["tasks"]:
         figure = MEASURES[task["measure"]]
         parts += [
