@@ -75,8 +75,8 @@ TRANSFER_MARK = "<!-- what follows is written by docs/generate.py from benchmark
 PRETRAINING = """
 ### With the zoo's weights, and from scratch
 
-One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch. Commands, machine and every class are in
-`benchmarks/results/finetune/`.
+One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch. Commands, machine and
+every class are in `benchmarks/results/finetune/`.
 
 | set | backbone | figure | with weights | from scratch | images to train on / to validate | epochs |
 | --- | --- | --- | ---: | ---: | ---: | ---: |
