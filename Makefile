@@ -19,10 +19,10 @@ DEMO    ?= runs/demo
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
 	$(BIN)/trickzoo ladder --set shapes --model mobilenet_v1_025 --rungs baseline,mixup --seeds 3 \
-	    --images 8000 --epochs 5 --batch-size 16 --out $(DEMO)
+	    --images 6000 --epochs 5 --batch-size 16 --out $(DEMO)
 	@echo
 	@echo "Generated images that no training has seen, named by what they show, and what the last training takes them for:"
-	@$(BIN)/trickzoo shapes $(DEMO)/images --first 2000 >/dev/null
+	@$(BIN)/trickzoo shapes $(DEMO)/images --first 1200 >/dev/null
 	$(BIN)/trickzoo predict $(DEMO)/images/*.png --top 2 --model mobilenet_v1_025 --weights $(DEMO)/mixup-2/model.safetensors
 	@echo
 	@echo "A photograph that comes with matplotlib, and the weights that come with trickzoo. It shows none of their ten classes:"
@@ -30,7 +30,7 @@ ifeq ($(strip $(DATA)),)
 	    --model mobilenet_v1_025.tz_imagenette128
 	@echo
 	@echo "Do the better classifiers make better detectors and segmenters?"
-	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection shapes --segmentation shapes --seeds 3 --images 400
+	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection shapes --segmentation shapes --seeds 1 --images 400
 	@echo
 	@echo "The report: $(abspath $(DEMO))/transfer/report.html"
 	@echo "To evaluate a folder of images: make demo DATA=/path/to/imagenet [MODEL=$(MODEL)]"

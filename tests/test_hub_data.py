@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from tests.commands import Call, caller, evaluate
-from tests.training import COSINE, RECIPE, SMALL, run, same
+from tests.training import COSINE, SMALL, run, same
 from trickzoo.cli.train import app
 from trickzoo.data import hub
+from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import imagenet1k, synsets
 from trickzoo.data.hub import HubStream
 from trickzoo.data.imagenet import open_imagenet
@@ -122,10 +123,9 @@ def test_the_order_is_drawn_from_seed_and_epoch_alone(tmp_path: Path) -> None:
 
 def test_processes_share_what_one_process_takes(tmp_path: Path) -> None:
     name = grey(tmp_path)
-    recipe = RECIPE.but("r", batch_size=4)
 
     def taken(world: int, rank: int) -> list[list[float]]:
-        plan = Shares(recipe, 12, 0, world, rank, 2, stream=True).of_epoch(3)
+        plan = Shares(12, 4, DRAWS, 0, world, rank, 2, stream=True).of_epoch(3)
         return [
             images.mean((1, 2, 3)).tolist() for images, _ in HubStream(name, workers=0).crops(plan, 8, PLAIN, torch.device("cpu"), seed=0)
         ]
