@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.studies import summary
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
     from trickzoo.studies import examples
 
     seed = plan.trunks[0].seed
-    rungs = {rung["rung"]: rung["title"] for rung in plan.ladder["rungs"]}
+    rungs = {rung["rung"]: summary.name(rung) for rung in plan.ladder["rungs"]}
     trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
     found: list[tuple[str, bytes]] = []
     for branch in plan.branches if n > 0 else ():
