@@ -63,7 +63,8 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
     Masks of `SegmentationClassAug`, where that folder is there, serve images that have none in `SegmentationClass`.
 
     Args:
-        root, year: as for `open_voc`.
+        root: as for `open_voc`.
+        year: as for `open_voc`.
         split: of `ImageSets/Segmentation`.
     """
     found = year_folders(root, year)
