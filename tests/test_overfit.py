@@ -1,28 +1,25 @@
-"""Eight real images are learnt by heart: boxes, labels and masks line up from the files to the metric."""
+"""Eight real images are learnt by heart: boxes and labels line up from the files to the metric."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from trickzoo import detection, finetune, segmentation
+from trickzoo import detection, finetune
 from trickzoo.data.detection import DetectionSet
-from trickzoo.data.segmentation import SegmentationSet
 from trickzoo.recipes import transfer
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.transfer import DetectionRecipe
 from trickzoo.training import loop
 
 pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(1800)]
 N = 8
-T = TypeVar("T", DetectionRecipe, SegmentationRecipe)
 
 
-def by_heart(recipe: T, epochs: int) -> T:
+def by_heart(recipe: DetectionRecipe, epochs: int) -> DetectionRecipe:
     """The recipe without anything that changes an image."""
     return replace(recipe, weights="tz_imagenette128", epochs=epochs, batch_size=N, flip=0.0)
 
@@ -37,12 +34,9 @@ def some(data: DetectionSet) -> DetectionSet:
     return replace(data, images=tuple(data.images[i] for i in chosen), objects=joined, starts=starts)
 
 
-@pytest.mark.parametrize(
-    ("layout", "folder"), [("voc", "voc_mini"), ("coco", "coco_mini"), ("voc", "bccd")], ids=["voc_mini", "coco_mini", "bccd"]
-)
-def test_boxes(layout: finetune.Layout, folder: str, packs: Path, tmp_path: Path) -> None:
-    data = some(finetune.open_boxes(finetune.Source(layout, packs / folder), "train"))
-    recipe = by_heart(transfer.SMALL_BOXES.but("by heart", data=layout, short=256, long=384, anchors=(12, 24, 48, 96, 192), rois=128), 250)
+def test_boxes(packs: Path, tmp_path: Path) -> None:
+    data = some(finetune.open_boxes(finetune.Source("voc", packs / "bccd"), "train"))
+    recipe = by_heart(transfer.SMALL_BOXES.but("by heart", data="voc", short=256, long=384, anchors=(12, 24, 48, 96, 192), rois=128), 250)
     torch.manual_seed(0)
     model = detection.training.build(recipe, len(data.classes))
     accelerator = Accelerator(cpu=True)
@@ -50,18 +44,3 @@ def test_boxes(layout: finetune.Layout, folder: str, packs: Path, tmp_path: Path
     found = loop.fit(task, tmp_path, seed=0, accelerator=accelerator, evaluate_every=recipe.epochs).evaluation
     assert found["voc_ap50"] > 90
     assert found["coco_ap50"] > 90
-
-
-@pytest.mark.parametrize(("layout", "folder"), [("voc", "voc_mini"), ("lists", "camvid")], ids=["voc_mini", "camvid"])
-def test_masks(layout: finetune.Layout, folder: str, packs: Path, tmp_path: Path) -> None:
-    whole = finetune.open_masks(finetune.Source(layout, packs / folder), "train")
-    data: SegmentationSet = replace(whole, pairs=whole.pairs[:N])
-    recipe = by_heart(
-        transfer.SMALL_MASKS.but("by heart", data=layout, base=320, scale=(1.0, 1.0), crop=320, short=None, output_stride=8), 300
-    )
-    torch.manual_seed(0)
-    model = segmentation.training.build(recipe, len(data.classes))
-    accelerator = Accelerator(cpu=True)
-    task = segmentation.training.Segmentation(recipe, model, data, data, seed=0, accelerator=accelerator)
-    found = loop.fit(task, tmp_path, seed=0, accelerator=accelerator, evaluate_every=recipe.epochs).evaluation
-    assert found["miou"] > 90
