@@ -20,7 +20,6 @@ from tests.commands import Call, caller
 from tests.training import same
 from trickzoo import detection, finetune, segmentation
 from trickzoo.cli.finetune import app
-from trickzoo.data.detection import Annotation
 from trickzoo.data.joint import FitAndFlip, ScaleAndCentre
 from trickzoo.data.segmentation import IGNORE
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
@@ -392,4 +391,3 @@ def test_nothing_to_find_is_no_figure() -> None:
     found = detection.training.figures(detection.training.DetectionEvaluation(data))
     assert found["voc_ap50"] is None
     assert found["coco_ap"] is None
-    assert Annotation((0, 0, 1, 1), 1).label == 1

@@ -45,9 +45,8 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
     return model
 
 
-def check(recipe: Recipe, data: TrainingImages, val: Resident | None, processes: int, micro_batch: int) -> None:
+def check(recipe: Recipe, data: TrainingImages, val: Resident | None) -> None:
     """Raise one clear error for a training that cannot work."""
-    loop.check_batch(recipe, len(data), processes, micro_batch)
     if recipe.warmup_epochs >= recipe.epochs:
         raise BadOption(
             f"{recipe.warmup_epochs:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change warmup_epochs or epochs"
@@ -94,9 +93,8 @@ class Classification(loop.Task):
         self.model: Backbone = model
         self.data, self.val, self.teacher = data, val, teacher
         self.seed, self.accelerator = seed, accelerator
-        world = accelerator.num_processes
-        check(recipe, data, val, world, micro_batch or recipe.batch_size // world)
         self.shares = loop.Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
+        check(recipe, data, val)
         self.data_digest = data.digest
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
         if recipe.ema:

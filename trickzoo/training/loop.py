@@ -74,8 +74,14 @@ class Shares:
     def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
         """The shares of this process. Raises BadData or BadOption if the batch cannot be had."""
         world, size = accelerator.num_processes, recipe.batch_size
-        check_batch(recipe, n, world, micro or size // world)
-        return cls(n, size, draws, seed, world, accelerator.process_index, micro or size // world, **options)
+        micro = micro or size // world
+        if size > n:
+            raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
+        if size % (world * micro):
+            raise BadOption(
+                f"a batch of {size} cannot be cut into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
+            )
+        return cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
 
     @property
     def per_epoch(self) -> int:
@@ -97,17 +103,6 @@ class Shares:
             whole = (self.rounds, self.world, self.micro)
             mine = order[start : start + batch].view(whole)[:, self.rank]
             yield from zip(mine, draws.view(*whole, self.draws)[:, self.rank], strict=True)
-
-
-def check_batch(recipe: AnyRecipe, n: int, processes: int, micro_batch: int) -> None:
-    """Raise one clear error for a batch that n images, or so many processes and micro-batches, cannot make up."""
-    if recipe.batch_size > n:
-        raise BadData(f"the batch of {recipe.batch_size} is larger than the training set of {n} images; lower batch_size")
-    if recipe.batch_size % (processes * micro_batch):
-        raise BadOption(
-            f"a batch of {recipe.batch_size} cannot be cut into {processes} processes × micro-batches of {micro_batch}; "
-            "change batch_size or --micro-batch"
-        )
 
 
 class Task(ABC):
