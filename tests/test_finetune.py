@@ -20,7 +20,7 @@ from tests.commands import Call, caller
 from tests.training import same
 from trickzoo import detection, finetune, segmentation
 from trickzoo.cli.finetune import app
-from trickzoo.data.joint import FitAndFlip, ScaleAndCentre
+from trickzoo.data.joint import FitAndFlip, Scale
 from trickzoo.data.segmentation import IGNORE
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
 from trickzoo.recipes import transfer
@@ -256,7 +256,7 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 
     net = torch.nn.Module()
     net.forward = oracle  # type: ignore[method-assign]
-    found = segmentation.training.segment(net, data, ScaleAndCentre(15), Normalisation(), Accelerator(cpu=True))
+    found = segmentation.training.segment(net, data, Scale(15), Normalisation(), Accelerator(cpu=True))
     assert found.counts.sum() == 29 * 40  # the row of 2, unlabelled, is not judged
     assert found.summary()["miou"] == 100
 
@@ -264,7 +264,7 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 @BOTH
 def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
     settings = Machine(out=tmp_path, workers=0, use_cpu=True)
-    job = finetune.prepare(replace(recipe, epochs=1), SHAPES, settings)
+    job = finetune.prepare(replace(recipe, model=f"{recipe.model}.tz_imagenette128", epochs=1), SHAPES, settings)
     finetune.run(job)
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
@@ -277,6 +277,7 @@ def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
             for net in (loaded, job.task.model)
         )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert loaded.recipe is not None and loaded.recipe.model == BOXES.model  # nothing of the tag is fetched again
     other = segmentation if recipe is BOXES else detection
     with pytest.raises(BadCheckpoint, match=f"is for {recipe.task}, not for"):
         other.load(tmp_path / "model.safetensors")
@@ -357,6 +358,29 @@ def test_bad_input_ends_in_a_line(call: Call, tmp_path: Path) -> None:
         (("voc", "--task", "detection", "--data", year, *common, "--shrt", 5), 'no field "shrt"; did you mean short'),
         (("voc", "--task", "detection", "--data", year, *common, "--short", "tall"), "short"),
         (
+            ("voc", "--task", "detection", "--data", year, *common, "--batch-size", 1, "--epochs", 50),
+            "50 epochs of warm-up leave nothing of 50 epochs; change warmup_steps",
+        ),
+        (
+            (
+                "voc",
+                "--task",
+                "detection",
+                "--data",
+                year,
+                *common,
+                "--batch-size",
+                1,
+                "--warmup-steps",
+                0,
+                "--schedule",
+                "step",
+                "--milestones",
+                "200",
+            ),
+            "step decay has no effect: no milestone of 200 is within 20 epochs",
+        ),
+        (
             ("voc", "--task", "detection", "--data", year, *common, "--anchors", "8,16"),
             "anchor_sizes must have a size for each of the strides",
         ),
@@ -372,7 +396,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     root = voc(tmp_path / "own", {name: xml([("cat", (1, 1, 9, 9))]) for name in "abcdef"}, {"train": list("abcd"), "val": list("ef")})
     (root / "JPEGImages" / "c.jpg").write_bytes((root / "JPEGImages" / "c.jpg").read_bytes()[:200])
     with pytest.raises(BadData, match=r"c\.jpg.*repair it, or take it out of the split"):
-        run(BOXES.but("own", data="voc"), tmp_path / "out", finetune.Source("voc", root))
+        run(BOXES.but("own", data="voc", warmup_steps=0), tmp_path / "out", finetune.Source("voc", root))
     assert not (tmp_path / "out" / "result.json").exists()
 
 
@@ -382,7 +406,7 @@ def test_images_without_objects_train(tmp_path: Path) -> None:
     )
     Image.open(root / "JPEGImages" / "a.jpg").convert("L").save(root / "JPEGImages" / "a.jpg")
     (root / "classes.txt").write_text("cat\n")
-    found = run(BOXES.but("own", data="voc", epochs=1), tmp_path / "out", finetune.Source("voc", root))
+    found = run(BOXES.but("own", data="voc", epochs=1, warmup_steps=0), tmp_path / "out", finetune.Source("voc", root))
     assert found["voc_ap50"] is not None
 
 

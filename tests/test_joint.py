@@ -16,7 +16,7 @@ from trickzoo.data.detection import Annotation, DetectionSet, Objects
 from trickzoo.data.joint import (
     DetectionSamples,
     FitAndFlip,
-    ScaleAndCentre,
+    Scale,
     ScaleAndCrop,
     SegmentationSamples,
     fit,
@@ -164,10 +164,10 @@ def test_the_mask_is_scaled_about_the_same_points_as_the_image():
     half = np.zeros((64, 64), np.uint8)
     half[:, 32:] = 1
     image = Image.fromarray((255 * half)[..., None].repeat(3, 2))
-    for short in (16, 32, 54, 128):
-        pixels, mask = ScaleAndCentre(short, short)(image, half)
+    for side in (16, 32, 54, 128):
+        pixels, mask = ScaleAndCrop(side, side, scale=(1, 1), flip=0, blur=0)(image, half, torch.zeros(6))
         assert torch.equal(pixels[0] > 127, mask == 1)
-        assert (mask[:, : short // 2] == 0).all() and (mask[:, short // 2 :] == 1).all()
+        assert (mask[:, : side // 2] == 0).all() and (mask[:, side // 2 :] == 1).all()
 
 
 def test_sizes_and_places_over_their_whole_range():
@@ -178,7 +178,7 @@ def test_sizes_and_places_over_their_whole_range():
     assert (small != 255).sum() == 40 * 25  # a long side of 50, of which 40 are kept
     # the last crop of the largest image ends at its edge
     huge = transform(image, mask, torch.tensor([0.9, below_one, below_one, below_one, 0, 0]))[1]
-    whole = ScaleAndCentre(100, None)(image, mask)[0]
+    whole = Scale(100)(image, mask)[0]
     assert whole.shape == (3, 100, 200)
     assert (huge != 255).all()
     rows, columns = (((np.arange(n) + 0.5) * 0.3).astype(int) for n in (100, 200))
@@ -203,11 +203,9 @@ def test_flip_blur_and_draws():
 
 def test_the_whole_image_in_evaluation_keeps_the_files_mask():
     image, mask = chequered(61, 47)
-    pixels, classes = ScaleAndCentre(94)(image, mask)
+    pixels, classes = Scale(94)(image, mask)
     assert pixels.shape == (3, 94, 122) and torch.equal(classes, torch.from_numpy(mask))
-    assert ScaleAndCentre(None)(image, mask)[0].shape == (3, 47, 61)
-    with pytest.raises(BadOption, match="a centre crop of 480 needs a short side of as much; short is 400"):
-        ScaleAndCentre(400, 480)
+    assert Scale(None)(image, mask)[0].shape == (3, 47, 61)
 
 
 def test_segmentation_samples(tmp_path: Path):
@@ -218,4 +216,4 @@ def test_segmentation_samples(tmp_path: Path):
     assert first.pixels is not None and again.pixels is not None and torch.equal(first.pixels, again.pixels)
     assert first.mask is not None and first.mask.shape == (32, 32)
     assert other.pixels is None and "1.png has the value 7" in other.error
-    assert SegmentationSamples(data, ScaleAndCentre())[0].error == "" and len(samples) == 2
+    assert SegmentationSamples(data, Scale())[0].error == "" and len(samples) == 2

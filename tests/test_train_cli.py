@@ -158,7 +158,7 @@ def test_fields_are_replaced_by_text() -> None:
     base = collection.find("paper.resnet50_d.mixup")
     changed = collection.override(
         base,
-        {"epochs": "20", "milestones": "3,4.5", "jitter": "0", "zero-gamma": "false", "teacher": "None", "mixup": "0.4", "area": "0.3,1"},
+        {"epochs": "20", "milestones": "3,4.5", "jitter": "0", "zero-gamma": "false", "teacher": "None", "mixup": ".4", "area": ".3,1."},
     )
     assert (changed.epochs, changed.milestones, changed.zero_gamma, changed.teacher, changed.mixup) == (20, (3.0, 4.5), False, None, 0.4)
     assert (changed.augmentation.jitter, changed.augmentation.area, changed.augmentation.pca) == (0.0, (0.3, 1.0), 0.1)

@@ -26,7 +26,7 @@ from trickzoo.training.run import Machine
 from trickzoo.weights.publish import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
-FEW = {"images": 8, "epochs": 1, "batch-size": 4, "workers": 0, "device": "cpu"}
+FEW = {"images": 8, "epochs": 1, "batch-size": 4, "warmup-steps": 0, "workers": 0, "device": "cpu"}
 OPTIONS = tuple(token for name, value in FEW.items() for token in (f"--{name}", value))
 
 
@@ -51,7 +51,7 @@ def branches(epochs: int = 1) -> tuple[transfer.Branch, ...]:
     source = Source("shapes", images=8)
     small: dict[str, Any] = {"epochs": epochs, "batch_size": 4}
     return (
-        transfer.Branch(recipes.SHAPES_BOXES.but("shapes.detection", **small), source),
+        transfer.Branch(recipes.SHAPES_BOXES.but("shapes.detection", warmup_steps=0, **small), source),
         transfer.Branch(recipes.SHAPES_MASKS.but("shapes.segmentation", **small), source),
     )
 
@@ -82,7 +82,7 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
     """With a rate of 0 the backbone's convolutions come out as they went in."""
-    recipe = recipes.SHAPES_BOXES.but("still", epochs=1, batch_size=4, lr=0.0, weight_decay=0.0)
+    recipe = recipes.SHAPES_BOXES.but("still", epochs=1, warmup_steps=0, batch_size=4, lr=0.0, weight_decay=0.0)
     plan = transfer.plan(ladder, (transfer.Branch(recipe, Source("shapes", images=8)),), seeds=2, rungs=("cosine",))
     transfer.run(plan, Machine(out=tmp_path, workers=0, use_cpu=True), each=quiet)
     for seed in (0, 1):

@@ -222,7 +222,7 @@ def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) 
     assert rungs["cosine"]["difference"]["seeds"] == [1, 2]
     assert (rungs["mixup"]["figure"], rungs["mixup"]["difference"]) == (None, None)
     said = " ".join(content["findings"])
-    for part in ("18 of 21 fine-tunings", "no VOC AP50 (all-point) of them: 4 fine-tunings", "over the whole ladder is not known yet"):
+    for part in ("18 of 21 fine-tunings", "no VOC AP50 all-point of them: 4 fine-tunings", "over the whole ladder is not known yet"):
         assert part in said
     page = Page(report.write_transfer(content, LADDER, tmp_path).read_text(encoding="utf-8"))
     shown = {row[0].strip(): [cell.split() for cell in row[1:]] for row in page.rows[1:8]}

@@ -30,7 +30,7 @@ TASKS: dict[Layout, tuple[str, ...]] = {
     "shapes": ("detection", "segmentation"),
 }
 """What each layout has annotations for."""
-RECIPES = {
+DEFAULTS = {
     ("coco", "detection"): "paper.detection.coco_fpn",
     ("voc", "detection"): "paper.detection.voc",
     ("voc", "segmentation"): "paper.segmentation.voc",

@@ -199,7 +199,7 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
 
 def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machine: Machine, accelerator: Accelerator) -> _Found:
     from trickzoo.cli.common import progress_bar
-    from trickzoo.data.joint import ScaleAndCentre
+    from trickzoo.data.joint import Scale
     from trickzoo.finetune import open_masks
     from trickzoo.segmentation import training
     from trickzoo.training.classification import Normalisation
@@ -226,11 +226,11 @@ def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machin
             tick(1)
 
         net, normalise = model.to(accelerator.device), Normalisation.of(model.backbone)
-        transform = ScaleAndCentre(recipe.short)
+        transform = Scale(recipe.short)
         found = training.segment(net, data, transform, normalise, accelerator, workers=machine.decoders, keep=keep)
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
-    figures = {"mIoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
+    figures = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
     return _Found(recipe, {**content, **summary}, figures, ("class", "pixels", "IoU"), rows)
 
 

@@ -56,12 +56,12 @@ def finetune(
     With another --batch-size the learning rate is scaled to it, unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
-    from trickzoo.finetune import RECIPES, TASKS
+    from trickzoo.finetune import DEFAULTS, TASKS
 
     kind = task or (TASKS[layout][0] if len(TASKS[layout]) == 1 else None)
     if kind is None:
         raise BadOption(f"{layout} has annotations for both tasks; name one with --task detection or --task segmentation")
-    found: DetectionRecipe | SegmentationRecipe = find_fine_tuning(recipe or RECIPES.get((layout, kind), f"small.{kind}"), KINDS[kind])
+    found: DetectionRecipe | SegmentationRecipe = find_fine_tuning(recipe or DEFAULTS.get((layout, kind), f"small.{kind}"), KINDS[kind])
     chosen = override(found, {"data": layout, **fields})
     if print_recipe:
         print(json.dumps(plain(chosen), indent=1))

@@ -53,7 +53,7 @@ def transfer(
     Everything but the backbone's weights is the same for all. After a stop the same command goes on where it was.
     OUT/report.html has the ladder and what became of it.
     """
-    from trickzoo.finetune import RECIPES, Source
+    from trickzoo.finetune import DEFAULTS, Source
 
     branches: list[study.Branch] = []
     for kind, layout, place, name in (
@@ -66,7 +66,7 @@ def transfer(
             raise BadOption(
                 "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
             )
-        recipe = cast(Recipe, find_fine_tuning(name or RECIPES.get((layout, kind.task), f"small.{kind.task}"), kind))
+        recipe = cast(Recipe, find_fine_tuning(name or DEFAULTS.get((layout, kind.task), f"small.{kind.task}"), kind))
         source = Source(layout, place or Path(), year, val_year, train, val, images)
         branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, fields)}), source))
     _all_known(branches, fields)

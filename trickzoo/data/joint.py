@@ -144,10 +144,12 @@ class ScaleAndCrop:
         flip, size, right, down, blur, radius = draws.tolist()
         shortest, longest = (int(self.base * factor) for factor in self.scale)
         side = shortest + int(size * (longest - shortest + 1))
-        pixels, classes = _resize(image, mask, *fit(image.width, image.height, side, side))
+        width, height = fit(image.width, image.height, side, side)
+        # as an image, for the exact mode: masks are resized by the plain "nearest", which lies up to half a pixel beside the image
+        resized = functional.resize(torch.from_numpy(mask)[None], [height, width], InterpolationMode.NEAREST_EXACT)
+        pixels, classes = _resize(image, width, height), tv_tensors.Mask(resized)
         if flip < self.flip:
             pixels, classes = functional.horizontal_flip(pixels), functional.horizontal_flip(classes)
-        height, width = pixels.shape[-2:]
         missing = [0, 0, max(self.crop - width, 0), max(self.crop - height, 0)]
         pixels, classes = functional.pad(pixels, missing, fill=0), functional.pad(classes, missing, fill=IGNORE)
         top = int(down * (max(height, self.crop) - self.crop + 1))
@@ -159,37 +161,26 @@ class ScaleAndCrop:
 
 
 @dataclass(frozen=True)
-class ScaleAndCentre:
+class Scale:
     """Segmentation in evaluation, one scale.
 
     Attributes:
         short: short side of the image in pixels; None leaves it.
-        crop: take a centred square of this side of image and mask, as the released script validates while it trains. None takes the whole
-            image and leaves the mask in the file's size: predictions are to be brought to it, and no pixel goes unjudged.
     """
 
     short: int | None = 480
-    crop: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.crop is not None and (self.short is None or self.crop > self.short):
-            raise BadOption(f"a centre crop of {self.crop} needs a short side of as much; short is {self.short}")
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8], draws: None = None) -> tuple[Tensor, Tensor]:
-        """An RGB image and its (H, W) mask → (3, h, w) and a mask, both uint8."""
+        """An RGB image and its (H, W) mask → (3, h, w) and the mask, both uint8.
+
+        The mask keeps the file's size: predictions are to be brought to it, so that every pixel of the file is judged.
+        """
         width, height = fit(image.width, image.height, self.short) if self.short else image.size
-        pixels, classes = _resize(image, mask, width, height)
-        if self.crop is None:
-            return pixels, torch.from_numpy(mask)
-        pixels, classes = (functional.center_crop(each, [self.crop, self.crop]) for each in (pixels, classes))
-        return pixels, classes.as_subclass(Tensor)[0]
+        return _resize(image, width, height), torch.from_numpy(mask)
 
 
-def _resize(image: Image.Image, mask: NDArray[np.uint8], width: int, height: int) -> tuple[Tensor, tv_tensors.Mask]:
-    pixels = functional.resize(functional.pil_to_tensor(image), [height, width], InterpolationMode.BILINEAR, antialias=True)
-    # as an image, for the exact mode: masks are resized by the plain "nearest", which lies up to half a pixel beside the image
-    classes = functional.resize(torch.from_numpy(mask)[None], [height, width], InterpolationMode.NEAREST_EXACT)
-    return pixels, tv_tensors.Mask(classes)
+def _resize(image: Image.Image, width: int, height: int) -> Tensor:
+    return functional.resize(functional.pil_to_tensor(image), [height, width], InterpolationMode.BILINEAR, antialias=True)
 
 
 @dataclass(frozen=True)
@@ -198,7 +189,7 @@ class SegmentationSample:
 
     Attributes:
         pixels: (3, h, w) uint8.
-        mask: (h, w) uint8 of classes and 255; after `ScaleAndCentre` without a crop in the size of the file.
+        mask: (h, w) uint8 of classes and 255; after `Scale` in the size of the file.
     """
 
     index: int
@@ -212,7 +203,7 @@ class SegmentationSamples(Dataset[SegmentationSample]):
     """The images of a set by index, for evaluation, or by (index, draws), for training. Errors are handed over, not raised."""
 
     data: SegmentationSet
-    transform: ScaleAndCrop | ScaleAndCentre
+    transform: ScaleAndCrop | Scale
 
     def __len__(self) -> int:
         return len(self.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,13 +94,18 @@ def override(recipe: R, changes: dict[str, str]) -> R:
         if holder is None:
             raise BadOption(f'a recipe has no field "{name}"{nearest(field, [n for h in holders for n in h])}')
         if isinstance(holder[field], (list, tuple)):
-            holder[field] = [part for part in text.split(",") if part]
+            holder[field] = [_number(part) for part in text.split(",") if part]
         else:
-            holder[field] = None if text.lower() == "none" else text
+            holder[field] = None if text.lower() == "none" else _number(text)
     changed = from_plain(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
     return changed
+
+
+def _number(text: str) -> str:
+    """A number such as ".1" as JSON writes it, which is all that msgspec reads."""
+    return repr(float(text)) if re.fullmatch(r"[+-]?(\.\d+|\d+\.)(e[+-]?\d+)?", text, re.IGNORECASE) else text
 
 
 def plain(recipe: AnyRecipe) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.data.joint import ScaleAndCentre, ScaleAndCrop, SegmentationSample, SegmentationSamples
+from trickzoo.data.joint import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
 from trickzoo.data.segmentation import IGNORE, SegmentationSet
 from trickzoo.evaluation.segmentation import ConfusionMatrix
 from trickzoo.recipes.transfer import SegmentationRecipe
@@ -127,7 +127,7 @@ class Segmentation(loop.Task):
         """Mean IoU and pixel accuracy over whole images in the files' sizes, in percent."""
         if self.val is None:
             return None
-        transform = ScaleAndCentre(self.recipe.short)
+        transform = Scale(self.recipe.short)
         return figures(segment(net, self.val, transform, self.normalise, self.accelerator, workers=self.workers))
 
 
@@ -147,7 +147,7 @@ def figures(found: ConfusionMatrix) -> dict[str, Any]:
 def segment(
     net: nn.Module,
     data: SegmentationSet,
-    transform: ScaleAndCentre,
+    transform: Scale,
     normalise: Normalisation,
     accelerator: Accelerator,
     *,
@@ -175,7 +175,7 @@ def segment(
 def predict(model: FCN, image: Image.Image) -> NDArray[np.uint8]:
     """The class of each pixel of an RGB image as an FCN from `load` sees it, (H, W) in the image's size."""
     assert model.recipe is not None
-    pixels, _ = ScaleAndCentre(model.recipe.short)(image, np.zeros((image.height, image.width), np.uint8))
+    pixels, _ = Scale(model.recipe.short)(image, np.zeros((image.height, image.width), np.uint8))
     logits = model.eval()(Normalisation.of(model.backbone)(pixels[None].to(next(model.parameters()).device)))
     return classes_of_pixels(logits, (image.height, image.width))[0].byte().cpu().numpy()
 

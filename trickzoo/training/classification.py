@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trickzoo.backbone import Backbone
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.training import Resident, TrainingImages
-from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation.classification import top_k_hits
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, objective
@@ -45,14 +45,8 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
     return model
 
 
-def check(recipe: Recipe, data: TrainingImages, val: Resident | None) -> None:
-    """Raise one clear error for a training that cannot work."""
-    if recipe.warmup_epochs >= recipe.epochs:
-        raise BadOption(
-            f"{recipe.warmup_epochs:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change warmup_epochs or epochs"
-        )
-    if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
-        raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
+def check(data: TrainingImages, val: Resident | None) -> None:
+    """Raise one clear error for images that a training cannot work with."""
     if len(data.classes) < 2:
         raise BadData(f"there is one class, {data.classes[0]}; two are the least")
     if data.labels is not None:
@@ -94,7 +88,7 @@ class Classification(loop.Task):
         self.data, self.val, self.teacher = data, val, teacher
         self.seed, self.accelerator = seed, accelerator
         self.shares = loop.Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
-        check(recipe, data, val)
+        check(data, val)
         self.data_digest = data.digest
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
         if recipe.ema:

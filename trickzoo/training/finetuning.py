@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -81,7 +82,9 @@ def open_file(path: Path, kind: type[R]) -> tuple[dict[str, Tensor], R, LoadedWe
         raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; name a file that trickzoo-finetune wrote for {kind.task}")
     classes = (own.classes,) if isinstance(own.classes, str) else own.classes
     weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
-    return tensors, from_plain(own.training["recipe"], kind), weights
+    # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
+    recipe = replace(from_plain(own.training["recipe"], kind), model=own.model)
+    return tensors, recipe, weights
 
 
 def restore(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

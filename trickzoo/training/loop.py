@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
 from trickzoo.recipes.collection import AnyRecipe, plain
-from trickzoo.training import checkpoint, tracking
+from trickzoo.training import checkpoint, schedule, tracking
 
 
 class Stopped(TrickzooError):
@@ -173,10 +173,12 @@ def fit(
 
     Raises:
         BadCheckpoint: `last.pt` is of another training.
+        BadOption, NoEffect: the recipe's warm-up or steps do not fit its epochs.
         BadData: the loss is not finite (the message names the last good checkpoint), or the data cannot be trained on.
         Stopped: SIGTERM or SIGINT came; a checkpoint is there.
     """
     world, rank, shares = accelerator.num_processes, accelerator.process_index, task.shares
+    schedule.check(task.recipe, shares.per_epoch)
     steps = shares.per_epoch * task.recipe.epochs
     net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
     net, optimiser = accelerator.prepare(net, task.optimiser())

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
 MEASURES = {
     "top1": "top-1",
-    "voc_ap50": "VOC AP50 (all-point)",
-    "voc_ap50_11_point": "VOC AP50 (11-point)",
+    "voc_ap50": "VOC AP50 all-point",
+    "voc_ap50_11_point": "VOC AP50 11-point",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
     "miou": "mean IoU",
