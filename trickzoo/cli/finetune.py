@@ -39,12 +39,7 @@ def finetune(
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-MODEL-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of the new layers, order, crops and flips.")] = 0,
-    micro_batch: options.MicroBatch = None,
-    workers: options.Workers = None,
-    save_every: options.SaveEvery = 0,
-    evaluate_every: options.EvaluateEvery = 1,
-    device: options.Device = "auto",
-    tensorboard: options.TensorBoard = False,
+    running: options.Watched = options.Watched(),
     images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
@@ -74,16 +69,7 @@ def finetune(
     from trickzoo.training.tracking import in_words
 
     place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"
-    settings = Machine(
-        out=place,
-        seed=seed,
-        micro_batch=micro_batch,
-        workers=workers,
-        save_every=save_every,
-        evaluate_every=evaluate_every,
-        use_cpu=device == "cpu",
-        tensorboard=tensorboard,
-    )
+    settings = Machine(out=place, seed=seed, **running.of_machine)
     source = run.Source(layout, data or Path(), year, val_year, train, val, images)
     job = run.prepare(chosen, source, settings)
     chief = job.accelerator.is_main_process

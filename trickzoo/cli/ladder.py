@@ -30,10 +30,7 @@ def ladder(
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default runs/ladder-SET-MODEL.")] = None,
     decode: options.Decode = "once",
     cache: options.Cache = None,
-    micro_batch: options.MicroBatch = None,
-    workers: options.Workers = None,
-    save_every: options.SaveEvery = 0,
-    device: options.Device = "auto",
+    running: options.Running = options.Running(),
     images: Annotated[int, Parameter(help="With --set shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
@@ -63,24 +60,14 @@ def ladder(
     from trickzoo.evaluation.distributed import processes
     from trickzoo.training.run import Settings
 
-    state = processes(use_cpu=device == "cpu")
+    state = processes(use_cpu=running.device == "cpu")
     chief = state.is_main_process
 
     def tell(line: str) -> None:
         if chief:
             print(line, flush=True)
 
-    settings = Settings(
-        data=data,
-        out=place,
-        decode=decode,
-        cache=cache,
-        micro_batch=micro_batch,
-        workers=workers,
-        save_every=save_every,
-        use_cpu=device == "cpu",
-        images=images,
-    )
+    settings = Settings(data=data, out=place, decode=decode, cache=cache, images=images, **running.of_machine)
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:

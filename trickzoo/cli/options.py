@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,10 +16,32 @@ Decode = Annotated[
 ]
 Device = Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")]
 DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")]
-EvaluateEvery = Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")]
-MicroBatch = Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
-SaveEvery = Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")]
-TensorBoard = Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")]
 Workers = Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How any training runs on this machine."""
+
+    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None
+    workers: Workers = None
+    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0
+    device: Device = "auto"
+
+    @property
+    def of_machine(self) -> dict[str, Any]:
+        """As `training.run.Machine` takes it."""
+        rest = asdict(self)
+        return {"use_cpu": rest.pop("device") == "cpu", **rest}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Watched(Running):
+    """How one training runs, and what it tells."""
+
+    evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1
+    tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False

@@ -38,12 +38,7 @@ def train(
     decode: options.Decode = "always",
     side: Annotated[int | None, Parameter(help="With --decode once: side of the kept images; by default size × 8 / 7.")] = None,
     cache: options.Cache = None,
-    micro_batch: options.MicroBatch = None,
-    workers: options.Workers = None,
-    save_every: options.SaveEvery = 0,
-    evaluate_every: options.EvaluateEvery = 1,
-    device: options.Device = "auto",
-    tensorboard: options.TensorBoard = False,
+    running: options.Watched = options.Watched(),
     images: Annotated[int, Parameter(help="With --data shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
@@ -66,21 +61,7 @@ def train(
     from trickzoo.training import run
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
-    settings = run.Settings(
-        data=data,
-        out=place,
-        seed=seed,
-        decode=decode,
-        side=side,
-        cache=cache,
-        micro_batch=micro_batch,
-        workers=workers,
-        save_every=save_every,
-        evaluate_every=evaluate_every,
-        use_cpu=device == "cpu",
-        tensorboard=tensorboard,
-        images=images,
-    )
+    settings = run.Settings(data=data, out=place, seed=seed, decode=decode, side=side, cache=cache, images=images, **running.of_machine)
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:

@@ -37,10 +37,7 @@ def transfer(
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
-    micro_batch: options.MicroBatch = None,
-    workers: options.Workers = None,
-    save_every: options.SaveEvery = 0,
-    device: options.Device = "auto",
+    running: options.Running = options.Running(),
     images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
     pictures: Annotated[
         int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
@@ -74,10 +71,10 @@ def transfer(
     plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
     folder = out or checkpoints / "transfer"
     if not report_only:
-        _run(plan, folder, micro_batch, workers, save_every, device == "cpu")
+        _run(plan, folder, running)
     from trickzoo.evaluation.distributed import processes
 
-    state = processes(use_cpu=device == "cpu")
+    state = processes(use_cpu=running.device == "cpu")
     if state.is_main_process:
         _report(plan, folder, pictures)
     if state.num_processes > 1:
@@ -99,18 +96,18 @@ def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
             raise BadOption(f"the study names {name} itself; leave --{name} out")
 
 
-def _run(plan: study.Plan, out: Path, micro_batch: int | None, workers: int | None, save_every: int, use_cpu: bool) -> None:
+def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
     from trickzoo.cli.train import progress_bar
     from trickzoo.evaluation.distributed import processes
     from trickzoo.training.run import Machine
 
-    chief = processes(use_cpu=use_cpu).is_main_process
+    chief = processes(use_cpu=running.device == "cpu").is_main_process
 
     def tell(line: str) -> None:
         if chief:
             print(line, flush=True)
 
-    settings = Machine(out=out, micro_batch=micro_batch, workers=workers, save_every=save_every, use_cpu=use_cpu)
+    settings = Machine(out=out, **running.of_machine)
     tell(f"{len(plan.trunks)} backbones of {plan.ladder['title']}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 
