@@ -14,13 +14,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import file_download
 from huggingface_hub.utils import _http
 
 from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, REPO, by_hand, digest, hub_cache, kept, record, url_source
 from trickzoo.errors import WeightsUnavailable
-from trickzoo.weights import download, files, store
+from trickzoo.weights import convert, download, files, store
 from trickzoo.weights.record import Record, Source
 
 HUB_FAULTS = {
@@ -212,7 +213,9 @@ def test_write_atomically_writes_all_or_nothing(tmp_path: Path, monkeypatch: pyt
     files.write_atomically(path, b"old")
     plain = tmp_path / "plain"
     plain.touch()
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    weights = tmp_path / "model.safetensors"
+    convert.save_atomically({"weight": torch.zeros(1)}, weights, {})  # its writer gives a file to its owner alone
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(weights.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

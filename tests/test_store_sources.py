@@ -141,10 +141,22 @@ def test_a_file_of_the_package_is_used_where_it_is(tmp_path: Path, monkeypatch: 
     weight = record(Source(path=f"weights_manifest/{FILE}", sha256=digest(GOOD)))
     assert store.fetch(weight).path == packaged
     packaged.write_bytes(OTHER)
-    with pytest.raises(DigestMismatch, match=digest(OTHER)):
+    with pytest.raises(DigestMismatch, match=f"{digest(OTHER)} found; install trickzoo again"):
         store.fetch(weight)
     store.remove(weight)
     assert packaged.exists()
+
+
+def test_an_update_of_the_package_brings_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for release, content in (("old", GOOD), ("new", OTHER), ("old", GOOD)):  # in one cache
+        monkeypatch.setattr(manifest, "PACKAGE", tmp_path / release / "trickzoo")
+        packaged = tmp_path / release / "trickzoo" / FILE
+        packaged.parent.mkdir(parents=True, exist_ok=True)
+        packaged.write_bytes(content)
+        file = store.fetch(record(Source(path=FILE, sha256=digest(content))))
+        assert (file.path, file.sha256) == (packaged, digest(content))
+    packaged.write_bytes(OTHER)  # in place
+    assert store.fetch(record(Source(path=FILE, sha256=digest(OTHER)))).sha256 == digest(OTHER)
 
 
 def test_a_missing_file_of_the_package_is_said_to_be_missing() -> None:

@@ -269,7 +269,11 @@ def _stamped(record: Record) -> WeightFile | None:
         stat = os.stat(stamp.path)
     except OSError:
         return None
-    if (stat.st_size, stat.st_mtime_ns, stat.st_ino) != (stamp.size, stamp.mtime_ns, stamp.inode):
+    changed = (stat.st_size, stat.st_mtime_ns, stat.st_ino) != (stamp.size, stamp.mtime_ns, stamp.inode)
+    source = next((source for source in record.sources if str(source) == stamp.source), None)
+    if source is not None and source.path is not None and (changed or not agrees(stamp.sha256, _wanted(record, source))):
+        return None  # an update of the package brought another file, and with it another record
+    if changed:
         return _check_again(record, stamp)
     return _as_pinned(record, stamp)
 
@@ -360,10 +364,9 @@ def _revision(record: Record, source: Source) -> str | None:
 
 
 def _mismatch(record: Record, path: Path, wanted: str, got: str) -> str:
-    return (
-        f"{path} is not the recorded file of {record.name}: SHA-256 {wanted} wanted, {got} found; "
-        f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
-    )
+    packaged = any(source.path is not None and _packaged(source) == path for source in record.sources)
+    remedy = "install trickzoo again" if packaged else f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
+    return f"{path} is not the recorded file of {record.name}: SHA-256 {wanted} wanted, {got} found; {remedy}"
 
 
 def _advice(record: Record, problem: str) -> str:
