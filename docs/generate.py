@@ -76,8 +76,8 @@ PRETRAINING = """
 ### With the zoo's weights, and from scratch
 
 One training each, seed 0, the same recipe but for the weights; figures in percent, of the last epoch. Commands, machine and
-every class are in `benchmarks/results/finetune/`. VOC here is a part of VOC 2012 with all twenty classes: more than so small a
-network learns from a few hundred images within so few epochs, from whatever weights.
+every class are in `benchmarks/results/finetune/`. VOC here is a part of VOC 2012 with all twenty classes, a few hundred images of
+them, and small networks whose weights have seen ten classes at 128 pixels: low figures, from whatever weights.
 
 | set | backbone | figure | with weights | from scratch | images to train on / to validate | epochs |
 | --- | --- | --- | ---: | ---: | ---: | ---: |
