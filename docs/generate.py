@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo import catalogue
+from trickzoo.studies.statistics import estimate
 from trickzoo.studies.summary import points, span, title
 from trickzoo.studies.transfer_summary import answers, details
 from trickzoo.training.tracking import MEASURES
@@ -48,10 +49,11 @@ OWN = """
 ## Trained by this project
 
 Accuracy in percent on the validation split of each set, measured with `trickzoo-eval` on the file that is loaded. They are small: for
-trying things out, as teachers, and to start a fine-tuning on a small machine from. `trickzoo-train --recipe RECIPE` trains them again.
+trying things out, as teachers, and to start a fine-tuning on a small machine from. `trickzoo-train --recipe RECIPE` trains them again;
+"any seed" is top-1 over trainings with several, mean ± standard deviation, each in `benchmarks/results/weights/`.
 
-| weight | trained on | top-1 | top-5 | at | recipe | |
-| --- | --- | ---: | ---: | --- | --- | --- |
+| weight | trained on | top-1 | top-5 | any seed | at | recipe | |
+| --- | --- | ---: | ---: | --- | --- | --- | --- |
 """
 
 TRICKS = """# The tricks
@@ -199,7 +201,10 @@ def models() -> str:
 def _own_row(r: Record) -> str:
     (m,) = r.metrics
     p = r.preprocessing
-    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
+    found = [json.loads(path.read_text(encoding="utf-8"))["top1"] for path in (STUDIES / "weights" / r.name).glob("*.json")]
+    each = estimate(found)
+    spread = "–" if each.s is None else f"{each.mean:.2f} ± {each.s:.2f}, n = {each.n}"
+    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
 
 
 PAGES = {DOCS / "models.md": models, DOCS / "tricks.md": tricks, DOCS / "ladder.md": ladder, DOCS / "transfer.md": transfer}

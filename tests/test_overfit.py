@@ -1,27 +1,24 @@
-"""Eight real images are learnt by heart: boxes and labels line up from the files to the metric."""
+"""Eight real images are learnt by heart: boxes, labels and masks line up from the files to the metric."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from trickzoo import detection, finetune
+from trickzoo import detection, finetune, segmentation
 from trickzoo.data.detection import DetectionSet
-from trickzoo.recipes import transfer
-from trickzoo.recipes.transfer import DetectionRecipe
+from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import loop
 
-pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(3600)]
 N = 8
-
-
-def by_heart(recipe: DetectionRecipe, epochs: int) -> DetectionRecipe:
-    """The recipe without anything that changes an image."""
-    return replace(recipe, weights="tz_imagenette128", epochs=epochs, batch_size=N, flip=0.0)
+BY_HEART: dict[str, Any] = {"weights": "tz_imagenette128", "batch_size": N, "flip": 0.0}
+"""Nothing changes an image."""
 
 
 def some(data: DetectionSet) -> DetectionSet:
@@ -34,13 +31,35 @@ def some(data: DetectionSet) -> DetectionSet:
     return replace(data, images=tuple(data.images[i] for i in chosen), objects=joined, starts=starts)
 
 
-def test_boxes(packs: Path, tmp_path: Path) -> None:
-    data = some(finetune.open_boxes(finetune.Source("voc", packs / "bccd"), "train"))
-    recipe = by_heart(transfer.SMALL_BOXES.but("by heart", data="voc", short=256, long=384, anchors=(12, 24, 48, 96, 192), rois=128), 250)
+def learnt(task: loop.Task, out: Path) -> dict[str, Any]:
+    return loop.fit(task, out, seed=0, accelerator=task.accelerator, evaluate_every=task.recipe.epochs).evaluation
+
+
+@pytest.mark.parametrize(
+    ("layout", "pack", "changes"),
+    [
+        ("voc", "bccd", {"epochs": 250, "short": 256, "long": 384, "anchors": (12, 24, 48, 96, 192)}),
+        ("voc", "voc_mini", {"epochs": 250, "short": 256, "long": 384, "anchors": (16, 32, 64, 128, 256)}),
+        ("coco", "coco_mini", {"epochs": 300, "short": 320, "long": 512, "anchors": (12, 24, 48, 96, 192)}),
+    ],
+)
+def test_boxes(layout: finetune.Layout, pack: str, changes: dict[str, Any], packs: Path, tmp_path: Path) -> None:
+    data = some(finetune.open_boxes(finetune.Source(layout, packs / pack), "train"))
+    recipe = SMALL_BOXES.but("by heart", data=layout, rois=128, **BY_HEART, **changes)
     torch.manual_seed(0)
     model = detection.training.build(recipe, len(data.classes))
-    accelerator = Accelerator(cpu=True)
-    task = detection.training.Detection(recipe, model, data, data, seed=0, accelerator=accelerator)
-    found = loop.fit(task, tmp_path, seed=0, accelerator=accelerator, evaluate_every=recipe.epochs).evaluation
+    found = learnt(detection.training.Detection(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
     assert found["voc_ap50"] > 90
     assert found["coco_ap50"] > 90
+
+
+def test_masks(packs: Path, tmp_path: Path) -> None:
+    """Enlarged, as a map of an eighth of the file's size has no room for its poles."""
+    data = finetune.open_masks(finetune.Source("lists", packs / "camvid"), "train")
+    data = replace(data, pairs=data.pairs[:N])
+    sizes: dict[str, Any] = {"base": 960, "short": 720, "scale": (1.0, 1.0), "crop": 320, "output_stride": 8}
+    recipe = SMALL_MASKS.but("by heart", data="lists", epochs=800, lr=0.05, blur=0.0, **BY_HEART, **sizes)
+    torch.manual_seed(0)
+    model = segmentation.training.build(recipe, len(data.classes))
+    found = learnt(segmentation.training.Segmentation(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
+    assert found["miou"] > 90

@@ -53,6 +53,15 @@ def test_the_record_is_what_was_measured(record: Record) -> None:
     assert (metric.top1, metric.top5) == pytest.approx((result["top1"], result["top5"]), abs=0.06)  # the file may hold 16 bits
 
 
+@names
+def test_other_seeds_are_trainings_by_the_same_recipe(record: Record) -> None:
+    folder = ROOT / "benchmarks" / "results" / "weights" / record.name
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    same = ("recipe", "data_digest", "val_digest", "n", "n_train")
+    assert all(result[key] == evidence(record)[key] for result in results for key in same)
+    assert len({result["seed"] for result in results}) == len(results)
+
+
 @pytest.mark.packs
 @names
 def test_the_weights_evaluate_to_their_recorded_number(record: Record, packs: Path, tmp_path: Path) -> None:
