@@ -12,24 +12,22 @@ from trickzoo import detection, drawing, segmentation
 from trickzoo.data.detection import DetectionSet
 from trickzoo.data.segmentation import SegmentationSet
 
-THRESHOLD = 0.5
-"""Boxes of a lower score are not drawn."""
 GAP = 12
 """Pixels between pictures."""
 
 
 def detections(data: DetectionSet, networks: Sequence[tuple[str, Path]], n: int) -> list[tuple[str, bytes]]:
-    """Caption and JPEG of n images with objects: as annotated, then with what each detector, (name, file), is sure of."""
+    """Caption and JPEG of n images with objects: as annotated, then with as many boxes, the surest of each detector, (name, file)."""
     detectors = [detection.load(path) for _, path in networks]
     found = []
     for index in _spread([i for i in range(len(data)) if len(data.objects_of(i))], n):
         image, truth = data.read(index), data.objects_of(index)
         views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes)]
         for model in detectors:
-            boxes, scores, labels = detection.predict(model, image)
-            sure = scores >= THRESHOLD
-            views.append(drawing.draw_boxes(image, boxes[sure], labels[sure], data.classes, scores[sure]))
-        found.append((_caption(f"Boxes in {data.images[index].name}", networks), _jpeg(views)))
+            boxes, scores, labels = (each[: len(truth)] for each in detection.predict(model, image))
+            views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores))
+        what = f"Boxes in {data.images[index].name}: as annotated, then as many of the surest, with their scores,"
+        found.append((_caption(what, networks), _jpeg(views)))
     return found
 
 
@@ -41,7 +39,7 @@ def segmentations(data: SegmentationSet, networks: Sequence[tuple[str, Path]], n
         image, truth = data.read(index)
         masks = [truth, *(segmentation.predict(model, image) for model in segmenters)]
         views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
-        found.append((_caption(f"Classes of the pixels in {data.pairs[index][0]}", networks), _jpeg(views)))
+        found.append((_caption(f"Classes of the pixels in {data.pairs[index][0]}: as annotated, then", networks), _jpeg(views)))
     return found
 
 
@@ -51,7 +49,7 @@ def _spread(indices: list[int], n: int) -> list[int]:
 
 
 def _caption(what: str, networks: Sequence[tuple[str, Path]]) -> str:
-    return f"{what}: as annotated, then as found with {', and with '.join(name for name, _ in networks)}."
+    return f"{what} as found with {', and with '.join(name for name, _ in networks)}."
 
 
 def _jpeg(views: Sequence[Image.Image]) -> bytes:
