@@ -58,6 +58,7 @@ def branches(epochs: int = 1) -> tuple[transfer.Branch, ...]:
 
 def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_path: Path) -> None:
     tokens = ("--checkpoints", ladder, "--detection", "shapes", "--segmentation", "shapes", *OPTIONS, "--out", tmp_path, "--seeds", 1)
+    tokens += ("--segmentation-lr", 0.007)
     status, text, _ = call(*tokens, "--pictures", 1)
     assert status == 0
     assert "6/6 segmentation, mixup, seed 0: mean IoU" in text
@@ -65,6 +66,7 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
         found = json.loads((tmp_path / task / f"{rung}-0" / "result.json").read_text())
         assert found["backbone"] == {"rung": rung, "seed": 0, "top1": TOPS[rung][0]}
         assert (found["seed"], found["task"]) == (0, task)
+        assert (found["recipe"]["lr"] == 0.007) is (task == "segmentation")
         assert found["recipe"]["weights"] == str(ladder / f"{rung}-0" / "model.safetensors")
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert (content["finished"], content["planned"]) == (6, 6)
@@ -136,7 +138,9 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
         ((*here, "--crop", 32), 'no field "crop"'),
+        ((*here, "--segmentation-epochs", 3), 'no field "segmentation-epochs"'),
         ((*here, "--model", "resnet18"), "leave --model out"),
+        ((*here, "--detection-weights", "none"), "leave --detection-weights out"),
         ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),
         ((*here, "--out", tmp_path / "other"), "of another training: its data is 0"),
         ((*here, "--report-only", "--out", tmp_path / "none"), "there is no finished fine-tuning"),

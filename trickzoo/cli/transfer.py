@@ -43,7 +43,9 @@ def transfer(
         int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
     ] = 3,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
-    **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10 --batch-size 8.")],
+    **fields: Annotated[
+        str, Parameter(help="Fields of the recipes that have them: --epochs 10; of one: --detection-epochs 10.")
+    ],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
@@ -82,18 +84,21 @@ def transfer(
 
 
 def _own(recipe: Recipe, changes: dict[str, str]) -> dict[str, str]:
-    """Of the changes, those to fields that this recipe has."""
+    """Of the changes, those to fields that this recipe has: "epochs" of any, "detection-epochs" of a detector's, which counts for more."""
     names = {field.name for field in fields_of(recipe)}
-    return {name: text for name, text in changes.items() if name.replace("-", "_") in names}
+    fields = {name.replace("-", "_"): text for name, text in changes.items()}
+    both = {name: text for name, text in fields.items() if name in names}
+    return both | {name: fields[f"{recipe.task}_{name}"] for name in names if f"{recipe.task}_{name}" in fields}
 
 
 def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
-    known = {field.name for branch in branches for field in fields_of(branch.recipe)}
+    known = {f"{prefix}{f.name}": f.name for b in branches for f in fields_of(b.recipe) for prefix in ("", f"{b.recipe.task}_")}
     for name in changes:
-        if branches and name.replace("-", "_") not in known:
+        field = known.get(name.replace("-", "_"))
+        if branches and field is None:
             raise BadOption(f'a recipe has no field "{name}"{nearest(name.replace("-", "_"), known)}')
-        if name in ("name", "model", "weights", "data"):
-            raise BadOption(f"the study names {name} itself; leave --{name} out")
+        if field in ("name", "model", "weights", "data"):
+            raise BadOption(f"the study names {field} itself; leave --{name} out")
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
