@@ -247,9 +247,10 @@ def test_data_that_cannot_be_trained_on(counts: dict[str, int], batch_size: int,
         run(_images(tmp_path / "data", counts), tmp_path / "out", RECIPE.but("other", batch_size=batch_size))
 
 
-def test_a_batch_that_cannot_be_cut(resident: Resident, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match="cannot be cut into 1 processes × micro-batches of 3"):
-        run(resident, tmp_path, micro_batch=3)
+@pytest.mark.parametrize("micro_batch", [3, -4])
+def test_a_batch_that_cannot_be_cut(micro_batch: int, resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=f"cannot be cut into 1 processes × micro-batches of {micro_batch}"):
+        run(resident, tmp_path, micro_batch=micro_batch)
 
 
 def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:

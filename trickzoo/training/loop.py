@@ -77,7 +77,7 @@ class Shares:
         micro = micro or size // world
         if size > n:
             raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
-        if size % (world * micro):
+        if micro < 1 or size % (world * micro):
             raise BadOption(
                 f"a batch of {size} cannot be cut into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
             )
