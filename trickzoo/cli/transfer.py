@@ -43,9 +43,7 @@ def transfer(
         int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
     ] = 3,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
-    **fields: Annotated[
-        str, Parameter(help="Fields of the recipes that have them: --epochs 10; of one: --detection-epochs 10.")
-    ],
+    **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10; of one: --detection-epochs 10.")],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
