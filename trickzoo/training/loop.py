@@ -72,7 +72,7 @@ class Shares:
 
     @classmethod
     def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
-        """The shares of this process. Raises BadData or BadOption if the batch cannot be had."""
+        """The shares of this process. Raises BadData or BadOption if the batch cannot be had, and what `schedule.check` raises."""
         world, size = accelerator.num_processes, recipe.batch_size
         micro = micro or size // world
         if size > n:
@@ -81,7 +81,9 @@ class Shares:
             raise BadOption(
                 f"a batch of {size} cannot be cut into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
             )
-        return cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
+        shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
+        schedule.check(recipe, shares.per_epoch)
+        return shares
 
     @property
     def per_epoch(self) -> int:
@@ -173,12 +175,10 @@ def fit(
 
     Raises:
         BadCheckpoint: `last.pt` is of another training.
-        BadOption, NoEffect: the recipe's warm-up or steps do not fit its epochs.
         BadData: the loss is not finite (the message names the last good checkpoint), or the data cannot be trained on.
         Stopped: SIGTERM or SIGINT came; a checkpoint is there.
     """
     world, rank, shares = accelerator.num_processes, accelerator.process_index, task.shares
-    schedule.check(task.recipe, shares.per_epoch)
     steps = shares.per_epoch * task.recipe.epochs
     net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
     net, optimiser = accelerator.prepare(net, task.optimiser())
