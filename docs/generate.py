@@ -86,14 +86,28 @@ them, and small networks whose weights have seen ten classes at 128 pixels: low 
 """
 
 
-def _studies() -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))]
+def _studies() -> dict[Path, dict[str, Any]]:
+    return {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
+
+
+def _plot(study: Path, caption: str) -> str:
+    return f"![{caption}](assets/{_asset(study)})\n"
+
+
+def _asset(study: Path) -> str:
+    return f"{study.parent.name}.svg"
+
+
+def plots() -> dict[Path, str]:
+    """The studies' plots, by where the pages find them."""
+    found = sorted(STUDIES.glob("ladder_*/ladder.svg")) + sorted(STUDIES.glob("transfer_*/transfer.svg"))
+    return {DOCS / "assets" / _asset(path): path.read_text(encoding="utf-8") for path in found}
 
 
 def ladder() -> str:
     """docs/ladder.md: what stands before the mark stays."""
     parts = [(DOCS / "ladder.md").read_text(encoding="utf-8").partition(MARK)[0] + MARK]
-    for study in _studies():
+    for path, study in _studies().items():
         rows = [
             f"| {title(rung)} | {rung['top1']['mean']:.2f}{_interval(rung['top1']['interval'])} | {rung['top1']['n']} | "
             + (f"{points(d['mean'])} ({span(d['interval'])}) | {d['verdict']} |" if (d := rung["difference"]) else "– | – |")
@@ -106,6 +120,7 @@ def ladder() -> str:
                 (
                     f"\n### {study['title']}\n",
                     *(f"{finding}\n" for finding in study["findings"]),
+                    _plot(path, f"Top-1 accuracy of every rung, {study['title']}"),
                     "| rung | top-1, % | n | difference, points | told from noise |",
                     "| --- | ---: | ---: | ---: | --- |",
                     *rows,
@@ -143,6 +158,7 @@ def _transfer_study(path: Path) -> str:
     study = json.loads(path.read_text(encoding="utf-8"))
     parts = [f"\n### The gain of {study['title']}, transferred\n", *(f"{answer}\n" for answer in answers(study))]
     parts += [f"**{heading}.** {' '.join(sentences)}\n" for heading, sentences in details(study).items()]
+    parts.append(_plot(path, f"Top-1 accuracy of the backbones beside what became of them, {study['title']}"))
     for task in study["tasks"]:
         figure = MEASURES[task["measure"]]
         parts += [
@@ -168,7 +184,7 @@ def _interval(interval: list[float] | None) -> str:
 
 def tricks() -> str:
     """docs/tricks.md."""
-    studies = _studies()
+    studies = _studies().values()
     parts = [TRICKS]
     for group, names in ORDER:
         parts.append(f"\n## {group}\n")
@@ -223,3 +239,5 @@ def _row(r: Record) -> str:
 if __name__ == "__main__":
     for path, content in PAGES.items():
         path.write_text(content(), encoding="utf-8")
+    for path, plot in plots().items():
+        path.write_text(plot, encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import CARDS, ORDER, PAGES
+from docs.generate import CARDS, DOCS, ORDER, PAGES, plots
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +61,11 @@ def test_imports_point_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_pages_are_what_their_sources_say(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == PAGES[path](), "run `python docs/generate.py`"
+
+
+def test_pages_show_the_plots_of_the_studies() -> None:
+    there = {path: path.read_text(encoding="utf-8") for path in (DOCS / "assets").glob("*.svg")}
+    assert there == plots(), "run `python docs/generate.py`"
 
 
 def test_the_tricks_page_has_every_card() -> None:
