@@ -173,6 +173,9 @@ def test_what_goes_together_and_what_does_not() -> None:
     assert said[:2] == [detection, segmentation]
     assert "12 epochs of fine-tuning (small.detection.voc) with 1,500 images of 256 pixels" in " ".join(said)
     assert said[-1].endswith("Nothing is said of other images, longer trainings or other models.")
+    looks = "neither is corrected for the other"
+    assert looks in said[-1]
+    assert looks not in " ".join(backwards["findings"])
 
 
 def test_rungs_are_compared_as_their_intervals_allow() -> None:

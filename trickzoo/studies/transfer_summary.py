@@ -314,6 +314,9 @@ def _limits(tasks: Sequence[dict[str, Any]]) -> str:
     said = []
     if any(rung["difference"] and rung["difference"]["interval"] for task in tasks for rung in task["rungs"]):
         said.append("The differences' intervals are of other seeds, of classifier and fine-tuning together.")
-    if any(task["correlation"]["interval"] for task in tasks):
+    correlations = [task["correlation"] for task in tasks if task["correlation"]["interval"]]
+    if correlations:
         said.append("The correlation's interval takes the rungs for a random choice, which they are not: each builds on the one before.")
+    if len(correlations) > 1:
+        said.append("The tasks' correlations are a look each, and neither is corrected for the other.")
     return " ".join([*said, "Nothing is said of other images, longer trainings or other models."])
