@@ -108,7 +108,7 @@ def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
     rate.plot(x, [row["lr"] for row in steps], color="C1")
     rate.set_title("learning rate")
     accuracy.plot([row["step"] / per_epoch for row in evaluations], [row[measure] for row in evaluations], "o-", color="C2", markersize=3)
-    accuracy.set_title(f"validation {MEASURES[measure]}, %" + (f": {evaluations[-1][measure]:.2f} at the end" if evaluations else ""))
+    accuracy.set_title(f"validation {MEASURES[measure]}, %" + (f"\n{evaluations[-1][measure]:.2f} at the end" if evaluations else ""))
     for axes in (loss, rate, accuracy):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
