@@ -50,7 +50,8 @@ def test_the_record_is_what_was_measured(record: Record) -> None:
     assert metric.kind == "measured"
     result = evidence(record)
     assert metric.n == result["n"]
-    assert (metric.top1, metric.top5) == pytest.approx((result["top1"], result["top5"]), abs=0.1)  # the training computed in its own precision, and the file may hold 16 bits
+    # the training evaluates in its own precision, and the file may hold 16 bits
+    assert (metric.top1, metric.top5) == pytest.approx((result["top1"], result["top5"]), abs=0.1)
 
 
 @names
