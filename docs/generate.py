@@ -217,8 +217,9 @@ def models() -> str:
 def _own_row(r: Record) -> str:
     (m,) = r.metrics
     p = r.preprocessing
-    found = [json.loads(path.read_text(encoding="utf-8"))["top1"] for path in (STUDIES / "weights" / r.name).glob("*.json")]
-    each = estimate(found)
+    folder = STUDIES / "weights" / r.name
+    results = [folder / "result.json", *sorted(folder.glob("seed-*.json"))]
+    each = estimate([json.loads(path.read_text(encoding="utf-8"))["top1"] for path in results])
     spread = "–" if each.s is None else f"{each.mean:.2f} ± {each.s:.2f}, n = {each.n}"
     return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
 
