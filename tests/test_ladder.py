@@ -64,6 +64,11 @@ def test_a_rung_is_compared_with_what_it_adds_to() -> None:
     assert not any(step.skipped for step in whole.steps)
 
 
+@pytest.mark.parametrize(("model", "lr"), [("resnet18_d", 0.025), ("inception_v3", 0.025), ("mobilenet_v1_025", 0.2)])
+def test_the_baseline_has_the_papers_rate_but_for_mobilenets(model: str, lr: float) -> None:
+    assert ladder.plan("imagenette128", model).steps[0].recipe.lr == pytest.approx(lr)
+
+
 def test_some_rungs_bring_the_changes_of_those_left_out() -> None:
     _, cosine, mixup = plan().steps
     assert (cosine.base, mixup.base) == ("baseline", "cosine")

@@ -38,10 +38,17 @@ def learnt(task: loop.Task, out: Path) -> dict[str, Any]:
     return loop.fit(task, out, seed=0, accelerator=task.accelerator, evaluate_every=task.recipe.epochs).evaluation
 
 
-@pytest.mark.parametrize(("pack", "epochs", "anchors"), [("bccd", 250, (12, 24, 48, 96, 192)), ("voc_mini", 300, (16, 32, 64, 128, 256))])
-def test_boxes(pack: str, epochs: int, anchors: tuple[int, ...], packs: Path, tmp_path: Path) -> None:
-    data = some(finetune.open_boxes(finetune.Source("voc", packs / pack), "train"))
-    recipe = SMALL_BOXES.but("by heart", data="voc", short=256, long=384, rois=128, anchors=anchors, epochs=epochs, **BY_HEART)
+@pytest.mark.parametrize(
+    ("layout", "pack", "epochs", "short", "long", "anchors"),
+    [
+        ("voc", "bccd", 250, 256, 384, (12, 24, 48, 96, 192)),
+        ("voc", "voc_mini", 300, 256, 384, (16, 32, 64, 128, 256)),
+        ("coco", "coco_mini", 300, 320, 512, (12, 32, 80, 192, 384)),  # from a car of 13 x 4 pixels to a giraffe of 374 x 426
+    ],
+)
+def test_boxes(layout: str, pack: str, epochs: int, short: int, long: int, anchors: tuple[int, ...], packs: Path, tmp_path: Path) -> None:
+    data = some(finetune.open_boxes(finetune.Source(layout, packs / pack), "train"))
+    recipe = SMALL_BOXES.but("by heart", data=layout, short=short, long=long, rois=128, anchors=anchors, epochs=epochs, **BY_HEART)
     torch.manual_seed(0)
     model = detection.training.build(recipe, len(data.classes))
     found = learnt(detection.training.Detection(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
