@@ -23,8 +23,8 @@ from trickzoo.data.joint import (
     to_file,
 )
 from trickzoo.data.segmentation import open_lists
-from trickzoo.data.training import load
 from trickzoo.data.voc import open_voc
+from trickzoo.data.workers import load
 from trickzoo.errors import BadOption
 
 NO_FLIP, FLIP = torch.tensor([0.9]), torch.tensor([0.1])

@@ -21,7 +21,7 @@ from PIL import Image
 import trickzoo
 from tests.training import RECIPE, run, same
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import Resident, Streamed, decode_once, squash
+from trickzoo.data.training import Resident, Streamed, decode_once, source_digest, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, classification, loop
@@ -272,6 +272,31 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
         decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     Image.new("RGB", (40, 40), (99, 99, 99)).save(tmp_path / "data" / "a" / "0.png")
     assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
+
+
+def test_room_is_taken_before_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(BadOption, match=r"cannot keep decoded images \(No space left on device\); name another folder with --cache"):
+            decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
+    assert [path for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
+    with pytest.raises(BadOption, match="cannot keep decoded images"):
+        decode_once(images, squash(16), "16", tmp_path / "data" / "a" / "0.png", workers=0)
+
+
+def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+    images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
+    left = tmp_path / "resident" / f".{source_digest(images)[:32]}-16.unfinished"
+    left.mkdir(parents=True)
+    (left / "pixels.npy").write_bytes(b"half")
+    assert len(decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels) == 6
+    (kept,) = [path for path in (tmp_path / "resident").iterdir() if path.is_dir()]
+    assert kept.stat().st_mode == (tmp_path / "resident").stat().st_mode  # another user of the folder can read it
 
 
 def test_networks_see_images_as_their_own_weights_want_them() -> None:

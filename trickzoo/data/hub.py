@@ -25,7 +25,8 @@ from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.imagenet import Entry, ImageSet, Sample
-from trickzoo.data.training import Plan, load, random_crop, stacked
+from trickzoo.data.training import Plan, random_crop, stacked
+from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.recipes.recipe import Augmentation
 from trickzoo.weights import store

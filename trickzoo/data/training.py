@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,17 +16,17 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.data.imagenet import Decoded, ImageSet, Sample
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.errors import BadData
+from trickzoo.data.workers import in_order, load
+from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation
 
-T = TypeVar("T")
 Plan = Iterable[tuple[Tensor, Tensor]]
 """Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
 
@@ -98,18 +97,6 @@ class Streamed:
             yield pixels.to(device).float(), labels.to(device)
 
 
-def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
-    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed."""
-    loader: DataLoader[T] = DataLoader(
-        samples,
-        batch_sampler=_Batches(batches),
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
-    )
-    yield from loader
-
-
 def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
     """(k, 3, size, size) uint8 of k samples. Raises BadData with the message about the first error among them."""
     found = []
@@ -118,16 +105,6 @@ def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
             raise BadData(message(sample.error))
         found.append(sample.pixels)
     return torch.stack(found)
-
-
-class _Batches:
-    """Batches of keys for a DataLoader, made as they are asked for."""
-
-    def __init__(self, keys: Iterable[list[Any]]) -> None:
-        self.keys = keys
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        return iter(self.keys)
 
 
 def random_crop(content: bytes, name: str, draws: Tensor, size: int, augmentation: Augmentation) -> Tensor:
@@ -259,28 +236,37 @@ def source_digest(images: ImageSet) -> str:
 
 
 def keep_once(data: Dataset[Sample], place: Path, workers: int, *, root: Path = Path()) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`Resident.pixels` and `.sizes` of some samples, from the folder `place`, which is made if it is not there; `root` is for errors."""
+    """`Resident.pixels` and `.sizes` of some samples, from the folder `place`, which is made if it is not there; `root` is for errors.
+
+    Raises BadOption if the folder cannot be written or the disk is full.
+    """
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_name(f".{place.name}.lock")):
-            if not place.exists():
-                _decode(data, place, workers, root)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(place.with_name(f".{place.name}.lock")):
+                if not place.exists():
+                    _decode(data, place, workers, root)
+        except OSError as error:
+            why = error.strerror or error
+            raise BadOption(f"{place.parent} cannot keep decoded images ({why}); name another folder with --cache") from None
     return np.load(place / "pixels.npy", mmap_mode="r"), np.load(place / "sizes.npy")
 
 
 def _decode(data: Dataset[Sample], place: Path, workers: int, root: Path) -> None:
-    """Write pixels and sizes to a folder of their own, and give it its name when it is whole."""
-    scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    """Write pixels and sizes to a folder of their own, and give it its name when it is whole. The caller holds the lock."""
+    scratch = place.with_name(f".{place.name}.unfinished")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    scratch.mkdir()
     try:
         n = len(data)  # type: ignore[arg-type]
         pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
         sizes = np.empty((n, 2), np.int64)
-        for batch in DataLoader(data, batch_size=64, num_workers=workers, collate_fn=list):
+        for batch in load(data, in_order(n, 64), workers):
             for sample in batch:
                 if sample.pixels is None:
                     raise BadData(f"{root / sample.error}; remove it, or replace it")
                 if pixels is None:
-                    pixels = np.lib.format.open_memmap(scratch / "pixels.npy", "w+", np.uint8, (n, *sample.pixels.shape))
+                    pixels = _room(scratch / "pixels.npy", (n, *sample.pixels.shape))
                 pixels[sample.index] = sample.pixels.numpy()
                 sizes[sample.index] = sample.size
         assert pixels is not None
@@ -289,3 +275,12 @@ def _decode(data: Dataset[Sample], place: Path, workers: int, root: Path) -> Non
         os.replace(scratch, place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+    """A file of uint8 to write to. Raises OSError if the disk has no room for it: a write to a map that has none kills the process."""
+    pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return pixels

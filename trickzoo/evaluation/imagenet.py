@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.imagenet import Decoded, ImageSet, Sample
 from trickzoo.data.transforms import normalise, resize_and_crop
+from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.evaluation.classification import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.weights.record import Metric, Preprocessing
@@ -100,7 +100,6 @@ def predict(
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
-    loader: Iterable[list[Sample]] = DataLoader(share, batch_size, num_workers=workers, collate_fn=list, pin_memory=False)
     model = model.to(state.device).to(memory_format=torch.channels_last).eval()
 
     rows: list[tuple[int, bytes, list[int], list[float], list[int]]] = []
@@ -108,7 +107,7 @@ def predict(
     failure = ""
     start = time.perf_counter()
     with _autocast(state.device, precision):
-        for batch in loader:
+        for batch in load(share, in_order(len(share), batch_size), workers):
             whole = [sample for sample in batch if sample.pixels is not None]
             broken = [sample for sample in batch if sample.pixels is None]
             problems += [(s.index, s.digest, s.error) for s in broken]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from trickzoo.backbone import Backbone
-from trickzoo.data.training import Plan, load
+from trickzoo.data.training import Plan
+from trickzoo.data.workers import load
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe

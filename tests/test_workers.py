@@ -1,0 +1,83 @@
+"""Samples from worker processes: as they were made, with few open files, and whoever is signalled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tests.training import COSINE
+from trickzoo.data.workers import in_order, load
+
+
+@dataclass
+class Made:
+    key: Any
+    tensors: tuple[Tensor, ...]
+    words: str = ""
+
+
+class Samples(Dataset[Made]):
+    """Of many types and shapes, empty and transposed ones among them."""
+
+    def __getitem__(self, key: tuple[int, Tensor]) -> Made:
+        index, draws = key
+        transposed = torch.arange(6.0).view(2, 3).T
+        return Made(key, (torch.full((index, 3), index, dtype=torch.int16), torch.tensor([index]), transposed, draws * 2), f"{index}")
+
+
+def test_samples_are_what_was_made() -> None:
+    keys = [[(i, torch.rand(4)) for i in batch] for batch in in_order(7, 3)]
+    assert [len(batch) for batch in keys] == [3, 3, 1]
+    here, there = list(load(Samples(), keys, 0)), list(load(Samples(), keys, 2))
+    for one, other in zip(chain(*here), chain(*there), strict=True):
+        assert (one.key[0], one.words) == (other.key[0], other.words)
+        for a, b in zip((one.key[1], *one.tensors), (other.key[1], *other.tensors), strict=True):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b)
+    there[0][0].tensors[1].add_(1)  # they can be written to
+
+
+FEW_FILES = """
+import resource
+import torch
+from tests.test_workers import Samples
+from trickzoo.data.workers import load
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+keys = [[(i, torch.rand(4)) for i in range(300)] for _ in range(4)]
+print(sum(len(batch) for batch in load(Samples(), keys, 2)))
+"""
+
+
+def test_a_large_batch_needs_few_open_files() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1], check=True
+    )
+    assert done.stdout.strip() == "1200", done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_saves(number: signal.Signals, colours: Path, tmp_path: Path) -> None:
+    words = f"--recipe {COSINE} --model mobilenet_v1_025 --size 32 --epochs 5000 --batch-size 8 --precision fp32 --workers 2"
+    command = [sys.executable, "-c", "from trickzoo.cli import trickzoo_train; trickzoo_train()", *words.split()]
+    command += ["--data", str(colours), "--out", str(tmp_path / "out"), "--evaluate-every", "5000"]
+    environment = {**os.environ, "TRICKZOO_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    metrics = tmp_path / "out" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
+        pass
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command goes on from" in errors
+    assert (tmp_path / "out" / "last.pt").exists()

@@ -1,0 +1,86 @@
+"""Samples made in worker processes."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+T = TypeVar("T")
+Package = tuple[bytes, list[int], Tensor]
+ALIGNMENT = 64
+"""Arrays start at multiples of so many bytes, as numpy and torch expect."""
+
+
+def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
+    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed."""
+    if not workers:
+        yield from ([samples[key] for key in batch] for batch in batches)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        _Packed(samples),
+        batch_sampler=map(_pack, batches),  # type: ignore[arg-type] # it asks for no more than an iterable
+        num_workers=workers,
+        collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
+        worker_init_fn=_leave_signals,
+        generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
+    )
+    yield from map(_unpack, loader)
+
+
+def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
+    """Keys 0 … n - 1 in batches."""
+    return (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
+
+
+class _Packed(Dataset[Any]):
+    """Samples by batches of keys, both packed: each tensor that travels is an open file, and most systems allow 1,024 of them."""
+
+    def __init__(self, samples: Dataset[Any]) -> None:
+        self.samples = samples
+
+    def __getitems__(self, keys: Package) -> Package:
+        return _pack([self.samples[key] for key in _unpack(keys)])
+
+
+def _as_it_is(package: Package) -> Package:
+    return package
+
+
+def _leave_signals(worker: int) -> None:
+    """A signal to the process group is the parent's to answer: it finishes its step with these workers, saves, and then ends them."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, Tensor) else NotImplemented
+
+
+def _pack(values: list[Any]) -> Package:
+    """A pickle, the lengths of the arrays that it lacks, and these in one tensor."""
+    head, parts = io.BytesIO(), []
+    _Pickler(head, protocol=5, buffer_callback=lambda part: parts.append(part.raw())).dump(values)
+    body = bytearray()
+    for part in parts:
+        body += part
+        body += bytes(-len(part) % ALIGNMENT)
+    return head.getvalue(), [len(part) for part in parts], torch.from_numpy(np.frombuffer(body, np.uint8))
+
+
+def _unpack(package: Package) -> list[Any]:
+    head, lengths, body = package
+    rest, parts = body.numpy(), []
+    for length in lengths:
+        parts.append(rest[:length])
+        rest = rest[length + -length % ALIGNMENT :]
+    found: list[Any] = pickle.loads(head, buffers=parts)
+    return found
