@@ -12,9 +12,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trickzoo
-from tests.commands import Call, caller
+from tests.commands import Call, caller, evaluate
 from tests.training import COSINE, SMALL
-from trickzoo.cli import evaluation, run
+from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
 from trickzoo.recipes import collection
@@ -64,6 +64,24 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str
     assert status == 0
     assert json.loads((out / "result.json").read_text())["top1"] == result["top1"]
     assert "epoch 1:" not in text
+
+
+def test_folders_called_by_numbers_keep_their_names(call: Call, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "digits", tmp_path / "run"
+    names = ("0", "1", "2", "1000")
+    for split in ("train", "val"):
+        (data / split).mkdir(parents=True)
+        for i, name in enumerate(names):
+            (data / split / name).symlink_to(colours / split / f"c{i}")
+    assert call("--recipe", COSINE, "--data", data, "--out", out, *SMALL, "--workers", 0)[0] == 0
+    weights = out / "model.safetensors"
+    assert trickzoo.create("mobilenet_v1_025", weights=weights).weights.classes == tuple(sorted(names))
+    result = evaluate("--data", data, "--model", "mobilenet_v1_025", "--weights", weights, out=tmp_path / "o.json")
+    assert (result["n"], result["top1"]) == (20, json.loads((out / "result.json").read_text())["top1"])
+    capsys.readouterr()
+    status, text, _ = caller(capsys, zoo)("predict", colours / "val" / "c0" / "0.png", "--weights", weights, "--json")
+    assert status == 0
+    assert {row["name"] for row in json.loads(text)[0]["top"]} == set(names)
 
 
 def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from trickzoo.backbone import Backbone
 from trickzoo.data import hub
-from trickzoo.data.imagenet import ImageSet
+from trickzoo.data.imagenet import ImageSet, as_known
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.sources import open_set
 from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
@@ -172,6 +172,7 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
         side = settings.side or round(recipe.size * 8 / 7)
         once = settings.decode == "once"
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
+    val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Images(train, val, preprocessing)
 
