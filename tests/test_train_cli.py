@@ -108,6 +108,21 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
         assert message in error
 
 
+def test_a_checkpoint_is_a_weight_too(call: Call, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = (*SMALL[:4], "--batch-size", 8, "--precision", "fp32", "--workers", 0)
+    tokens = ("--recipe", COSINE, "--data", colours, *small, "--epochs", 2, "--warmup-epochs", 1, "--ema", 0.5)
+    assert call(*tokens, "--out", tmp_path / "run")[0] == 0
+    last = tmp_path / "run" / "last.pt"
+    result = evaluate("--data", colours, "--model", "mobilenet_v1_025", "--weights", last, out=tmp_path / "o.json")
+    assert result["top1"] == json.loads((tmp_path / "run" / "result.json").read_text())["top1"]
+    capsys.readouterr()
+    status, text, _ = caller(capsys, zoo)("predict", colours / "val" / "c0" / "0.png", "--weights", last, "--json")
+    assert (status, {row["class"] for row in json.loads(text)[0]["top"]}) == (0, {"c0", "c1", "c2", "c3"})
+    for name, value in (("--teacher", last), ("--pretrained", last)):
+        status, _, error = call(*tokens, "--out", tmp_path / "again", name, value, "--dry-run")
+        assert (status, error) == (0, "")
+
+
 def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colours: Path, tmp_path: Path) -> None:
     start = trickzoo.create("mobilenet_v1_025", num_classes=7)
     mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

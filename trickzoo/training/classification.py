@@ -19,6 +19,7 @@ from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.training import Resident, TrainingImages
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation.classification import top_k_hits
+from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, objective
 from trickzoo.training.schedule import learning_rate
@@ -27,6 +28,7 @@ from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
+from trickzoo.weights import load
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -128,6 +130,10 @@ class Classification(loop.Task):
         """Moves the averaged weights."""
         if self.average is not None:
             update_average(self.average, self.model, ema_decay(step, self.recipe.ema))
+
+    def metadata(self) -> dict[str, str]:
+        """As `weights.publish` writes it."""
+        return load.header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self, net: nn.Module) -> dict[str, float] | None:
         """Top-1 and top-5, of the averaged weights if there are any."""

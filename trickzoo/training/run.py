@@ -113,7 +113,6 @@ class Job:
     teacher: Backbone | None
     train: TrainingImages
     val: Resident
-    preprocessing: Preprocessing
 
     @property
     def description(self) -> str:
@@ -148,7 +147,9 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
         teacher.to(accelerator.device)
     normalisation = classification.Normalisation.of(model)
     preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
-    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, preprocessing)
+    path = settings.out / "model.safetensors"
+    model.weights = LoadedWeights(recipe.name, path, classes=images.train.classes, preprocessing=preprocessing)
+    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val)
 
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
@@ -224,7 +225,6 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     )
     if job.accelerator.is_main_process:
         path = settings.out / "model.safetensors"
-        job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
         publish.export(job.model, path, overwrite=True, training=made_by(found))
         write_evidence(settings.out, found)
     return found
