@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.augment import DRAWS, augment
+from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.training import Resident, TrainingImages
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation.classification import top_k_hits
@@ -45,6 +46,25 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
     if recipe.zero_gamma:
         zero_last_gammas(model)
     return model
+
+
+def adopt(model: Backbone, classes: Sequence[str]) -> bool:
+    """Give a network's outputs the order of these classes; False, and nothing is done, if its weights are of others.
+
+    Weights that do not say which classes they are of are taken to be of these.
+    """
+    if model.weights is None or model.weights.classes is None:
+        return True
+    theirs = synsets(class_list(model.weights.classes))
+    if set(theirs) != set(classes):
+        return False
+    place = {name: i for i, name in enumerate(theirs)}
+    order = [place[name] for name in classes]
+    for module in model.modules():
+        if isinstance(module, nn.Linear):  # the classifiers, Inception's second one too
+            module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
+    model.weights = replace(model.weights, classes=tuple(classes))
+    return True
 
 
 def check(data: TrainingImages, val: Resident | None) -> None:
