@@ -56,8 +56,18 @@ def test_class_folders_by_synset_with_and_without_splits(tmp_path: Path) -> None
 
 def test_validation_never_falls_back_to_training_images(tmp_path: Path) -> None:
     by_class(tmp_path / "train")
-    with pytest.raises(BadData, match=r"no val/.*--split train"):
+    with pytest.raises(BadData, match=r"has train/ but no val/; put images in val/, .*: trickzoo-eval imagenet --split train"):
         open_imagenet(tmp_path)
+
+
+def test_the_folder_of_validation_has_two_names(tmp_path: Path) -> None:
+    by_class(tmp_path / "validation")
+    with pytest.raises(BadData, match=r"has validation/ but no train/; put images in train/, .*: trickzoo-eval imagenet --split val$"):
+        open_imagenet(tmp_path, split="train")
+    by_class(tmp_path / "train", (HORN,))
+    assert {label for _, label in found(tmp_path)} == {FISH, DOG}
+    by_class(tmp_path / "val", (HORN, DOG))
+    assert {label for _, label in found(tmp_path)} == {HORN, DOG}
 
 
 def test_folders_called_by_numbers_are_classes_of_their_own(tmp_path: Path) -> None:

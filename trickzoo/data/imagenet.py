@@ -1,6 +1,6 @@
 """ImageNet-style validation data in each layout that people have it in.
 
-- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` above;
+- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `validation/`) above;
 - class folders named 0 … 999, or some of these: they are ImageNet's to a model that knows its classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
 - the original ILSVRC2012_img_val.tar, unopened, with the same.
@@ -31,7 +31,8 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
-SPLITS = ("val", "train")
+SPLITS = {"val": ("val", "validation"), "train": ("train",)}
+"""Names that the folder of a split has; the first that is there."""
 DISTRIBUTED = "ILSVRC2012_"
 """How the names of ImageNet's own archives begin."""
 BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset", "index", "name"))
@@ -84,21 +85,23 @@ class ImageSet:
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
     """Find the layout of `path` and list its images.
 
-    `split` chooses between `train/` and `val/` where both are there. `devkit` names the devkit folder or archive, or Kaggle's solution
-    file, if it is not in or beside `path`. Raises BadData with what is wrong.
+    `split` chooses between `train/` and `val/` (or `validation/`) where both are there. `devkit` names the devkit folder or archive, or
+    Kaggle's solution file, if it is not in or beside `path`. Raises BadData with what is wrong.
     """
     if not path.exists():
         raise BadData(f"{path} does not exist")
     if path.is_file():
         return _tar(path, devkit)
     folders, files = _listing(path)
-    with_splits = [name for name in SPLITS if name in folders]
-    if with_splits and not any(SYNSET.fullmatch(name) for name in folders):
-        if split not in with_splits:
+    there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
+    if there and not any(SYNSET.fullmatch(name) for name in folders):
+        if split not in there:
+            other, place = next(iter(there.items()))
             raise BadData(
-                f"{path} has {'/, '.join(with_splits)}/ but no {split}/; name the split to evaluate with --split {with_splits[0]}"
+                f"{path} has {place}/ but no {split}/; put images in {split}/, "
+                f"or evaluate the others: trickzoo-eval imagenet --split {other}"
             )
-        path = path / split
+        path = path / there[split]
         folders, files = _listing(path)
     flat = [name for name in files if FLAT.fullmatch(name)]
     if flat:
