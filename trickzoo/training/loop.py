@@ -213,7 +213,12 @@ def fit(
                 torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup, dropout, the choice of proposals
                 total = 0.0
                 for i in range(shares.rounds):
-                    batch = next(batches)
+                    try:
+                        batch = next(batches)
+                    except BadData:
+                        if step and i == 0:  # later BatchNorm has seen a part of the step
+                            save(checkpoint.LAST)
+                        raise
                     with _synchronised(net, i == shares.rounds - 1):
                         value = task.loss(net, batch) / shares.rounds
                         accelerator.backward(value)
