@@ -17,7 +17,7 @@ from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.catalogue import describe
 from trickzoo.data import images
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
-from trickzoo.data.imagenet import Decoded, open_imagenet
+from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
 from trickzoo.errors import BadData, TrickzooError, UnknownName
 from trickzoo.weights.record import Preprocessing
@@ -56,16 +56,43 @@ def test_class_folders_by_synset_with_and_without_splits(tmp_path: Path) -> None
 
 def test_validation_never_falls_back_to_training_images(tmp_path: Path) -> None:
     by_class(tmp_path / "train")
-    with pytest.raises(BadData, match=r"no val/.*--split train"):
+    with pytest.raises(BadData, match=r"has train/ but no val/; put images in val/, .*: trickzoo-eval imagenet --split train"):
         open_imagenet(tmp_path)
 
 
-def test_class_folders_by_index(tmp_path: Path) -> None:
-    by_class(tmp_path, ("0", "217", "00566"))
-    assert {(name.partition("/")[0], label) for name, label in found(tmp_path)} == {("0", FISH), ("217", DOG), ("00566", HORN)}
-    by_class(tmp_path, ("1000",))
-    with pytest.raises(BadData, match="1000 is none of 0"):
-        open_imagenet(tmp_path)
+def test_the_folder_of_validation_has_two_names(tmp_path: Path) -> None:
+    by_class(tmp_path / "validation")
+    with pytest.raises(BadData, match=r"has validation/ but no train/; put images in train/, .*: trickzoo-eval imagenet --split val$"):
+        open_imagenet(tmp_path, split="train")
+    by_class(tmp_path / "train", (HORN,))
+    assert {label for _, label in found(tmp_path)} == {FISH, DOG}
+    by_class(tmp_path / "val", (HORN, DOG))
+    assert {label for _, label in found(tmp_path)} == {HORN, DOG}
+
+
+def test_folders_called_by_numbers_are_classes_of_their_own(tmp_path: Path) -> None:
+    by_class(tmp_path, ("0", "007", "1000"))
+    images = open_imagenet(tmp_path)
+    assert (images.classes, images.layout) == (("0", "007", "1000"), "class folders by name")
+    assert as_known(images, ("0", "007", "1000")) is images
+    assert as_known(images, ("cat", "dog")) is images
+
+
+def test_all_of_imagenets_indices_are_its_classes(tmp_path: Path) -> None:
+    for i in range(1000):
+        path = tmp_path / f"{i:03d}" / "a.jpg"
+        path.parent.mkdir()
+        path.touch()
+    images = open_imagenet(tmp_path)
+    assert ([entry.label for entry in images.entries], images.layout) == (list(imagenet1k()), "class folders by index")
+
+
+@pytest.mark.parametrize("known", [imagenet1k(), IMAGENETTE], ids=["imagenet1k", "imagenette"])
+def test_some_indices_are_imagenets_to_who_knows_its_classes(known: tuple[str, ...], tmp_path: Path) -> None:
+    by_class(tmp_path, ("0", "217", "00566", "1000"))
+    images = as_known(open_imagenet(tmp_path), known)
+    assert {entry.name.partition("/")[0]: entry.label for entry in images.entries} == {"0": FISH, "217": DOG, "00566": HORN, "1000": "1000"}
+    assert images.layout == "class folders by index"
 
 
 @pytest.mark.parametrize("where", ["inside", "beside", "archive", "kaggle", "named"])

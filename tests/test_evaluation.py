@@ -231,6 +231,24 @@ def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytes
     assert "none of its 1 class folders (cats) is among" in capsys.readouterr().err
 
 
+def test_folders_of_some_indices_are_imagenets_to_a_model_of_its_classes(
+    tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ("--model", "mobilenet_v1_025", "--weights", tiny)
+    few = tmp_path / "few" / "val"
+    few.mkdir(parents=True)
+    for synset in IMAGENETTE[:3]:
+        (few / str(imagenet1k().index(synset))).symlink_to(photos / "val" / synset)
+    result = evaluate("--data", few, *model, "--predictions", tmp_path / "p.csv", out=tmp_path / "o.json")
+    assert (result["n"], result["data"]["layout"]) == (9, "class folders by index")
+    with (tmp_path / "p.csv").open() as file:
+        assert {row["class"] for row in csv.DictReader(file)} == set(IMAGENETTE[:3])
+    (few / "1000").symlink_to(photos / "val" / IMAGENETTE[3])
+    capsys.readouterr()
+    assert call(evaluation, "imagenet", "--data", few, *model, "--workers", 0) == 2
+    assert "1 class folders are not among the model's 10 classes: 1000; rename or remove them" in capsys.readouterr().err
+
+
 MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
 
 

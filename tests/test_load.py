@@ -16,7 +16,10 @@ import torch
 from timm.models import adapt_input_conv
 
 import trickzoo
-from tests.checkpoints import FORMATS, SMALL, network, same, saved, state
+from tests import training
+from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
+from trickzoo.data.training import Resident
+from trickzoo.errors import BadCheckpoint
 from trickzoo.weights import load, publish
 
 FILES = [(SMALL, layout, form) for layout in ("trickzoo", "timm") for form in FORMATS]
@@ -150,6 +153,32 @@ def test_training_leaves_the_file_alone(tmp_path: Path) -> None:
     assert not same(model, network())
     assert file.read_bytes() == before
     assert same(trickzoo.create(SMALL, weights=file), network())
+
+
+def test_a_checkpoint_of_ours_says_what_it_holds(resident: Resident, tmp_path: Path) -> None:
+    """Its options too, which the tensors depend on; one from before checkpoints did still says its model."""
+    publish.export(trickzoo.create(SMALL, activation="relu6", num_classes=4), start := tmp_path / "start.safetensors")
+    training.run(resident, tmp_path / "run", training.RECIPE.but("test.start", pretrained=str(start)), save_every=1, stop_after=2)
+    file = tmp_path / "run" / "last.pt"
+    model = trickzoo.create(SMALL, weights=file)
+    content = torch.load(file, weights_only=True)
+    assert (load.model_of(file), model.activation, model.num_classes) == (SMALL, "relu6", 4)
+    assert all(torch.equal(tensor, content["model"][key]) for key, tensor in model.state_dict().items())
+    assert model.weights.training["recipe"]["pretrained"] == str(start)
+
+    del content["metadata"]
+    torch.save(content, old := tmp_path / "old.pt")
+    assert (load.model_of(old), trickzoo.create(SMALL, weights=old).num_classes) == (SMALL, 4)
+    assert f"{old} holds {SMALL}, not resnet18; create {SMALL} to load it" == complaint(BadCheckpoint, "resnet18", weights=old)
+
+
+def test_of_a_checkpoint_with_an_average_that_is_taken(resident: Resident, tmp_path: Path) -> None:
+    """Its figures are the average's."""
+    training.run(resident, tmp_path, training.RECIPE.but("test.ema", ema=0.9), save_every=1, stop_after=2)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    model = trickzoo.create(SMALL, weights=tmp_path / "last.pt")
+    assert all(torch.equal(tensor, content["average"][key]) for key, tensor in model.state_dict().items())
+    assert not torch.equal(model.stem.conv.weight, content["model"]["stem.conv.weight"])
 
 
 def test_a_checkpoint_of_timms_trainer_loads(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trickzoo
-from tests.commands import Call, caller
-from tests.training import COSINE, SMALL
-from trickzoo.cli import evaluation, run
+from tests.commands import Call, caller, evaluate
+from tests.training import COSINE, RECIPE, SMALL
+from trickzoo.backbone import Backbone
+from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
 from trickzoo.recipes import collection
+from trickzoo.training.run import Job, Settings, prepare
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -66,6 +68,24 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str
     assert "epoch 1:" not in text
 
 
+def test_folders_called_by_numbers_keep_their_names(call: Call, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "digits", tmp_path / "run"
+    names = ("0", "1", "2", "1000")
+    for split in ("train", "val"):
+        (data / split).mkdir(parents=True)
+        for i, name in enumerate(names):
+            (data / split / name).symlink_to(colours / split / f"c{i}")
+    assert call("--recipe", COSINE, "--data", data, "--out", out, *SMALL, "--workers", 0)[0] == 0
+    weights = out / "model.safetensors"
+    assert trickzoo.create("mobilenet_v1_025", weights=weights).weights.classes == tuple(sorted(names))
+    result = evaluate("--data", data, "--model", "mobilenet_v1_025", "--weights", weights, out=tmp_path / "o.json")
+    assert (result["n"], result["top1"]) == (20, json.loads((out / "result.json").read_text())["top1"])
+    capsys.readouterr()
+    status, text, _ = caller(capsys, zoo)("predict", colours / "val" / "c0" / "0.png", "--weights", weights, "--json")
+    assert status == 0
+    assert {row["name"] for row in json.loads(text)[0]["top"]} == set(names)
+
+
 def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert call("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)[0] == 0
@@ -90,6 +110,21 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
         assert message in error
 
 
+def test_a_checkpoint_is_a_weight_too(call: Call, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = (*SMALL[:4], "--batch-size", 8, "--precision", "fp32", "--workers", 0)
+    tokens = ("--recipe", COSINE, "--data", colours, *small, "--epochs", 2, "--warmup-epochs", 1, "--ema", 0.5)
+    assert call(*tokens, "--out", tmp_path / "run")[0] == 0
+    last = tmp_path / "run" / "last.pt"
+    result = evaluate("--data", colours, "--model", "mobilenet_v1_025", "--weights", last, out=tmp_path / "o.json")
+    assert result["top1"] == json.loads((tmp_path / "run" / "result.json").read_text())["top1"]
+    capsys.readouterr()
+    status, text, _ = caller(capsys, zoo)("predict", colours / "val" / "c0" / "0.png", "--weights", last, "--json")
+    assert (status, {row["class"] for row in json.loads(text)[0]["top"]}) == (0, {"c0", "c1", "c2", "c3"})
+    for name, value in (("--teacher", last), ("--pretrained", last)):
+        status, _, error = call(*tokens, "--out", tmp_path / "again", name, value, "--dry-run")
+        assert (status, error) == (0, "")
+
+
 def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colours: Path, tmp_path: Path) -> None:
     start = trickzoo.create("mobilenet_v1_025", num_classes=7)
     mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -107,6 +142,52 @@ def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colo
     assert json.loads((tmp_path / "run" / "result.json").read_text())["recipe"]["pretrained"].endswith("start.safetensors")
     status, _, error = call(*tokens, "--out", tmp_path / "zero", "--zero-gamma", "true")
     assert (status, "zero_gamma would undo the weights of pretrained" in error) == (2, True)
+
+
+COLOURS = ("c0", "c1", "c2", "c3")
+
+
+def _of_classes(path: Path, classes: tuple[str, ...]) -> Backbone:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
+    model.weights = LoadedWeights(str(path), path, classes=classes)
+    publish.export(model, path)
+    return model
+
+
+def _prepared(colours: Path, tmp_path: Path, **changes: str) -> Job:
+    recipe = RECIPE.but("test.classes", mixup=0.0, **changes)
+    return prepare(recipe, Settings(data=colours, out=tmp_path / "run", cache=tmp_path / "cache", workers=0, use_cpu=True))
+
+
+def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path: Path) -> None:
+    model = _of_classes(tmp_path / "teacher.safetensors", ("c2", "c0", "c3", "c1"))
+    teacher = _prepared(colours, tmp_path, teacher=str(tmp_path / "teacher.safetensors")).teacher
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(teacher(images), model(images)[:, [1, 3, 0, 2]])
+
+
+def test_a_teacher_of_other_classes_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
+    _of_classes(tmp_path / "teacher.safetensors", ("airplane", "automobile", "bird", "truck"))
+    tokens = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
+    status, _, error = call(*tokens, "--teacher", tmp_path / "teacher.safetensors")
+    assert status == 2
+    assert "is of other classes (airplane, automobile, bird, …) than the data (c0, c1, c2, …); name a teacher" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stated", [COLOURS, COLOURS[::-1], ("cat", "dog", "bird", "cow")], ids=["same", "other order", "others"])
+def test_a_classifier_is_kept_where_its_classes_are_the_datas(
+    stated: tuple[str, ...], colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = _of_classes(tmp_path / "start.safetensors", stated)
+    model = _prepared(colours, tmp_path, pretrained=str(tmp_path / "start.safetensors")).model
+    assert torch.equal(model.stem.conv.weight, start.stem.conv.weight)
+    assert model.weights.classes == COLOURS
+    new = set(stated) != set(COLOURS)
+    words = f"{start.weights.name} is of other classes than the data, so the classifier is initialised anew"
+    assert [record.getMessage() for record in caplog.records] == ([f"mobilenet_v1_025: {words}"] if new else [])
+    kept = start.head.fc.weight if stated == COLOURS else start.head.fc.weight.flip(0)
+    assert torch.equal(model.head.fc.weight, kept) is not new
 
 
 def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: Path) -> None:

@@ -263,6 +263,25 @@ def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
 
 
+def test_once_a_corrupt_image_is_replaced_the_same_training_goes_on(tmp_path: Path) -> None:
+    data = _images(tmp_path / "data", {"a": 9, "b": 9})
+    recipe = RECIPE.but("test.corrupt", batch_size=6)
+    straight = run(data, tmp_path / "straight", recipe)
+    contents = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*.png")}
+
+    def damage(progress: loop.Progress) -> None:
+        for path in contents if progress.step == 2 else ():
+            path.write_bytes(b"broken")
+
+    with pytest.raises(BadData, match=r"png is not a readable image .*; replace it to go on, or remove it and name another --out"):
+        run(data, tmp_path / "out", recipe, report=damage)
+    assert checkpoint.load(tmp_path / "out" / "last.pt", recipe, data_digest=data.digest, seed=0)["step"] == 2
+    for path, content in contents.items():
+        path.write_bytes(content)
+    again = Streamed(open_imagenet(tmp_path / "data"), workers=0)
+    assert same(run(again, tmp_path / "out", recipe), straight)
+
+
 def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
     first = decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)

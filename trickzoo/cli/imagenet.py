@@ -96,7 +96,7 @@ def imagenet(
                 "published": run.compare(summary, published, preprocessing, len(outputs)),
                 "data": {
                     "path": str(images.root),
-                    "layout": images.layout,
+                    "layout": known.layout,
                     "classes": len(known.classes),
                     "digest": found.digest,
                     "empty_classes": list(images.empty),

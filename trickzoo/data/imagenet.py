@@ -1,7 +1,7 @@
 """ImageNet-style validation data in each layout that people have it in.
 
-- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` above;
-- class folders named 0 … 999;
+- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `validation/`) above;
+- class folders named 0 … 999, or some of these: they are ImageNet's to a model that knows its classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
 - the original ILSVRC2012_img_val.tar, unopened, with the same.
 """
@@ -14,7 +14,7 @@ import io
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data import images
-from trickzoo.data.classes import imagenet1k
+from trickzoo.data.classes import classes_of_labels, imagenet1k
 from trickzoo.errors import BadData
 
 SYNSET = re.compile(r"n\d{8}")
@@ -31,9 +31,11 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
-SPLITS = ("val", "train")
+SPLITS = {"val": ("val", "validation"), "train": ("train",)}
+"""Names that the folder of a split has; the first that is there."""
 DISTRIBUTED = "ILSVRC2012_"
 """How the names of ImageNet's own archives begin."""
+BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset", "index", "name"))
 
 
 class Entry(NamedTuple):
@@ -83,21 +85,23 @@ class ImageSet:
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
     """Find the layout of `path` and list its images.
 
-    `split` chooses between `train/` and `val/` where both are there. `devkit` names the devkit folder or archive, or Kaggle's solution
-    file, if it is not in or beside `path`. Raises BadData with what is wrong.
+    `split` chooses between `train/` and `val/` (or `validation/`) where both are there. `devkit` names the devkit folder or archive, or
+    Kaggle's solution file, if it is not in or beside `path`. Raises BadData with what is wrong.
     """
     if not path.exists():
         raise BadData(f"{path} does not exist")
     if path.is_file():
         return _tar(path, devkit)
     folders, files = _listing(path)
-    with_splits = [name for name in SPLITS if name in folders]
-    if with_splits and not any(SYNSET.fullmatch(name) for name in folders):
-        if split not in with_splits:
+    there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
+    if there and not any(SYNSET.fullmatch(name) for name in folders):
+        if split not in there:
+            other, place = next(iter(there.items()))
             raise BadData(
-                f"{path} has {'/, '.join(with_splits)}/ but no {split}/; name the split to evaluate with --split {with_splits[0]}"
+                f"{path} has {place}/ but no {split}/; put images in {split}/, "
+                f"or evaluate the others: trickzoo-eval imagenet --split {other}"
             )
-        path = path / split
+        path = path / there[split]
         folders, files = _listing(path)
     flat = [name for name in files if FLAT.fullmatch(name)]
     if flat:
@@ -108,9 +112,23 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         raise BadData(
             f"{path} holds {found}: class folders, ILSVRC2012_val_*.JPEG with the devkit, or the tar of the validation set are wanted"
         )
-    if all(name.isdecimal() for name in folders):
-        return _class_folders(path, folders, "class folders by index", _by_index)
-    return _class_folders(path, folders, "class folders by synset", _by_synset)
+    classes, order = classes_of_labels(folders)
+    if order == imagenet1k():
+        return _class_folders(path, dict(zip(folders, classes, strict=True)), BY_INDEX)
+    synsets = any(SYNSET.fullmatch(name) for name in folders)
+    return _class_folders(path, {name: name for name in folders}, BY_SYNSET if synsets else BY_NAME)
+
+
+def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
+    """The set as one who knows these classes sees it: where they are ImageNet-1k's, folders that are called by some of 0 … 999 are too.
+
+    The folders alone do not say it: 0, 1 and 2 may be anybody's classes.
+    """
+    names = imagenet1k()
+    if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(classes):
+        return images
+    entries = (entry._replace(label=names[int(entry.label)]) if int(entry.label) < len(names) else entry for entry in images.entries)
+    return replace(images, entries=tuple(entries), layout=BY_INDEX)
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:
@@ -119,35 +137,24 @@ def _listing(path: Path) -> tuple[list[str], list[str]]:
     return [e.name for e in entries if e.is_dir()], [e.name for e in entries if e.is_file()]
 
 
-def _by_synset(folders: Iterable[str]) -> dict[str, str]:
-    return {name: name for name in folders}
-
-
-def _by_index(folders: Iterable[str]) -> dict[str, str]:
-    beyond = [name for name in folders if int(name) > 999]
-    if beyond:
-        raise BadData(f"class folder {beyond[0]} is none of 0 … 999")
-    return {name: imagenet1k()[int(name)] for name in folders}
-
-
-def _class_folders(path: Path, folders: list[str], layout: str, label: Callable[[Iterable[str]], dict[str, str]]) -> ImageSet:
-    labels = label(folders)
+def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
+    """The images below the folders that `labels` gives the class of."""
     entries, empty, strangers = [], [], []
-    for folder in folders:
+    for folder, label in labels.items():
         found = False
         for file in sorted((path / folder).rglob("*")):
             if file.is_dir() or file.name.startswith(".") or file.name == "Thumbs.db":
                 continue
             name = file.relative_to(path).as_posix()
             if file.suffix.lower() in images.EXTENSIONS:
-                entries.append(Entry(name, labels[folder]))
+                entries.append(Entry(name, label))
                 found = True
             else:
                 strangers.append(name)
         if not found:
             empty.append(folder)
     if not entries:
-        raise BadData(f"{path} has {len(folders)} class folders and no image in any of them")
+        raise BadData(f"{path} has {len(labels)} class folders and no image in any of them")
     return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
 
 

@@ -17,14 +17,13 @@ from pathlib import Path
 import msgspec
 
 from trickzoo.data.classes import class_list, classes_of_labels
-from trickzoo.data.imagenet import DISTRIBUTED, Entry, ImageSet
+from trickzoo.data.imagenet import DISTRIBUTED, SPLITS, Entry, ImageSet
 from trickzoo.errors import BadData
 from trickzoo.weights import store
 from trickzoo.weights.files import write_atomically
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABELS = ("cls", "json")  # the first that says it
-SPLITS = {"train": ("train",), "val": ("val", "validation")}
 NAMES = "classes.txt"
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 
@@ -38,12 +37,14 @@ def find_shards(path: Path, split: str) -> list[Path]:
         if found := _shards(path / name):
             return found
     here = _shards(path)
-    mine, others = ([p for p in here if word in p.name] for word in (split, *(s for s in SPLITS if s != split)))
+    (other,) = SPLITS.keys() - {split}
+    mine, others = ([p for p in here if word in p.name] for word in (split, other))
     if mine or (here and not others):
         return mine or here
     if others or any(_shards(path / name) for names in SPLITS.values() for name in names):
         raise BadData(
-            f"{path} has shards, but none of {split}; put them in {split}/, put {split} into their names, or name the other --split"
+            f"{path} has shards, but none of {split}; put them in {split}/, put {split} into their names, "
+            f"or evaluate the others: trickzoo-eval imagenet --split {other}"
         )
     return []
 

@@ -92,7 +92,7 @@ class Streamed:
         """As `TrainingImages.crops`; workers decode and crop. Raises BadData with the path of an image that cannot be read."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
         for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
-            pixels = stacked(samples, lambda error: f"{self.images.root / error}; remove it, or replace it")
+            pixels = stacked(samples, lambda error: f"{self.images.root / error}; replace it to go on, or remove it and name another --out")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
             yield pixels.to(device).float(), labels.to(device)
 

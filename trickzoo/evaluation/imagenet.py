@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
-from trickzoo.data.imagenet import Decoded, ImageSet, Sample
+from trickzoo.data.imagenet import Decoded, ImageSet, Sample, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadCheckpoint, BadData
@@ -52,10 +52,11 @@ class Predictions:
 
 
 def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: bool = False) -> tuple[ImageSet, int]:
-    """The set without images of classes that the model does not know, and how many those are.
+    """The set as the model knows it (`as_known`), without images of classes that it does not know, and how many those are.
 
     Raises BadData if there are such images and `skip_unknown` is not set, or if nothing is left.
     """
+    images = as_known(images, classes)
     known = set(classes)
     strangers = [label for label in images.classes if label not in known]
     if not strangers:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.augment import DRAWS, augment
+from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.training import Resident, TrainingImages
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evaluation.classification import top_k_hits
+from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, objective
 from trickzoo.training.schedule import learning_rate
@@ -27,6 +29,7 @@ from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
+from trickzoo.weights import load
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -43,6 +46,25 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
     if recipe.zero_gamma:
         zero_last_gammas(model)
     return model
+
+
+def adopt(model: Backbone, classes: Sequence[str]) -> bool:
+    """Give a network's outputs the order of these classes; False, and nothing is done, if its weights are of others.
+
+    Weights that do not say which classes they are of are taken to be of these.
+    """
+    if model.weights is None or model.weights.classes is None:
+        return True
+    theirs = synsets(class_list(model.weights.classes))
+    if set(theirs) != set(classes):
+        return False
+    place = {name: i for i, name in enumerate(theirs)}
+    order = [place[name] for name in classes]
+    for module in model.modules():
+        if isinstance(module, nn.Linear):  # the classifiers, Inception's second one too
+            module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
+    model.weights = replace(model.weights, classes=tuple(classes))
+    return True
 
 
 def check(data: TrainingImages, val: Resident | None) -> None:
@@ -128,6 +150,10 @@ class Classification(loop.Task):
         """Moves the averaged weights."""
         if self.average is not None:
             update_average(self.average, self.model, ema_decay(step, self.recipe.ema))
+
+    def metadata(self) -> dict[str, str]:
+        """As `weights.publish` writes it."""
+        return load.header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self, net: nn.Module) -> dict[str, float] | None:
         """Top-1 and top-5, of the averaged weights if there are any."""

@@ -145,6 +145,10 @@ class Task(ABC):
     def stepped(self, step: int) -> None:  # noqa: B027, most tasks have nothing to do here
         """Called after the optimiser's step."""
 
+    def metadata(self) -> dict[str, str]:
+        """What a weight file of the model says of it, and checkpoints too; nothing where a checkpoint is no such file."""
+        return {}
+
     @abstractmethod
     def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
         """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
@@ -194,7 +198,7 @@ def fit(
     def save(name: str) -> None:
         if accelerator.is_main_process:
             content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "seconds": seconds()}
-            content |= {"step": step, "best": best, "evaluation": evaluation}
+            content |= {"step": step, "best": best, "evaluation": evaluation, "metadata": task.metadata()}
             checkpoint.save(out / name, content | _tensors(task, optimiser, accelerator))
 
     with signals() as asked:
@@ -209,7 +213,12 @@ def fit(
                 torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup, dropout, the choice of proposals
                 total = 0.0
                 for i in range(shares.rounds):
-                    batch = next(batches)
+                    try:
+                        batch = next(batches)
+                    except BadData:
+                        if step and i == 0:  # later BatchNorm has seen a part of the step
+                            save(checkpoint.LAST)
+                        raise
                     with _synchronised(net, i == shares.rounds - 1):
                         value = task.loss(net, batch) / shares.rounds
                         accelerator.backward(value)

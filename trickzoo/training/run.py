@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import tempfile
 import time
@@ -19,7 +20,8 @@ from torchvision.transforms import v2
 
 from trickzoo.backbone import Backbone
 from trickzoo.data import hub
-from trickzoo.data.imagenet import ImageSet
+from trickzoo.data.classes import class_list
+from trickzoo.data.imagenet import ImageSet, as_known
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.sources import open_set
 from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
@@ -35,6 +37,8 @@ from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
+
+log = logging.getLogger("trickzoo")
 
 SHAPES = "shapes"
 """`Settings.data` for the generated shapes. A folder of this name is named by its whole path."""
@@ -113,7 +117,6 @@ class Job:
     teacher: Backbone | None
     train: TrainingImages
     val: Resident
-    preprocessing: Preprocessing
 
     @property
     def description(self) -> str:
@@ -141,14 +144,19 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
         recipe = recipe.but(recipe.name, data=SHAPES)
     accelerator = settings.accelerator(recipe.precision)
     images = images or open_images(recipe, settings)
-    classes = len(images.train.classes)
-    model = classification.prepare(recipe, classes, settings.seed, create)
+    classes = images.train.classes
+    model = classification.prepare(recipe, len(classes), settings.seed, create)
+    if not classification.adopt(model, classes):
+        log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
+        model.reset_head(len(classes))
     teacher = _teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
     normalisation = classification.Normalisation.of(model)
     preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
-    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val, preprocessing)
+    path = settings.out / "model.safetensors"
+    model.weights = LoadedWeights(recipe.name, path, classes=classes, preprocessing=preprocessing)
+    return Job(recipe, settings, accelerator, model, teacher, images.train, images.val)
 
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
@@ -172,6 +180,7 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
         side = settings.side or round(recipe.size * 8 / 7)
         once = settings.decode == "once"
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
+    val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Images(train, val, preprocessing)
 
@@ -182,8 +191,11 @@ def _without_empty(images: ImageSet) -> ImageSet:
     return images
 
 
-def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
-    """The recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote."""
+def _teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
+    """The recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
+
+    Raises BadOption if it is of other classes.
+    """
     if recipe.teacher is None:
         return None
     if is_file(recipe.teacher):
@@ -191,9 +203,20 @@ def _teacher(recipe: Recipe, classes: int) -> Backbone | None:
         teacher = create(model_of(path), weights=path)
     else:
         teacher = create(recipe.teacher, pretrained=True)
-    if teacher.num_classes != classes:
-        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {classes}; they must be the same")
+    if teacher.num_classes != len(classes):
+        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
+    if not classification.adopt(teacher, classes):
+        assert teacher.weights is not None
+        theirs = class_list(teacher.weights.classes or ())
+        raise BadOption(
+            f"the teacher {recipe.teacher} is of other classes ({_few(theirs)}) than the data ({_few(classes)}); "
+            "name a teacher that was trained on the same"
+        )
     return teacher.requires_grad_(False)
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
@@ -223,7 +246,6 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     )
     if job.accelerator.is_main_process:
         path = settings.out / "model.safetensors"
-        job.model.weights = LoadedWeights(recipe.name, path, classes=job.train.classes, preprocessing=job.preprocessing)
         publish.export(job.model, path, overwrite=True, training=made_by(found))
         write_evidence(settings.out, found)
     return found

@@ -7,6 +7,7 @@ maps are pure renamings: no tensor changes.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
@@ -18,10 +19,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights.files import atomically
 from trickzoo.weights.record import Layout
+
+METADATA_KEY = "trickzoo"
+"""Of what trickzoo says of a weight file, in its metadata."""
 
 # Our prefix or pattern → theirs; the first that matches is used.
 Rules = tuple[tuple[str, str], ...]
@@ -194,14 +199,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors or pickled file by name, memory-mapped, and the file's metadata.
 
     Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
-    under "state_dict" or "model", and the prefix of a parallel ("module.") or compiled model.
+    under "state_dict" or "model", and the prefix of a parallel ("module.") or compiled model. A checkpoint of trickzoo-train has metadata
+    too, and its tensors are the averaged ones where there are any, since its figures are theirs.
     Raises BadCheckpoint if the file is not what it should be.
     """
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        return _unwrap(read_pickle(path), path), {}
+        content = read_pickle(path)
+        return _unwrap(content, path), _metadata(content) if _is_training(content) else {}
     except safetensors.SafetensorError as error:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from None
     except FileNotFoundError:
@@ -238,8 +245,21 @@ def read_pickle(path: Path) -> Any:
         raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({reason})") from None
 
 
+def _is_training(content: Any) -> bool:
+    """Whether this is what `training.loop` saves."""
+    return isinstance(content, Mapping) and content.keys() >= {"model", "optimiser", "recipe", "seed"}
+
+
+def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata in a checkpoint of ours; one that is older than these still says its recipe."""
+    if "metadata" in content or "head.fc.weight" not in content["model"]:
+        return dict(content.get("metadata", {}))
+    model = registry.find(content["recipe"]["model"].partition(".")[0]).name
+    return {METADATA_KEY: json.dumps({"model": model, "training": {"recipe": content["recipe"], "seed": content["seed"]}})}
+
+
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
+    for key in ("average", "model") if _is_training(content) else ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break

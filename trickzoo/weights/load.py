@@ -18,16 +18,16 @@ from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, files, manifest, store
+from trickzoo.weights.convert import METADATA_KEY
 from trickzoo.weights.record import Layout, Preprocessing, Record
 
 log = logging.getLogger("trickzoo")
 
-METADATA_KEY = "trickzoo"
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt"}
 
 
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What trickzoo writes into the header of a weight file, under the key "trickzoo"."""
+    """What trickzoo writes into the header of a weight file, and into a checkpoint, under the key "trickzoo"."""
 
     model: str
     task: str = "classification"
@@ -112,7 +112,7 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
 
 
 def model_of(path: Path) -> str:
-    """Name of the model in a file that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
+    """Name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
     _, metadata = convert.read_tensors(path)
     if METADATA_KEY not in metadata:
         raise BadCheckpoint(f"{path} does not say which model it holds; write it with `trickzoo export`")
