@@ -23,6 +23,7 @@ from trickzoo.recipes import transfer as recipes
 from trickzoo.studies import report, transfer
 from trickzoo.training import loop
 from trickzoo.training.run import Machine
+from trickzoo.weights import files
 from trickzoo.weights.publish import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
@@ -118,6 +119,32 @@ def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
     transfer.run(plan, Machine(out=tmp_path / "straight", workers=0, use_cpu=True), each=quiet)
     ours, theirs = (json.loads((place / "detection/mixup-0/result.json").read_text()) for place in (tmp_path, tmp_path / "straight"))
     assert ours["per_class"] == theirs["per_class"]
+
+
+def test_the_backbones_count_and_not_where_they_lie(call: Call, ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def study(checkpoints: object) -> tuple[int, str, str]:
+        here = ("--checkpoints", checkpoints, "--segmentation", "shapes", *OPTIONS, "--seeds", 1, "--rungs", "baseline")
+        return call(*here, "--pictures", 0)
+
+    shutil.copytree(ladder, tmp_path / "ladder")
+    assert study(tmp_path / "ladder")[0] == 0
+    (tmp_path / "ladder").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    status, text, _ = study("moved")
+    assert (status, text.count("there already")) == (0, 1)
+    trained, weights = (
+        tmp_path / "moved" / "transfer" / "segmentation" / "baseline-0",
+        tmp_path / "moved" / "baseline-0" / "model.safetensors",
+    )
+    found = json.loads((trained / "result.json").read_text())
+    assert found["weights_sha256"] == files.digest(weights)
+    shutil.copy(ladder / "mixup-0" / "model.safetensors", weights)  # as if the ladder had been trained again
+    for half_done in (False, True):
+        if half_done:
+            (trained / "result.json").unlink()
+        status, _, error = study("moved")
+        assert (status, len(error.splitlines())) == (2, 1)
+        assert f"of another recipe: weights is {found['weights_sha256']} there, {files.digest(weights)} here; name another --out" in error
 
 
 def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import summary
 from trickzoo.studies.series import Each, Training, train_all
+from trickzoo.weights import files
 
 if TYPE_CHECKING:
     from trickzoo.finetune import Source
@@ -29,6 +30,11 @@ class Trunk:
     model: str
     weights: Path
     top1: float
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the weights: what tells this backbone from another, wherever they lie."""
+        return files.digest(self.weights)
 
 
 @dataclass(frozen=True)
@@ -174,15 +180,17 @@ def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) ->
     recipe, place = recipe_of(branch, trunk), folder(out, branch, trunk)
     train, val = data[recipe.task]
     path = place / "result.json"
+    if not path.is_file() and not (place / checkpoint.LAST).is_file():
+        return False
+    this: dict[str, Any] = {"data_digest": train.digest, "seed": trunk.seed, "weights_sha256": trunk.sha256}
     if path.is_file():
         found = _read(path)
         try:
-            checkpoint.check(path, found, recipe, data_digest=train.digest, seed=trunk.seed)
+            checkpoint.check(path, found, recipe, **this)
         except KeyError:
             raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
         if found.get("val_digest") != val.digest:
             raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
         return True
-    if (place / checkpoint.LAST).is_file():
-        checkpoint.load(place / checkpoint.LAST, recipe, data_digest=train.digest, seed=trunk.seed)
+    checkpoint.load(place / checkpoint.LAST, recipe, **this)
     return False
