@@ -147,6 +147,25 @@ def test_the_backbones_count_and_not_where_they_lie(call: Call, ladder: Path, tm
         assert f"of another recipe: weights is {found['weights_sha256']} there, {files.digest(weights)} here; name another --out" in error
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        *(("ladder.json", content, "is not the summary of a ladder study") for content in ("{}", "[]", "null", '{"rungs": []}')),
+        ("ladder.json", '{"rungs": [{"rung": "baseline"}]}', "is not the summary of a ladder study"),
+        ("ladder.json", "{", "ladder.json cannot be read"),
+        *(("baseline-0/result.json", content, "result.json is not a result file of a training") for content in ("{}", "[]", "null")),
+        ("transfer/detection/baseline-0/result.json", "[]", "result.json is not a result file of a training"),
+    ],
+)
+def test_files_that_say_something_else(name: str, content: str, message: str, call: Call, ladder: Path, tmp_path: Path) -> None:
+    shutil.copytree(ladder, tmp_path / "ladder")
+    path = tmp_path / "ladder" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    status, _, error = call("--checkpoints", tmp_path / "ladder", "--detection", "shapes", *OPTIONS, "--seeds", 1)
+    assert (status, message in error, len(error.splitlines())) == (2, True, 1), error
+
+
 def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(ladder, broken)
