@@ -18,6 +18,7 @@ from tests.commands import Call, caller
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection
 from trickzoo.cli import zoo
+from trickzoo.errors import BadOption
 from trickzoo.finetune import Source
 from trickzoo.recipes import transfer as recipes
 from trickzoo.studies import report, transfer
@@ -81,6 +82,41 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert [rung["rung"] for rung in content["tasks"][0]["rungs"]] == ["baseline", "mixup"]
     assert content["tasks"][0]["total"]["whole"]
+    one = ("--checkpoints", ladder, "--detection", "shapes", "--out", tmp_path, "--seeds", 1, "--report-only", "--pictures", 0)
+    assert call(*one)[0] == 0  # a command for one task leaves the other in the report
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert ([task["task"] for task in content["tasks"]], content["planned"]) == (["detection", "segmentation"], 6)
+
+
+def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the paper's pair has: VOC's trainval of both years and its test of 2007, beside ADE20K's train and val."""
+
+    def plan(checkpoints: Path, branches: tuple[transfer.Branch, ...], **options: Any) -> transfer.Plan:
+        found.extend(branch.source for branch in branches)
+        raise BadOption("far enough")
+
+    found: list[Source] = []
+    monkeypatch.setattr(transfer, "plan", plan)
+    pair = (
+        "--checkpoints",
+        "ladder",
+        "--detection",
+        "voc",
+        "--detection-data",
+        "V",
+        "--segmentation",
+        "ade20k",
+        "--segmentation-data",
+        "A",
+    )
+    boxes = ("--detection-train", "trainval", "--detection-year", "07+12", "--detection-val", "test", "--detection-val-year", "2007")
+    shared = ("--train", "trainval", "--year", "07+12", "--val", "test", "--val-year", "2007")
+    masks = ("--segmentation-train", "train", "--segmentation-val", "val", "--segmentation-year", "2012", "--segmentation-val-year", "2012")
+    wanted = Source("voc", Path("V"), "07+12", "2007", "trainval", "test")
+    for tokens, other in ((boxes, (None, None)), ((*shared, *masks), ("2012", "2012"))):
+        assert call(*pair, *tokens)[2] == "trickzoo: far enough\n"
+        assert found == [wanted, Source("ade20k", Path("A"), *other)]
+        found.clear()
 
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
@@ -184,7 +220,11 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
         ((*here, "--crop", 32), 'no field "crop"'),
-        ((*here, "--segmentation-epochs", 3), 'no field "segmentation-epochs"'),
+        ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which is not asked for; name its images"),
+        ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which is not asked for"),
+        ((*here, "--segmentation-recipe", "nonsense"), "--segmentation-recipe is for segmentation, which is not asked for"),
+        ((*here, "--segmentation-val", "test"), "--segmentation-val is for segmentation, which is not asked for"),
+        ((*here, "--detection-trian", "all"), 'no field "detection-trian"; did you mean detection_train'),
         ((*here, "--model", "resnet18"), "leave --model out"),
         ((*here, "--detection-weights", "none"), "leave --detection-weights out"),
         ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),
