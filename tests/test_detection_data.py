@@ -313,6 +313,16 @@ def test_the_digest_tells_sets_apart(tmp_path):
         detection_shapes(Shapes("val", 1, seed=1)),
     ]
     assert len({first.digest, *(other.digest for other in others)}) == 7
+    jpeg(tmp_path / "a" / "JPEGImages" / "a.jpg", 7)
+    assert open_voc(tmp_path / "a").digest != first.digest
+
+
+def test_the_digest_of_the_shapes_stays():
+    """Results of generated images are published, and these are the same everywhere."""
+    assert (
+        detection_shapes(Shapes("val", 2, 48, objects="several")).digest
+        == "81412b946c9d897a6d18ee0d59283c146863cd8b0ff0774106c22009a5cf197c"
+    )
 
 
 def test_grey_images_are_read_as_colour(tmp_path):

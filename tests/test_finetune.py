@@ -31,6 +31,7 @@ from trickzoo.training import checkpoint, loop
 from trickzoo.training.classification import Normalisation
 from trickzoo.training.run import Machine
 from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.weights import files, manifest
 
 BOXES = transfer.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,
@@ -95,7 +96,7 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
 @BOTH
 def test_a_training_and_what_it_leaves(recipe: Any, tmp_path: Path) -> None:
     found = run(recipe, tmp_path)
-    assert found["task"] == recipe.task
+    assert (found["task"], found["weights_sha256"]) == (recipe.task, None)
     assert 0 <= found[found["measure"]] <= 100
     assert (found["n_train"], found["n"]) == (12, 2)
     assert "generated" in found["data"]
@@ -172,7 +173,7 @@ def test_frozen_stages_keep_every_bit(name: str, tmp_path: Path) -> None:
     export(source, path)
     for recipe in (BOXES, MASKS):
         mine = replace(recipe, model=name, weights=str(path), trainable_stages=2, norms="live", epochs=1)
-        run(mine, tmp_path / recipe.task)
+        assert run(mine, tmp_path / recipe.task)["weights_sha256"] == files.digest(path)
         trained = (detection.load if recipe is BOXES else segmentation.load)(tmp_path / recipe.task / "model.safetensors")
         body = trained.backbone.body if recipe is BOXES else trained.backbone
         frozen = [("stem", body.stem), *((f"stages.{i}", stage) for i, stage in enumerate(body.stages[:-2]))]
@@ -265,7 +266,8 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
     settings = Machine(out=tmp_path, workers=0, use_cpu=True)
     job = finetune.prepare(replace(recipe, model=f"{recipe.model}.tz_imagenette128", epochs=1), SHAPES, settings)
-    finetune.run(job)
+    found = finetune.run(job)
+    assert found["weights_sha256"] == manifest.find(f"{BOXES.model}.tz_imagenette128").sources[0].sha256
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
     assert loaded.classes == job.train.classes

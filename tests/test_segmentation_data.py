@@ -171,6 +171,27 @@ def test_the_digest_tells_sets_apart(tmp_path):
         segmentation_shapes(Shapes("val", 1, seed=1)),
     ]
     assert len({data.digest for data in sets}) == 5
+    assert open_lists(tmp_path / "a").digest == sets[0].digest
+
+
+def test_the_digest_tells_masks_and_images_of_the_same_names_apart(tmp_path):
+    found = {open_lists(lists(tmp_path, [0, 1])).digest}
+    mask(tmp_path / "trainannot" / "1.png", rows(0, 1))
+    found.add(open_lists(tmp_path).digest)
+    jpeg(tmp_path / "train" / "1.jpg", 7)
+    found.add(open_lists(tmp_path).digest)
+    assert len(found) == 3
+    data = open_lists(tmp_path)
+    (tmp_path / "trainannot" / "1.png").unlink()
+    refused(lambda: data.digest, r"1\.png cannot be read")
+
+
+def test_the_digest_of_the_shapes_stays():
+    """Results of generated images are published, and these are the same everywhere."""
+    assert (
+        segmentation_shapes(Shapes("val", 2, 48, objects="several")).digest
+        == "18e7bf9e1de8d82c4fa276f20c62fd0b09e83826ab0b3af4819a5eab5d935d3d"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

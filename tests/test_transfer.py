@@ -18,11 +18,13 @@ from tests.commands import Call, caller
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection
 from trickzoo.cli import zoo
+from trickzoo.errors import BadOption
 from trickzoo.finetune import Source
 from trickzoo.recipes import transfer as recipes
 from trickzoo.studies import report, transfer
 from trickzoo.training import loop
 from trickzoo.training.run import Machine
+from trickzoo.weights import files
 from trickzoo.weights.publish import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
@@ -80,6 +82,41 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert [rung["rung"] for rung in content["tasks"][0]["rungs"]] == ["baseline", "mixup"]
     assert content["tasks"][0]["total"]["whole"]
+    one = ("--checkpoints", ladder, "--detection", "shapes", "--out", tmp_path, "--seeds", 1, "--report-only", "--pictures", 0)
+    assert call(*one)[0] == 0  # a command for one task leaves the other in the report
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    assert ([task["task"] for task in content["tasks"]], content["planned"]) == (["detection", "segmentation"], 6)
+
+
+def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the paper's pair has: VOC's trainval of both years and its test of 2007, beside ADE20K's train and val."""
+
+    def plan(checkpoints: Path, branches: tuple[transfer.Branch, ...], **options: Any) -> transfer.Plan:
+        found.extend(branch.source for branch in branches)
+        raise BadOption("far enough")
+
+    found: list[Source] = []
+    monkeypatch.setattr(transfer, "plan", plan)
+    pair = (
+        "--checkpoints",
+        "ladder",
+        "--detection",
+        "voc",
+        "--detection-data",
+        "V",
+        "--segmentation",
+        "ade20k",
+        "--segmentation-data",
+        "A",
+    )
+    boxes = ("--detection-train", "trainval", "--detection-year", "07+12", "--detection-val", "test", "--detection-val-year", "2007")
+    shared = ("--train", "trainval", "--year", "07+12", "--val", "test", "--val-year", "2007")
+    masks = ("--segmentation-train", "train", "--segmentation-val", "val", "--segmentation-year", "2012", "--segmentation-val-year", "2012")
+    wanted = Source("voc", Path("V"), "07+12", "2007", "trainval", "test")
+    for tokens, other in ((boxes, (None, None)), ((*shared, *masks), ("2012", "2012"))):
+        assert call(*pair, *tokens)[2] == "trickzoo: far enough\n"
+        assert found == [wanted, Source("ade20k", Path("A"), *other)]
+        found.clear()
 
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
@@ -120,6 +157,51 @@ def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
     assert ours["per_class"] == theirs["per_class"]
 
 
+def test_the_backbones_count_and_not_where_they_lie(call: Call, ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def study(checkpoints: object) -> tuple[int, str, str]:
+        here = ("--checkpoints", checkpoints, "--segmentation", "shapes", *OPTIONS, "--seeds", 1, "--rungs", "baseline")
+        return call(*here, "--pictures", 0)
+
+    shutil.copytree(ladder, tmp_path / "ladder")
+    assert study(tmp_path / "ladder")[0] == 0
+    (tmp_path / "ladder").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    status, text, _ = study("moved")
+    assert (status, text.count("there already")) == (0, 1)
+    trained, weights = (
+        tmp_path / "moved" / "transfer" / "segmentation" / "baseline-0",
+        tmp_path / "moved" / "baseline-0" / "model.safetensors",
+    )
+    found = json.loads((trained / "result.json").read_text())
+    assert found["weights_sha256"] == files.digest(weights)
+    shutil.copy(ladder / "mixup-0" / "model.safetensors", weights)  # as if the ladder had been trained again
+    for half_done in (False, True):
+        if half_done:
+            (trained / "result.json").unlink()
+        status, _, error = study("moved")
+        assert (status, len(error.splitlines())) == (2, 1)
+        assert f"of another recipe: weights is {found['weights_sha256']} there, {files.digest(weights)} here; name another --out" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        *(("ladder.json", content, "is not the summary of a ladder study") for content in ("{}", "[]", "null", '{"rungs": []}')),
+        ("ladder.json", '{"rungs": [{"rung": "baseline"}]}', "is not the summary of a ladder study"),
+        ("ladder.json", "{", "ladder.json cannot be read"),
+        *(("baseline-0/result.json", content, "result.json is not a result file of a training") for content in ("{}", "[]", "null")),
+        ("transfer/detection/baseline-0/result.json", "[]", "result.json is not a result file of a training"),
+    ],
+)
+def test_files_that_say_something_else(name: str, content: str, message: str, call: Call, ladder: Path, tmp_path: Path) -> None:
+    shutil.copytree(ladder, tmp_path / "ladder")
+    path = tmp_path / "ladder" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    status, _, error = call("--checkpoints", tmp_path / "ladder", "--detection", "shapes", *OPTIONS, "--seeds", 1)
+    assert (status, message in error, len(error.splitlines())) == (2, True, 1), error
+
+
 def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(ladder, broken)
@@ -138,7 +220,11 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
         ((*here, "--crop", 32), 'no field "crop"'),
-        ((*here, "--segmentation-epochs", 3), 'no field "segmentation-epochs"'),
+        ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which is not asked for; name its images"),
+        ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which is not asked for"),
+        ((*here, "--segmentation-recipe", "nonsense"), "--segmentation-recipe is for segmentation, which is not asked for"),
+        ((*here, "--segmentation-val", "test"), "--segmentation-val is for segmentation, which is not asked for"),
+        ((*here, "--detection-trian", "all"), 'no field "detection-trian"; did you mean detection_train'),
         ((*here, "--model", "resnet18"), "leave --model out"),
         ((*here, "--detection-weights", "none"), "leave --detection-weights out"),
         ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),

@@ -234,6 +234,19 @@ def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) 
         transfer_summary.summarise(LADDER, {"detection": {}})
 
 
+def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
+    """A folder may hold more than the study that is reported: what another command has run there."""
+    asked = {rung: ALIKE[rung][:2] for rung in ("baseline", "mixup")}
+    content = transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[0, 1], rungs=["baseline", "mixup"])
+    assert content == transfer_summary.summarise(LADDER, results(detection=asked), seeds=[0, 1], rungs=["baseline", "mixup"])
+    assert (content["finished"], content["planned"]) == (4, 4)
+    more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
+    content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
+    assert "not finished: 2 of 4 fine-tunings" in " ".join(content["findings"])
+    with pytest.raises(BadData, match="no finished fine-tuning"):
+        transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[3])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # files
 

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from trickzoo import detection, segmentation
+from trickzoo.backbone import Backbone
 from trickzoo.data.coco import open_coco
 from trickzoo.data.detection import DetectionSet, detection_shapes
 from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
@@ -168,7 +169,13 @@ def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settin
         assert isinstance(train, SegmentationSet)
         assert isinstance(val, SegmentationSet)
         task = segmentation.training.Segmentation(recipe, segmentation.training.build(recipe, len(train.classes)), train, val, **options)
+    weights = _backbone(task).weights
+    task.weights_sha256 = weights.digest() if weights else None
     return Job(task, settings, accelerator)
+
+
+def _backbone(task: detection.training.Detection | segmentation.training.Segmentation) -> Backbone:
+    return task.model.backbone.body if isinstance(task, detection.training.Detection) else task.model.backbone
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
@@ -195,6 +202,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         accelerator,
         task=task.recipe.task,
         measure=task.measure,
+        weights_sha256=task.weights_sha256,
         **also,
         n=len(job.val),
         n_train=len(job.train),

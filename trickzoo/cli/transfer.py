@@ -17,6 +17,9 @@ from trickzoo.studies import transfer as study
 
 Recipe = DetectionRecipe | SegmentationRecipe
 
+SPLITS = ("train", "val", "year", "val_year")
+"""Options of both tasks that each may have its own of: --detection-train."""
+
 
 def transfer(
     *,
@@ -32,10 +35,13 @@ def transfer(
     segmentation_recipe: Annotated[str | None, Parameter(help="As trickzoo-finetune's --recipe.")] = None,
     seeds: Annotated[int, Parameter(help="How many trainings for each rung; seed s starts from the ladder's seed s.")] = 3,
     rungs: Annotated[str | None, Parameter(help="Only these, such as baseline,cosine,mixup.")] = None,
-    year: Annotated[str | None, Parameter(help="Of VOC (2007, 2012, 07+12) or COCO, where there are several.")] = None,
-    val_year: Annotated[str | None, Parameter(help="Of the validation images, where it is another.")] = None,
-    train: Annotated[str, Parameter(help="Split to train on.")] = "train",
-    val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
+    year: Annotated[
+        str | None,
+        Parameter(help="Of VOC (2007, 2012, 07+12) or COCO, where there are several; of one task: --detection-year."),
+    ] = None,
+    val_year: Annotated[str | None, Parameter(help="Of the validation images, where it is another; --detection-val-year.")] = None,
+    train: Annotated[str, Parameter(help="Split to train on; of one task: --detection-train.")] = "train",
+    val: Annotated[str, Parameter(help="Split to validate on; of one task: --detection-val.")] = "val",
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     running: options.Running = options.Running(),
     images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
@@ -53,20 +59,25 @@ def transfer(
     from trickzoo.finetune import DEFAULTS, Source
 
     branches: list[study.Branch] = []
-    for kind, layout, place, name in (
-        (DetectionRecipe, detection, detection_data or data, detection_recipe),
-        (SegmentationRecipe, segmentation, segmentation_data or data, segmentation_recipe),
+    changes = {name.replace("-", "_"): text for name, text in fields.items()}
+    shared: dict[str, Any] = {"train": train, "val": val, "year": year, "val_year": val_year}
+    for kind, layout, own_data, name in (
+        (DetectionRecipe, detection, detection_data, detection_recipe),
+        (SegmentationRecipe, segmentation, segmentation_data, segmentation_recipe),
     ):
         if layout is None:
+            _none_of(kind.task, {f"{kind.task}_data": own_data, f"{kind.task}_recipe": name, **changes})
             continue
+        place = own_data or data
         if (place is None) != (layout == "shapes"):
             raise BadOption(
                 "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
             )
         recipe = cast(Recipe, find_fine_tuning(name or DEFAULTS.get((layout, kind.task), f"small.{kind.task}"), kind))
-        source = Source(layout, place or Path(), year, val_year, train, val, images)
-        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, fields)}), source))
-    _all_known(branches, fields)
+        own = {split: changes.pop(f"{kind.task}_{split}", shared[split]) for split in SPLITS}
+        source = Source(layout, place or Path(), images=images, **own)
+        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), source))
+    _all_known(branches, changes)
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
     folder = out or checkpoints / "transfer"
@@ -81,22 +92,33 @@ def transfer(
         state.destroy_process_group()
 
 
+def _none_of(task: str, given: dict[str, Any]) -> None:
+    """Raise BadOption for an option of a task that is not asked for: it would have no effect."""
+    for name, value in given.items():
+        if name.startswith(f"{task}_") and value is not None:
+            raise BadOption(f"--{_option(name)} is for {task}, which is not asked for; name its images with --{task}, or leave it out")
+
+
 def _own(recipe: Recipe, changes: dict[str, str]) -> dict[str, str]:
-    """Of the changes, those to fields that this recipe has: "epochs" of any, "detection-epochs" of a detector's, which counts for more."""
+    """Of the changes, those to fields that this recipe has: "epochs" of any, "detection_epochs" of a detector's, which counts for more."""
     names = {field.name for field in fields_of(recipe)}
-    fields = {name.replace("-", "_"): text for name, text in changes.items()}
-    both = {name: text for name, text in fields.items() if name in names}
-    return both | {name: fields[f"{recipe.task}_{name}"] for name in names if f"{recipe.task}_{name}" in fields}
+    both = {name: text for name, text in changes.items() if name in names}
+    return both | {name: changes[f"{recipe.task}_{name}"] for name in names if f"{recipe.task}_{name}" in changes}
 
 
 def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
     known = {f"{prefix}{f.name}": f.name for b in branches for f in fields_of(b.recipe) for prefix in ("", f"{b.recipe.task}_")}
     for name in changes:
-        field = known.get(name.replace("-", "_"))
+        field = known.get(name)
         if branches and field is None:
-            raise BadOption(f'a recipe has no field "{name}"{nearest(name.replace("-", "_"), known)}')
+            near = nearest(name, [*known, *(f"{branch.recipe.task}_{split}" for branch in branches for split in SPLITS)])
+            raise BadOption(f'a recipe has no field "{_option(name)}"{near}')
         if field in ("name", "model", "weights", "data"):
-            raise BadOption(f"the study names {field} itself; leave --{name} out")
+            raise BadOption(f"the study names {field} itself; leave --{_option(name)} out")
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:

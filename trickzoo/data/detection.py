@@ -178,10 +178,15 @@ class DetectionSet:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over names of images and classes, boxes, labels and flags; it tells one set from another."""
+        """SHA-256 over names of images and classes, boxes, labels, flags and the images' lengths; it tells one set from another.
+
+        Images are not read, as of `SegmentationSet`. Computed once; raises BadData for a file that is not there.
+        """
         whole = hashlib.sha256(json.dumps([self.layout if self.drawings else "", self.classes, self.images]).encode())
         for array in (self.starts, *(getattr(self.objects, each.name) for each in fields(self.objects))):
             whole.update(array.tobytes())
+        for image in () if self.drawings else self.images:
+            whole.update(image_files.length(self.root / image.name).to_bytes(8, "big"))
         return whole.hexdigest()
 
 

@@ -45,6 +45,22 @@ def size_of(path: Path) -> tuple[int, int]:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
+def content(path: Path) -> bytes:
+    """The bytes of a file. Raises BadData if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+
+
+def length(path: Path) -> int:
+    """How many bytes a file has, without reading it. Raises BadData if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+
+
 def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image], T]) -> T:
     """What `take` makes of the image in the bytes or the open file."""
     try:
@@ -68,11 +84,7 @@ def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image],
 
 def read(path: Path) -> Image.Image:
     """The RGB image in a file. Raises BadData as `decode` does, or if the file cannot be read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    return decode(content, str(path))
+    return decode(content(path), str(path))
 
 
 def _reason(error: Exception, size: int) -> str:

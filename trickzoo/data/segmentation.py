@@ -67,10 +67,7 @@ class SegmentationSet:
             return Image.fromarray(self.drawings[index].image), self.drawings[index].semantic
         name, mask_name = (self.root / part for part in self.pairs[index])
         image = image_files.read(name)
-        try:
-            stated = image_files.decode_mask(mask_name.read_bytes(), str(mask_name))
-        except OSError as error:
-            raise BadData(f"{mask_name} cannot be read ({error.strerror})") from None
+        stated = image_files.decode_mask(image_files.content(mask_name), str(mask_name))
         height, width = stated.shape
         if image.size != (width, height):
             raise BadData(
@@ -96,9 +93,18 @@ class SegmentationSet:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the names of images, masks and classes; it tells one set from another."""
+        """SHA-256 over the names of images, masks and classes, the masks' content and the images' lengths; it tells one set from another.
+
+        Masks are small, and an annotation that is mended keeps its name. Images are not read: of a large set that takes minutes, in every
+        process and at every start, and another image under an old name has another length, as good as always. Computed once; raises
+        BadData for a file that cannot be read.
+        """
         what = [self.layout if self.drawings else "", self.classes, self.pairs, self.first, self.ignored]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        whole = hashlib.sha256(json.dumps(what).encode())
+        for name, mask_name in () if self.drawings else self.pairs:
+            whole.update(image_files.length(self.root / name).to_bytes(8, "big"))
+            whole.update(hashlib.sha256(image_files.content(self.root / mask_name)).digest())
+        return whole.hexdigest()
 
 
 def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:

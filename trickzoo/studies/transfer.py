@@ -13,6 +13,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import summary
 from trickzoo.studies.series import Each, Training, train_all
+from trickzoo.weights import files
 
 if TYPE_CHECKING:
     from trickzoo.finetune import Source
@@ -29,6 +30,11 @@ class Trunk:
     model: str
     weights: Path
     top1: float
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the weights: what tells this backbone from another, wherever they lie."""
+        return files.digest(self.weights)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, run
     if not path.is_file():
         raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; `trickzoo ladder` writes it at its end")
     ladder = _read(path)
-    names = [rung["rung"] for rung in ladder["rungs"]]
+    names = _rungs(path, ladder)
     for name in rungs:
         if name not in names:
             raise UnknownName("rung", name, names)
@@ -86,12 +92,28 @@ def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, run
     return Plan(ladder, tuple(trunks), branches)
 
 
+def _rungs(path: Path, ladder: dict[str, Any]) -> list[str]:
+    """Short names of a ladder's rungs. Raises BadData if it lacks anything that the study's report will ask for after hours of training."""
+    try:
+        _ = [ladder[key] for key in ("title", "data", "model")], [ladder["total"][key] for key in ("from", "to", "whole")]
+        _ = [(rung["title"], rung["skipped"], rung["seeds"], rung["top1"] and rung["top1"]["values"]) for rung in ladder["rungs"]]
+        names = [str(rung["rung"]) for rung in ladder["rungs"]]
+    except (KeyError, TypeError):
+        names = []
+    if not names:
+        raise BadData(f"{path} is not the summary of a ladder study; write it again with `trickzoo ladder --report-only`")
+    return names
+
+
 def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
     place = checkpoints / f"{rung}-{seed}"
     if not (place / "result.json").is_file() or not (place / "model.safetensors").is_file():
         raise BadData(f"{place} holds no finished training; let `trickzoo ladder` end it, ask for fewer --seeds, or name the --rungs")
     found = _read(place / "result.json")
-    return Trunk(rung, seed, found["recipe"]["model"], place / "model.safetensors", found["top1"])
+    try:
+        return Trunk(rung, seed, found["recipe"]["model"], place / "model.safetensors", found["top1"])
+    except (KeyError, TypeError):
+        raise BadCheckpoint(f"{place / 'result.json'} is not a result file of a training; move it away") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -174,15 +196,17 @@ def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) ->
     recipe, place = recipe_of(branch, trunk), folder(out, branch, trunk)
     train, val = data[recipe.task]
     path = place / "result.json"
+    if not path.is_file() and not (place / checkpoint.LAST).is_file():
+        return False
+    this: dict[str, Any] = {"data_digest": train.digest, "seed": trunk.seed, "weights_sha256": trunk.sha256}
     if path.is_file():
         found = _read(path)
         try:
-            checkpoint.check(path, found, recipe, data_digest=train.digest, seed=trunk.seed)
-        except KeyError:
+            checkpoint.check(path, found, recipe, **this)
+        except (KeyError, TypeError):
             raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
         if found.get("val_digest") != val.digest:
             raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
         return True
-    if (place / checkpoint.LAST).is_file():
-        checkpoint.load(place / checkpoint.LAST, recipe, data_digest=train.digest, seed=trunk.seed)
+    checkpoint.load(place / checkpoint.LAST, recipe, **this)
     return False

@@ -86,12 +86,13 @@ def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | 
     Args:
         ladder: the summary of the ladder study that the backbones come from (`ladder.json`).
         tasks: what `read` gives. A fine-tuning with seed s starts from the backbone that was trained with seed s.
-        seeds: of the whole study, finished or not; by default those that are there.
-        rungs: of the study, where it is not of all of the ladder's.
+        seeds: of the whole study, finished or not; by default those that are there. Fine-tunings with others do not count.
+        rungs: of the study, where it is not of all of the ladder's. Fine-tunings from others do not count.
 
     Everything is taken from the seeds that have a figure, top-1 too. A rung is compared with the ladder's first by the seeds that both
     have. Raises BadData if there is no result.
     """
+    tasks = {task: _asked_for(by_rung, seeds, rungs) for task, by_rung in tasks.items()}
     found = [result for task in tasks.values() for rung in task.values() for result in rung.values()]
     if not found:
         raise BadData("there is no finished fine-tuning to report")
@@ -111,6 +112,17 @@ def summarise(ladder: dict[str, Any], tasks: Results, *, seeds: Sequence[int] | 
         "environments": environments(found),
     }
     return content | {"findings": findings(content)}
+
+
+def _asked_for(
+    results: Mapping[str, Mapping[int, dict[str, Any]]], seeds: Sequence[int] | None, rungs: Sequence[str]
+) -> dict[str, dict[int, dict[str, Any]]]:
+    """The results of these seeds and rungs: the folder holds those of other commands too."""
+    return {
+        rung: {seed: result for seed, result in by_seed.items() if seeds is None or seed in seeds}
+        for rung, by_seed in results.items()
+        if not rungs or rung in rungs
+    }
 
 
 def _part(ladder: dict[str, Any], wanted: Sequence[str]) -> dict[str, Any]:

@@ -26,21 +26,29 @@ def save(path: Path, content: dict[str, Any]) -> None:
         raise BadCheckpoint(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is untouched") from None
 
 
-def load(path: Path, recipe: AnyRecipe, *, data_digest: str, seed: int) -> dict[str, Any]:
+def load(path: Path, recipe: AnyRecipe, *, data_digest: str, seed: int, weights_sha256: str | None = None) -> dict[str, Any]:
     """Read a checkpoint that continues this very training. Raises BadCheckpoint with the first thing that differs."""
     content = read_pickle(path)
     if not isinstance(content, dict) or "step" not in content:
         raise BadCheckpoint(f"{path} is not a training checkpoint of trickzoo")
-    check(path, content, recipe, data_digest=data_digest, seed=seed)
+    check(path, content, recipe, data_digest=data_digest, seed=seed, weights_sha256=weights_sha256)
     return content
 
 
-def check(path: Path, content: dict[str, Any], recipe: AnyRecipe, *, data_digest: str, seed: int) -> None:
-    """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training."""
+def check(
+    path: Path, content: dict[str, Any], recipe: AnyRecipe, *, data_digest: str, seed: int, weights_sha256: str | None = None
+) -> None:
+    """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training.
+
+    A training that starts from a weight file, of this SHA-256, is the same from wherever the file lies.
+    """
     for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
         if found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
     there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
-    for name, value in plain(recipe).items():
+    here = plain(recipe)
+    if weights_sha256 and content.get("weights_sha256"):  # files of older versions have the recipe's spelling only
+        there["weights"], here["weights"] = content["weights_sha256"], weights_sha256
+    for name, value in here.items():
         if there[name] != value:
             raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")

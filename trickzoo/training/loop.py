@@ -117,6 +117,7 @@ class Task(ABC):
         shares: the images of each step.
         data_digest: tells the training images from others.
         average: averaged weights, which checkpoints keep too; None without.
+        weights_sha256: of the file that the model started from, if it did from one.
     """
 
     measure: str
@@ -125,6 +126,7 @@ class Task(ABC):
     shares: Shares
     data_digest: str
     average: nn.Module | None = None
+    weights_sha256: str | None = None
 
     @abstractmethod
     def optimiser(self) -> torch.optim.Optimizer:
@@ -198,7 +200,8 @@ def fit(
     def save(name: str) -> None:
         if accelerator.is_main_process:
             content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "seconds": seconds()}
-            content |= {"step": step, "best": best, "evaluation": evaluation, "metadata": task.metadata()}
+            content |= {"step": step, "best": best, "evaluation": evaluation}
+            content |= {"weights_sha256": task.weights_sha256, "metadata": task.metadata()}
             checkpoint.save(out / name, content | _tensors(task, optimiser, accelerator))
 
     with signals() as asked:
@@ -335,7 +338,7 @@ def _resume(task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator
     path = out / checkpoint.LAST
     if not path.exists():
         return {"step": 0, "best": 0.0, "evaluation": {}, "seconds": 0.0}
-    content = checkpoint.load(path, task.recipe, data_digest=task.data_digest, seed=seed)
+    content = checkpoint.load(path, task.recipe, data_digest=task.data_digest, seed=seed, weights_sha256=task.weights_sha256)
     try:
         task.model.load_state_dict(content["model"])
         if task.average is not None:
