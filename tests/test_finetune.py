@@ -209,6 +209,21 @@ def test_pixels_that_do_not_count() -> None:
     assert not logits.grad.any()  # type: ignore[union-attr]
 
 
+def test_the_content_of_a_weight_file_counts_and_not_its_path() -> None:
+    """Of a file that was written before digests were kept, the path."""
+    here = BOXES.but("test.detection", weights="here.safetensors")
+    old = {"recipe": plain(here.but("test.detection", weights="there.safetensors")), "seed": 0, "data_digest": "d"}
+
+    def check(content: dict[str, Any], recipe: DetectionRecipe = here) -> None:
+        checkpoint.check(Path("last.pt"), content, recipe, data_digest="d", seed=0, weights_sha256="a")
+
+    check({**old, "weights_sha256": "a"})
+    check(old, here.but("test.detection", weights="there.safetensors"))
+    for other in (old, {**old, "weights_sha256": None}, {**old, "recipe": plain(here), "weights_sha256": "b"}):
+        with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: weights is (there\.safetensors|b) there"):
+            check(other)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # evaluation
 
