@@ -165,7 +165,7 @@ def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypa
         ({"recipe": plain(plan().steps[0].recipe.but("x", lr=7.0))}, "of another recipe: name is x there"),
         ({"seed": 5}, "its seed is 5, not 0"),
         ({"data_digest": "0"}, "its data is 0, not "),
-        ({"val_digest": "0"}, "other validation images"),
+        ({"val_digest": "0"}, "of another training: its validation data is 0"),
         ({"recipe": None}, "not a result file of a training"),
     ],
 )

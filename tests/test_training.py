@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Resident, Streamed, decode_once, source_digest, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, classification, loop
+from trickzoo.training import checkpoint, classification, loop, objective
+from trickzoo.training.run import Machine
 from trickzoo.training.schedule import learning_rate
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
@@ -105,19 +107,25 @@ def test_asked_to_stop_at_the_last_step_it_ends(resident: Resident, val: Residen
     assert "top1" in checkpoint.load(tmp_path / "last.pt", RECIPE, data_digest=resident.digest, seed=0)["evaluation"]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("written", "file", "error"), [(0, "metrics.jsonl", BadOption), (1, "last.pt", BadCheckpoint)])
+def test_a_full_disk_leaves_what_was_there(
+    written: int, file: str, error: type[Exception], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(resident, tmp_path / "full", save_every=1, stop_after=4)
-    before = (tmp_path / "full" / "last.pt").read_bytes()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
+    room = iter([True] * written)
 
     def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if not next(room, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(BadCheckpoint, match="No space left on device"):
+        with pytest.raises(error, match=rf"{file} cannot be written \(No space left on device\)"):
             run(resident, tmp_path / "full", save_every=1)
-    assert (tmp_path / "full" / "last.pt").read_bytes() == before
-    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["last.pt", "metrics.jsonl"]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
+    assert after.keys() == before.keys() == {"last.pt", "metrics.jsonl"}
+    assert after[file] == before[file]
     assert same(run(resident, tmp_path / "full"), run(resident, tmp_path / "straight"))
 
 
@@ -166,6 +174,44 @@ accelerator.end_training()
 """
 
 
+EVALUATION = """
+import hashlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from accelerate import Accelerator
+import trickzoo
+from tests.training import RECIPE
+from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.training import decode_once, squash
+from trickzoo.training import classification
+folder = Path(sys.argv[2])
+data = decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(40), "40", folder, workers=0)
+one = replace(data, pixels=data.pixels[:1], sizes=data.sizes[:1], labels=data.labels[:1])
+recipe = RECIPE.but("averaged", ema=0.9)
+accelerator = Accelerator(cpu=True)
+model = classification.prepare(recipe, 4, 0, trickzoo.create)
+task = classification.Classification(recipe, model, data, one, seed=0, accelerator=accelerator)
+classification.fit(task, folder / "out", seed=0, accelerator=accelerator)
+for network in (model, task.average):
+    print(hashlib.sha256(b"".join(buffer.numpy().tobytes() for buffer in network.buffers())).hexdigest())
+accelerator.end_training()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_processes_evaluate_the_same_network_on_however_few_images(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(EVALUATION)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [*command, str(tmp_path / "main.py"), str(colours), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 4
+    assert len(set(done.stdout.split())) == 1  # the model ends with the average
+
+
 @pytest.fixture
 def torchrun(colours: Path, tmp_path: Path) -> Any:
     """Train in several processes: the weights, and the steps that the first process took."""
@@ -193,12 +239,31 @@ def test_two_processes_give_the_same_as_one_and_outlive_a_death(torchrun: Any) -
     assert same(restarted, two)
 
 
-def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(resident: Resident, tmp_path: Path) -> None:
-    recipe = RECIPE.but("wild", lr=1e30, warmup_epochs=0)
-    with pytest.raises(BadData, match=r"the loss is (nan|inf) at step \d+ \(epoch 0\).*last.pt"):
-        run(resident, tmp_path, recipe, save_every=1)
-    content = checkpoint.load(tmp_path / "last.pt", recipe, data_digest=resident.digest, seed=0)
-    assert content["step"] >= 1
+@pytest.mark.parametrize(("step", "good"), [(0, "none"), (4, "last.pt"), (5, "last.pt")])
+def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
+    step: int, good: str, resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([1.0] * step)
+    monkeypatch.setattr(objective, "loss", lambda recipe, logits, *_: logits.mean() * 0 + next(losses, math.nan))
+    with pytest.raises(BadData, match=rf"the loss is nan at step {step} \(epoch 0\).*another --out.*checkpoint: .*{good}"):
+        run(resident, tmp_path, val=val, save_every=3)
+
+
+def test_weights_that_give_no_number_are_no_good_checkpoint(resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"the loss is (nan|inf) at step 1 .*The last good checkpoint: none"):
+        run(resident, tmp_path, RECIPE.but("wild", lr=1e30, warmup_epochs=0), save_every=1)
+    assert (tmp_path / "last.pt").exists()
+
+
+def test_validation_images_stay_the_same(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    run(resident, tmp_path, val=val, stop_after=9)
+    with pytest.raises(BadCheckpoint, match="of another training: its validation data is"):
+        run(resident, tmp_path, val=replace(val, digest="other"))
+
+
+def test_a_launchers_accumulation_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert Machine(out=tmp_path, use_cpu=True).accelerator("fp32").gradient_accumulation_steps == 1
 
 
 @pytest.mark.parametrize(

@@ -181,9 +181,11 @@ def _backbone(task: detection.training.Detection | segmentation.training.Segment
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
     """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
 
-    `also` is written into the result too.
+    `also` is written into the result too. A training that is finished there is left as it is.
     """
     task, settings, accelerator = job.task, job.settings, job.accelerator
+    if done := training.finished(settings, task):
+        return done
     with training.telling(settings, accelerator, report) as tell:
         outcome = loop.fit(
             task,

@@ -104,7 +104,7 @@ class Detection(loop.Task):
         self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
         self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
         self.shares = loop.Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
-        self.data_digest = data.digest
+        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
 
     def optimiser(self) -> torch.optim.SGD:
         """SGD on what is not frozen."""

@@ -95,7 +95,7 @@ class Segmentation(loop.Task):
         self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
         self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
         self.shares = loop.Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
-        self.data_digest = data.digest
+        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.normalise = Normalisation.of(model.backbone)
 
     def optimiser(self) -> torch.optim.SGD:

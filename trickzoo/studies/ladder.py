@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
+from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
@@ -148,15 +147,7 @@ def read_result(out: Path, step: Step, seed: int) -> dict[str, Any]:
     """A finished training's result. Raises BadCheckpoint if it is one of another recipe or seed, or no result file."""
     from trickzoo.training import checkpoint
 
-    path = folder(out, step, seed) / "result.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        checkpoint.check(path, found, step.recipe, data_digest=found["data_digest"], seed=seed)
-    except BadCheckpoint:
-        raise
-    except (ValueError, KeyError, TypeError):
-        raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
-    return found
+    return checkpoint.result(folder(out, step, seed) / "result.json", step.recipe, seed=seed)
 
 
 def run(
@@ -202,15 +193,12 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bo
     from trickzoo.training import checkpoint
 
     now, place = state(out, step, seed), folder(out, step, seed)
+    this = {"seed": seed, "data_digest": images.train.digest, "val_digest": images.val.digest}
     if now == "begun":
-        checkpoint.load(place / checkpoint.LAST, step.recipe, data_digest=images.train.digest, seed=seed)
-    if now != "done":
-        return False
-    found, path = read_result(out, step, seed), place / "result.json"
-    checkpoint.check(path, found, step.recipe, data_digest=images.train.digest, seed=seed)
-    if found.get("val_digest") != images.val.digest:
-        raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
-    return True
+        checkpoint.load(place / checkpoint.LAST, step.recipe, **this)
+    if now == "done":
+        checkpoint.result(place / "result.json", step.recipe, **this)
+    return now == "done"
 
 
 def _rehearse(step: Step, settings: Settings, images: Images) -> None:

@@ -198,15 +198,9 @@ def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) ->
     path = place / "result.json"
     if not path.is_file() and not (place / checkpoint.LAST).is_file():
         return False
-    this: dict[str, Any] = {"data_digest": train.digest, "seed": trunk.seed, "weights_sha256": trunk.sha256}
+    this = {"seed": trunk.seed, "data_digest": train.digest, "val_digest": val.digest, "weights_sha256": trunk.sha256}
     if path.is_file():
-        found = _read(path)
-        try:
-            checkpoint.check(path, found, recipe, **this)
-        except (KeyError, TypeError):
-            raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
-        if found.get("val_digest") != val.digest:
-            raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")
+        checkpoint.result(path, recipe, **this)
         return True
     checkpoint.load(place / checkpoint.LAST, recipe, **this)
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +27,34 @@ def save(path: Path, content: dict[str, Any]) -> None:
         raise BadCheckpoint(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is untouched") from None
 
 
-def load(path: Path, recipe: AnyRecipe, *, data_digest: str, seed: int, weights_sha256: str | None = None) -> dict[str, Any]:
-    """Read a checkpoint that continues this very training. Raises BadCheckpoint with the first thing that differs."""
+def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
+    """Read a checkpoint that continues this very training. Raises BadCheckpoint with the first thing that differs, as `check` does."""
     content = read_pickle(path)
     if not isinstance(content, dict) or "step" not in content:
         raise BadCheckpoint(f"{path} is not a training checkpoint of trickzoo")
-    check(path, content, recipe, data_digest=data_digest, seed=seed, weights_sha256=weights_sha256)
+    check(path, content, recipe, **this)
     return content
 
 
 def check(
-    path: Path, content: dict[str, Any], recipe: AnyRecipe, *, data_digest: str, seed: int, weights_sha256: str | None = None
+    path: Path,
+    content: dict[str, Any],
+    recipe: AnyRecipe,
+    *,
+    seed: int,
+    data_digest: str | None = None,
+    val_digest: str | None = None,
+    weights_sha256: str | None = None,
 ) -> None:
     """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training.
 
-    A training that starts from a weight file, of this SHA-256, is the same from wherever the file lies.
+    Digests that are not given are not compared; those of validation images and of the weight file that a training starts from are not in
+    files of older versions. From wherever such a file lies, the training is the same.
     """
-    for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
-        if found != wanted:
+    compared = [("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)]
+    compared.append(("validation data", content.get("val_digest"), val_digest))
+    for what, found, wanted in compared:
+        if None not in (found, wanted) and found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
     there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
     here = plain(recipe)
@@ -52,3 +63,15 @@ def check(
     for name, value in here.items():
         if there[name] != value:
             raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")
+
+
+def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
+    """Read the `result.json` of this very training. Raises BadCheckpoint if it is another's, as `check` does, or no result file."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check(path, found, recipe, **this)
+    except BadCheckpoint:
+        raise
+    except (ValueError, KeyError, TypeError):
+        raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
+    return found

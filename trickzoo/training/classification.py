@@ -111,7 +111,7 @@ class Classification(loop.Task):
         self.seed, self.accelerator = seed, accelerator
         self.shares = loop.Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
         check(data, val)
-        self.data_digest = data.digest
+        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
         if recipe.ema:
             self.average = copy.deepcopy(model).to(accelerator.device).requires_grad_(False)

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
 from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.training import checkpoint, schedule, tracking
+from trickzoo.weights.files import write_atomically
 
 
 class Stopped(TrickzooError):
@@ -116,6 +118,7 @@ class Task(ABC):
         model: the network; the loop moves it to the device.
         shares: the images of each step.
         data_digest: tells the training images from others.
+        val_digest: the same of the validation images, if there are any.
         average: averaged weights, which checkpoints keep too; None without.
         weights_sha256: of the file that the model started from, if it did from one.
     """
@@ -125,6 +128,7 @@ class Task(ABC):
     model: nn.Module
     shares: Shares
     data_digest: str
+    val_digest: str | None = None
     average: nn.Module | None = None
     weights_sha256: str | None = None
 
@@ -196,11 +200,13 @@ def fit(
         return time.monotonic() - start
 
     metrics = _Metrics(out / tracking.METRICS, step) if accelerator.is_main_process else None
+    saved = {checkpoint.LAST: step}
 
     def save(name: str) -> None:
+        saved[name] = step
         if accelerator.is_main_process:
-            content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "seconds": seconds()}
-            content |= {"step": step, "best": best, "evaluation": evaluation}
+            content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "val_digest": task.val_digest}
+            content |= {"step": step, "best": best, "evaluation": evaluation, "seconds": seconds()}
             content |= {"weights_sha256": task.weights_sha256, "metadata": task.metadata()}
             checkpoint.save(out / name, content | _tensors(task, optimiser, accelerator))
 
@@ -227,10 +233,11 @@ def fit(
                         accelerator.backward(value)
                     total += value.item()
                 if not math.isfinite(total):
-                    good = out / checkpoint.LAST
+                    # one of this very step holds the weights that gave it
+                    older = (out / name for name in (checkpoint.LAST, checkpoint.BEST) if saved.get(name) != step)
                     raise BadData(
-                        f"the loss is {total} at step {step} (epoch {epoch}); lower lr or lengthen the warm-up. "
-                        f"The last good checkpoint: {good if good.exists() else 'none'}"
+                        f"the loss is {total} at step {step} (epoch {epoch}); begin anew in another --out, with a lower lr or a longer "
+                        f"warm-up. The last good checkpoint: {next((path for path in older if path.exists()), 'none')}"
                     )
                 optimiser.step()
                 optimiser.zero_grad()
@@ -249,7 +256,8 @@ def fit(
                 if stopping:
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
             if step == steps or (epoch + 1) % evaluate_every == 0:
-                found = task.evaluate(net)
+                _share_buffers(task, accelerator)
+                found = task.evaluate(task.model)
                 if found is not None:
                     evaluation = found
                     report(Progress(step, steps, epoch, total, lr, evaluation))
@@ -273,6 +281,17 @@ def agreed(asked: bool, accelerator: Accelerator) -> bool:
         return asked
     flag = torch.tensor(float(asked), device=accelerator.device)
     return bool(accelerator.reduce(flag, "sum").item())
+
+
+def _share_buffers(task: Task, accelerator: Accelerator) -> None:
+    """Give every process the first one's BatchNorm statistics, which are the ones that checkpoints keep: all evaluate the same network.
+
+    The wrapper for the processes would do so in each forward pass, but not all processes have as many of them.
+    """
+    if accelerator.num_processes > 1:
+        for module in (task.model, task.average):
+            for buffer in module.buffers() if module is not None else ():
+                broadcast(buffer)
 
 
 def _generator(*key: int) -> torch.Generator:
@@ -311,17 +330,27 @@ def signals() -> Iterator[Callable[[], bool]]:
 
 
 class _Metrics:
-    """A JSON line for each step and evaluation; lines beyond the step that a training goes on from are dropped."""
+    """A JSON line for each step and evaluation; lines beyond the step that a training goes on from are dropped.
+
+    Raises BadOption if the disk refuses.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         kept = [row for row in tracking.rows(path.parent) if row["step"] <= step] if step and path.exists() else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        with self._plainly():
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def write(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with self._plainly(), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadOption(f"{self.path} cannot be written ({error.strerror or error}); make room, or name another --out") from None
 
 
 def _tensors(task: Task, optimiser: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
@@ -338,7 +367,8 @@ def _resume(task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator
     path = out / checkpoint.LAST
     if not path.exists():
         return {"step": 0, "best": 0.0, "evaluation": {}, "seconds": 0.0}
-    content = checkpoint.load(path, task.recipe, data_digest=task.data_digest, seed=seed, weights_sha256=task.weights_sha256)
+    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
+    content = checkpoint.load(path, task.recipe, seed=seed, **same)
     try:
         task.model.load_state_dict(content["model"])
         if task.average is not None:

@@ -32,7 +32,7 @@ from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
 from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import classification, loop, tracking
+from trickzoo.training import checkpoint, classification, loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish, store
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
@@ -75,7 +75,9 @@ class Machine:
         """Device, precision and processes."""
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
-        return Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
+        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a launcher's setting would divide its gradients again
+        return accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,11 +222,16 @@ def _few(classes: tuple[str, ...]) -> str:
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None) -> dict[str, Any]:
-    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result."""
-    settings, recipe = job.settings, job.recipe
+    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
+
+    A training that is finished there is left as it is.
+    """
+    settings, recipe, task = job.settings, job.recipe, job.task
+    if done := finished(settings, task):
+        return done
     with telling(settings, job.accelerator, report) as tell:
         outcome = classification.fit(
-            job.task,
+            task,
             settings.out,
             seed=settings.seed,
             accelerator=job.accelerator,
@@ -249,6 +256,15 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         publish.export(job.model, path, overwrite=True, training=made_by(found))
         write_evidence(settings.out, found)
     return found
+
+
+def finished(settings: Machine, task: loop.Task) -> dict[str, Any] | None:
+    """The result of this very training if it is finished in its folder. Raises BadCheckpoint if another one is."""
+    path = settings.out / "result.json"
+    if not path.exists() or not path.with_name("model.safetensors").exists():
+        return None
+    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
+    return checkpoint.result(path, task.recipe, seed=settings.seed, **same)
 
 
 @contextmanager
