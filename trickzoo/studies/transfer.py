@@ -178,7 +178,7 @@ def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) ->
         found = _read(path)
         try:
             checkpoint.check(path, found, recipe, data_digest=train.digest, seed=trunk.seed)
-        except KeyError:
+        except (KeyError, TypeError):
             raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
         if found.get("val_digest") != val.digest:
             raise BadCheckpoint(f"{path} was evaluated on other validation images; name another --out")

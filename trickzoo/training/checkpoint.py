@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.weights.convert import read_pickle
 from trickzoo.weights.files import write_atomically
@@ -40,7 +40,10 @@ def check(path: Path, content: dict[str, Any], recipe: AnyRecipe, *, data_digest
     for what, found, wanted in (("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)):
         if found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
-    there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
+    try:
+        there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
+    except BadOption as error:
+        raise BadCheckpoint(f"{path} is of another recipe: {error}; name another --out") from None
     for name, value in plain(recipe).items():
         if there[name] != value:
             raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")
