@@ -157,6 +157,8 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
     try:
         return msgspec.convert(content, kind, strict=False)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, BadOption):  # a value out of its range
+            raise error.__cause__ from None
         complaint, _, path = str(error).partition(" - at ")
         raise BadOption(f"recipe field {path.strip('`').removeprefix('$.')}: {complaint}") from None
 
