@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -18,6 +20,9 @@ from trickzoo.recipes import collection, transfer
 from trickzoo.recipes.ranges import Range
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.studies import ladder
+from trickzoo.studies import transfer as transfer_study
+from trickzoo.training import loop
 from trickzoo.training.run import Machine, Settings
 
 BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
@@ -187,3 +192,36 @@ def test_the_command_line_says_so_in_a_line(call: Call, tokens: tuple[Any, ...],
     status, out, error = call("--recipe", "own.finetune", "--data", tmp_path / "nowhere", *tokens)
     assert (status, out, len(error.splitlines())) == (2, "", 1)
     assert error.startswith(f"trickzoo: {message}")
+
+
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
+    call: Call, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trickzoo.training.run.open_set", lambda *_, **__: pytest.fail("the images were opened"))
+    (tmp_path / "file").touch()
+    common = ("--recipe", "own.finetune", "--data", tmp_path, "--device", "cpu")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere/below")):
+        status, _, error = call(*common, option, place)
+        assert (status, len(error.splitlines())) == (2, 1)
+        assert f"trickzoo: {place} cannot be written: " in error
+
+
+def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trickzoo.finetune.open_both", lambda *_: pytest.fail("the images were opened"))
+    monkeypatch.setattr("trickzoo.training.run.open_images", lambda *_: pytest.fail("the images were opened"))
+    (tmp_path / "file").touch()
+    place = Settings(data="own", out=tmp_path / "file", use_cpu=True)
+    branch = transfer_study.Branch(transfer.SMALL_BOXES, finetune.Source("shapes"))
+    for run in (
+        lambda: finetune.prepare(branch.recipe, branch.source, place),
+        lambda: ladder.run(ladder.plan("own", "mobilenet_v1_025"), place, each=quiet),
+        lambda: transfer_study.run(transfer_study.Plan({}, (), (branch,)), place, each=quiet),
+    ):
+        with pytest.raises(BadOption, match="file cannot be written: "):
+            run()
+
+
+@contextmanager
+def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+    yield lambda progress: None

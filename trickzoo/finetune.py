@@ -17,6 +17,7 @@ from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists,
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.voc import open_voc, open_voc_masks
 from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.evaluation import result
 from trickzoo.recipes.ranges import Checked, Count
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import loop
@@ -161,6 +162,7 @@ def open_both(recipe: DetectionRecipe | SegmentationRecipe, source: Source) -> P
 
 def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine, data: Pair | None = None) -> Job:
     """Open the images, unless they are given, build the network, and check that they fit. Raises one clear error if they do not."""
+    result.check_folder(settings.out)
     accelerator = settings.accelerator(recipe.precision)
     train, val = data or open_both(recipe, source)
     torch.manual_seed(settings.seed)

@@ -150,6 +150,7 @@ class Job:
 
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
     """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
+    result.check_folder(settings.out)
     if str(settings.data) == SHAPES:
         recipe = recipe.but(recipe.name, data=SHAPES)
     accelerator = settings.accelerator(recipe.precision)
@@ -165,10 +166,11 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
 
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
-    """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
+    """The images that the settings name, at the sizes that the recipe names. Raises BadData or BadOption if they cannot be used."""
     train: TrainingImages
     workers = settings.decoders
     cache = settings.cache or store.home() / "resident"
+    result.check_folder(cache)
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if str(settings.data) == SHAPES:
