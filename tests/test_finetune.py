@@ -26,6 +26,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
 from trickzoo.recipes import transfer
 from trickzoo.recipes.collection import find_fine_tuning, from_plain, override, plain, stored
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.training import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop
 from trickzoo.training.classification import Normalisation
@@ -82,6 +83,17 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
         find_fine_tuning("paper.detection.voc", SegmentationRecipe)
     (tmp_path / "mine.json").write_text(json.dumps(plain(BOXES)))
     assert find_fine_tuning(str(tmp_path / "mine.json"), DetectionRecipe) == BOXES
+    (tmp_path / "other.json").write_text(json.dumps(plain(RESNET18_D)))
+    for name in (RESNET18_D.name, "paper.resnet50_d.mixup", str(tmp_path / "other.json")):
+        with pytest.raises(BadOption, match=f"the recipe {name} is for classification, not for segmentation; use it with trickzoo-train"):
+            find_fine_tuning(name, SegmentationRecipe)
+    with pytest.raises(
+        BadOption, match=r"mine\.json is for detection, not for segmentation; use it with trickzoo-finetune … --task detection"
+    ):
+        find_fine_tuning(str(tmp_path / "mine.json"), SegmentationRecipe)
+    (tmp_path / "mine.json").write_text(json.dumps(plain(BOXES) | {"proposal": 3}))
+    with pytest.raises(BadOption, match=r'mine\.json: a recipe has no field "proposal"; did you mean proposals'):
+        find_fine_tuning(str(tmp_path / "mine.json"), DetectionRecipe)
     changed = override(BOXES, {"trainable-stages": "2", "weights": "none", "batch-size": "8", "anchors": "8,16,24,32,40"})
     assert (changed.trainable_stages, changed.weights, changed.lr) == (2, None, BOXES.lr * 2)
     assert changed.anchors == (8, 16, 24, 32, 40)

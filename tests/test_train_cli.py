@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,11 +19,14 @@ from trickzoo.backbone import Backbone
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
-from trickzoo.recipes import collection
+from trickzoo.recipes import collection, transfer
+from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training.run import Job, Settings, prepare
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -229,6 +233,60 @@ def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
     status, text, _ = call("--recipe", name, "--print-recipe")
     assert status == 0
     assert collection.from_plain(json.loads(text)) == collection.find(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mixupp": 0.2}, 'a recipe has no field "mixupp"; did you mean mixup'),
+        ({"epoch": 3}, 'a recipe has no field "epoch"; did you mean epochs'),
+        ({"epochs": "many"}, "recipe field epochs: Expected `int`, got `str`"),
+        ({"augmentation": {"fliip": 0.5}}, 'a recipe has no field "augmentation.fliip"; did you mean flip'),
+        ({"augmentation": {"flip": []}}, "recipe field augmentation.flip: Expected `float`"),
+        ({"jitter": 0.0}, 'a recipe has no field "jitter"; did you mean augmentation.jitter'),
+        ({"augmentation": None}, "recipe field augmentation: Expected `object`, got `null`"),
+    ],
+    ids=str,
+)
+def test_a_file_with_another_field_is_refused(call: Call, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps(collection.plain(collection.find(COSINE)) | change))
+    status, _, error = call("--recipe", file, "--print-recipe")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert f"{file}: {message}" in error
+
+
+def test_fields_that_a_file_leaves_out_have_their_defaults(call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"name": "mine", "model": "resnet18", "data": "own", "epochs": 3, "augmentation": {"flip": 0}}))
+    wanted = Recipe("mine", "resnet18", "own", epochs=3, augmentation=Augmentation(flip=0.0))
+    assert collection.find(str(file)) == wanted
+    file.write_text(json.dumps({"epochs": 3}))
+    status, _, error = call("--recipe", file, "--print-recipe")
+    assert status == 2
+    assert f"{file}: a recipe must state its name, model, data" in error
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_recipe_of_another_task_is_refused(call: Call, task: str, tmp_path: Path) -> None:
+    name = f"small.{task}"
+    (tmp_path / "r.json").write_text(json.dumps(collection.plain(transfer.RECIPES[name])))
+    for recipe in (name, tmp_path / "r.json"):
+        status, _, error = call("--recipe", recipe, "--print-recipe")
+        assert (status, len(error.splitlines())) == (2, 1)
+        assert f"the recipe {recipe} is for {task}, not for classification; use it with trickzoo-finetune … --task {task}" in error
+
+
+def test_every_recipe_that_is_stored_is_read() -> None:
+    """In result files and headers, whole: a field that the schema drops or renames would make them unreadable."""
+    results = [json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/**/*.json")]
+    found = [content["recipe"] for content in results if isinstance(content, dict) and "recipe" in content]
+    for path in (*ROOT.glob("weights*/**/*.safetensors"),):
+        found.append(json.loads(convert.read_tensors(path)[1]["trickzoo"])["training"]["recipe"])
+    assert len(found) > 30
+    for content in found:
+        kind = collection.kind_of(content)
+        assert collection.from_plain(content, kind).name == content["name"]
 
 
 def test_recipes_are_listed(call: Call) -> None:

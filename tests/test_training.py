@@ -24,6 +24,8 @@ from tests.training import RECIPE, run, same
 from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.training import Resident, Streamed, decode_once, source_digest, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.recipes import transfer
+from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, classification, loop, objective
 from trickzoo.training.run import Machine
@@ -278,6 +280,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], messa
     run(resident, tmp_path, save_every=1, stop_after=2)
     with pytest.raises(BadCheckpoint, match=message):
         run(resident, tmp_path, RECIPE.but(RECIPE.name, **change))
+
+
+def test_a_checkpoint_of_another_task_is_refused() -> None:
+    content = {"seed": 0, "data_digest": "0", "recipe": plain(transfer.SMALL_BOXES)}
+    with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: a recipe has no field .*; name another --out"):
+        checkpoint.check(Path("last.pt"), content, RECIPE, data_digest="0", seed=0)
 
 
 def test_bad_checkpoints_are_refused(resident: Resident, tmp_path: Path) -> None:

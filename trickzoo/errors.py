@@ -54,7 +54,7 @@ class BadData(TrickzooError, ValueError):
 
 
 class NoEffect(TrickzooError, ValueError):
-    """A training trick that was asked for and finds nothing to act on."""
+    """A training trick, or an option, that was asked for and finds nothing to act on."""
 
     def __init__(self, trick: str, reason: str) -> None:
         super().__init__(f"{trick} has no effect: {reason}; leave it out")

@@ -17,7 +17,9 @@ from trickzoo.data.detection import DetectionSet, detection_shapes
 from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.voc import open_voc, open_voc_masks
-from trickzoo.errors import BadData, BadOption
+from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.evaluation import result
+from trickzoo.recipes.ranges import Checked, Count
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import loop
 from trickzoo.training import run as training
@@ -42,6 +44,8 @@ DEFAULTS = {
 """The recipe where the user names none; "small.TASK" for the others."""
 SHAPE_SIZE = 96
 """Side of generated images in pixels: several shapes must find room."""
+NUMBER = 1000
+"""Of generated images to train on, unless the source names another."""
 
 
 Pair = tuple[DetectionSet, DetectionSet] | tuple[SegmentationSet, SegmentationSet]
@@ -49,14 +53,16 @@ Pair = tuple[DetectionSet, DetectionSet] | tuple[SegmentationSet, SegmentationSe
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Checked):
     """Where annotated images lie.
 
     Attributes:
         root: the folder; not for shapes.
         year, val_year: of COCO or VOC, for training and for validation; None for `val_year` is `year`.
         train, val: names of the splits.
-        images: how many shapes to train on; a fifth as many are evaluated on.
+        images: how many shapes to train on, None for `NUMBER`; a fifth as many are evaluated on.
+
+    Raises BadOption for a value out of range, NoEffect for `images` where nothing is drawn.
     """
 
     layout: Layout
@@ -65,7 +71,12 @@ class Source:
     val_year: str | None = None
     train: str = "train"
     val: str = "val"
-    images: int = 1000
+    images: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.images is not None and self.layout != "shapes":
+            raise NoEffect("images", "only generated shapes are made to a number")
 
 
 def open_boxes(source: Source, part: Literal["train", "val"]) -> DetectionSet:
@@ -97,7 +108,8 @@ def _split(source: Source, part: Literal["train", "val"], task: str) -> tuple[st
 
 
 def _shapes(source: Source, part: Literal["train", "val"]) -> Shapes:
-    return Shapes(part, source.images if part == "train" else source.images // 5, SHAPE_SIZE, objects="several")
+    number = source.images or NUMBER
+    return Shapes(part, number if part == "train" else number // 5, SHAPE_SIZE, objects="several")
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,7 @@ def open_both(recipe: DetectionRecipe | SegmentationRecipe, source: Source) -> P
 
 def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine, data: Pair | None = None) -> Job:
     """Open the images, unless they are given, build the network, and check that they fit. Raises one clear error if they do not."""
+    result.check_folder(settings.out)
     accelerator = settings.accelerator(recipe.precision)
     train, val = data or open_both(recipe, source)
     torch.manual_seed(settings.seed)

@@ -40,7 +40,9 @@ def finetune(
     out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-MODEL-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Of the new layers, order, crops and flips.")] = 0,
     running: options.Watched = options.Watched(),
-    images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
+    images: Annotated[
+        int | None, Parameter(help="With shapes: how many to train on, 1000 by default; a fifth as many are evaluated on.")
+    ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipe: --model resnet18_d --weights TAG --epochs 10 --short 320.")],

@@ -31,7 +31,9 @@ def ladder(
     decode: options.Decode = "once",
     cache: options.Cache = None,
     running: options.Running = options.Running(),
-    images: Annotated[int, Parameter(help="With --set shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
+    images: Annotated[
+        int | None, Parameter(help="With --set shapes: how many to train on, 10,000 by default; a fifth as many are evaluated on.")
+    ] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],

@@ -39,7 +39,9 @@ def train(
     side: Annotated[int | None, Parameter(help="With --decode once: side of the kept images; by default size × 8 / 7.")] = None,
     cache: options.Cache = None,
     running: options.Watched = options.Watched(),
-    images: Annotated[int, Parameter(help="With --data shapes: how many to train on; a fifth as many are evaluated on.")] = 10_000,
+    images: Annotated[
+        int | None, Parameter(help="With --data shapes: how many to train on, 10,000 by default; a fifth as many are evaluated on.")
+    ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipe: --epochs 20 --jitter 0 --teacher none.")],

@@ -44,7 +44,9 @@ def transfer(
     val: Annotated[str, Parameter(help="Split to validate on; of one task: --detection-val.")] = "val",
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     running: options.Running = options.Running(),
-    images: Annotated[int, Parameter(help="With shapes: how many to train on; a fifth as many are evaluated on.")] = 1000,
+    images: Annotated[
+        int | None, Parameter(help="With shapes: how many to train on, 1000 by default; a fifth as many are evaluated on.")
+    ] = None,
     pictures: Annotated[
         int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
     ] = 3,
@@ -75,7 +77,8 @@ def transfer(
             )
         recipe = cast(Recipe, find_fine_tuning(name or DEFAULTS.get((layout, kind.task), f"small.{kind.task}"), kind))
         own = {split: changes.pop(f"{kind.task}_{split}", shared[split]) for split in SPLITS}
-        source = Source(layout, place or Path(), images=images, **own)
+        drawn = images if layout == "shapes" or "shapes" not in (detection, segmentation) else None  # the other task's may be
+        source = Source(layout, place or Path(), images=drawn, **own)
         branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), source))
     _all_known(branches, changes)
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()

@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -67,14 +68,25 @@ def _cpu() -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Raise BadOption now rather than after the run if `path` cannot be written."""
+    """Raise BadOption now rather than after the run if the file `path` cannot be written."""
     if path.is_dir():
         raise BadOption(f"{path} is a folder; name a file")
-    folder = path.parent
+    _check_writable(path, path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raise BadOption now rather than after the run if files cannot be written into the folder `path`, which need not be there yet."""
+    _check_writable(path, path)
+
+
+def _check_writable(path: Path, folder: Path) -> None:
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise BadOption(f"{path} cannot be written: no permission in {folder}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell: root has all of them, on a read-only disk too
+            pass
+    except OSError as error:
+        raise BadOption(f"{path} cannot be written: {folder}: {error.strerror}; name another place") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ R = TypeVar("R", bound=AnyRecipe)
 
 SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
 """Of files that a recipe can be read from."""
+KINDS: tuple[type[AnyRecipe], ...] = (Recipe, DetectionRecipe, SegmentationRecipe)
 
 
 def recipes() -> dict[str, Recipe]:
@@ -33,10 +35,13 @@ def recipes() -> dict[str, Recipe]:
 def find(name: str) -> Recipe:
     """The recipe of this name, or the one that a checkpoint, weight or JSON file was made by or holds.
 
-    A scaled ladder has its rungs for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a recipe.
+    A scaled ladder has its rungs for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a recipe,
+    BadOption for another task's.
     """
     if Path(name).suffix in SUFFIXES:
         return stored(Path(name))
+    if name in transfer.RECIPES:
+        raise _of_another_task(name, type(transfer.RECIPES[name]), Recipe.task)
     known = recipes()
     data, _, rest = name.partition(".")
     model = rest.partition(".")[0]
@@ -50,16 +55,26 @@ def find(name: str) -> Recipe:
 
 def find_fine_tuning(name: str, kind: type[R]) -> R:
     """The recipe for a detector or a segmenter: of this name, or in this file. Raises as `find`, and BadOption for the other task's."""
-    found = stored(Path(name), kind) if Path(name).suffix in SUFFIXES else transfer.RECIPES.get(name)
+    if Path(name).suffix in SUFFIXES:
+        return stored(Path(name), kind)
+    found = transfer.RECIPES.get(name) or recipes().get(name)
     if found is None:
         raise UnknownName("recipe", name, [each.name for each in transfer.RECIPES.values() if isinstance(each, kind)])
     if not isinstance(found, kind):
-        raise BadOption(f"the recipe {name} is for {found.task}, not for {kind.task}")
+        raise _of_another_task(name, type(found), kind.task)
     return found
 
 
+def _of_another_task(name: str, its: type[AnyRecipe], wanted: str) -> BadOption:
+    command = "trickzoo-train" if its is Recipe else f"trickzoo-finetune … --task {its.task}"
+    return BadOption(f"the recipe {name} is for {its.task}, not for {wanted}; use it with {command}")
+
+
 def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
-    """The recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file."""
+    """The recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file.
+
+    Raises BadCheckpoint for a file without a recipe, BadOption for another task's, and what `from_plain` raises.
+    """
     from trickzoo.weights import convert, load
 
     content: Any
@@ -77,7 +92,13 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
             content = content.get("recipe", content if path.suffix == ".json" else None)
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")
-    return from_plain(content, kind)
+    its = kind_of(content, kind)
+    if its is not kind:
+        raise _of_another_task(str(path), its, kind.task)
+    try:
+        return from_plain(content, kind)
+    except BadOption as error:
+        raise BadOption(f"{path}: {error}") from None
 
 
 def override(recipe: R, changes: dict[str, str]) -> R:
@@ -114,10 +135,36 @@ def plain(recipe: AnyRecipe) -> dict[str, Any]:
     return found
 
 
+def kind_of(content: dict[str, Any], first: type[Any] = Recipe) -> type[AnyRecipe]:
+    """The kind of recipe that `plain` was of: the one that has most of the fields, `first` where several have."""
+    return min((first, *KINDS), key=lambda kind: len(content.keys() - {field.name for field in fields(kind)}))
+
+
 def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
-    """The recipe of `plain`. Raises BadOption with the field that is wrong."""
+    """The recipe of `plain`; fields that are not there have their defaults, as files may be older than a field.
+
+    Raises BadOption with the field that is wrong, that does not exist, with the nearest, or that has no default.
+    """
+    missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in content]
+    if missing:
+        raise BadOption(f"a recipe must state its {', '.join(missing)}")
+    known = {path.rpartition(".")[2]: path for path in _paths(plain(kind("", "", "")))}
+    for path in _paths(content):
+        if path not in known.values():
+            name = path.rpartition(".")[2]
+            near = f"; did you mean {known[name]}?" if name in known else nearest(name, known)
+            raise BadOption(f'a recipe has no field "{path}"{near}')
     try:
         return msgspec.convert(content, kind, strict=False)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, BadOption):  # a value out of its range
+            raise error.__cause__ from None
         complaint, _, path = str(error).partition(" - at ")
         raise BadOption(f"recipe field {path.strip('`').removeprefix('$.')}: {complaint}") from None
+
+
+def _paths(content: Any, inside: str = "") -> Iterator[str]:
+    """Names of all fields, those of a field within it as "augmentation.flip"."""
+    for name, value in content.items() if isinstance(content, dict) else ():
+        yield inside + name
+        yield from _paths(value, f"{inside}{name}.")

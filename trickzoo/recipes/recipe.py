@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Positive, Probability
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Checked):
     """Training augmentation (section 2.1); the defaults are the paper's.
 
     Attributes:
@@ -20,18 +22,18 @@ class Augmentation:
         erasing: probability that a rectangle of an image is erased. Not in the paper.
     """
 
-    area: tuple[float, float] = (0.08, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.4
+    area: Annotated[tuple[Part, Part], LowToHigh] = (0.08, 1.0)
+    aspect: Annotated[tuple[Positive, Positive], LowToHigh] = (3 / 4, 4 / 3)
+    flip: Probability = 0.5
+    jitter: Probability = 0.4
     jitter_third: Literal["hue", "contrast"] = "hue"
-    pca: float = 0.1
+    pca: NotNegative = 0.1
     trivial: bool = False
-    erasing: float = 0.0
+    erasing: Probability = 0.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """One training.
 
     Attributes:
@@ -58,36 +60,36 @@ class Recipe:
     name: str
     model: str
     data: str
-    size: int = 224
-    eval_size: int | None = None
-    start_size: int | None = None
-    growth: float = 0.8
-    crop: float = 0.875
+    size: Count = 224
+    eval_size: Count | None = None
+    start_size: Count | None = None
+    growth: Part = 0.8
+    crop: Part = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    epochs: int = 120
-    batch_size: int = 256
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    epochs: Count = 120
+    batch_size: Count = 256
+    lr: Positive = 0.1
+    momentum: BelowOne = 0.9
+    weight_decay: NotNegative = 1e-4
     pretrained: str | None = None
     init: Literal["paper", "official", "he"] = "paper"
     augmentation: Augmentation = Augmentation()
-    warmup_epochs: float = 0
+    warmup_epochs: NotNegative = 0
     schedule: Literal["step", "cosine"] = "step"
-    milestones: tuple[float, ...] = (30, 60, 90)
+    milestones: tuple[Positive, ...] = (30, 60, 90)
     cosine_form: Literal["paper", "official"] = "paper"
     zero_gamma: bool = False
     decay_biases_and_norms: bool = True
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    smoothing: float = 0.0
+    smoothing: BelowOne = 0.0
     smoothing_form: Literal["paper", "uniform"] = "paper"
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     mixup_form: Literal["paper", "official"] = "paper"
-    cutmix: float = 0.0
+    cutmix: NotNegative = 0.0
     teacher: str | None = None
-    temperature: float = 20.0
+    temperature: Positive = 20.0
     distillation_form: Literal["paper", "official"] = "paper"
-    ema: float = 0.0
+    ema: BelowOne = 0.0
 
     def but(self, name: str, **changes: Any) -> Recipe:
         """A recipe like this one but for its name and some fields."""

@@ -6,11 +6,13 @@ The released scripts are GluonCV's train_faster_rcnn.py and segmentation/train.p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, CountOrZero, LowToHigh, NotNegative, Positive, Probability
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Checked):
     """What the recipes of both tasks say.
 
     Attributes:
@@ -29,16 +31,16 @@ class FineTuning:
     model: str
     data: str
     weights: str | None = "default"
-    epochs: int = 20
-    batch_size: int = 16
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_steps: int = 0
-    warmup_start: float = 1 / 3
+    epochs: Count = 20
+    batch_size: Count = 16
+    lr: Positive = 0.01
+    momentum: BelowOne = 0.9
+    weight_decay: NotNegative = 1e-4
+    warmup_steps: CountOrZero = 0
+    warmup_start: Probability = 1 / 3
     schedule: Literal["step", "poly"] = "poly"
-    milestones: tuple[float, ...] = ()
-    power: float = 0.9
+    milestones: tuple[Positive, ...] = ()
+    power: NotNegative = 0.9
     trainable_stages: int | Literal["all"] | None = None
     norms: Literal["frozen", "live"] | None = None
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
@@ -60,15 +62,15 @@ class DetectionRecipe(FineTuning):
 
     task: ClassVar[str] = "detection"
 
-    short: int = 600
-    long: int = 1000
-    flip: float = 0.5
+    short: Count = 600
+    long: Count = 1000
+    flip: Probability = 0.5
     neck: Literal["fpn", "c4"] = "fpn"
-    fpn_channels: int = 256
-    representation_size: int = 1024
-    anchors: tuple[int, ...] | None = None
-    proposals: int = 2000
-    rois: int = 512
+    fpn_channels: Count = 256
+    representation_size: Count = 1024
+    anchors: tuple[Count, ...] | None = None
+    proposals: Count = 2000
+    rois: Count = 512
 
     def but(self, name: str, **changes: Any) -> DetectionRecipe:
         """A recipe like this one but for its name and some fields."""
@@ -91,15 +93,15 @@ class SegmentationRecipe(FineTuning):
 
     task: ClassVar[str] = "segmentation"
 
-    base: int = 520
-    scale: tuple[float, float] = (0.5, 2.0)
-    crop: int = 480
-    flip: float = 0.5
-    blur: float = 0.5
-    short: int | None = 480
+    base: Count = 520
+    scale: Annotated[tuple[Positive, Positive], LowToHigh] = (0.5, 2.0)
+    crop: Count = 480
+    flip: Probability = 0.5
+    blur: Probability = 0.5
+    short: Count | None = 480
     output_stride: int = 8
-    aux: float = 0.5
-    head_lr: float = 10.0
+    aux: NotNegative = 0.5
+    head_lr: Positive = 10.0
 
     def but(self, name: str, **changes: Any) -> SegmentationRecipe:
         """A recipe like this one but for its name and some fields."""

@@ -169,8 +169,10 @@ def run(
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
+    from trickzoo.evaluation import result
     from trickzoo.training import run as training
 
+    result.check_folder(settings.out)
     images = training.open_images(plan.steps[0].recipe, settings)  # the rungs differ in nothing that the images depend on
     left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, settings.out, step, seed, images)]
     for step in plan.steps:

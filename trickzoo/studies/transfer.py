@@ -143,8 +143,10 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
     from trickzoo import finetune
+    from trickzoo.evaluation import result
     from trickzoo.training.tracking import MEASURES
 
+    result.check_folder(settings.out)
     data = {branch.recipe.task: finetune.open_both(branch.recipe, branch.source) for branch in plan.branches}
     done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
 

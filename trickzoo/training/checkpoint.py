@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.weights.convert import read_pickle
 from trickzoo.weights.files import write_atomically
@@ -56,7 +56,10 @@ def check(
     for what, found, wanted in compared:
         if None not in (found, wanted) and found != wanted:
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
-    there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
+    try:
+        there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
+    except BadOption as error:
+        raise BadCheckpoint(f"{path} is of another recipe: {error}; name another --out") from None
     here = plain(recipe)
     if weights_sha256 and content.get("weights_sha256"):  # files of older versions have the recipe's spelling only
         there["weights"], here["weights"] = content["weights_sha256"], weights_sha256

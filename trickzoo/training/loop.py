@@ -76,7 +76,7 @@ class Shares:
     def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
         """The shares of this process. Raises BadData or BadOption if the batch cannot be had, and what `schedule.check` raises."""
         world, size = accelerator.num_processes, recipe.batch_size
-        micro = micro or size // world
+        micro = size // world if micro is None else micro
         if size > n:
             raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
         if micro < 1 or size % (world * micro):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -26,11 +26,12 @@ from trickzoo.data.shapes import Shapes
 from trickzoo.data.sources import open_set
 from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.transforms import resize_and_crop
-from trickzoo.errors import BadData, BadOption
+from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.evaluation import result
 from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
 from trickzoo.recipes.collection import AnyRecipe, plain
+from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Range, Seed
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint, classification, loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
@@ -42,10 +43,12 @@ log = logging.getLogger("trickzoo")
 
 SHAPES = "shapes"
 """`Settings.data` for the generated shapes. A folder of this name is named by its whole path."""
+NUMBER = 10_000
+"""Of shapes to train on, unless the settings name another."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(Checked):
     """What any training is run with and its outcome does not depend on, but for the seed.
 
     Attributes:
@@ -58,11 +61,11 @@ class Machine:
     """
 
     out: Path
-    seed: int = 0
-    micro_batch: int | None = None
-    workers: int | None = None
-    save_every: int = 0
-    evaluate_every: int = 1
+    seed: Seed = 0
+    micro_batch: Count | None = None
+    workers: CountOrZero | None = None
+    save_every: CountOrZero = 0
+    evaluate_every: Count = 1
     use_cpu: bool = False
     tensorboard: bool = False
 
@@ -89,14 +92,24 @@ class Settings(Machine):
         decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
         side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
         cache: folder of decoded images; None is resident/ in the store's home.
-        images: how many generated shapes to train on; a fifth as many are evaluated on.
+        images: how many generated shapes to train on, None for `NUMBER`; a fifth as many are evaluated on.
+
+    Raises BadOption for a value out of range, NoEffect for one that nothing would come of.
     """
 
     data: Path | str
     decode: Literal["once", "always"] = "always"
-    side: int | None = None
+    side: Count | None = None
     cache: Path | None = None
-    images: int = 10_000
+    images: Annotated[int, Range("5 or more", lambda number: number >= 5)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shapes = str(self.data) == SHAPES
+        if self.side is not None and (shapes or self.decode == "always"):
+            raise NoEffect("side", "shapes are drawn at the recipe's size" if shapes else "only decode once keeps images")
+        if self.images is not None and not shapes:
+            raise NoEffect("images", "only generated shapes are made to a number")
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,7 @@ class Job:
 
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
     """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
+    result.check_folder(settings.out)
     if str(settings.data) == SHAPES:
         recipe = recipe.but(recipe.name, data=SHAPES)
     accelerator = settings.accelerator(recipe.precision)
@@ -162,15 +176,17 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
 
 
 def open_images(recipe: Recipe, settings: Settings) -> Images:
-    """The images that the settings name, at the sizes that the recipe names. Raises BadData if they cannot be used."""
+    """The images that the settings name, at the sizes that the recipe names. Raises BadData or BadOption if they cannot be used."""
     train: TrainingImages
     workers = settings.decoders
     cache = settings.cache or store.home() / "resident"
+    result.check_folder(cache)
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if str(settings.data) == SHAPES:
-        train = draw_once(Shapes("train", settings.images, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
-        val = draw_once(Shapes("val", settings.images // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
+        number = settings.images or NUMBER
+        train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
+        val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Images(train, val, preprocessing)
     val_files = _without_empty(open_set(settings.data, split="val"))
     if settings.decode == "always" and hub.is_hub(settings.data):

@@ -1,0 +1,63 @@
+"""The values that a field may have: stated with the field, and checked wherever its dataclass is made, from text, a file or Python."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_type_hints
+
+from trickzoo.errors import BadOption
+
+
+@dataclass(frozen=True)
+class Range:
+    """What every number of a field must be: in words, and as a test."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+class LowToHigh:
+    """Marks a pair of numbers whose first is not above its second."""
+
+
+_NOT_NEGATIVE = Range("0 or more", lambda number: number >= 0)
+
+Count = Annotated[int, Range("1 or more", lambda number: number >= 1)]
+CountOrZero = Annotated[int, _NOT_NEGATIVE]
+NotNegative = Annotated[float, _NOT_NEGATIVE]
+Positive = Annotated[float, Range("above 0", lambda number: number > 0)]
+Probability = Annotated[float, Range("from 0 to 1", lambda number: 0 <= number <= 1)]
+Part = Annotated[float, Range("above 0 and at most 1", lambda number: 0 < number <= 1)]
+BelowOne = Annotated[float, Range("0 or more and below 1", lambda number: 0 <= number < 1)]
+Seed = Annotated[int, Range(f"from 0 to {2**32 - 1}", lambda number: 0 <= number < 2**32)]
+
+
+class Checked:
+    """Base of the dataclasses whose fields have ranges. Making one raises BadOption with the first field that is out of its own."""
+
+    def __post_init__(self) -> None:
+        for name, parts in _fields(type(self)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            for number in numbers if value is not None else ():
+                for part in parts:
+                    if isinstance(part, Range) and not (math.isfinite(number) and part.holds(number)):
+                        words = part.words if math.isfinite(number) else "a finite number"
+                        raise BadOption(f"{name} must be {words}, not {number:g}")
+            if LowToHigh in parts and numbers[0] > numbers[1]:
+                raise BadOption(f"{name} must go from low to high, not from {numbers[0]:g} to {numbers[1]:g}")
+
+
+@functools.cache
+def _fields(kind: type[Any]) -> dict[str, tuple[Any, ...]]:
+    """All that the type of each field consists of."""
+    return {name: tuple(_parts(hint)) for name, hint in get_type_hints(kind, include_extras=True).items()}
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    yield hint
+    for part in get_args(hint):
+        yield from _parts(part)
