@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 import trickzoo
-from tests.annotated import boxes_of, coco, lists, voc, xml
+from tests.annotated import boxes_of, coco, detector, lists, segmenter, voc, xml
 from tests.commands import Call, caller
 from tests.training import same
 from trickzoo import detection, finetune, segmentation
@@ -31,6 +31,8 @@ from trickzoo.training import checkpoint, loop
 from trickzoo.training.classification import Normalisation
 from trickzoo.training.run import Machine
 from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.weights import convert, publish
+from trickzoo.weights.load import METADATA_KEY
 
 BOXES = transfer.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,
@@ -262,9 +264,15 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
-    settings = Machine(out=tmp_path, workers=0, use_cpu=True)
-    job = finetune.prepare(replace(recipe, model=f"{recipe.model}.tz_imagenette128", epochs=1), SHAPES, settings)
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: Path) -> None:
+    """With what its backbone was built with, which no tensor shows, too."""
+    named = f"{recipe.model}.tz_imagenette128"
+    mine = replace(recipe, model=named, epochs=1)
+    if activation == "relu6":
+        publish.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
+        mine = replace(mine, model=recipe.model, weights=str(tmp_path / "trunk.safetensors"))
+    job = finetune.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
     finetune.run(job)
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
@@ -278,9 +286,22 @@ def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
         )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert loaded.recipe is not None and loaded.recipe.model == BOXES.model  # nothing of the tag is fetched again
+    body = loaded.backbone.body if recipe is BOXES else loaded.backbone
+    assert (body.activation, body.options) == (activation, {"activation": activation} if activation == "relu6" else {})
     other = segmentation if recipe is BOXES else detection
     with pytest.raises(BadCheckpoint, match=f"is for {recipe.task}, not for"):
         other.load(tmp_path / "model.safetensors")
+
+
+@BOTH
+def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_path: Path) -> None:
+    (detector if recipe is BOXES else segmenter)(tmp_path / "new.safetensors", ("a", "b"))
+    content, header = convert.read_tensors(tmp_path / "new.safetensors")
+    own = json.loads(header[METADATA_KEY])
+    del own["options"]
+    convert.save_atomically(content, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(own)})
+    loaded = (detection if recipe is BOXES else segmentation).load(tmp_path / "old.safetensors")
+    assert same(loaded.state_dict(), content)
 
 
 def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -28,13 +28,16 @@ def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
-def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FasterRCNN:
+def _build(
+    recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
+) -> FasterRCNN:
     random, defaults = recipe.weights is None, FPN if recipe.neck == "fpn" else C4
     considered = defaults["rpn_pre_nms_top_n_train"] * recipe.proposals // defaults["rpn_post_nms_top_n_train"]
     stages = recipe.trainable_stages
     return faster_rcnn(
         recipe.model,
         weights=weights,
+        options=options,
         num_classes=classes + 1,
         neck=recipe.neck,
         trainable_stages=("all" if random else 3) if stages is None else stages,
@@ -57,11 +60,12 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
     `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
-    tensors, recipe, weights = finetuning.open_file(Path(path), DetectionRecipe)
+    opened, recipe = finetuning.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
+    weights = opened.weights
     assert isinstance(weights.classes, tuple)
-    model = _build(recipe, len(weights.classes), None)
-    finetuning.restore(model, tensors, Path(path))
+    model = _build(recipe, len(weights.classes), None, opened.options)
+    finetuning.restore(model, opened)
     model.backbone.body.weights = weights
     if weights.preprocessing is not None:
         model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)

@@ -19,7 +19,7 @@ from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training.classification import Normalisation
 from trickzoo.weights import convert
-from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights
+from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened
 from trickzoo.weights.record import Preprocessing
 
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
@@ -61,6 +61,7 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
     own = FileMetadata(
         model=backbone.name,
         task=recipe.task,
+        options=dict(backbone.options),
         classes=tuple(classes),
         preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
         training=made_by,
@@ -68,8 +69,8 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
     convert.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
 
 
-def open_file(path: Path, kind: type[R]) -> tuple[dict[str, Tensor], R, LoadedWeights]:
-    """Tensors of a file that `write` wrote, its recipe, and what it says of classes and normalisation.
+def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
+    """A file that `write` wrote, and its recipe; the options are the backbone's.
 
     Raises BadCheckpoint if it is not of such a network.
     """
@@ -84,15 +85,15 @@ def open_file(path: Path, kind: type[R]) -> tuple[dict[str, Tensor], R, LoadedWe
     weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
     # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
     recipe = replace(from_plain(own.training["recipe"], kind), model=own.model)
-    return tensors, recipe, weights
+    return Opened(weights, tensors, own.layout, own.options), recipe
 
 
-def restore(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def restore(model: nn.Module, opened: Opened) -> None:
     """Load the tensors of `open_file`. Raises BadCheckpoint if they do not fit."""
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(opened.tensors)
     except RuntimeError as error:
-        raise BadCheckpoint(f"{path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+        raise BadCheckpoint(f"{opened.weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
 
 
 def there(tensor: Tensor | None) -> Tensor:
