@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trickzoo.data.detection import DetectionSet, Objects
 from trickzoo.data.joint import DetectionSample, DetectionSamples, FitAndFlip, to_file
-from trickzoo.detection.faster_rcnn import C4, FPN, FasterRCNN, faster_rcnn
+from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.evaluation.detection import DetectionEvaluation, Detections
 from trickzoo.recipes.transfer import DetectionRecipe
 from trickzoo.training import finetuning, loop
@@ -31,9 +31,19 @@ def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
 def _build(
     recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
 ) -> FasterRCNN:
-    random, defaults = recipe.weights is None, FPN if recipe.neck == "fpn" else C4
-    considered = defaults["rpn_pre_nms_top_n_train"] * recipe.proposals // defaults["rpn_post_nms_top_n_train"]
-    stages = recipe.trainable_stages
+    random, stages = recipe.weights is None, recipe.trainable_stages
+    defaults, coco = (FPN, COCO) if recipe.neck == "fpn" else (C4, C4_COCO)
+    settings = {**defaults, **(coco if recipe.settings == "coco" else {})}
+    considered = settings["rpn_pre_nms_top_n_train"] * recipe.proposals // settings["rpn_post_nms_top_n_train"]
+    settings |= {
+        "min_size": recipe.short,
+        "max_size": recipe.long,
+        "rpn_pre_nms_top_n_train": considered,
+        "rpn_pre_nms_top_n_test": min(considered, settings["rpn_pre_nms_top_n_test"]),
+        "rpn_post_nms_top_n_train": recipe.proposals,
+        "rpn_post_nms_top_n_test": min(recipe.proposals, settings["rpn_post_nms_top_n_test"]),
+        "box_batch_size_per_image": recipe.rois,
+    }
     return faster_rcnn(
         recipe.model,
         weights=weights,
@@ -45,13 +55,7 @@ def _build(
         anchor_sizes=recipe.anchors,
         fpn_channels=recipe.fpn_channels,
         representation_size=recipe.representation_size,
-        min_size=recipe.short,
-        max_size=recipe.long,
-        rpn_pre_nms_top_n_train=considered,
-        rpn_pre_nms_top_n_test=min(considered, defaults["rpn_pre_nms_top_n_test"]),
-        rpn_post_nms_top_n_train=recipe.proposals,
-        rpn_post_nms_top_n_test=min(recipe.proposals, defaults["rpn_post_nms_top_n_test"]),
-        box_batch_size_per_image=recipe.rois,
+        **settings,
     )
 
 
