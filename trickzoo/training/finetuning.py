@@ -12,14 +12,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.training import Plan, load
-from trickzoo.errors import BadCheckpoint, BadData
+from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training.classification import Normalisation
 from trickzoo.weights import convert
-from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened
+from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened, read_header
 from trickzoo.weights.record import Preprocessing
 
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
@@ -72,20 +74,26 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
 def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
     """A file that `write` wrote, and its recipe; the options are the backbone's.
 
-    Raises BadCheckpoint if it is not of such a network.
+    Raises BadCheckpoint if it is not of such a network, UnknownName or BadOption if its backbone is none of the zoo's.
     """
     tensors, metadata = convert.read_tensors(path)
+    own, remedy = read_header(path, metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
+    if own is None:
+        raise BadCheckpoint(f"{path} does not say what network it holds; {remedy}")
+    if own.task != kind.task:
+        raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; {remedy}")
+    content = (own.training or {}).get("recipe")
+    if not isinstance(content, dict) or own.classes is None:
+        raise BadCheckpoint(f"{path} does not say its recipe and its classes; {remedy}")
     try:
-        own = msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=FileMetadata)
-    except msgspec.DecodeError:
-        raise BadCheckpoint(f"{path} holds no network that trickzoo-finetune wrote") from None
-    if own.task != kind.task or own.training is None or own.classes is None:
-        raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; name a file that trickzoo-finetune wrote for {kind.task}")
+        recipe = from_plain(content, kind)
+    except BadOption as error:
+        raise BadCheckpoint(f"{path}: its recipe cannot be read ({error}); {remedy}") from None
+    check_options(registry.find(own.model), own.options, f"{path}: ")
     classes = (own.classes,) if isinstance(own.classes, str) else own.classes
     weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
     # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
-    recipe = replace(from_plain(own.training["recipe"], kind), model=own.model)
-    return Opened(weights, tensors, own.layout, own.options), recipe
+    return Opened(weights, tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
 
 
 def restore(model: nn.Module, opened: Opened) -> None:
@@ -105,7 +113,5 @@ def there(tensor: Tensor | None) -> Tensor:
 def task_of(path: Path) -> str:
     """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
     _, metadata = convert.read_tensors(path)
-    try:
-        return str(msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=dict[str, Any]).get("task", "classification"))
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
+    own = read_header(path, metadata)
+    return own.task if own else "classification"
