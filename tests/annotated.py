@@ -19,6 +19,8 @@ from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import training as segmentation
 from trickzoo.segmentation.fcn import FCN
+from trickzoo.weights import convert
+from trickzoo.weights.load import METADATA_KEY
 
 Stated = Sequence[tuple[str, Sequence[float]]]
 """(class, xmin, ymin, xmax, ymax) of objects as VOC counts them."""
@@ -123,3 +125,29 @@ def segmenter(path: Path, classes: Sequence[str]) -> FCN:
     torch.manual_seed(0)
     segmentation.save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
     return segmentation.load(path)
+
+
+def damaged(folder: Path) -> dict[str, str]:
+    """Write .safetensors files that can be read and whose headers are not as trickzoo writes them; what is said of each, by its name."""
+    boxes = {"model": "mobilenet_v1_025", "task": "detection", "classes": ["a"]}
+    recipe = {"name": "x", "model": "mobilenet_v1_025", "data": "voc"}
+    headers: dict[str, tuple[Any, str]] = {
+        "list": ([], "list.safetensors: its trickzoo header cannot be read"),
+        "model": ({"task": "detection"}, "model.safetensors: its trickzoo header cannot be read"),
+        "options": (boxes | {"options": {"activation": []}}, "options.safetensors: its trickzoo header cannot be read"),
+        "nobody": (boxes | {"training": {}}, "nobody.safetensors does not say its recipe and its classes; name a file that"),
+        "words": (boxes | {"training": {"recipe": "x"}}, "words.safetensors does not say its recipe"),
+        "empty": (boxes | {"training": {"recipe": {}}}, "empty.safetensors: its recipe cannot be read"),
+        "field": (
+            boxes | {"training": {"recipe": recipe | {"short": "x"}}},
+            "field.safetensors: its recipe cannot be read (recipe field short: Expected `int`",
+        ),
+        "option": (
+            boxes | {"options": {"num_classes": True}, "training": {"recipe": recipe}},
+            'option.safetensors: mobilenet_v1_025 has no option "num_classes"',
+        ),
+    }
+    for name, (header, _) in headers.items():
+        content = {METADATA_KEY: json.dumps(header)}
+        convert.save_atomically({"a": torch.zeros(1)}, folder / f"{name}.safetensors", content)
+    return {name: words for name, (_, words) in headers.items()}

@@ -102,6 +102,9 @@ def test_a_folder_of_its_own_brings_its_classes(tmp_path):
     assert open_voc(folder, classes=("Platelets", "RBC")).objects.labels.tolist() == [2]
     (folder / "classes.txt").write_text("WBC\nRBC\n")
     assert open_voc(folder).objects.labels.tolist() == [2]
+    (folder / "classes.txt").write_text("background\nWBC\nRBC\n")  # as masks want it; boxes have no background
+    assert (open_voc(folder).classes, open_voc(folder).objects.labels.tolist()) == (("WBC", "RBC"), [2])
+    (folder / "classes.txt").unlink()
     shutil.rmtree(folder / "ImageSets")
     assert len(open_voc(folder, "all")) == 3
     refused(lambda: open_voc(folder), 'Main is not there; write train.txt into it, one name a line, or ask for the split "all"')

@@ -325,6 +325,13 @@ def test_mistakes_end_in_one_line(
     assert sorted(place.rglob("*")) == before
 
 
+def test_files_with_a_damaged_header_end_in_one_line(call: Call, place: Path, tmp_path: Path) -> None:
+    for name, words in annotated.damaged(tmp_path).items():
+        status, out, err = call("voc", "--data", place / "voc", "--model", tmp_path / f"{name}.safetensors", *QUICK)
+        assert (status, out) == (2, ""), err
+        assert words in err and err.count("\n") == 1
+
+
 def test_a_broken_image_leaves_no_masks(call: Call, place: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(place, tmp_path / "copy"))
     jpeg(place / "lists" / "train" / "1.jpg").write_bytes(b"no jpeg")

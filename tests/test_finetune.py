@@ -13,9 +13,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import trickzoo
-from tests.annotated import boxes_of, coco, lists, voc, xml
+from tests.annotated import boxes_of, coco, detector, lists, segmenter, voc, xml
 from tests.commands import Call, caller
 from tests.training import same
 from trickzoo import detection, finetune, segmentation
@@ -32,7 +33,8 @@ from trickzoo.training import checkpoint, loop
 from trickzoo.training.classification import Normalisation
 from trickzoo.training.run import Machine
 from trickzoo.training.schedule import fine_tuning_rate
-from trickzoo.weights import files, manifest
+from trickzoo.weights import convert, files, manifest, publish
+from trickzoo.weights.load import METADATA_KEY
 
 BOXES = transfer.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,
@@ -153,26 +155,46 @@ def test_workers_change_nothing(recipe: Any, tmp_path: Path) -> None:
     assert same(tensors(tmp_path / "none"), tensors(tmp_path / "two"))
 
 
-def test_micro_batches_add_up() -> None:
+def test_micro_batches_add_up(tmp_path: Path) -> None:
     """Without BatchNorm, dropout and sampling in the way, a batch in parts has the whole's gradient: FCN, every crop of one size."""
-    recipe = MASKS.but("frozen", norms="frozen", scale=(1.0, 2.0))  # no padding: each part counts as many pixels
+    # On weights with statistics of their own: through frozen norms of a random backbone hardly a gradient comes to the first layers.
+    # Without padding: each part counts as many pixels.
+    recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
     data, val = finetune.open_both(recipe, SHAPES)
-    gradients = []
-    for micro in (4, 2):
+
+    def step(micro: int) -> tuple[float, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
         model = segmentation.training.build(recipe, len(data.classes))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
                 module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
                 module.training = False
-        task = segmentation.training.Segmentation(recipe, model, data, val, seed=0, accelerator=Accelerator(cpu=True), micro_batch=micro)  # type: ignore[arg-type]
-        model.train()
-        batches = task.batches(0)
-        for _ in range(task.shares.rounds):
-            (task.loss(model, next(batches)) / task.shares.rounds).backward()
-        gradients.append({name: p.grad for name, p in model.named_parameters()})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], atol=2e-4, rtol=1e-3)
+        accelerator, found = Accelerator(cpu=True), {}
+        task = segmentation.training.Segmentation(recipe, model, data, val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
+
+        def keep(*_: Any) -> None:
+            found.update({name: parameter.grad.clone() for name, parameter in model.named_parameters()})  # type: ignore[union-attr]
+
+        losses: list[float] = []
+        hook = register_optimizer_step_pre_hook(keep)
+        try:
+            loop.fit(
+                task,
+                tmp_path / f"{micro}",
+                seed=0,
+                accelerator=accelerator,
+                stop_after=1,
+                report=lambda progress: losses.append(progress.loss),
+            )
+        finally:
+            hook.remove()
+        return losses[0], found
+
+    (whole_loss, whole), (loss, parts) = step(4), step(2)
+    assert loss == pytest.approx(whole_loss, rel=1e-4)
+    for name, gradient in whole.items():
+        assert gradient.norm() > 1e-3, name
+        assert (parts[name] - gradient).norm() < 1e-4 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("name", ["resnet18_d", "mobilenet_v1_025"])
@@ -290,11 +312,17 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
-    settings = Machine(out=tmp_path, workers=0, use_cpu=True)
-    job = finetune.prepare(replace(recipe, model=f"{recipe.model}.tz_imagenette128", epochs=1), SHAPES, settings)
-    found = finetune.run(job)
-    assert found["weights_sha256"] == manifest.find(f"{BOXES.model}.tz_imagenette128").sources[0].sha256
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: Path) -> None:
+    """With what its backbone was built with, which no tensor shows, too."""
+    named = f"{recipe.model}.tz_imagenette128"
+    mine, wanted = replace(recipe, model=named, epochs=1), manifest.find(named).sources[0].sha256
+    if activation == "relu6":
+        publish.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
+        mine = replace(mine, model=recipe.model, weights=str(tmp_path / "trunk.safetensors"))
+        wanted = files.digest(tmp_path / "trunk.safetensors")
+    job = finetune.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
+    assert finetune.run(job)["weights_sha256"] == wanted
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
     assert loaded.classes == job.train.classes
@@ -307,9 +335,22 @@ def test_a_file_gives_the_network_back(recipe: Any, tmp_path: Path) -> None:
         )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert loaded.recipe is not None and loaded.recipe.model == BOXES.model  # nothing of the tag is fetched again
+    body = loaded.backbone.body if recipe is BOXES else loaded.backbone
+    assert (body.activation, body.options) == (activation, {"activation": activation} if activation == "relu6" else {})
     other = segmentation if recipe is BOXES else detection
     with pytest.raises(BadCheckpoint, match=f"is for {recipe.task}, not for"):
         other.load(tmp_path / "model.safetensors")
+
+
+@BOTH
+def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_path: Path) -> None:
+    (detector if recipe is BOXES else segmenter)(tmp_path / "new.safetensors", ("a", "b"))
+    content, header = convert.read_tensors(tmp_path / "new.safetensors")
+    own = json.loads(header[METADATA_KEY])
+    del own["options"]
+    convert.save_atomically(content, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(own)})
+    loaded = (detection if recipe is BOXES else segmentation).load(tmp_path / "old.safetensors")
+    assert same(loaded.state_dict(), content)
 
 
 def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 import trickzoo
-from tests.annotated import SIDE, detector, segmenter
+from tests.annotated import SIDE, damaged, detector, segmenter
 from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, segmentation
@@ -156,3 +156,11 @@ def test_mistakes_end_in_one_line(
     assert (status, out) == (2, "")
     assert words in err and err.count("\n") == 1 and err.startswith("trickzoo: ")
     assert sorted(place.rglob("*")) == before
+
+
+def test_files_with_a_damaged_header_end_in_one_line(call: Call, place: Path, tmp_path: Path) -> None:
+    for name, words in damaged(tmp_path).items():
+        status, out, err = call(place / "a.jpg", "--weights", tmp_path / f"{name}.safetensors", "--out", tmp_path / "out")
+        assert (status, out) == (2, ""), err
+        assert words in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

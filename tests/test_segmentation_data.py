@@ -75,6 +75,27 @@ def test_coarser_voc_masks_serve_where_there_are_no_others(tmp_path):
     refused(lambda: open_voc_masks(tmp_path, year="2007"), "has no VOC2007, only VOC2012")
 
 
+def test_voc_masks_of_a_folder_of_its_own_bring_their_classes(tmp_path):
+    folder = voc_masks(tmp_path / "cells")
+    own = "cells is no year of VOC; name what its masks hold in .*classes.txt, one class a line, background first"
+    refused(lambda: open_voc_masks(folder), own)
+    for content in ("RBC\nWBC\n", "RBC\nbackground\n", "void\n"):
+        (folder / "classes.txt").write_text(content)
+        refused(lambda: open_voc_masks(folder), "classes.txt does not begin with background, which is 0 in VOC's masks; put it first")
+    (folder / "classes.txt").write_text("0 background\n1 RBC\n2 WBC\n3 void\n")
+    mask(folder / "SegmentationClass" / "train.png", rows(0, 1, 2, 3, 255), "P")
+    data = open_voc_masks(folder)
+    assert data.classes == ("background", "RBC", "WBC")
+    assert values(data) == [0, 1, 2, 255]
+    mask(folder / "SegmentationClass" / "train.png", rows(0, 4), "P")
+    refused(lambda: data.read(0), "train.png has the value 4; the 3 classes are 0 to 2, and 3, 255 is not judged")
+
+
+def test_voc_masks_of_a_years_folder_that_is_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(voc_masks(tmp_path / "VOC2012"))
+    assert open_voc_masks(Path()).classes == ("background", *VOC_CLASSES)
+
+
 def test_ade20ks_other_is_ignored_and_classes_move_down(tmp_path):
     data = open_ade20k(ade20k(tmp_path, rows(0, 1, 150, 255)))
     assert values(data) == [0, 149, 255]

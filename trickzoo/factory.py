@@ -70,12 +70,12 @@ def create(
         reference = manifest.choose(architecture.name).tag
 
     builder = load.builder(architecture)
-    _check_options(architecture, options)
+    check_options(architecture, options)
     where = torch.device(device) if device is not None else torch.get_default_device()
     kind = dtype or torch.get_default_dtype()
     opened = load.open_weights(reference, architecture) if reference is not None else None
     if opened is not None:
-        _check_options(architecture, opened.options, f"{opened.weights.name}: ")
+        check_options(architecture, opened.options, f"{opened.weights.name}: ")
     if num_classes is None:
         num_classes = 1000 if opened is None else load.class_count(opened) or 0
 
@@ -100,7 +100,8 @@ def create(
     return model
 
 
-def _check_options(architecture: Architecture, options: Mapping[str, Any], where: str = "") -> None:
+def check_options(architecture: Architecture, options: Mapping[str, Any], where: str = "") -> None:
+    """Raise BadOption for an option that the architecture's family does not have; `where` says whose options they are."""
     known = architecture.own_options
     for option in options:
         if option not in known:

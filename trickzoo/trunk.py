@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -16,10 +17,19 @@ Trainable = int | Literal["all"]
 Norms = Literal["frozen", "live"]
 
 
-def create_trunk(name: str, weights: bool | str | PathLike[str] | None, output_stride: int = 32) -> Backbone:
-    """`create` without classifier. `weights`: True for the default weight, a tag, a file or a hub reference; None or False for none."""
+def create_trunk(
+    name: str, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None, *, output_stride: int = 32
+) -> Backbone:
+    """`create` without classifier.
+
+    Args:
+        name: a model, or one weight of it.
+        weights: True for the default weight, a tag, a file or a hub reference; None or False for none.
+        options: of the model's family, as `create` takes them.
+        output_stride: as `create` takes it.
+    """
     file = None if isinstance(weights, bool) else weights
-    return create(name, pretrained=weights is True, weights=file, num_classes=0, output_stride=output_stride)
+    return create(name, pretrained=weights is True, weights=file, num_classes=0, output_stride=output_stride, **(options or {}))
 
 
 def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> None:

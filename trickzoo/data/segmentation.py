@@ -158,12 +158,16 @@ def open_lists(root: Path, split: str = "train") -> SegmentationSet:
             if not (root / name).is_file():
                 raise BadData(f"{root / name} is not there, and {path.name} lists it")
         pairs.append((image, mask))
-    classes, ignored = _judged(read_classes(root / "classes.txt"), root / "classes.txt")
+    classes, ignored = read_mask_classes(root / "classes.txt")
     return SegmentationSet(root, f"lists of {split}", classes, tuple(pairs), ignored=ignored)
 
 
-def _judged(names: tuple[str, ...], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The classes that count, and the values of the others, which must stand at the end: numbers do not change."""
+def read_mask_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The classes of a list that count, from 0, and the values of the others, which must stand at the end: numbers do not change.
+
+    Raises BadData with what is wrong.
+    """
+    names = read_classes(path)
     ignored = tuple(value for value, name in enumerate(names) if name.lower() in UNLABELLED)
     count = len(names) - len(ignored)
     if ignored != tuple(range(count, len(names))):

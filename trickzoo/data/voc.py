@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from trickzoo.data import images as image_files
 from trickzoo.data.detection import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.data.listing import images_by_stem, read_classes, read_split
-from trickzoo.data.segmentation import IGNORE, SegmentationSet
+from trickzoo.data.segmentation import IGNORE, SegmentationSet, read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+BACKGROUND = "background"
 YEAR = re.compile(r"VOC(20\d\d)")
 ALL = "all"
 """The split of every annotated image, for folders without a list of them."""
@@ -42,15 +43,15 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
         root: any folder that the module's docstring names.
         split: of `ImageSets/Main`: train, val, trainval or test; or "all".
         year: "2007", "2012", or "07+12" for both; needed where there are several.
-        classes: in the order of their labels. Default: VOC's twenty for a year's folder, `classes.txt` in a folder of its own, or else all
-            names in its annotations, of whatever split, sorted.
+        classes: in the order of their labels. Default: VOC's twenty for a year's folder, `classes.txt` in a folder of its own (without the
+            background that masks have first in it), or else all names in its annotations, of whatever split, sorted.
     """
     found = year_folders(root, year)
     for folder in found:
         if not (folder / "Annotations").is_dir():
             raise BadData(f"{folder} has no Annotations/; boxes in VOC's XML are wanted there")
     if classes is None:
-        classes = CLASSES if YEAR.fullmatch(found[0].name) else _own_classes(found[0])
+        classes = CLASSES if _is_year(found[0]) else _own_classes(found[0])
     label_of = {name: label for label, name in enumerate(classes, 1)}
     base = found[0] if len(found) == 1 else found[0].parent
     annotated = (pair for folder in found for pair in _annotated(folder, folder.relative_to(base), split, label_of))
@@ -60,6 +61,7 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
 def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None) -> SegmentationSet:
     """VOC's semantic segmentation: 21 classes with the background; the border around objects (255) is not judged.
 
+    A folder of its own has the classes of its `classes.txt`, the background first, read as `open_lists` reads it.
     Masks of `SegmentationClassAug`, where that folder is there, serve images that have none in `SegmentationClass`.
 
     Args:
@@ -69,6 +71,7 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
     """
     found = year_folders(root, year)
     base = found[0] if len(found) == 1 else found[0].parent
+    classes, ignored = ((BACKGROUND, *CLASSES), ()) if _is_year(found[0]) else _own_mask_classes(found[0])
     pairs = []
     for folder in found:
         below = folder.relative_to(base)
@@ -86,7 +89,7 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
                 raise BadData(f"{folder / 'SegmentationClass'} has no mask {stem}, and ImageSets/Segmentation/{split}.txt lists it")
             pairs.append(((below / "JPEGImages" / photographs[stem]).as_posix(), masks[stem].as_posix()))
     layout = " + ".join(f"{folder.name} {split}" for folder in found)
-    return SegmentationSet(base, layout, ("background", *CLASSES), tuple(pairs), ignored=(IGNORE,))
+    return SegmentationSet(base, layout, classes, tuple(pairs), ignored=(*ignored, IGNORE))
 
 
 def year_folders(root: Path, year: str | None) -> list[Path]:
@@ -110,6 +113,11 @@ def year_folders(root: Path, year: str | None) -> list[Path]:
     if missing:
         raise BadData(f"{devkit} has no {missing[0]}, only {', '.join(there)}; name the year {there[0][3:]}, or add the other")
     return [devkit / name for name in wanted or there]
+
+
+def _is_year(folder: Path) -> bool:
+    """Whether a folder is one of VOC's own, and so has VOC's classes."""
+    return YEAR.fullmatch(folder.absolute().name) is not None
 
 
 def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) -> Iterator[tuple[DetectionImage, list[Annotation]]]:
@@ -188,10 +196,22 @@ def parse(xml: Path) -> Element:
 def _own_classes(folder: Path) -> tuple[str, ...]:
     """Of a folder that is not VOC's own: listed beside it, or all that its annotations name."""
     if (folder / "classes.txt").is_file():
-        return read_classes(folder / "classes.txt")
+        listed = read_classes(folder / "classes.txt")
+        return listed[1:] if listed[0] == BACKGROUND else listed
     names: set[str] = set()
     for xml in sorted((folder / "Annotations").glob("*.xml")):
         names.update(name.strip() for node in parse(xml).findall("object") if (name := node.findtext("name")))
     if not names:
         raise BadData(f"{folder / 'Annotations'} names no object; list the classes in {folder / 'classes.txt'}, one a line")
     return tuple(sorted(names))
+
+
+def _own_mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Of a folder that is not VOC's own: the classes in `classes.txt`, and the values that do not count. A mask has no names in it."""
+    path = folder / "classes.txt"
+    if not path.is_file():
+        raise BadData(f"{folder} is no year of VOC; name what its masks hold in {path}, one class a line, {BACKGROUND} first")
+    classes, ignored = read_mask_classes(path)
+    if classes[:1] != (BACKGROUND,):  # a list for boxes has none, and would give every value the name of the next
+        raise BadData(f"{path} does not begin with {BACKGROUND}, which is 0 in VOC's masks; put it first")
+    return classes, ignored

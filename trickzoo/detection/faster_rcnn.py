@@ -226,6 +226,7 @@ def faster_rcnn(
     name: str,
     *,
     weights: bool | str | PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     num_classes: int = 21,
     neck: Literal["fpn", "c4"] = "fpn",
     trainable_stages: Trainable | None = None,
@@ -240,6 +241,7 @@ def faster_rcnn(
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
         weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
+        options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
         num_classes: classes, background included.
         neck: "fpn": a feature pyramid of strides 4 to 32 and a pooled level of 64, two linear layers as head. "c4", ResNets only: the
             stages up to stride 16 are the features and the last stage is the head, on RoIs of 14 × 14 cells.
@@ -270,7 +272,7 @@ def faster_rcnn(
     own = dict(defaults) | settings
     rpn_min_size = own.pop("rpn_min_size")
 
-    body = create_trunk(name, weights)
+    body = create_trunk(name, weights, options)
     random, width = body.weights is None, body.num_features
     if neck == "c4" and not isinstance(body, ResNet):
         raise BadOption(f'{name}: neck="c4" is for ResNets; use neck="fpn"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trickzoo.data.detection import DetectionSet, Objects
 from trickzoo.data.joint import DetectionSample, DetectionSamples, FitAndFlip, to_file
-from trickzoo.detection.faster_rcnn import C4, FPN, FasterRCNN, faster_rcnn
+from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.evaluation.detection import DetectionEvaluation, Detections
 from trickzoo.recipes.transfer import DetectionRecipe
 from trickzoo.training import finetuning, loop
@@ -28,13 +28,26 @@ def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
-def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FasterRCNN:
-    random, defaults = recipe.weights is None, FPN if recipe.neck == "fpn" else C4
-    considered = defaults["rpn_pre_nms_top_n_train"] * recipe.proposals // defaults["rpn_post_nms_top_n_train"]
-    stages = recipe.trainable_stages
+def _build(
+    recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
+) -> FasterRCNN:
+    random, stages = recipe.weights is None, recipe.trainable_stages
+    defaults, coco = (FPN, COCO) if recipe.neck == "fpn" else (C4, C4_COCO)
+    settings = {**defaults, **(coco if recipe.settings == "coco" else {})}
+    considered = settings["rpn_pre_nms_top_n_train"] * recipe.proposals // settings["rpn_post_nms_top_n_train"]
+    settings |= {
+        "min_size": recipe.short,
+        "max_size": recipe.long,
+        "rpn_pre_nms_top_n_train": considered,
+        "rpn_pre_nms_top_n_test": min(considered, settings["rpn_pre_nms_top_n_test"]),
+        "rpn_post_nms_top_n_train": recipe.proposals,
+        "rpn_post_nms_top_n_test": min(recipe.proposals, settings["rpn_post_nms_top_n_test"]),
+        "box_batch_size_per_image": recipe.rois,
+    }
     return faster_rcnn(
         recipe.model,
         weights=weights,
+        options=options,
         num_classes=classes + 1,
         neck=recipe.neck,
         trainable_stages=("all" if random else 3) if stages is None else stages,
@@ -42,13 +55,7 @@ def _build(recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike
         anchor_sizes=recipe.anchors,
         fpn_channels=recipe.fpn_channels,
         representation_size=recipe.representation_size,
-        min_size=recipe.short,
-        max_size=recipe.long,
-        rpn_pre_nms_top_n_train=considered,
-        rpn_pre_nms_top_n_test=min(considered, defaults["rpn_pre_nms_top_n_test"]),
-        rpn_post_nms_top_n_train=recipe.proposals,
-        rpn_post_nms_top_n_test=min(recipe.proposals, defaults["rpn_post_nms_top_n_test"]),
-        box_batch_size_per_image=recipe.rois,
+        **settings,
     )
 
 
@@ -57,11 +64,12 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
     `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
-    tensors, recipe, weights = finetuning.open_file(Path(path), DetectionRecipe)
+    opened, recipe = finetuning.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
+    weights = opened.weights
     assert isinstance(weights.classes, tuple)
-    model = _build(recipe, len(weights.classes), None)
-    finetuning.restore(model, tensors, Path(path))
+    model = _build(recipe, len(weights.classes), None, opened.options)
+    finetuning.restore(model, opened)
     model.backbone.body.weights = weights
     if weights.preprocessing is not None:
         model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)

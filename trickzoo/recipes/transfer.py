@@ -58,6 +58,8 @@ class DetectionRecipe(FineTuning):
         anchors: sides of the square anchors in pixels; None is what the builder takes.
         proposals: boxes that the RPN hands on for each image in training; before its NMS it considers the builder's multiple of that.
         rois: of them, those that the head is trained on.
+        settings: RPN and NMS are those of the released recipe for "voc" or "coco", but for what the fields above say. A field of its own:
+            `data` only says how the images are annotated, and any of them may be wanted with either.
     """
 
     task: ClassVar[str] = "detection"
@@ -71,6 +73,7 @@ class DetectionRecipe(FineTuning):
     anchors: tuple[Count, ...] | None = None
     proposals: Count = 2000
     rois: Count = 512
+    settings: Literal["voc", "coco"] = "voc"
 
     def but(self, name: str, **changes: Any) -> DetectionRecipe:
         """A recipe like this one but for its name and some fields."""
@@ -132,6 +135,7 @@ COCO_BOXES = VOC_BOXES.but(
     milestones=(17, 23),
     short=800,
     long=1333,
+    settings="coco",
 )
 COCO_PYRAMID = COCO_BOXES.but("paper.detection.coco_fpn", neck="fpn", rois=512)
 VOC_MASKS = SegmentationRecipe("paper.segmentation.voc", "resnet50_d", "voc", epochs=50)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -72,6 +73,7 @@ def fcn(
     name: str,
     *,
     weights: bool | str | PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     num_classes: int = 21,
     output_stride: int = 8,
     aux: bool = True,
@@ -84,6 +86,7 @@ def fcn(
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
         weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
+        options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
         num_classes: classes, background included where the data set has one.
         output_stride: 8, 16 or 32; Inception V3 has 32 only.
         aux: with an auxiliary head on the stage before the last, used in training only.
@@ -101,6 +104,6 @@ def fcn(
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
     if not 0 <= drop_rate <= 1:
         raise BadOption(f"{name}: drop_rate cannot be {drop_rate}")
-    trunk = create_trunk(name, weights, output_stride)
+    trunk = create_trunk(name, weights, options, output_stride=output_stride)
     freeze_trunk(trunk, trainable_stages, norms)
     return FCN(trunk, num_classes, aux=aux, drop_rate=drop_rate).train()

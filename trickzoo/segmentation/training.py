@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -32,10 +32,13 @@ def build(recipe: SegmentationRecipe, classes: int) -> FCN:
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
-def _build(recipe: SegmentationRecipe, classes: int, weights: bool | str | PathLike[str] | None) -> FCN:
+def _build(
+    recipe: SegmentationRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
+) -> FCN:
     return fcn(
         recipe.model,
         weights=weights,
+        options=options,
         num_classes=classes,
         output_stride=recipe.output_stride,
         aux=recipe.aux > 0,
@@ -49,11 +52,12 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
 
     `short` replaces the recipe's side. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
-    tensors, recipe, weights = finetuning.open_file(Path(path), SegmentationRecipe)
+    opened, recipe = finetuning.open_file(Path(path), SegmentationRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short)
+    weights = opened.weights
     assert isinstance(weights.classes, tuple)
-    model = _build(recipe, len(weights.classes), None)
-    finetuning.restore(model, tensors, Path(path))
+    model = _build(recipe, len(weights.classes), None, opened.options)
+    finetuning.restore(model, opened)
     model.backbone.weights = weights
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()

@@ -12,15 +12,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.training import Plan
 from trickzoo.data.workers import load
-from trickzoo.errors import BadCheckpoint, BadData
+from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training.classification import Normalisation
 from trickzoo.weights import convert
-from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights
+from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened, read_header
 from trickzoo.weights.record import Preprocessing
 
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
@@ -62,6 +64,7 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
     own = FileMetadata(
         model=backbone.name,
         task=recipe.task,
+        options=dict(backbone.options),
         classes=tuple(classes),
         preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
         training=made_by,
@@ -69,31 +72,37 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
     convert.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
 
 
-def open_file(path: Path, kind: type[R]) -> tuple[dict[str, Tensor], R, LoadedWeights]:
-    """Tensors of a file that `write` wrote, its recipe, and what it says of classes and normalisation.
+def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
+    """A file that `write` wrote, and its recipe; the options are the backbone's.
 
-    Raises BadCheckpoint if it is not of such a network.
+    Raises BadCheckpoint if it is not of such a network, UnknownName or BadOption if its backbone is none of the zoo's.
     """
     tensors, metadata = convert.read_tensors(path)
+    own, remedy = read_header(path, metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
+    if own is None:
+        raise BadCheckpoint(f"{path} does not say what network it holds; {remedy}")
+    if own.task != kind.task:
+        raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; {remedy}")
+    content = (own.training or {}).get("recipe")
+    if not isinstance(content, dict) or own.classes is None:
+        raise BadCheckpoint(f"{path} does not say its recipe and its classes; {remedy}")
     try:
-        own = msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=FileMetadata)
-    except msgspec.DecodeError:
-        raise BadCheckpoint(f"{path} holds no network that trickzoo-finetune wrote") from None
-    if own.task != kind.task or own.training is None or own.classes is None:
-        raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; name a file that trickzoo-finetune wrote for {kind.task}")
+        recipe = from_plain(content, kind)
+    except BadOption as error:
+        raise BadCheckpoint(f"{path}: its recipe cannot be read ({error}); {remedy}") from None
+    check_options(registry.find(own.model), own.options, f"{path}: ")
     classes = (own.classes,) if isinstance(own.classes, str) else own.classes
     weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
     # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
-    recipe = replace(from_plain(own.training["recipe"], kind), model=own.model)
-    return tensors, recipe, weights
+    return Opened(weights, tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
 
 
-def restore(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def restore(model: nn.Module, opened: Opened) -> None:
     """Load the tensors of `open_file`. Raises BadCheckpoint if they do not fit."""
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(opened.tensors)
     except RuntimeError as error:
-        raise BadCheckpoint(f"{path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+        raise BadCheckpoint(f"{opened.weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
 
 
 def there(tensor: Tensor | None) -> Tensor:
@@ -105,7 +114,5 @@ def there(tensor: Tensor | None) -> Tensor:
 def task_of(path: Path) -> str:
     """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
     _, metadata = convert.read_tensors(path)
-    try:
-        return str(msgspec.json.decode(metadata.get(METADATA_KEY, "{}"), type=dict[str, Any]).get("task", "classification"))
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
+    own = read_header(path, metadata)
+    return own.task if own else "classification"

@@ -32,7 +32,7 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     task: str = "classification"
     layout: Layout = "trickzoo"
-    options: dict[str, Any] = {}
+    options: dict[str, str | bool] = {}
     classes: str | tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     source: str | None = None
@@ -94,15 +94,22 @@ def open_record(record: Record) -> Opened:
     return Opened(weights, tensors, record.layout, dict(record.options))
 
 
+def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
+    """What trickzoo wrote into a file's header, None in a file of others. Raises BadCheckpoint if it cannot be read."""
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        return msgspec.json.decode(metadata[METADATA_KEY], type=FileMetadata)
+    except msgspec.DecodeError as error:
+        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
+
+
 def open_file(path: Path, architecture: Architecture) -> Opened:
     """Read a file of the user's own. A file that trickzoo wrote says what it is; another's layout is found from its keys."""
     tensors, metadata = convert.read_tensors(path)
-    if METADATA_KEY not in metadata:
+    own = read_header(path, metadata)
+    if own is None:
         return Opened(LoadedWeights(str(path), path), tensors, None, {})
-    try:
-        own = msgspec.json.decode(metadata[METADATA_KEY], type=FileMetadata)
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
     if own.task != "classification":
         raise BadCheckpoint(f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load")
     if own.model != architecture.name:
@@ -114,9 +121,10 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
 def model_of(path: Path) -> str:
     """Name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
     _, metadata = convert.read_tensors(path)
-    if METADATA_KEY not in metadata:
+    own = read_header(path, metadata)
+    if own is None:
         raise BadCheckpoint(f"{path} does not say which model it holds; write it with `trickzoo export`")
-    return str(msgspec.json.decode(metadata[METADATA_KEY])["model"])
+    return own.model
 
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:
