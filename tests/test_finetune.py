@@ -100,6 +100,8 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
     assert (changed.trainable_stages, changed.weights, changed.lr) == (2, None, BOXES.lr * 2)
     assert changed.anchors == (8, 16, 24, 32, 40)
     assert override(BOXES, {"trainable_stages": "all"}).trainable_stages == "all"
+    assert override(replace(BOXES, anchors=None), {"anchors": "8,16,24,32,40"}).anchors == (8, 16, 24, 32, 40)
+    assert override(BOXES, {"anchors": "none"}).anchors is None
     assert from_plain(plain(MASKS), SegmentationRecipe) == MASKS
 
 

@@ -59,12 +59,14 @@ def test_the_record_is_what_was_measured_on_the_file(record: Record) -> None:
 
 
 @names
-def test_other_seeds_are_trainings_by_the_same_recipe(record: Record) -> None:
+def test_other_seeds_are_trainings_by_the_same_recipe_and_end_alike(record: Record) -> None:
     first = evidence(record)
+    low, high = evidence(record, "evaluation.json")["results"][0]["top1_interval"]
     folder = ROOT / "benchmarks" / "results" / "weights" / record.name
     others = [evidence(record, path.name) for path in folder.glob("seed-*.json")]
     same = ("recipe", "data_digest", "val_digest", "n", "n_train")
     assert all(result[key] == first[key] for result in others for key in same)
+    assert all(low <= result["top1"] <= high for result in others)
     assert len({result["seed"] for result in (first, *others)}) == 1 + len(others)
 
 

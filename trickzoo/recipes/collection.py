@@ -14,7 +14,7 @@ import msgspec
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest
 from trickzoo.recipes import paper, scaled, transfer, zoo
-from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
@@ -109,15 +109,16 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     """
     content: dict[str, Any] = plain(recipe)
     holders = [content, *(value for value in content.values() if isinstance(value, dict))]
+    lists = {field.name for kind in (type(recipe), Augmentation) for field in fields(kind) if "tuple" in str(field.type)}
     for name, text in changes.items():
         field = name.replace("-", "_")
         holder = next((h for h in holders if field in h and not isinstance(h[field], dict)), None)
         if holder is None:
             raise BadOption(f'a recipe has no field "{name}"{nearest(field, [n for h in holders for n in h])}')
-        if isinstance(holder[field], (list, tuple)):
-            holder[field] = [_number(part) for part in text.split(",") if part]
+        if text.lower() == "none":
+            holder[field] = None
         else:
-            holder[field] = None if text.lower() == "none" else _number(text)
+            holder[field] = [_number(part) for part in text.split(",") if part] if field in lists else _number(text)
     changed = from_plain(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
