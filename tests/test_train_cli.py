@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trickzoo
@@ -104,7 +105,9 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
 
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "no_recipe.safetensors")
     (tmp_path / "broken.json").write_text("{")
+    save_file({"a": torch.zeros(1)}, tmp_path / "damaged.safetensors", {"trickzoo": "[]"})
     for name, message in (
+        ("damaged.safetensors", "its trickzoo header cannot be read"),
         ("no_recipe.safetensors", "holds no recipe"),
         ("missing.pt", "does not exist"),
         ("broken.json", "is not a JSON file"),

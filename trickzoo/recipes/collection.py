@@ -79,8 +79,8 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
 
     content: Any
     if path.suffix == ".safetensors":
-        _, header = convert.read_tensors(path)
-        content = (json.loads(header.get(load.METADATA_KEY, "{}")).get("training") or {}).get("recipe")
+        own = load.read_header(path, convert.read_tensors(path)[1])
+        content = own.training.get("recipe") if own is not None and own.training is not None else None
     elif not path.is_file():
         raise BadCheckpoint(f"{path} does not exist")
     else:
