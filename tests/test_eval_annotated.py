@@ -304,13 +304,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lists", "masks", ("--short", 0), "--short must be 1 or more, not 0"),
         ("voc", "boxes", ("--short", 200), "a short side of 200 and a long side of 96"),
         ("voc", "boxes", ("--split", "test"), "test"),
-        ("voc", "boxes", ("--precision", "fp16"), "fp16 needs an accelerator; take --precision bf16 or fp32"),
+        ("voc", "boxes", ("--precision", "fp16"), "fp16 needs an accelerator; take bf16 or fp32"),
         ("voc", "boxes", ("--out", "full"), "full is a folder; name a file"),
         ("voc", "boxes", ("--predictions", "full"), "full is a folder; name a file"),
         ("lists", "masks", ("--predictions", "full"), "full holds files already; name a new folder"),
         ("lists", "masks", ("--predictions", "masks.safetensors"), "masks.safetensors is a file; name a new folder"),
         ("shapes", "boxes", ("--split", "test"), "--split"),
-        ("shapes", "boxes", ("--images", 0), "needs at least 1 image"),
+        ("shapes", "boxes", ("--images", 0), "images must be 1 or more, not 0"),
     ],
 )
 def test_mistakes_end_in_one_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -120,6 +121,14 @@ def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Pa
             assert [float(row[f"p{k}"]) for k in range(1, 6)] == pytest.approx(probability.tolist(), abs=2e-6)
 
 
+def test_a_file_says_its_model(tiny: Path, photos: Path, tmp_path: Path) -> None:
+    by_file = evaluate("--data", photos, "--model", tiny, out=tmp_path / "a.json")
+    assert by_file["model"] == "mobilenet_v1_025"
+    named = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, out=tmp_path / "b.json")
+    same = ("weights", "weights_sha256", "preprocessing", "top1", "top5", "ece")
+    assert {key: by_file[key] for key in same} == {key: named[key] for key in same}
+
+
 def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "thousand.safetensors"
     publish.export(trickzoo.create("mobilenet_v1_025"), path)
@@ -127,7 +136,9 @@ def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     tokens = ("--data", photos, *model, "--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
     result = evaluate(*tokens, out=tmp_path / "out.json")
     model = trickzoo.create("mobilenet_v1_025", weights=path)
-    transform = trickzoo.eval_transform(Preprocessing(size=32, crop=1.0, interpolation="bilinear"))
+    made = trickzoo.eval_transform(Preprocessing(size=32, crop=1.0, interpolation="bilinear"))
+    transform = pickle.loads(pickle.dumps(made))  # as a worker process is sent it
+    assert repr(transform) == repr(made) == "eval_transform(short side 32 (bilinear, antialiased), centre crop 32, ImageNet mean and std)"
     columns = [imagenet1k().index(synset) for synset in IMAGENETTE]
     among_all = among_ten = 0
     for i, synset in enumerate(IMAGENETTE):

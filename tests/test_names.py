@@ -23,7 +23,7 @@ from trickzoo.weights import convert, load, store
 
 NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
     (UnknownName, "resnet50d", {}, 'no model "resnet50d"; did you mean resnet50_d, resnet50, resnet50_c?'),
-    (UnknownName, "vgg", {}, 'no model "vgg"'),
+    (UnknownName, "vgg", {}, 'no model "vgg"; there are resnet18, '),
     (UnknownName, "vgg.tv_in1k", {}, 'no weight "vgg.tv_in1k"'),
     (UnknownName, "resnet50.a1_in1k", {}, 'no weight "resnet50.a1_in1k"; did you mean resnet50_b.a1_in1k?'),
     (UnknownName, "resnet50_d", {"pretrained": "glon_in1k"}, 'no weight "resnet50_d.glon_in1k"; did you mean resnet50_d.gluon_in1k'),

@@ -22,7 +22,9 @@ class UnknownName(TrickzooError, LookupError):
     """A model, weight, tag or class that does not exist."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f'no {kind} "{name}"{nearest(name, known)}')
+        known = list(known)
+        listed = f"; there are {', '.join(known[:8])}{', …' if len(known) > 8 else ''}" if known else ""
+        super().__init__(f'no {kind} "{name}"{nearest(name, known) or listed}')
 
 
 class NoWeights(TrickzooError, LookupError):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
+from trickzoo.weights.load import model_of
 from trickzoo.weights.record import Interpolation, Preprocessing
 
 
 def loaded(model: str, weights: str | None) -> Backbone:
-    """A model with the weights asked for, or its default ones."""
+    """A model with the weights asked for, or its default ones; or the one in a file that says its model."""
+    if weights is None and Path(model).is_file():
+        model, weights = model_of(Path(model)), model
     return create(model, weights=weights) if weights is not None else create(model, pretrained="." not in model)
 
 

@@ -17,7 +17,10 @@ from trickzoo.weights.record import Interpolation
 def imagenet(
     *,
     data: Annotated[str, Parameter(help="Class folders, validation folder or tar, tar shards, CIFAR-10, Places365, or hf:OWNER/NAME.")],
-    model: Annotated[list[str], Parameter(help="Models, weights, or shell patterns of models; repeat for several.", negative="")],
+    model: Annotated[
+        list[str],
+        Parameter(help="Models, weights, shell patterns of models, or files that trickzoo wrote; repeat for several.", negative=""),
+    ],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None,
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None,

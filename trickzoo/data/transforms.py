@@ -32,6 +32,20 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return images.float().div_(255).sub_(mean).div_(std)
 
 
+class _EvalTransform:
+    """What `eval_transform` gives: a class, for worker processes that are sent it and for who prints it."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self.to_uint8 = resize_and_crop(preprocessing)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return normalise(self.to_uint8(image.convert("RGB")), self.preprocessing)
+
+    def __repr__(self) -> str:
+        return f"eval_transform({self.preprocessing})"
+
+
 def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], Tensor]:
     """PIL image → (3, size, size) float32, as the loaded weights of a model (or this preprocessing) need it.
 
@@ -43,6 +57,4 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
             what = "has no weights" if weights is None else f"was loaded from {weights.name}, which does not say how to feed it"
             raise BadOption(f"{source.name} {what}; pass a Preprocessing instead")
         source = weights.preprocessing
-    preprocessing = source
-    to_uint8 = resize_and_crop(preprocessing)
-    return lambda image: normalise(to_uint8(image.convert("RGB")), preprocessing)
+    return _EvalTransform(source)

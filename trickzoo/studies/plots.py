@@ -41,6 +41,8 @@ def ladder(content: dict[str, Any], *, narrow: bool = False) -> Figure:
                 _row(difference, row, rung["difference"], VERDICTS.get(rung["difference"]["verdict"], FAINT))
         difference.axvline(0, color=INK, linewidth=0.9, zorder=1)
         accuracy.set_title("top-1 accuracy, %")
+        low, high = accuracy.get_xlim()
+        accuracy.set_xlim(max(low, 0), min(high, 100))  # the interval of two seeds may go beyond
         difference.set_title("paired difference, points" if narrow else "paired difference to the rung below, points")
         for axes in (accuracy, difference):
             axes.set_yticks(range(len(rungs)), labels)

@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """What the loop tells while it runs."""
+    """What the loop tells while it runs. `loss` is the step's; with an evaluation it is the epoch's mean, as far as this process saw it."""
 
     step: int
     steps: int
@@ -215,6 +215,7 @@ def fit(
             epoch = step // shares.per_epoch
             net.train()
             batches = task.batches(step)
+            losses: list[float] = []
             while True:
                 lr = task.learning_rate(step)
                 for group in optimiser.param_groups:
@@ -243,6 +244,7 @@ def fit(
                 optimiser.zero_grad()
                 task.stepped(step)
                 step += 1
+                losses.append(total)
                 report(Progress(step, steps, epoch, total, lr))
                 if metrics:
                     metrics.write({"step": step, "epoch": epoch, "loss": total, "lr": lr})
@@ -260,7 +262,7 @@ def fit(
                 found = task.evaluate(task.model)
                 if found is not None:
                     evaluation = found
-                    report(Progress(step, steps, epoch, total, lr, evaluation))
+                    report(Progress(step, steps, epoch, sum(losses) / len(losses), lr, evaluation))
                     if metrics:
                         metrics.write({"step": step, "epoch": epoch, **evaluation})
             reached = evaluation.get(task.measure) or 0.0

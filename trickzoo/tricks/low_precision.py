@@ -17,5 +17,5 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
     halved. bf16 has the range of 32 bits and needs none. Raises BadOption for fp16 without an accelerator.
     """
     if precision == "fp16" and not accelerator:
-        raise BadOption("fp16 needs an accelerator; take --precision bf16 or fp32")
+        raise BadOption("fp16 needs an accelerator; take bf16 or fp32")
     return "no" if precision == "fp32" else precision
