@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torchvision.datasets import imagenet as reference
 
+import trickzoo
 from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.catalogue import describe
 from trickzoo.data import images
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
 from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
-from trickzoo.errors import BadData, TrickzooError, UnknownName
+from trickzoo.errors import BadData, BadOption, TrickzooError, UnknownName
 from trickzoo.weights.record import Preprocessing
 
 FISH, DOG, HORN = "n01440764", "n02102040", "n03394916"
@@ -270,6 +271,14 @@ def test_normalise_by_hand() -> None:
     pixels = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     out = normalise(pixels, Preprocessing(mean=(0.5, 0.25, 0.2), std=(0.5, 0.5, 0.1))).flatten()
     torch.testing.assert_close(out, torch.tensor([-1.0, 1.5, 0.0]))
+
+
+def test_outputs_have_names() -> None:
+    model = trickzoo.create("mobilenet_v1_025", pretrained="tz_imagenette128")
+    assert trickzoo.class_names(model)[:3] == ("tench", "English springer", "cassette player")
+    assert trickzoo.class_names(trickzoo.create("mobilenet_v1_025"))[281] == "tabby"
+    with pytest.raises(BadOption, match="mobilenet_v1_025 has 3 outputs, and its weights name no classes for them"):
+        trickzoo.class_names(trickzoo.create("mobilenet_v1_025", num_classes=3))
 
 
 def test_class_lists(tmp_path: Path) -> None:

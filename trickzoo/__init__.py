@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TrickzooError",
     "__version__",
+    "class_names",
     "create",
     "describe",
     "detection",
@@ -24,12 +25,14 @@ __all__ = [
 if TYPE_CHECKING:
     from trickzoo import detection, segmentation
     from trickzoo.catalogue import describe, list_models, list_weights
+    from trickzoo.data.classes import class_names
     from trickzoo.data.transforms import eval_transform
     from trickzoo.errors import TrickzooError
     from trickzoo.factory import create
 
 _HOMES = {
     "TrickzooError": "trickzoo.errors",
+    "class_names": "trickzoo.data.classes",
     "create": "trickzoo.factory",
     "describe": "trickzoo.catalogue",
     "eval_transform": "trickzoo.data.transforms",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trickzoo.errors import BadData, UnknownName
+from trickzoo.errors import BadData, BadOption, UnknownName
+
+if TYPE_CHECKING:
+    from trickzoo.backbone import Backbone
 
 IMAGENETTE = (
     "n01440764",
@@ -31,6 +35,18 @@ def imagenet1k() -> tuple[str, ...]:
     from timm.data import ImageNetInfo
 
     return tuple(ImageNetInfo().label_names())
+
+
+def class_names(model: Backbone) -> tuple[str, ...]:
+    """What each output of a classifier means, in words: "tench", "goldfish", …; 1000 outputs without a statement are ImageNet-1k's.
+
+    Raises BadOption if its weights do not say, or speak of another number of classes than it has.
+    """
+    stated = model.weights.classes if model.weights else None
+    names = class_list(stated or ("imagenet1k" if model.num_classes == 1000 else ()))
+    if len(names) != model.num_classes:
+        raise BadOption(f"{model.name} has {model.num_classes} outputs, and its weights name {len(names) or 'no'} classes for them")
+    return tuple(describe_class(name) for name in names)
 
 
 def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
