@@ -100,8 +100,7 @@ def _asset(study: Path) -> str:
 
 def plots() -> dict[Path, str]:
     """The studies' plots, by where the pages find them."""
-    found = sorted(STUDIES.glob("ladder_*/ladder.svg")) + sorted(STUDIES.glob("transfer_*/transfer.svg"))
-    return {DOCS / "assets" / _asset(path): path.read_text(encoding="utf-8") for path in found}
+    return {DOCS / "assets" / _asset(path): path.read_text(encoding="utf-8") for path in sorted(STUDIES.glob("*_*/*.svg"))}
 
 
 def ladder() -> str:
@@ -121,6 +120,7 @@ def ladder() -> str:
                     f"\n### {study['title']}\n",
                     *(f"{finding}\n" for finding in study["findings"]),
                     _plot(path, f"Top-1 accuracy of every rung, {study['title']}"),
+                    "*A ring is one training, the dot their mean, the bar its 95 % interval; green helped, red hurt.*\n",
                     "| rung | top-1, % | n | difference, points | told from noise |",
                     "| --- | ---: | ---: | ---: | --- |",
                     *rows,
