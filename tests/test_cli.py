@@ -114,6 +114,23 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, t
     assert call("weights", "fetch", name)[0] == 0
 
 
+def test_a_weight_by_hand_is_unverified_and_not_pinned(call: Call, hub: Hub, tmp_path: Path) -> None:
+    name = "mobilenet_v1_025.mine"
+    path = store.home() / "files" / name / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a photograph")
+    status, out, err = call("weights", "verify", name)
+    assert (status, out.split()) == (2, [name, "WRONG"])
+    assert f"`trickzoo weights rm {name}`" in err
+    path.write_bytes((tmp_path / "mine.safetensors").read_bytes())
+    status, out, _ = call("weights", "verify", name)
+    assert (status, out.split()) == (0, [name, "unverified", files.digest(path), str(path)])
+    status, out, err = call("weights", "lock", name)
+    assert (status, out.split()[:2]) == (2, ["0", "pinned"])
+    assert f"{name}: put in place by hand" in err
+    assert call("weights", "rm", name)[0] == call("weights", "lock", name)[0] == 0
+
+
 def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     model = timm.create_model("resnet18", num_classes=7).eval()
     for module in model.modules():

@@ -152,6 +152,12 @@ def verify(record: Record) -> WeightFile | None:
     return _found(record)
 
 
+def is_unverified(record: Record, file: WeightFile) -> bool:
+    """Whether the file was put in place by hand and neither manifest nor lock file has a digest for it: it is that of its first use."""
+    source = next((source for source in record.sources if str(source) == file.source), None)
+    return source is not None and source.hub is not None and file.revision is None and _wanted(record, source) is None
+
+
 def remove(record: Record) -> list[Path]:
     """Delete the files and stamps of a weight, and return what was deleted. Files given by hand outside the caches stay."""
     gone = []
@@ -170,11 +176,14 @@ def remove(record: Record) -> list[Path]:
 
 
 def pin(records: list[Record]) -> list[WeightFile]:
-    """Fetch each weight and write its revision and digest to the lock file; from then on only these bytes are accepted."""
-    files = [fetch(record) for record in records]
+    """Fetch each weight and write its revision and digest to the lock file; from then on only these bytes are accepted.
+
+    Returns the files that are pinned: one that `is_unverified` is not.
+    """
+    files = [file for record in records if not is_unverified(record, file := fetch(record))]
     pins = _pins()
-    for record, file in zip(records, files, strict=True):
-        pins[record.name] = {
+    for file in files:
+        pins[file.name] = {
             "source": file.source,
             "revision": file.revision,
             "sha256": file.upstream_sha256 or file.sha256,
@@ -318,12 +327,27 @@ def _accept(record: Record, source: Source, path: Path, *, stated: str | None = 
     if not agrees(got, wanted):
         raise DigestMismatch(_mismatch(record, path, wanted or "", got))
     if wanted is None:
+        _check_whole(record, path)
         log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, path, got)
     file = WeightFile(record.name, path, got, str(source), revision)
     if path.suffix != ".safetensors":
         file = _converted(record, file)
     _write_stamp(file)
     return file
+
+
+def _check_whole(record: Record, path: Path) -> None:
+    """Refuse a file that is not safetensors from end to end, though it is called so; a pickle is read when it is converted."""
+    import safetensors
+
+    if path.suffix != ".safetensors":
+        return
+    try:
+        with safetensors.safe_open(path, framework="np"):
+            pass
+    except safetensors.SafetensorError as error:
+        remedy = f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); {remedy}") from None
 
 
 def _packaged(source: Source) -> Path | None:
