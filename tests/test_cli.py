@@ -17,6 +17,9 @@ from tests.hub import Hub
 from trickzoo.cli import zoo
 from trickzoo.weights import files, manifest, publish, store
 
+OURS = "mobilenet_v1_025.tz_imagenette128"
+"""A weight that is a file of the package."""
+
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
@@ -129,6 +132,16 @@ def test_a_weight_by_hand_is_unverified_and_not_pinned(call: Call, hub: Hub, tmp
     assert (status, out.split()[:2]) == (2, ["0", "pinned"])
     assert f"{name}: put in place by hand" in err
     assert call("weights", "rm", name)[0] == call("weights", "lock", name)[0] == 0
+
+
+@pytest.mark.parametrize("variable", ["TRICKZOO_HOME", "TRICKZOO_LOCK"])
+def test_a_lock_file_that_cannot_be_written_is_named(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file" if variable == "TRICKZOO_HOME" else tmp_path / "file" / "x.json"))
+    status, _, err = call("weights", "lock", OURS)
+    assert status == 2
+    assert f"{store.lock_file()} cannot be written (" in err
+    assert err.count("\n") == 1
 
 
 def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:

@@ -190,7 +190,11 @@ def pin(records: list[Record]) -> list[WeightFile]:
             "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
         }
     ordered = {name: pins[name] for name in sorted(pins)}
-    write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
+    try:
+        write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
+    except OSError as error:
+        remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
+        raise TrickzooError(f"{lock_file()} cannot be written ({error.strerror or error}); {remedy}") from None
     return files
 
 
