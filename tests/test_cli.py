@@ -144,6 +144,16 @@ def test_a_lock_file_that_cannot_be_written_is_named(call: Call, tmp_path: Path,
     assert err.count("\n") == 1
 
 
+def test_rm_says_what_goes_and_what_stays(call: Call) -> None:
+    path = Path(call("weights", "path", OURS)[1].strip())
+    assert call("weights", "rm", OURS)[:2] == (0, f"{OURS}: comes with trickzoo, stays\n")
+    assert path.exists()
+    other = store.home() / "files" / "resnet18.tv_in1k" / "model.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert call("weights", "rm", "resnet18.tv_in1k")[1] == "resnet18.tv_in1k: 1 file deleted\n"
+
+
 def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     model = timm.create_model("resnet18", num_classes=7).eval()
     for module in model.modules():

@@ -94,7 +94,12 @@ def rm(*names: str) -> None:
     """Delete weights from this machine: their cached files and what is known of them."""
     for record in _records(names):
         gone = store.remove(record)
-        print(f"{record.name}: {f'{len(gone)} files deleted' if gone else 'was not on this machine'}")
+        if store.is_packaged(record):
+            print(f"{record.name}: comes with trickzoo, stays")
+        elif gone:
+            print(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
+        else:
+            print(f"{record.name}: was not on this machine")
 
 
 def _records(names: tuple[str, ...]) -> list[Record]:

@@ -110,6 +110,11 @@ def is_here(record: Record) -> bool:
     )
 
 
+def is_packaged(record: Record) -> bool:
+    """Whether the weight is a file of the package, or of the checkout that it is run from."""
+    return any(source.path is not None and _packaged(source) is not None for source in record.sources)
+
+
 def fetch(record: Record) -> WeightFile:
     """The verified file, downloaded if need be from the first source that has the right bytes.
 
