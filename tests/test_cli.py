@@ -154,6 +154,26 @@ def test_rm_says_what_goes_and_what_stays(call: Call) -> None:
     assert call("weights", "rm", "resnet18.tv_in1k")[1] == "resnet18.tv_in1k: 1 file deleted\n"
 
 
+def test_the_size_listed_is_the_files_else_the_records_else_that_of_float32(
+    call: Call, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(name: str) -> int:
+        (line,) = call("weights", "list", name)[1].splitlines()[1:]
+        return int(line.partition(" MB")[0].split()[-1])
+
+    name = "mobilenet_v1_025.mine"
+    assert listed(name) == 2
+    assert listed(OURS) == 1  # float16
+    sized = tmp_path / "sized.toml"
+    sized.write_text((tmp_path / "manifest.toml").read_text() + "size = 7_000_000\n")
+    monkeypatch.setenv("TRICKZOO_MANIFEST", str(sized))
+    assert listed(name) == 7
+    by_hand = store.home() / "files" / name / "model.safetensors"
+    by_hand.parent.mkdir(parents=True)
+    by_hand.write_bytes(bytes(5_000_000))
+    assert listed(name) == 5
+
+
 def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     model = timm.create_model("resnet18", num_classes=7).eval()
     for module in model.modules():

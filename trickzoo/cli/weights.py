@@ -32,7 +32,7 @@ def list_(
         if cached and not here:
             continue
         m = record.published()
-        size = catalogue.describe(record.model).architecture.parameters * 4 / 1e6
+        size = (store.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
         table.add_row(record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else "")
     show(table)

@@ -99,15 +99,14 @@ def locate(record: Record) -> WeightFile | None:
 
 def is_here(record: Record) -> bool:
     """Whether a file of the weight is on this machine; it is not verified."""
-    stamp = _read_stamp(record)
-    if stamp is not None and Path(stamp.path).exists():
-        return True
-    return any(
-        (source.path is not None and _packaged(source) is not None)
-        or (_folder(record) / source.filename).is_file()
-        or (source.hub is not None and in_hub_cache(source, _revision(record, source)) is not None)
-        for source in record.sources
-    )
+    return _place(record) is not None
+
+
+def size(record: Record) -> int | None:
+    """Bytes of the file on this machine, else those that the record states, if it does."""
+    if path := _place(record):
+        return path.stat().st_size
+    return next((source.size for source in record.sources if source.size is not None), None)
 
 
 def is_packaged(record: Record) -> bool:
@@ -244,6 +243,20 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what is on this machine
+
+
+def _place(record: Record) -> Path | None:
+    stamp = _read_stamp(record)
+    if stamp is not None and Path(stamp.path).exists():
+        return Path(stamp.path)
+    for source in record.sources:
+        if source.path is not None and (path := _packaged(source)):
+            return path
+        if (by_hand := _folder(record) / source.filename).is_file():
+            return by_hand
+        if source.hub is not None and (cached := in_hub_cache(source, _revision(record, source))):
+            return cached
+    return None
 
 
 def _folder(record: Record) -> Path:
