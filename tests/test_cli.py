@@ -17,6 +17,9 @@ from tests.hub import Hub
 from trickzoo.cli import zoo
 from trickzoo.weights import files, manifest, publish, store
 
+OURS = "mobilenet_v1_025.tz_imagenette128"
+"""A weight that is a file of the package."""
+
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
@@ -112,6 +115,63 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, t
     assert not path.exists()
     assert "was not on this machine" in call("weights", "rm", name)[1]
     assert call("weights", "fetch", name)[0] == 0
+
+
+def test_a_weight_by_hand_is_unverified_and_not_pinned(call: Call, hub: Hub, tmp_path: Path) -> None:
+    name = "mobilenet_v1_025.mine"
+    path = store.home() / "files" / name / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a photograph")
+    status, out, err = call("weights", "verify", name)
+    assert (status, out.split()) == (2, [name, "WRONG"])
+    assert f"`trickzoo weights rm {name}`" in err
+    path.write_bytes((tmp_path / "mine.safetensors").read_bytes())
+    status, out, _ = call("weights", "verify", name)
+    assert (status, out.split()) == (0, [name, "unverified", files.digest(path), str(path)])
+    status, out, err = call("weights", "lock", name)
+    assert (status, out.split()[:2]) == (2, ["0", "pinned"])
+    assert f"{name}: put in place by hand" in err
+    assert call("weights", "rm", name)[0] == call("weights", "lock", name)[0] == 0
+
+
+@pytest.mark.parametrize("variable", ["TRICKZOO_HOME", "TRICKZOO_LOCK"])
+def test_a_lock_file_that_cannot_be_written_is_named(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file" if variable == "TRICKZOO_HOME" else tmp_path / "file" / "x.json"))
+    status, _, err = call("weights", "lock", OURS)
+    assert status == 2
+    assert f"{store.lock_file()} cannot be written (" in err
+    assert err.count("\n") == 1
+
+
+def test_rm_says_what_goes_and_what_stays(call: Call) -> None:
+    path = Path(call("weights", "path", OURS)[1].strip())
+    assert call("weights", "rm", OURS)[:2] == (0, f"{OURS}: comes with trickzoo, stays\n")
+    assert path.exists()
+    other = store.home() / "files" / "resnet18.tv_in1k" / "model.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    assert call("weights", "rm", "resnet18.tv_in1k")[1] == "resnet18.tv_in1k: 1 file deleted\n"
+
+
+def test_the_size_listed_is_the_files_else_the_records_else_that_of_float32(
+    call: Call, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(name: str) -> int:
+        (line,) = call("weights", "list", name)[1].splitlines()[1:]
+        return int(line.partition(" MB")[0].split()[-1])
+
+    name = "mobilenet_v1_025.mine"
+    assert listed(name) == 2
+    assert listed(OURS) == 1  # float16
+    sized = tmp_path / "sized.toml"
+    sized.write_text((tmp_path / "manifest.toml").read_text() + "size = 7_000_000\n")
+    monkeypatch.setenv("TRICKZOO_MANIFEST", str(sized))
+    assert listed(name) == 7
+    by_hand = store.home() / "files" / name / "model.safetensors"
+    by_hand.parent.mkdir(parents=True)
+    by_hand.write_bytes(bytes(5_000_000))
+    assert listed(name) == 5
 
 
 def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:

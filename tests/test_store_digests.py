@@ -12,8 +12,8 @@ import huggingface_hub
 import pytest
 
 from tests.hub import Hub
-from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, digest, hub_cache, kept, record, url_source
-from trickzoo.errors import DigestMismatch, TrickzooError, WeightsUnavailable
+from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, by_hand, digest, hub_cache, kept, record, url_source
+from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
 from trickzoo.weights import store
 from trickzoo.weights.record import Source
 
@@ -109,6 +109,28 @@ def test_verify_of_a_good_file_and_of_none(hub: Hub) -> None:
     assert store.verify(record(HUB)) is None
     file = store.fetch(record(HUB))
     assert store.verify(record(HUB)) == file
+
+
+def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned() -> None:
+    by_hand().write_bytes(GOOD)
+    for find in (store.locate, store.verify):  # of the first use, and by its stamp
+        file = find(record(HUB))
+        assert file is not None
+        assert store.is_unverified(record(HUB), file)
+    assert store.pin([record(HUB)]) == []
+    assert json.loads(store.lock_file().read_text()) == {}
+    stated = record(Source(hub=REPO, file=FILE, sha256=digest(GOOD)))
+    assert not store.is_unverified(stated, store.fetch(stated))
+    assert len(store.pin([stated])) == 1
+
+
+@pytest.mark.parametrize(("filename", "content"), [(FILE, b"a photograph"), (FILE, GOOD[:-1]), ("net.pth", b"a photograph")])
+def test_a_file_by_hand_that_is_no_checkpoint_is_refused(filename: str, content: bytes) -> None:
+    by_hand(filename).write_bytes(content)
+    weight = record(Source(hub=REPO, file=filename))
+    for find in (store.locate, store.verify, store.fetch):
+        with pytest.raises(BadCheckpoint, match=f"{by_hand(filename)} is not a "):
+            find(weight)
 
 
 def touch(path: Path) -> None:

@@ -32,7 +32,7 @@ def list_(
         if cached and not here:
             continue
         m = record.published()
-        size = catalogue.describe(record.model).architecture.parameters * 4 / 1e6
+        size = (store.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
         table.add_row(record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else "")
     show(table)
@@ -45,7 +45,10 @@ def fetch(*names: str) -> None:
 
 
 def verify(*names: str) -> None:
-    """Compute the digests of weights that are on this machine anew; without names, of all of them."""
+    """Compute the digests of weights that are on this machine anew; without names, of all of them.
+
+    A file put in place by hand that no digest is known for is called unverified as long as it is that of its first use.
+    """
     wrong = []
     records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
     for record in records:
@@ -55,7 +58,10 @@ def verify(*names: str) -> None:
             wrong.append(str(error))
             print(f"{record.name}  WRONG")
         else:
-            print(f"{record.name}  {f'right  {file.sha256}  {file.path}' if file else 'not on this machine'}")
+            if file is None:
+                print(f"{record.name}  not on this machine")
+            else:
+                print(f"{record.name}  {'unverified' if store.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
     if wrong:
         raise TrickzooError("\n".join(wrong))
 
@@ -72,16 +78,28 @@ def path(name: str, /) -> None:
 def lock(*names: str) -> None:
     """Fetch weights and pin their revision and digest in the lock file (TRICKZOO_LOCK); without names, of all that are on this machine."""
     records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
-    for file in store.pin(records):
+    files = store.pin(records)
+    for file in files:
         print(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
-    print(f"{len(records)} pinned in {store.lock_file()}")
+    print(f"{len(files)} pinned in {store.lock_file()}")
+    pinned = {file.name for file in files}
+    if left := [record.name for record in records if record.name not in pinned]:
+        raise TrickzooError(
+            f"{', '.join(left)}: put in place by hand, and no digest is known to pin; "
+            f"state sha256 in the manifest, or `trickzoo weights rm {' '.join(left)}` and lock what the hub has"
+        )
 
 
 def rm(*names: str) -> None:
     """Delete weights from this machine: their cached files and what is known of them."""
     for record in _records(names):
         gone = store.remove(record)
-        print(f"{record.name}: {f'{len(gone)} files deleted' if gone else 'was not on this machine'}")
+        if store.is_packaged(record):
+            print(f"{record.name}: comes with trickzoo, stays")
+        elif gone:
+            print(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
+        else:
+            print(f"{record.name}: was not on this machine")
 
 
 def _records(names: tuple[str, ...]) -> list[Record]:

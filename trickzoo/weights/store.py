@@ -99,15 +99,19 @@ def locate(record: Record) -> WeightFile | None:
 
 def is_here(record: Record) -> bool:
     """Whether a file of the weight is on this machine; it is not verified."""
-    stamp = _read_stamp(record)
-    if stamp is not None and Path(stamp.path).exists():
-        return True
-    return any(
-        (source.path is not None and _packaged(source) is not None)
-        or (_folder(record) / source.filename).is_file()
-        or (source.hub is not None and in_hub_cache(source, _revision(record, source)) is not None)
-        for source in record.sources
-    )
+    return _place(record) is not None
+
+
+def size(record: Record) -> int | None:
+    """Bytes of the file on this machine, else those that the record states, if it does."""
+    if path := _place(record):
+        return path.stat().st_size
+    return next((source.size for source in record.sources if source.size is not None), None)
+
+
+def is_packaged(record: Record) -> bool:
+    """Whether the weight is a file of the package, or of the checkout that it is run from."""
+    return any(source.path is not None and _packaged(source) is not None for source in record.sources)
 
 
 def fetch(record: Record) -> WeightFile:
@@ -152,6 +156,12 @@ def verify(record: Record) -> WeightFile | None:
     return _found(record)
 
 
+def is_unverified(record: Record, file: WeightFile) -> bool:
+    """Whether the file was put in place by hand and neither manifest nor lock file has a digest for it: it is that of its first use."""
+    source = next((source for source in record.sources if str(source) == file.source), None)
+    return source is not None and source.hub is not None and file.revision is None and _wanted(record, source) is None
+
+
 def remove(record: Record) -> list[Path]:
     """Delete the files and stamps of a weight, and return what was deleted. Files given by hand outside the caches stay."""
     gone = []
@@ -170,18 +180,25 @@ def remove(record: Record) -> list[Path]:
 
 
 def pin(records: list[Record]) -> list[WeightFile]:
-    """Fetch each weight and write its revision and digest to the lock file; from then on only these bytes are accepted."""
-    files = [fetch(record) for record in records]
+    """Fetch each weight and write its revision and digest to the lock file; from then on only these bytes are accepted.
+
+    Returns the files that are pinned: one that `is_unverified` is not.
+    """
+    files = [file for record in records if not is_unverified(record, file := fetch(record))]
     pins = _pins()
-    for record, file in zip(records, files, strict=True):
-        pins[record.name] = {
+    for file in files:
+        pins[file.name] = {
             "source": file.source,
             "revision": file.revision,
             "sha256": file.upstream_sha256 or file.sha256,
             "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
         }
     ordered = {name: pins[name] for name in sorted(pins)}
-    write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
+    try:
+        write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
+    except OSError as error:
+        remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
+        raise TrickzooError(f"{lock_file()} cannot be written ({error.strerror or error}); {remedy}") from None
     return files
 
 
@@ -226,6 +243,20 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what is on this machine
+
+
+def _place(record: Record) -> Path | None:
+    stamp = _read_stamp(record)
+    if stamp is not None and Path(stamp.path).exists():
+        return Path(stamp.path)
+    for source in record.sources:
+        if source.path is not None and (path := _packaged(source)):
+            return path
+        if (by_hand := _folder(record) / source.filename).is_file():
+            return by_hand
+        if source.hub is not None and (cached := in_hub_cache(source, _revision(record, source))):
+            return cached
+    return None
 
 
 def _folder(record: Record) -> Path:
@@ -318,12 +349,27 @@ def _accept(record: Record, source: Source, path: Path, *, stated: str | None = 
     if not agrees(got, wanted):
         raise DigestMismatch(_mismatch(record, path, wanted or "", got))
     if wanted is None:
+        _check_whole(record, path)
         log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, path, got)
     file = WeightFile(record.name, path, got, str(source), revision)
     if path.suffix != ".safetensors":
         file = _converted(record, file)
     _write_stamp(file)
     return file
+
+
+def _check_whole(record: Record, path: Path) -> None:
+    """Refuse a file that is not safetensors from end to end, though it is called so; a pickle is read when it is converted."""
+    import safetensors
+
+    if path.suffix != ".safetensors":
+        return
+    try:
+        with safetensors.safe_open(path, framework="np"):
+            pass
+    except safetensors.SafetensorError as error:
+        remedy = f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); {remedy}") from None
 
 
 def _packaged(source: Source) -> Path | None:
