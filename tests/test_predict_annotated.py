@@ -138,6 +138,8 @@ def test_a_classifiers_file_says_which_model_it_is(call: Call, place: Path) -> N
         ("boxes", ("--model", "resnet18"), "--model is for classification, and boxes.safetensors is for detection; leave it out"),
         ("masks", ("--threshold", 0.3), "--threshold is for detection, and masks.safetensors is for segmentation; leave it out"),
         ("classes", ("--out", "x"), "--out is for detection and segmentation, and classes.safetensors is for classification"),
+        ("classes", ("--size", 0), "--size must be 1 or more, not 0"),
+        ("classes", ("--crop", 7), "--crop must be above 0 and at most 1, not 7"),
         ("boxes", ("--threshold", 2), "--threshold must be from 0 to 1, not 2"),
         ("boxes", ("--out", "there"), "there/a.png is there already; replace it with --overwrite"),
         ("boxes", ("other/a.jpg",), "a.jpg and other/a.jpg would both be drawn into predictions/a.png"),

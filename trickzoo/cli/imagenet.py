@@ -48,6 +48,9 @@ def imagenet(
             raise BadOption(f"{name} is for one --model")
     if batch_size < 1:
         raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
+    if workers is not None and workers < 0:
+        raise BadOption(f"--workers must be 0 or more, not {workers}")
+    options.check_preprocessing(size, crop)
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of, progress_bar
     from trickzoo.data.sources import open_set

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo.cli.options import Flag
+from trickzoo.cli.options import Flag, check_preprocessing
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import Interpolation
 
@@ -48,6 +48,7 @@ def predict(
         raise BadOption(f"--top must be 1 or more, not {top}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
+    check_preprocessing(size, crop)
     kind, path = _kind(weights, task)
     for kinds, given in (
         (("detection", "segmentation"), {"--out": out, "--overwrite": overwrite or None}),
