@@ -19,7 +19,7 @@ from trickzoo.data import images
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
 from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
-from trickzoo.errors import BadData, TrickzooError, UnknownName
+from trickzoo.errors import BadData, UnknownName
 from trickzoo.weights.record import Preprocessing
 
 FISH, DOG, HORN = "n01440764", "n02102040", "n03394916"
@@ -278,10 +278,11 @@ def test_class_lists(tmp_path: Path) -> None:
     assert list(IMAGENETTE) == sorted(IMAGENETTE)
     assert describe_class(HORN) == "French horn"
     assert describe_class("my class") == "my class"
-    (tmp_path / "classes.txt").write_text("b first\n\na\n")
-    assert class_list(str(tmp_path / "classes.txt")) == ("b", "a")
+    (tmp_path / "classes.txt").write_text(f"golf ball \n\na\n{FISH} tench\nn012 x\n")
+    assert class_list(str(tmp_path / "classes.txt")) == ("golf ball", "a", FISH, "n012 x")
     with pytest.raises(UnknownName, match=r'no class list "imagenet".*imagenet1k'):
         class_list("imagenet")
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(TrickzooError, match="lists no class"):
-        class_list(str(tmp_path / "empty.txt"))
+    for content, message in ((b"", "is empty"), (b"caf\xe9\n", "not a text file in UTF-8"), (b"golf ball\ngolf ball\n", "golf ball twice")):
+        (tmp_path / "bad.txt").write_bytes(content)
+        with pytest.raises(BadData, match=message):
+            class_list(str(tmp_path / "bad.txt"))

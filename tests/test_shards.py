@@ -96,7 +96,7 @@ def test_numbers_are_imagenets_if_all_of_them_occur_or_have_names_of_their_own(i
     write(few / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in (10, 2)])
     assert open_set(few).classes == ("2", "10")
     (few / "classes.txt").write_text("".join(f"c{20 - i} in words\n" for i in range(11)))
-    assert open_set(few).classes == ("c18", "c10")
+    assert open_set(few).classes == ("c18 in words", "c10 in words")
     (few / "classes.txt").write_text("a\nb\n")
     with pytest.raises(BadData, match="label 10 is none of 0 … 1"):
         open_set(few)

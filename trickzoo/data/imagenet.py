@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data import images
-from trickzoo.data.classes import classes_of_labels, imagenet1k
+from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.errors import BadData
 
-SYNSET = re.compile(r"n\d{8}")
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 DEVKIT = "ILSVRC2012_devkit_t12"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
