@@ -102,6 +102,15 @@ def test_numbers_are_imagenets_if_all_of_them_occur_or_have_names_of_their_own(i
         open_set(few)
 
 
+def test_the_names_of_numbers_are_beside_the_shards_or_above_them(image: bytes, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / split / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(2)])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "val" / "classes.txt").write_text("golf ball\ntench\n")
+    assert open_set(tmp_path, split="train").classes == ("cat", "dog")
+    assert open_set(tmp_path, split="val").classes == ("golf ball", "tench")
+
+
 def test_the_index_is_kept_until_a_shard_changes(image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(4)])
     first = open_set(tmp_path / "s")
