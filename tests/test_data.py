@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -181,11 +182,18 @@ def test_bad_folders(tmp_path: Path) -> None:
         open_imagenet(tmp_path / "nowhere")
     with pytest.raises(BadData, match="holds nothing"):
         open_imagenet(tmp_path)
+    own = jpeg(tmp_path / "own" / "mine.jpg").parent
+    with pytest.raises(BadData, match=r"own holds 1 file and no class folders; put images into .*own/train/CLASS/ and .*own/val/CLASS/$"):
+        open_imagenet(own)
+    jpeg(own / "val" / "mine.jpg")
+    with pytest.raises(BadData, match=r"own/val holds 1 file and no class folders; put images into .*own/train/CLASS/ and"):
+        open_imagenet(own)
+    shutil.rmtree(own)
     (tmp_path / FISH).mkdir()
     with pytest.raises(BadData, match="no image in any"):
         open_imagenet(tmp_path)
     flat(tmp_path / "val")
-    with pytest.raises(BadData, match=r"labels .* are not there.*--devkit"):
+    with pytest.raises(BadData, match=r"labels of ILSVRC2012_val_.* are not there: put .* into .*val or beside it; .*--devkit"):
         open_imagenet(tmp_path / "val")
     with pytest.raises(BadData, match=r"--devkit: .*nowhere does not exist"):
         open_imagenet(tmp_path / "val", devkit=tmp_path / "nowhere")
