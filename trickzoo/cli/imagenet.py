@@ -58,6 +58,7 @@ def imagenet(
     from trickzoo.evaluation import result
     from trickzoo.evaluation.distributed import default_workers, processes
 
+    result.check_apart({"--out": out, "--per-class": per_class, "--predictions": predictions})
     for path in filter(None, (out, per_class, predictions)):
         result.check_writable(path)
     images = open_set(data, split=split, devkit=devkit)
