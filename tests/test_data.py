@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from trickzoo.data import images
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
 from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
-from trickzoo.errors import BadData, BadOption, TrickzooError, UnknownName
+from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.weights.record import Preprocessing
 
 FISH, DOG, HORN = "n01440764", "n02102040", "n03394916"
@@ -182,11 +183,18 @@ def test_bad_folders(tmp_path: Path) -> None:
         open_imagenet(tmp_path / "nowhere")
     with pytest.raises(BadData, match="holds nothing"):
         open_imagenet(tmp_path)
+    own = jpeg(tmp_path / "own" / "mine.jpg").parent
+    with pytest.raises(BadData, match=r"own holds 1 file and no class folders; put images into .*own/train/CLASS/ and .*own/val/CLASS/$"):
+        open_imagenet(own)
+    jpeg(own / "val" / "mine.jpg")
+    with pytest.raises(BadData, match=r"own/val holds 1 file and no class folders; put images into .*own/train/CLASS/ and"):
+        open_imagenet(own)
+    shutil.rmtree(own)
     (tmp_path / FISH).mkdir()
     with pytest.raises(BadData, match="no image in any"):
         open_imagenet(tmp_path)
     flat(tmp_path / "val")
-    with pytest.raises(BadData, match=r"labels .* are not there.*--devkit"):
+    with pytest.raises(BadData, match=r"labels of ILSVRC2012_val_.* are not there: put .* into .*val or beside it; .*--devkit"):
         open_imagenet(tmp_path / "val")
     with pytest.raises(BadData, match=r"--devkit: .*nowhere does not exist"):
         open_imagenet(tmp_path / "val", devkit=tmp_path / "nowhere")
@@ -273,6 +281,13 @@ def test_normalise_by_hand() -> None:
     torch.testing.assert_close(out, torch.tensor([-1.0, 1.5, 0.0]))
 
 
+def test_imagenet_in_words_is_its_synsets(tmp_path: Path) -> None:
+    words = [describe_class(synset) for synset in imagenet1k()]
+    assert len(set(words)) < 1000
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    assert class_list(str(tmp_path / "words.txt")) == imagenet1k()
+
+
 def test_outputs_have_names() -> None:
     model = trickzoo.create("mobilenet_v1_025", pretrained="tz_imagenette128")
     assert trickzoo.class_names(model)[:3] == ("tench", "English springer", "cassette player")
@@ -287,10 +302,11 @@ def test_class_lists(tmp_path: Path) -> None:
     assert list(IMAGENETTE) == sorted(IMAGENETTE)
     assert describe_class(HORN) == "French horn"
     assert describe_class("my class") == "my class"
-    (tmp_path / "classes.txt").write_text("b first\n\na\n")
-    assert class_list(str(tmp_path / "classes.txt")) == ("b", "a")
+    (tmp_path / "classes.txt").write_text(f"golf ball \n\na\n{FISH} tench\nn012 x\n")
+    assert class_list(str(tmp_path / "classes.txt")) == ("golf ball", "a", FISH, "n012 x")
     with pytest.raises(UnknownName, match=r'no class list "imagenet".*imagenet1k'):
         class_list("imagenet")
-    (tmp_path / "empty.txt").touch()
-    with pytest.raises(TrickzooError, match="lists no class"):
-        class_list(str(tmp_path / "empty.txt"))
+    for content, message in ((b"", "is empty"), (b"caf\xe9\n", "not a text file in UTF-8"), (b"golf ball\ngolf ball\n", "golf ball twice")):
+        (tmp_path / "bad.txt").write_bytes(content)
+        with pytest.raises(BadData, match=message):
+            class_list(str(tmp_path / "bad.txt"))

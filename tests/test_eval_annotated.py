@@ -306,6 +306,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("voc", "boxes", ("--split", "test"), "test"),
         ("voc", "boxes", ("--precision", "fp16"), "fp16 needs an accelerator; take bf16 or fp32"),
         ("voc", "boxes", ("--out", "full"), "full is a folder; name a file"),
+        ("voc", "boxes", ("--out", "r.json", "--per-class", "r.json"), "--out and --per-class are both r.json; name a place for each"),
+        ("lists", "masks", ("--out", "r", "--predictions", "r"), "--out and --predictions are both r; name a place for each"),
         ("voc", "boxes", ("--predictions", "full"), "full is a folder; name a file"),
         ("lists", "masks", ("--predictions", "full"), "full holds files already; name a new folder"),
         ("lists", "masks", ("--predictions", "masks.safetensors"), "masks.safetensors is a file; name a new folder"),

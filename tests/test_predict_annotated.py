@@ -127,6 +127,15 @@ def test_a_classifiers_file_says_which_model_it_is(call: Call, place: Path) -> N
     (place / "names.txt").unlink()
 
 
+def test_brackets_in_names_are_printed(call: Call, place: Path, tmp_path: Path) -> None:
+    image = jpeg(tmp_path / "a[red] :cat:.jpg")
+    (tmp_path / "names.txt").write_text("cat [red]\ndog [/]\ncow [x]\n")
+    tokens = ("--classes", tmp_path / "names.txt", "--size", 32, "--crop", 1, "--interpolation", "bicubic")
+    status, text, _ = call(image, "--weights", place / "classes.safetensors", *tokens)
+    assert status == 0
+    assert all(name in text for name in (str(image), "cat [red]", "dog [/]", "cow [x]"))
+
+
 @pytest.mark.parametrize(
     ("weights", "tokens", "words"),
     [
@@ -138,6 +147,12 @@ def test_a_classifiers_file_says_which_model_it_is(call: Call, place: Path) -> N
         ("boxes", ("--model", "resnet18"), "--model is for classification, and boxes.safetensors is for detection; leave it out"),
         ("masks", ("--threshold", 0.3), "--threshold is for detection, and masks.safetensors is for segmentation; leave it out"),
         ("classes", ("--out", "x"), "--out is for detection and segmentation, and classes.safetensors is for classification"),
+        ("classes", ("other",), "other is a folder; name its files, such as other/*.jpg"),
+        ("boxes", ("other",), "other is a folder; name its files, such as other/*.jpg"),
+        ("boxes", ("nowhere.jpg", "--out", "new"), "nowhere.jpg cannot be read"),
+        ("masks", ("nowhere.jpg", "--out", "new"), "nowhere.jpg cannot be read"),
+        ("classes", ("--size", 0), "--size must be 1 or more, not 0"),
+        ("classes", ("--crop", 7), "--crop must be above 0 and at most 1, not 7"),
         ("boxes", ("--threshold", 2), "--threshold must be from 0 to 1, not 2"),
         ("boxes", ("--out", "there"), "there/a.png is there already; replace it with --overwrite"),
         ("boxes", ("other/a.jpg",), "a.jpg and other/a.jpg would both be drawn into predictions/a.png"),

@@ -96,10 +96,19 @@ def test_numbers_are_imagenets_if_all_of_them_occur_or_have_names_of_their_own(i
     write(few / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in (10, 2)])
     assert open_set(few).classes == ("2", "10")
     (few / "classes.txt").write_text("".join(f"c{20 - i} in words\n" for i in range(11)))
-    assert open_set(few).classes == ("c18", "c10")
+    assert open_set(few).classes == ("c18 in words", "c10 in words")
     (few / "classes.txt").write_text("a\nb\n")
     with pytest.raises(BadData, match="label 10 is none of 0 … 1"):
         open_set(few)
+
+
+def test_the_names_of_numbers_are_beside_the_shards_or_above_them(image: bytes, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / split / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(2)])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "val" / "classes.txt").write_text("golf ball\ntench\n")
+    assert open_set(tmp_path, split="train").classes == ("cat", "dog")
+    assert open_set(tmp_path, split="val").classes == ("golf ball", "tench")
 
 
 def test_the_index_is_kept_until_a_shard_changes(image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +185,7 @@ def test_a_split_that_is_not_there(image: bytes, tmp_path: Path) -> None:
 
 def test_imagenets_own_tars_are_no_shards(tmp_path: Path) -> None:
     members(tmp_path / "ILSVRC2012_img_val.tar", ("ILSVRC2012_val_00000001.JPEG", A))
-    with pytest.raises(BadData, match="class folders"):
+    with pytest.raises(BadData, match=r"no class folders; name .*/ILSVRC2012_img_val\.tar itself"):
         open_set(tmp_path)
 
 

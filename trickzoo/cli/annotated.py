@@ -116,6 +116,7 @@ def _evaluate(of: Evaluation, source: Source, part: Literal["val", "train"] = "v
     from trickzoo.training.finetuning import task_of
     from trickzoo.training.run import Machine
 
+    result.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
     for path in filter(None, (of.out, of.per_class)):
         result.check_writable(path)
     task = task_of(of.model)

@@ -37,8 +37,8 @@ def preprocessing_of(
     if size is None and crop is None and interpolation is None:
         return stated
     return Preprocessing(
-        size=size or stated.size,
-        crop=crop or stated.crop,
+        size=stated.size if size is None else size,
+        crop=stated.crop if crop is None else crop,
         interpolation=interpolation or stated.interpolation,
         mean=stated.mean,
         std=stated.std,

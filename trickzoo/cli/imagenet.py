@@ -51,6 +51,9 @@ def imagenet(
             raise BadOption(f"{name} is for one --model")
     if batch_size < 1:
         raise BadOption(f"--batch-size must be 1 or more, not {batch_size}")
+    if workers is not None and workers < 0:
+        raise BadOption(f"--workers must be 0 or more, not {workers}")
+    options.check_preprocessing(size, crop)
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of, progress_bar
     from trickzoo.data.sources import open_set
@@ -58,6 +61,7 @@ def imagenet(
     from trickzoo.evaluation import result
     from trickzoo.evaluation.distributed import default_workers, processes
 
+    result.check_apart({"--out": out, "--per-class": per_class, "--predictions": predictions})
     for path in filter(None, (out, per_class, predictions)):
         result.check_writable(path)
     images = open_set(data, split=split, devkit=devkit)

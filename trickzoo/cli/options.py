@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.errors import BadOption
+
 Flag = Parameter(negative="")
 
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
@@ -19,6 +21,14 @@ DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three step
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Workers = Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")]
+
+
+def check_preprocessing(size: int | None, crop: float | None) -> None:
+    """Raise BadOption for a `--size` or `--crop` that no image can be prepared with."""
+    if size is not None and size < 1:
+        raise BadOption(f"--size must be 1 or more, not {size}")
+    if crop is not None and not 0 < crop <= 1:
+        raise BadOption(f"--crop must be above 0 and at most 1, not {crop:g}")
 
 
 @Parameter(name="*")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo.cli.options import Flag
+from trickzoo.cli.options import Flag, check_preprocessing
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import Interpolation
 
@@ -44,10 +44,14 @@ def predict(
     """
     if not images:
         raise BadOption("name one image or more")
+    for image in images:
+        if image.is_dir():
+            raise BadOption(f"{image} is a folder; name its files, such as {image / '*.jpg'}")
     if top is not None and top < 1:
         raise BadOption(f"--top must be 1 or more, not {top}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
+    check_preprocessing(size, crop)
     kind, path = _kind(weights, task)
     for kinds, given in (
         (("detection", "segmentation"), {"--out": out, "--overwrite": overwrite or None}),
@@ -137,12 +141,14 @@ def _classify(
 
 def _say_classes(found: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{found['image']}[/bold]")
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console.print(f"[bold]{escape(found['image'])}[/bold]")
     for row in found["top"]:
         bar = "█" * round(30 * row["probability"])
-        console.print(f"  {row['name'][:24]:<24} {row['probability']:7.2%} [green]{bar}[/green]")
+        name = escape(f"{row['name'][:24]:<24}")
+        console.print(f"  {name} {row['probability']:7.2%} [green]{bar}[/green]")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -150,7 +156,9 @@ def _say_classes(found: dict[str, Any]) -> None:
 
 
 def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
-    """Where the picture of each image goes. Raises BadOption if one would replace a file, or another."""
+    """Where the picture of each image goes. Raises BadOption if one would replace a file, or another, and BadData if one cannot be read."""
+    from trickzoo.data.images import read
+
     pictures = [out / f"{image.stem}.png" for image in images]
     originals = {image.resolve() for image in images}
     taken: dict[Path, Path] = {}
@@ -162,6 +170,8 @@ def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
             raise BadOption(f"{picture} is one of the images; name another folder with --out")
         if picture.exists() and not overwrite:
             raise BadOption(f"{picture} is there already; replace it with --overwrite, or name another folder with --out")
+    for image in images:  # all are looked at before the first is drawn, and none is kept: there may be many
+        read(image)
     return pictures
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trickzoo.data.listing import no_twin, read_lines
 from trickzoo.errors import BadData, BadOption, UnknownName
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
+
+SYNSET = re.compile(r"n\d{8}")
 
 IMAGENETTE = (
     "n01440764",
@@ -50,7 +54,10 @@ def class_names(model: Backbone) -> tuple[str, ...]:
 
 
 def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of a named list, of a text file with one class a line, or those given."""
+    """The classes of a named list, of a text file with one class a line, or those given.
+
+    What stands behind a synset in its line is left out, and ImageNet-1k in words (two are called crane) is its synsets. Raises BadData for a file that is empty, is no text or has a class twice.
+    """
     if isinstance(name, tuple):
         return name
     if name == "imagenet1k":
@@ -59,10 +66,9 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
         return IMAGENETTE
     path = Path(name)
     if path.is_file():
-        lines = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not lines:
-            raise BadData(f"{path} lists no class; it should have one a line")
-        return tuple(lines)
+        names = synsets([word if SYNSET.fullmatch(word := line.split()[0]) else line for line in read_lines(path)])
+        no_twin(names, path)
+        return names
     raise UnknownName("class list", name, NAMES)
 
 

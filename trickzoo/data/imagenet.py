@@ -22,15 +22,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data import images
-from trickzoo.data.classes import classes_of_labels, imagenet1k
+from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.errors import BadData
 
-SYNSET = re.compile(r"n\d{8}")
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 DEVKIT = "ILSVRC2012_devkit_t12"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
+VALIDATION_TAR = "ILSVRC2012_img_val.tar"
 SPLITS = {"val": ("val", "validation"), "train": ("train",)}
 """Names that the folder of a split has; the first that is there."""
 DISTRIBUTED = "ILSVRC2012_"
@@ -92,6 +92,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         raise BadData(f"{path} does not exist")
     if path.is_file():
         return _tar(path, devkit)
+    root = path
     folders, files = _listing(path)
     there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
     if there and not any(SYNSET.fullmatch(name) for name in folders):
@@ -108,10 +109,10 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         labels = _validation_labels(path, devkit)
         return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat))
     if not folders:
-        found = f"{len(files)} files" if files else "nothing"
-        raise BadData(
-            f"{path} holds {found}: class folders, ILSVRC2012_val_*.JPEG with the devkit, or the tar of the validation set are wanted"
-        )
+        if VALIDATION_TAR in files:
+            raise BadData(f"{path} holds no class folders; name {path / VALIDATION_TAR} itself")
+        found = f"{len(files)} file{'s' * (len(files) != 1)}" if files else "nothing"
+        raise BadData(f"{path} holds {found} and no class folders; put images into {root}/train/CLASS/ and {root}/val/CLASS/")
     classes, order = classes_of_labels(folders)
     if order == imagenet1k():
         return _class_folders(path, dict(zip(folders, classes, strict=True)), BY_INDEX)
@@ -173,7 +174,7 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
                 if member.isdir():
                     continue
                 if not member.isreg() or not FLAT.fullmatch(place.name):
-                    raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass ILSVRC2012_img_val.tar")
+                    raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass {VALIDATION_TAR}")
                 labels = labels or _validation_labels(path.parent, devkit)
                 entries.append(Entry(member.name, _label(place.name, labels), member.offset_data, member.size))
     except tarfile.TarError as error:
@@ -206,8 +207,8 @@ def _validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
         if place.exists():
             return _devkit_labels(_devkit_files(place), place)
     raise BadData(
-        f"the labels of the flat validation images are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} in or beside {near}, "
-        "or name it with --devkit"
+        f"the labels of ILSVRC2012_val_*.JPEG are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
+        "trickzoo-eval imagenet takes it from elsewhere with --devkit"
     )
 
 

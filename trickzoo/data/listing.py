@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data import images
@@ -33,7 +34,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         if [int(match[1]) for match in numbered] != list(range(first, first + len(names))) or first > 1:
             raise BadData(f"{path}: the numbers before the classes do not count up from 0 or 1")
         names = [match[2] for match in numbered]
-    _no_twin(names, path)
+    no_twin(names, path)
     return tuple(names)
 
 
@@ -47,11 +48,12 @@ def read_split(folder: Path, split: str) -> list[str]:
     names = read_lines(path)
     if any(len(name.split()) > 1 for name in names):
         raise BadData(f"{path} does not have one name a line: a list of one class? Name a split such as train")
-    _no_twin(names, path)
+    no_twin(names, path)
     return names
 
 
-def _no_twin(names: list[str], path: Path) -> None:
+def no_twin(names: Sequence[str], path: Path) -> None:
+    """Raise BadData for a name that occurs twice in a list of the file `path`."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

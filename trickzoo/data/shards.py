@@ -54,7 +54,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
-    """The images of shards below `root`, whose `classes.txt`, one class a line, names labels that are numbers.
+    """The images of shards below `root`. `classes.txt` beside them or in `root`, one class a line, names labels that are numbers.
 
     The first call reads the headers of all shards and keeps what it found in the store's home, for as long as their names, sizes and times
     of modification stay. Raises BadData for a shard that is damaged or a sample without image or label.
@@ -69,7 +69,8 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
             write_atomically(kept, msgspec.json.encode(entries))
     if not entries:
         raise BadData(f"{root}: there is no image ({', '.join(IMAGES)}) in {len(shards)} shards")
-    names = class_list(str(root / NAMES)) if (root / NAMES).is_file() else ()
+    lists = [folder / NAMES for folder in (shards[0].parent, root) if (folder / NAMES).is_file()]
+    names = class_list(str(lists[0])) if lists else ()
     try:
         labels, order = classes_of_labels([entry.label for entry in entries], names)
     except BadData as error:

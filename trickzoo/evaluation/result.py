@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,6 +72,14 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise BadOption(f"{path} is a folder; name a file")
     _check_writable(path, path.parent)
+
+
+def check_apart(paths: Mapping[str, Path | None]) -> None:
+    """Raise BadOption if two of these options name one place: the second would replace what the first wrote there."""
+    taken: dict[Path, str] = {}
+    for name, path in paths.items():
+        if path is not None and (other := taken.setdefault(path.resolve(), name)) != name:
+            raise BadOption(f"{other} and {name} are both {path}; name a place for each")
 
 
 def check_folder(path: Path) -> None:
