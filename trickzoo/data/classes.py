@@ -56,7 +56,8 @@ def class_names(model: Backbone) -> tuple[str, ...]:
 def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
     """The classes of a named list, of a text file with one class a line, or those given.
 
-    What stands behind a synset in its line is left out, and ImageNet-1k in words (two are called crane) is its synsets. Raises BadData for a file that is empty, is no text or has a class twice.
+    What stands behind a synset in its line is left out, and ImageNet-1k in words (two are called crane) is its synsets.
+    Raises BadData for a file that is empty, is no text or has a class twice.
     """
     if isinstance(name, tuple):
         return name
