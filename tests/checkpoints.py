@@ -27,6 +27,16 @@ def network(name: str = SMALL, **options: Any) -> Backbone:
     return _network(name, **options)
 
 
+def randomise_norms(model: torch.nn.Module) -> None:
+    """Statistics, scales and shifts as after a training, so that a mistake in them shows."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+
+
 @functools.cache
 def _network(name: str, **options: Any) -> Backbone:
     model = trickzoo.create(name, **options)

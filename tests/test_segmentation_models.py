@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchvision.models.segmentation import fcn_resnet50
 
 import trickzoo
-from tests.test_detection_models import randomise_norms
+from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.errors import BadOption
 from trickzoo.segmentation import fcn

@@ -1,0 +1,112 @@
+"""`trickzoo-finetune`, and images and options that it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.annotated import coco, voc, xml
+from tests.commands import Call, caller
+from tests.finetuning import BOXES, run
+from trickzoo import finetune
+from trickzoo.cli.finetune import app
+from trickzoo.errors import BadData
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo-finetune`; (exit status, stdout, stderr)."""
+    return caller(capsys, app)
+
+
+def test_the_command(call: Call, tmp_path: Path) -> None:
+    small = ("--task", "segmentation", "--images", 10, "--weights", "none", "--epochs", 1, "--base", 32, "--crop", 32, "--short", 32)
+    common = (*small, "--workers", 0, "--device", "cpu", "--out", tmp_path / "out")
+    status, text, _ = call("shapes", *common, "--batch-size", 4)
+    assert status == 0
+    assert "learning rate 0.01 for a batch of 4" in text
+    assert "generated" in text
+    assert "mean IoU" in text
+    assert "pixel accuracy" in text
+    status, text, _ = call("voc", "--task", "detection", "--print-recipe")
+    assert (json.loads(text)["neck"], json.loads(text)["name"]) == ("c4", "paper.detection.voc")
+    status, text, _ = call("shapes", *common[:-1], tmp_path / "dry", "--dry-run")
+    assert status == 0
+    assert "peak memory" in text
+    assert not (tmp_path / "dry").exists()
+
+
+def test_bad_input_ends_in_a_line(call: Call, tmp_path: Path) -> None:
+    common = (
+        "--weights",
+        "none",
+        "--model",
+        "mobilenet_v1_025",
+        "--recipe",
+        "small.detection",
+        "--workers",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+    )
+    year = voc(
+        tmp_path / "VOCdevkit" / "VOC2007", {"a": xml([("cat", (1, 1, 9, 9))]), "b": xml()}, {"train": ["a"], "val": ["b"]}
+    ).parent.parent
+    (tmp_path / "coco").mkdir()
+    cases = [
+        (("voc", "--data", year), "name one with --task detection or --task segmentation"),
+        (("coco", "--task", "segmentation", "--data", year), "coco has no annotations for segmentation"),
+        (("voc", "--task", "detection"), "name the folder of images with --data"),
+        (("shapes", "--task", "detection", "--data", year), "leave --data out"),
+        (("voc", "--task", "detection", "--data", year, *common), "larger than the training set of 1"),
+        (("voc", "--task", "detection", "--data", year, "--val", "train", "--batch-size", 1, *common), "are the same; name the splits"),
+        (("voc", "--task", "detection", "--data", year, "--year", "1999", *common), "1999"),
+        (("voc", "--task", "detection", "--data", year, "--train", "trian", *common), "trian"),
+        (("coco", "--data", coco(tmp_path / "coco"), *common), "instances_val2017.json is not there"),
+        (("voc", "--task", "detection", "--data", year, *common, "--shrt", 5), 'no field "shrt"; did you mean short'),
+        (("voc", "--task", "detection", "--data", year, *common, "--short", "tall"), "short"),
+        (
+            ("voc", "--task", "detection", "--data", year, *common, "--batch-size", 1, "--epochs", 50),
+            "50 epochs of warm-up leave nothing of 50 epochs; change warmup_steps",
+        ),
+        (
+            (
+                "voc",
+                "--task",
+                "detection",
+                "--data",
+                year,
+                *common,
+                "--batch-size",
+                1,
+                "--warmup-steps",
+                0,
+                "--schedule",
+                "step",
+                "--milestones",
+                "200",
+            ),
+            "step decay has no effect: no milestone of 200 is within 20 epochs",
+        ),
+        (
+            ("voc", "--task", "detection", "--data", year, *common, "--anchors", "8,16"),
+            "anchor_sizes must have a size for each of the strides",
+        ),
+        (("voc", "--task", "detection", "--data", year, *common, "--neck", "c4"), 'neck="c4" is for ResNets'),
+    ]
+    for tokens, message in cases:
+        status, _, error = call(*tokens)
+        assert (status, message in error, len(error.splitlines())) == (2, True, 1), (tokens, error)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    root = voc(tmp_path / "own", {name: xml([("cat", (1, 1, 9, 9))]) for name in "abcdef"}, {"train": list("abcd"), "val": list("ef")})
+    (root / "JPEGImages" / "c.jpg").write_bytes((root / "JPEGImages" / "c.jpg").read_bytes()[:200])
+    with pytest.raises(BadData, match=r"c\.jpg.*repair it, or take it out of the split"):
+        run(BOXES.but("own", data="voc", warmup_steps=0), tmp_path / "out", finetune.Source("voc", root))
+    assert not (tmp_path / "out" / "result.json").exists()
