@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from tests.hub import Hub
-from trickzoo.weights import store
+from trickzoo.weights.files import home
 from trickzoo.weights.record import Preprocessing, Record, Source
 
 REPO = "org/net"
@@ -49,11 +49,11 @@ def url_source(hub: Hub, content: bytes = GOOD, name: str = "net.safetensors") -
 
 
 def stamp() -> dict[str, object]:
-    return json.loads((store.home() / "verified" / "resnet18.test.json").read_text())
+    return json.loads((home() / "verified" / "resnet18.test.json").read_text())
 
 
 def by_hand(filename: str = FILE) -> Path:
-    folder = store.home() / "files" / "resnet18.test"
+    folder = home() / "files" / "resnet18.test"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / filename
 
@@ -65,5 +65,5 @@ def hub_cache() -> Path:
 def kept() -> set[str]:
     """Digests of every file that has a final name, in the hub's cache and below home()/files."""
     files = [path for path in hub_cache().glob("*/blobs/*") if path.suffix != ".incomplete"]
-    files += [path for path in (store.home() / "files").rglob("*") if path.name != ".lock"]
+    files += [path for path in (home() / "files").rglob("*") if path.name != ".lock"]
     return {digest(path.read_bytes()) for path in files if path.is_file()}

@@ -15,7 +15,8 @@ import trickzoo
 from tests.commands import Call, caller
 from tests.hub import Hub
 from trickzoo.cli import zoo
-from trickzoo.weights import files, manifest, publish, store
+from trickzoo.weights import files, manifest, pins, publish
+from trickzoo.weights.files import home
 
 OURS = "mobilenet_v1_025.tz_imagenette128"
 """A weight that is a file of the package."""
@@ -104,7 +105,7 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, t
     assert "right" in call("weights", "verify")[1]
     status, out, _ = call("weights", "lock")
     assert files.digest(path) in out
-    assert json.loads(store.lock_file().read_text())[name]["sha256"] == files.digest(path)
+    assert json.loads(pins.lock_file().read_text())[name]["sha256"] == files.digest(path)
 
     real = path.resolve()
     real.write_bytes(real.read_bytes()[:-1] + b"x")
@@ -119,7 +120,7 @@ def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, t
 
 def test_a_weight_by_hand_is_unverified_and_not_pinned(call: Call, hub: Hub, tmp_path: Path) -> None:
     name = "mobilenet_v1_025.mine"
-    path = store.home() / "files" / name / "model.safetensors"
+    path = home() / "files" / name / "model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a photograph")
     status, out, err = call("weights", "verify", name)
@@ -140,7 +141,7 @@ def test_a_lock_file_that_cannot_be_written_is_named(call: Call, tmp_path: Path,
     monkeypatch.setenv(variable, str(tmp_path / "file" if variable == "TRICKZOO_HOME" else tmp_path / "file" / "x.json"))
     status, _, err = call("weights", "lock", OURS)
     assert status == 2
-    assert f"{store.lock_file()} cannot be written (" in err
+    assert f"{pins.lock_file()} cannot be written (" in err
     assert err.count("\n") == 1
 
 
@@ -148,7 +149,7 @@ def test_rm_says_what_goes_and_what_stays(call: Call) -> None:
     path = Path(call("weights", "path", OURS)[1].strip())
     assert call("weights", "rm", OURS)[:2] == (0, f"{OURS}: comes with trickzoo, stays\n")
     assert path.exists()
-    other = store.home() / "files" / "resnet18.tv_in1k" / "model.safetensors"
+    other = home() / "files" / "resnet18.tv_in1k" / "model.safetensors"
     other.parent.mkdir(parents=True)
     other.touch()
     assert call("weights", "rm", "resnet18.tv_in1k")[1] == "resnet18.tv_in1k: 1 file deleted\n"
@@ -168,7 +169,7 @@ def test_the_size_listed_is_the_files_else_the_records_else_that_of_float32(
     sized.write_text((tmp_path / "manifest.toml").read_text() + "size = 7_000_000\n")
     monkeypatch.setenv("TRICKZOO_MANIFEST", str(sized))
     assert listed(name) == 7
-    by_hand = store.home() / "files" / name / "model.safetensors"
+    by_hand = home() / "files" / name / "model.safetensors"
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(bytes(5_000_000))
     assert listed(name) == 5

@@ -14,7 +14,8 @@ import pytest
 from tests.hub import Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, by_hand, digest, hub_cache, kept, record, url_source
 from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
-from trickzoo.weights import store
+from trickzoo.weights import pins, store
+from trickzoo.weights.files import home
 from trickzoo.weights.record import Source
 
 
@@ -41,7 +42,7 @@ def test_the_manifests_digest_is_law(hub: Hub, route: str, kind: str, agrees: bo
 def test_pin_writes_revision_and_digest(hub: Hub) -> None:
     commit = hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
-    assert json.loads(store.lock_file().read_text()) == {
+    assert json.loads(pins.lock_file().read_text()) == {
         "resnet18.test": {"source": "org/net/model.safetensors", "revision": commit, "sha256": digest(GOOD), "size": len(GOOD)}
     }
 
@@ -49,7 +50,7 @@ def test_pin_writes_revision_and_digest(hub: Hub) -> None:
 def test_pin_of_a_conversion_has_the_digest_of_what_is_served(hub: Hub) -> None:
     source = url_source(hub, PTH, "net.pth")
     store.pin([record(source)])
-    entry = json.loads(store.lock_file().read_text())["resnet18.test"]
+    entry = json.loads(pins.lock_file().read_text())["resnet18.test"]
     assert (entry["source"], entry["sha256"]) == (source.url, digest(PTH))
     assert store.locate(record(source)) is not None
 
@@ -77,17 +78,17 @@ def test_after_pin_a_hub_that_states_another_digest_is_refused(hub: Hub) -> None
 def test_after_pin_a_cached_file_of_another_digest_is_refused(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
-    pins = json.loads(store.lock_file().read_text())
-    pins["resnet18.test"]["sha256"] = digest(OTHER)
-    store.lock_file().write_text(json.dumps(pins))
+    content = json.loads(pins.lock_file().read_text())
+    content["resnet18.test"]["sha256"] = digest(OTHER)
+    pins.lock_file().write_text(json.dumps(content))
     with pytest.raises(DigestMismatch, match=digest(OTHER)):
         store.locate(record(HUB))
 
 
 def test_a_broken_lock_file_is_named(hub: Hub) -> None:
-    store.home().mkdir()
-    store.lock_file().write_text("[]")
-    with pytest.raises(TrickzooError, match=str(store.lock_file())):
+    home().mkdir()
+    pins.lock_file().write_text("[]")
+    with pytest.raises(TrickzooError, match=str(pins.lock_file())):
         store.fetch(record(HUB))
 
 
@@ -118,7 +119,7 @@ def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned(
         assert file is not None
         assert store.is_unverified(record(HUB), file)
     assert store.pin([record(HUB)]) == []
-    assert json.loads(store.lock_file().read_text()) == {}
+    assert json.loads(pins.lock_file().read_text()) == {}
     stated = record(Source(hub=REPO, file=FILE, sha256=digest(GOOD)))
     assert not store.is_unverified(stated, store.fetch(stated))
     assert len(store.pin([stated])) == 1
@@ -188,7 +189,7 @@ def test_remove_deletes_all_and_says_what(hub: Hub, route: str) -> None:
         shutil.rmtree(hub_cache() / ".locks")
     gone = store.remove(weight)
     assert path in gone
-    assert store.home() / "verified" / "resnet18.test.json" in gone
+    assert home() / "verified" / "resnet18.test.json" in gone
     assert not any(path.exists() or path.is_symlink() for path in gone)
     assert kept() == ({digest(PTH)} if route == "main moved on" else set())
     assert store.locate(weight) is None

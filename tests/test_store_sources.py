@@ -13,7 +13,8 @@ import torch
 from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, TENSORS, by_hand, digest, hub_cache, kept, record, stamp, url_source
 from trickzoo.errors import BadCheckpoint, DigestMismatch, WeightsUnavailable
-from trickzoo.weights import manifest, store
+from trickzoo.weights import download, manifest, store
+from trickzoo.weights.files import home
 from trickzoo.weights.record import Source
 
 
@@ -38,7 +39,7 @@ def test_a_cached_file_makes_no_request(hub: Hub, monkeypatch: pytest.MonkeyPatc
 def test_a_lost_stamp_makes_no_request(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     first = store.fetch(record(HUB))
-    (store.home() / "verified" / "resnet18.test.json").write_text("{")
+    (home() / "verified" / "resnet18.test.json").write_text("{")
     hub.requests.clear()
     assert store.fetch(record(HUB)) == first
     assert hub.requests == []
@@ -189,13 +190,13 @@ def test_a_hub_reference(hub: Hub, pinned: bool) -> None:
     hub.add(REPO, "config.json", json.dumps(CONFIG).encode())
     old = hub.add(REPO, FILE, GOOD)
     new = hub.add(REPO, FILE, OTHER)
-    path, config, commit = store.fetch_hub_reference(f"hf-hub:{REPO}@{old}" if pinned else f"hf-hub:{REPO}")
+    path, config, commit = download.fetch_hub_reference(f"hf-hub:{REPO}@{old}" if pinned else f"hf-hub:{REPO}")
     assert (path.read_bytes(), config, commit) == ((GOOD, CONFIG, old) if pinned else (OTHER, CONFIG, new))
 
 
 def test_a_hub_reference_without_safetensors_or_config(hub: Hub) -> None:
     hub.add(REPO, "pytorch_model.bin", PTH)
-    path, config, _ = store.fetch_hub_reference(f"hf-hub:{REPO}")
+    path, config, _ = download.fetch_hub_reference(f"hf-hub:{REPO}")
     assert (path.name, path.read_bytes(), config) == ("pytorch_model.bin", PTH, {})
 
 
@@ -203,12 +204,12 @@ def test_a_hub_reference_without_safetensors_or_config(hub: Hub) -> None:
 def test_a_hub_reference_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     hub.add(REPO, "config.json", json.dumps(CONFIG).encode())
     hub.add(REPO, file, GOOD)
-    online = store.fetch_hub_reference(f"hf-hub:{REPO}")
+    online = download.fetch_hub_reference(f"hf-hub:{REPO}")
     hub.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert store.fetch_hub_reference(f"hf-hub:{REPO}") == online
+    assert download.fetch_hub_reference(f"hf-hub:{REPO}") == online
     with pytest.raises(WeightsUnavailable, match=r"hf-hub:org/none: .*not in the cache.*HF_HUB_OFFLINE.*weights=PATH"):
-        store.fetch_hub_reference("hf-hub:org/none")
+        download.fetch_hub_reference("hf-hub:org/none")
     assert hub.requests == []
 
 
@@ -216,7 +217,7 @@ def test_a_hub_reference_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, file
 def test_a_hub_reference_to_nothing(hub: Hub, reference: str) -> None:
     hub.add(REPO, FILE, GOOD)
     with pytest.raises(WeightsUnavailable, match=reference):
-        store.fetch_hub_reference(reference)
+        download.fetch_hub_reference(reference)
 
 
 def test_a_hub_reference_asks_for_the_pickle_only_if_there_is_no_other(hub: Hub) -> None:
@@ -224,7 +225,7 @@ def test_a_hub_reference_asks_for_the_pickle_only_if_there_is_no_other(hub: Hub)
     hub.add(REPO, "pytorch_model.bin", PTH)
     hub.fail(f"{REPO}/resolve/main/{FILE}", Fault(500))
     with pytest.raises(WeightsUnavailable, match="the hub answered 500"):
-        store.fetch_hub_reference(f"hf-hub:{REPO}")
+        download.fetch_hub_reference(f"hf-hub:{REPO}")
     assert {request.path for request in hub.requests} == {f"{REPO}/resolve/main/{FILE}"}
 
 
@@ -233,7 +234,7 @@ def test_a_hub_reference_with_a_config_that_cannot_be_had_is_not_taken_without(h
     commit = hub.add(REPO, FILE, GOOD)
     hub.fail(f"{REPO}/resolve/{commit}/config.json", Fault(500))
     with pytest.raises(WeightsUnavailable, match=r"config\.json: the hub answered 500"):
-        store.fetch_hub_reference(f"hf-hub:{REPO}")
+        download.fetch_hub_reference(f"hf-hub:{REPO}")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
@@ -241,4 +242,4 @@ def test_a_hub_reference_with_a_broken_config(hub: Hub, content: bytes) -> None:
     hub.add(REPO, "config.json", content)
     hub.add(REPO, FILE, GOOD)
     with pytest.raises(BadCheckpoint, match=r"hf-hub:org/net: config\.json"):
-        store.fetch_hub_reference(f"hf-hub:{REPO}")
+        download.fetch_hub_reference(f"hf-hub:{REPO}")

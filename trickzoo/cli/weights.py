@@ -10,7 +10,7 @@ from rich.table import Table
 from trickzoo import catalogue
 from trickzoo.cli.zoo import show
 from trickzoo.errors import TrickzooError, UnknownName
-from trickzoo.weights import manifest, store
+from trickzoo.weights import manifest, pins, store
 from trickzoo.weights.record import Record
 
 
@@ -81,7 +81,7 @@ def lock(*names: str) -> None:
     files = store.pin(records)
     for file in files:
         print(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
-    print(f"{len(files)} pinned in {store.lock_file()}")
+    print(f"{len(files)} pinned in {pins.lock_file()}")
     pinned = {file.name for file in files}
     if left := [record.name for record in records if record.name not in pinned]:
         raise TrickzooError(

@@ -29,7 +29,7 @@ from trickzoo.data.training import Plan, random_crop, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.recipes.recipe import Augmentation
-from trickzoo.weights import store
+from trickzoo.weights.files import home
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -164,7 +164,7 @@ def open_hub(text: str, split: str) -> ImageSet:
     Safe when two processes do it at once: one copies, the other waits.
     """
     source = open_source(text, split)
-    place = store.home() / "hub" / source.digest[:32]
+    place = home() / "hub" / source.digest[:32]
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.parent / f".{place.name}.lock"):

@@ -19,8 +19,7 @@ import msgspec
 from trickzoo.data.classes import class_list, classes_of_labels
 from trickzoo.data.imagenet import DISTRIBUTED, SPLITS, Entry, ImageSet
 from trickzoo.errors import BadData
-from trickzoo.weights import store
-from trickzoo.weights.files import write_atomically
+from trickzoo.weights.files import home, write_atomically
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABELS = ("cls", "json")  # the first that says it
@@ -60,7 +59,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     of modification stay. Raises BadData for a shard that is damaged or a sample without image or label.
     """
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
-    kept = store.home() / "shards" / f"{hashlib.sha256(json.dumps([str(root.resolve()), stats]).encode()).hexdigest()[:32]}.json"
+    kept = home() / "shards" / f"{hashlib.sha256(json.dumps([str(root.resolve()), stats]).encode()).hexdigest()[:32]}.json"
     try:
         entries = msgspec.json.decode(kept.read_bytes(), type=list[Entry])
     except (OSError, msgspec.DecodeError):

@@ -35,7 +35,8 @@ from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Range, Seed
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint, classification, loop, tracking
 from trickzoo.tricks.low_precision import mixed_precision
-from trickzoo.weights import publish, store
+from trickzoo.weights import publish
+from trickzoo.weights.files import home
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
 
@@ -179,7 +180,7 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
     """The images that the settings name, at the sizes that the recipe names. Raises BadData or BadOption if they cannot be used."""
     train: TrainingImages
     workers = settings.decoders
-    cache = settings.cache or store.home() / "resident"
+    cache = settings.cache or home() / "resident"
     result.check_folder(cache)
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"

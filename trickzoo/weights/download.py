@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trickzoo.errors import WeightsUnavailable
+from trickzoo.errors import BadCheckpoint, WeightsUnavailable
 from trickzoo.weights.files import digest
 from trickzoo.weights.record import Source
 
 REACH_SECONDS = 2.0
 """How long to wait for the first answer of a source; a second source after a silent first one gets half: no network is told within 3 s."""
 READ_SECONDS = 10.0
+
+
+def offline() -> bool:
+    """Whether the environment forbids the network (HF_HUB_OFFLINE, the hub client's own switch)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 class Wrong(Exception):
@@ -135,6 +142,45 @@ def from_url(source: Source, target: Path, wanted: str | None, seconds: float) -
     if not agrees(got, wanted):
         raise Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
     return got
+
+
+def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
+    """The weight file, the parsed config.json and the commit of `hf-hub:user/name[@revision]`.
+
+    Raises WeightsUnavailable if the hub has no such repository or cannot be reached, BadCheckpoint if the config is not what it should be.
+    """
+    repository, _, revision = reference.removeprefix("hf-hub:").partition("@")
+
+    def get(filename: str, at: str | None) -> Path:
+        source = Source(hub=repository, file=filename, revision=at)
+        try:
+            return from_hub_cache(source) if offline() else from_hub(source, at, None, REACH_SECONDS).path
+        except Missing:
+            raise
+        except Wrong as error:
+            with contextlib.suppress(Missing):  # the hub does not answer, but an earlier answer is here
+                return from_hub_cache(source)
+            raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
+
+    errors = []
+    for filename in ("model.safetensors", "pytorch_model.bin"):
+        try:
+            path = get(filename, revision or None)
+            break
+        except Missing as error:
+            errors.append(f"{filename}: {error}")
+    else:
+        raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
+    commit = path.parent.name
+    try:
+        config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
+    except Missing:
+        return path, {}, commit
+    except ValueError as error:
+        raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); pass weights=PATH to use a file") from None
+    if not isinstance(config, dict):
+        raise BadCheckpoint(f"{reference}: config.json is not an object; pass weights=PATH to use a file")
+    return path, config, commit
 
 
 def refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what is in them."""
+"""Files that are whole or not there, what is in them, and where this package keeps its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def home() -> Path:
+    """Folder of weights from urls, stamps, lock file and decoded images: TRICKZOO_HOME, else trickzoo in the user's cache."""
+    if own := os.environ.get("TRICKZOO_HOME"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trickzoo"
 
 
 def digest(path: Path) -> str:

@@ -17,7 +17,7 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
-from trickzoo.weights import convert, files, manifest, store
+from trickzoo.weights import convert, download, files, manifest, store
 from trickzoo.weights.convert import METADATA_KEY
 from trickzoo.weights.record import Layout, Preprocessing, Record
 
@@ -129,7 +129,7 @@ def model_of(path: Path) -> str:
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:
     """Read `hf-hub:user/name[@revision]`; preprocessing and classes come from its config.json, in timm's form."""
-    path, config, commit = store.fetch_hub_reference(reference)
+    path, config, commit = download.fetch_hub_reference(reference)
     opened = open_file(path, architecture)
     try:
         preprocessing, classes = _from_config(config)

@@ -16,44 +16,24 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from trickzoo.errors import BadCheckpoint, BadManifest, DigestMismatch, TrickzooError, WeightsUnavailable
-from trickzoo.weights import manifest
+from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.weights import manifest, pins
 from trickzoo.weights.download import (
     REACH_SECONDS,
-    Missing,
     Wrong,
     agrees,
     commit_of,
     from_hub,
-    from_hub_cache,
     from_url,
     in_hub_cache,
+    offline,
     refused,
 )
-from trickzoo.weights.files import digest, write_atomically
+from trickzoo.weights.files import digest, home, write_atomically
 from trickzoo.weights.record import Record, Source
 
 log = logging.getLogger("trickzoo")
-
-
-def home() -> Path:
-    """Folder of stamps, lock file and files from urls: TRICKZOO_HOME, else trickzoo in the user's cache."""
-    if own := os.environ.get("TRICKZOO_HOME"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trickzoo"
-
-
-def lock_file() -> Path:
-    """The file of pinned revisions and digests: TRICKZOO_LOCK, else weights.lock.json in `home()`."""
-    own = os.environ.get("TRICKZOO_LOCK")
-    return Path(own).expanduser() if own else home() / "weights.lock.json"
-
-
-def offline() -> bool:
-    """Whether the environment forbids the network (HF_HUB_OFFLINE, the hub client's own switch)."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +139,7 @@ def verify(record: Record) -> WeightFile | None:
 def is_unverified(record: Record, file: WeightFile) -> bool:
     """Whether the file was put in place by hand and neither manifest nor lock file has a digest for it: it is that of its first use."""
     source = next((source for source in record.sources if str(source) == file.source), None)
-    return source is not None and source.hub is not None and file.revision is None and _wanted(record, source) is None
+    return source is not None and source.hub is not None and file.revision is None and pins.wanted(record, source) is None
 
 
 def remove(record: Record) -> list[Path]:
@@ -168,7 +148,7 @@ def remove(record: Record) -> list[Path]:
     stamp = _read_stamp(record)
     for source in record.sources:
         ours = stamp.revision if stamp and stamp.source == str(source) else None
-        for revision in dict.fromkeys((_revision(record, source), ours)):
+        for revision in dict.fromkeys((pins.revision(record, source), ours)):
             if source.hub and (cached := in_hub_cache(source, revision)):
                 gone += [cached.resolve(), cached]
     gone += [path for path in _folder(record).glob("*") if path.is_file() and path.name != ".lock"]
@@ -185,60 +165,18 @@ def pin(records: list[Record]) -> list[WeightFile]:
     Returns the files that are pinned: one that `is_unverified` is not.
     """
     files = [file for record in records if not is_unverified(record, file := fetch(record))]
-    pins = _pins()
-    for file in files:
-        pins[file.name] = {
-            "source": file.source,
-            "revision": file.revision,
-            "sha256": file.upstream_sha256 or file.sha256,
-            "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
+    pins.write(
+        {
+            file.name: {
+                "source": file.source,
+                "revision": file.revision,
+                "sha256": file.upstream_sha256 or file.sha256,
+                "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
+            }
+            for file in files
         }
-    ordered = {name: pins[name] for name in sorted(pins)}
-    try:
-        write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
-    except OSError as error:
-        remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
-        raise TrickzooError(f"{lock_file()} cannot be written ({error.strerror or error}); {remedy}") from None
+    )
     return files
-
-
-def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
-    """The weight file, the parsed config.json and the commit of `hf-hub:user/name[@revision]`.
-
-    Raises WeightsUnavailable if the hub has no such repository or cannot be reached, BadCheckpoint if the config is not what it should be.
-    """
-    repository, _, revision = reference.removeprefix("hf-hub:").partition("@")
-
-    def get(filename: str, at: str | None) -> Path:
-        source = Source(hub=repository, file=filename, revision=at)
-        try:
-            return from_hub_cache(source) if offline() else from_hub(source, at, None, REACH_SECONDS).path
-        except Missing:
-            raise
-        except Wrong as error:
-            with contextlib.suppress(Missing):  # the hub does not answer, but an earlier answer is here
-                return from_hub_cache(source)
-            raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
-
-    errors = []
-    for filename in ("model.safetensors", "pytorch_model.bin"):
-        try:
-            path = get(filename, revision or None)
-            break
-        except Missing as error:
-            errors.append(f"{filename}: {error}")
-    else:
-        raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
-    commit = path.parent.name
-    try:
-        config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
-    except Missing:
-        return path, {}, commit
-    except ValueError as error:
-        raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); pass weights=PATH to use a file") from None
-    if not isinstance(config, dict):
-        raise BadCheckpoint(f"{reference}: config.json is not an object; pass weights=PATH to use a file")
-    return path, config, commit
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -254,7 +192,7 @@ def _place(record: Record) -> Path | None:
             return path
         if (by_hand := _folder(record) / source.filename).is_file():
             return by_hand
-        if source.hub is not None and (cached := in_hub_cache(source, _revision(record, source))):
+        if source.hub is not None and (cached := in_hub_cache(source, pins.revision(record, source))):
             return cached
     return None
 
@@ -302,7 +240,7 @@ def _stamped(record: Record) -> WeightFile | None:
         return None
     changed = (stat.st_size, stat.st_mtime_ns, stat.st_ino) != (stamp.size, stamp.mtime_ns, stamp.inode)
     source = next((source for source in record.sources if str(source) == stamp.source), None)
-    if source is not None and source.path is not None and (changed or not agrees(stamp.sha256, _wanted(record, source))):
+    if source is not None and source.path is not None and (changed or not agrees(stamp.sha256, pins.wanted(record, source))):
         return None  # an update of the package brought another file, and with it another record
     if changed:
         return _check_again(record, stamp)
@@ -322,7 +260,7 @@ def _as_pinned(record: Record, stamp: _Stamp) -> WeightFile:
     """The stamped file, if it is still the one that manifest and lock file ask for."""
     sha256 = stamp.upstream_sha256 or stamp.sha256
     for source in record.sources:
-        if str(source) == stamp.source and not agrees(sha256, wanted := _wanted(record, source)):
+        if str(source) == stamp.source and not agrees(sha256, wanted := pins.wanted(record, source)):
             raise DigestMismatch(_mismatch(record, Path(stamp.path), wanted or "", sha256))
     return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256)
 
@@ -336,7 +274,7 @@ def _found(record: Record) -> WeightFile | None:
         if by_hand.is_file():
             with _writable(by_hand.parent):
                 return _accept(record, source, by_hand)
-        if source.hub and (cached := in_hub_cache(source, _revision(record, source))):
+        if source.hub and (cached := in_hub_cache(source, pins.revision(record, source))):
             stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
             return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=commit_of(source, cached))
     return None
@@ -345,7 +283,7 @@ def _found(record: Record) -> WeightFile | None:
 def _accept(record: Record, source: Source, path: Path, *, stated: str | None = None, revision: str | None = None) -> WeightFile:
     """Verify a file that was found, convert it if it is a pickle, and stamp it."""
     got = digest(path)
-    wanted = _wanted(record, source) or stated
+    wanted = pins.wanted(record, source) or stated
     if not agrees(got, wanted):
         raise DigestMismatch(_mismatch(record, path, wanted or "", got))
     if wanted is None:
@@ -379,34 +317,7 @@ def _packaged(source: Source) -> Path | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what a file should be
-
-
-def _pins() -> dict[str, dict[str, Any]]:
-    path = lock_file()
-    try:
-        pins = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
-    if not isinstance(pins, dict):
-        raise BadManifest(f"{path}: not a lock file; delete it or restore it")
-    return pins
-
-
-def _pinned(record: Record, source: Source) -> dict[str, Any]:
-    entry = _pins().get(record.name, {})
-    return entry if entry.get("source") == str(source) else {}
-
-
-def _wanted(record: Record, source: Source) -> str | None:
-    """The digest, or its first digits, that a file of this source must have."""
-    return source.sha256 or _pinned(record, source).get("sha256") or source.sha256_prefix
-
-
-def _revision(record: Record, source: Source) -> str | None:
-    return source.revision or _pinned(record, source).get("revision")
+# what is said of it
 
 
 def _mismatch(record: Record, path: Path, wanted: str, got: str) -> str:
@@ -448,8 +359,8 @@ def _writable(folder: Path) -> Iterator[None]:
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
     if source.hub:
-        wanted = _wanted(record, source)
-        path, got, commit = from_hub(source, _revision(record, source), wanted, seconds)
+        wanted = pins.wanted(record, source)
+        path, got, commit = from_hub(source, pins.revision(record, source), wanted, seconds)
         file = WeightFile(record.name, path, got, str(source), commit)
         return file if path.suffix == ".safetensors" else _converted(record, file)
     if source.url:
@@ -462,7 +373,7 @@ def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
     folder = _folder(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         path = Path(scratch) / source.filename
-        file = WeightFile(record.name, path, from_url(source, path, _wanted(record, source), seconds), str(source))
+        file = WeightFile(record.name, path, from_url(source, path, pins.wanted(record, source), seconds), str(source))
         if path.suffix != ".safetensors":
             return _converted(record, file)
         kept = folder / path.name
