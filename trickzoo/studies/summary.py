@@ -164,9 +164,9 @@ def findings(content: dict[str, Any]) -> list[str]:
     said = (
         "The intervals are of training with other seeds; they say" if any(r["top1"] and r["top1"]["interval"] for r in rungs) else "It says"
     )
-    epochs, size = content["baseline"]["epochs"], content["baseline"]["size"]
+    length, size = count(content["baseline"]["epochs"], "epoch"), content["baseline"]["size"]
     sentences.append(
-        f"Measured on {content['n_val']:,} validation images after {epochs} epochs with {content['n_train']:,} training images of {size} "
+        f"Measured on {content['n_val']:,} validation images after {length} with {content['n_train']:,} training images of {size} "
         f"pixels. {said} nothing of other images, longer trainings or other models."
     )
     return sentences
@@ -223,7 +223,12 @@ def steps_in_words(rungs: list[dict[str, Any]], unit: str = "step", outcomes: Ma
 def title(rung: dict[str, Any]) -> str:
     """A rung's title, with the count of the steps below it that come with it because their own rungs are not run."""
     steps = len(rung["skipped"])
-    return str(rung["title"]) + (f" with {steps} step{'s' if steps > 1 else ''} before it" if steps else "")
+    return str(rung["title"]) + (f" with {count(steps, 'step')} before it" if steps else "")
+
+
+def count(n: int, unit: str) -> str:
+    """A number of things: "1 epoch", "6 epochs"."""
+    return f"{n} {unit}{'' if n == 1 else 's'}"
 
 
 def probability(p: float) -> str:

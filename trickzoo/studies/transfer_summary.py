@@ -15,6 +15,7 @@ from trickzoo.studies.summary import (
     NO_INTERVAL,
     UNCLEAR,
     correct,
+    count,
     difference,
     environments,
     in_figures,
@@ -316,8 +317,9 @@ def _scale(task: dict[str, Any]) -> str:
     recipe = task["recipe"]
     size = f" of {recipe['size']} pixels" if isinstance(recipe.get("size"), int) else ""
     generated = f" The images are generated, not photographs: {task['generated']}." if task["generated"] else ""
+    length = count(recipe["epochs"], "epoch")
     return (
-        f"{task['task'].capitalize()} is measured on {task['n_val']:,} validation images after {recipe['epochs']} epochs of fine-tuning "
+        f"{task['task'].capitalize()} is measured on {task['n_val']:,} validation images after {length} of fine-tuning "
         f"({recipe['name']}) with {task['n_train']:,} images{size}.{generated}"
     )
 
