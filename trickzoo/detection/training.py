@@ -135,11 +135,11 @@ class Detection(loop.Task):
             losses = net([_input(there(sample.pixels), device) for sample in batch], targets)
         return torch.stack([value.float() for value in losses.values()]).sum()
 
-    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
+    def evaluate(self) -> dict[str, Any] | None:
         """VOC's AP in both forms and COCO's, in percent."""
         if self.val is None:
             return None
-        return figures(detect(net, self.val, self.transform, self.accelerator, workers=self.workers))
+        return figures(detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers))
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:

@@ -127,12 +127,12 @@ class Segmentation(loop.Task):
         loss = pixel_cross_entropy(main, masks)
         return loss if aux is None else loss + self.recipe.aux * pixel_cross_entropy(aux, masks)
 
-    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
+    def evaluate(self) -> dict[str, Any] | None:
         """Mean IoU and pixel accuracy over whole images in the files' sizes, in percent."""
         if self.val is None:
             return None
         transform = Scale(self.recipe.short)
-        return figures(segment(net, self.val, transform, self.normalise, self.accelerator, workers=self.workers))
+        return figures(segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers))
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

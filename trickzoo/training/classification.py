@@ -155,11 +155,11 @@ class Classification(loop.Task):
         """As `weights.publish` writes it."""
         return load.header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
-    def evaluate(self, net: nn.Module) -> dict[str, float] | None:
+    def evaluate(self) -> dict[str, float] | None:
         """Top-1 and top-5, of the averaged weights if there are any."""
         if self.val is None:
             return None
-        return evaluate(net if self.average is None else self.average, self.val, self.normalise, self.accelerator)
+        return evaluate(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
 
 
 def fit(task: Classification, out: Path, **options: Any) -> loop.Outcome:

@@ -156,7 +156,7 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def evaluate(self, net: nn.Module) -> dict[str, Any] | None:
+    def evaluate(self) -> dict[str, Any] | None:
         """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
 
 
@@ -259,7 +259,7 @@ def fit(
                     raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
             if step == steps or (epoch + 1) % evaluate_every == 0:
                 _share_buffers(task, accelerator)
-                found = task.evaluate(task.model)
+                found = task.evaluate()
                 if found is not None:
                     evaluation = found
                     report(Progress(step, steps, epoch, sum(losses) / len(losses), lr, evaluation))
