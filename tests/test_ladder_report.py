@@ -33,9 +33,9 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
         assert rungs[rung]["difference"]["verdict"] == ("helped" if low > 0 else "hurt" if high < 0 else "not told from noise")
     total, helped, hurt, unclear, looks, _ = content["findings"]
     assert total.startswith("All tricks together raise top-1 accuracy by 3.77 points, from 70.47 % to 74.23 % (95 % interval +3.")
-    assert "cosine decay (+4.03), mixup (+0.90)" in helped
+    assert "cosine decay (+4.03), mixup with 1 step before it (+0.90)" in helped
     assert "no bias decay (−1.27)" in hurt
-    assert "warm-up (+0.10)" in unclear
+    assert "warm-up with 1 step before it (+0.10)" in unclear
     assert "4 looks" in looks
     assert "Holm's correction" in looks
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,36 +194,54 @@ def total_in_words(study: dict[str, Any], figure: str = "top1", measure: str = "
     return f"{tricks} {verb} {measure} by {abs(found['mean']):.2f} points{levels} ({inside})."
 
 
+def title(rung: dict[str, Any]) -> str:
+    """A rung's title, with the count of the steps below it that come with it because their own rungs are not run."""
+    steps = len(rung["skipped"])
+    return str(rung["title"]) + (f" with {count(steps, 'step')} before it" if steps else "")
+
+
+def name(rung: dict[str, Any]) -> str:
+    """A rung's bare title inside a sentence."""
+    return str(rung["title"]).removeprefix("+ ")
+
+
+def step_name(rung: dict[str, Any]) -> str:
+    """A rung's `title` inside a sentence."""
+    return title(rung).removeprefix("+ ")
+
+
 STEPS = {HELPED: "helped", HURT: "hurt", UNCLEAR: "cannot be told from noise"}
 
 
-def steps_in_words(rungs: list[dict[str, Any]], unit: str = "step", outcomes: Mapping[str, str] = STEPS) -> Iterable[str]:
-    """Which rungs' differences exclude 0 and which do not, and what is left after correction; `outcomes` says it of each verdict."""
+def steps_in_words(
+    rungs: list[dict[str, Any]],
+    unit: str = "step",
+    outcomes: Mapping[str, str] = STEPS,
+    called: Callable[[dict[str, Any]], str] = step_name,
+) -> Iterable[str]:
+    """Which rungs' differences exclude 0 and which do not, and what is left after correction.
+
+    `outcomes` says it of each verdict, `called` is what a rung is called.
+    """
     compared = [rung for rung in rungs if rung["difference"]]
     if len(rungs) < 3 or not compared:  # with two rungs the gain over the whole is all there is
         return
     for outcome, words in outcomes.items():
-        these = [f"{name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == outcome]
+        these = [f"{called(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == outcome]
         if these:
             who, whose = (f"One {unit}", "its") if len(these) == 1 else (f"{len(these)} {unit}s", "their")
             yield f"{who} {words}, by {whose} own 95 % interval: {', '.join(these)}."
-    none = [f"{name(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == NO_INTERVAL]
+    none = [f"{called(rung)} ({points(rung['difference']['mean'])})" for rung in compared if rung["difference"]["verdict"] == NO_INTERVAL]
     if none:
         yield f"Without an interval, as one seed or equal seeds show no spread: {', '.join(none)}."
     tested = [rung for rung in compared if rung["difference"]["p_holm"] is not None]
     if len(tested) > 1:
-        firm = [name(rung) for rung in tested if rung["difference"]["p_holm"] < 0.05]
+        firm = [called(rung) for rung in tested if rung["difference"]["p_holm"] < 0.05]
         left = f"{', '.join(firm)} still {'stands' if len(firm) == 1 else 'stand'}" if firm else "none of them stands"
         yield (
             f"These are {len(tested)} looks, and about one in twenty excludes 0 by chance alone. "
             f"With Holm's correction for all {len(tested)}, {left}."
         )
-
-
-def title(rung: dict[str, Any]) -> str:
-    """A rung's title, with the count of the steps below it that come with it because their own rungs are not run."""
-    steps = len(rung["skipped"])
-    return str(rung["title"]) + (f" with {count(steps, 'step')} before it" if steps else "")
 
 
 def count(n: int, unit: str) -> str:
@@ -234,8 +252,3 @@ def count(n: int, unit: str) -> str:
 def probability(p: float) -> str:
     """A p value: "0.012", "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def name(rung: dict[str, Any]) -> str:
-    """A rung's title inside a sentence."""
-    return str(rung["title"]).removeprefix("+ ")

@@ -19,6 +19,7 @@ from trickzoo.studies.summary import (
     difference,
     environments,
     in_figures,
+    name,
     points,
     probability,
     span,
@@ -276,7 +277,7 @@ def _of_task(task: dict[str, Any]) -> Iterable[str]:
     if task["total"]["from"] != task["total"]["to"]:
         yield total_in_words(task, "figure", figure)
         yield from _beside_top1(task)
-    yield from steps_in_words(task["rungs"], "rung", OUTCOMES)
+    yield from steps_in_words(task["rungs"], "rung", OUTCOMES, name)
     without = sum(len(rung["without_figure"]) for rung in task["rungs"])
     if without:
         yield f"Left out, as there is no {figure} of them: {without} fine-tuning{'' if without == 1 else 's'}."
