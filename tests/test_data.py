@@ -13,15 +13,19 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.datasets import imagenet as reference
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 import trickzoo
 from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.catalogue import describe
 from trickzoo.data import images
+from trickzoo.data.augment import DRAWS, crop_boxes
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
 from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
+from trickzoo.data.training import Streamed
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
 from trickzoo.errors import BadData, BadOption, UnknownName
+from trickzoo.recipes.recipe import Augmentation
 from trickzoo.weights.record import Preprocessing
 
 FISH, DOG, HORN = "n01440764", "n02102040", "n03394916"
@@ -310,3 +314,23 @@ def test_class_lists(tmp_path: Path) -> None:
         (tmp_path / "bad.txt").write_bytes(content)
         with pytest.raises(BadData, match=message):
             class_list(str(tmp_path / "bad.txt"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_of_a_batch_are_those_of_each_image_alone(tmp_path: Path, workers: int) -> None:
+    for i, (width, height) in enumerate([(40, 30), (30, 41), (64, 64), (7, 90)]):
+        jpeg(tmp_path / "a" / f"{i}.jpg", i, (width, height))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # by a quarter, which PIL does to TIFF as it decodes
+    (tmp_path / "b").mkdir()
+    Image.open(tmp_path / "a" / "0.jpg").save(tmp_path / "b" / "4.tif", exif=turned)
+    streamed = Streamed(open_imagenet(tmp_path), workers=workers)
+    draws = torch.rand(5, DRAWS, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([4, 2, 0, 3, 1])
+    [(pixels, labels)] = streamed.crops([(order, draws)], 16, Augmentation(), torch.device("cpu"), seed=0)
+    assert labels.tolist() == [1, 0, 0, 0, 0]
+    for crop, index, row in zip(pixels, order, draws, strict=True):
+        image = Image.open(tmp_path / streamed.images.entries[int(index)].name).convert("RGB")
+        [box] = crop_boxes(row[None], torch.tensor([image.width]), torch.tensor([image.height]), Augmentation()).tolist()
+        wanted = image.resize((16, 16), Image.Resampling.BILINEAR, box=tuple(box), reducing_gap=3.0)
+        assert torch.equal(crop, pil_to_tensor(wanted).float())

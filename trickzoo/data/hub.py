@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.imagenet import Entry, ImageSet, Sample
-from trickzoo.data.training import Plan, random_crop, stacked
+from trickzoo.data.training import Plan, random_crops, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.recipes.recipe import Augmentation
@@ -256,9 +256,6 @@ class _Crops(Dataset[Sample]):
     size: int
     augmentation: Augmentation
 
-    def __getitem__(self, key: tuple[int, int, str, bytes, Tensor]) -> Sample:
-        index, label, name, content, draws = key
-        try:
-            return Sample(index, random_crop(content, name, draws, self.size, self.augmentation), label=label)
-        except BadData as error:
-            return Sample(index, error=str(error), label=label)
+    def __getitems__(self, keys: list[tuple[int, int, str, bytes, Tensor]]) -> list[Sample]:
+        found = [(Sample(index, label=label), name, content, draws) for index, label, name, content, draws in keys]
+        return random_crops(found, self.size, self.augmentation)

@@ -45,6 +45,11 @@ def size_of(path: Path) -> tuple[int, int]:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
+def size_in(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height of the image in the bytes of a file, from the first of them. Raises BadData as `decode` does."""
+    return _opened(content, name, lambda image: image.size)
+
+
 def content(path: Path) -> bytes:
     """The bytes of a file. Raises BadData if it cannot be read."""
     try:

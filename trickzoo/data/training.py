@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -107,12 +107,32 @@ def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
     return torch.stack(found)
 
 
-def random_crop(content: bytes, name: str, draws: Tensor, size: int, augmentation: Augmentation) -> Tensor:
-    """The bytes of an image's file and (DRAWS,) draws → (3, size, size) uint8. Raises BadData with `name` if it is no image."""
-    image = image_files.decode(content, name)
-    box = crop_boxes(draws[None], torch.tensor([image.width]), torch.tensor([image.height]), augmentation)[0].int().tolist()
-    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=tuple(box), reducing_gap=3.0)
-    return v2.functional.pil_to_tensor(crop)
+def random_crops(found: Sequence[tuple[Sample, str, bytes, Tensor]], size: int, augmentation: Augmentation) -> list[Sample]:
+    """Samples without pixels, names, bytes of image files and (DRAWS,) draws → the samples with (3, size, size) uint8, or with an error.
+
+    The boxes of all are drawn together: for a small image, one alone would cost as much as its decoding.
+    """
+    sizes = torch.tensor([_size(content, name) for _, name, content, _ in found])
+    boxes = crop_boxes(torch.stack([draws for *_, draws in found]), sizes[:, 0], sizes[:, 1], augmentation).int().tolist()
+    return [_cropped(sample, name, content, box, size) for (sample, name, content, _), box in zip(found, boxes, strict=True)]
+
+
+def _size(content: bytes, name: str) -> tuple[int, int]:
+    try:
+        return image_files.size_in(content, name)
+    except BadData:  # decoding will say it
+        return 1, 1
+
+
+def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float, float, float], size: int) -> Sample:
+    if sample.error:
+        return sample
+    try:
+        image = image_files.decode(content, name)
+    except BadData as error:
+        return replace(sample, error=str(error))
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    return replace(sample, pixels=v2.functional.pil_to_tensor(crop))
 
 
 @dataclass
@@ -123,15 +143,15 @@ class _Crops(Dataset[Sample]):
     size: int
     augmentation: Augmentation
 
-    def __getitem__(self, key: tuple[int, Tensor]) -> Sample:
-        index, draws = key
+    def __getitems__(self, keys: list[tuple[int, Tensor]]) -> list[Sample]:
+        return random_crops([self._read(*key) for key in keys], self.size, self.augmentation)
+
+    def _read(self, index: int, draws: Tensor) -> tuple[Sample, str, bytes, Tensor]:
         entry = self.images.entries[index]
         try:
-            return Sample(index, random_crop(self.images.read(entry), entry.name, draws, self.size, self.augmentation))
-        except BadData as error:
-            return Sample(index, error=str(error))
+            return Sample(index), entry.name, self.images.read(entry), draws
         except OSError as error:
-            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
+            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})"), entry.name, b"", draws
 
 
 # ---------------------------------------------------------------------------------------------------------------------

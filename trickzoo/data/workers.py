@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,9 +20,12 @@ ALIGNMENT = 64
 
 
 def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
-    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed."""
+    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed.
+
+    A set with `__getitems__` makes those of a batch together, as torch has it.
+    """
     if not workers:
-        yield from ([samples[key] for key in batch] for batch in batches)
+        yield from (_made(samples, batch) for batch in batches)
         return
     loader: DataLoader[Any] = DataLoader(
         _Packed(samples),
@@ -47,7 +50,12 @@ class _Packed(Dataset[Any]):
         self.samples = samples
 
     def __getitems__(self, keys: Package) -> Package:
-        return _pack([self.samples[key] for key in _unpack(keys)])
+        return _pack(_made(self.samples, _unpack(keys)))
+
+
+def _made(samples: Dataset[T], keys: list[Any]) -> list[T]:
+    together: Callable[[list[Any]], list[T]] | None = getattr(samples, "__getitems__", None)
+    return [samples[key] for key in keys] if together is None else together(keys)
 
 
 def _as_it_is(package: Package) -> Package:
