@@ -66,6 +66,25 @@ def test_a_large_batch_needs_few_open_files() -> None:
     assert done.stdout.strip() == "1200", done.stderr
 
 
+HALF_READ = """
+import torch
+from tests.test_workers import Samples
+from trickzoo.data.workers import load
+keys = ([(i, torch.rand(4))] if i < 30 else ["none of its keys"] for i in range(50))
+half_read = load(Samples(), keys, 2)
+print(len(next(half_read)), flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("1 / 0", 1), ("raise SystemExit(2)", 2), ("list(half_read)", 1)])
+def test_a_process_ends_with_batches_half_read(end: str, status: int) -> None:
+    code = HALF_READ.format(end=end)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout) == (status, "1\n"), done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_saves(number: signal.Signals, colours: Path, tmp_path: Path) -> None:
     words = f"--recipe {COSINE} --model mobilenet_v1_025 --size 32 --epochs 5000 --batch-size 8 --precision fp32 --workers 2"

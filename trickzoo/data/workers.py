@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import pickle
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +27,28 @@ def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Ite
     A set with `__getitems__` makes those of a batch together, as torch has it.
     """
     if not workers:
-        yield from (_made(samples, batch) for batch in batches)
-        return
+        return (_made(samples, batch) for batch in batches)
+    made = _by_workers(samples, batches, workers)
+    _open.add(made)
+    return made
+
+
+def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
+    """Keys 0 … n - 1 in batches."""
+    return (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
+
+
+_open: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """End the workers of whatever is half read at the process's end, which would wait for them: its signal to end is one they leave."""
+    for made in list(_open):
+        made.close()
+
+
+def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Generator[list[T], None, None]:
     loader: DataLoader[Any] = DataLoader(
         _Packed(samples),
         batch_sampler=map(_pack, batches),  # type: ignore[arg-type] # it asks for no more than an iterable
@@ -35,12 +57,11 @@ def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Ite
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
     )
-    yield from map(_unpack, loader)
-
-
-def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
-    """Keys 0 … n - 1 in batches."""
-    return (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
+    packages: Any = iter(loader)
+    try:
+        yield from map(_unpack, packages)
+    finally:
+        packages._shutdown_workers()  # torch leaves it to the collector, which an error's traceback keeps from it
 
 
 class _Packed(Dataset[Any]):
