@@ -280,7 +280,7 @@ def _of_task(task: dict[str, Any]) -> Iterable[str]:
     yield from steps_in_words(task["rungs"], "rung", OUTCOMES, name)
     without = sum(len(rung["without_figure"]) for rung in task["rungs"])
     if without:
-        yield f"Left out, as there is no {figure} of them: {without} fine-tuning{'' if without == 1 else 's'}."
+        yield f"Left out, as there is no {figure} of them: {count(without, 'fine-tuning')}."
 
 
 def _relation(task: dict[str, Any], figure: str) -> str:
