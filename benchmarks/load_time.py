@@ -18,7 +18,7 @@ import timm
 from safetensors.torch import save_file
 
 import trickzoo
-from trickzoo.evaluation.result import environment, write_json
+from trickzoo.evidence import environment, write_json
 
 RESULTS = Path(__file__).parent / "results"
 

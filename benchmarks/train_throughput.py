@@ -27,11 +27,11 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 
 import trickzoo
+from trickzoo.classification import task
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import Streamed, TrainingImages, decode_once, squash
-from trickzoo.evaluation.result import environment, write_json
+from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, squash
+from trickzoo.evidence import environment, write_json
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import classification
 
 RESULTS = Path(__file__).parent / "results"
 WARM, TIMED = 3, 12
@@ -42,10 +42,10 @@ def ours(recipe: Recipe, images: TrainingImages) -> float:
     """Images per second of trickzoo's loop."""
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
-    model = classification.prepare(recipe, len(images.classes), 0, trickzoo.create)
+    model = task.prepare(recipe, len(images.classes), 0, trickzoo.create)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        classification.train(
+        task.train(
             recipe,
             model,
             images,

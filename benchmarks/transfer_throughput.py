@@ -23,7 +23,7 @@ from torchvision.models import detection, segmentation
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from trickzoo.detection import faster_rcnn
-from trickzoo.evaluation.result import environment, write_json
+from trickzoo.evidence import environment, write_json
 from trickzoo.segmentation import fcn
 
 RESULTS = Path(__file__).parent / "results"

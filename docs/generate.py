@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo import catalogue
+from trickzoo.studies.ladder_summary import points, span, title
 from trickzoo.studies.statistics import estimate
-from trickzoo.studies.summary import points, span, title
 from trickzoo.studies.transfer_summary import answers, details
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights.record import Record

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from tests.images import jpeg
-from trickzoo.data.detection import Annotation, DetectionImage, DetectionSet, collect
-from trickzoo.detection import training as detection
+from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
+from trickzoo.detection import task as detection
 from trickzoo.detection.faster_rcnn import FasterRCNN
 from trickzoo.recipes.collection import override, plain
-from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
-from trickzoo.segmentation import training as segmentation
+from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
+from trickzoo.segmentation import task as segmentation
 from trickzoo.segmentation.fcn import FCN
 from trickzoo.weights import convert
 from trickzoo.weights.load import METADATA_KEY

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from trickzoo import finetune
-from trickzoo.recipes import transfer
-from trickzoo.training.run import Machine
+from trickzoo.classification.run import Machine
+from trickzoo.recipes import finetune as recipes
 
-BOXES = transfer.SMALL_BOXES.but(
+BOXES = recipes.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,
     anchors=(8, 16, 32, 48, 64), proposals=20, rois=8, warmup_steps=2,
 )  # fmt: skip
-MASKS = transfer.SMALL_MASKS.but(
+MASKS = recipes.SMALL_MASKS.but(
     "test.segmentation", data="shapes", weights=None, epochs=2, batch_size=4, base=48, crop=48, short=48
 )  # fmt: skip
 BOTH = pytest.mark.parametrize("recipe", [BOXES, MASKS], ids=lambda recipe: recipe.task)

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from tests.hub import Hub
-from trickzoo.weights.files import home
+from trickzoo.files import home
 from trickzoo.weights.record import Preprocessing, Record, Source
 
 REPO = "org/net"

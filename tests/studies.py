@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.recipes.collection import plain
-from trickzoo.studies import ladder, summary
+from trickzoo.studies import ladder, ladder_summary
 
 RUNGS = ("baseline", "cosine", "mixup")
 FIELDS = {"size": "32", "epochs": "2", "batch_size": "8"}
@@ -47,7 +47,7 @@ def simulate(out: Path, tops: dict[str, list[float]], **options: Any) -> dict[st
             (place / "result.json").write_text(json.dumps({**found, **made, "versions": {"torch": "2"}}))
             rows = [{"step": epoch, "epoch": epoch, "top1": top1 - 10 + 5 * epoch} for epoch in range(3)]
             (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return summary.summarise(study, out)
+    return ladder_summary.summarise(study, out)
 
 
 class Page(HTMLParser):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from trickzoo.evaluation.classification import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
 
 
 @given(st.integers(1, 60_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 import trickzoo
 from tests.commands import Call, caller
 from tests.hub import Hub
+from trickzoo import files
 from trickzoo.cli import zoo
-from trickzoo.weights import files, manifest, pins, publish
-from trickzoo.weights.files import home
+from trickzoo.files import home
+from trickzoo.weights import manifest, pins, publish
 
 OURS = "mobilenet_v1_025.tz_imagenette128"
 """A weight that is a file of the package."""

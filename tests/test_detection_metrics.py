@@ -18,10 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.annotated import boxes_of, coco
+from trickzoo.data.boxes import Annotation, DetectionSet
 from trickzoo.data.coco import open_coco
-from trickzoo.data.detection import Annotation, DetectionSet
-from trickzoo.errors import BadCheckpoint
-from trickzoo.evaluation.detection import (
+from trickzoo.detection.metrics import (
     COCO_STATS,
     DetectionEvaluation,
     Detections,
@@ -29,6 +28,7 @@ from trickzoo.evaluation.detection import (
     coco_results,
     voc_average_precision,
 )
+from trickzoo.errors import BadCheckpoint
 
 CLASSES = 3
 ONE = pytest.approx(1, abs=1e-12)
@@ -283,9 +283,9 @@ from tests.test_detection_metrics import shaken
 from trickzoo.data.detection import detection_shapes
 from trickzoo.data.segmentation import segmentation_shapes
 from trickzoo.data.shapes import Shapes
-from trickzoo.evaluation.detection import DetectionEvaluation
-from trickzoo.evaluation.distributed import processes
-from trickzoo.evaluation.segmentation import ConfusionMatrix
+from trickzoo.detection.metrics import DetectionEvaluation
+from trickzoo.training.processes import processes
+from trickzoo.segmentation.metrics import ConfusionMatrix
 
 state = processes(use_cpu=True)
 shapes = Shapes("val", 7, size=32, objects="several")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import trickzoo
-from trickzoo.detection import faster_rcnn, training
+from trickzoo.detection import faster_rcnn, task
 from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
-from trickzoo.recipes import transfer
+from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import from_plain, override, plain
-from trickzoo.recipes.transfer import DetectionRecipe
+from trickzoo.recipes.finetune import DetectionRecipe
 
 
 def settings_of(model: FasterRCNN) -> dict[str, Any]:
@@ -58,29 +58,29 @@ def test_settings_are_the_released_recipes() -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "settings"),
-    [(transfer.VOC_BOXES, C4), (transfer.COCO_BOXES, {**C4, **C4_COCO}), (transfer.COCO_PYRAMID, {**FPN, **COCO})],
+    [(finetune.VOC_BOXES, C4), (finetune.COCO_BOXES, {**C4, **C4_COCO}), (finetune.COCO_PYRAMID, {**FPN, **COCO})],
     ids=["voc", "coco", "coco_fpn"],
 )
 def test_a_released_recipe_builds_its_settings(recipe: DetectionRecipe, settings: Mapping[str, Any], tmp_path: Path) -> None:
     """In training, and in the file that it leaves."""
     mine = replace(recipe, model="resnet18", weights=None, fpn_channels=8, representation_size=8)
-    model = training.build(mine, 2)
+    model = task.build(mine, 2)
     assert settings_of(model) == settings
-    training.save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": plain(mine)})
-    assert settings_of(training.load(tmp_path / "model.safetensors")) == settings
+    task.save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": plain(mine)})
+    assert settings_of(task.load(tmp_path / "model.safetensors")) == settings
 
 
 def test_the_layout_of_the_images_changes_no_setting() -> None:
     """The released recipe for COCO on boxes in VOC's XML, and the other way round, are still what was asked for."""
-    for recipe, layout, nms in ((transfer.COCO_BOXES, "voc", 0.5), (transfer.VOC_BOXES, "coco", 0.3)):
-        model = training.build(override(recipe, {"data": layout, "model": "resnet18", "weights": "none"}), 2)
+    for recipe, layout, nms in ((finetune.COCO_BOXES, "voc", 0.5), (finetune.VOC_BOXES, "coco", 0.3)):
+        model = task.build(override(recipe, {"data": layout, "model": "resnet18", "weights": "none"}), 2)
         assert model.roi_heads.nms_thresh == nms
 
 
 def test_recipes_from_before_they_said_whose_settings_build_what_they_built() -> None:
-    content = plain(transfer.COCO_BOXES.but("mine", model="resnet18", weights=None))
+    content = plain(finetune.COCO_BOXES.but("mine", model="resnet18", weights=None))
     del content["settings"]
-    assert settings_of(training.build(from_plain(content, DetectionRecipe), 2)) == {**C4, **COCO}
+    assert settings_of(task.build(from_plain(content, DetectionRecipe), 2)) == {**C4, **COCO}
 
 
 @pytest.mark.parametrize(

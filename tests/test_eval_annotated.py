@@ -26,21 +26,21 @@ from tests import annotated
 from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
 from tests.images import jpeg
-from trickzoo import detection, finetune, segmentation
+from trickzoo import detection, files, finetune, segmentation
+from trickzoo.classification.run import Machine
+from trickzoo.classification.task import Normalisation
 from trickzoo.cli import evaluation
+from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.coco import open_coco
-from trickzoo.data.joint import FitAndFlip, Scale
-from trickzoo.data.segmentation import open_lists
+from trickzoo.data.masks import open_lists
 from trickzoo.data.voc import open_voc
-from trickzoo.detection.training import detect
-from trickzoo.evaluation.detection import COCO_STATS
-from trickzoo.evaluation.segmentation import ConfusionMatrix
+from trickzoo.detection.metrics import COCO_STATS
+from trickzoo.detection.task import detect
 from trickzoo.recipes.collection import override
-from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
-from trickzoo.segmentation.training import segment
-from trickzoo.training.classification import Normalisation
-from trickzoo.training.run import Machine
-from trickzoo.weights import files, publish
+from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
+from trickzoo.segmentation.metrics import ConfusionMatrix
+from trickzoo.segmentation.task import segment
+from trickzoo.weights import publish
 
 ANIMALS = ("cat", "cow", "dog")
 QUICK = ("--device", "cpu", "--workers", 0)

@@ -24,9 +24,10 @@ import trickzoo
 from tests.commands import call, evaluate
 from tests.hub import Hub
 from tests.images import bomb, devkit, jpeg, pack
+from trickzoo import files
 from trickzoo.cli import evaluation, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
-from trickzoo.weights import files, publish
+from trickzoo.weights import publish
 from trickzoo.weights.record import Preprocessing
 
 MOBILENET = "mobilenetv1_025_imagenette128.timm.safetensors"

@@ -18,18 +18,17 @@ import trickzoo
 from tests.annotated import voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run
 from tests.training import same
-from trickzoo import detection, finetune, segmentation
-from trickzoo.data.segmentation import IGNORE
+from trickzoo import detection, files, finetune, segmentation
+from trickzoo.classification.run import Machine
+from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
-from trickzoo.recipes import transfer
+from trickzoo.recipes import finetune as recipes
 from trickzoo.recipes.collection import find_fine_tuning, from_plain, override, plain, stored
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
-from trickzoo.segmentation.training import pixel_cross_entropy
+from trickzoo.segmentation.task import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop
-from trickzoo.training.run import Machine
 from trickzoo.training.schedule import fine_tuning_rate
-from trickzoo.weights import files
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
@@ -42,17 +41,17 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 
 def test_the_released_rates() -> None:
     """From the released log of VOC, and the script's options for COCO and ADE20K."""
-    voc_boxes, coco_boxes = transfer.VOC_BOXES, transfer.COCO_BOXES
+    voc_boxes, coco_boxes = recipes.VOC_BOXES, recipes.COCO_BOXES
     assert [fine_tuning_rate(voc_boxes, epoch * 10, 10) for epoch in (0, 13, 14, 19)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     rates = [fine_tuning_rate(coco_boxes, step, 14_000) for step in (0, 500, 1000, 17 * 14_000, 23 * 14_000)]
     assert rates == pytest.approx([0.01 / 3, 0.01 * (1 / 3 + 2 / 3 / 2), 0.01, 1e-3, 1e-4])
-    masks = transfer.ADE20K_MASKS
+    masks = recipes.ADE20K_MASKS
     assert fine_tuning_rate(masks, 0, 100) == 0.01
     assert fine_tuning_rate(masks, 6000, 100) == pytest.approx(0.01 * 0.5**0.9)
 
 
 def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
-    assert find_fine_tuning("paper.detection.voc", DetectionRecipe) is transfer.VOC_BOXES
+    assert find_fine_tuning("paper.detection.voc", DetectionRecipe) is recipes.VOC_BOXES
     with pytest.raises(UnknownName, match=r"did you mean small\.detection"):
         find_fine_tuning("small.detecton", DetectionRecipe)
     with pytest.raises(BadOption, match=r"paper\.detection\.voc is for detection, not for segmentation"):
@@ -140,13 +139,13 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
 
     def step(micro: int) -> tuple[float, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
-        model = segmentation.training.build(recipe, len(data.classes))
+        model = segmentation.task.build(recipe, len(data.classes))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
                 module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
                 module.training = False
         accelerator, found = Accelerator(cpu=True), {}
-        task = segmentation.training.Segmentation(recipe, model, data, val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
+        task = segmentation.task.Segmentation(recipe, model, data, val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
 
         def keep(*_: Any) -> None:
             found.update({name: parameter.grad.clone() for name, parameter in model.named_parameters()})  # type: ignore[union-attr]

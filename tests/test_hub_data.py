@@ -21,7 +21,7 @@ from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import imagenet1k, synsets
 from trickzoo.data.hub import HubStream
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.sources import open_set
+from trickzoo.data.open import open_set
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation
 from trickzoo.training.loop import Shares

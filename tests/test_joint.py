@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.annotated import boxes_of, lists, voc, xml
-from trickzoo.data.detection import Annotation, DetectionSet, Objects
-from trickzoo.data.joint import (
+from trickzoo.data.annotated_transforms import (
     DetectionSamples,
     FitAndFlip,
     Scale,
@@ -22,7 +21,8 @@ from trickzoo.data.joint import (
     fit,
     to_file,
 )
-from trickzoo.data.segmentation import open_lists
+from trickzoo.data.boxes import Annotation, DetectionSet, Objects
+from trickzoo.data.masks import open_lists
 from trickzoo.data.voc import open_voc
 from trickzoo.data.workers import load
 from trickzoo.errors import BadOption

@@ -16,12 +16,12 @@ from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
 from tests.studies import MODEL, RUNGS, plan
+from trickzoo.classification.run import Settings
 from trickzoo.cli import zoo
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
-from trickzoo.studies import ladder, summary
+from trickzoo.studies import ladder, ladder_summary
 from trickzoo.training import loop
-from trickzoo.training.run import Settings
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
 
 def figures(out: Path) -> Any:
     """What a study found, without times."""
-    content = summary.summarise(plan(), out)
+    content = ladder_summary.summarise(plan(), out)
     return [{key: rung[key] for key in ("rung", "seeds", "top1", "difference", "curves")} for rung in content["rungs"]]
 
 
@@ -155,7 +155,7 @@ def test_a_stopped_study_goes_on(
 
 
 def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trickzoo.training.run.run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("trickzoo.classification.run.run", lambda *_: pytest.fail("trained again"))
     ladder.run(plan(), settings(colours, straight), each=quiet)
 
 

@@ -18,7 +18,7 @@ from timm.models import adapt_input_conv
 import trickzoo
 from tests import training
 from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
-from trickzoo.data.training import Resident
+from trickzoo.data.loaders import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.weights import load, publish
 

@@ -14,10 +14,10 @@ from accelerate.state import AcceleratorState
 
 import trickzoo
 from tests.training import same
-from trickzoo.data.training import Resident
+from trickzoo.classification import task
+from trickzoo.data.loaders import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import classification
 from trickzoo.tricks.linear_scaling import scaled_lr
 
 NO_AUGMENTATION = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
@@ -69,11 +69,11 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
     if recipe.teacher is not None:
         torch.manual_seed(1)
         teacher = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
-    model = classification.prepare(recipe, 4, 0, trickzoo.create)
+    model = task.prepare(recipe, 4, 0, trickzoo.create)
     precision = "no" if recipe.precision == "fp32" else recipe.precision
     AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
-    classification.train(recipe, model, data, None, out, seed=0, accelerator=accelerator, teacher=teacher, **options)
+    task.train(recipe, model, data, None, out, seed=0, accelerator=accelerator, teacher=teacher, **options)
     return model
 
 

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from PIL import Image
 
 from trickzoo import detection, finetune, segmentation
-from trickzoo.data.detection import DetectionSet
-from trickzoo.data.segmentation import SegmentationSet
-from trickzoo.recipes.transfer import SMALL_BOXES, SMALL_MASKS
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.masks import SegmentationSet
+from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import loop
 
 pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -50,8 +50,8 @@ def test_boxes(layout: str, pack: str, epochs: int, short: int, long: int, ancho
     data = some(finetune.open_boxes(finetune.Source(layout, packs / pack), "train"))
     recipe = SMALL_BOXES.but("by heart", data=layout, short=short, long=long, rois=128, anchors=anchors, epochs=epochs, **BY_HEART)
     torch.manual_seed(0)
-    model = detection.training.build(recipe, len(data.classes))
-    found = learnt(detection.training.Detection(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
+    model = detection.task.build(recipe, len(data.classes))
+    found = learnt(detection.task.Detection(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
     assert found["voc_ap50"] > 90
     assert found["coco_ap50"] > 90
 
@@ -59,8 +59,8 @@ def test_boxes(layout: str, pack: str, epochs: int, short: int, long: int, ancho
 def learn_masks(data: SegmentationSet, layout: str, out: Path, **fields: Any) -> float:
     recipe = SMALL_MASKS.but("by heart", data=layout, scale=(1.0, 1.0), output_stride=8, lr=0.05, **BY_HEART, **fields)
     torch.manual_seed(0)
-    model = segmentation.training.build(recipe, len(data.classes))
-    task = segmentation.training.Segmentation(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True))
+    model = segmentation.task.build(recipe, len(data.classes))
+    task = segmentation.task.Segmentation(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True))
     return float(learnt(task, out)["miou"])
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import trickzoo
 from trickzoo.cli import evaluation, run
+from trickzoo.files import digest
 from trickzoo.recipes import collection
 from trickzoo.weights import convert, manifest
-from trickzoo.weights.files import digest
 from trickzoo.weights.record import Record
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
-from trickzoo.data.joint import fit
+from trickzoo.data.annotated_transforms import fit
 from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.weights import publish
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"errors"},
+    {"files"},
+    {"evidence"},
     {"registry", "backbone"},
     {"models"},
     {"weights"},
@@ -23,8 +25,7 @@ LAYERS = [
     {"trunk"},
     {"recipes"},
     {"data", "drawing"},
-    {"evaluation"},
-    {"training"},
+    {"training", "classification"},
     {"detection", "segmentation"},
     {"finetune"},
     {"studies"},

@@ -14,16 +14,17 @@ import pytest
 
 from tests.commands import Call, caller
 from trickzoo import finetune
+from trickzoo.classification.run import Machine, Settings
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption, NoEffect
-from trickzoo.recipes import collection, transfer
+from trickzoo.recipes import collection
+from trickzoo.recipes import finetune as recipes
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.ranges import Range
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import ladder
 from trickzoo.studies import transfer as transfer_study
 from trickzoo.training import loop
-from trickzoo.training.run import Machine, Settings
 
 BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Augmentation: [
@@ -155,8 +156,8 @@ def test_every_number_has_a_range(kind: type[Any]) -> None:
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=1.0, jitter=1.0, pca=0.0, erasing=1.0)
     Recipe("r", "resnet18", "own", size=1, crop=1.0, growth=1.0, epochs=1, batch_size=1, momentum=0.0, weight_decay=0.0, milestones=())
-    transfer.SMALL_BOXES.but("r", warmup_steps=0, warmup_start=1.0, power=0.0, anchors=None)
-    transfer.SMALL_MASKS.but("r", scale=(1.0, 1.0), short=None, aux=0.0)
+    recipes.SMALL_BOXES.but("r", warmup_steps=0, warmup_start=1.0, power=0.0, anchors=None)
+    recipes.SMALL_MASKS.but("r", scale=(1.0, 1.0), short=None, aux=0.0)
     Machine(out=Path(), seed=2**32 - 1, micro_batch=1, workers=0, save_every=0, evaluate_every=1)
 
 
@@ -198,7 +199,7 @@ def test_the_command_line_says_so_in_a_line(call: Call, tokens: tuple[Any, ...],
 def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
     call: Call, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trickzoo.training.run.open_set", lambda *_, **__: pytest.fail("the images were opened"))
+    monkeypatch.setattr("trickzoo.classification.run.open_set", lambda *_, **__: pytest.fail("the images were opened"))
     (tmp_path / "file").touch()
     common = ("--recipe", "own.finetune", "--data", tmp_path, "--device", "cpu")
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere/below")):
@@ -209,10 +210,10 @@ def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
 
 def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trickzoo.finetune.open_both", lambda *_: pytest.fail("the images were opened"))
-    monkeypatch.setattr("trickzoo.training.run.open_images", lambda *_: pytest.fail("the images were opened"))
+    monkeypatch.setattr("trickzoo.classification.run.open_images", lambda *_: pytest.fail("the images were opened"))
     (tmp_path / "file").touch()
     place = Settings(data="own", out=tmp_path / "file", use_cpu=True)
-    branch = transfer_study.Branch(transfer.SMALL_BOXES, finetune.Source("shapes"))
+    branch = transfer_study.Branch(recipes.SMALL_BOXES, finetune.Source("shapes"))
     for run in (
         lambda: finetune.prepare(branch.recipe, branch.source, place),
         lambda: ladder.run(ladder.plan("own", "mobilenet_v1_025"), place, each=quiet),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.annotated import lists, mask
 from tests.images import bomb, jpeg
-from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.masks import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
 from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.voc import CLASSES as VOC_CLASSES
 from trickzoo.data.voc import open_voc_masks

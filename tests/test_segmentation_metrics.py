@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from trickzoo.errors import BadCheckpoint
-from trickzoo.evaluation.segmentation import ConfusionMatrix, intersection_over_union, pixel_accuracy
+from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_union, pixel_accuracy
 
 CLASSES = ("background", "cat", "dog", "bird")
 TRUTH = arrays(np.uint8, (2, 4, 5), elements=st.sampled_from([0, 1, 2, 2, 255]))

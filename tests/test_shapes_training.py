@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.commands import Call, caller
 from trickzoo.cli import zoo
-from trickzoo.data import training as data
+from trickzoo.data import loaders as data
+from trickzoo.data.loaders import draw_once
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.training import draw_once
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from tests.training import run, same
 from trickzoo.data import shards
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.sources import open_set
-from trickzoo.data.training import Streamed
+from trickzoo.data.loaders import Streamed
+from trickzoo.data.open import open_set
 from trickzoo.errors import BadData
 
 Sample = dict[str, Any]

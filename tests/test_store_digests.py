@@ -14,8 +14,8 @@ import pytest
 from tests.hub import Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, by_hand, digest, hub_cache, kept, record, url_source
 from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.files import home
 from trickzoo.weights import pins, store
-from trickzoo.weights.files import home
 from trickzoo.weights.record import Source
 
 

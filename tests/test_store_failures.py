@@ -20,8 +20,9 @@ from huggingface_hub.utils import _http
 
 from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, REPO, by_hand, digest, hub_cache, kept, record, url_source
+from trickzoo import files
 from trickzoo.errors import WeightsUnavailable
-from trickzoo.weights import convert, download, files, store
+from trickzoo.weights import convert, download, store
 from trickzoo.weights.record import Record, Source
 
 HUB_FAULTS = {

@@ -13,8 +13,8 @@ import torch
 from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, TENSORS, by_hand, digest, hub_cache, kept, record, stamp, url_source
 from trickzoo.errors import BadCheckpoint, DigestMismatch, WeightsUnavailable
+from trickzoo.files import home
 from trickzoo.weights import download, manifest, store
-from trickzoo.weights.files import home
 from trickzoo.weights.record import Source
 
 

@@ -17,12 +17,12 @@ import trickzoo
 from tests.commands import Call, caller, evaluate
 from tests.training import COSINE, RECIPE, SMALL
 from trickzoo.backbone import Backbone
+from trickzoo.classification.run import Job, Settings, prepare
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
-from trickzoo.recipes import collection, transfer
+from trickzoo.recipes import collection, finetune
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training.run import Job, Settings, prepare
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -273,7 +273,7 @@ def test_fields_that_a_file_leaves_out_have_their_defaults(call: Call, tmp_path:
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
 def test_a_recipe_of_another_task_is_refused(call: Call, task: str, tmp_path: Path) -> None:
     name = f"small.{task}"
-    (tmp_path / "r.json").write_text(json.dumps(collection.plain(transfer.RECIPES[name])))
+    (tmp_path / "r.json").write_text(json.dumps(collection.plain(finetune.RECIPES[name])))
     for recipe in (name, tmp_path / "r.json"):
         status, _, error = call("--recipe", recipe, "--print-recipe")
         assert (status, len(error.splitlines())) == (2, 1)

@@ -21,14 +21,15 @@ from PIL import Image
 
 import trickzoo
 from tests.training import RECIPE, run, same
+from trickzoo.classification import objective, task
+from trickzoo.classification.run import Machine
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import Resident, Streamed, decode_once, source_digest, squash
+from trickzoo.data.loaders import Resident, Streamed, decode_once, source_digest, squash
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
-from trickzoo.recipes import transfer
+from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, classification, loop, objective
-from trickzoo.training.run import Machine
+from trickzoo.training import checkpoint, loop
 from trickzoo.training.schedule import learning_rate
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
@@ -74,7 +75,7 @@ import torch
 torch.set_num_threads(1)  # as here: sums in another order are other bits
 from tests.training import RECIPE, run
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import decode_once, squash
+from trickzoo.data.loaders import decode_once, squash
 def tell(progress):
     print(progress.step, flush=True)
     if progress.step == 5:
@@ -135,11 +136,11 @@ def test_micro_batches_give_the_same_as_the_whole(resident: Resident, tmp_path: 
     recipe = RECIPE.but("no mixup", mixup=0.0)
     weights = []
     for micro in (8, 2):
-        model = classification.prepare(recipe, 4, 0, trickzoo.create)
+        model = task.prepare(recipe, 4, 0, trickzoo.create)
         model.freeze(model)  # BatchNorm sees the micro-batch alone, so it is left out of the comparison
         model.requires_grad_(True)
         options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
-        classification.train(recipe, model, resident, None, tmp_path / str(micro), **options)
+        task.train(recipe, model, resident, None, tmp_path / str(micro), **options)
         weights.append(model.state_dict())
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
@@ -155,7 +156,7 @@ from accelerate import Accelerator
 import trickzoo
 from tests.training import RECIPE
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import decode_once, squash
+from trickzoo.data.loaders import decode_once, squash
 from trickzoo.training import classification
 colours, folder, name, dies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
@@ -186,7 +187,7 @@ from accelerate import Accelerator
 import trickzoo
 from tests.training import RECIPE
 from trickzoo.data.imagenet import open_imagenet
-from trickzoo.data.training import decode_once, squash
+from trickzoo.data.loaders import decode_once, squash
 from trickzoo.training import classification
 folder = Path(sys.argv[2])
 data = decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(40), "40", folder, workers=0)
@@ -287,7 +288,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], messa
 
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
-    content = {"seed": 0, "data_digest": "0", "recipe": plain(transfer.SMALL_BOXES)}
+    content = {"seed": 0, "data_digest": "0", "recipe": plain(finetune.SMALL_BOXES)}
     with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: a recipe has no field .*; name another --out"):
         checkpoint.check(Path("last.pt"), content, RECIPE, data_digest="0", seed=0)
 
@@ -364,7 +365,7 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
     first = decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     np.testing.assert_array_equal(first.pixels[:, :, 0, 0], np.repeat([[0], [1], [2]] * 2, 3, axis=1))
     with monkeypatch.context() as patch:
-        patch.setattr("trickzoo.data.training._decode", lambda *_: pytest.fail("decoded twice"))
+        patch.setattr("trickzoo.data.loaders._decode", lambda *_: pytest.fail("decoded twice"))
         decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     Image.new("RGB", (40, 40), (99, 99, 99)).save(tmp_path / "data" / "a" / "0.png")
     assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
@@ -397,9 +398,9 @@ def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
 
 def test_networks_see_images_as_their_own_weights_want_them() -> None:
     images = 255 * torch.rand(2, 3, 8, 8)
-    half = classification.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    half = task.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     torch.testing.assert_close(half(images), images / 127.5 - 1)
-    imagenet = classification.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
+    imagenet = task.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
     torch.testing.assert_close(imagenet.towards(half, imagenet(images)), half(images))
     assert imagenet.towards(imagenet, images) is images
 

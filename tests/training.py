@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 
 import trickzoo
-from trickzoo.data.training import Resident
+from trickzoo.classification import task
+from trickzoo.data.loaders import Resident
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import classification
 
 RECIPE = Recipe(
     "test.tiny",
@@ -35,8 +35,8 @@ SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-e
 
 def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
     """Train and return the weights."""
-    model = classification.prepare(recipe, len(data.classes), 0, trickzoo.create)
-    classification.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
+    model = task.prepare(recipe, len(data.classes), 0, trickzoo.create)
+    task.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
     return model.state_dict()
 
 

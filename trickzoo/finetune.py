@@ -10,19 +10,18 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
-from trickzoo import detection, segmentation
+from trickzoo import detection, evidence, segmentation
 from trickzoo.backbone import Backbone
+from trickzoo.classification import run as training
+from trickzoo.data.boxes import DetectionSet, detection_shapes
 from trickzoo.data.coco import open_coco
-from trickzoo.data.detection import DetectionSet, detection_shapes
-from trickzoo.data.segmentation import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.masks import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.voc import open_voc, open_voc_masks
 from trickzoo.errors import BadData, BadOption, NoEffect
-from trickzoo.evaluation import result
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.ranges import Checked, Count
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import loop
-from trickzoo.training import run as training
 
 Layout = Literal["coco", "voc", "ade20k", "lists", "shapes"]
 TASKS: dict[Layout, tuple[str, ...]] = {
@@ -116,7 +115,7 @@ def _shapes(source: Source, part: Literal["train", "val"]) -> Shapes:
 class Job:
     """A fine-tuning with everything built."""
 
-    task: detection.training.Detection | segmentation.training.Segmentation
+    task: detection.task.Detection | segmentation.task.Segmentation
     settings: training.Machine
     accelerator: Accelerator
 
@@ -163,7 +162,7 @@ def open_both(recipe: DetectionRecipe | SegmentationRecipe, source: Source) -> P
 
 def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine, data: Pair | None = None) -> Job:
     """Open the images, unless they are given, build the network, and check that they fit. Raises one clear error if they do not."""
-    result.check_folder(settings.out)
+    evidence.check_folder(settings.out)
     accelerator = settings.accelerator(recipe.precision)
     train, val = data or open_both(recipe, source)
     torch.manual_seed(settings.seed)
@@ -173,22 +172,22 @@ def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settin
         "micro_batch": settings.micro_batch,
         "workers": settings.decoders,
     }
-    task: detection.training.Detection | segmentation.training.Segmentation
+    task: detection.task.Detection | segmentation.task.Segmentation
     if isinstance(recipe, DetectionRecipe):
         assert isinstance(train, DetectionSet)
         assert isinstance(val, DetectionSet)
-        task = detection.training.Detection(recipe, detection.training.build(recipe, len(train.classes)), train, val, **options)
+        task = detection.task.Detection(recipe, detection.task.build(recipe, len(train.classes)), train, val, **options)
     else:
         assert isinstance(train, SegmentationSet)
         assert isinstance(val, SegmentationSet)
-        task = segmentation.training.Segmentation(recipe, segmentation.training.build(recipe, len(train.classes)), train, val, **options)
+        task = segmentation.task.Segmentation(recipe, segmentation.task.build(recipe, len(train.classes)), train, val, **options)
     weights = _backbone(task).weights
     task.weights_sha256 = weights.digest() if weights else None
     return Job(task, settings, accelerator)
 
 
-def _backbone(task: detection.training.Detection | segmentation.training.Segmentation) -> Backbone:
-    return task.model.backbone.body if isinstance(task, detection.training.Detection) else task.model.backbone
+def _backbone(task: detection.task.Detection | segmentation.task.Segmentation) -> Backbone:
+    return task.model.backbone.body if isinstance(task, detection.task.Detection) else task.model.backbone
 
 
 def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
@@ -227,9 +226,9 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     )
     if accelerator.is_main_process:
         path, made_by = settings.out / "model.safetensors", training.made_by(found)
-        if isinstance(task, detection.training.Detection):
-            detection.training.save(task.model, task.recipe, job.train.classes, path, made_by)
+        if isinstance(task, detection.task.Detection):
+            detection.task.save(task.model, task.recipe, job.train.classes, path, made_by)
         else:
-            segmentation.training.save(task.model, task.recipe, job.train.classes, path, made_by)
+            segmentation.task.save(task.model, task.recipe, job.train.classes, path, made_by)
         training.write_evidence(settings.out, found, task.measure)
     return found

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from trickzoo.data.detection import DetectionSet
-    from trickzoo.data.segmentation import SegmentationSet
+    from trickzoo.classification.run import Machine
+    from trickzoo.data.boxes import DetectionSet
+    from trickzoo.data.masks import SegmentationSet
     from trickzoo.finetune import Source
-    from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
-    from trickzoo.training.run import Machine
+    from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
     from trickzoo.weights.load import LoadedWeights
 
 Data = Annotated[Path, Parameter(help="The folder of the set.")]
@@ -111,14 +111,14 @@ def _evaluate(of: Evaluation, source: Source, part: Literal["val", "train"] = "v
     for name, side in (("--short", of.short), ("--long", of.long)):
         if side is not None and side < 1:
             raise BadOption(f"{name} must be 1 or more, not {side}")
-    from trickzoo.evaluation import result
+    from trickzoo import evidence
+    from trickzoo.classification.run import Machine
     from trickzoo.finetune import TASKS
     from trickzoo.training.finetuning import task_of
-    from trickzoo.training.run import Machine
 
-    result.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
+    evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
     for path in filter(None, (of.out, of.per_class)):
-        result.check_writable(path)
+        evidence.check_writable(path)
     task = task_of(of.model)
     if task not in TASKS[source.layout]:
         raise BadOption(
@@ -133,7 +133,7 @@ def _evaluate(of: Evaluation, source: Source, part: Literal["val", "train"] = "v
     if accelerator.is_main_process:
         _show(found)
         if of.per_class is not None:
-            result.write_csv(of.per_class, found.header, found.rows)
+            evidence.write_csv(of.per_class, found.header, found.rows)
         if of.out is not None:
             run = {
                 "precision": of.precision,
@@ -142,7 +142,7 @@ def _evaluate(of: Evaluation, source: Source, part: Literal["val", "train"] = "v
                 "wall_seconds": round(seconds, 2),
             }
             what = {"what": f"{task} evaluation", "model": found.recipe.model, "weights": str(of.model)}
-            result.write_json(of.out, {**what, **found.content, **run, **result.environment()})
+            evidence.write_json(of.out, {**what, **found.content, **run, **evidence.environment()})
     accelerator.end_training()
 
 
@@ -166,16 +166,16 @@ class _Found:
 def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machine: Machine, accelerator: Accelerator) -> _Found:
     import numpy as np
 
+    from trickzoo import evidence
     from trickzoo.cli.common import progress_bar
-    from trickzoo.data.joint import FitAndFlip
-    from trickzoo.detection import training
-    from trickzoo.evaluation import result
-    from trickzoo.evaluation.detection import coco_results
+    from trickzoo.data.annotated_transforms import FitAndFlip
+    from trickzoo.detection import task as detector
+    from trickzoo.detection.metrics import coco_results
     from trickzoo.finetune import open_boxes
 
     if of.predictions is not None:
-        result.check_writable(of.predictions)
-    model = training.load(of.model, short=of.short, long=of.long)
+        evidence.check_writable(of.predictions)
+    model = detector.load(of.model, short=of.short, long=of.long)
     recipe, weights, chief = model.recipe, model.backbone.body.weights, accelerator.is_main_process
     assert recipe is not None
     transform = FitAndFlip(recipe.short, recipe.long)
@@ -187,9 +187,9 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
         _tell(content["data"])
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
         net = model.to(accelerator.device)
-        found = training.detect(net, data, transform, accelerator, workers=machine.decoders, progress=tick)
+        found = detector.detect(net, data, transform, accelerator, workers=machine.decoders, progress=tick)
     if chief and of.predictions is not None:
-        result.write_json(of.predictions, coco_results(data, found.found))
+        evidence.write_json(of.predictions, coco_results(data, found.found))
     summary = found.summary()
     columns = ("VOC AP50 11-point", "VOC AP50 all-point", "COCO AP")
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()
@@ -199,15 +199,15 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
 
 
 def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machine: Machine, accelerator: Accelerator) -> _Found:
+    from trickzoo.classification.task import Normalisation
     from trickzoo.cli.common import progress_bar
-    from trickzoo.data.joint import Scale
+    from trickzoo.data.annotated_transforms import Scale
     from trickzoo.finetune import open_masks
-    from trickzoo.segmentation import training
-    from trickzoo.training.classification import Normalisation
+    from trickzoo.segmentation import task as segmenter
 
     if of.long is not None:
         raise BadOption(f"--long is for detectors; {of.model} is for segmentation, and --short alone says its images' size")
-    model = training.load(of.model, short=of.short)
+    model = segmenter.load(of.model, short=of.short)
     recipe, weights, chief = model.recipe, model.backbone.weights, accelerator.is_main_process
     assert recipe is not None
     data = open_masks(source, part)
@@ -228,7 +228,7 @@ def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machin
 
         net, normalise = model.to(accelerator.device), Normalisation.of(model.backbone)
         transform = Scale(recipe.short)
-        found = training.segment(net, data, transform, normalise, accelerator, workers=machine.decoders, keep=keep)
+        found = segmenter.segment(net, data, transform, normalise, accelerator, workers=machine.decoders, keep=keep)
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     figures = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}

@@ -12,7 +12,7 @@ import trickzoo as package
 from trickzoo.cli import options
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override, plain
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 
 app = App(name="trickzoo-finetune", help="Fine-tune a backbone as a detector or a segmenter.", version=package.__version__)
 
@@ -66,8 +66,8 @@ def finetune(
     if (data is None) != (layout == "shapes"):
         raise BadOption("shapes are generated; leave --data out" if data else "name the folder of images with --data")
     from trickzoo import finetune as run
+    from trickzoo.classification.run import Machine, rehearse
     from trickzoo.cli.train import progress_bar, tell
-    from trickzoo.training.run import Machine, rehearse
     from trickzoo.training.tracking import in_words
 
     place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"

@@ -55,15 +55,15 @@ def imagenet(
         raise BadOption(f"--workers must be 0 or more, not {workers}")
     options.check_preprocessing(size, crop)
 
+    from trickzoo import evidence
+    from trickzoo.classification import evaluate as run
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of, progress_bar
-    from trickzoo.data.sources import open_set
-    from trickzoo.evaluation import imagenet as run
-    from trickzoo.evaluation import result
-    from trickzoo.evaluation.distributed import default_workers, processes
+    from trickzoo.data.open import open_set
+    from trickzoo.training.processes import default_workers, processes
 
-    result.check_apart({"--out": out, "--per-class": per_class, "--predictions": predictions})
+    evidence.check_apart({"--out": out, "--per-class": per_class, "--predictions": predictions})
     for path in filter(None, (out, per_class, predictions)):
-        result.check_writable(path)
+        evidence.check_writable(path)
     images = open_set(data, split=split, devkit=devkit)
     state = processes(use_cpu=device == "cpu")
     chief = state.is_main_process
@@ -120,14 +120,14 @@ def imagenet(
             _print(results[-1])
             if per_class is not None:
                 rows = ((c, n, f"{a:.4f}", f"{b:.4f}") for c, n, a, b in run.per_class(found, outputs))
-                result.write_csv(per_class, ("class", "n", "top1", "top5"), rows)
+                evidence.write_csv(per_class, ("class", "n", "top1", "top5"), rows)
             if predictions is not None:
                 _write_predictions(predictions, found, outputs)
     if chief:
         if len(results) > 1:
             _table(results)
         if out is not None:
-            result.write_json(out, {"what": "imagenet evaluation", **result.environment(), "results": results})
+            evidence.write_json(out, {"what": "imagenet evaluation", **evidence.environment(), "results": results})
     if state.num_processes > 1:
         state.destroy_process_group()
 
@@ -204,7 +204,7 @@ def _table(results: list[dict[str, Any]]) -> None:
 
 
 def _write_predictions(path: Path, found: Any, outputs: tuple[str, ...]) -> None:
-    from trickzoo.evaluation.result import write_csv
+    from trickzoo.evidence import write_csv
 
     width = found.top.shape[1]
     header = ["image", "class", *(f"top{k}" for k in range(1, width + 1)), *(f"p{k}" for k in range(1, width + 1))]

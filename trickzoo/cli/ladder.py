@@ -58,9 +58,9 @@ def ladder(
         data = "shapes"
     if data is None:
         raise BadOption("name the folder of images with --data")
+    from trickzoo.classification.run import Settings
     from trickzoo.cli.train import progress_bar
-    from trickzoo.evaluation.distributed import processes
-    from trickzoo.training.run import Settings
+    from trickzoo.training.processes import processes
 
     state = processes(use_cpu=running.device == "cpu")
     chief = state.is_main_process
@@ -80,9 +80,9 @@ def ladder(
 
 def _report(plan: study.Plan, out: Path) -> None:
     """Write a study's tables, plots and report, and print what was found."""
-    from trickzoo.studies import report, summary
+    from trickzoo.studies import ladder_summary, report
 
-    content = summary.summarise(plan, out)
+    content = ladder_summary.summarise(plan, out)
     path = report.write_ladder(content, out)
     print("\n".join(("", *content["findings"], "", str(path))))
 

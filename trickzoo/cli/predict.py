@@ -212,7 +212,7 @@ def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> I
 
 
 def _save(drawn: Image.Image, path: Path) -> None:
-    from trickzoo.weights.files import atomically
+    from trickzoo.files import atomically
 
     try:
         with atomically(path) as temporary:

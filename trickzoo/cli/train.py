@@ -16,8 +16,8 @@ from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
 
 if TYPE_CHECKING:
+    from trickzoo.classification.run import Rehearsal
     from trickzoo.training.loop import Progress, Task
-    from trickzoo.training.run import Rehearsal
 
 app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
 
@@ -60,7 +60,7 @@ def train(
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
-    from trickzoo.training import run
+    from trickzoo.classification import run
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
     settings = run.Settings(data=data, out=place, seed=seed, decode=decode, side=side, cache=cache, images=images, **running.of_machine)

@@ -12,7 +12,7 @@ from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.errors import BadOption, nearest
 from trickzoo.recipes.collection import find_fine_tuning, override
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 
 Recipe = DetectionRecipe | SegmentationRecipe
@@ -86,7 +86,7 @@ def transfer(
     folder = out or checkpoints / "transfer"
     if not report_only:
         _run(plan, folder, running)
-    from trickzoo.evaluation.distributed import processes
+    from trickzoo.training.processes import processes
 
     state = processes(use_cpu=running.device == "cpu")
     if state.is_main_process:
@@ -125,9 +125,9 @@ def _option(name: str) -> str:
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
+    from trickzoo.classification.run import Machine
     from trickzoo.cli.train import progress_bar
-    from trickzoo.evaluation.distributed import processes
-    from trickzoo.training.run import Machine
+    from trickzoo.training.processes import processes
 
     chief = processes(use_cpu=running.device == "cpu").is_main_process
 

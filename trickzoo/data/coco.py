@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from trickzoo.data.detection import Annotation, DetectionImage, DetectionSet, collect
+from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.data.listing import below
 from trickzoo.errors import BadData, BadOption
 

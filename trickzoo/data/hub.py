@@ -25,11 +25,11 @@ from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.imagenet import Entry, ImageSet, Sample
-from trickzoo.data.training import Plan, random_crops, stacked
+from trickzoo.data.loaders import Plan, random_crops, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
+from trickzoo.files import home
 from trickzoo.recipes.recipe import Augmentation
-from trickzoo.weights.files import home
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -19,7 +19,7 @@ import msgspec
 from trickzoo.data.classes import class_list, classes_of_labels
 from trickzoo.data.imagenet import DISTRIBUTED, SPLITS, Entry, ImageSet
 from trickzoo.errors import BadData
-from trickzoo.weights.files import home, write_atomically
+from trickzoo.files import home, write_atomically
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABELS = ("cls", "json")  # the first that says it

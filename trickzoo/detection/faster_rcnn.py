@@ -28,7 +28,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from trickzoo.backbone import Backbone, FeatureInfo
 from trickzoo.errors import BadOption, nearest
 from trickzoo.models.resnet import ResNet
-from trickzoo.recipes.transfer import DetectionRecipe
+from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.weights.record import Preprocessing
 

@@ -13,9 +13,9 @@ import msgspec
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest
-from trickzoo.recipes import paper, scaled, transfer, zoo
+from trickzoo.recipes import finetune, paper, scaled, zoo
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
 AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
@@ -40,8 +40,8 @@ def find(name: str) -> Recipe:
     """
     if Path(name).suffix in SUFFIXES:
         return stored(Path(name))
-    if name in transfer.RECIPES:
-        raise _of_another_task(name, type(transfer.RECIPES[name]), Recipe.task)
+    if name in finetune.RECIPES:
+        raise _of_another_task(name, type(finetune.RECIPES[name]), Recipe.task)
     known = recipes()
     data, _, rest = name.partition(".")
     model = rest.partition(".")[0]
@@ -57,9 +57,9 @@ def find_fine_tuning(name: str, kind: type[R]) -> R:
     """The recipe for a detector or a segmenter: of this name, or in this file. Raises as `find`, and BadOption for the other task's."""
     if Path(name).suffix in SUFFIXES:
         return stored(Path(name), kind)
-    found = transfer.RECIPES.get(name) or recipes().get(name)
+    found = finetune.RECIPES.get(name) or recipes().get(name)
     if found is None:
-        raise UnknownName("recipe", name, [each.name for each in transfer.RECIPES.values() if isinstance(each, kind)])
+        raise UnknownName("recipe", name, [each.name for each in finetune.RECIPES.values() if isinstance(each, kind)])
     if not isinstance(found, kind):
         raise _of_another_task(name, type(found), kind.task)
     return found

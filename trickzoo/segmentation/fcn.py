@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
-from trickzoo.recipes.transfer import SegmentationRecipe
+from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 
 

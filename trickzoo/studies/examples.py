@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from trickzoo import detection, drawing, segmentation
-from trickzoo.data.detection import DetectionSet
-from trickzoo.data.segmentation import SegmentationSet
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.masks import SegmentationSet
 
 GAP = 12
 """Pixels between pictures."""

@@ -15,8 +15,8 @@ from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
+    from trickzoo.classification.run import Images, Settings
     from trickzoo.training import loop
-    from trickzoo.training.run import Images, Settings
 
 OWN = "own"
 """Name of the data where it is the user's own folder."""
@@ -169,10 +169,10 @@ def run(
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
-    from trickzoo.evaluation import result
-    from trickzoo.training import run as training
+    from trickzoo import evidence
+    from trickzoo.classification import run as training
 
-    result.check_folder(settings.out)
+    evidence.check_folder(settings.out)
     images = training.open_images(plan.steps[0].recipe, settings)  # the rungs differ in nothing that the images depend on
     left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, settings.out, step, seed, images)]
     for step in plan.steps:
@@ -205,6 +205,6 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bo
 
 def _rehearse(step: Step, settings: Settings, images: Images) -> None:
     """Build a rung and check it, so that what cannot be trained is told at once and not after hours."""
-    from trickzoo.training import run as training
+    from trickzoo.classification import run as training
 
     _ = training.prepare(step.recipe, settings, images).task

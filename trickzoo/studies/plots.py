@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.studies.summary import name, title
+from trickzoo.studies.ladder_summary import name, title
 from trickzoo.studies.transfer_summary import measure
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.evaluation import result
-from trickzoo.studies import ladder, plots, summary, transfer_summary
-from trickzoo.weights.files import write_atomically
+from trickzoo import evidence
+from trickzoo.files import write_atomically
+from trickzoo.studies import ladder, ladder_summary, plots, transfer_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def page(title: str, findings: Sequence[str], sections: Sequence[Section], furth
 
 def write_ladder(content: dict[str, Any], out: Path) -> Path:
     """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a study's summary into `out`; return the report's path."""
-    result.write_json(out / "ladder.json", content)
+    evidence.write_json(out / "ladder.json", content)
     _write_csv(out / "ladder.csv", content, content["rungs"], ("base",), "top1")
     _write_plot(out / "ladder", lambda: plots.ladder(content))
     write_atomically(out / NAME, page(f"Which tricks help? {content['title']}", content["findings"], ladder_sections(content)).encode())
@@ -71,7 +71,7 @@ def write_transfer(content: dict[str, Any], ladder_content: dict[str, Any], out:
         pictures: as `transfer_sections` takes them.
     """
     rows = [{**rung, "task": task["task"], "measure": task["measure"]} for task in content["tasks"] for rung in task["rungs"]]
-    result.write_json(out / "transfer.json", content)
+    evidence.write_json(out / "transfer.json", content)
     _write_csv(out / "transfer.csv", content, rows, ("task", "measure"), "figure", ("top1",))
     _write_plot(out / "transfer", lambda: plots.transfer(content["tasks"]))
     below = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(ladder_content)]
@@ -123,10 +123,10 @@ def _template(name: str) -> Callable[..., str]:
         loader=PackageLoader("trickzoo.studies"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "points": summary.points,
-        "span": summary.span,
-        "title": summary.title,
-        "p": summary.probability,
+        "points": ladder_summary.points,
+        "span": ladder_summary.span,
+        "title": ladder_summary.title,
+        "p": ladder_summary.probability,
         "rho": transfer_summary.correlation_in_words,
         "measure": transfer_summary.measure,
         "minutes": lambda seconds: f"{seconds / 60:.1f}",
@@ -177,4 +177,4 @@ def _write_csv(
             *map(by_seed.get, content["seeds"]),
         ]
 
-    result.write_csv(path, header, map(row, rungs))
+    evidence.write_csv(path, header, map(row, rungs))

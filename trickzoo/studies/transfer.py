@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trickzoo import files
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
-from trickzoo.studies import summary
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
+from trickzoo.studies import ladder_summary
 from trickzoo.studies.series import Each, Training, train_all
-from trickzoo.weights import files
 
 if TYPE_CHECKING:
+    from trickzoo.classification.run import Machine
     from trickzoo.finetune import Source
     from trickzoo.training import loop
-    from trickzoo.training.run import Machine
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,10 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
-    from trickzoo import finetune
-    from trickzoo.evaluation import result
+    from trickzoo import evidence, finetune
     from trickzoo.training.tracking import MEASURES
 
-    result.check_folder(settings.out)
+    evidence.check_folder(settings.out)
     data = {branch.recipe.task: finetune.open_both(branch.recipe, branch.source) for branch in plan.branches}
     done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
 
@@ -175,7 +174,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
     from trickzoo.studies import examples
 
     seed = plan.trunks[0].seed
-    rungs = {rung["rung"]: summary.name(rung) for rung in plan.ladder["rungs"]}
+    rungs = {rung["rung"]: ladder_summary.name(rung) for rung in plan.ladder["rungs"]}
     trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
     found: list[tuple[str, bytes]] = []
     for branch in plan.branches if n > 0 else ():

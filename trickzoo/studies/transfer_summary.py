@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
-from trickzoo.studies.summary import (
+from trickzoo.studies.ladder_summary import (
     HELPED,
     HURT,
     NO_INTERVAL,
@@ -26,6 +25,7 @@ from trickzoo.studies.summary import (
     steps_in_words,
     total_in_words,
 )
+from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
 from trickzoo.training.tracking import MEASURES
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.files import write_atomically
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.weights.convert import read_pickle
-from trickzoo.weights.files import write_atomically
 
 LAST, BEST = "last.pt", "best.pt"
 

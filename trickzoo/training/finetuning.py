@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.data.training import Plan
+from trickzoo.classification.task import Normalisation
+from trickzoo.data.loaders import Plan
 from trickzoo.data.workers import load
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
-from trickzoo.recipes.transfer import DetectionRecipe, SegmentationRecipe
-from trickzoo.training.classification import Normalisation
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import convert
 from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened, read_header
 from trickzoo.weights.record import Preprocessing

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
+from trickzoo.files import write_atomically
 from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.training import checkpoint, schedule, tracking
-from trickzoo.weights.files import write_atomically
 
 
 class Stopped(TrickzooError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.recipes.finetune import FineTuning
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.recipes.transfer import FineTuning
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.step_decay import step_factor
 from trickzoo.tricks.warmup import warmup_factor

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption
-from trickzoo.weights.files import write_atomically
+from trickzoo.files import write_atomically
 
 if TYPE_CHECKING:
     from trickzoo.training.loop import Progress

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.files import atomically
 from trickzoo.registry import Architecture
-from trickzoo.weights.files import atomically
 from trickzoo.weights.record import Layout
 
 METADATA_KEY = "trickzoo"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trickzoo.errors import BadCheckpoint, WeightsUnavailable
-from trickzoo.weights.files import digest
+from trickzoo.files import digest
 from trickzoo.weights.record import Source
 
 REACH_SECONDS = 2.0

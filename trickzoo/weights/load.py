@@ -13,11 +13,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from trickzoo import registry
+from trickzoo import files, registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.registry import Architecture
-from trickzoo.weights import convert, download, files, manifest, store
+from trickzoo.weights import convert, download, manifest, store
 from trickzoo.weights.convert import METADATA_KEY
 from trickzoo.weights.record import Layout, Preprocessing, Record
 

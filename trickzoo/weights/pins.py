@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadManifest, TrickzooError
-from trickzoo.weights.files import home, write_atomically
+from trickzoo.files import home, write_atomically
 from trickzoo.weights.record import Record, Source
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
+from trickzoo.files import digest, home, write_atomically
 from trickzoo.weights import manifest, pins
 from trickzoo.weights.download import (
     REACH_SECONDS,
@@ -30,7 +31,6 @@ from trickzoo.weights.download import (
     offline,
     refused,
 )
-from trickzoo.weights.files import digest, home, write_atomically
 from trickzoo.weights.record import Record, Source
 
 log = logging.getLogger("trickzoo")

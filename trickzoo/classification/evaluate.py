@@ -16,11 +16,11 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.data.imagenet import Decoded, ImageSet, Sample, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.evaluation.classification import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.weights.record import Metric, Preprocessing
 
 Precision = Literal["fp32", "bf16", "fp16"]

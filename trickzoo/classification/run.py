@@ -18,25 +18,26 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torchvision.transforms import v2
 
+from trickzoo import evidence as evidence_file
 from trickzoo.backbone import Backbone
+from trickzoo.classification import task as classifier
 from trickzoo.data import hub
 from trickzoo.data.classes import class_list
 from trickzoo.data.imagenet import ImageSet, as_known
+from trickzoo.data.loaders import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
+from trickzoo.data.open import open_set
 from trickzoo.data.shapes import Shapes
-from trickzoo.data.sources import open_set
-from trickzoo.data.training import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption, NoEffect
-from trickzoo.evaluation import result
-from trickzoo.evaluation.distributed import default_workers
 from trickzoo.factory import create
+from trickzoo.files import home
 from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Range, Seed
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import checkpoint, classification, loop, tracking
+from trickzoo.training import checkpoint, loop, tracking
+from trickzoo.training.processes import default_workers
 from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.weights import publish
-from trickzoo.weights.files import home
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
 
@@ -140,9 +141,9 @@ class Job:
         return "; ".join(images.description for images in (self.train, self.val) if isinstance(images, Resident) and images.description)
 
     @property
-    def task(self) -> classification.Classification:
+    def task(self) -> classifier.Classification:
         """What the loop trains. Raises one clear error for a training that cannot work."""
-        return classification.Classification(
+        return classifier.Classification(
             self.recipe,
             self.model,
             self.train,
@@ -156,20 +157,20 @@ class Job:
 
 def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) -> Job:
     """Find the images, unless they are given, build the networks, and check that they fit. Raises one clear error if they do not."""
-    result.check_folder(settings.out)
+    evidence_file.check_folder(settings.out)
     if str(settings.data) == SHAPES:
         recipe = recipe.but(recipe.name, data=SHAPES)
     accelerator = settings.accelerator(recipe.precision)
     images = images or open_images(recipe, settings)
     classes = images.train.classes
-    model = classification.prepare(recipe, len(classes), settings.seed, create)
-    if not classification.adopt(model, classes):
+    model = classifier.prepare(recipe, len(classes), settings.seed, create)
+    if not classifier.adopt(model, classes):
         log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
         model.reset_head(len(classes))
     teacher = _teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
-    normalisation = classification.Normalisation.of(model)
+    normalisation = classifier.Normalisation.of(model)
     preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
     path = settings.out / "model.safetensors"
     model.weights = LoadedWeights(recipe.name, path, classes=classes, preprocessing=preprocessing)
@@ -181,7 +182,7 @@ def open_images(recipe: Recipe, settings: Settings) -> Images:
     train: TrainingImages
     workers = settings.decoders
     cache = settings.cache or home() / "resident"
-    result.check_folder(cache)
+    evidence_file.check_folder(cache)
     preprocessing = Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if str(settings.data) == SHAPES:
@@ -224,7 +225,7 @@ def _teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
         teacher = create(recipe.teacher, pretrained=True)
     if teacher.num_classes != len(classes):
         raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
-    if not classification.adopt(teacher, classes):
+    if not classifier.adopt(teacher, classes):
         assert teacher.weights is not None
         theirs = class_list(teacher.weights.classes or ())
         raise BadOption(
@@ -247,7 +248,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     if done := finished(settings, task):
         return done
     with telling(settings, job.accelerator, report) as tell:
-        outcome = classification.fit(
+        outcome = classifier.fit(
             task,
             settings.out,
             seed=settings.seed,
@@ -313,7 +314,7 @@ def evidence(
         **({"data": data} if data else {}),
         "processes": accelerator.num_processes,
         "wall_seconds": round(outcome.seconds, 1),
-        **result.environment(),
+        **evidence_file.environment(),
     }
 
 
@@ -326,7 +327,7 @@ def write_evidence(out: Path, found: dict[str, Any], measure: str = "top1") -> N
     """Write `log.csv`, `curves.png` of the measure, and `result.json`, which is last: where it is, the training is finished."""
     tracking.write_log(out)
     tracking.plot_curves(out, f"{found['recipe']['name']}, seed {found['seed']}", measure)
-    result.write_json(out / "result.json", found)
+    evidence_file.write_json(out / "result.json", found)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trickzoo.data import hub, published, shards
+from trickzoo.data import cifar_places, hub, shards
 from trickzoo.data.imagenet import ImageSet, open_imagenet
 
 
@@ -19,10 +19,10 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
         return hub.open_hub(str(data), split)
     path = Path(data)
     if path.is_dir():
-        if path.name == published.CIFAR10 or (path / published.CIFAR10).is_dir():
-            return published.open_cifar10(path, split)
-        if (path / published.PLACES365).is_file():
-            return published.open_places365(path, split)
+        if path.name == cifar_places.CIFAR10 or (path / cifar_places.CIFAR10).is_dir():
+            return cifar_places.open_cifar10(path, split)
+        if (path / cifar_places.PLACES365).is_file():
+            return cifar_places.open_places365(path, split)
         if found := shards.find_shards(path, split):
             return shards.open_shards(found, path)
     return open_imagenet(path, split=split, devkit=devkit)

@@ -20,8 +20,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from trickzoo.data.detection import DetectionSet, Objects
-from trickzoo.data.segmentation import IGNORE, SegmentationSet
+from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.errors import BadData, BadOption
 
 BLUR_KERNEL = 7

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trickzoo.data.segmentation import IGNORE
+from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from numpy.typing import ArrayLike, NDArray
 
-from trickzoo.data.detection import DetectionSet, Objects
+from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.errors import BadCheckpoint
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")

@@ -15,14 +15,15 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
+from trickzoo.classification import objective
+from trickzoo.classification.metrics import top_k_hits
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
-from trickzoo.data.training import Resident, TrainingImages
+from trickzoo.data.loaders import Resident, TrainingImages
 from trickzoo.errors import BadData, BadOption
-from trickzoo.evaluation.classification import top_k_hits
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop, objective
+from trickzoo.training import loop
 from trickzoo.training.schedule import learning_rate
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadOption
-from trickzoo.weights.files import write_atomically
+from trickzoo.files import write_atomically
 
 PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
 

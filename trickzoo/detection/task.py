@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from trickzoo.data.detection import DetectionSet, Objects
-from trickzoo.data.joint import DetectionSample, DetectionSamples, FitAndFlip, to_file
+from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, to_file
+from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
-from trickzoo.evaluation.detection import DetectionEvaluation, Detections
-from trickzoo.recipes.transfer import DetectionRecipe
+from trickzoo.detection.metrics import DetectionEvaluation, Detections
+from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import finetuning, loop
 from trickzoo.training.finetuning import there
 from trickzoo.training.schedule import fine_tuning_rate

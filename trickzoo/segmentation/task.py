@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.data.joint import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
-from trickzoo.data.segmentation import IGNORE, SegmentationSet
-from trickzoo.evaluation.segmentation import ConfusionMatrix
-from trickzoo.recipes.transfer import SegmentationRecipe
+from trickzoo.classification.task import Normalisation
+from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
+from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.fcn import FCN, fcn
+from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.training import finetuning, loop
-from trickzoo.training.classification import Normalisation
 from trickzoo.training.finetuning import there
 from trickzoo.training.schedule import fine_tuning_rate
 
