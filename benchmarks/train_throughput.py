@@ -28,8 +28,8 @@ from timm.optim import create_optimizer_v2
 
 import trickzoo
 from trickzoo.classification import task
-from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, squash
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.evidence import environment, write_json
 from trickzoo.recipes.recipe import Augmentation, Recipe
 

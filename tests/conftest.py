@@ -17,8 +17,8 @@ from PIL import Image
 import trickzoo
 from tests.hub import Hub
 from trickzoo.data.classes import IMAGENETTE
-from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.loaders import Resident, decode_once, squash
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.weights import publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing

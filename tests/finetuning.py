@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from trickzoo import finetune
-from trickzoo.classification.run import Machine
 from trickzoo.recipes import finetune as recipes
+from trickzoo.training.job import Machine
 
 BOXES = recipes.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,

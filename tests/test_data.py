@@ -21,8 +21,9 @@ from trickzoo.catalogue import describe
 from trickzoo.data import images
 from trickzoo.data.augment import DRAWS, crop_boxes
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
-from trickzoo.data.imagenet import Decoded, as_known, open_imagenet
+from trickzoo.data.imageset import Decoded, as_known
 from trickzoo.data.loaders import Streamed
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
 from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.recipe import Augmentation

@@ -14,10 +14,10 @@ from PIL import Image
 from tests.annotated import coco, voc, xml
 from tests.images import jpeg
 from trickzoo.data.boxes import detection_shapes
-from trickzoo.data.coco import open_coco, read_coco
+from trickzoo.data.readers.coco import open_coco, read_coco
+from trickzoo.data.readers.voc import CLASSES as VOC_CLASSES
+from trickzoo.data.readers.voc import open_voc, parse
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.voc import CLASSES as VOC_CLASSES
-from trickzoo.data.voc import open_voc, parse
 from trickzoo.errors import BadData, BadOption, TrickzooError
 
 CAT = ("cat", (11, 6, 20, 25))

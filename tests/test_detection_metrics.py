@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.annotated import boxes_of, coco
 from trickzoo.data.boxes import Annotation, DetectionSet
-from trickzoo.data.coco import open_coco
+from trickzoo.data.readers.coco import open_coco
 from trickzoo.detection.metrics import (
     COCO_STATS,
     DetectionEvaluation,
@@ -280,8 +280,8 @@ import json, sys
 import numpy as np, torch
 from pathlib import Path
 from tests.test_detection_metrics import shaken
-from trickzoo.data.detection import detection_shapes
-from trickzoo.data.segmentation import segmentation_shapes
+from trickzoo.data.boxes import detection_shapes
+from trickzoo.data.masks import segmentation_shapes
 from trickzoo.data.shapes import Shapes
 from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.training.processes import processes

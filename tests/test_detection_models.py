@@ -25,7 +25,7 @@ from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.detection import faster_rcnn
 from trickzoo.detection.faster_rcnn import FasterRCNN
-from trickzoo.trunk import freeze_norms
+from trickzoo.factory import freeze_norms
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing

@@ -27,19 +27,19 @@ from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, files, finetune, segmentation
-from trickzoo.classification.run import Machine
-from trickzoo.classification.task import Normalisation
 from trickzoo.cli import evaluation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
-from trickzoo.data.coco import open_coco
-from trickzoo.data.masks import open_lists
-from trickzoo.data.voc import open_voc
+from trickzoo.data.readers.coco import open_coco
+from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.voc import open_voc
+from trickzoo.data.transforms import Normalisation
+from trickzoo.detection.evaluate import detect
 from trickzoo.detection.metrics import COCO_STATS
-from trickzoo.detection.task import detect
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
+from trickzoo.segmentation.evaluate import segment
 from trickzoo.segmentation.metrics import ConfusionMatrix
-from trickzoo.segmentation.task import segment
+from trickzoo.training.job import Machine
 from trickzoo.weights import publish
 
 ANIMALS = ("cat", "cow", "dog")

@@ -19,7 +19,6 @@ from tests.annotated import voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run
 from tests.training import same
 from trickzoo import detection, files, finetune, segmentation
-from trickzoo.classification.run import Machine
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune as recipes
@@ -28,6 +27,7 @@ from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop
+from trickzoo.training.job import Machine
 from trickzoo.training.schedule import fine_tuning_rate
 
 

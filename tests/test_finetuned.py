@@ -17,10 +17,11 @@ from tests.annotated import boxes_of, detector, lists, segmenter, voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES
 from tests.training import same
 from trickzoo import detection, files, finetune, segmentation
-from trickzoo.classification.run import Machine
-from trickzoo.classification.task import Normalisation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
+from trickzoo.data.transforms import Normalisation
+from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.errors import BadCheckpoint
+from trickzoo.training.job import Machine
 from trickzoo.weights import convert, manifest, publish
 from trickzoo.weights.load import METADATA_KEY
 
@@ -46,13 +47,12 @@ def test_boxes_are_judged_in_pixels_of_the_file(tmp_path: Path) -> None:
     annotations = {f"{i}": xml([("cat", [x0 + 1, y0 + 1, x1, y1]) for x0, y0, x1, y1 in boxes]) for i, boxes in enumerate(places)}
     data = finetune.open_boxes(finetune.Source("voc", voc(tmp_path / "own", annotations)), "train")
     for short in (30, 75):
-        found = detection.task.detect(Oracle(places, short), data, FitAndFlip(short, 200), Accelerator(cpu=True))
-        figures = detection.task.figures(found)
+        found = detection.evaluate.detect(Oracle(places, short), data, FitAndFlip(short, 200), Accelerator(cpu=True))
+        figures = detection.evaluate.figures(found)
         assert (figures["voc_ap50"], figures["coco_ap"]) == (100, pytest.approx(100))
     shifted = [[[x0 + 10, y0, x1 + 10, y1] for x0, y0, x1, y1 in boxes] for boxes in places]
-    assert (
-        detection.task.figures(detection.task.detect(Oracle(shifted, 30), data, FitAndFlip(30, 60), Accelerator(cpu=True)))["voc_ap50"] < 50
-    )
+    found = detection.evaluate.detect(Oracle(shifted, 30), data, FitAndFlip(30, 60), Accelerator(cpu=True))
+    assert detection.evaluate.figures(found)["voc_ap50"] < 50
 
 
 def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
 
     net = torch.nn.Module()
     net.forward = oracle  # type: ignore[method-assign]
-    found = segmentation.task.segment(net, data, Scale(15), Normalisation(), Accelerator(cpu=True))
+    found = segmentation.evaluate.segment(net, data, Scale(15), Normalisation(), Accelerator(cpu=True))
     assert found.counts.sum() == 29 * 40  # the row of 2, unlabelled, is not judged
     assert found.summary()["miou"] == 100
 
@@ -137,6 +137,6 @@ def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
 
 def test_nothing_to_find_is_no_figure() -> None:
     data = boxes_of([[], []], 1)
-    found = detection.task.figures(detection.task.DetectionEvaluation(data))
+    found = detection.evaluate.figures(DetectionEvaluation(data))
     assert found["voc_ap50"] is None
     assert found["coco_ap"] is None

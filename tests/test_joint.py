@@ -22,8 +22,8 @@ from trickzoo.data.annotated_transforms import (
     to_file,
 )
 from trickzoo.data.boxes import Annotation, DetectionSet, Objects
-from trickzoo.data.masks import open_lists
-from trickzoo.data.voc import open_voc
+from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.voc import open_voc
 from trickzoo.data.workers import load
 from trickzoo.errors import BadOption
 

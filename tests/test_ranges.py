@@ -14,7 +14,7 @@ import pytest
 
 from tests.commands import Call, caller
 from trickzoo import finetune
-from trickzoo.classification.run import Machine, Settings
+from trickzoo.classification.run import Settings
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes import collection
@@ -25,6 +25,7 @@ from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.studies import ladder
 from trickzoo.studies import transfer as transfer_study
 from trickzoo.training import loop
+from trickzoo.training.job import Machine
 
 BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Augmentation: [

@@ -13,10 +13,12 @@ from PIL import Image
 
 from tests.annotated import lists, mask
 from tests.images import bomb, jpeg
-from trickzoo.data.masks import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.masks import SegmentationSet, segmentation_shapes
+from trickzoo.data.readers.ade20k import open_ade20k
+from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.voc import CLASSES as VOC_CLASSES
+from trickzoo.data.readers.voc import open_voc_masks
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.voc import CLASSES as VOC_CLASSES
-from trickzoo.data.voc import open_voc_masks
 from trickzoo.errors import BadData
 
 
@@ -278,7 +280,7 @@ def test_real_masks(packs):
 @pytest.mark.packs
 def test_boxes_lie_around_masks(packs):
     """Against a shift by one: the border that masks have inside a box is as wide on the left as on the right, and above as below."""
-    from trickzoo.data.voc import open_voc
+    from trickzoo.data.readers.voc import open_voc
 
     boxes, masks = open_voc(packs / "voc_mini", "val"), open_voc_masks(packs / "voc_mini", "val")
     index_of = {Path(name).stem: i for i, (name, _) in enumerate(masks.pairs)}

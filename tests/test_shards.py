@@ -15,11 +15,11 @@ import webdataset
 from tests.commands import evaluate
 from tests.images import jpeg
 from tests.training import run, same
-from trickzoo.data import shards
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
-from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.open import open_set
+from trickzoo.data.readers import shards
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.errors import BadData
 
 Sample = dict[str, Any]

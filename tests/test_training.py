@@ -22,14 +22,15 @@ from PIL import Image
 import trickzoo
 from tests.training import RECIPE, run, same
 from trickzoo.classification import objective, task
-from trickzoo.classification.run import Machine
-from trickzoo.data.imagenet import open_imagenet
 from trickzoo.data.loaders import Resident, Streamed, decode_once, source_digest, squash
+from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, loop
+from trickzoo.training.job import Machine
 from trickzoo.training.schedule import learning_rate
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
@@ -74,7 +75,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)  # as here: sums in another order are other bits
 from tests.training import RECIPE, run
-from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.loaders import decode_once, squash
 def tell(progress):
     print(progress.step, flush=True)
@@ -155,9 +156,9 @@ import torch
 from accelerate import Accelerator
 import trickzoo
 from tests.training import RECIPE
-from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.loaders import decode_once, squash
-from trickzoo.training import classification
+from trickzoo.classification import task as classification
 colours, folder, name, dies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
 data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", folder, workers=0)
@@ -186,9 +187,9 @@ from pathlib import Path
 from accelerate import Accelerator
 import trickzoo
 from tests.training import RECIPE
-from trickzoo.data.imagenet import open_imagenet
+from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.loaders import decode_once, squash
-from trickzoo.training import classification
+from trickzoo.classification import task as classification
 folder = Path(sys.argv[2])
 data = decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(40), "40", folder, workers=0)
 one = replace(data, pixels=data.pixels[:1], sizes=data.sizes[:1], labels=data.labels[:1])
@@ -398,9 +399,9 @@ def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
 
 def test_networks_see_images_as_their_own_weights_want_them() -> None:
     images = 255 * torch.rand(2, 3, 8, 8)
-    half = task.Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    half = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     torch.testing.assert_close(half(images), images / 127.5 - 1)
-    imagenet = task.Normalisation.of(trickzoo.create("mobilenet_v1_025"))
+    imagenet = Normalisation.of(trickzoo.create("mobilenet_v1_025"))
     torch.testing.assert_close(imagenet.towards(half, imagenet(images)), half(images))
     assert imagenet.towards(imagenet, images) is images
 

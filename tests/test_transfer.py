@@ -17,13 +17,13 @@ import trickzoo
 from tests.commands import Call, caller
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection, files
-from trickzoo.classification.run import Machine
 from trickzoo.cli import zoo
 from trickzoo.errors import BadOption
 from trickzoo.finetune import Source
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer
 from trickzoo.training import loop
+from trickzoo.training.job import Machine
 from trickzoo.weights.publish import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}

@@ -12,15 +12,17 @@ from accelerate import Accelerator
 
 from trickzoo import detection, evidence, segmentation
 from trickzoo.backbone import Backbone
-from trickzoo.classification import run as training
 from trickzoo.data.boxes import DetectionSet, detection_shapes
-from trickzoo.data.coco import open_coco
-from trickzoo.data.masks import SegmentationSet, open_ade20k, open_lists, segmentation_shapes
+from trickzoo.data.masks import SegmentationSet, segmentation_shapes
+from trickzoo.data.readers.ade20k import open_ade20k
+from trickzoo.data.readers.coco import open_coco
+from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.voc import open_voc, open_voc_masks
 from trickzoo.data.shapes import Shapes
-from trickzoo.data.voc import open_voc, open_voc_masks
 from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.ranges import Checked, Count
+from trickzoo.training import job as job_file
 from trickzoo.training import loop
 
 Layout = Literal["coco", "voc", "ade20k", "lists", "shapes"]
@@ -116,7 +118,7 @@ class Job:
     """A fine-tuning with everything built."""
 
     task: detection.task.Detection | segmentation.task.Segmentation
-    settings: training.Machine
+    settings: job_file.Machine
     accelerator: Accelerator
 
     @property
@@ -160,7 +162,7 @@ def open_both(recipe: DetectionRecipe | SegmentationRecipe, source: Source) -> P
     return pair
 
 
-def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: training.Machine, data: Pair | None = None) -> Job:
+def prepare(recipe: DetectionRecipe | SegmentationRecipe, source: Source, settings: job_file.Machine, data: Pair | None = None) -> Job:
     """Open the images, unless they are given, build the network, and check that they fit. Raises one clear error if they do not."""
     evidence.check_folder(settings.out)
     accelerator = settings.accelerator(recipe.precision)
@@ -196,9 +198,9 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
     `also` is written into the result too. A training that is finished there is left as it is.
     """
     task, settings, accelerator = job.task, job.settings, job.accelerator
-    if done := training.finished(settings, task):
+    if done := job_file.finished(settings, task):
         return done
-    with training.telling(settings, accelerator, report) as tell:
+    with job_file.telling(settings, accelerator, report) as tell:
         outcome = loop.fit(
             task,
             settings.out,
@@ -208,7 +210,7 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
             evaluate_every=settings.evaluate_every,
             report=tell,
         )
-    found = training.evidence(
+    found = job_file.evidence(
         f"fine-tuning by {task.recipe.name}",
         task.recipe,
         settings.seed,
@@ -225,10 +227,10 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         data=job.description,
     )
     if accelerator.is_main_process:
-        path, made_by = settings.out / "model.safetensors", training.made_by(found)
+        path, made_by = settings.out / "model.safetensors", job_file.made_by(found)
         if isinstance(task, detection.task.Detection):
             detection.task.save(task.model, task.recipe, job.train.classes, path, made_by)
         else:
             segmentation.task.save(task.model, task.recipe, job.train.classes, path, made_by)
-        training.write_evidence(settings.out, found, task.measure)
+        job_file.write_evidence(settings.out, found, task.measure)
     return found

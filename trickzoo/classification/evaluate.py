@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
-from trickzoo.data.imagenet import Decoded, ImageSet, Sample, as_known
+from trickzoo.data.imageset import Decoded, ImageSet, Sample, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadCheckpoint, BadData

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import logging
-import resource
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torchvision.transforms import v2
 
 from trickzoo import evidence as evidence_file
 from trickzoo.backbone import Backbone
 from trickzoo.classification import task as classifier
-from trickzoo.data import hub
 from trickzoo.data.classes import class_list
-from trickzoo.data.imagenet import ImageSet, as_known
+from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.loaders import Resident, Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.open import open_set
+from trickzoo.data.readers import hub
 from trickzoo.data.shapes import Shapes
-from trickzoo.data.transforms import resize_and_crop
+from trickzoo.data.transforms import Normalisation, resize_and_crop
 from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.factory import create
 from trickzoo.files import home
-from trickzoo.recipes.collection import AnyRecipe, plain
-from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Range, Seed
+from trickzoo.recipes.ranges import Count, Range
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import checkpoint, loop, tracking
-from trickzoo.training.processes import default_workers
-from trickzoo.tricks.low_precision import mixed_precision
+from trickzoo.training import loop
+from trickzoo.training.job import Machine, evidence, finished, made_by, telling, write_evidence
 from trickzoo.weights import publish
 from trickzoo.weights.load import LoadedWeights, is_file, model_of
 from trickzoo.weights.record import Preprocessing
@@ -47,42 +39,6 @@ SHAPES = "shapes"
 """`Settings.data` for the generated shapes. A folder of this name is named by its whole path."""
 NUMBER = 10_000
 """Of shapes to train on, unless the settings name another."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Checked):
-    """What any training is run with and its outcome does not depend on, but for the seed.
-
-    Attributes:
-        out: folder of checkpoints, metrics and weights.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        workers: decoding processes; None is one a core, eight at most.
-        save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
-        evaluate_every: epochs between evaluations; the last epoch always has one.
-        tensorboard: whether to write curves to `out/tensorboard` too.
-    """
-
-    out: Path
-    seed: Seed = 0
-    micro_batch: Count | None = None
-    workers: CountOrZero | None = None
-    save_every: CountOrZero = 0
-    evaluate_every: Count = 1
-    use_cpu: bool = False
-    tensorboard: bool = False
-
-    @property
-    def decoders(self) -> int:
-        """Decoding processes."""
-        return default_workers() if self.workers is None else self.workers
-
-    def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
-        """Device, precision and processes."""
-        use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
-        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
-        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a launcher's setting would divide its gradients again
-        return accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +126,7 @@ def prepare(recipe: Recipe, settings: Settings, images: Images | None = None) ->
     teacher = _teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
-    normalisation = classifier.Normalisation.of(model)
+    normalisation = Normalisation.of(model)
     preprocessing = msgspec.structs.replace(images.preprocessing, mean=normalisation.mean, std=normalisation.std)
     path = settings.out / "model.safetensors"
     model.weights = LoadedWeights(recipe.name, path, classes=classes, preprocessing=preprocessing)
@@ -274,82 +230,3 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         publish.export(job.model, path, overwrite=True, training=made_by(found))
         write_evidence(settings.out, found)
     return found
-
-
-def finished(settings: Machine, task: loop.Task) -> dict[str, Any] | None:
-    """The result of this very training if it is finished in its folder. Raises BadCheckpoint if another one is."""
-    path = settings.out / "result.json"
-    if not path.exists() or not path.with_name("model.safetensors").exists():
-        return None
-    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
-    return checkpoint.result(path, task.recipe, seed=settings.seed, **same)
-
-
-@contextmanager
-def telling(
-    settings: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
-) -> Iterator[Callable[[loop.Progress], None]]:
-    """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
-    board = settings.tensorboard and accelerator.is_main_process
-    with tracking.tensorboard(settings.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
-
-        def tell(progress: loop.Progress) -> None:
-            report(progress)
-            write(progress)
-
-        yield tell
-
-
-def evidence(
-    what: str, recipe: AnyRecipe, seed: int, outcome: loop.Outcome, accelerator: Accelerator, *, data: str = "", **counts: Any
-) -> dict[str, Any]:
-    """What a training found, with all that its figures depend on, as `result.json` has it; `data` are words on generated images."""
-    figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
-    return {
-        "what": what,
-        **figures,
-        **counts,
-        "recipe": plain(recipe),
-        "seed": seed,
-        **({"data": data} if data else {}),
-        "processes": accelerator.num_processes,
-        "wall_seconds": round(outcome.seconds, 1),
-        **evidence_file.environment(),
-    }
-
-
-def made_by(found: dict[str, Any]) -> dict[str, Any]:
-    """Of the evidence, what a weight file keeps: enough to train it again."""
-    return {key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found}
-
-
-def write_evidence(out: Path, found: dict[str, Any], measure: str = "top1") -> None:
-    """Write `log.csv`, `curves.png` of the measure, and `result.json`, which is last: where it is, the training is finished."""
-    tracking.write_log(out)
-    tracking.plot_curves(out, f"{found['recipe']['name']}, seed {found['seed']}", measure)
-    evidence_file.write_json(out / "result.json", found)
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """What three steps say of a training: seconds of one, and peak memory in bytes."""
-
-    seconds_per_step: float
-    memory: int
-
-
-def rehearse(task: loop.Task, settings: Machine, accelerator: Accelerator) -> Rehearsal:
-    """Take three steps and leave nothing behind."""
-    times: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        loop.fit(
-            task,
-            Path(folder),
-            seed=settings.seed,
-            accelerator=accelerator,
-            stop_after=min(3, task.shares.per_epoch),
-            report=lambda _: times.append(time.perf_counter()),
-        )
-    on_gpu = accelerator.device.type == "cuda"
-    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)

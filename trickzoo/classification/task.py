@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from trickzoo.classification.metrics import top_k_hits
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.loaders import Resident, TrainingImages
+from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
@@ -31,7 +32,6 @@ from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 from trickzoo.weights import load
-from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
 
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
@@ -194,36 +194,6 @@ def size_at(recipe: Recipe, epoch: int) -> int:
     if recipe.start_size is None:
         return recipe.size
     return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
-
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    @classmethod
-    def of(cls, model: nn.Module | None) -> Normalisation:
-        """The normalisation that a network was trained with."""
-        stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
-        return cls(stated.mean, stated.std) if stated else cls()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) in 0…255 → a network's input."""
-        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
-            memory_format=torch.channels_last
-        )
-
-    def towards(self, other: Normalisation, images: Tensor) -> Tensor:
-        """Images of one normalisation as another's. Mixed images are mixed alike."""
-        if self == other:
-            return images
-        return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)
-
-
-def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device).view(3, 1, 1)
 
 
 @torch.no_grad()

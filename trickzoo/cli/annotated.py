@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from trickzoo.classification.run import Machine
     from trickzoo.data.boxes import DetectionSet
     from trickzoo.data.masks import SegmentationSet
     from trickzoo.finetune import Source
     from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
+    from trickzoo.training.job import Machine
     from trickzoo.weights.load import LoadedWeights
 
 Data = Annotated[Path, Parameter(help="The folder of the set.")]
@@ -112,9 +112,9 @@ def _evaluate(of: Evaluation, source: Source, part: Literal["val", "train"] = "v
         if side is not None and side < 1:
             raise BadOption(f"{name} must be 1 or more, not {side}")
     from trickzoo import evidence
-    from trickzoo.classification.run import Machine
     from trickzoo.finetune import TASKS
-    from trickzoo.training.finetuning import task_of
+    from trickzoo.training.job import Machine
+    from trickzoo.weights.load import task_of
 
     evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
     for path in filter(None, (of.out, of.per_class)):
@@ -169,6 +169,7 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
     from trickzoo import evidence
     from trickzoo.cli.common import progress_bar
     from trickzoo.data.annotated_transforms import FitAndFlip
+    from trickzoo.detection import evaluate
     from trickzoo.detection import task as detector
     from trickzoo.detection.metrics import coco_results
     from trickzoo.finetune import open_boxes
@@ -187,7 +188,7 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
         _tell(content["data"])
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
         net = model.to(accelerator.device)
-        found = detector.detect(net, data, transform, accelerator, workers=machine.decoders, progress=tick)
+        found = evaluate.detect(net, data, transform, accelerator, workers=machine.decoders, progress=tick)
     if chief and of.predictions is not None:
         evidence.write_json(of.predictions, coco_results(data, found.found))
     summary = found.summary()
@@ -199,10 +200,11 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
 
 
 def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machine: Machine, accelerator: Accelerator) -> _Found:
-    from trickzoo.classification.task import Normalisation
     from trickzoo.cli.common import progress_bar
     from trickzoo.data.annotated_transforms import Scale
+    from trickzoo.data.transforms import Normalisation
     from trickzoo.finetune import open_masks
+    from trickzoo.segmentation import evaluate
     from trickzoo.segmentation import task as segmenter
 
     if of.long is not None:
@@ -228,7 +230,7 @@ def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machin
 
         net, normalise = model.to(accelerator.device), Normalisation.of(model.backbone)
         transform = Scale(recipe.short)
-        found = segmenter.segment(net, data, transform, normalise, accelerator, workers=machine.decoders, keep=keep)
+        found = evaluate.segment(net, data, transform, normalise, accelerator, workers=machine.decoders, keep=keep)
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     figures = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}

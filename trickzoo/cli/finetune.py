@@ -66,8 +66,8 @@ def finetune(
     if (data is None) != (layout == "shapes"):
         raise BadOption("shapes are generated; leave --data out" if data else "name the folder of images with --data")
     from trickzoo import finetune as run
-    from trickzoo.classification.run import Machine, rehearse
     from trickzoo.cli.train import progress_bar, tell
+    from trickzoo.training.job import Machine, rehearse
     from trickzoo.training.tracking import in_words
 
     place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"

@@ -16,7 +16,7 @@ from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
 
 if TYPE_CHECKING:
-    from trickzoo.classification.run import Rehearsal
+    from trickzoo.training.job import Rehearsal
     from trickzoo.training.loop import Progress, Task
 
 app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
@@ -61,6 +61,7 @@ def train(
     if data is None:
         raise BadOption("name the folder of images with --data")
     from trickzoo.classification import run
+    from trickzoo.training.job import rehearse
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
     settings = run.Settings(data=data, out=place, seed=seed, decode=decode, side=side, cache=cache, images=images, **running.of_machine)
@@ -72,7 +73,7 @@ def train(
             print(job.description)
         print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
-        rehearsal = run.rehearse(job.task, settings, job.accelerator)
+        rehearsal = rehearse(job.task, settings, job.accelerator)
         if chief:
             tell(job.task, rehearsal)
     else:

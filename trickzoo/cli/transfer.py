@@ -125,8 +125,8 @@ def _option(name: str) -> str:
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
-    from trickzoo.classification.run import Machine
     from trickzoo.cli.train import progress_bar
+    from trickzoo.training.job import Machine
     from trickzoo.training.processes import processes
 
     chief = processes(use_cpu=running.device == "cpu").is_main_process

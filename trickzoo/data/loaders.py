@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +22,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_and_resize, crop_boxes
-from trickzoo.data.imagenet import Decoded, ImageSet, Sample
+from trickzoo.data.imageset import Decoded, ImageSet, Sample
 from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadData, BadOption
@@ -304,3 +305,43 @@ def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.d
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return pixels
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# annotated images
+
+
+class AnnotatedSample(Protocol):
+    """An image with its annotation as a worker hands it over; `error` says why if it cannot be used."""
+
+    @property
+    def error(self) -> str: ...
+
+
+S = TypeVar("S", bound=AnnotatedSample)
+
+
+def read_batches(samples: Dataset[S], plan: Plan, workers: int) -> Iterator[list[S]]:
+    """The samples of each micro-batch of a plan, made in workers. Raises BadData with the first error among them."""
+    keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
+    return _checked(load(samples, keys, workers))
+
+
+def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
+    """Each of the samples that fall to this process, one by one, in their order. Raises BadData with the first error."""
+    mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
+    return (sample for batch in _checked(load(samples, mine, workers)) for sample in batch)
+
+
+def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
+    for batch in batches:
+        for sample in batch:
+            if sample.error:
+                raise BadData(f"{sample.error}; repair it, or take it out of the split")
+        yield batch
+
+
+def there(tensor: Tensor | None) -> Tensor:
+    """A tensor of a sample without error."""
+    assert tensor is not None
+    return tensor

@@ -16,15 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trickzoo.data import images as image_files
-from trickzoo.data.listing import below, images_by_stem, read_classes, read_lines
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
-from trickzoo.errors import BadData, nearest
+from trickzoo.errors import BadData
 
 IGNORE = 255
-UNLABELLED = {"unlabelled", "unlabeled", "void", "ignore"}
-"""Names in a class list that are no class."""
-ADE20K_SPLITS = {"train": "training", "val": "validation"}
-ADE20K_CLASSES = 150
 
 
 @dataclass(frozen=True)
@@ -105,74 +100,6 @@ class SegmentationSet:
             whole.update(image_files.length(self.root / name).to_bytes(8, "big"))
             whole.update(hashlib.sha256(image_files.content(self.root / mask_name)).digest())
         return whole.hexdigest()
-
-
-def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:
-    """ADE20K's scene parsing layout: `images/training`, `annotations/training` and the same for validation.
-
-    In the files 0 is "other", which is ignored, and 1 … 150 become 0 … 149. Classes are named by `objectInfo150.txt`, or by their
-    number without it. Raises BadData with what is wrong.
-    """
-    if not (root / "annotations").is_dir() and (root / "ADEChallengeData2016").is_dir():
-        root = root / "ADEChallengeData2016"
-    folder = ADE20K_SPLITS.get(split, split)
-    if folder not in ADE20K_SPLITS.values():
-        raise BadData(f'ADE20K has no split "{split}"{nearest(split, ADE20K_SPLITS)}; there are {", ".join(ADE20K_SPLITS)}')
-    photographs, masks = (images_by_stem(root / kind / folder) for kind in ("images", "annotations"))
-    for kind, stems, other in (("mask", photographs, masks), ("image", masks, photographs)):
-        alone = sorted(stems.keys() - other.keys())
-        if alone:
-            raise BadData(f"{root}: {len(alone)} of {len(stems)} in {folder} have no {kind}, the first {alone[0]}")
-    pairs = tuple((f"images/{folder}/{photographs[stem]}", f"annotations/{folder}/{masks[stem]}") for stem in sorted(photographs))
-    return SegmentationSet(root, f"ADE20K {folder}", _ade20k_classes(root / "objectInfo150.txt"), pairs, first=1, ignored=(0,))
-
-
-def _ade20k_classes(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
-    rows = [line.split("\t") for line in read_lines(path)[1:]]
-    names = tuple(row[-1].split(",")[0].strip() for row in rows)
-    if [row[0].strip() for row in rows] != [str(number) for number in range(1, ADE20K_CLASSES + 1)]:
-        raise BadData(f"{path} does not list classes 1 to {ADE20K_CLASSES}, one a line; take the file that ADE20K distributes")
-    return names
-
-
-def open_lists(root: Path, split: str = "train") -> SegmentationSet:
-    """Images and masks by a list, as CamVid has them: `split.txt` with "image mask" a line, both below the root, and `classes.txt`.
-
-    Classes are counted from 0; one named unlabelled, void or ignore at the list's end is not judged. Raises BadData with what is wrong.
-    """
-    if not root.is_dir():
-        raise BadData(f"{root} is not a folder")
-    path = root / f"{split}.txt"
-    if not path.is_file():
-        there = sorted(file.stem for file in root.glob("*.txt") if file.stem != "classes")
-        raise BadData(f'{root} has no split "{split}"; {"there are " + ", ".join(there) if there else "train.txt and val.txt are wanted"}')
-    pairs = []
-    for number, line in enumerate(read_lines(path), 1):
-        names = line.split()
-        if len(names) != 2:
-            raise BadData(f"{path}, line {number}: an image and a mask are wanted, separated by a space")
-        image, mask = (below(root, name, f"{path}, line {number},") for name in names)
-        for name in (image, mask):
-            if not (root / name).is_file():
-                raise BadData(f"{root / name} is not there, and {path.name} lists it")
-        pairs.append((image, mask))
-    classes, ignored = read_mask_classes(root / "classes.txt")
-    return SegmentationSet(root, f"lists of {split}", classes, tuple(pairs), ignored=ignored)
-
-
-def read_mask_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The classes of a list that count, from 0, and the values of the others, which must stand at the end: numbers do not change.
-
-    Raises BadData with what is wrong.
-    """
-    names = read_classes(path)
-    ignored = tuple(value for value, name in enumerate(names) if name.lower() in UNLABELLED)
-    count = len(names) - len(ignored)
-    if ignored != tuple(range(count, len(names))):
-        raise BadData(f'{path}: "{names[ignored[0]]}" is no class and must come after the classes; renumber the masks, or give it 255')
-    return names[:count], ignored
 
 
 def segmentation_shapes(shapes: Shapes) -> SegmentationSet:

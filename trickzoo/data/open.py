@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trickzoo.data import cifar_places, hub, shards
-from trickzoo.data.imagenet import ImageSet, open_imagenet
+from trickzoo.data.imageset import ImageSet
+from trickzoo.data.readers import cifar_places, hub, shards
+from trickzoo.data.readers.imagenet import open_imagenet
 
 
 def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
-from trickzoo.weights.record import Preprocessing
+from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 
 def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
@@ -58,3 +59,33 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
             raise BadOption(f"{source.name} {what}; pass a Preprocessing instead")
         source = weights.preprocessing
     return _EvalTransform(source)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def of(cls, model: nn.Module | None) -> Normalisation:
+        """The normalisation that a network was trained with."""
+        stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
+        return cls(stated.mean, stated.std) if stated else cls()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, 3, H, W) in 0…255 → a network's input."""
+        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def towards(self, other: Normalisation, images: Tensor) -> Tensor:
+        """Images of one normalisation as another's. Mixed images are mixed alike."""
+        if self == other:
+            return images
+        return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)
+
+
+def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
+    return torch.tensor(values, device=images.device).view(3, 1, 1)

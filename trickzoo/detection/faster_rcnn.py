@@ -27,9 +27,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trickzoo.backbone import Backbone, FeatureInfo
 from trickzoo.errors import BadOption, nearest
+from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.weights.record import Preprocessing
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)

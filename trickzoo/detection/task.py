@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from torch import Tensor, nn
 
-from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, to_file
-from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.loaders import read_batches, there
+from trickzoo.detection.evaluate import _input, detect, figures
 from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
-from trickzoo.detection.metrics import DetectionEvaluation, Detections
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.training import finetuning, loop
-from trickzoo.training.finetuning import there
+from trickzoo.training import loop, network_file
 from trickzoo.training.schedule import fine_tuning_rate
 
 
@@ -64,12 +63,12 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
     `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
-    opened, recipe = finetuning.open_file(Path(path), DetectionRecipe)
+    opened, recipe = network_file.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
     weights = opened.weights
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None, opened.options)
-    finetuning.restore(model, opened)
+    network_file.restore(model, opened)
     model.backbone.body.weights = weights
     if weights.preprocessing is not None:
         model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)
@@ -79,7 +78,7 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
 def save(model: FasterRCNN, recipe: DetectionRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
     """Write a detector as `load` reads it."""
-    finetuning.write(model, model.backbone.body, recipe, classes, path, made_by)
+    network_file.write(model, model.backbone.body, recipe, classes, path, made_by)
 
 
 class Detection(loop.Task):
@@ -125,7 +124,7 @@ class Detection(loop.Task):
 
     def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
         """Resized, flipped images with the boxes that train."""
-        return finetuning.read(DetectionSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+        return read_batches(DetectionSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
 
     def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
         """Sum of the four losses."""
@@ -140,62 +139,3 @@ class Detection(loop.Task):
         if self.val is None:
             return None
         return figures(detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers))
-
-
-def figures(found: DetectionEvaluation) -> dict[str, Any]:
-    """The evaluation's summary under the names of result files."""
-    summary = found.summary()
-    voc, coco = summary["voc"], summary["coco"]
-    return {
-        "voc_ap50": voc["AP50 all-point"],
-        "voc_ap50_11_point": voc["AP50 11-point"],
-        "coco_ap": coco["AP"],
-        "coco_ap50": coco["AP50"],
-        "coco_ap75": coco["AP75"],
-        **{f"coco_ap_{size}": coco[f"AP {size}"] for size in ("small", "medium", "large")},
-        "coco_ar100": coco["AR 100"],
-        "per_class": summary["per_class"],
-    }
-
-
-@torch.inference_mode()
-def detect(
-    net: nn.Module,
-    data: DetectionSet,
-    transform: FitAndFlip,
-    accelerator: Accelerator,
-    *,
-    workers: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
-) -> DetectionEvaluation:
-    """What a detector finds in a set, one image at a time (its borders then see no other image's padding), each process on its share.
-
-    `progress` is called with the number of images that this process has just finished.
-    """
-    net.eval()
-    found = DetectionEvaluation(data)
-    for sample in finetuning.read_share(DetectionSamples(data, transform), accelerator, len(data), workers):
-        with accelerator.autocast():
-            found.add(sample.index, *_find(net, there(sample.pixels), sample.size, accelerator.device))
-        progress(1)
-    found.gather()
-    return found
-
-
-@torch.inference_mode()
-def predict(model: FasterRCNN, image: Image.Image) -> Detections:
-    """What a detector from `load` finds in an RGB image, in its pixels, by falling score."""
-    assert model.recipe is not None
-    pixels, _, _ = FitAndFlip(model.recipe.short, model.recipe.long)(image, Objects.of(()))
-    boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
-    return Detections(boxes.numpy(), scores.numpy(), labels.numpy())
-
-
-def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes in a file of `size`, scores and labels that a detector finds in its (3, h, w) pixels, all on the CPU."""
-    (result,) = net([_input(pixels, device)])
-    return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
-
-
-def _input(pixels: Tensor, device: torch.device) -> Tensor:
-    return pixels.to(device).float() / 255

@@ -1,6 +1,7 @@
 """Semantic segmentation on the zoo's backbones."""
 
+from trickzoo.segmentation.evaluate import predict
 from trickzoo.segmentation.fcn import fcn
-from trickzoo.segmentation.task import load, predict
+from trickzoo.segmentation.task import load
 
 __all__ = ["fcn", "load", "predict"]

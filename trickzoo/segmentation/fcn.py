@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
+from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.recipes.finetune import SegmentationRecipe
-from trickzoo.trunk import Norms, Trainable, create_trunk, freeze_trunk
 
 
 class Logits(NamedTuple):

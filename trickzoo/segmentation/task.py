@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.classification.task import Normalisation
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
+from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
+from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.fcn import FCN, fcn
-from trickzoo.segmentation.metrics import ConfusionMatrix
-from trickzoo.training import finetuning, loop
-from trickzoo.training.finetuning import there
+from trickzoo.training import loop, network_file
 from trickzoo.training.schedule import fine_tuning_rate
 
 
@@ -52,12 +49,12 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
 
     `short` replaces the recipe's side. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
-    opened, recipe = finetuning.open_file(Path(path), SegmentationRecipe)
+    opened, recipe = network_file.open_file(Path(path), SegmentationRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short)
     weights = opened.weights
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None, opened.options)
-    finetuning.restore(model, opened)
+    network_file.restore(model, opened)
     model.backbone.weights = weights
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()
@@ -65,7 +62,7 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
 
 def save(model: FCN, recipe: SegmentationRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
     """Write an FCN as `load` reads it."""
-    finetuning.write(model, model.backbone, recipe, classes, path, made_by)
+    network_file.write(model, model.backbone, recipe, classes, path, made_by)
 
 
 class Segmentation(loop.Task):
@@ -116,7 +113,7 @@ class Segmentation(loop.Task):
 
     def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
         """Crops of images and masks."""
-        return finetuning.read(SegmentationSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+        return read_batches(SegmentationSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
 
     def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
         """Cross-entropy over the pixels that count, of both heads."""
@@ -139,51 +136,3 @@ def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     """Mean over the pixels of (N, H, W) masks that are not `IGNORE`; 0 where there is none, as a crop may have none."""
     total = F.cross_entropy(logits.float(), masks.long(), ignore_index=IGNORE, reduction="sum")
     return total / (masks != IGNORE).sum().clamp(min=1)
-
-
-def figures(found: ConfusionMatrix) -> dict[str, Any]:
-    """The evaluation's summary under the names of result files."""
-    summary = found.summary()
-    return {name: summary[name] for name in ("miou", "pixel_accuracy", "per_class")}
-
-
-@torch.inference_mode()
-def segment(
-    net: nn.Module,
-    data: SegmentationSet,
-    transform: Scale,
-    normalise: Normalisation,
-    accelerator: Accelerator,
-    *,
-    workers: int = 0,
-    keep: Callable[[int, Tensor], None] = lambda index, found: None,
-) -> ConfusionMatrix:
-    """Every pixel of a set as a network classifies it, in the masks' sizes, each process on its share of the images.
-
-    `keep` is called with the index of each image of this process and the (H, W) classes of its pixels.
-    """
-    net.eval()
-    found = ConfusionMatrix(data.classes)
-    for sample in finetuning.read_share(SegmentationSamples(data, transform), accelerator, len(data), workers):
-        mask = there(sample.mask).to(accelerator.device)
-        with accelerator.autocast():
-            logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))
-        classes = classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0]
-        found.add(classes, mask)
-        keep(sample.index, classes)
-    found.gather()
-    return found
-
-
-@torch.inference_mode()
-def predict(model: FCN, image: Image.Image) -> NDArray[np.uint8]:
-    """The class of each pixel of an RGB image as an FCN from `load` sees it, (H, W) in the image's size."""
-    assert model.recipe is not None
-    pixels, _ = Scale(model.recipe.short)(image, np.zeros((image.height, image.width), np.uint8))
-    logits = model.eval()(Normalisation.of(model.backbone)(pixels[None].to(next(model.parameters()).device)))
-    return classes_of_pixels(logits, (image.height, image.width))[0].byte().cpu().numpy()
-
-
-def classes_of_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, K, h, w) logits → (N, *size) classes; the logits are brought to the size, not the classes."""
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False).argmax(1)

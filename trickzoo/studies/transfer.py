@@ -16,9 +16,9 @@ from trickzoo.studies import ladder_summary
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
-    from trickzoo.classification.run import Machine
     from trickzoo.finetune import Source
     from trickzoo.training import loop
+    from trickzoo.training.job import Machine
 
 
 @dataclass(frozen=True)

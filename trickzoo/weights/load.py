@@ -314,3 +314,10 @@ def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str,
         training=training or (weights.training if weights else None),
     )
     return {METADATA_KEY: msgspec.json.encode(own).decode()}
+
+
+def task_of(path: Path) -> str:
+    """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
+    _, metadata = convert.read_tensors(path)
+    own = read_header(path, metadata)
+    return own.task if own else "classification"

@@ -9,20 +9,14 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
-
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
+from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.errors import BadData
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -35,51 +29,6 @@ SPLITS = {"val": ("val", "validation"), "train": ("train",)}
 """Names that the folder of a split has; the first that is there."""
 DISTRIBUTED = "ILSVRC2012_"
 """How the names of ImageNet's own archives begin."""
-BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset", "index", "name"))
-
-
-class Entry(NamedTuple):
-    """One image: its path within the set, its class, and where its bytes are: offset and size in a file, which is the root or below it."""
-
-    name: str
-    label: str
-    offset: int = -1
-    size: int = -1
-    file: str = ""
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """A labelled set of images.
-
-    Attributes:
-        root: the folder that the entries' names are below, or the tar that holds them.
-        layout: what was found, in words.
-        empty: class folders without an image.
-        strangers: files in class folders that are not named as images.
-        order: all classes in the set's own order, where it has one.
-    """
-
-    root: Path
-    layout: str
-    entries: tuple[Entry, ...]
-    empty: tuple[str, ...] = ()
-    strangers: tuple[str, ...] = ()
-    order: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that occur, in the set's own order or sorted."""
-        found = {entry.label for entry in self.entries}
-        return tuple(name for name in self.order if name in found) if self.order else tuple(sorted(found))
-
-    def read(self, entry: Entry) -> bytes:
-        """The bytes of an image's file."""
-        if entry.offset < 0:
-            return (self.root / entry.name).read_bytes()
-        with (self.root / entry.file).open("rb") as file:
-            file.seek(entry.offset)
-            return file.read(entry.size)
 
 
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
@@ -118,18 +67,6 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         return _class_folders(path, dict(zip(folders, classes, strict=True)), BY_INDEX)
     synsets = any(SYNSET.fullmatch(name) for name in folders)
     return _class_folders(path, {name: name for name in folders}, BY_SYNSET if synsets else BY_NAME)
-
-
-def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
-    """The set as one who knows these classes sees it: where they are ImageNet-1k's, folders that are called by some of 0 … 999 are too.
-
-    The folders alone do not say it: 0, 1 and 2 may be anybody's classes.
-    """
-    names = imagenet1k()
-    if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(classes):
-        return images
-    entries = (entry._replace(label=names[int(entry.label)]) if int(entry.label) < len(names) else entry for entry in images.entries)
-    return replace(images, entries=tuple(entries), layout=BY_INDEX)
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:
@@ -244,43 +181,3 @@ def _kaggle_labels(place: Path) -> dict[int, str]:
             return {int(row["ImageId"].rpartition("_")[2]): row["PredictionString"].split()[0] for row in csv.DictReader(file)}
     except (KeyError, IndexError, ValueError) as error:
         raise BadData(f"{place} is not Kaggle's solution file ({type(error).__name__}: {error})") from None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read.
-
-    `size` is the width and height in the file, `digest` the SHA-256 of its content, `label` the index of its class where a stream gave it.
-    """
-
-    index: int
-    pixels: Tensor | None = None
-    size: tuple[int, int] = (0, 0)
-    digest: bytes = b""
-    error: str = ""
-    label: int = -1
-
-
-@dataclass
-class Decoded(Dataset[Sample]):
-    """The images of a set, decoded and transformed. Errors are handed over, not raised, so that the caller decides."""
-
-    images: ImageSet
-    transform: Callable[..., Tensor]
-    indices: Sequence[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Sample:
-        index = self.indices[position]
-        entry = self.images.entries[index]
-        content = b""
-        try:
-            content = self.images.read(entry)
-            image = images.decode(content, entry.name)
-        except BadData as error:
-            return Sample(index, digest=hashlib.sha256(content).digest(), error=str(error))
-        except OSError as error:
-            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
-        return Sample(index, self.transform(image), image.size, hashlib.sha256(content).digest())

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
-from trickzoo.data.imagenet import Entry, ImageSet, Sample
+from trickzoo.data.imageset import Entry, ImageSet, Sample
 from trickzoo.data.loaders import Plan, random_crops, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.data.listing import images_by_stem, read_classes, read_split
-from trickzoo.data.masks import IGNORE, SegmentationSet, read_mask_classes
+from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
 
 if TYPE_CHECKING:

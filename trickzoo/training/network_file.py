@@ -1,23 +1,19 @@
-"""What the fine-tuning of detectors and of segmenters have in common."""
+"""A fine-tuned network in a weight file, with what it takes to build it again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.classification.task import Normalisation
-from trickzoo.data.loaders import Plan
-from trickzoo.data.workers import load
-from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.data.transforms import Normalisation
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -26,36 +22,6 @@ from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Ope
 from trickzoo.weights.record import Preprocessing
 
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
-
-
-class Sample(Protocol):
-    """An image as a worker hands it over; `error` says why if it cannot be used."""
-
-    @property
-    def error(self) -> str: ...
-
-
-S = TypeVar("S", bound=Sample)
-
-
-def read(samples: Dataset[S], plan: Plan, workers: int) -> Iterator[list[S]]:
-    """The samples of each micro-batch of a plan, made in workers. Raises BadData with the first error among them."""
-    keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-    return _checked(load(samples, keys, workers))
-
-
-def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
-    """Each of the samples that fall to this process, one by one, in their order. Raises BadData with the first error."""
-    mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
-    return (sample for batch in _checked(load(samples, mine, workers)) for sample in batch)
-
-
-def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
-    for batch in batches:
-        for sample in batch:
-            if sample.error:
-                raise BadData(f"{sample.error}; repair it, or take it out of the split")
-        yield batch
 
 
 def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
@@ -103,16 +69,3 @@ def restore(model: nn.Module, opened: Opened) -> None:
         model.load_state_dict(opened.tensors)
     except RuntimeError as error:
         raise BadCheckpoint(f"{opened.weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
-
-
-def there(tensor: Tensor | None) -> Tensor:
-    """A tensor of a sample without error."""
-    assert tensor is not None
-    return tensor
-
-
-def task_of(path: Path) -> str:
-    """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
-    _, metadata = convert.read_tensors(path)
-    own = read_header(path, metadata)
-    return own.task if own else "classification"

@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from trickzoo.data.classes import class_list, classes_of_labels
-from trickzoo.data.imagenet import DISTRIBUTED, SPLITS, Entry, ImageSet
+from trickzoo.data.imageset import Entry, ImageSet
+from trickzoo.data.readers.imagenet import DISTRIBUTED, SPLITS
 from trickzoo.errors import BadData
 from trickzoo.files import home, write_atomically
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision import datasets
 
-from trickzoo.data.imagenet import Entry, ImageSet
+from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.errors import BadData
 
 CIFAR10 = datasets.CIFAR10.base_folder

@@ -1,0 +1,42 @@
+"""ADE20K's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trickzoo.data.listing import images_by_stem, read_lines
+from trickzoo.data.masks import SegmentationSet
+from trickzoo.errors import BadData, nearest
+
+ADE20K_SPLITS = {"train": "training", "val": "validation"}
+ADE20K_CLASSES = 150
+
+
+def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:
+    """ADE20K's scene parsing layout: `images/training`, `annotations/training` and the same for validation.
+
+    In the files 0 is "other", which is ignored, and 1 … 150 become 0 … 149. Classes are named by `objectInfo150.txt`, or by their
+    number without it. Raises BadData with what is wrong.
+    """
+    if not (root / "annotations").is_dir() and (root / "ADEChallengeData2016").is_dir():
+        root = root / "ADEChallengeData2016"
+    folder = ADE20K_SPLITS.get(split, split)
+    if folder not in ADE20K_SPLITS.values():
+        raise BadData(f'ADE20K has no split "{split}"{nearest(split, ADE20K_SPLITS)}; there are {", ".join(ADE20K_SPLITS)}')
+    photographs, masks = (images_by_stem(root / kind / folder) for kind in ("images", "annotations"))
+    for kind, stems, other in (("mask", photographs, masks), ("image", masks, photographs)):
+        alone = sorted(stems.keys() - other.keys())
+        if alone:
+            raise BadData(f"{root}: {len(alone)} of {len(stems)} in {folder} have no {kind}, the first {alone[0]}")
+    pairs = tuple((f"images/{folder}/{photographs[stem]}", f"annotations/{folder}/{masks[stem]}") for stem in sorted(photographs))
+    return SegmentationSet(root, f"ADE20K {folder}", _ade20k_classes(root / "objectInfo150.txt"), pairs, first=1, ignored=(0,))
+
+
+def _ade20k_classes(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
+    rows = [line.split("\t") for line in read_lines(path)[1:]]
+    names = tuple(row[-1].split(",")[0].strip() for row in rows)
+    if [row[0].strip() for row in rows] != [str(number) for number in range(1, ADE20K_CLASSES + 1)]:
+        raise BadData(f"{path} does not list classes 1 to {ADE20K_CLASSES}, one a line; take the file that ADE20K distributes")
+    return names

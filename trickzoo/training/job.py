@@ -1,0 +1,138 @@
+"""A training as it runs on a machine: settings, what is finished, evidence, rehearsal."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from trickzoo import evidence as evidence_file
+from trickzoo.recipes.collection import AnyRecipe, plain
+from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
+from trickzoo.training import checkpoint, loop, tracking
+from trickzoo.training.processes import default_workers
+from trickzoo.tricks.low_precision import mixed_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Checked):
+    """What any training is run with and its outcome does not depend on, but for the seed.
+
+    Attributes:
+        out: folder of checkpoints, metrics and weights.
+        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
+        workers: decoding processes; None is one a core, eight at most.
+        save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
+        evaluate_every: epochs between evaluations; the last epoch always has one.
+        tensorboard: whether to write curves to `out/tensorboard` too.
+    """
+
+    out: Path
+    seed: Seed = 0
+    micro_batch: Count | None = None
+    workers: CountOrZero | None = None
+    save_every: CountOrZero = 0
+    evaluate_every: Count = 1
+    use_cpu: bool = False
+    tensorboard: bool = False
+
+    @property
+    def decoders(self) -> int:
+        """Decoding processes."""
+        return default_workers() if self.workers is None else self.workers
+
+    def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
+        """Device, precision and processes."""
+        use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
+        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a launcher's setting would divide its gradients again
+        return accelerator
+
+
+def finished(settings: Machine, task: loop.Task) -> dict[str, Any] | None:
+    """The result of this very training if it is finished in its folder. Raises BadCheckpoint if another one is."""
+    path = settings.out / "result.json"
+    if not path.exists() or not path.with_name("model.safetensors").exists():
+        return None
+    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
+    return checkpoint.result(path, task.recipe, seed=settings.seed, **same)
+
+
+@contextmanager
+def telling(
+    settings: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
+) -> Iterator[Callable[[loop.Progress], None]]:
+    """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
+    board = settings.tensorboard and accelerator.is_main_process
+    with tracking.tensorboard(settings.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
+
+        def tell(progress: loop.Progress) -> None:
+            report(progress)
+            write(progress)
+
+        yield tell
+
+
+def evidence(
+    what: str, recipe: AnyRecipe, seed: int, outcome: loop.Outcome, accelerator: Accelerator, *, data: str = "", **counts: Any
+) -> dict[str, Any]:
+    """What a training found, with all that its figures depend on, as `result.json` has it; `data` are words on generated images."""
+    figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
+    return {
+        "what": what,
+        **figures,
+        **counts,
+        "recipe": plain(recipe),
+        "seed": seed,
+        **({"data": data} if data else {}),
+        "processes": accelerator.num_processes,
+        "wall_seconds": round(outcome.seconds, 1),
+        **evidence_file.environment(),
+    }
+
+
+def made_by(found: dict[str, Any]) -> dict[str, Any]:
+    """Of the evidence, what a weight file keeps: enough to train it again."""
+    return {key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found}
+
+
+def write_evidence(out: Path, found: dict[str, Any], measure: str = "top1") -> None:
+    """Write `log.csv`, `curves.png` of the measure, and `result.json`, which is last: where it is, the training is finished."""
+    tracking.write_log(out)
+    tracking.plot_curves(out, f"{found['recipe']['name']}, seed {found['seed']}", measure)
+    evidence_file.write_json(out / "result.json", found)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What three steps say of a training: seconds of one, and peak memory in bytes."""
+
+    seconds_per_step: float
+    memory: int
+
+
+def rehearse(task: loop.Task, settings: Machine, accelerator: Accelerator) -> Rehearsal:
+    """Take three steps and leave nothing behind."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        loop.fit(
+            task,
+            Path(folder),
+            seed=settings.seed,
+            accelerator=accelerator,
+            stop_after=min(3, task.shares.per_epoch),
+            report=lambda _: times.append(time.perf_counter()),
+        )
+    on_gpu = accelerator.device.type == "cuda"
+    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)
