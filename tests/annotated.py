@@ -14,11 +14,11 @@ from PIL import Image
 from tests.images import jpeg
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.detection import task as detection
-from trickzoo.detection.faster_rcnn import FasterRCNN
+from trickzoo.detection.model import FasterRCNN
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
-from trickzoo.segmentation.fcn import FCN
+from trickzoo.segmentation.model import FCN
 from trickzoo.weights import convert
 from trickzoo.weights.load import METADATA_KEY
 

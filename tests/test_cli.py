@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +231,19 @@ def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:
     again = trickzoo.create("resnet18", weights=tmp_path / "ours.safetensors").weights
     assert again is not None
     assert (again.preprocessing, again.classes) == (record.preprocessing, "imagenet1k")
+
+
+def test_a_command_can_run_twice_in_one_process() -> None:
+    """Importing a command's module does not replace the program that it belongs to."""
+    code = """
+import sys
+from trickzoo import cli
+for words in (["list", "resnet18"], ["weights", "list", "resnet18_d*"]) * 2:
+    sys.argv = ["trickzoo", *words]
+    try:
+        cli.trickzoo()
+    except SystemExit as stop:
+        assert stop.code == 0
+"""
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.count("\nresnet18 ") == 2 and out.count("\nresnet18_d.gluon_in1k ") == 2

@@ -24,7 +24,7 @@ import trickzoo
 from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.detection import faster_rcnn
-from trickzoo.detection.faster_rcnn import FasterRCNN
+from trickzoo.detection.model import FasterRCNN
 from trickzoo.factory import freeze_norms
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights

@@ -11,7 +11,7 @@ import pytest
 
 import trickzoo
 from trickzoo.detection import faster_rcnn, task
-from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN
+from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import from_plain, override, plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 import zipfile
@@ -93,6 +94,17 @@ def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path)
     out = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert str(tmp_path / "site") in out
     assert int(out.split()[1]) >= 69
+
+
+def test_no_name_of_a_package_hides_a_module_of_it() -> None:
+    """Else what the name means depends on whether the module has been imported, and `import a.b.c as m` gives no module."""
+    packages = [path.parent for path in sorted((ROOT / "trickzoo").rglob("__init__.py"))]
+    for package in packages:
+        name = ".".join(package.relative_to(ROOT).parts)
+        for path in package.glob("*.py"):
+            if path.stem not in ("__init__", "__main__"):
+                module = importlib.import_module(f"{name}.{path.stem}")
+                assert getattr(importlib.import_module(name), path.stem) is module
 
 
 def test_listing_never_imports_torch() -> None:

@@ -20,7 +20,7 @@ from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.errors import BadOption
 from trickzoo.segmentation import fcn
-from trickzoo.segmentation.fcn import FCN, Logits
+from trickzoo.segmentation.model import FCN, Logits
 from trickzoo.weights import convert
 
 SOME = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]

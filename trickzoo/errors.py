@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+JOINERS = "\u200c\u200d"
+"""The invisible characters that words of some languages, and emoji, are spelt with."""
+
+
+def printable(text: object) -> str:
+    """The text on one line, with every character that would act on a terminal instead of being shown written as its escape.
+
+    These are control characters (line breaks and the escape character among them), marks that turn the direction of writing, other
+    invisible marks, and the bytes of a file name that is not UTF-8: "a\\x1b[31m", "b\\n", "c\\u202e", "caf\\xe9.jpg".
+    """
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(map(_shown, shown))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in JOINERS:
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) == "Cs":
+        return f"\\u{ord(character):04x}"
+    return character.encode("unicode-escape").decode()
+
 
 class TrickzooError(Exception):
-    """Base of every error that trickzoo raises about its input. `str(error)` is written for the user, `status` is the exit status."""
+    """Base of every error that trickzoo raises about its input.
+
+    `str(error)` is one line that is written for the user and safe to print, whatever names are in it. `status` is the exit status.
+    """
 
     status = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

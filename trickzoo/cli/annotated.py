@@ -299,7 +299,7 @@ def _tell(data: dict[str, Any]) -> None:
 def _show(found: _Found) -> None:
     from rich.table import Table
 
-    from trickzoo.cli.zoo import show
+    from trickzoo.cli.models import show
 
     width = max(map(len, found.figures))
     for name, value in found.figures.items():

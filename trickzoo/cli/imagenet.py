@@ -182,7 +182,7 @@ def _accuracy(of: str, r: dict[str, Any]) -> None:
 def _table(results: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from trickzoo.cli.zoo import show
+    from trickzoo.cli.models import show
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"):

@@ -91,7 +91,7 @@ def _list(plan: study.Plan, out: Path) -> None:
     """What a study would run, and how far it is."""
     from rich.table import Table
 
-    from trickzoo.cli.zoo import show
+    from trickzoo.cli.models import show
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds)):

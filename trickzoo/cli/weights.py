@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from trickzoo import catalogue
-from trickzoo.cli.zoo import show
+from trickzoo.cli.models import show
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import manifest, pins, store
 from trickzoo.weights.record import Record

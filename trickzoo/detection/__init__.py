@@ -1,7 +1,7 @@
 """Object detection on the zoo's backbones."""
 
 from trickzoo.detection.evaluate import predict
-from trickzoo.detection.faster_rcnn import faster_rcnn
+from trickzoo.detection.model import faster_rcnn
 from trickzoo.detection.task import load
 
 __all__ = ["faster_rcnn", "load", "predict"]

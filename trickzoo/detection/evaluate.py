@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, to_file
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.loaders import read_share, there
-from trickzoo.detection.faster_rcnn import FasterRCNN
 from trickzoo.detection.metrics import DetectionEvaluation, Detections
+from trickzoo.detection.model import FasterRCNN
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:

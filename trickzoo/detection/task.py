@@ -16,7 +16,7 @@ from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.loaders import read_batches, there
 from trickzoo.detection.evaluate import _input, detect, figures
-from trickzoo.detection.faster_rcnn import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
+from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import loop, network_file
 from trickzoo.training.schedule import fine_tuning_rate

@@ -1,7 +1,7 @@
 """Semantic segmentation on the zoo's backbones."""
 
 from trickzoo.segmentation.evaluate import predict
-from trickzoo.segmentation.fcn import fcn
+from trickzoo.segmentation.model import fcn
 from trickzoo.segmentation.task import load
 
 __all__ = ["fcn", "load", "predict"]

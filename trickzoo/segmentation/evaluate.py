@@ -17,8 +17,8 @@ from trickzoo.data.annotated_transforms import Scale, SegmentationSamples
 from trickzoo.data.loaders import read_share, there
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.segmentation.fcn import FCN
 from trickzoo.segmentation.metrics import ConfusionMatrix
+from trickzoo.segmentation.model import FCN
 
 
 def figures(found: ConfusionMatrix) -> dict[str, Any]:

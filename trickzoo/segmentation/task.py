@@ -19,7 +19,7 @@ from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.evaluate import figures, segment
-from trickzoo.segmentation.fcn import FCN, fcn
+from trickzoo.segmentation.model import FCN, fcn
 from trickzoo.training import loop, network_file
 from trickzoo.training.schedule import fine_tuning_rate
 

@@ -125,7 +125,7 @@ def fetch(record: Record) -> WeightFile:
             else:
                 _write_stamp(file)
                 return file
-        raise WeightsUnavailable(_advice(record, "no source gave it\n  " + "\n  ".join(reasons)))
+        raise WeightsUnavailable(_advice(record, f"no source gave it ({'; '.join(reasons)})"))
 
 
 def verify(record: Record) -> WeightFile | None:
@@ -329,7 +329,7 @@ def _mismatch(record: Record, path: Path, wanted: str, got: str) -> str:
 def _advice(record: Record, problem: str) -> str:
     source = record.sources[0]
     origin = f"hub repository {source.hub}" if source.hub else str(source)
-    return f"{record.name}: {problem}\nPut {source.filename} ({origin}) at {_folder(record) / source.filename}, or pass weights=PATH."
+    return f"{record.name}: {problem}; put {source.filename} ({origin}) at {_folder(record) / source.filename}, or pass weights=PATH."
 
 
 # ---------------------------------------------------------------------------------------------------------------------
