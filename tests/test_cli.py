@@ -246,4 +246,4 @@ for words in (["list", "resnet18"], ["weights", "list", "resnet18_d*"]) * 2:
         assert stop.code == 0
 """
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert out.count("\nresnet18 ") == 2 and out.count("\nresnet18_d.gluon_in1k ") == 2
+    assert out.count("\nresnet18 ") == 2 and out.count("\nresnet18_d.ra2_in1k ") == 2
