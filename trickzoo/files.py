@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def home() -> Path:
@@ -15,6 +18,34 @@ def home() -> Path:
     if own := os.environ.get("TRICKZOO_HOME"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trickzoo"
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading in binary.
+
+    Raises OSError if it cannot be opened, or is not a regular file: reading from a FIFO may wait forever, and a device may have no end.
+    """
+    flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))  # each where the system has it
+    descriptor = os.open(path, os.O_RDONLY | sum(flags))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
+    """The bytes of a regular file. Raises OSError as `open_regular` does, or if the file has more than `at_most` bytes."""
+    with open_regular(path) as file:
+        content = file.read() if at_most is None else file.read(at_most + 1)
+    if at_most is not None and len(content) > at_most:
+        raise OSError(errno.EFBIG, f"more than {at_most:,} bytes", str(path))
+    return content
 
 
 def digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
@@ -10,13 +11,34 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 -- to know a format is to import its plug-in
 
 from trickzoo.errors import BadData
+from trickzoo.files import open_regular, read_regular
+
+with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
+    from PIL import AvifImagePlugin  # noqa: F401
 
 T = TypeVar("T")
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+}
+"""The formats that are read, by Pillow's names for them, and the suffixes of their files.
+
+Pillow knows many more, which its own plug-ins and those of other packages register; some start programs, as EPS starts Ghostscript.
+Whatever a file is called, it is opened as one of these or not at all.
+"""
+if "AVIF" not in Image.OPEN:
+    del FORMATS["AVIF"]
+EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 INDEXED = ("P", "L", "I", "I;16")
 """Modes of PIL that hold indices."""
 MAX_PIXELS = 100_000_000
@@ -39,7 +61,7 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
 def size_of(path: Path) -> tuple[int, int]:
     """Width and height of the image in a file, from its first bytes. Raises BadData as `decode` does."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _opened(file, str(path), lambda image: image.size)
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
@@ -53,7 +75,7 @@ def size_in(content: bytes, name: str) -> tuple[int, int]:
 def content(path: Path) -> bytes:
     """The bytes of a file. Raises BadData if it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
@@ -71,7 +93,7 @@ def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image],
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and of large images: the size is checked below
-            image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+            image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=tuple(FORMATS))
             if image.width * image.height > MAX_PIXELS:
                 raise BadData(
                     f"{name} would unpack to {image.width} × {image.height} pixels, more than {MAX_PIXELS:,}: a decompression bomb?"
@@ -95,7 +117,7 @@ def read(path: Path) -> Image.Image:
 def _reason(error: Exception, size: int) -> str:
     text = str(error)
     if "cannot identify" in text:
-        return "no image format that PIL knows"
+        return f"no image format among {', '.join(FORMATS)}"
     if "truncated" in text:
         return f"truncated, {size:,} bytes are there"
     return text or type(error).__name__

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from trickzoo.data import images
 from trickzoo.data.classes import imagenet1k
 from trickzoo.errors import BadData
+from trickzoo.files import open_regular, read_regular
 
 BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset", "index", "name"))
 
@@ -56,8 +57,8 @@ class ImageSet:
     def read(self, entry: Entry) -> bytes:
         """The bytes of an image's file."""
         if entry.offset < 0:
-            return (self.root / entry.name).read_bytes()
-        with (self.root / entry.file).open("rb") as file:
+            return read_regular(self.root / entry.name)
+        with open_regular(self.root / entry.file) as file:
             file.seek(entry.offset)
             return file.read(entry.size)
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from trickzoo.data import images
 from trickzoo.errors import BadData, nearest
+from trickzoo.files import read_regular
 
 NUMBERED = re.compile(r"(\d+)[\s:,]+(.+)")
 
@@ -15,7 +16,7 @@ NUMBERED = re.compile(r"(\d+)[\s:,]+(.+)")
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank, stripped. Raises BadData if it cannot be read or has none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_regular(path).decode("utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

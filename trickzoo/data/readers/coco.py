@@ -12,6 +12,7 @@ import msgspec
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.data.listing import below
 from trickzoo.errors import BadData, BadOption
+from trickzoo.files import read_regular
 
 
 class _Image(msgspec.Struct):
@@ -64,7 +65,7 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     lead nowhere, and for images that are not there.
     """
     try:
-        content = msgspec.json.decode(annotations.read_bytes(), type=_File)
+        content = msgspec.json.decode(read_regular(annotations), type=_File)
     except OSError as error:
         raise BadData(f"{annotations} cannot be read ({error.strerror})") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -20,6 +20,7 @@ from trickzoo.data.listing import images_by_stem, read_classes, read_split
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
+from trickzoo.files import read_regular
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -182,7 +183,7 @@ def parse(xml: Path) -> Element:
     try:
         if xml.stat().st_size > MAX_XML:
             raise BadData(f"{xml} has more than {MAX_XML:,} bytes; no annotation is that long")
-        root = fromstring(xml.read_bytes(), forbid_dtd=True)
+        root = fromstring(read_regular(xml), forbid_dtd=True)
     except OSError as error:
         raise BadData(f"{xml} cannot be read ({error.strerror})") from None
     except DefusedXmlException as error:
