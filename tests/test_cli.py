@@ -247,3 +247,57 @@ for words in (["list", "resnet18"], ["weights", "list", "resnet18_d*"]) * 2:
 """
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.count("\nresnet18 ") == 2 and out.count("\nresnet18_d.ra2_in1k ") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("lis", "trickzoo"),
+        ("list --pretraine", "trickzoo list"),
+        ("weights fetc", "trickzoo weights"),
+        ("weights fetch --al", "trickzoo weights fetch"),
+        ("ladder --model resnet18 --seeds three", "trickzoo ladder"),
+    ],
+)
+def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, words: str, command: str) -> None:
+    status, _, err = call(*words.split())
+    assert status == 2
+    assert err.endswith(f"(`{command} --help` lists what there is)\n")
+
+
+def test_help_and_the_answer_to_a_typo_never_import_torch() -> None:
+    code = """
+import sys
+from trickzoo import cli
+from trickzoo.cli import finetune, train
+
+def walk(app, path=()):
+    names = [name for name in app if not name.startswith("-")]
+    yield path
+    for name in names:
+        yield from walk(app[name], (*path, name))
+
+asked = 0
+for app in (cli.zoo, cli.evaluation, train.app, finetune.app):
+    for path in walk(app):
+        for words, status in ((["--help"], 0), (["--no-such-option", "x"], 2)):
+            try:
+                cli.run(app, [*path, *words])
+            except SystemExit as stop:
+                wanted = status if app in (cli.zoo, cli.evaluation) or not status else stop.code
+                assert stop.code == wanted, (path, words, stop.code)
+                asked += 1
+for words in (["list", "resnet5"], ["describe", "resnet50_e"], ["weights", "fetch", "resnet50_d.x"], ["weights", "path", "vgg"]):
+    try:
+        cli.run(cli.zoo, words)
+    except SystemExit as stop:
+        assert stop.code == 2
+for app, words in ((train.app, ["--recipe", "imagenette128.resnet18_d.mixu"]), (train.app, []), (finetune.app, ["vos"])):
+    try:
+        cli.run(app, words)
+    except SystemExit:
+        pass
+assert asked >= 40, asked
+assert not {"torch", "torchvision", "timm", "accelerate", "matplotlib"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -107,6 +107,19 @@ def test_no_name_of_a_package_hides_a_module_of_it() -> None:
                 assert getattr(importlib.import_module(name), path.stem) is module
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "trickzoo").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_printer_alone_writes_to_the_terminal(path: Path) -> None:
+    if path == ROOT / "trickzoo/cli/printing.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "input")
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").partition(".")[0] != "rich"
+        if isinstance(node, ast.Import):
+            assert "rich" not in {alias.name.partition(".")[0] for alias in node.names}
+
+
 def test_listing_never_imports_torch() -> None:
     code = (
         "import sys, trickzoo; trickzoo.list_models(); trickzoo.list_weights(); trickzoo.describe('resnet50_d'); dir(trickzoo);"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 
 from cyclopts import App, CycloptsError
 
 import trickzoo as package
+from trickzoo.cli import printing
 from trickzoo.errors import TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
@@ -43,23 +42,31 @@ evaluation.command("trickzoo.cli.annotated:shapes", name="shapes", help="Box AP,
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:
-    """Run a command line: a user's mistake ends in one line on stderr and exit status 2, never in a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="trickzoo: %(message)s")
+    """Run a command line: a user's mistake, or a full disk, ends in one line on stderr and exit status 2, never in a traceback."""
+    printing.prepare()
     try:
-        app(tokens, print_error=False, exit_on_error=False)
-    except (TrickzooError, CycloptsError) as error:
-        message = str(error) if isinstance(error, TrickzooError) else f"{_flat(error)} (`{app.name[0]} --help` lists what there is)"
-        print(f"trickzoo: {message}", file=sys.stderr)
-        sys.exit(error.status if isinstance(error, TrickzooError) else 2)
+        try:
+            app(tokens, console=printing.console(), print_error=False, exit_on_error=False)
+        finally:
+            printing.flush()
+    except TrickzooError as error:
+        printing.complain(str(error))
+        status = error.status
+    except CycloptsError as error:
+        command = " ".join([app.name[0], *(error.command_chain or ())])
+        printing.complain(f"{' '.join(str(error).split())} (`{command} --help` lists what there is)")
+        status = 2
     except BrokenPipeError:  # `trickzoo list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        status = 141
     except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _flat(error: CycloptsError) -> str:
-    return " ".join(str(error).split())
+        status = 130
+    except OSError as error:
+        if error.errno not in printing.ENVIRONMENT:
+            raise
+        printing.complain(f"{error.filename or 'the output'}: {error.strerror}; free the disk, or name another place")
+        status = 2
+    printing.silence()
+    sys.exit(status)
 
 
 def trickzoo() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli.printing import say, table
 from trickzoo.errors import BadData, BadOption, nearest
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _boxes(of: Evaluation, source: Source, part: Literal["val", "train"], machin
     data = _in_the_models_order(opened, model.classes)
     content = {**_of_model(weights, short=recipe.short, long=recipe.long), "data": _of_data(opened, weights, opened.faults.notes)}
     if chief:
-        print(f"{of.model}: {recipe.model} by {recipe.name}, short side {recipe.short}, long side at most {recipe.long}")
+        say(f"{of.model}: {recipe.model} by {recipe.name}, short side {recipe.short}, long side at most {recipe.long}")
         _tell(content["data"])
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
         net = model.to(accelerator.device)
@@ -221,7 +222,7 @@ def _masks(of: Evaluation, source: Source, part: Literal["val", "train"], machin
     ):
         if chief:
             size = f"short side {recipe.short}" if recipe.short else "images in the files' sizes"
-            print(f"{of.model}: {recipe.model} by {recipe.name}, {size}")
+            say(f"{of.model}: {recipe.model} by {recipe.name}, {size}")
             _tell(content["data"])
 
         def keep(index: int, classes: Tensor) -> None:
@@ -291,26 +292,17 @@ def _of_data(data: DetectionSet | SegmentationSet, weights: LoadedWeights | None
 
 
 def _tell(data: dict[str, Any]) -> None:
-    print(f"  {data['images']:,} images of {data['classes']} classes ({data['layout']})")
+    say(f"  {data['images']:,} images of {data['classes']} classes ({data['layout']})")
     for note in data["notes"]:
-        print(f"  {note}")
+        say(f"  {note}")
 
 
 def _show(found: _Found) -> None:
-    from rich.table import Table
-
-    from trickzoo.cli.models import show
-
     width = max(map(len, found.figures))
     for name, value in found.figures.items():
-        print(f"  {name:<{width}} {_percent(value):>7} %")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in found.header:
-        table.add_column(title, justify="left" if title == "class" else "right", no_wrap=True)
-    for name, n, *figures in found.rows:
-        table.add_row(name, f"{n:,}", *map(_percent, figures))
-    print()
-    show(table)
+        say(f"  {name:<{width}} {_percent(value):>7} %")
+    say()
+    table(found.header, ((name, f"{n:,}", *map(_percent, figures)) for name, n, *figures in found.rows), left=("class",))
 
 
 def _percent(value: float | None) -> str:

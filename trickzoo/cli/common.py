@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trickzoo.backbone import Backbone
+from trickzoo.cli import printing
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
@@ -70,14 +71,5 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, chief: bool, processes: int) -> Iterator[Callable[[int], None]]:
     """A bar on the terminal of the first process; the others' shares are taken to run alongside."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not (chief and console.is_terminal):
-        yield lambda done: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.advance(task, done * processes)
+    with printing.progress(chief, title, total) as move:
+        yield lambda done: move(advance=done * processes)

@@ -24,7 +24,8 @@ def export(
     import torch
 
     from trickzoo.cli.common import loaded
+    from trickzoo.cli.printing import say
     from trickzoo.weights import publish
 
     publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
-    print(out)
+    say(str(out))

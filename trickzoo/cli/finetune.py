@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ from cyclopts import App, Parameter
 
 import trickzoo as package
 from trickzoo.cli import options
+from trickzoo.cli.printing import say, say_json
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override, plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -61,7 +61,7 @@ def finetune(
     found: DetectionRecipe | SegmentationRecipe = find_fine_tuning(recipe or DEFAULTS.get((layout, kind), f"small.{kind}"), KINDS[kind])
     chosen = override(found, {"data": layout, **fields})
     if print_recipe:
-        print(json.dumps(plain(chosen), indent=1))
+        say_json(plain(chosen))
         return
     if (data is None) != (layout == "shapes"):
         raise BadOption("shapes are generated; leave --data out" if data else "name the folder of images with --data")
@@ -77,10 +77,10 @@ def finetune(
     chief = job.accelerator.is_main_process
     if chief:
         counts = f"{len(job.train):,} images of {len(job.train.classes)} classes"
-        print(f"{chosen.name}: {chosen.model} ({chosen.weights or 'no weights'}), {counts}, seed {seed}, {place}")
+        say(f"{chosen.name}: {chosen.model} ({chosen.weights or 'no weights'}), {counts}, seed {seed}, {place}")
         for note in job.notes:
-            print(note)
-        print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
+            say(note)
+        say(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
         rehearsal = rehearse(job.task, settings, job.accelerator)
         if chief:
@@ -89,5 +89,5 @@ def finetune(
         with progress_bar(chief) as report:
             result = run.run(job, report)
         if chief:
-            print(f"{in_words(result)} of {result['n']:,} images; {place / 'model.safetensors'}")
+            say(f"{in_words(result)} of {result['n']:,} images; {place / 'model.safetensors'}")
     job.accelerator.end_training()

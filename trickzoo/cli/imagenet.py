@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from trickzoo import catalogue
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
+from trickzoo.cli.printing import say, table
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.weights.record import Interpolation
 
@@ -75,7 +76,7 @@ def imagenet(
         preprocessing = preprocessing_of(network, size=size, crop=crop, interpolation=interpolation)
         known, unknown = run.match_classes(images, outputs, skip_unknown=skip_unknown)
         if chief:
-            print(f"{network.weights.name}: {preprocessing}")
+            say(f"{network.weights.name}: {preprocessing}")
         with progress_bar(network.weights.name, len(known.entries), chief, state.num_processes) as tick:
             found = run.predict(
                 network,
@@ -153,54 +154,42 @@ def _plain(preprocessing: Any) -> dict[str, Any]:
 
 def _print(r: dict[str, Any]) -> None:
     data = r["data"]
-    print(f"  {r['n']:,} images of {data['classes']} classes ({data['layout']}), {r['images_per_second']:g} images/s")
+    say(f"  {r['n']:,} images of {data['classes']} classes ({data['layout']}), {r['images_per_second']:g} images/s")
     _accuracy("", r)
     if "restricted" in r:
         _accuracy(f" among the {r['restricted']['classes']} classes of this set", r["restricted"])
-    print(f"  ECE    {r['ece']:.2f} %")
+    say(f"  ECE    {r['ece']:.2f} %")
     p = r["published"]
     if p["comparable"]:
         inside = "inside" if p["within_interval"] else "OUTSIDE"
-        print(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): {inside} the interval")
+        say(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): {inside} the interval")
     elif "top1" in p:
-        print(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): not comparable, {p['reason']}")
+        say(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): not comparable, {p['reason']}")
     else:
-        print(f"  {p['reason']}")
+        say(f"  {p['reason']}")
     for key, what in (("corrupt_left_out", "unreadable files"), ("empty_classes", "empty class folders")):
         if data[key]:
-            print(f"  {len(data[key])} {what} left out")
+            say(f"  {len(data[key])} {what} left out")
     if data["unknown_left_out"]:
-        print(f"  {data['unknown_left_out']} images of unknown classes left out")
+        say(f"  {data['unknown_left_out']} images of unknown classes left out")
 
 
 def _accuracy(of: str, r: dict[str, Any]) -> None:
     for k in (1, 5):
         low, high = r[f"top{k}_interval"]
-        print(f"  top-{k}  {r[f'top{k}']:.3f} %{of}  (95 %: {low:.2f} … {high:.2f})")
+        say(f"  top-{k}  {r[f'top{k}']:.3f} %{of}  (95 %: {low:.2f} … {high:.2f})")
 
 
 def _table(results: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from trickzoo.cli.models import show
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"):
-        table.add_column(title, justify="left" if title == "weight" else "right", no_wrap=True)
+    rows = []
     for r in results:
         low, high = r["top1_interval"]
         published = f"{r['published']['top1']:.3f}" if "top1" in r["published"] else "–"
-        table.add_row(
-            r["weights"],
-            f"{r['top1']:.3f}",
-            f"{low:.2f} … {high:.2f}",
-            f"{r['top5']:.3f}",
-            f"{r['ece']:.2f}",
-            published,
-            f"{r['images_per_second']:g}",
-        )
-    print()
-    show(table)
+        interval = f"{low:.2f} … {high:.2f}"
+        figures = (f"{r['top1']:.3f}", interval, f"{r['top5']:.3f}", f"{r['ece']:.2f}", published, f"{r['images_per_second']:g}")
+        rows.append((r["weights"], *figures))
+    say()
+    table(("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))
 
 
 def _write_predictions(path: Path, found: Any, outputs: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
+from trickzoo.cli.printing import say, table
 from trickzoo.errors import BadOption
 from trickzoo.studies import ladder as study
 
@@ -67,7 +68,7 @@ def ladder(
 
     def tell(line: str) -> None:
         if chief:
-            print(line, flush=True)
+            say(line, flush=True)
 
     settings = Settings(data=data, out=place, decode=decode, cache=cache, images=images, **running.of_machine)
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
@@ -84,21 +85,17 @@ def _report(plan: study.Plan, out: Path) -> None:
 
     content = ladder_summary.summarise(plan, out)
     path = report.write_ladder(content, out)
-    print("\n".join(("", *content["findings"], "", str(path))))
+    for line in ("", *content["findings"], "", str(path)):
+        say(line)
 
 
 def _list(plan: study.Plan, out: Path) -> None:
     """What a study would run, and how far it is."""
-    from rich.table import Table
-
-    from trickzoo.cli.models import show
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds)):
-        table.add_column(title)
+    rows = []
     for step in plan.steps:
         states = (study.state(out, step, seed) for seed in plan.seeds)
-        table.add_row(step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states)
-    show(table)
+        rows.append((step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states))
+    titles = ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds))
+    table(titles, rows, left=titles, wrapped=("what it changes",))
     left = [state for state in (study.state(out, *run) for run in plan.runs) if state != "done"]
-    print(f"{len(left)} trainings of {plan.steps[0].recipe.epochs} epochs are left to do in {out}")
+    say(f"{len(left)} trainings of {plan.steps[0].recipe.epochs} epochs are left to do in {out}")

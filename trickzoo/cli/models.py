@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from trickzoo import catalogue, registry
+from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import UnknownName
 from trickzoo.registry import Architecture
 from trickzoo.weights.record import Metric, Record
@@ -31,32 +29,24 @@ def list_(
         raise UnknownName("model", pattern, registry.ARCHITECTURES)
     rows = [catalogue.describe(name) for name in names]
     if json:
-        print(jsonlib.dumps([_model(d.architecture) | {"default": d.default and d.default.name} for d in rows], indent=1))
+        say_json([_model(d.architecture) | {"default": d.default and d.default.name} for d in rows])
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, justify in (
-        ("model", "left"),
-        ("params", "right"),
-        ("MACs", "right"),
-        ("default weight", "left"),
-        ("top-1", "right"),
-        ("at", "right"),
-    ):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("weights", justify="right")
+    cells = []
     for d in rows:
         a = d.architecture
         best = d.default.published() if d.default else None
-        table.add_row(
-            a.name,
-            f"{a.parameters / 1e6:.1f} M",
-            f"{a.macs / 1e9:.2f} G",
-            d.default.tag if d.default else "–",
-            f"{best.top1:.2f}" if best else "",
-            f"{best.size}" if best else "",
-            str(len(d.weights)) if d.weights else "",
+        cells.append(
+            (
+                a.name,
+                f"{a.parameters / 1e6:.1f} M",
+                f"{a.macs / 1e9:.2f} G",
+                d.default.tag if d.default else "–",
+                f"{best.top1:.2f}" if best else "",
+                f"{best.size}" if best else "",
+                str(len(d.weights)) if d.weights else "",
+            )
         )
-    show(table)
+    table(("model", "params", "MACs", "default weight", "top-1", "at", "weights"), cells, left=("model", "default weight"))
 
 
 def describe(name: str, /, *, json: Json = False) -> None:
@@ -64,27 +54,18 @@ def describe(name: str, /, *, json: Json = False) -> None:
     d = catalogue.describe(name)
     a = d.architecture
     if json:
-        print(jsonlib.dumps(_model(a) | {"weights": [msgspec.to_builtins(r) for r in d.weights]}, indent=1))
+        say_json(_model(a) | {"weights": [msgspec.to_builtins(r) for r in d.weights]})
         return
-    console = Console(highlight=False, soft_wrap=True)
     aliases = f" (also {', '.join(a.aliases)})" if a.aliases else ""
-    console.print(f"[bold]{a.name}[/bold]{aliases}: {a.summary}")
-    console.print(f"{a.parameters:,} parameters, {a.macs / 1e9:.3f} G multiply-adds at {a.size} px")
+    say((a.name, "bold"), f"{aliases}: {a.summary}")
+    say(f"{a.parameters:,} parameters, {a.macs / 1e9:.3f} G multiply-adds at {a.size} px")
     if "." in name:
-        _one_weight(console, d.weights[0])
+        _say_weight(d.weights[0])
     elif d.weights:
-        console.print()
-        show(_weight_table(d.weights))
+        say()
+        _say_weights(d.weights)
     else:
-        console.print("no weights are published for it")
-
-
-def show(table: Table) -> None:
-    """Print a table whole: to the terminal's width there, unwrapped into a pipe or file."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(table)
+        say("no weights are published for it")
 
 
 def _model(a: Architecture) -> dict[str, Any]:
@@ -98,19 +79,18 @@ def _model(a: Architecture) -> dict[str, Any]:
     }
 
 
-def _weight_table(records: tuple[Record, ...]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("weight", "", "top-1", "top-5", "at", "licence", "recipe"):
-        table.add_column(title, justify="right" if title.startswith("top") else "left", no_wrap=title != "recipe")
+def _say_weights(records: tuple[Record, ...]) -> None:
+    rows = []
     for r in records:
         m = r.published()
         figures = (f"{m.top1:.3f}", f"{m.top5:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "–", "")
-        table.add_row(r.name, "default" if r.default else "", *figures, r.licence, r.recipe or "")
-    return table
+        rows.append((r.name, "default" if r.default else "", *figures, r.licence, r.recipe or ""))
+    columns = ("weight", "", "top-1", "top-5", "at", "licence", "recipe")
+    table(columns, rows, left=("weight", "", "at", "licence"), wrapped=("recipe",))
 
 
-def _one_weight(console: Console, r: Record) -> None:
-    console.print(f"[bold]{r.name}[/bold]{' (default)' if r.default else ''}")
+def _say_weight(r: Record) -> None:
+    say((r.name, "bold"), " (default)" if r.default else "")
     rows = {
         "classes": r.classes,
         "licence": r.licence,
@@ -124,12 +104,12 @@ def _one_weight(console: Console, r: Record) -> None:
     }
     for key, value in rows.items():
         if value:
-            console.print(f"  {key:<14}{value}")
+            say(f"  {key:<14}{value}")
     for source in r.sources:
         digest = source.sha256 or (source.sha256_prefix and f"{source.sha256_prefix}…")
-        console.print(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}")
+        say(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}")
     for m in r.metrics:
-        console.print(f"  {'figure':<14}{_figure(m)}")
+        say(f"  {'figure':<14}{_figure(m)}")
 
 
 def _figure(m: Metric) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo.cli.options import Flag, check_preprocessing
+from trickzoo.cli.printing import fit, say, say_json
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import Interpolation
 
@@ -65,18 +65,18 @@ def predict(
     if path is None or kind == "classification":
         name = _model(model, path)
         found = _classify(images, name, weights, classes, size, crop, interpolation, TOP if top is None else top)
-        say = _say_classes
+        tell = _say_classes
     else:
         pictures = _pictures(images, out or PICTURES, overwrite)
         if kind == "detection":
-            found, say = _boxes(images, pictures, path, THRESHOLD if threshold is None else threshold), _say_boxes
+            found, tell = _boxes(images, pictures, path, THRESHOLD if threshold is None else threshold), _say_boxes
         else:
-            found, say = _masks(images, pictures, path), _say_shares
+            found, tell = _masks(images, pictures, path), _say_shares
     if json:
-        print(jsonlib.dumps(list(found), indent=1))
+        say_json(list(found))
         return
     for row in found:
-        say(row)
+        tell(row)
 
 
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
@@ -139,15 +139,10 @@ def _classify(
 
 
 def _say_classes(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    console.print(f"[bold]{escape(found['image'])}[/bold]")
+    say((found["image"], "bold"))
     for row in found["top"]:
         bar = "█" * round(30 * row["probability"])
-        name = escape(f"{row['name'][:24]:<24}")
-        console.print(f"  {name} {row['probability']:7.2%} [green]{bar}[/green]")
+        say(f"  {fit(row['name'], 24)} {row['probability']:7.2%} ", (bar, "green"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -222,12 +217,12 @@ def _save(drawn: Image.Image, path: Path) -> None:
 
 def _say_boxes(found: dict[str, Any]) -> None:
     boxes = found["boxes"]
-    print(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}")
+    say(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}")
     for row in boxes:
-        print(f"  {row['class'][:24]:<24} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
+        say(f"  {fit(row['class'], 24)} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
 
 
 def _say_shares(found: dict[str, Any]) -> None:
-    print(f"{found['image']}: {found['picture']}")
+    say(f"{found['image']}: {found['picture']}")
     for name, share in found["shares"].items():
-        print(f"  {name[:24]:<24} {share:7.2%}")
+        say(f"  {fit(name, 24)} {share:7.2%}")

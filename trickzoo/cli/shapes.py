@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
 
 
@@ -32,6 +33,6 @@ def shapes(
             drawing = drawn.draw(index)
             path = out / f"{CLASSES[drawing.label]}-{index}.png"
             Image.fromarray(drawing.image).save(path)
-            print(path)
+            say(str(path))
     except OSError as error:
         raise BadOption(f"{out} cannot be written ({error.strerror or error})") from None

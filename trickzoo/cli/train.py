@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 import trickzoo as package
-from trickzoo.cli import options
+from trickzoo.cli import options, printing
+from trickzoo.cli.printing import say, say_json
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
 
@@ -52,11 +52,12 @@ def train(
     scaled to it, unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     if recipe is None:
-        print("\n".join(recipes()))
+        for name in recipes():
+            say(name)
         return
     chosen = override(find(recipe), fields)
     if print_recipe:
-        print(json.dumps(plain(chosen), indent=1))
+        say_json(plain(chosen))
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
@@ -68,10 +69,10 @@ def train(
     job = run.prepare(chosen, settings)
     chief = job.accelerator.is_main_process
     if chief:
-        print(f"{chosen.name}: {chosen.model}, {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
+        say(f"{chosen.name}: {chosen.model}, {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
         if job.description:
-            print(job.description)
-        print(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
+            say(job.description)
+        say(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
     if dry_run:
         rehearsal = rehearse(job.task, settings, job.accelerator)
         if chief:
@@ -80,33 +81,23 @@ def train(
         with progress_bar(chief) as report:
             found = run.run(job, report)
         if chief:
-            print(f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} % of {found['n']:,} images; {place / 'model.safetensors'}")
+            say(f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} % of {found['n']:,} images; {place / 'model.safetensors'}")
     job.accelerator.end_training()
 
 
 @contextlib.contextmanager
 def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on a terminal, and a line for each evaluation."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     from trickzoo.training.tracking import in_words
 
     def tell(p: Progress) -> None:
         if p.evaluation and chief and evaluations:
-            print(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
+            say(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
 
-    console = Console(stderr=True)
-    if not (chief and console.is_terminal):
-        yield tell
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=not evaluations) as bar:
-        task = bar.add_task(title, total=None)
+    with printing.progress(chief, title, None, elapsed=True, keep=evaluations) as move:
 
         def report(p: Progress) -> None:
-            bar.update(task, completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
+            move(completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
             tell(p)
 
         yield report
@@ -117,9 +108,9 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step
     hours = seconds * per_epoch * recipe.epochs / 3600
-    print(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
-    print(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
-    print("epoch  learning rate")
+    say(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
+    say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
+    say("epoch  learning rate")
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
         lr = task.learning_rate(epoch * per_epoch)
-        print(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")
+        say(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")

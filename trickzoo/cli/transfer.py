@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
+from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption, nearest
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -133,7 +134,7 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
 
     def tell(line: str) -> None:
         if chief:
-            print(line, flush=True)
+            say(line, flush=True)
 
     settings = Machine(out=out, **running.of_machine)
     tell(f"{len(plan.trunks)} backbones of {plan.ladder['title']}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
@@ -150,4 +151,5 @@ def _report(plan: study.Plan, out: Path, pictures: int) -> None:
     seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
     content = transfer_summary.summarise(plan.ladder, found, seeds=seeds, rungs=rungs)
     path = report.write_transfer(content, plan.ladder, out, study.examples(plan, out, pictures))
-    print("\n".join(("", *content["findings"], "", str(path))))
+    for line in ("", *content["findings"], "", str(path)):
+        say(line)

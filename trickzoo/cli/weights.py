@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from trickzoo import catalogue
-from trickzoo.cli.models import show
+from trickzoo.cli.printing import say, table
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import manifest, pins, store
 from trickzoo.weights.record import Record
@@ -21,9 +20,7 @@ def list_(
     cached: Annotated[bool, Parameter(negative="", help="Only weights that are on this machine.")] = False,
 ) -> None:
     """List weights with figure, licence and whether they are on this machine."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("weight", "", "top-1", "at", "size", "licence", "here"):
-        table.add_column(title, justify="right" if title in ("top-1", "size") else "left", no_wrap=True)
+    rows = []
     names = catalogue.list_weights(pattern)
     if not names:
         raise UnknownName("weight", pattern, manifest.records())
@@ -34,14 +31,15 @@ def list_(
         m = record.published()
         size = (store.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
-        table.add_row(record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else "")
-    show(table)
+        rows.append((record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else ""))
+    columns = ("weight", "", "top-1", "at", "size", "licence", "here")
+    table(columns, rows, left=("weight", "", "at", "licence", "here"))
 
 
 def fetch(*names: str) -> None:
     """Download weights, verify them and print their paths."""
     for record in _records(names):
-        print(store.fetch(record).path)
+        say(str(store.fetch(record).path))
 
 
 def verify(*names: str) -> None:
@@ -56,14 +54,14 @@ def verify(*names: str) -> None:
             file = store.verify(record)
         except TrickzooError as error:
             wrong.append(str(error))
-            print(f"{record.name}  WRONG")
+            say(f"{record.name}  WRONG")
         else:
             if file is None:
-                print(f"{record.name}  not on this machine")
+                say(f"{record.name}  not on this machine")
             else:
-                print(f"{record.name}  {'unverified' if store.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
+                say(f"{record.name}  {'unverified' if store.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
     if wrong:
-        raise TrickzooError("\n".join(wrong))
+        raise TrickzooError("; ".join(wrong))
 
 
 def path(name: str, /) -> None:
@@ -72,7 +70,7 @@ def path(name: str, /) -> None:
     file = store.locate(record)
     if file is None:
         raise TrickzooError(f"{record.name} is not on this machine; `trickzoo weights fetch {record.name}` downloads it")
-    print(file.path)
+    say(str(file.path))
 
 
 def lock(*names: str) -> None:
@@ -80,8 +78,8 @@ def lock(*names: str) -> None:
     records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
     files = store.pin(records)
     for file in files:
-        print(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
-    print(f"{len(files)} pinned in {pins.lock_file()}")
+        say(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
+    say(f"{len(files)} pinned in {pins.lock_file()}")
     pinned = {file.name for file in files}
     if left := [record.name for record in records if record.name not in pinned]:
         raise TrickzooError(
@@ -95,11 +93,11 @@ def rm(*names: str) -> None:
     for record in _records(names):
         gone = store.remove(record)
         if store.is_packaged(record):
-            print(f"{record.name}: comes with trickzoo, stays")
+            say(f"{record.name}: comes with trickzoo, stays")
         elif gone:
-            print(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
+            say(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
         else:
-            print(f"{record.name}: was not on this machine")
+            say(f"{record.name}: was not on this machine")
 
 
 def _records(names: tuple[str, ...]) -> list[Record]:

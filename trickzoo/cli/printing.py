@@ -1,0 +1,177 @@
+"""All that the commands write to the terminal goes through here: names are escaped, and any encoding of the output will do.
+
+A name that a data set, a file or the user brings along is never read as markup, and characters that would act on the terminal are shown
+instead, as `errors.printable` says.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import json as jsonlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trickzoo.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN = {"█": "#", "–": "-", "—": "-", "…": "...", "×": "x", "·": "*", "→": "->", "•": "*", "“": '"', "”": '"', "‘": "'", "’": "'"}
+"""What stands in for a character that the output's encoding has not; all others become escapes."""
+ERRORS = "trickzoo.plain"
+"""Name of the codec's error handler that does so."""
+ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+"""Errors of the operating system that say what is wrong with the machine, and are no fault of this program."""
+WIDE = 100_000
+"""Columns of what is no terminal: a table there is never cut."""
+NARROWEST = 20
+"""Columns that text which may be wrapped has at the least."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or printable(c).encode("ascii", "backslashreplace").decode() for c in characters), error.end
+
+
+codecs.register_error(ERRORS, _plain)
+
+
+class _Formatter(logging.Formatter):
+    """Writes a message of the log on one line, its names escaped."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # logging's own name
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def prepare() -> None:
+    """Let standard output and standard error take every character in whatever encoding they have, and the log go to the latter."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=ERRORS)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("trickzoo: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def flush() -> None:
+    """Write out what was printed. Raises BrokenPipeError if nobody reads it any more, OSError if the disk that it goes to is full."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def silence() -> None:
+    """Drop what cannot be written any more, so that the interpreter does not complain of it when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def complain(message: str) -> None:
+    """Print what is wrong to standard error: one line, if anybody reads it."""
+    with contextlib.suppress(OSError):
+        print(f"trickzoo: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
+    """Print one line of text parts; a part with a style, such as ("resnet50", "bold"), has it where standard output is a terminal."""
+    shown = [(printable(part), "") if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts]
+    if sys.stdout is not None and sys.stdout.isatty() and any(style for _, style in shown):
+        from rich.text import Text
+
+        console().print(Text.assemble(*shown), soft_wrap=True)
+    else:
+        print("".join(text for text, _ in shown), flush=flush)
+
+
+def say_json(content: Any) -> None:
+    """Print JSON, in ASCII: its escapes are those of its standard."""
+    print(jsonlib.dumps(content, indent=1))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = (), wrapped: Sequence[str] = ()) -> None:
+    """Print a table, its figures to the right.
+
+    No cell is cut: on a terminal the columns named in `wrapped` take the width that is left, elsewhere they are not wrapped either.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    cells = [[_encodable(cell) for cell in row] for row in rows]
+    widths = []
+    for number, title in enumerate(columns):
+        wraps = title in wrapped
+        made.add_column(Text(title), justify="left" if title in left or wraps else "right", no_wrap=not wraps, overflow="fold")
+        widest = max(map(cell_len, [title, *(row[number] for row in cells)]))
+        widths.append(min(widest, NARROWEST) if wraps else widest)
+    for row in cells:
+        made.add_row(*map(Text, row))
+    where = console()
+    where.width = max(where.width, sum(widths) + 2 * len(widths)) if where.is_terminal else WIDE
+    where.print(made)
+
+
+def fit(text: str, width: int) -> str:
+    """The text in exactly so many columns of the terminal: cut, or filled with spaces."""
+    from rich.cells import set_cell_size
+
+    return set_cell_size(_encodable(text), width)
+
+
+@contextlib.contextmanager
+def progress(shown: bool, title: str, total: int | None, *, elapsed: bool = False, keep: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error, if that is a terminal and `shown`.
+
+    Yields what moves it, which takes `advance`, `completed`, `total` and `description`. With `elapsed` it says the time so far, too, and
+    with `keep` it stays when the block ends.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    where = console(stderr=True)
+    if not (shown and where.is_terminal):
+        yield lambda **changes: None
+        return
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TimeRemainingColumn()] if elapsed else [TimeRemainingColumn()]
+    to_file = sys.stdout is None or not sys.stdout.isatty()  # what is printed meanwhile goes there, and not above the bar
+    with Progress(*columns, console=where, transient=not keep, redirect_stdout=not to_file) as bar:
+        task = bar.add_task(printable(title), total=total)
+
+        def move(**changes: Any) -> None:
+            if "description" in changes:
+                changes["description"] = printable(changes["description"])
+            bar.update(task, **changes)
+
+        yield move
+
+
+def console(**settings: Any) -> Console:
+    """A terminal of rich's on standard output, or by `stderr=True` on standard error, for text that is no markup."""
+    from rich.console import Console
+
+    class Plain(Console):
+        """Reads no markup in what it prints, and leaves a pipe that nobody reads to `cli.run`, where rich would end with status 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise  # called where the error is handled
+
+    return Plain(highlight=False, markup=False, emoji=False, **settings)
+
+
+def _encodable(text: str) -> str:
+    """The text as it will stand in the output, so that its width is known before it is written."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return printable(text).encode(encoding, ERRORS).decode(encoding)
