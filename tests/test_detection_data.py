@@ -110,22 +110,57 @@ def test_a_folder_of_its_own_brings_its_classes(tmp_path):
     refused(lambda: open_voc(folder), 'Main is not there; write train.txt into it, one name a line, or ask for the split "all"')
 
 
+def test_own_classes_in_a_folder_called_as_a_year(tmp_path):
+    devkit = tmp_path / "VOCdevkit"
+    helmet = xml([("helmet", (1, 1, 9, 9)), ("vest", (2, 2, 9, 9))])
+    folder = voc(devkit / "VOC2007", {"a": helmet})
+    (folder / "classes.txt").write_text("\ufeff# what is worn\r\nvest\r\nhelmet\r\n")
+    assert (open_voc(tmp_path).classes, open_voc(tmp_path).objects.labels.tolist()) == (("vest", "helmet"), [2, 1])
+    voc(devkit / "VOC2012", {"b": xml([CAT])})
+    refused(lambda: open_voc(tmp_path, year="07+12"), "VOC2007 and .*VOC2012 have other classes; give both the same classes.txt")
+    assert open_voc(tmp_path, year="2012").classes == VOC_CLASSES
+
+
+def test_names_and_corners_as_tools_write_them(tmp_path):
+    stems = ["WhatsApp Image 0", "WhatsApp Image 1", "1", "b -1"]
+    content = {stem: xml([(" cat\n", ("12.5", " 6 ", 20, "25.0"))], size=("40.0", 30)) for stem in stems}
+    folder = voc(tmp_path / "VOC2012", content, {"train": stems})
+    (folder / "Annotations" / "1.xml").rename(folder / "Annotations" / "1.XML")
+    data = open_voc(folder)
+    assert [image.id for image in data.images] == stems
+    assert data.objects_of(3).boxes.tolist() == [[11.5, 5, 20, 25]]
+    list_of_a_class = "".join(f"{stem}  {flag}\n" for stem, flag in zip(stems, (1, -1, 0, 1), strict=True))
+    (folder / "ImageSets" / "Main" / "cat_train.txt").write_text(list_of_a_class)
+    refused(lambda: open_voc(folder, "cat_train"), "cat_train.txt does not have one name a line: a list of one class")
+    lines = "\ufeff# the first two\r\nWhatsApp Image 0\r\nWhatsApp Image 1  \r\n\r\n"
+    (folder / "ImageSets" / "Main" / "two.txt").write_text(lines)
+    assert [image.id for image in open_voc(folder, "two").images] == stems[:2]
+    jpeg(folder / "JPEGImages" / "1.png.jpeg").rename(folder / "JPEGImages" / "1.png")
+    refused(lambda: open_voc(folder), "JPEGImages has 1.jpg and 1.png; lists name files without their suffix, so remove or rename one")
+
+
 def test_a_size_that_is_left_out_is_read_from_the_image(tmp_path):
-    data = open_voc(voc(tmp_path / "VOC2012", {"a": xml([CAT], size=None), "b": xml([CAT], size=(0, 0))}))
-    assert [(image.width, image.height) for image in data.images] == [(40, 30)] * 2
+    data = open_voc(voc(tmp_path / "VOC2012", {"a": xml([CAT], size=None), "b": xml([CAT], size=(0, 0)), "c": xml([CAT], size=(-1, 30))}))
+    assert [(image.width, image.height) for image in data.images] == [(40, 30)] * 3
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (xml([("", (1, 1, 2, 2))]), "a.xml: object 1 has no name"),
-        (xml([CAT, ("cta", (1, 1, 2, 2))]), 'object 2 is a "cta", which is none of the 20 classes; did you mean cat'),
+        (xml([CAT, ("cta", (1, 1, 2, 2))]), 'object 2 is a "cta", which is none of the 20 classes.*; did you mean cat'),
         ("<annotation><object><name>cat</name></object></annotation>", "object 1 has no bndbox"),
         ("<annotation><object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object></annotation>", "object 1 has no ymin"),
         (xml([("cat", (1, "?", 2, 2))]), 'a.xml: ymin of object 1 is "."'),
         (xml([("cat", (1, 1, "nan", 2))]), 'xmax of object 1 is "nan", not a number'),
         (xml([("cat", (1, 1, "1e999", 2))]), 'xmax of object 1 is "1e999", not a number'),
         (xml([CAT], extra="<difficult>maybe</difficult>"), 'difficult of object 1 is "maybe"'),
+        (xml([("cat", (1, 1, "1e300", 2))]), "object 1 has a box that reaches 1e.300; coordinates are finite numbers up to 1e.09"),
+        (xml([("cat", (1, 1, "9" * 5000, 2))]), 'xmax of object 1 is "9{40}", not a number'),
+        (xml([CAT], size=("9" * 300, 3)), "size has a side of 1e.300 pixels; sides are whole numbers of pixels up to 1e.09"),
+        (xml([CAT], size=(40.5, 30)), "size has a side of 40.5 pixels"),
+        (xml([("CAT", (1, 1, 2, 2))]), 'object 1 is a "CAT", which is none of the 20 classes.*; did you mean cat'),
+        (xml([("helmet", (1, 1, 2, 2))]), "none of the 20 classes, and there is no .*VOC2012/classes.txt with others"),
         (xml([CAT], size=("x", 3)), 'width of size is "x"'),
         ("<annotation><object>", "a.xml is not well-formed XML"),
         ("", "a.xml is not well-formed XML"),
@@ -251,6 +286,150 @@ def test_an_area_that_is_left_out_is_the_boxs(tmp_path):
     assert open_coco(coco(tmp_path, annotation(area=None))).objects.areas.tolist() == [12]
 
 
+@pytest.mark.parametrize(
+    ("change", "ids", "labels"),
+    [
+        ({"width": 40.0, "height": 30.0}, [3, 7, 12], [1, 2]),
+        ({"width": "40", "height": "30"}, [3, 7, 12], [1, 2]),
+        ({"width": -1, "height": -1}, [3, 7, 12], [1, 2]),
+        ({"width": 0}, [3, 7, 12], [1, 2]),
+        ({"width": None, "height": None}, [3, 7, 12], [1, 2]),
+    ],
+)
+def test_coco_sizes_as_tools_write_them(change, ids, labels, tmp_path):
+    rows = [{"id": n, "file_name": f"{n:012}.jpg", "width": 40, "height": 30} | change for n in (7, 3, 12)]
+    data = open_coco(coco(tmp_path, {"images": [{key: value for key, value in row.items() if value is not None} for row in rows]}))
+    assert [(image.id, image.width, image.height) for image in data.images] == [(n, 40, 30) for n in ids]
+    assert data.objects_of(0).labels.tolist() == labels
+
+
+def test_coco_flags_as_tools_write_them(tmp_path):
+    flags = [{"iscrowd": False}, {"iscrowd": None}, {"iscrowd": True}, {"iscrowd": 1.0}, {"ignore": 1}, {"ignore": 0, "iscrowd": 0}, {}]
+    rows = [{"id": i, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4], **flag} for i, flag in enumerate(flags)]
+    objects = open_coco(coco(tmp_path, {"annotations": rows})).objects
+    assert objects.crowd.tolist() == [False, False, True, True, False, False, False]
+    assert objects.difficult.tolist() == [False, False, False, False, True, False, False]
+    assert objects.plain.tolist() == [True, True, False, False, False, True, True]  # as mmdetection leaves out what is to be ignored
+
+
+@pytest.mark.parametrize(
+    ("change", "ids"),
+    [
+        ({"id": 2**63}, [0, 1]),
+        ({"id": 10**100}, [0, 1]),
+        ({"id": -(2**63)}, [-(2**63), 9]),
+        ({"id": "3b241101-e2bb-4255-8caf-4136c566a962"}, [0, 1]),
+        ({"id": None}, [0, 1]),
+        ({"id": 5.0}, [5, 9]),
+    ],
+)
+def test_coco_ids_of_annotations_may_be_anything(change, ids, tmp_path):
+    rows = [{"id": 1, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4]} | change]
+    rows.append({"id": 9, "image_id": 7, "category_id": 90, "bbox": [1, 2, 3, 4]})
+    assert open_coco(coco(tmp_path, {"annotations": rows})).objects.ids.tolist() == ids
+
+
+def test_coco_ids_of_categories_and_images_may_be_anything(tmp_path):
+    names = {-7: "minus", 0: "none", 3.0: "three", "12": "twelve", "cat": "cat", 2**70: "much"}
+    content = {
+        "images": [{"id": each, "file_name": f"{n:012}.jpg"} for n, each in ((7, "seven"), (3, -3), (12, "12"))],
+        "categories": [{"id": number, "name": name} for number, name in names.items()],
+        "annotations": [
+            {"image_id": image, "category_id": number, "bbox": [1, 2, 3, 4], "segmentation": {"counts": "xyz", "size": [30, 40]}}
+            for image, number in (("seven", -7), ("seven", "0"), (-3.0, 3), (12, 12), (12, "cat"), (12, 2**70))
+        ],
+    }
+    data = open_coco(coco(tmp_path, content))
+    assert data.class_ids == (-7, 0, 3, 12, 2**70, "cat")
+    assert data.classes == ("minus", "none", "three", "twelve", "much", "cat")
+    assert [image.id for image in data.images] == [-3, 12, "seven"]
+    assert [data.objects_of(i).labels.tolist() for i in range(3)] == [[3], [4, 6, 5], [1, 2]]
+
+
+def test_the_memory_of_a_coco_file_is_bounded_by_its_length(tmp_path):
+    """What is not needed of it, such as polygons, costs nothing beyond the bytes themselves."""
+    import tracemalloc
+
+    rows = [{"image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4], "segmentation": [[0] * 20]} for _ in range(2000)]
+    rows[0]["segmentation"] = [[[0]] * 50_000]
+    path = coco(tmp_path, {"annotations": rows}) / "annotations" / "instances_train2017.json"
+    open_coco(tmp_path)
+    tracemalloc.start()
+    try:
+        open_coco(tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * path.stat().st_size
+
+
+def moved(folder: Path, annotations: str, images: str, split: str = "train2017") -> Path:
+    """The set of `coco` with its files elsewhere."""
+    coco(folder, split=split)
+    (folder / annotations).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / f"instances_{split}.json").rename(folder / annotations)
+    for path in sorted((folder / split).iterdir()):
+        (folder / images).mkdir(parents=True, exist_ok=True)
+        path.rename(folder / images / path.name)
+    (folder / split).rmdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("split", "annotations", "images"),
+    [
+        ("default", "annotations/instances_default.json", "images"),
+        ("default", "annotations/instances_default.json", "images/default"),
+        ("default", "annotations/instances_default.json", "."),
+        ("train", "annotations/instances_train.json", "train"),
+        ("train", "train/_annotations.coco.json", "train"),
+        ("val", "valid/_annotations.coco.json", "valid"),
+        ("val", "val/_annotations.coco.json", "val"),
+    ],
+)
+def test_coco_as_tools_export_it(split, annotations, images, tmp_path):
+    data = open_coco(moved(tmp_path, annotations, images), split)
+    assert len(data) == 3
+    assert data.read(0).size == (40, 30)
+    with pytest.raises(BadData, match="is not there; there are"):
+        open_coco(tmp_path, "test")
+    with pytest.raises(BadData, match="is not there; there are"):
+        open_coco(tmp_path, split, year="2014")
+
+
+def test_coco_that_could_be_two_things(tmp_path):
+    moved(tmp_path, "annotations/instances_train.json", "train")
+    shutil.copy(tmp_path / "annotations" / "instances_train.json", tmp_path / "train" / "_annotations.coco.json")
+    refused(lambda: open_coco(tmp_path), "instances_train.json and .*_annotations.coco.json could both be the split train; remove one")
+
+
+def test_the_byte_order_mark_of_a_json_file(tmp_path):
+    path = coco(tmp_path) / "annotations" / "instances_train2017.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(open_coco(tmp_path)) == 3
+
+
+def test_names_with_accents_are_found_in_either_unicode_form(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = [{"id": 3, "file_name": f"{composed}/{composed}.jpg", "width": 40, "height": 30}]
+    rows.append({"id": 4, "file_name": f"{composed}\\{decomposed} 2.jpg", "width": 40, "height": 30})
+    coco(tmp_path, {"images": rows, "annotations": []})
+    jpeg(tmp_path / "train2017" / decomposed / f"{decomposed}.jpg")
+    jpeg(tmp_path / "train2017" / decomposed / f"{composed} 2.jpg")
+    data = open_coco(tmp_path)
+    assert [image.name for image in data.images] == [f"{decomposed}/{decomposed}.jpg", f"{decomposed}/{composed} 2.jpg"]
+    assert data.read(0).size == data.read(1).size == (40, 30)
+    folder = voc(tmp_path / "VOC2012", {decomposed: xml([CAT])}, {"train": [composed]})
+    assert [image.name for image in open_voc(folder).images] == [f"JPEGImages/{decomposed}.jpg"]
+
+
+def test_a_link_out_of_the_folder_is_the_users_own(tmp_path):
+    coco(tmp_path)
+    (tmp_path / "train2017").rename(tmp_path / "elsewhere")
+    (tmp_path / "train2017").symlink_to(tmp_path / "elsewhere")
+    assert open_coco(tmp_path).read(0).size == (40, 30)
+
+
 IMAGE = {"id": 3, "file_name": "000000000003.jpg", "width": 40, "height": 30}
 
 
@@ -273,7 +452,29 @@ IMAGE = {"id": 3, "file_name": "000000000003.jpg", "width": 40, "height": 30}
         ({"images": [IMAGE | {"file_name": "x.jpg"}], "annotations": []}, "x.jpg is not there, and instances_train2017.json lists it"),
         ({"images": [IMAGE | {"file_name": "../secret.jpg"}], "annotations": []}, 'names "../secret.jpg"; paths below'),
         ({"images": [IMAGE | {"file_name": "/etc/passwd"}], "annotations": []}, 'names "/etc/passwd"; paths below'),
-        ({"images": [IMAGE | {"width": 0}], "annotations": []}, "image 3 is 0 × 30 pixels"),
+        ({"images": [IMAGE | {"width": 640.5}], "annotations": []}, "image 3 has a side of 640.5 pixels; sides are whole numbers"),
+        ({"images": [IMAGE | {"width": 10**12}], "annotations": []}, "image 3 has a side of 1000000000000 pixels"),
+        ({"images": [IMAGE | {"width": 10**4000}], "annotations": []}, "image 3 has a side of 10000000000000000000 pixels"),
+        ({"images": [IMAGE | {"width": "wide"}], "annotations": []}, 'image 3 has a side of "wide", not a number of pixels'),
+        ({"images": [IMAGE, IMAGE | {"id": 4}], "annotations": []}, "images 3 and 4 are both 000000000003.jpg; give their"),
+        ({"images": [IMAGE | {"file_name": "a/../../secret.jpg"}], "annotations": []}, "paths below"),
+        ({"images": [IMAGE | {"file_name": "..\\secret.jpg"}], "annotations": []}, "paths below"),
+        ({"images": [IMAGE | {"file_name": "x" * 5000}], "annotations": []}, "x… is not there"),
+        ({"images": [IMAGE | {"file_name": "a\0b"}], "annotations": []}, "is not there"),
+        ({"images": [IMAGE | {"file_name": "."}], "annotations": []}, "is not there"),
+        ({"images": [IMAGE | {"id": 1.5}], "annotations": []}, "an image has the id 1.5; whole numbers or words are wanted"),
+        ({"images": [IMAGE | {"id": None}], "annotations": []}, "not in COCO's format"),
+        ({"images": [IMAGE, IMAGE | {"id": "3"}], "annotations": []}, "two images have the id 3"),
+        ({"categories": [{"id": 4, "supercategory": "vehicle"}]}, "missing required field `name`"),
+        ({"categories": [{"id": 4, "name": " "}], "annotations": []}, "category 4 has no name"),
+        (
+            {"categories": [{"id": 4, "name": "a"}, {"id": 90, "name": "b"}, {"id": 5, "name": "a", "supercategory": "c"}]},
+            'categories 4 and 5 are both called "a" and have 2 and 0 objects; rename one, or remove the one without objects',
+        ),
+        (annotation(bbox=["1", "2", "3", "4"]), "not in COCO's format .*got `str`.*bbox"),
+        (annotation(bbox=[]), r"not in COCO's format .*bbox"),
+        (annotation(bbox=[1e9, 2, 3e9, 4]), "annotation 1 has a box that reaches 4000000000.0; coordinates are finite numbers up to 1e"),
+        (annotation(iscrowd="yes"), "not in COCO's format .*iscrowd"),
     ],
 )
 def test_malformed_coco(change, message, tmp_path):

@@ -134,7 +134,12 @@ def test_lists_of_images_and_masks(tmp_path):
 
 @pytest.mark.parametrize(
     ("classes", "names"),
-    [("sky\nroad\n", ("sky", "road")), ("1 sky\n2 tall tree\n", ("sky", "tall tree")), ("0: sky\n1: void\n", ("sky",))],
+    [
+        ("sky\nroad\n", ("sky", "road")),
+        ("9" * 5000 + " sky\n", ("9" * 5000 + " sky",)),
+        ("1 sky\n2 tall tree\n", ("sky", "tall tree")),
+        ("0: sky\n1: void\n", ("sky",)),
+    ],
 )
 def test_class_lists_with_numbers_or_without(classes, names, tmp_path):
     assert open_lists(lists(tmp_path, [0], classes)).classes == names
@@ -160,10 +165,10 @@ def test_bad_class_lists(classes, message, tmp_path):
     ("content", "message"),
     [
         ("", "train.txt is empty"),
-        ("train/0.jpg\n", "train.txt, line 1: an image and a mask are wanted, separated by a space"),
+        ("train/0.jpg\n", "train.txt, line 1, does not name an image and a mask, separated by a space"),
         ("/a/0.jpg train/0.png\n", 'train.txt, line 1, names "/a/0.jpg"; paths below'),
         ("train/0.jpg ../0.png\n", 'names "../0.png"; paths below'),
-        ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg is not there, and train.txt lists it"),
+        ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg is not there, and train.txt, line 2, lists it"),
         (b"\xff\xfe\x00", "train.txt is not a text file in UTF-8"),
     ],
 )
@@ -173,6 +178,45 @@ def test_bad_lists(content, message, tmp_path):
     refused(lambda: open_lists(tmp_path), message)
     refused(lambda: open_lists(tmp_path, "val"), 'has no split "val"; there are train')
     refused(lambda: open_lists(tmp_path / "nowhere"), "nowhere is not a folder")
+
+
+def test_masks_of_one_bit_a_pixel(tmp_path):
+    data = open_lists(lists(tmp_path, [rows(0, 1)]))
+    Image.fromarray(rows(0, 1).astype(bool)).save(tmp_path / "trainannot" / "0.png")
+    assert Image.open(tmp_path / "trainannot" / "0.png").mode == "1"
+    assert np.array_equal(data.read(0)[1], rows(0, 1))
+
+
+def test_lists_of_names_with_spaces_and_accents(tmp_path):
+    lists(tmp_path, [0, 1, 1])
+    names = [("my image 1.jpg", "my mask 1.png"), ("caf\u00e9.jpg", "caf\u00e9 m.png"), ("a.jpg", "b.png")]
+    for i, pair in enumerate(names):
+        for old, new in zip((f"train/{i}.jpg", f"trainannot/{i}.png"), pair, strict=True):
+            (tmp_path / old).rename(tmp_path / "train" / new.replace("\u00e9", "e\u0301"))
+    lines = [f"train/{image}{gap}train/{found}" for (image, found), gap in zip(names, (" ", "\t", "   "), strict=True)]
+    (tmp_path / "train.txt").write_bytes(("\ufeff# images and masks\r\n" + "\r\n".join(lines)).encode())
+    data = open_lists(tmp_path)
+    assert data.pairs[0] == ("train/my image 1.jpg", "train/my mask 1.png")
+    assert [values(data, i) for i in range(3)] == [[0], [1], [1]]
+    (tmp_path / "train.txt").write_text("train/my image 1.jpg train/my mask 2.png\n")
+    refused(lambda: open_lists(tmp_path), "train.txt, line 1, does not name an image and a mask that are there; separate the two by a tab")
+    for name in ("a", "a b", "b c", "c"):
+        (tmp_path / name).touch()
+    (tmp_path / "train.txt").write_text("a b c\n")
+    refused(lambda: open_lists(tmp_path), "line 1, could be read as several pairs; separate the two by a tab")
+    (tmp_path / "train.txt").write_text("a b\tc\na b\tb c\n")
+    refused(lambda: open_lists(tmp_path), "train.txt has a b twice")
+    (tmp_path / "train.txt").write_text("a " * 500_000 + "b\n")
+    refused(lambda: open_lists(tmp_path), "line 1, does not name an image and a mask, separated by a space")
+
+
+def test_own_mask_classes_in_a_folder_called_as_a_year(tmp_path):
+    folder = voc_masks(tmp_path / "VOC2012")
+    mask(folder / "SegmentationClass" / "train.png", rows(0, 1, 2, 255), "P")
+    (folder / "classes.txt").write_text("background\nhelmet\nvest\n")
+    assert open_voc_masks(folder).classes == ("background", "helmet", "vest")
+    (folder / "classes.txt").write_text("\n".join(VOC_CLASSES))  # as boxes want them
+    assert open_voc_masks(folder).classes == ("background", *VOC_CLASSES)
 
 
 def test_shapes_with_masks():
@@ -242,7 +286,7 @@ def test_values_outside_ade20ks_classes(tmp_path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: mask(path, 1, "RGB"), "0.png is of mode RGB; a mask has one channel of class indices"),
+        (lambda path: mask(path, 1, "RGB"), "0.png is of mode RGB; a mask has one channel of class indices .*, so write the number of"),
         (lambda path: mask(path, 1, "LA"), "is of mode LA"),
         (lambda path: Image.fromarray(np.full((30, 40), 300, np.uint16)).save(path), "has the value 300"),
         (lambda path: Image.fromarray(np.full((30, 40), -1, np.int32)).save(path.with_suffix(".tif")), None),

@@ -26,6 +26,11 @@ from trickzoo.data import images as image_files
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
+FARTHEST = 1e9
+"""Pixels: a coordinate or a side beyond is no pixel of any image, and its square would not be exact."""
+SHOWN = 20
+"""Characters of a number that a message shows."""
+
 
 class DetectionImage(NamedTuple):
     """One image: its path below the set's root, its id in the source (COCO's number, VOC's name), and its size in pixels."""
@@ -36,15 +41,38 @@ class DetectionImage(NamedTuple):
     height: int
 
 
+Box = tuple[float, float, float, float]
+
+
 class Annotation(NamedTuple):
     """An object as a source states it; `area` is of its segment where the source has one, for COCO's size ranges."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     label: int
     difficult: bool = False
     crowd: bool = False
     area: float | None = None
     id: int = 0
+
+
+def within_reach(box: Box, where: str) -> Box:
+    """The box itself. Raises BadData in the name of `where` it stands if a number of it is not finite or could be no pixel."""
+    for value in box:
+        if not abs(value) <= FARTHEST:
+            raise BadData(f"{where} has a box that reaches {str(value)[:SHOWN]}; coordinates are finite numbers up to {FARTHEST:g}")
+    return box
+
+
+def side(value: float, where: str) -> int:
+    """A width or height that an annotation states, 0 where it is not above 0: some tools write 0 or -1 where they do not know it.
+
+    Raises BadData in the name of `where` it stands if it is no whole number of pixels.
+    """
+    if value <= 0:
+        return 0
+    if not (value <= FARTHEST and value == int(value)):
+        raise BadData(f"{where} has a side of {str(value)[:SHOWN]} pixels; sides are whole numbers of pixels up to {FARTHEST:g}")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -54,7 +82,7 @@ class Objects:
     Attributes:
         boxes: (n, 4) x0, y0, x1, y1.
         labels: (n,) from 1.
-        difficult: (n,) VOC's flag.
+        difficult: (n,) VOC's flag, and "ignore" in COCO's format.
         crowd: (n,) COCO's flag: a box around many objects.
         areas: (n,) pixels; of the segment in COCO, else of the box.
         ids: (n,) of the annotation in COCO, else its place in the file.
@@ -149,7 +177,7 @@ class DetectionSet:
     root: Path
     layout: str
     classes: tuple[str, ...]
-    class_ids: tuple[int, ...]
+    class_ids: tuple[int | str, ...]
     images: tuple[DetectionImage, ...]
     objects: Objects
     starts: NDArray[np.int64]
@@ -196,7 +224,7 @@ def collect(
     classes: Sequence[str],
     annotated: Iterable[tuple[DetectionImage, Sequence[Annotation]]],
     *,
-    class_ids: Sequence[int] | None = None,
+    class_ids: Sequence[int | str] | None = None,
     drawings: tuple[Drawing, ...] = (),
 ) -> DetectionSet:
     """A set of images and what a source states about each; what cannot be is sorted out. Raises BadData if there is no image."""
@@ -208,7 +236,7 @@ def collect(
         starts.append(len(kept))
     if not images:
         raise BadData(f"{root}: {layout} has no image")
-    ids = tuple(class_ids) if class_ids is not None else tuple(range(1, len(classes) + 1))
+    ids: tuple[int | str, ...] = tuple(range(1, len(classes) + 1)) if class_ids is None else tuple(class_ids)
     return DetectionSet(root, layout, tuple(classes), ids, tuple(images), Objects.of(kept), np.array(starts), faults, drawings)
 
 

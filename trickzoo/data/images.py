@@ -39,7 +39,7 @@ Whatever a file is called, it is opened as one of these or not at all.
 if "AVIF" not in Image.OPEN:
     del FORMATS["AVIF"]
 EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-INDEXED = ("P", "L", "I", "I;16")
+INDEXED = ("P", "L", "1", "I", "I;16")
 """Modes of PIL that hold indices."""
 MAX_PIXELS = 100_000_000
 """An image of more is refused before it is decoded: a small file can unpack to any size."""
@@ -54,8 +54,11 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
     """(H, W) indices in the bytes of a file of one channel; of a palette the numbers, not the colours. Raises BadData as `decode` does."""
     mode, mask = _opened(content, name, lambda image: (image.mode, np.asarray(image)))
     if mode not in INDEXED:
-        raise BadData(f"{name} is of mode {mode}; a mask has one channel of class indices ({', '.join(INDEXED)})")
-    return mask
+        raise BadData(
+            f"{name} is of mode {mode}; a mask has one channel of class indices ({', '.join(INDEXED)}), so write the number of each "
+            "pixel's class in place of its colour"
+        )
+    return mask.astype(np.uint8) if mode == "1" else mask
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -1,38 +1,60 @@
-"""COCO's detection data: `annotations/instances_{split}{year}.json` beside the folder of the images."""
+"""Boxes in COCO's json: COCO's own folder, and what annotation tools export in its format.
+
+Taken are, with SPLIT for train or val and YEAR 2017 unless another is named:
+
+- `annotations/instances_SPLITYEAR.json` with the images in `SPLITYEAR/` or `images/SPLITYEAR/`, as COCO is distributed;
+- `annotations/instances_SPLIT.json` with the images in `SPLIT/`, `images/SPLIT/`, `images/` or beside `annotations/`, as CVAT exports it;
+- `SPLIT/_annotations.coco.json` with the images beside it, as Roboflow exports it; the split val may be called valid.
+
+Categories and images are known by their ids, which may be any numbers or words. A width or height that is left out, or is not positive,
+is read from the image. An object with `"ignore": 1` counts as VOC's difficult ones do: it neither trains nor is it judged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from math import isfinite
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
-from trickzoo.data.listing import below
+from trickzoo.data import images as image_files
+from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.listing import Files
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import read_regular
 
+YEAR = "2017"
+ROBOFLOW = "_annotations.coco.json"
+WHOLE = re.compile(r"-?\d{1,18}")
+SHOWN = 40
+"""Characters of an id that a message shows."""
 
-class _Image(msgspec.Struct):
-    id: int
+Id = int | float | str
+Flag = bool | int | float | None
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Id
     file_name: str
-    width: int
-    height: int
+    width: Id | None = None
+    height: Id | None = None
 
 
-class _Annotation(msgspec.Struct):
-    id: int
-    image_id: int
-    category_id: int
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: Id
+    category_id: Id
     bbox: tuple[float, float, float, float]
+    id: Id | None = None
     area: float | None = None
-    iscrowd: int = 0
+    iscrowd: Flag = None
+    ignore: Flag = None
 
 
-class _Category(msgspec.Struct):
-    id: int
+class _Category(msgspec.Struct, gc=False):
+    id: Id
     name: str
 
 
@@ -42,77 +64,161 @@ class _File(msgspec.Struct):
     categories: list[_Category]
 
 
-def open_coco(root: Path, split: str = "train", *, year: str = "2017") -> DetectionSet:
-    """COCO's own folder: `annotations/` with `train2017/`, `val2017/` beside it or in `images/`. Raises BadData with what is wrong."""
-    if not year.isdecimal():
+def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
+    """A split of a folder in one of the layouts that the module's docstring names. Raises BadData with what is wrong."""
+    if year is not None and not year.isdecimal():
         raise BadOption(f'no year "{year}" of COCO; 2014 and 2017 are the ones with boxes')
-    annotations = root / "annotations" / f"instances_{split}{year}.json"
-    if not annotations.is_file():
-        there = sorted(path.name for path in (root / "annotations").glob("instances_*.json"))
-        raise BadData(
-            f"{annotations} is not there; {'there are ' + ', '.join(there) if there else 'pass the folder that has annotations/'}"
-        )
-    folders = [folder for folder in (root / f"{split}{year}", root / "images" / f"{split}{year}") if folder.is_dir()]
+    annotations, candidates = _locate(root, split, year)
+    folders = [folder for folder in candidates if folder.is_dir()]
     if not folders:
-        raise BadData(f"{root} has no folder {split}{year} or images/{split}{year} of the images in {annotations.name}")
-    return read_coco(annotations, folders[0])
+        wanted = [str(folder.relative_to(root)) for folder in candidates]
+        raise BadData(f"{root} has no folder {' or '.join(wanted)} of the images in {annotations.name}")
+    content = _decode(annotations)
+    first = content.images[0].file_name
+    return _collect(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]))
 
 
 def read_coco(annotations: Path, images: Path) -> DetectionSet:
     """A json file in COCO's format and the folder of its images.
 
-    Images and classes come in the order of their ids. Raises BadData for a file that is not as COCO defines it, for ids that occur twice or
-    lead nowhere, and for images that are not there.
+    Images and classes come in the order of their ids. Raises BadData for a file that is not as COCO defines it, for ids or class names that
+    occur twice, for ids that lead nowhere, and for images that are not there or occur twice.
     """
+    return _collect(annotations, _decode(annotations), images)
+
+
+def _locate(root: Path, split: str, year: str | None) -> tuple[Path, list[Path]]:
+    """The annotations of a split, and the folders that its images may be in."""
+    name = f"{split}{year or YEAR}"
+    official = root / "annotations" / f"instances_{name}.json"
+    if official.is_file():
+        return official, [root / name, root / "images" / name]
+    found = []
+    if year is None:
+        exported = root / "annotations" / f"instances_{split}.json"
+        found.append((exported, [root / split, root / "images" / split, root / "images", root]))
+        for folder in (split, *(("valid",) if split == "val" else ())):
+            found.append((root / folder / ROBOFLOW, [root / folder]))
+    found = [pair for pair in found if pair[0].is_file()]
+    if len(found) > 1:
+        raise BadData(f"{found[0][0]} and {found[1][0]} could both be the split {split}; remove one of them")
+    if found:
+        return found[0]
+    there = [*sorted(root.glob("annotations/instances_*.json")), *sorted(root.glob(f"*/{ROBOFLOW}"))]
+    listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
+    raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
+
+
+def _decode(annotations: Path) -> _File:
     try:
-        content = msgspec.json.decode(read_regular(annotations), type=_File)
+        content = msgspec.json.decode(read_regular(annotations).removeprefix(b"\xef\xbb\xbf"), type=_File)
     except OSError as error:
         raise BadData(f"{annotations} cannot be read ({error.strerror})") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadData(f"{annotations} is not in COCO's format ({error})") from None
-    for kind in ("images", "annotations", "categories"):
-        _ids_are_unique(annotations, kind, getattr(content, kind))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+        raise BadData(f"{annotations} is not in COCO's format ({error or type(error).__name__})") from None
     if not content.images:
         raise BadData(f"{annotations} has no image")
     if not content.categories:
         raise BadData(f"{annotations} has no category")
-    present = {path.relative_to(images).as_posix() for path in images.rglob("*")} if images.is_dir() else set()
-    categories = sorted(content.categories, key=lambda category: category.id)
-    label_of = {category.id: label for label, category in enumerate(categories, 1)}
-    entries = {}
-    for image in sorted(content.images, key=lambda image: image.id):
-        name = below(images, image.file_name, str(annotations))
-        if name not in present:
-            raise BadData(f"{images / name} is not there, and {annotations.name} lists it")
-        if image.width < 1 or image.height < 1:
-            raise BadData(f"{annotations}: image {image.id} is {image.width} × {image.height} pixels")
-        entries[image.id] = DetectionImage(name, image.id, image.width, image.height)
-    found: dict[int, list[Annotation]] = {number: [] for number in entries}
-    for one in content.annotations:
-        for kind, number, known in (("image", one.image_id, entries), ("category", one.category_id, label_of)):
+    return content
+
+
+def _collect(annotations: Path, content: _File, images: Path) -> DetectionSet:
+    label_of, categories = _categories(annotations, content)
+    entries = _images(annotations, content.images, images)
+    numbers = _numbers(annotations, content.annotations)
+    found: dict[int | str, list[Annotation]] = {number: [] for number in entries}
+    for place, one in enumerate(content.annotations):
+        where = f"{annotations}: annotation {_shown(one.id if one.id is not None else place + 1)}"
+        image, category = _id(one.image_id, where), _id(one.category_id, where)
+        for kind, number, known in (("image", image, entries), ("category", category, label_of)):
             if number not in known:
-                raise BadData(f"{annotations}: annotation {one.id} is of {kind} {number}, which the file does not have")
+                raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
         x, y, width, height = one.bbox
-        if not all(map(isfinite, one.bbox)) or (one.area is not None and not isfinite(one.area)):
-            raise BadData(f"{annotations}: annotation {one.id} has a number that is not finite")
-        box = (x, y, x + width, y + height)
-        found[one.image_id].append(Annotation(box, label_of[one.category_id], crowd=bool(one.iscrowd), area=one.area, id=one.id))
-    return collect(
-        images,
-        annotations.name,
-        [category.name for category in categories],
-        _pairs(entries, found),
-        class_ids=[category.id for category in categories],
-    )
+        box = within_reach((x, y, x + width, y + height), where)
+        area = one.area if one.area is not None and one.area >= 0 else None
+        flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
+        found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
+    pairs = ((entry, found[number]) for number, entry in entries.items())
+    return collect(images, annotations.name, [name for _, name in categories], pairs, class_ids=[number for number, _ in categories])
 
 
-def _pairs(entries: dict[int, DetectionImage], found: dict[int, list[Annotation]]) -> Iterator[tuple[DetectionImage, list[Annotation]]]:
-    return ((entry, found[number]) for number, entry in entries.items())
+def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
+    """The label of each category's id, and (id, name) in the order of the ids. Raises BadData if an id or a name occurs twice."""
+    where = f"{annotations}: a category"
+    categories = sorted(((_id(one.id, where), one.name.strip()) for one in content.categories), key=lambda one: _order(one[0]))
+    _no_twin(annotations, "categories", [number for number, _ in categories])
+    id_of: dict[str, int | str] = {}
+    for number, name in categories:
+        if not name:
+            raise BadData(f"{annotations}: category {_shown(number)} has no name")
+        if (other := id_of.setdefault(name, number)) != number:
+            used = Counter(_id(one.category_id, str(annotations)) for one in content.annotations)
+            objects = " and ".join(f"{used[each]:,}" for each in (other, number))
+            raise BadData(
+                f'{annotations}: categories {_shown(other)} and {_shown(number)} are both called "{name}" and have {objects} objects; '
+                "rename one, or remove the one without objects"
+            )
+    return {number: label for label, (number, _) in enumerate(categories, 1)}, categories
 
 
-def _ids_are_unique(annotations: Path, kind: str, rows: Iterable[Any]) -> None:
-    seen: set[int] = set()
-    for row in rows:
-        if row.id in seen:
-            raise BadData(f"{annotations}: two {kind} have the id {row.id}")
-        seen.add(row.id)
+def _images(annotations: Path, stated: Sequence[_Image], folder: Path) -> dict[int | str, DetectionImage]:
+    """The images by their ids, in the order of these."""
+    files, entries = Files(folder), {}
+    by_id = sorted(((_id(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
+    _no_twin(annotations, "images", [number for number, _ in by_id])
+    id_of: dict[str, int | str] = {}
+    for number, image in by_id:
+        where = f"{annotations}: image {_shown(number)}"
+        name = files.require(image.file_name, annotations.name)
+        if (other := id_of.setdefault(name, number)) != number:
+            raise BadData(f"{annotations}: images {_shown(other)} and {_shown(number)} are both {name}; give their annotations one id")
+        width, height = (_side(value, where) for value in (image.width, image.height))
+        if not width or not height:
+            width, height = image_files.size_of(folder / name)
+        entries[number] = DetectionImage(name, number, width, height)
+    return entries
+
+
+def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
+    """The annotations' ids, or their places in the file where some have none or one that is no 64-bit number: nothing depends on them."""
+    ids = [_id(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
+    _no_twin(annotations, "annotations", ids)
+    numbers = [number for number in ids if isinstance(number, int) and -(2**63) <= number < 2**63]
+    return numbers if len(numbers) == len(rows) else range(len(rows))
+
+
+def _id(value: Id, where: str) -> int | str:
+    """An id: 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise BadData(f"{where} has the id {value:g}; whole numbers or words are wanted")
+        return int(value)
+    return int(value) if isinstance(value, str) and WHOLE.fullmatch(value) else value
+
+
+def _side(value: Id | None, where: str) -> int:
+    """A width or height in pixels; 0 where the file states none. Raises BadData if it is none."""
+    if isinstance(value, str):
+        if not WHOLE.fullmatch(value):
+            raise BadData(f'{where} has a side of "{_shown(value)}", not a number of pixels')
+        value = int(value)
+    return 0 if value is None else side(value, where)
+
+
+def _order(number: int | str) -> tuple[bool, Any]:
+    """For sorting: numbers by their value, then words."""
+    return isinstance(number, str), number
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _no_twin(annotations: Path, kind: str, ids: Sequence[int | str]) -> None:
+    seen: set[int | str] = set()
+    for number in ids:
+        if number in seen:
+            raise BadData(f"{annotations}: two {kind} have the id {_shown(number)}")
+        seen.add(number)

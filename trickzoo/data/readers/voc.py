@@ -4,19 +4,21 @@ Taken are `VOCdevkit/VOC2007` and its like (the devkit, the folder that holds it
 `Annotations/` and `JPEGImages/`. VOC counts pixels from 1 and both ends of a box are within it, so (xmin, ymin, xmax, ymax) becomes
 (xmin - 1, ymin - 1, xmax, ymax): the area, and every overlap, is what the devkit computes. A box whose xmax is not above xmin, or ymax
 not above ymin, counts as one without area.
+
+The classes are those of `classes.txt` where a folder has one, else VOC's twenty in a year's folder.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trickzoo.data import images as image_files
-from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
-from trickzoo.data.listing import images_by_stem, read_classes, read_split
+from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
@@ -24,6 +26,8 @@ from trickzoo.files import read_regular
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+T = TypeVar("T")
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -33,6 +37,9 @@ BACKGROUND = "background"
 YEAR = re.compile(r"VOC(20\d\d)")
 ALL = "all"
 """The split of every annotated image, for folders without a list of them."""
+CLASS_LIST = "classes.txt"
+LONGEST = 80
+"""Characters of a name that a message shows."""
 MAX_XML = 16 * 2**20
 """Bytes; an annotation of more is refused before it is parsed."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -45,15 +52,15 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
         root: any folder that the module's docstring names.
         split: of `ImageSets/Main`: train, val, trainval or test; or "all".
         year: "2007", "2012", or "07+12" for both; needed where there are several.
-        classes: in the order of their labels. Default: VOC's twenty for a year's folder, `classes.txt` in a folder of its own (without the
-            background that masks have first in it), or else all names in its annotations, of whatever split, sorted.
+        classes: in the order of their labels. Default: those of `classes.txt` beside `Annotations/` (without the background that masks have
+            first in it), or else VOC's twenty in a year's folder, and all names in the annotations, of whatever split, sorted in any other.
     """
     found = year_folders(root, year)
     for folder in found:
         if not (folder / "Annotations").is_dir():
             raise BadData(f"{folder} has no Annotations/; boxes in VOC's XML are wanted there")
     if classes is None:
-        classes = CLASSES if _is_year(found[0]) else _own_classes(found[0])
+        classes = _agreed(found, _box_classes)
     label_of = {name: label for label, name in enumerate(classes, 1)}
     base = found[0] if len(found) == 1 else found[0].parent
     annotated = (pair for folder in found for pair in _annotated(folder, folder.relative_to(base), split, label_of))
@@ -63,7 +70,7 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
 def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None) -> SegmentationSet:
     """VOC's semantic segmentation: 21 classes with the background; the border around objects (255) is not judged.
 
-    A folder of its own has the classes of its `classes.txt`, the background first, read as `open_lists` reads it.
+    A folder with `classes.txt` has its classes, the background first, read as `open_lists` reads it; one that is no year's must have it.
     Masks of `SegmentationClassAug`, where that folder is there, serve images that have none in `SegmentationClass`.
 
     Args:
@@ -73,7 +80,7 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
     """
     found = year_folders(root, year)
     base = found[0] if len(found) == 1 else found[0].parent
-    classes, ignored = ((BACKGROUND, *CLASSES), ()) if _is_year(found[0]) else _own_mask_classes(found[0])
+    classes, ignored = _agreed(found, _mask_classes)
     pairs = []
     for folder in found:
         below = folder.relative_to(base)
@@ -84,7 +91,7 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
             if kind == "SegmentationClass" or (folder / kind).is_dir()
             for stem, name in images_by_stem(folder / kind).items()
         }
-        for stem in read_split(folder / "ImageSets" / "Segmentation", split):
+        for stem in read_split(folder / "ImageSets" / "Segmentation", split, photographs):
             if stem not in photographs:
                 raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, and ImageSets/Segmentation/{split}.txt lists it")
             if stem not in masks:
@@ -118,28 +125,29 @@ def year_folders(root: Path, year: str | None) -> list[Path]:
 
 
 def _is_year(folder: Path) -> bool:
-    """Whether a folder is one of VOC's own, and so has VOC's classes."""
+    """Whether a folder is called as one of VOC's own, and so has VOC's classes unless it says otherwise."""
     return YEAR.fullmatch(folder.absolute().name) is not None
 
 
 def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) -> Iterator[tuple[DetectionImage, list[Annotation]]]:
     photographs = images_by_stem(folder / "JPEGImages")
+    xmls = by_stem(folder / "Annotations", {".xml"})
     main = folder / "ImageSets" / "Main"
     if split == ALL and not (main / f"{ALL}.txt").is_file():
-        stems = sorted(path.stem for path in (folder / "Annotations").glob("*.xml"))
+        stems = sorted(xmls)
     elif main.is_dir():
-        stems = read_split(main, split)
+        stems = read_split(main, split, photographs)
     else:
         raise BadData(f'{main} is not there; write {split}.txt into it, one name a line, or ask for the split "{ALL}"')
     for stem in stems:
         if stem not in photographs:
-            raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, and the split {split} has it")
+            raise BadData(f"{folder / 'JPEGImages'} has no image {stem[:LONGEST]}, and the split {split} has it")
         path = folder / "JPEGImages" / photographs[stem]
-        xml = folder / "Annotations" / f"{stem}.xml"
+        xml = folder / "Annotations" / xmls.get(stem, f"{stem}.xml")
         root = parse(xml)
         size = root.find("size")
-        width, height = (int(_number(size, side, xml, "size", default=0)) for side in ("width", "height"))
-        if width < 1 or height < 1:  # some tools leave it out or write 0
+        width, height = (side(_number(size, each, xml, "size", default=0), f"{xml}: size") for each in ("width", "height"))
+        if not width or not height:
             width, height = image_files.size_of(path)
         image = DetectionImage((below / "JPEGImages" / path.name).as_posix(), stem, width, height)
         yield image, [_object(node, place, xml, label_of) for place, node in enumerate(root.findall("object"))]
@@ -151,12 +159,15 @@ def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> A
     if not name:
         raise BadData(f"{xml}: {where} has no name")
     if name not in label_of:
-        raise BadData(f'{xml}: {where} is a "{name}", which is none of the {len(label_of)} classes{nearest(name, label_of)}')
+        own = f", and there is no {xml.parent.parent / CLASS_LIST} with others" if tuple(label_of) == CLASSES else ""
+        near = nearest(name, label_of) or nearest(name.lower(), label_of)
+        raise BadData(f'{xml}: {where} is a "{name[:LONGEST]}", which is none of the {len(label_of)} classes{own}{near}')
     box = node.find("bndbox")
     if box is None:
         raise BadData(f"{xml}: {where} has no bndbox")
     x0, y0, x1, y1 = (_number(box, corner, xml, where) for corner in CORNERS)
     from_one = (x0 - 1, y0 - 1, x1 if x1 > x0 else x1 - 1, y1 if y1 > y0 else y1 - 1)
+    within_reach(from_one, f"{xml}: {where}")
     return Annotation(from_one, label_of[name], difficult=_number(node, "difficult", xml, where, default=0) != 0, id=place)
 
 
@@ -195,25 +206,40 @@ def parse(xml: Path) -> Element:
     return root
 
 
-def _own_classes(folder: Path) -> tuple[str, ...]:
-    """Of a folder that is not VOC's own: listed beside it, or all that its annotations name."""
-    if (folder / "classes.txt").is_file():
-        listed = read_classes(folder / "classes.txt")
+def _agreed(folders: Sequence[Path], classes_of: Callable[[Path], T]) -> T:
+    """What the folders of several years all have as their classes. Raises BadData if they differ."""
+    first, *others = (classes_of(folder) for folder in folders)
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other != first:
+            raise BadData(f"{folders[0]} and {folder} have other classes; give both the same {CLASS_LIST}")
+    return first
+
+
+def _box_classes(folder: Path) -> tuple[str, ...]:
+    """Listed in the folder, or VOC's own in a year's folder, or all that the annotations name."""
+    if (folder / CLASS_LIST).is_file():
+        listed = read_classes(folder / CLASS_LIST)
         return listed[1:] if listed[0] == BACKGROUND else listed
+    if _is_year(folder):
+        return CLASSES
     names: set[str] = set()
     for xml in sorted((folder / "Annotations").glob("*.xml")):
         names.update(name.strip() for node in parse(xml).findall("object") if (name := node.findtext("name")))
     if not names:
-        raise BadData(f"{folder / 'Annotations'} names no object; list the classes in {folder / 'classes.txt'}, one a line")
+        raise BadData(f"{folder / 'Annotations'} names no object; list the classes in {folder / CLASS_LIST}, one a line")
     return tuple(sorted(names))
 
 
-def _own_mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Of a folder that is not VOC's own: the classes in `classes.txt`, and the values that do not count. A mask has no names in it."""
-    path = folder / "classes.txt"
+def _mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The classes in the folder's list, or VOC's own in a year's folder, and the values that do not count. A mask has no names in it."""
+    path = folder / CLASS_LIST
     if not path.is_file():
+        if _is_year(folder):
+            return (BACKGROUND, *CLASSES), ()
         raise BadData(f"{folder} is no year of VOC; name what its masks hold in {path}, one class a line, {BACKGROUND} first")
     classes, ignored = read_mask_classes(path)
+    if classes == CLASSES and _is_year(folder):  # a list for boxes, of VOC's own classes
+        return (BACKGROUND, *CLASSES), ()
     if classes[:1] != (BACKGROUND,):  # a list for boxes has none, and would give every value the name of the next
         raise BadData(f"{path} does not begin with {BACKGROUND}, which is 0 in VOC's masks; put it first")
     return classes, ignored
