@@ -248,6 +248,77 @@ def test_difficult_objects_and_crowds_are_neither_asked_for_nor_punished():
     assert coco_average_precision(missed, {0: found([(square, 1, 0.9)])}).stats["AP"] < 0.6
 
 
+def test_several_hits_on_a_difficult_object_or_a_crowd_are_not_punished():
+    square, ignored = (0, 0, 8, 8), (10, 10, 30, 30)
+    rows = [(ignored, 1, 0.95), ((10, 10, 30, 29), 1, 0.94), ((11, 10, 30, 30), 1, 0.93), (square, 1, 0.9)]
+    for flags in ({"difficult": True}, {"crowd": True}):
+        data = boxes_of([[Annotation(square, 1), Annotation(ignored, 1, **flags)]], 1)
+        detections = {0: found(rows)}
+        assert voc_average_precision(data, detections).all_point[0] == 1
+        assert coco_average_precision(data, detections).stats["AP50"] == ONE
+    punished = boxes_of([[Annotation(square, 1), Annotation(ignored, 1)]], 1)
+    assert coco_average_precision(punished, {0: found(rows)}).stats["AP50"] < 1
+
+
+def test_a_part_of_a_difficult_object_is_wrong_and_of_a_crowd_is_not():
+    square, ignored, part = (0, 0, 8, 8), (10, 10, 30, 30), (10, 10, 20, 20)
+    detections = {0: found([(part, 1, 0.95), (square, 1, 0.9)])}
+    difficult = boxes_of([[Annotation(square, 1), Annotation(ignored, 1, difficult=True)]], 1)
+    assert voc_average_precision(difficult, detections).all_point[0] == 0.5
+    assert coco_average_precision(difficult, detections).stats["AP"] == pytest.approx(0.5)
+    crowd = boxes_of([[Annotation(square, 1), Annotation(ignored, 1, crowd=True)]], 1)
+    assert coco_average_precision(crowd, detections).stats["AP"] == ONE
+
+
+def ap_without(images: list[tuple[list[Annotation], Found]], threshold: float) -> float:
+    """AP at one overlap by pycocotools as it comes, to which neither difficult objects nor what hits them are shown.
+
+    Detections go to the difficult objects only after all others have had their choice, as pycocotools has it with what it ignores.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth, results = COCO(), COCO()
+    boxes, rows = [], []
+    for index, (stated, detections) in enumerate(images):
+        plain, taken = [a for a in stated if not a.difficult], set()
+        for box, label, score in sorted(detections, key=lambda row: -row[2]):
+            free = [(overlap(box, a.box), k) for k, a in enumerate(plain) if a.label == label and k not in taken]  # type: ignore[arg-type]
+            most, match = max(free, default=(0, -1))
+            if most >= threshold:
+                taken.add(match)
+            elif any(overlap(box, a.box) >= threshold for a in stated if a.difficult and a.label == label):  # type: ignore[arg-type]
+                continue
+            rows.append({"image_id": index, "category_id": label, "bbox": sides(box), "area": 1, "score": score, "iscrowd": 0})
+        boxes += [{"image_id": index, "category_id": a.label, "bbox": sides(a.box), "area": 1, "iscrowd": 0} for a in plain]  # type: ignore[arg-type]
+    for each, content in ((truth, boxes), (results, rows)):
+        each.dataset = {
+            "images": [{"id": i} for i in range(len(images))],
+            "categories": [{"id": label} for label in range(1, CLASSES + 1)],
+            "annotations": [{**row, "id": number} for number, row in enumerate(content, 1)],
+        }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex(), results.createIndex()
+        evaluation = COCOeval(truth, results, "bbox")
+        evaluation.params.iouThrs = np.array([threshold])
+        evaluation.evaluate(), evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return float(precision[precision > -1].mean()) if (precision > -1).any() else np.nan
+
+
+def sides(box: Box) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(images=IMAGES)
+def test_difficult_objects_and_their_hits_are_as_if_they_were_not_there(images):
+    data = boxes_of([image for image, _ in images], CLASSES)
+    stats = coco_average_precision(data, {i: found(rows) for i, (_, rows) in enumerate(images)}).stats
+    for name, threshold in (("AP50", 0.5), ("AP75", 0.75)):
+        assert stats[name] == pytest.approx(ap_without(images, threshold), abs=1e-9, nan_ok=True)
+
+
 def test_only_images_that_were_looked_at_are_judged():
     data = boxes_of([[Annotation((0, 0, 8, 8), 1)]] * 2, 1)
     detections = {1: found([((0, 0, 8, 8), 1, 0.9)])}

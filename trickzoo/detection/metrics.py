@@ -1,11 +1,17 @@
 """Average precision of detections: COCO's by pycocotools, and VOC's in its two forms, which differ by points and so are always named.
 
-Crowd and difficult objects are in both metrics what the devkits make of them: nobody must find them, and who does is not punished.
+Crowd and difficult objects are in neither metric asked for, and any number of detections may hit them without being punished.
+
+That is what both devkits do with the flag that each knows: VOCevaldet.m leaves out every detection whose best match is difficult, and
+pycocotools every one whose best match is a crowd. Pycocotools knows no difficult objects, and overwrites the `ignore` of an annotation
+with its `iscrowd`. Here it treats a difficult object as a crowd that is overlapped as any object is: in proportion to the union of the
+two boxes, and not to the detection alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -178,27 +184,39 @@ class CocoPrecision:
 
 def coco_average_precision(data: DetectionSet, found: Mapping[int, Detections]) -> CocoPrecision:
     """Box AP by pycocotools over the images in `found`, without its printing."""
-    from pycocotools.cocoeval import COCOeval
-
     truth, results = [], []
     for index in sorted(found):
         objects = data.objects_of(index)
-        # an area out of all ranges is how pycocotools can be told to ignore an object that is no crowd
-        areas = np.where(objects.difficult, -1, objects.areas)
-        for box, label, crowd, area in zip(
-            _sides(objects.boxes), objects.labels.tolist(), objects.crowd.tolist(), areas.tolist(), strict=True
-        ):
-            truth.append({"image_id": index, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)})
+        columns = (objects.labels, objects.areas, objects.crowd.astype(int), objects.difficult.astype(int))
+        for box, label, area, crowd, difficult in zip(_sides(objects.boxes), *(column.tolist() for column in columns), strict=True):
+            truth.append({"image_id": index, "category_id": label, "bbox": box, "area": area, "iscrowd": crowd, "difficult": difficult})
         for box, score, label in zip(_sides(found[index].boxes), found[index].scores.tolist(), found[index].labels.tolist(), strict=True):
             results.append({"image_id": index, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0})
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(data, found, truth), _coco(data, found, results), "bbox")
+        evaluation = _evaluator()(_coco(data, found, truth), _coco(data, found, results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlap, recall, class; all areas, the most detections
     per_class = np.where((precision > -1).any((0, 1)), precision.mean((0, 1)), np.nan)
     return CocoPrecision({name: float(v) if v > -1 else np.nan for name, v in zip(COCO_STATS, evaluation.stats, strict=True)}, per_class)
+
+
+@functools.cache
+def _evaluator() -> Any:
+    from pycocotools.cocoeval import COCOeval
+
+    class Evaluation(COCOeval):
+        """COCO's evaluation, to which several detections may hit a difficult object."""
+
+        def computeIoU(self, imgId: int, catId: int) -> Any:
+            """The overlaps as they are; only then, and so only in what is made of them, difficult objects become crowds."""
+            overlaps = super().computeIoU(imgId, catId)
+            for truth in self._gts[imgId, catId]:
+                truth["iscrowd"] = truth["ignore"] = truth["iscrowd"] or truth["difficult"]
+            return overlaps
+
+    return Evaluation
 
 
 def _sides(boxes: NDArray[np.float64]) -> list[list[float]]:
