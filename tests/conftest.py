@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # else the hub client asks huggingface.co for a list of agents; read when it is imported
@@ -89,6 +90,14 @@ def resident(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Residen
 @pytest.fixture(scope="session")
 def val(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Resident:
     return decode_once(open_imagenet(colours), squash(32), "val", tmp_path_factory.mktemp("val"), workers=0)
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[int], None]]:
+    """Says how many bytes a file may have from now on; what writes more is refused by the operating system, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

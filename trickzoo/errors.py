@@ -85,6 +85,15 @@ class BadData(TrickzooError, ValueError):
     """A data set or image that cannot be used as it is."""
 
 
+class NotWritten(TrickzooError, OSError):
+    """A file that the disk refuses: it is full or read-only, or the folder is not the user's. `strerror` is the system's reason alone."""
+
+    def __init__(self, path: object, error: OSError, remedy: str = "make room, or name another place") -> None:
+        reason = error.strerror or str(error)
+        super().__init__(f"{path} cannot be written ({reason}); {remedy}")
+        self.strerror = reason
+
+
 class NoEffect(TrickzooError, ValueError):
     """A training trick, or an option, that was asked for and finds nothing to act on."""
 

@@ -88,9 +88,9 @@ def check_folder(path: Path) -> None:
 
 
 def _check_writable(path: Path, folder: Path) -> None:
-    while not folder.exists():
-        folder = folder.parent
     try:
+        while not folder.exists():
+            folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):  # permissions do not tell: root has all of them, on a read-only disk too
             pass
     except OSError as error:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from trickzoo.errors import NotWritten, TrickzooError
+
 
 def home() -> Path:
     """Folder of weights from urls, stamps, lock file and decoded images: TRICKZOO_HOME, else trickzoo in the user's cache."""
@@ -58,24 +60,39 @@ def digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def atomically(path: Path) -> Iterator[Path]:
-    """The path of an empty temporary file beside `path`; when the block ends well it is synced and takes the name, otherwise it goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def writing(path: Path, **remedy: str) -> Iterator[None]:
+    """Within the block `path` is written: what the operating system refuses is raised as NotWritten, which names it and the `remedy`."""
     try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)  # safetensors puts a file there that nobody but its owner may read
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        yield
+    except TrickzooError:
         raise
+    except OSError as error:
+        raise NotWritten(path, error, **remedy) from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it has the whole content or keeps what it had."""
-    with atomically(path) as temporary:
+@contextlib.contextmanager
+def atomically(path: Path, **remedy: str) -> Iterator[Path]:
+    """The path of an empty temporary file beside `path`; when the block ends well it is synced and takes the name, otherwise it goes.
+
+    Raises NotWritten as `writing` does.
+    """
+    with writing(path, **remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)  # safetensors puts a file there that nobody but its owner may read
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_atomically(path: Path, content: bytes, **remedy: str) -> None:
+    """Write a file so that it has the whole content or keeps what it had. Raises NotWritten as `writing` does."""
+    with atomically(path, **remedy) as temporary:
         temporary.write_bytes(content)

@@ -63,7 +63,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in printing.ENVIRONMENT:
             raise
-        printing.complain(f"{error.filename or 'the output'}: {error.strerror}; free the disk, or name another place")
+        printing.complain(f"{error.filename or 'the output'}: {error.strerror}; make room, or name another place")
         status = 2
     printing.silence()
     sys.exit(status)

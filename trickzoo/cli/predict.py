@@ -208,11 +208,8 @@ def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> I
 def _save(drawn: Image.Image, path: Path) -> None:
     from trickzoo.files import atomically
 
-    try:
-        with atomically(path) as temporary:
-            drawn.save(temporary, format="PNG")
-    except OSError as error:
-        raise BadOption(f"{path} cannot be written ({error.strerror or error})") from None
+    with atomically(path) as temporary:
+        drawn.save(temporary, format="PNG")
 
 
 def _say_boxes(found: dict[str, Any]) -> None:

@@ -23,16 +23,14 @@ def shapes(
     from PIL import Image
 
     from trickzoo.data.shapes import CLASSES, Shapes
+    from trickzoo.files import atomically
 
     if n < 1 or first < 0:
         raise BadOption("--n is 1 or more, --first 0 or more")
     drawn = Shapes("val", first + n, size)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for index in range(first, first + n):
-            drawing = drawn.draw(index)
-            path = out / f"{CLASSES[drawing.label]}-{index}.png"
-            Image.fromarray(drawing.image).save(path)
-            say(str(path))
-    except OSError as error:
-        raise BadOption(f"{out} cannot be written ({error.strerror or error})") from None
+    for index in range(first, first + n):
+        drawing = drawn.draw(index)
+        path = out / f"{CLASSES[drawing.label]}-{index}.png"
+        with atomically(path) as temporary:
+            Image.fromarray(drawing.image).save(temporary, format="PNG")
+        say(str(path))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption
-from trickzoo.files import write_atomically
+from trickzoo.files import write_atomically, writing
 
 if TYPE_CHECKING:
     from trickzoo.training.loop import Progress
@@ -37,29 +38,43 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
-    """Within the block, write what the yielded function is told to `folder` for TensorBoard. Raises BadOption if it is not installed."""
+    """Within the block, write what the yielded function is told to `folder` for TensorBoard.
+
+    Raises BadOption if it is not installed, NotWritten if the disk refuses.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise BadOption("TensorBoard is not installed; pip install 'trickzoo[tensorboard]'") from None
     writer = None
+    complain = threading.excepthook
 
     def report(p: Progress) -> None:
         nonlocal writer
-        if writer is None:  # what an earlier part wrote beyond the checkpoint is hidden
-            writer = SummaryWriter(str(folder), purge_step=p.step)
-        if p.evaluation:
-            for name, value in figures(p.evaluation).items():
-                writer.add_scalar(f"validation/{name}", value, p.step)
-        else:
-            writer.add_scalar("training/loss", p.loss, p.step)
-            writer.add_scalar("training/lr", p.lr, p.step)
+        with writing(folder):
+            if writer is None:  # what an earlier part wrote beyond the checkpoint is hidden
+                writer = SummaryWriter(str(folder), purge_step=p.step)
+            if p.evaluation:
+                for name, value in figures(p.evaluation).items():
+                    writer.add_scalar(f"validation/{name}", value, p.step)
+            else:
+                writer.add_scalar("training/loss", p.loss, p.step)
+                writer.add_scalar("training/lr", p.lr, p.step)
 
+    def quietly(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):  # which TensorBoard's own thread leaves to the next call, or to `close`
+            complain(failed)
+
+    threading.excepthook = quietly
     try:
         yield report
     finally:
-        if writer is not None:
-            writer.close()
+        try:
+            if writer is not None:
+                with writing(folder):
+                    writer.close()
+        finally:
+            threading.excepthook = complain
 
 
 def in_words(evaluation: dict[str, Any]) -> str:

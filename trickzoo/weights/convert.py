@@ -7,6 +7,7 @@ maps are pure renamings: no tensor changes.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import warnings
@@ -278,14 +279,16 @@ def to_safetensors(source: Path, target: Path) -> None:
 
 
 def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises OSError if the disk refuses."""
+    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises NotWritten if the disk refuses."""
     # Own memory for each tensor: shared or strided ones cannot be stored as they are.
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    try:
-        with atomically(target) as temporary:
-            if target.suffix == ".safetensors":
+    with atomically(target) as temporary:
+        if target.suffix == ".safetensors":
+            try:
                 save_file(whole, temporary, metadata)
-            else:
-                torch.save(whole, temporary)
-    except safetensors.SafetensorError as error:  # how the writer reports a full disk
-        raise OSError(str(error)) from None
+            except safetensors.SafetensorError as error:  # how its writer reports a full disk
+                raise OSError(str(error)) from None
+        else:
+            buffer = io.BytesIO()  # torch's own writer says nothing of the disk
+            torch.save(whole, buffer)
+            temporary.write_bytes(buffer.getbuffer())

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from trickzoo.errors import BadManifest, TrickzooError
+from trickzoo.errors import BadManifest
 from trickzoo.files import home, write_atomically
 from trickzoo.weights.record import Record, Source
 
@@ -33,14 +33,11 @@ def read() -> dict[str, dict[str, Any]]:
 
 
 def write(entries: dict[str, dict[str, Any]]) -> None:
-    """Add entries to what is pinned, or replace them. Raises TrickzooError if the file cannot be written."""
+    """Add entries to what is pinned, or replace them. Raises NotWritten if the file cannot be written."""
     together = read() | entries
     ordered = {name: together[name] for name in sorted(together)}
-    try:
-        write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode())
-    except OSError as error:
-        remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
-        raise TrickzooError(f"{lock_file()} cannot be written ({error.strerror or error}); {remedy}") from None
+    remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
+    write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode(), remedy=remedy)
 
 
 def wanted(record: Record, source: Source) -> str | None:

@@ -28,7 +28,8 @@ def export(
     In our layout the file also says what model it is, its classes and its preprocessing, so that `create(weights=path)` and the evaluation
     need no more, and keeps `training`: the recipe, the seed and what else made the weights, which a file that is exported again keeps too.
     `dtype` rounds floating point tensors: float16 halves the file, and `create` gives them back in its own.
-    Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists.
+    Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists, and NotWritten if the
+    disk refuses it.
     """
     architecture = registry.find(model.name)
     if path.suffix not in (".safetensors", ".pth"):
@@ -45,7 +46,4 @@ def export(
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
         tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    try:
-        convert.save_atomically(tensors, path, load.header(model, training) if layout == "trickzoo" else {"format": "pt"})
-    except OSError as error:
-        raise BadOption(f"{path} cannot be written ({error.strerror or error})") from None
+    convert.save_atomically(tensors, path, load.header(model, training) if layout == "trickzoo" else {"format": "pt"})
