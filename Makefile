@@ -14,7 +14,12 @@ WEIGHTS ?=
 EVAL    ?=
 DEMO    ?= runs/demo
 
-.PHONY: demo test lint types docs clean
+# make fuzz MINUTES=60 gives damaged files to every parser; inputs that fail and summary.json go to FUZZ.
+# make two-hosts trains and evaluates over two network namespaces; it needs root, Linux and iproute2.
+MINUTES ?= 10
+FUZZ    ?= runs/fuzz
+
+.PHONY: demo test fuzz two-hosts lint types docs clean
 
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
@@ -42,6 +47,12 @@ endif
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES) --out $(FUZZ)
+
+two-hosts: $(VENV)/.installed-test
+	$(BIN)/python -m tests.two_hosts
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

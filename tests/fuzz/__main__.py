@@ -1,0 +1,211 @@
+"""`python -m tests.fuzz --minutes 60`: every target for its share of the minutes, each in a process of its own.
+
+A failing input lies in `--out`, in its target's folder, with the traceback beside it; `--replay FILE --target NAME` tries it again.
+The last lines are a table, and `summary.json` holds the same. The exit status is 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.check import MAX_BYTES, Outcome, Target, check
+from tests.fuzz.hunt import Findings, hunt
+from tests.fuzz.targets import TARGETS
+from trickzoo.evidence import environment, write_json
+
+ROOM = 16 * 2**30
+"""Bytes that a process may reserve beside what it has; what it fills is watched."""
+SILENCE = 60.0
+"""Seconds after which a process that does not come back from an input is ended: a loop in C, or a file that blocks."""
+FORK = multiprocessing.get_context("fork")
+
+
+@dataclass
+class Running:
+    """A process that tries inputs of a target until `end`."""
+
+    target: Target
+    out: Path
+    scratch: Path
+    process: BaseProcess
+    end: float
+    seed: int
+
+    @classmethod
+    def start(cls, target: Target, out: Path, end: float, seed: int) -> Running:
+        scratch = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        process = FORK.Process(target=_work, args=(target, out, scratch, end - time.monotonic(), seed))
+        process.start()
+        return cls(target, out, scratch, process, end, seed)
+
+    def broken(self) -> str:
+        """Why the process has to be ended, or how it ended; empty if it is well."""
+        if self.process.exitcode is not None:
+            return f"ExitCode{self.process.exitcode}" if self.process.exitcode else ""
+        if _resident(self.process.pid) > 3 * MAX_BYTES:
+            return "TooLarge"
+        try:
+            silent = time.time() - (self.out / "current").stat().st_mtime
+        except OSError:
+            silent = 0
+        return "Hang" if silent > SILENCE else ""
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _work(target: Target, out: Path, scratch: Path, seconds: float, seed: int) -> None:
+    """In a process of its own: no output, no network, a home of its own, and a bound on memory."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1), os.dup2(quiet, 2)
+    faulthandler.enable((out / "crash.txt").open("w"))
+    os.environ |= {"TRICKZOO_HOME": str(scratch / "home"), "HF_HOME": str(scratch / "hub"), "HF_HUB_OFFLINE": "1"}
+    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (_resident(os.getpid()) + ROOM, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    (scratch / "folder").mkdir()
+    try:
+        hunt(target, scratch / "folder", out, seconds=seconds, seed=seed)
+    except Exception:  # of the target, not of the product
+        (out / "crash.txt").write_text(traceback.format_exc(), errors="backslashreplace")
+        raise
+
+
+def _resident(pid: int | None) -> int:
+    """Bytes of memory of a process; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def run(targets: list[Target], out: Path, *, seconds: float, jobs: int, seed: int) -> dict[str, Findings]:
+    """Try inputs of each target for `seconds`, `jobs` targets at a time."""
+    left, running = list(targets), list[Running]()
+    while left or running:
+        while left and len(running) < jobs:
+            target = left.pop(0)
+            place = folder(out, target)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            running.append(Running.start(target, place, time.monotonic() + seconds, seed))
+        time.sleep(0.1)
+        for one in list(running):
+            why = one.broken()
+            if why or one.process.exitcode is not None:
+                one.stop()
+                running.remove(one)
+            if why:
+                _note(one, why)
+                if one.end - time.monotonic() > 1:
+                    running.append(Running.start(one.target, one.out, one.end, one.seed + 1_000_000))
+    return {target.name: Findings.read(folder(out, target) / "findings.json") for target in targets}
+
+
+def _note(one: Running, why: str) -> None:
+    """Keep the input that ended a process."""
+    current, findings = one.out / "current", Findings.read(one.out / "findings.json")
+    crash = one.out / "crash.txt"
+    details = crash.read_text(errors="replace") if crash.is_file() else ""
+    place = (
+        next((line.strip() for line in details.splitlines() if "/trickzoo/" in line), "somewhere")
+        if why.startswith("Exit")
+        else "somewhere"
+    )
+    outcome = Outcome(0.0, 0, why, place, details)
+    findings.note(outcome)
+    findings.fail(outcome, current.read_bytes() if current.is_file() else b"", one.out)
+    findings.write(one.out / "findings.json")
+    current.unlink(missing_ok=True)
+
+
+def folder(out: Path, target: Target) -> Path:
+    """Where what fails of a target lies."""
+    return out / target.name.replace(" ", "-").replace("'", "").replace(".", "-")
+
+
+def table(found: dict[str, Findings]) -> str:
+    """The findings for people."""
+    lines = [f"{'target':18} {'inputs':>9} {'refused':>9} {'failures':>8} {'slowest':>9} {'peak':>9}"]
+    for name, f in found.items():
+        lines.append(f"{name:18} {f.inputs:9,} {f.refused:9,} {len(f.failures):8} {f.slowest:7.2f} s {f.peak / 2**20:6,.0f} MB")
+    failed = sum(len(f.failures) for f in found.values())
+    lines.append(f"{sum(f.inputs for f in found.values()):,} inputs for {len(found)} targets, {failed} kinds of failure")
+    lines += [f"  {name}: {key} ({each.inputs} inputs)" for name, f in found.items() for key, each in f.failures.items()]
+    return "\n".join(lines)
+
+
+def summary(found: dict[str, Findings], options: argparse.Namespace) -> dict[str, Any]:
+    """The findings for programs."""
+    targets = {
+        name: {
+            "inputs": f.inputs,
+            "refused": f.refused,
+            "slowest_seconds": round(f.slowest, 3),
+            "peak_bytes": f.peak,
+            "failures": [{"what": key, "inputs": each.inputs, "file": each.file} for key, each in f.failures.items()],
+        }
+        for name, f in found.items()
+    }
+    total = {"inputs": sum(f.inputs for f in found.values()), "failures": sum(len(f.failures) for f in found.values())}
+    return {
+        "what": "fuzzing",
+        "minutes": options.minutes,
+        "jobs": options.jobs,
+        "seed": options.seed,
+        **total,
+        "targets": targets,
+        **environment(),
+    }
+
+
+def replay(target: Target, file: Path) -> int:
+    """Try one input again."""
+    with tempfile.TemporaryDirectory() as scratch:
+        target.prepare(Path(scratch))
+        outcome = check(target, file.read_bytes(), Path(scratch))
+    print(outcome.details or f"{'refused' if outcome.refused else 'taken'}, {outcome.seconds:.2f} s, {outcome.bytes / 2**20:.0f} MB")
+    return 1 if outcome.failure else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz every parser of files from strangers.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all targets together")
+    parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder of failing inputs and summary.json")
+    parser.add_argument("--target", action="append", choices=sorted(TARGETS), metavar="NAME", help="only this target; repeat for several")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all inputs; by default the time")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="try this input of the --target again")
+    parser.add_argument("--list", action="store_true", help="list the targets")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{name:18} {(target.read.__doc__ or '').strip()}" for name, target in TARGETS.items()))
+        return 0
+    targets = [TARGETS[name] for name in options.target or TARGETS]
+    if options.replay:
+        return replay(targets[0], options.replay)
+    options.out.mkdir(parents=True, exist_ok=True)
+    found = run(targets, options.out, seconds=60 * options.minutes * options.jobs / len(targets), jobs=options.jobs, seed=options.seed)
+    print(table(found))
+    write_json(options.out / "summary.json", summary(found, options))
+    print(f"{options.out / 'summary.json'}")
+    return 1 if any(f.failures for f in found.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Boxes and masks: COCO's json, VOC's XML and lists, ADE20K's class list, lists of masks."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.annotated import coco, lists, mask, voc, xml
+from tests.fuzz.check import Target
+from tests.fuzz.inputs import NUMBERS, WORDS, documents, images, texts
+from tests.fuzz.targets.images import picture
+from tests.images import jpeg
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.masks import SegmentationSet
+from trickzoo.data.readers.ade20k import open_ade20k
+from trickzoo.data.readers.coco import open_coco
+from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.voc import open_voc, open_voc_masks
+from trickzoo.errors import TrickzooError
+
+
+def take(found: DetectionSet | SegmentationSet) -> None:
+    """What the product asks any set for."""
+    _ = found.digest
+    if isinstance(found, DetectionSet):
+        _ = found.faults.notes
+    for index in range(min(3, len(found))):
+        found.read(index)
+        if isinstance(found, DetectionSet):
+            found.objects_of(index)
+
+
+def coco_json(content: bytes, folder: Path) -> None:
+    """COCO's annotations."""
+    (folder / "annotations" / "instances_train2017.json").write_bytes(content)
+    take(open_coco(folder))
+
+
+def _coco() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return json.loads((coco(Path(folder)) / "annotations" / "instances_train2017.json").read_text())
+
+
+OBJECTS = (("dog", (1, 2, 20, 25)), ("cat", (5, 5, 40, 30)))
+EXTRA = "<difficult>1</difficult><pose>Left</pose><truncated>0</truncated>"
+
+
+def prepare_voc(folder: Path) -> None:
+    """A folder of one's own in VOC's form, with masks."""
+    voc(folder, {"a": xml(OBJECTS), "b": xml(OBJECTS, None, EXTRA)})
+    for stem in ("a", "b"):
+        mask(folder / "SegmentationClass" / f"{stem}.png", 1, "P")
+    (folder / "ImageSets" / "Segmentation").mkdir()
+    (folder / "ImageSets" / "Segmentation" / "train.txt").write_text("a\nb\n")
+
+
+def voc_xml(content: bytes, folder: Path) -> None:
+    """An annotation of VOC's."""
+    (folder / "Annotations" / "a.xml").write_bytes(content)
+    take(open_voc(folder))
+
+
+def voc_list(content: bytes, folder: Path) -> None:
+    """A split of VOC's, for boxes and for masks."""
+    (folder / "classes.txt").write_text("background\ndog\ncat\n")
+    for kind, read in (("Main", open_voc), ("Segmentation", open_voc_masks)):
+        (folder / "ImageSets" / kind / "train.txt").write_bytes(content)
+        _refusing(read, folder)
+
+
+def voc_classes(content: bytes, folder: Path) -> None:
+    """The class list of a folder of one's own in VOC's form."""
+    (folder / "classes.txt").write_bytes(content)
+    for read in (open_voc, open_voc_masks):
+        _refusing(read, folder)
+
+
+def _refusing(read: Any, folder: Path) -> None:
+    with suppress(TrickzooError):  # the other reader may take it
+        take(read(folder))
+
+
+def prepare_lists(folder: Path) -> None:
+    lists(folder, [0, 1])
+
+
+def mask_list(content: bytes, folder: Path) -> None:
+    """A list of images and masks."""
+    (folder / "train.txt").write_bytes(content)
+    take(open_lists(folder))
+
+
+def mask_classes(content: bytes, folder: Path) -> None:
+    """The classes of masks."""
+    (folder / "classes.txt").write_bytes(content)
+    take(open_lists(folder))
+
+
+def mask_of_set(content: bytes, folder: Path) -> None:
+    """A mask beside its image."""
+    (folder / "trainannot" / "0.png").write_bytes(content)
+    take(open_lists(folder))
+
+
+ADE20K = "Idx\tRatio\tTrain\tVal\tName\n" + "".join(f"{number}\t0.1\t10\t1\tclass {number}, word\n" for number in range(1, 151))
+
+
+def prepare_ade20k(folder: Path) -> None:
+    jpeg(folder / "images" / "training" / "a.jpg")
+    mask(folder / "annotations" / "training" / "a.png", 1)
+
+
+def ade20k_classes(content: bytes, folder: Path) -> None:
+    """ADE20K's class list."""
+    (folder / "objectInfo150.txt").write_bytes(content)
+    take(open_ade20k(folder))
+
+
+XML_WORDS = (
+    "<object>",
+    "</object>",
+    "<name>",
+    "<bndbox>",
+    '<?xml version="1.0" encoding="utf-16"?>',
+    "<!ENTITY a 'b'>",
+    "&#0;",
+    "<![CDATA[",
+    "nan",
+)
+
+MASK = picture("PNG", "1", (40, 30))
+LIST = "train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/1.png\n"
+MASK_CLASSES = ("0 sky\n1 road\n2 unlabelled\n", "sky\nroad\nvoid\n")
+
+TARGETS = (
+    Target("coco json", documents(_coco()), coco_json, lambda: json.dumps(_coco()).encode(), coco),
+    Target("voc xml", texts(xml(OBJECTS), xml(OBJECTS, None, EXTRA), words=XML_WORDS), voc_xml, xml(OBJECTS).encode, prepare_voc),
+    Target("voc list", texts("a\nb\n", "a 1\nb -1\n"), voc_list, lambda: b"a\nb\n", prepare_voc),
+    Target("voc classes", texts("dog\ncat\n", "0 background\n1 dog\n2 cat\n"), voc_classes, lambda: b"background\ndog\ncat\n", prepare_voc),
+    Target("mask list", texts(LIST, words=WORDS), mask_list, LIST.encode, prepare_lists),
+    Target("mask classes", texts(*MASK_CLASSES, words=(*WORDS, *NUMBERS)), mask_classes, MASK_CLASSES[0].encode, prepare_lists),
+    Target("mask of a set", images([MASK, picture("PNG", "P", (40, 30))]), mask_of_set, lambda: MASK, prepare_lists),
+    Target("ade20k classes", texts(ADE20K), ade20k_classes, ADE20K.encode, prepare_ade20k),
+)

@@ -1,0 +1,376 @@
+"""Images and their labels for classification: files, folders, archives, class lists, the copies that are kept, data sets of the hub."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from PIL import Image
+
+from tests.fuzz.check import Target
+from tests.fuzz.inputs import WORDS, damaged, documents, images, tar_of, tars, texts
+from tests.images import devkit, jpeg
+from trickzoo.data.augment import DRAWS
+from trickzoo.data.classes import class_list
+from trickzoo.data.images import decode, decode_mask, size_in
+from trickzoo.data.imageset import ImageSet
+from trickzoo.data.loaders import decode_once, squash
+from trickzoo.data.open import open_set
+from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.errors import TrickzooError
+from trickzoo.recipes.recipe import Augmentation
+
+SYNSETS = ["n01440764", "n02102040", "n03445777"]
+VALIDATION = [f"ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3)]
+
+
+def picture(form: str, mode: str = "RGB", size: tuple[int, int] = (16, 12), **options: Any) -> bytes:
+    """A generated image in a format of PIL's."""
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def _exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@functools.cache
+def pictures() -> tuple[bytes, ...]:
+    """Images in each format that the product reads, of several modes."""
+    plain = [picture(form) for form in ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")]
+    modes = [picture("PNG", mode) for mode in ("L", "P", "1", "LA", "RGBA", "I;16")] + [
+        picture("PPM", "L"),
+        picture("TIFF", "P"),
+        picture("JPEG", "CMYK"),
+    ]
+    forms = [picture("JPEG", progressive=True), picture("JPEG", exif=_exif()), picture("TIFF", compression="tiff_lzw")]
+    others = [
+        picture("TIFF", compression="jpeg"),
+        picture("WEBP", lossless=True),
+        picture("GIF"),
+        picture("TIFF", "F"),
+        picture("PNG", exif=_exif()),
+    ]
+    return (*plain, *modes, *forms, *others)
+
+
+def image(content: bytes, folder: Path) -> None:
+    """An image of anybody's."""
+    with suppress(TrickzooError):
+        size_in(content, "image")
+    decode(content, "image")
+
+
+def mask(content: bytes, folder: Path) -> None:
+    """A mask."""
+    decode_mask(content, "mask")
+
+
+def masks() -> SearchStrategy[bytes]:
+    return images([picture("PNG", mode) for mode in ("L", "P", "I;16", "1")] + [picture("TIFF", "L"), picture("BMP", "P")])
+
+
+def take(found: ImageSet) -> None:
+    """What the product asks any set for."""
+    _ = found.classes
+    for entry in found.entries[:8]:
+        found.read(entry)
+
+
+def shards(content: bytes, folder: Path) -> None:
+    """A tar shard."""
+    shutil.rmtree(folder / "set", ignore_errors=True)
+    (folder / "set").mkdir()
+    (folder / "set" / "train-0.tar").write_bytes(content)
+    with at_home(folder):
+        take(open_set(folder / "set", split="train"))
+
+
+def at_home(folder: Path) -> Any:
+    """The store's home in a folder of the target's, empty."""
+    shutil.rmtree(folder / "home", ignore_errors=True)
+    return mock.patch.dict(os.environ, {"TRICKZOO_HOME": str(folder / "home")})
+
+
+LABELS = (
+    b"0",
+    b"dog",
+    b"",
+    b"9" * 5000,
+    b"-1",
+    b"\xff",
+    b'{"cls": 1}',
+    b'{"label": "x"}',
+    b"[" * 100_000,
+    b"\0",
+    b'{"cls": NaN}',
+    "²".encode(),
+)
+
+
+def a_shard() -> bytes:
+    content = picture("JPEG")
+    files = [("a.jpg", content), ("a.cls", b"0"), ("b.jpg", content), ("b.cls", b"1"), ("c.png", content), ("c.json", b'{"cls": 2}')]
+    return tar_of([(name, b"0", its) for name, its in files])
+
+
+def shard_list(content: bytes, folder: Path) -> None:
+    """`classes.txt` beside shards."""
+    shutil.rmtree(folder / "set", ignore_errors=True)
+    (folder / "set").mkdir()
+    (folder / "set" / "train-0.tar").write_bytes(a_shard())
+    (folder / "set" / "classes.txt").write_bytes(content)
+    with at_home(folder):
+        take(open_set(folder / "set", split="train"))
+
+
+def prepare_index(folder: Path) -> None:
+    (folder / "set").mkdir()
+    (folder / "set" / "train-0.tar").write_bytes(a_shard())
+    with mock.patch.dict(os.environ, {"TRICKZOO_HOME": str(folder / "home")}):
+        open_set(folder / "set", split="train")
+
+
+def shard_index(content: bytes, folder: Path) -> None:
+    """The index of shards that the first call keeps."""
+    (kept,) = (folder / "home" / "shards").glob("*.json")
+    kept.write_bytes(content)
+    with mock.patch.dict(os.environ, {"TRICKZOO_HOME": str(folder / "home")}):
+        take(open_set(folder / "set", split="train"))
+
+
+def _index() -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_index(Path(folder))
+        (kept,) = (Path(folder) / "home" / "shards").glob("*.json")
+        return json.loads(kept.read_bytes())
+
+
+def validation_tar(content: bytes, folder: Path) -> None:
+    """ImageNet's validation archive."""
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(content)
+    take(open_imagenet(folder / "ILSVRC2012_img_val.tar"))
+
+
+def prepare_devkit(folder: Path) -> None:
+    """The devkit, and the flat validation folder beside it."""
+    devkit(folder, SYNSETS)
+    for seed, name in enumerate(VALIDATION):
+        jpeg(folder / "val" / name, seed)
+
+
+def truth(content: bytes, folder: Path) -> None:
+    """The devkit's ground truth."""
+    (folder / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt").write_bytes(content)
+    take(open_imagenet(folder / "val"))
+
+
+def meta(content: bytes, folder: Path) -> None:
+    """The devkit's meta.mat."""
+    (folder / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(content)
+    take(open_imagenet(folder / "val"))
+
+
+def devkit_archive(content: bytes, folder: Path) -> None:
+    """The devkit as an archive."""
+    (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(content)
+    take(open_imagenet(folder / "val", devkit=folder / "ILSVRC2012_devkit_t12.tar.gz"))
+
+
+def kaggle(content: bytes, folder: Path) -> None:
+    """Kaggle's solution file."""
+    (folder / "LOC_val_solution.csv").write_bytes(content)
+    take(open_imagenet(folder / "val", devkit=folder / "LOC_val_solution.csv"))
+
+
+def _devkit_files() -> tuple[bytes, str, tuple[bytes, ...]]:
+    """meta.mat, the ground truth, and both as archives."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = devkit(Path(folder), SYNSETS)
+        mat = (root / "data" / "meta.mat").read_bytes()
+        text = (root / "data" / "ILSVRC2012_validation_ground_truth.txt").read_text()
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.add(root, root.name)
+        return mat, text, (buffer.getvalue(), gzip.compress(buffer.getvalue()))
+
+
+KAGGLE = "ImageId,PredictionString\n" + "".join(
+    f"{Path(name).stem},{synset} 1 2 3 4 \n" for name, synset in zip(VALIDATION, SYNSETS, strict=True)
+)
+
+
+def classes(content: bytes, folder: Path) -> None:
+    """A class list of one's own."""
+    (folder / "classes.txt").write_bytes(content)
+    class_list(str(folder / "classes.txt"))
+
+
+def prepare_cache(folder: Path) -> None:
+    """Four images and their decoded copy; the copy as it is when it is whole lies beside it."""
+    for seed in range(4):
+        jpeg(folder / "images" / "train" / f"c{seed % 2}" / f"{seed}.jpg", seed, (12, 10))
+    _decoded(folder)
+    shutil.copytree(folder / "cache", folder / "whole")
+
+
+def _decoded(folder: Path) -> Any:
+    return decode_once(open_imagenet(folder / "images", split="train"), squash(8), "8", folder / "cache", workers=0)
+
+
+def cache(content: bytes, folder: Path, name: str) -> None:
+    """A file of a decoded copy."""
+    shutil.rmtree(folder / "cache")
+    shutil.copytree(folder / "whole", folder / "cache")
+    (victim,) = (folder / "cache").glob(f"*/{name}")
+    victim.write_bytes(content)
+    found = _decoded(folder)
+    plan = [(torch.arange(4), torch.rand((4, DRAWS)))]
+    for pixels, labels in found.crops(plan, 8, Augmentation(), torch.device("cpu"), seed=0):
+        pixels.sum(), labels.sum()
+
+
+def _cached(name: str) -> SearchStrategy[bytes]:
+    others = [np.zeros(3), np.zeros((4, 2), complex), np.zeros((4, 3, 8, 8), np.float32), np.array(["a"])]
+    arrays = [_npy(array) for array in others]
+    return st.deferred(lambda: st.one_of(damaged([_cached_whole(name)]), damaged([_cached_whole(name), *arrays], most=1)))
+
+
+def _npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+CARD = """---
+dataset_info:
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': cat
+          '1': dog
+  splits:
+  - name: train
+    num_bytes: 1000
+    num_examples: 2
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*
+---
+# A set
+"""
+
+
+def prepare_hub_set(folder: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = [{"image": {"bytes": picture("PNG"), "path": None}, "label": label} for label in (0, 1)]
+    (folder / "set" / "data").mkdir(parents=True)
+    datasets.Dataset.from_list(rows, features=features).to_parquet(folder / "set" / "data" / "train-00000-of-00001.parquet")
+    (folder / "set" / "README.md").write_text(CARD)
+
+
+def _open_hub(folder: Path) -> None:
+    import datasets
+
+    with (
+        at_home(folder),
+        mock.patch.object(datasets.config, "HF_DATASETS_CACHE", folder / "datasets"),
+        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+        mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", True),
+        mock.patch.object(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, create=True),
+    ):
+        take(open_set(f"hf:{folder / 'set'}", split="train"))
+
+
+def hub_card(content: bytes, folder: Path) -> None:
+    """The card of a data set, which says its columns, classes and splits."""
+    (folder / "set" / "README.md").write_bytes(content)
+    _open_hub(folder)
+
+
+def hub_parquet(content: bytes, folder: Path) -> None:
+    """A parquet file of a data set."""
+    (folder / "set" / "data" / "train-00000-of-00001.parquet").write_bytes(content)
+    _open_hub(folder)
+
+
+_MAT, _TRUTH, _ARCHIVES = _devkit_files()
+
+_INDEX = st.deferred(lambda: documents(_index()))
+_NUMBERED = st.sampled_from((*VALIDATION, "a", "../x"))
+
+
+def _validation_tar() -> bytes:
+    return tar_of([(name, b"0", picture("JPEG")) for name in VALIDATION])
+
+
+def _cached_whole(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_cache(Path(folder))
+        return next(Path(folder).glob(f"cache/*/{name}")).read_bytes()
+
+
+def _parquet_whole() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_hub_set(Path(folder))
+        return next(Path(folder).glob("set/data/*")).read_bytes()
+
+
+TARGETS = (
+    Target("image", images(pictures()), image, lambda: picture("PNG")),
+    Target("mask", masks(), mask, lambda: picture("PNG", "P")),
+    Target("shards", st.deferred(lambda: tars([a_shard()], [picture("JPEG"), *LABELS])), shards, a_shard),
+    Target("shards' classes", texts("cat\ndog\nbird\n", "0 cat\n1 dog\n2 bird\n", words=WORDS), shard_list, lambda: b"cat\ndog\nbird\n"),
+    Target("shards' index", _INDEX, shard_index, lambda: json.dumps(_index()).encode(), prepare_index),
+    Target(
+        "validation tar",
+        st.deferred(lambda: tars([_validation_tar()], [picture("JPEG"), b""], _NUMBERED)),
+        validation_tar,
+        _validation_tar,
+        prepare_devkit,
+    ),
+    Target("ground truth", texts(_TRUTH), truth, _TRUTH.encode, prepare_devkit),
+    Target("meta.mat", damaged([_MAT]), meta, lambda: _MAT, prepare_devkit),
+    Target("devkit archive", tars(_ARCHIVES, [_MAT, _TRUTH.encode()]), devkit_archive, lambda: _ARCHIVES[1], prepare_devkit),
+    Target("kaggle csv", texts(KAGGLE, words=('"', '"\n', "ImageId", ",,,", "x" * 200_000)), kaggle, KAGGLE.encode, prepare_devkit),
+    Target("class list", texts("cat\ndog\n", "n01440764 tench\nn01443537 goldfish\n", words=WORDS), classes, lambda: b"cat\ndog\n"),
+    *(
+        Target(
+            f"cached {name}",
+            _cached(f"{name}.npy"),
+            functools.partial(cache, name=f"{name}.npy"),
+            functools.partial(_cached_whole, f"{name}.npy"),
+            prepare_cache,
+        )
+        for name in ("pixels", "sizes")
+    ),
+    Target("hub card", texts(CARD), hub_card, CARD.encode, prepare_hub_set),
+    Target("hub parquet", st.deferred(lambda: damaged([_parquet_whole()])), hub_parquet, _parquet_whole, prepare_hub_set),
+)
