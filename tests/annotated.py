@@ -19,6 +19,7 @@ from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
 from trickzoo.segmentation.model import FCN
+from trickzoo.training.network_file import save
 from trickzoo.weights import convert
 from trickzoo.weights.load import METADATA_KEY
 
@@ -115,7 +116,7 @@ def detector(path: Path, classes: Sequence[str]) -> FasterRCNN:
     """A random detector, written and read again. It finds much: no class is sure, and none is out of the question."""
     recipe = override(SMALL_BOXES, {"weights": "none", "short": str(SIDE), "long": "96", "fpn_channels": "16", "representation_size": "16"})
     torch.manual_seed(0)
-    detection.save(detection.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    save(detection.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
     return detection.load(path)
 
 
@@ -123,7 +124,7 @@ def segmenter(path: Path, classes: Sequence[str]) -> FCN:
     """A random segmenter, written and read again."""
     recipe = override(SMALL_MASKS, {"weights": "none", "short": str(SIDE)})
     torch.manual_seed(0)
-    segmentation.save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
     return segmentation.load(path)
 
 

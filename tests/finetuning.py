@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from trickzoo import finetune
+from trickzoo import tasks
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.recipes import finetune as recipes
+from trickzoo.training import job as jobs
 from trickzoo.training.job import Machine
 
 BOXES = recipes.SMALL_BOXES.but(
@@ -19,10 +21,12 @@ MASKS = recipes.SMALL_MASKS.but(
     "test.segmentation", data="shapes", weights=None, epochs=2, batch_size=4, base=48, crop=48, short=48
 )  # fmt: skip
 BOTH = pytest.mark.parametrize("recipe", [BOXES, MASKS], ids=lambda recipe: recipe.task)
-SHAPES = finetune.Source("shapes", images=12)
+SHAPES = AnnotatedLocation("shapes", images=12)
 
 
-def run(recipe: Any, out: Path, source: finetune.Source = SHAPES, *, report: Any = lambda progress: None, **options: Any) -> dict[str, Any]:
+def run(
+    recipe: Any, out: Path, source: AnnotatedLocation = SHAPES, *, report: Any = lambda progress: None, **options: Any
+) -> dict[str, Any]:
     """Fine-tune, and return the result."""
     settings = Machine(out=out, **{"workers": 0, "use_cpu": True, **options})
-    return finetune.run(finetune.prepare(recipe, source, settings), report)
+    return jobs.run(tasks.prepare(recipe, source, settings), report)

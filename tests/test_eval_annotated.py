@@ -26,9 +26,10 @@ from tests import annotated
 from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
 from tests.images import jpeg
-from trickzoo import detection, files, finetune, segmentation
+from trickzoo import detection, files, segmentation, tasks
 from trickzoo.cli import evaluation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
@@ -39,6 +40,7 @@ from trickzoo.recipes.collection import override
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation.evaluate import segment
 from trickzoo.segmentation.metrics import ConfusionMatrix
+from trickzoo.training import job as jobs
 from trickzoo.training.job import Machine
 from trickzoo.weights import publish
 
@@ -201,8 +203,8 @@ def test_a_training_has_the_figures_of_its_file(recipe: Any, call: Call, tmp_pat
         recipe, {**sizes, "weights": "none", "epochs": "1", "warmup_steps": "0", "batch_size": "4", "lr": "0.01", "data": "shapes"}
     )
     machine = Machine(out=tmp_path / "run", use_cpu=True, workers=0)
-    job = finetune.prepare(tiny, finetune.Source("shapes", images=20), machine)
-    trained = finetune.run(job)
+    job = tasks.prepare(tiny, AnnotatedLocation("shapes", images=20), machine)
+    trained = jobs.run(job)
     path, out = tmp_path / "run" / "model.safetensors", tmp_path / "o.json"
     status, text, _ = call("shapes", "--images", 4, "--weights", path, "--out", out, *QUICK)
     assert status == 0 and "generated shapes" in text
@@ -300,7 +302,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("voc", "others", (), 'voc has the class "cow", which the model does not know; did you mean crow?'),
         ("voc", "more", (), 'voc has no class "fox", which the model knows'),
         ("lists", "order", (), 'lists has "sky" as class 0, the model "road"; renumber the masks'),
-        ("lists", "masks", ("--long", 9), "--long is for detectors"),
+        ("lists", "masks", ("--long", 9), "--long is not for segmentation; masks.safetensors takes only --short"),
         ("lists", "masks", ("--short", 0), "--short must be 1 or more, not 0"),
         ("voc", "boxes", ("--short", 200), "a short side of 200 and a long side of 96"),
         ("voc", "boxes", ("--split", "test"), "test"),

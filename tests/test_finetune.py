@@ -18,7 +18,8 @@ import trickzoo
 from tests.annotated import voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run
 from tests.training import same
-from trickzoo import detection, files, finetune, segmentation
+from trickzoo import detection, files, segmentation, tasks
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune as recipes
@@ -135,17 +136,17 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
     # On weights with statistics of their own: through frozen norms of a random backbone hardly a gradient comes to the first layers.
     # Without padding: each part counts as many pixels.
     recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
-    data, val = finetune.open_both(recipe, SHAPES)
+    splits = segmentation.open_data(recipe, SHAPES, Machine(out=tmp_path))
 
     def step(micro: int) -> tuple[float, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
-        model = segmentation.task.build(recipe, len(data.classes))
+        model = segmentation.task.build(recipe, len(splits.train.classes))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
                 module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
                 module.training = False
         accelerator, found = Accelerator(cpu=True), {}
-        task = segmentation.task.Segmentation(recipe, model, data, val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
+        task = segmentation.task.Segmentation(recipe, model, splits.train, splits.val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
 
         def keep(*_: Any) -> None:
             found.update({name: parameter.grad.clone() for name, parameter in model.named_parameters()})  # type: ignore[union-attr]
@@ -198,7 +199,7 @@ def test_frozen_stages_keep_every_bit(name: str, tmp_path: Path) -> None:
 
 
 def test_heads_learn_faster(tmp_path: Path) -> None:
-    job = finetune.prepare(MASKS, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
+    job = tasks.prepare(MASKS, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
     backbone, heads = job.task.optimiser().param_groups
     model = job.task.model
     assert (backbone["factor"], heads["factor"]) == (1.0, 10.0)
@@ -239,5 +240,5 @@ def test_images_without_objects_train(tmp_path: Path) -> None:
     )
     Image.open(root / "JPEGImages" / "a.jpg").convert("L").save(root / "JPEGImages" / "a.jpg")
     (root / "classes.txt").write_text("cat\n")
-    found = run(BOXES.but("own", data="voc", epochs=1, warmup_steps=0), tmp_path / "out", finetune.Source("voc", root))
+    found = run(BOXES.but("own", data="voc", epochs=1, warmup_steps=0), tmp_path / "out", AnnotatedLocation("voc", root))
     assert found["voc_ap50"] is not None

@@ -10,8 +10,8 @@ import pytest
 from tests.annotated import coco, voc, xml
 from tests.commands import Call, caller
 from tests.finetuning import BOXES, run
-from trickzoo import finetune
 from trickzoo.cli.finetune import app
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadData
 
 
@@ -108,5 +108,5 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     root = voc(tmp_path / "own", {name: xml([("cat", (1, 1, 9, 9))]) for name in "abcdef"}, {"train": list("abcd"), "val": list("ef")})
     (root / "JPEGImages" / "c.jpg").write_bytes((root / "JPEGImages" / "c.jpg").read_bytes()[:200])
     with pytest.raises(BadData, match=r"c\.jpg.*repair it, or take it out of the split"):
-        run(BOXES.but("own", data="voc", warmup_steps=0), tmp_path / "out", finetune.Source("voc", root))
+        run(BOXES.but("own", data="voc", warmup_steps=0), tmp_path / "out", AnnotatedLocation("voc", root))
     assert not (tmp_path / "out" / "result.json").exists()

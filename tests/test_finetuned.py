@@ -16,11 +16,13 @@ import trickzoo
 from tests.annotated import boxes_of, detector, lists, segmenter, voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES
 from tests.training import same
-from trickzoo import detection, files, finetune, segmentation
+from trickzoo import detection, files, segmentation, tasks
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.transforms import Normalisation
 from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.errors import BadCheckpoint
+from trickzoo.training import job as jobs
 from trickzoo.training.job import Machine
 from trickzoo.weights import convert, manifest, publish
 from trickzoo.weights.load import METADATA_KEY
@@ -45,7 +47,7 @@ class Oracle(torch.nn.Module):
 def test_boxes_are_judged_in_pixels_of_the_file(tmp_path: Path) -> None:
     places = [[[3.0, 4, 21, 28]], [[10.0, 2, 30, 20], [1.0, 1, 9, 9]]]
     annotations = {f"{i}": xml([("cat", [x0 + 1, y0 + 1, x1, y1]) for x0, y0, x1, y1 in boxes]) for i, boxes in enumerate(places)}
-    data = finetune.open_boxes(finetune.Source("voc", voc(tmp_path / "own", annotations)), "train")
+    data = detection.open_split(AnnotatedLocation("voc", voc(tmp_path / "own", annotations)), "train")
     for short in (30, 75):
         found = detection.evaluate.detect(Oracle(places, short), data, FitAndFlip(short, 200), Accelerator(cpu=True))
         figures = detection.evaluate.figures(found)
@@ -58,7 +60,7 @@ def test_boxes_are_judged_in_pixels_of_the_file(tmp_path: Path) -> None:
 def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
     truth = np.zeros((30, 40), np.uint8)
     truth[:, 20:], truth[0] = 1, 2
-    data = finetune.open_masks(finetune.Source("lists", lists(tmp_path, [truth])), "train")
+    data = segmentation.open_split(AnnotatedLocation("lists", lists(tmp_path, [truth])), "train")
 
     def oracle(images: torch.Tensor) -> torch.Tensor:
         assert images.shape == (1, 3, 15, 20)
@@ -81,11 +83,11 @@ def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: P
         publish.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
         mine = replace(mine, model=recipe.model, weights=str(tmp_path / "trunk.safetensors"))
         wanted = files.digest(tmp_path / "trunk.safetensors")
-    job = finetune.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
-    assert finetune.run(job)["weights_sha256"] == wanted
+    job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
+    assert jobs.run(job)["weights_sha256"] == wanted
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
-    assert loaded.classes == job.train.classes
+    assert loaded.classes == job.task.data.classes
     image = torch.rand(3, 50, 60)
     job.task.model.eval()
     with torch.inference_mode():
@@ -125,8 +127,8 @@ def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
     export(source, tmp_path / "trunk.safetensors")
     for recipe in (BOXES, MASKS):
         mine = replace(recipe, weights=str(tmp_path / "trunk.safetensors"), epochs=1)
-        job = finetune.prepare(mine, SHAPES, Machine(out=tmp_path / recipe.task, workers=0, use_cpu=True))
-        finetune.run(job)
+        job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path / recipe.task, workers=0, use_cpu=True))
+        jobs.run(job)
         if recipe is BOXES:
             for model in (job.task.model, detection.load(tmp_path / recipe.task / "model.safetensors")):
                 assert tuple(model.transform.image_mean) == tuple(model.transform.image_std) == half

@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
 from tests.studies import MODEL, RUNGS, plan
-from trickzoo.classification.run import Settings
+from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import zoo
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary
 from trickzoo.training import loop
+from trickzoo.training.job import Machine
 
 
 @pytest.fixture
@@ -35,16 +36,16 @@ def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
     yield lambda progress: None
 
 
-def settings(folder: Path, out: Path) -> Settings:
+def settings(folder: Path, out: Path) -> tuple[ImageLocation, Machine]:
     cache = folder.with_name("cache")  # other tests read the folder too
-    return Settings(data=folder, out=out, decode="once", cache=cache, workers=0, use_cpu=True)
+    return ImageLocation(data=folder, decode="once", cache=cache), Machine(out=out, workers=0, use_cpu=True)
 
 
 @pytest.fixture(scope="session")
 def straight(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small study that was run without a stop."""
     out = tmp_path_factory.mktemp("straight")
-    ladder.run(plan(), settings(colours, out), each=quiet)
+    ladder.run(plan(), *settings(colours, out), each=quiet)
     return out
 
 
@@ -139,7 +140,7 @@ def test_a_stopped_study_goes_on(
         yield lambda p: signal.raise_signal(signal.SIGTERM) if "cosine, seed 0" in title and p.step == step else None
 
     with pytest.raises(loop.Stopped, match=message):
-        ladder.run(plan(), settings(colours, tmp_path), each=stopping)
+        ladder.run(plan(), *settings(colours, tmp_path), each=stopping)
     assert not (tmp_path / "mixup-0").exists()
     fields = ("--size", 32, "--epochs", 2, "--batch-size", 8)
     common = ("--data", colours, "--rungs", ",".join(RUNGS), *fields, "--seeds", 2, "--out", tmp_path)
@@ -155,8 +156,8 @@ def test_a_stopped_study_goes_on(
 
 
 def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trickzoo.classification.run.run", lambda *_: pytest.fail("trained again"))
-    ladder.run(plan(), settings(colours, straight), each=quiet)
+    monkeypatch.setattr("trickzoo.training.job.run", lambda *_: pytest.fail("trained again"))
+    ladder.run(plan(), *settings(colours, straight), each=quiet)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from trickzoo import detection, finetune, segmentation
+from trickzoo import detection, segmentation
 from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import loop
@@ -47,7 +48,7 @@ def learnt(task: loop.Task, out: Path) -> dict[str, Any]:
     ],
 )
 def test_boxes(layout: str, pack: str, epochs: int, short: int, long: int, anchors: tuple[int, ...], packs: Path, tmp_path: Path) -> None:
-    data = some(finetune.open_boxes(finetune.Source(layout, packs / pack), "train"))
+    data = some(detection.open_split(AnnotatedLocation(layout, packs / pack), "train"))
     recipe = SMALL_BOXES.but("by heart", data=layout, short=short, long=long, rois=128, anchors=anchors, epochs=epochs, **BY_HEART)
     torch.manual_seed(0)
     model = detection.task.build(recipe, len(data.classes))
@@ -65,15 +66,15 @@ def learn_masks(data: SegmentationSet, layout: str, out: Path, **fields: Any) ->
 
 
 def test_masks_of_voc(packs: Path, tmp_path: Path) -> None:
-    data = finetune.open_masks(finetune.Source("voc", packs / "voc_mini"), "train")
+    data = segmentation.open_split(AnnotatedLocation("voc", packs / "voc_mini"), "train")
     data = replace(data, pairs=data.pairs[:N])
     assert learn_masks(data, "voc", tmp_path, epochs=700, base=500, short=None, crop=256) > 90  # 500 is VOC's long side
 
 
 def test_masks_of_camvid(packs: Path, tmp_path: Path) -> None:
     """The middles of frames, four times as large: a pole is three pixels wide, and the map's cells are eight."""
-    frames = finetune.open_masks(finetune.Source("lists", packs / "camvid"), "train")
-    data = finetune.open_masks(finetune.Source("lists", middles(frames, tmp_path / "middles")), "train")
+    frames = segmentation.open_split(AnnotatedLocation("lists", packs / "camvid"), "train")
+    data = segmentation.open_split(AnnotatedLocation("lists", middles(frames, tmp_path / "middles")), "train")
     assert learn_masks(data, "lists", tmp_path / "run", epochs=1500, base=704, short=528, crop=320, aux=0.0) > 90
 
 

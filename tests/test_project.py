@@ -27,7 +27,7 @@ LAYERS = [
     {"data", "drawing"},
     {"training"},
     {"classification", "detection", "segmentation"},
-    {"finetune"},
+    {"tasks"},
     {"studies"},
     {"cli"},
 ]

@@ -13,9 +13,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tests.commands import Call, caller
-from trickzoo import finetune
-from trickzoo.classification.run import Settings
+from trickzoo import tasks
+from trickzoo.classification.open import ImageLocation
 from trickzoo.cli.train import app
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes import collection
 from trickzoo.recipes import finetune as recipes
@@ -85,24 +86,27 @@ BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
         ({"aux": -1.0}, "aux must be 0 or more, not -1"),
         ({"head_lr": 0.0}, "head_lr must be above 0, not 0"),
     ],
-    Settings: [
+    Machine: [
         ({"seed": -1}, "seed must be from 0 to 4294967295, not -1"),
         ({"micro_batch": 0}, "micro_batch must be 1 or more, not 0"),
         ({"workers": -1}, "workers must be 0 or more, not -1"),
         ({"save_every": -1}, "save_every must be 0 or more, not -1"),
         ({"evaluate_every": 0}, "evaluate_every must be 1 or more, not 0"),
+    ],
+    ImageLocation: [
         ({"side": 0, "decode": "once"}, "side must be 1 or more, not 0"),
         ({"images": 4, "data": "shapes"}, "images must be 5 or more, not 4"),
     ],
-    finetune.Source: [({"images": 0}, "images must be 1 or more, not 0")],
+    AnnotatedLocation: [({"images": 0}, "images must be 1 or more, not 0")],
 }
 FIRST: dict[type[Any], dict[str, Any]] = {
     Augmentation: {},
     Recipe: {"name": "r", "model": "resnet18", "data": "own"},
     DetectionRecipe: {"name": "r", "model": "resnet18", "data": "own"},
     SegmentationRecipe: {"name": "r", "model": "resnet18", "data": "own"},
-    Settings: {"out": Path("out"), "data": "own"},
-    finetune.Source: {"layout": "shapes"},
+    Machine: {"out": Path("out")},
+    ImageLocation: {"data": "own"},
+    AnnotatedLocation: {"layout": "shapes"},
 }
 CASES = [pytest.param(kind, *case, id=f"{kind.__name__}-{case[0]}") for kind, cases in BAD.items() for case in cases]
 
@@ -171,11 +175,11 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
     ],
     ids=str,
 )
-def test_settings_without_effect_are_refused(options: dict[str, Any], message: str) -> None:
+def test_locations_without_effect_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(NoEffect, match=message):
-        Settings(**FIRST[Settings] | options)
+        ImageLocation(**FIRST[ImageLocation] | options)
     with pytest.raises(NoEffect, match="images has no effect"):
-        finetune.Source("voc", images=7)
+        AnnotatedLocation("voc", images=7)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_the_command_line_says_so_in_a_line(call: Call, tokens: tuple[Any, ...],
 def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
     call: Call, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trickzoo.classification.run.open_set", lambda *_, **__: pytest.fail("the images were opened"))
+    monkeypatch.setattr("trickzoo.classification.open.open_set", lambda *_, **__: pytest.fail("the images were opened"))
     (tmp_path / "file").touch()
     common = ("--recipe", "own.finetune", "--data", tmp_path, "--device", "cpu")
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere/below")):
@@ -210,14 +214,14 @@ def test_a_place_that_cannot_be_written_is_told_before_images_are_read(
 
 
 def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trickzoo.finetune.open_both", lambda *_: pytest.fail("the images were opened"))
-    monkeypatch.setattr("trickzoo.classification.run.open_images", lambda *_: pytest.fail("the images were opened"))
+    for package in ("classification", "detection", "segmentation"):
+        monkeypatch.setattr(f"trickzoo.{package}.open_data", lambda *_: pytest.fail("the images were opened"))
     (tmp_path / "file").touch()
-    place = Settings(data="own", out=tmp_path / "file", use_cpu=True)
-    branch = transfer_study.Branch(recipes.SMALL_BOXES, finetune.Source("shapes"))
+    place = Machine(out=tmp_path / "file", use_cpu=True)
+    branch = transfer_study.Branch(recipes.SMALL_BOXES, AnnotatedLocation("shapes"))
     for run in (
-        lambda: finetune.prepare(branch.recipe, branch.source, place),
-        lambda: ladder.run(ladder.plan("own", "mobilenet_v1_025"), place, each=quiet),
+        lambda: tasks.prepare(branch.recipe, branch.location, place),
+        lambda: ladder.run(ladder.plan("own", "mobilenet_v1_025"), ImageLocation(data="own"), place, each=quiet),
         lambda: transfer_study.run(transfer_study.Plan({}, (), (branch,)), place, each=quiet),
     ):
         with pytest.raises(BadOption, match="file cannot be written: "):

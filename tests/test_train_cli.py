@@ -16,13 +16,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import trickzoo
 from tests.commands import Call, caller, evaluate
 from tests.training import COSINE, RECIPE, SMALL
+from trickzoo import tasks
 from trickzoo.backbone import Backbone
-from trickzoo.classification.run import Job, Settings, prepare
+from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption
 from trickzoo.recipes import collection, finetune
 from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training.job import Machine
 from trickzoo.weights import convert, publish
 from trickzoo.weights.load import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -161,9 +163,10 @@ def _of_classes(path: Path, classes: tuple[str, ...]) -> Backbone:
     return model
 
 
-def _prepared(colours: Path, tmp_path: Path, **changes: str) -> Job:
+def _prepared(colours: Path, tmp_path: Path, **changes: str) -> Any:
     recipe = RECIPE.but("test.classes", mixup=0.0, **changes)
-    return prepare(recipe, Settings(data=colours, out=tmp_path / "run", cache=tmp_path / "cache", workers=0, use_cpu=True))
+    location = ImageLocation(data=colours, cache=tmp_path / "cache")
+    return tasks.prepare(recipe, location, Machine(out=tmp_path / "run", workers=0, use_cpu=True)).task
 
 
 def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path: Path) -> None:

@@ -190,6 +190,7 @@ from tests.training import RECIPE
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.loaders import decode_once, squash
 from trickzoo.classification import task as classification
+from trickzoo.training import loop
 folder = Path(sys.argv[2])
 data = decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(40), "40", folder, workers=0)
 one = replace(data, pixels=data.pixels[:1], sizes=data.sizes[:1], labels=data.labels[:1])
@@ -197,7 +198,8 @@ recipe = RECIPE.but("averaged", ema=0.9)
 accelerator = Accelerator(cpu=True)
 model = classification.prepare(recipe, 4, 0, trickzoo.create)
 task = classification.Classification(recipe, model, data, one, seed=0, accelerator=accelerator)
-classification.fit(task, folder / "out", seed=0, accelerator=accelerator)
+loop.fit(task, folder / "out", seed=0, accelerator=accelerator)
+task.finish()
 for name, network in (("model", model), ("average", task.average)):
     digest = hashlib.sha256(b"".join(buffer.numpy().tobytes() for buffer in network.buffers())).hexdigest()
     (folder / f"{name}-{accelerator.process_index}.digest").write_text(digest)

@@ -18,8 +18,8 @@ from tests.commands import Call, caller
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection, files
 from trickzoo.cli import zoo
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption
-from trickzoo.finetune import Source
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer
 from trickzoo.training import loop
@@ -49,7 +49,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def branches(epochs: int = 1) -> tuple[transfer.Branch, ...]:
-    source = Source("shapes", images=8)
+    source = AnnotatedLocation("shapes", images=8)
     small: dict[str, Any] = {"epochs": epochs, "batch_size": 4}
     return (
         transfer.Branch(recipes.SHAPES_BOXES.but("shapes.detection", warmup_steps=0, **small), source),
@@ -91,10 +91,10 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
     """As the paper's pair has: VOC's trainval of both years and its test of 2007, beside ADE20K's train and val."""
 
     def plan(checkpoints: Path, branches: tuple[transfer.Branch, ...], **options: Any) -> transfer.Plan:
-        found.extend(branch.source for branch in branches)
+        found.extend(branch.location for branch in branches)
         raise BadOption("far enough")
 
-    found: list[Source] = []
+    found: list[AnnotatedLocation] = []
     monkeypatch.setattr(transfer, "plan", plan)
     pair = (
         "--checkpoints",
@@ -111,17 +111,17 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
     boxes = ("--detection-train", "trainval", "--detection-year", "07+12", "--detection-val", "test", "--detection-val-year", "2007")
     shared = ("--train", "trainval", "--year", "07+12", "--val", "test", "--val-year", "2007")
     masks = ("--segmentation-train", "train", "--segmentation-val", "val", "--segmentation-year", "2012", "--segmentation-val-year", "2012")
-    wanted = Source("voc", Path("V"), "07+12", "2007", "trainval", "test")
+    wanted = AnnotatedLocation("voc", Path("V"), "07+12", "2007", "trainval", "test")
     for tokens, other in ((boxes, (None, None)), ((*shared, *masks), ("2012", "2012"))):
         assert call(*pair, *tokens)[2] == "trickzoo: far enough\n"
-        assert found == [wanted, Source("ade20k", Path("A"), *other)]
+        assert found == [wanted, AnnotatedLocation("ade20k", Path("A"), *other)]
         found.clear()
 
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
     """With a rate of nearly 0 the backbone's convolutions come out as they went in."""
     recipe = recipes.SHAPES_BOXES.but("still", epochs=1, warmup_steps=0, batch_size=4, lr=1e-30, weight_decay=0.0)
-    plan = transfer.plan(ladder, (transfer.Branch(recipe, Source("shapes", images=8)),), seeds=2, rungs=("cosine",))
+    plan = transfer.plan(ladder, (transfer.Branch(recipe, AnnotatedLocation("shapes", images=8)),), seeds=2, rungs=("cosine",))
     transfer.run(plan, Machine(out=tmp_path, workers=0, use_cpu=True), each=quiet)
     for seed in (0, 1):
         body = detection.load(tmp_path / "detection" / f"cosine-{seed}" / "model.safetensors").backbone.body

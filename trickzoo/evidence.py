@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,22 @@ from trickzoo.errors import BadOption
 from trickzoo.files import write_atomically
 
 PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the evaluation of a detector or a segmenter gave.
+
+    Attributes:
+        content: the figures as the result file has them.
+        figures: the figures that are printed, by name, in percent; None where nothing could be judged.
+        header, rows: the table of classes.
+    """
+
+    content: dict[str, Any]
+    figures: dict[str, float | None]
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 def environment() -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -17,21 +20,28 @@ from torch import Tensor, nn
 from trickzoo.backbone import Backbone
 from trickzoo.classification import objective
 from trickzoo.classification.metrics import top_k_hits
+from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.loaders import Resident, TrainingImages
+from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
+from trickzoo.factory import create
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop
+from trickzoo.training.job import WEIGHTS, Machine
 from trickzoo.training.schedule import learning_rate
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
-from trickzoo.weights import load
+from trickzoo.weights import publish
+from trickzoo.weights.load import LoadedWeights, header, is_file, model_of
+
+log = logging.getLogger("trickzoo")
 
 
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
@@ -47,6 +57,14 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
     if recipe.zero_gamma:
         zero_last_gammas(model)
     return model
+
+
+def load(path: str | PathLike[str]) -> Backbone:
+    """A classifier that `trickzoo-train` wrote, in evaluation mode.
+
+    Raises BadCheckpoint if the file holds something else, or is damaged.
+    """
+    return create(model_of(Path(path)), weights=path)
 
 
 def adopt(model: Backbone, classes: Sequence[str]) -> bool:
@@ -66,6 +84,58 @@ def adopt(model: Backbone, classes: Sequence[str]) -> bool:
             module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
     model.weights = replace(model.weights, classes=tuple(classes))
     return True
+
+
+def _teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
+    """The recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
+
+    Raises BadOption if it is of other classes.
+    """
+    if recipe.teacher is None:
+        return None
+    teacher = load(recipe.teacher) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
+    if teacher.num_classes != len(classes):
+        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
+    if not adopt(teacher, classes):
+        assert teacher.weights is not None
+        theirs = class_list(teacher.weights.classes or ())
+        raise BadOption(
+            f"the teacher {recipe.teacher} is of other classes ({_few(theirs)}) than the data ({_few(classes)}); "
+            "name a teacher that was trained on the same"
+        )
+    return teacher.requires_grad_(False)
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
+
+
+def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> Classification:
+    """Build the recipe's network and its teacher for the classes of the images, and what the loop needs to train it.
+
+    Raises one clear error if recipe, weights and images do not fit.
+    """
+    classes = data.train.classes
+    model = prepare(recipe, len(classes), machine.seed, create)
+    if not adopt(model, classes):
+        log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
+        model.reset_head(len(classes))
+    teacher = _teacher(recipe, classes)
+    if teacher is not None:
+        teacher.to(accelerator.device)
+    normalisation = Normalisation.of(model)
+    preprocessing = msgspec.structs.replace(evaluation_preprocessing(recipe), mean=normalisation.mean, std=normalisation.std)
+    model.weights = LoadedWeights(recipe.name, machine.out / WEIGHTS, classes=classes, preprocessing=preprocessing)
+    return Classification(
+        recipe,
+        model,
+        data.train,
+        data.val,
+        seed=machine.seed,
+        accelerator=accelerator,
+        micro_batch=machine.micro_batch,
+        teacher=teacher,
+    )
 
 
 def check(data: TrainingImages, val: Resident | None) -> None:
@@ -154,7 +224,7 @@ class Classification(loop.Task):
 
     def metadata(self) -> dict[str, str]:
         """As `weights.publish` writes it."""
-        return load.header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
+        return header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
         """Top-1 and top-5, of the averaged weights if there are any."""
@@ -162,13 +232,35 @@ class Classification(loop.Task):
             return None
         return evaluate(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
 
+    def finish(self) -> None:
+        """With `ema` the model ends with the averaged weights."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.state_dict())
 
-def fit(task: Classification, out: Path, **options: Any) -> loop.Outcome:
-    """`loop.fit`, which has the options; with `ema` the model ends with the averaged weights."""
-    outcome = loop.fit(task, out, **options)
-    if task.average is not None:
-        task.model.load_state_dict(task.average.state_dict())
-    return outcome
+    @property
+    def data_in_words(self) -> str:
+        """How many training images of how many classes there are."""
+        return f"{len(self.data):,} images of {len(self.data.classes)} classes"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the images are, if they were generated."""
+        found = (images.description for images in (self.data, self.val) if isinstance(images, Resident) and images.description)
+        return tuple(filter(None, ("; ".join(found),)))
+
+    def facts(self) -> dict[str, Any]:
+        """Numbers of images, and digests of the images."""
+        return {
+            "n": len(self.val.labels) if self.val is not None else 0,
+            "n_train": len(self.data),
+            "data_digest": self.data_digest,
+            "val_digest": self.val_digest,
+            **({"data": self.notes[0]} if self.notes else {}),
+        }
+
+    def save(self, path: Path, training: dict[str, Any]) -> None:
+        """Write the network as `create` and `trickzoo-eval imagenet` read it."""
+        publish.export(self.model, path, overwrite=True, training=training)
 
 
 def train(
@@ -184,9 +276,11 @@ def train(
     teacher: nn.Module | None = None,
     **options: Any,
 ) -> loop.Outcome:
-    """`fit` of a `Classification` with these arguments."""
+    """`loop.fit`, which has the options, of a `Classification` with these arguments; nothing but checkpoints is written."""
     task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
-    return fit(task, out, seed=seed, accelerator=accelerator, **options)
+    outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
+    task.finish()
+    return outcome
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:

@@ -9,14 +9,11 @@ from cyclopts import App, Parameter
 
 import trickzoo as package
 from trickzoo.cli import options
-from trickzoo.cli.printing import say, say_json
+from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override, plain
-from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 
 app = App(name="trickzoo-finetune", help="Fine-tune a backbone as a detector or a segmenter.", version=package.__version__)
-
-KINDS = {"detection": DetectionRecipe, "segmentation": SegmentationRecipe}
 
 
 @app.default
@@ -53,41 +50,32 @@ def finetune(
     With another --batch-size the learning rate is scaled to it, unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
-    from trickzoo.finetune import DEFAULTS, TASKS
+    from trickzoo.recipes.finetune import KINDS
 
-    kind = task or (TASKS[layout][0] if len(TASKS[layout]) == 1 else None)
-    if kind is None:
-        raise BadOption(f"{layout} has annotations for both tasks; name one with --task detection or --task segmentation")
-    found: DetectionRecipe | SegmentationRecipe = find_fine_tuning(recipe or DEFAULTS.get((layout, kind), f"small.{kind}"), KINDS[kind])
-    chosen = override(found, {"data": layout, **fields})
+    kind, default = _task_of(layout, task)
+    chosen = override(find_fine_tuning(recipe or default, KINDS[kind]), {"data": layout, **fields})
     if print_recipe:
         say_json(plain(chosen))
         return
     if (data is None) != (layout == "shapes"):
         raise BadOption("shapes are generated; leave --data out" if data else "name the folder of images with --data")
-    from trickzoo import finetune as run
-    from trickzoo.cli.train import progress_bar, tell
-    from trickzoo.training.job import Machine, rehearse
-    from trickzoo.training.tracking import in_words
+    from trickzoo import tasks
+    from trickzoo.cli.running import run
+    from trickzoo.data.location import AnnotatedLocation
+    from trickzoo.training.job import Machine
 
     place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"
-    settings = Machine(out=place, seed=seed, **running.of_machine)
-    source = run.Source(layout, data or Path(), year, val_year, train, val, images)
-    job = run.prepare(chosen, source, settings)
-    chief = job.accelerator.is_main_process
-    if chief:
-        counts = f"{len(job.train):,} images of {len(job.train.classes)} classes"
-        say(f"{chosen.name}: {chosen.model} ({chosen.weights or 'no weights'}), {counts}, seed {seed}, {place}")
-        for note in job.notes:
-            say(note)
-        say(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
-    if dry_run:
-        rehearsal = rehearse(job.task, settings, job.accelerator)
-        if chief:
-            tell(job.task, rehearsal)
-    else:
-        with progress_bar(chief) as report:
-            result = run.run(job, report)
-        if chief:
-            say(f"{in_words(result)} of {result['n']:,} images; {place / 'model.safetensors'}")
-    job.accelerator.end_training()
+    location = AnnotatedLocation(layout, data or Path(), year, val_year, train, val, images)
+    job = tasks.prepare(chosen, location, Machine(out=place, seed=seed, **running.of_machine))
+    run(job, f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run)
+
+
+def _task_of(layout: str, task: str | None) -> tuple[str, str]:
+    """The task, and the recipe that is used if the user names none. Raises BadOption if the layout leaves the choice."""
+    from trickzoo import tasks
+
+    defaults = {name: layouts[layout] for name in tasks.ANNOTATED if layout in (layouts := tasks.find_annotated_task(name).LAYOUTS)}
+    if task is None and len(defaults) > 1:
+        raise BadOption(f"{layout} has annotations for both tasks; name one with --task {' or --task '.join(defaults)}")
+    chosen = task or next(iter(defaults))
+    return chosen, defaults.get(chosen, f"small.{chosen}")

@@ -59,8 +59,9 @@ def ladder(
         data = "shapes"
     if data is None:
         raise BadOption("name the folder of images with --data")
-    from trickzoo.classification.run import Settings
-    from trickzoo.cli.train import progress_bar
+    from trickzoo.classification.open import ImageLocation
+    from trickzoo.cli.running import progress_bar
+    from trickzoo.training.job import Machine
     from trickzoo.training.processes import processes
 
     state = processes(use_cpu=running.device == "cpu")
@@ -70,9 +71,10 @@ def ladder(
         if chief:
             say(line, flush=True)
 
-    settings = Settings(data=data, out=place, decode=decode, cache=cache, images=images, **running.of_machine)
+    location = ImageLocation(data=data, decode=decode, cache=cache, images=images)
+    machine = Machine(out=place, **running.of_machine)
     tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
-    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+    study.run(plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:
         _report(plan, place)
     if state.num_processes > 1:

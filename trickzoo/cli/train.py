@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 import trickzoo as package
-from trickzoo.cli import options, printing
+from trickzoo.cli import options
 from trickzoo.cli.printing import say, say_json
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
-
-if TYPE_CHECKING:
-    from trickzoo.training.job import Rehearsal
-    from trickzoo.training.loop import Progress, Task
 
 app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
 
@@ -61,56 +56,14 @@ def train(
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
-    from trickzoo.classification import run
-    from trickzoo.training.job import rehearse
+    from trickzoo import tasks
+    from trickzoo.classification.open import SHAPES, ImageLocation
+    from trickzoo.cli.running import run
+    from trickzoo.training.job import Machine
 
     place = out or Path("runs") / f"{chosen.name}-{seed}"
-    settings = run.Settings(data=data, out=place, seed=seed, decode=decode, side=side, cache=cache, images=images, **running.of_machine)
-    job = run.prepare(chosen, settings)
-    chief = job.accelerator.is_main_process
-    if chief:
-        say(f"{chosen.name}: {chosen.model}, {len(job.train):,} images of {len(job.train.classes)} classes, seed {seed}, {place}")
-        if job.description:
-            say(job.description)
-        say(f"learning rate {chosen.lr:g} for a batch of {chosen.batch_size}")
-    if dry_run:
-        rehearsal = rehearse(job.task, settings, job.accelerator)
-        if chief:
-            tell(job.task, rehearsal)
-    else:
-        with progress_bar(chief) as report:
-            found = run.run(job, report)
-        if chief:
-            say(f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} % of {found['n']:,} images; {place / 'model.safetensors'}")
-    job.accelerator.end_training()
-
-
-@contextlib.contextmanager
-def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on a terminal, and a line for each evaluation."""
-    from trickzoo.training.tracking import in_words
-
-    def tell(p: Progress) -> None:
-        if p.evaluation and chief and evaluations:
-            say(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
-
-    with printing.progress(chief, title, None, elapsed=True, keep=evaluations) as move:
-
-        def report(p: Progress) -> None:
-            move(completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
-            tell(p)
-
-        yield report
-
-
-def tell(task: Task, rehearsal: Rehearsal) -> None:
-    """What a training will take, and its learning rate over the epochs."""
-    recipe, per_epoch = task.recipe, task.shares.per_epoch
-    seconds = rehearsal.seconds_per_step
-    hours = seconds * per_epoch * recipe.epochs / 3600
-    say(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
-    say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
-    say("epoch  learning rate")
-    for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
-        lr = task.learning_rate(epoch * per_epoch)
-        say(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")
+    if data == SHAPES:
+        chosen = replace(chosen, data=SHAPES)
+    location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=images)
+    job = tasks.prepare(chosen, location, Machine(out=place, seed=seed, **running.of_machine))
+    run(job, chosen.model, dry_run=dry_run)

@@ -59,7 +59,8 @@ def transfer(
     Everything but the backbone's weights is the same for all. After a stop the same command goes on where it was.
     OUT/report.html has the ladder and what became of it.
     """
-    from trickzoo.finetune import DEFAULTS, Source
+    from trickzoo import tasks
+    from trickzoo.data.location import AnnotatedLocation
 
     branches: list[study.Branch] = []
     changes = {name.replace("-", "_"): text for name, text in fields.items()}
@@ -76,11 +77,12 @@ def transfer(
             raise BadOption(
                 "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
             )
-        recipe = cast(Recipe, find_fine_tuning(name or DEFAULTS.get((layout, kind.task), f"small.{kind.task}"), kind))
+        default = tasks.find_annotated_task(kind.task).LAYOUTS[layout]
+        recipe = cast(Recipe, find_fine_tuning(name or default, kind))
         own = {split: changes.pop(f"{kind.task}_{split}", shared[split]) for split in SPLITS}
         drawn = images if layout == "shapes" or "shapes" not in (detection, segmentation) else None  # the other task's may be
-        source = Source(layout, place or Path(), images=drawn, **own)
-        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), source))
+        location = AnnotatedLocation(layout, place or Path(), images=drawn, **own)
+        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), location))
     _all_known(branches, changes)
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
@@ -126,7 +128,7 @@ def _option(name: str) -> str:
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
-    from trickzoo.cli.train import progress_bar
+    from trickzoo.cli.running import progress_bar
     from trickzoo.training.job import Machine
     from trickzoo.training.processes import processes
 

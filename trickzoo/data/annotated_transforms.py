@@ -38,6 +38,12 @@ def fit(width: int, height: int, short: int, long: float = math.inf) -> tuple[in
 # detection
 
 
+def check_sides(short: int, long: int) -> None:
+    """Raise BadOption unless 0 < short ≤ long."""
+    if not 0 < short <= long:
+        raise BadOption(f"a short side of {short} and a long side of {long}: the short one must be above 0 and not the longer")
+
+
 @dataclass(frozen=True)
 class FitAndFlip:
     """Detection: resize to a short side, within a long side; flip half of the images. Sides in pixels.
@@ -51,10 +57,7 @@ class FitAndFlip:
     DRAWS: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.short <= self.long:
-            raise BadOption(
-                f"a short side of {self.short} and a long side of {self.long}: the short one must be above 0 and not the longer"
-            )
+        check_sides(self.short, self.long)
 
     def __call__(self, image: Image.Image, objects: Objects, draws: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """An RGB image and its objects → (3, h, w) uint8, (k, 4) float32 boxes in its pixels, clipped to it, and (k,) labels.

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trickzoo.data import images as image_files
+from trickzoo.data.classes import check_classes
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
@@ -203,6 +204,33 @@ class DetectionSet:
                 f"{entry.width} × {entry.height}; one of them is of another image, or was resized"
             )
         return image
+
+    def name(self, index: int) -> str:
+        """The name of an image, below the root."""
+        return self.images[index].name
+
+    def is_annotated(self, index: int) -> bool:
+        """Whether an image has any annotation."""
+        return bool(len(self.objects_of(index)))
+
+    @property
+    def generated(self) -> bool:
+        """Whether the images were generated and are no files."""
+        return bool(self.drawings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the annotations: a line for each kind of box that was dropped or clipped."""
+        return self.faults.notes
+
+    def in_order(self, classes: Sequence[str]) -> DetectionSet:
+        """The same images with labels 1, 2, … for these classes. Raises BadData if the set has other classes."""
+        if self.classes == tuple(classes):
+            return self
+        check_classes(self.root, self.classes, classes)
+        label_of = np.array([0, *(list(classes).index(name) + 1 for name in self.classes)])
+        ids = tuple(self.class_ids[self.classes.index(name)] for name in classes)
+        return replace(self, classes=tuple(classes), class_ids=ids, objects=replace(self.objects, labels=label_of[self.objects.labels]))
 
     @functools.cached_property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trickzoo.data.listing import no_twin, read_lines
-from trickzoo.errors import BadData, BadOption, UnknownName
+from trickzoo.errors import BadData, BadOption, UnknownName, nearest
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
@@ -111,3 +111,14 @@ def _descriptions() -> dict[str, str]:
 def describe_class(name: str) -> str:
     """A class in words: "tench" for n01440764; the name itself if it is no synset of ImageNet-1k."""
     return _descriptions().get(name, name).partition(",")[0]
+
+
+def check_classes(root: Path, classes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise BadData, with the first difference, if the classes of the set at `root` are not those that a model knows."""
+    remedy = "; take a set of the classes that it was trained on"
+    for name in classes:
+        if name not in known:
+            raise BadData(f'{root} has the class "{name}", which the model does not know{nearest(name, known) or remedy}')
+    for name in known:
+        if name not in classes:
+            raise BadData(f'{root} has no class "{name}", which the model knows{nearest(name, classes) or remedy}')

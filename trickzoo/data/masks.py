@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trickzoo.data import images as image_files
+from trickzoo.data.classes import check_classes
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
@@ -77,6 +79,32 @@ class SegmentationSet:
                 f"and {', '.join(map(str, sorted({*self.ignored, IGNORE})))} is not judged"
             )
         return image, mask.astype(np.uint8)
+
+    def name(self, index: int) -> str:
+        """The name of an image, below the root."""
+        return self.pairs[index][0]
+
+    def is_annotated(self, index: int) -> bool:
+        """Whether an image has any annotation."""
+        return True
+
+    @property
+    def generated(self) -> bool:
+        """Whether the images were generated and are no files."""
+        return bool(self.drawings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the annotations."""
+        return ()
+
+    def in_order(self, classes: Sequence[str]) -> SegmentationSet:
+        """The set itself. Raises BadData if its classes are not these, in this order: masks hold numbers and not names."""
+        check_classes(self.root, self.classes, classes)
+        for number, (own, wanted) in enumerate(zip(self.classes, classes, strict=True)):
+            if own != wanted:
+                raise BadData(f'{self.root} has "{own}" as class {number}, the model "{wanted}"; renumber the masks')
+        return self
 
     @functools.cached_property
     def _table(self) -> NDArray[np.int16]:

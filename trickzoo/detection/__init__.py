@@ -1,7 +1,23 @@
 """Object detection on the zoo's backbones."""
 
-from trickzoo.detection.evaluate import predict
+from trickzoo.detection.evaluate import compare, evaluate_set, predict
 from trickzoo.detection.model import faster_rcnn
-from trickzoo.detection.task import load
+from trickzoo.detection.open import LAYOUTS, open_data, open_split
+from trickzoo.detection.task import SIDES, load, new_task
+from trickzoo.evidence import check_writable as check_predictions
+from trickzoo.training.network_file import save
 
-__all__ = ["faster_rcnn", "load", "predict"]
+__all__ = [
+    "LAYOUTS",
+    "SIDES",
+    "check_predictions",
+    "compare",
+    "evaluate_set",
+    "faster_rcnn",
+    "load",
+    "new_task",
+    "open_data",
+    "open_split",
+    "predict",
+    "save",
+]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
+from trickzoo import drawing
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, to_file
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.loaders import read_share, there
-from trickzoo.detection.metrics import DetectionEvaluation, Detections
+from trickzoo.detection.metrics import DetectionEvaluation, Detections, coco_results
 from trickzoo.detection.model import FasterRCNN
+from trickzoo.evidence import Evaluation, write_json
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:
@@ -57,6 +61,48 @@ def detect(
     return found
 
 
+def evaluate_set(
+    model: FasterRCNN,
+    data: DetectionSet,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+    predictions: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """VOC's and COCO's average precision of a detector from `load` on a set with its classes, each process on its share.
+
+    Args:
+        model: the detector.
+        data: the set; its labels are those of the model.
+        accelerator: device, precision and processes.
+        workers: decoding processes.
+        predictions: JSON file for all boxes in COCO's results format.
+        progress: called with the number of images that this process has just finished.
+    """
+    assert model.recipe is not None
+    transform = FitAndFlip(model.recipe.short, model.recipe.long)
+    found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
+    if accelerator.is_main_process and predictions is not None:
+        write_json(predictions, coco_results(data, found.found))
+    summary = found.summary()
+    columns = ("VOC AP50 11-point", "VOC AP50 all-point", "COCO AP")
+    counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()
+    rows = [(name, n, *(summary["per_class"][name][column] for column in columns)) for name, n in zip(data.classes, counts, strict=True)]
+    shown = {f"{kind.upper()} {name}": value for kind in ("voc", "coco") for name, value in summary[kind].items()}
+    return Evaluation(summary, shown, ("class", "objects", *columns), rows)
+
+
+def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:
+    """What is shown, and an image with its objects as annotated, then for each detector with as many of its surest boxes."""
+    image, truth = data.read(index), data.objects_of(index)
+    views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes)]
+    for model in models:
+        boxes, scores, labels = (each[: len(truth)] for each in predict(model, image))
+        views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores))
+    return f"Boxes in {data.name(index)}: as annotated, then as many of the surest, with their scores,", views
+
+
 @torch.inference_mode()
 def predict(model: FasterRCNN, image: Image.Image) -> Detections:
     """What a detector from `load` finds in an RGB image, in its pixels, by falling score."""
@@ -68,9 +114,10 @@ def predict(model: FasterRCNN, image: Image.Image) -> Detections:
 
 def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes in a file of `size`, scores and labels that a detector finds in its (3, h, w) pixels, all on the CPU."""
-    (result,) = net([_input(pixels, device)])
+    (result,) = net([to_input(pixels, device)])
     return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
 
 
-def _input(pixels: Tensor, device: torch.device) -> Tensor:
+def to_input(pixels: Tensor, device: torch.device) -> Tensor:
+    """(3, h, w) uint8 → float in 0…1 on the device, as a detector takes it."""
     return pixels.to(device).float() / 255

@@ -205,6 +205,11 @@ class FasterRCNN(detection.FasterRCNN):
     classes: tuple[str, ...] = ()
     recipe: DetectionRecipe | None = None
 
+    @property
+    def trunk(self) -> Backbone:
+        """The backbone inside the neck."""
+        return self.backbone.body
+
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The four losses of training, of the network as it is: after `model.eval()` nothing drops out and no statistic moves.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -12,14 +12,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip
+from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, check_sides
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.loaders import read_batches, there
-from trickzoo.detection.evaluate import _input, detect, figures
+from trickzoo.data.location import Splits
+from trickzoo.detection.evaluate import detect, figures, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import loop, network_file
-from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.training.annotated_task import AnnotatedTask
+from trickzoo.training.job import Machine
+
+SIDES = ("short", "long")
+"""The sides in pixels that `load` can replace."""
 
 
 def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
@@ -61,27 +66,40 @@ def _build(
 def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
     """A detector that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of labels 1, 2, ….
 
-    `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged.
+    `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged,
+    BadOption if the short side would be the longer one.
     """
     opened, recipe = network_file.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
+    check_sides(recipe.short, recipe.long)
     weights = opened.weights
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None, opened.options)
     network_file.restore(model, opened)
-    model.backbone.body.weights = weights
+    model.trunk.weights = weights
     if weights.preprocessing is not None:
         model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()
 
 
-def save(model: FasterRCNN, recipe: DetectionRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
-    """Write a detector as `load` reads it."""
-    network_file.write(model, model.backbone.body, recipe, classes, path, made_by)
+def new_task(recipe: DetectionRecipe, data: Splits[DetectionSet], machine: Machine, accelerator: Accelerator) -> Detection:
+    """Build the recipe's detector for the classes of the images, and what the loop needs to train it. Raises what `faster_rcnn` raises."""
+    torch.manual_seed(machine.seed)
+    model = build(recipe, len(data.train.classes))
+    return Detection(
+        recipe,
+        model,
+        data.train,
+        data.val,
+        seed=machine.seed,
+        accelerator=accelerator,
+        micro_batch=machine.micro_batch,
+        workers=machine.decoders,
+    )
 
 
-class Detection(loop.Task):
+class Detection(AnnotatedTask):
     """Boxes by a recipe.
 
     Args:
@@ -105,22 +123,17 @@ class Detection(loop.Task):
         micro_batch: int | None = None,
         workers: int = 0,
     ) -> None:
+        super().__init__(model.trunk, data, val, accelerator, workers)
         self.recipe: DetectionRecipe = recipe
         self.measure = "coco_ap" if recipe.data == "coco" else "voc_ap50"
         self.model: FasterRCNN = model
-        self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
         self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
         self.shares = loop.Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
-        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
 
     def optimiser(self) -> torch.optim.SGD:
         """SGD on what is not frozen."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay)
-
-    def learning_rate(self, step: int) -> float:
-        """By the recipe's schedule."""
-        return fine_tuning_rate(self.recipe, step, self.shares.per_epoch)
 
     def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
         """Resized, flipped images with the boxes that train."""
@@ -131,7 +144,7 @@ class Detection(loop.Task):
         device = self.accelerator.device
         targets = [{"boxes": there(sample.boxes).to(device), "labels": there(sample.labels).to(device)} for sample in batch]
         with self.accelerator.autocast():
-            losses = net([_input(there(sample.pixels), device) for sample in batch], targets)
+            losses = net([to_input(there(sample.pixels), device) for sample in batch], targets)
         return torch.stack([value.float() for value in losses.values()]).sum()
 
     def evaluate(self) -> dict[str, Any] | None:

@@ -75,6 +75,16 @@ class DetectionRecipe(FineTuning):
     rois: Count = 512
     settings: Literal["voc", "coco"] = "voc"
 
+    @property
+    def sides(self) -> dict[str, int | None]:
+        """The sides in pixels of the images that are evaluated."""
+        return {"short": self.short, "long": self.long}
+
+    @property
+    def sides_in_words(self) -> str:
+        """The same for a reader."""
+        return f"short side {self.short}, long side at most {self.long}"
+
     def but(self, name: str, **changes: Any) -> DetectionRecipe:
         """A recipe like this one but for its name and some fields."""
         return replace(self, name=name, **changes)
@@ -105,6 +115,16 @@ class SegmentationRecipe(FineTuning):
     output_stride: int = 8
     aux: NotNegative = 0.5
     head_lr: Positive = 10.0
+
+    @property
+    def sides(self) -> dict[str, int | None]:
+        """The sides in pixels of the images that are evaluated."""
+        return {"short": self.short}
+
+    @property
+    def sides_in_words(self) -> str:
+        """The same for a reader."""
+        return f"short side {self.short}" if self.short else "images in the files' sizes"
 
     def but(self, name: str, **changes: Any) -> SegmentationRecipe:
         """A recipe like this one but for its name and some fields."""
@@ -187,3 +207,6 @@ RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {
     recipe.name: recipe
     for recipe in (VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS, SHAPES_BOXES, SHAPES_MASKS)
 }
+
+KINDS: dict[str, type[DetectionRecipe] | type[SegmentationRecipe]] = {"detection": DetectionRecipe, "segmentation": SegmentationRecipe}
+"""The kind of recipe of each task."""

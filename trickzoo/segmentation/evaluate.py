@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSamples
 from trickzoo.data.loaders import read_share, there
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import FCN
+from trickzoo.segmentation.predictions import masks_in
 
 
 def figures(found: ConfusionMatrix) -> dict[str, Any]:
@@ -53,6 +57,48 @@ def segment(
         keep(sample.index, classes)
     found.gather()
     return found
+
+
+def evaluate_set(
+    model: FCN,
+    data: SegmentationSet,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+    predictions: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Mean IoU and pixel accuracy of a segmenter from `load` on a set with its classes, each process on its share.
+
+    Args:
+        model: the segmenter.
+        data: the set; its classes are those of the model, in the same order.
+        accelerator: device, precision and processes.
+        workers: decoding processes.
+        predictions: new folder for the masks as PNG, in the numbers of the set's own masks.
+        progress: called with the number of images that this process has just finished.
+    """
+    assert model.recipe is not None
+    with masks_in(predictions, data, accelerator.is_main_process) as write:
+
+        def keep(index: int, classes: Tensor) -> None:
+            write(index, classes)
+            progress(1)
+
+        net, normalise = model.to(accelerator.device), Normalisation.of(model.trunk)
+        found = segment(net, data, Scale(model.recipe.short), normalise, accelerator, workers=workers, keep=keep)
+    summary = found.summary()
+    rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
+    shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
+    return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows)
+
+
+def compare(data: SegmentationSet, index: int, models: Sequence[FCN]) -> tuple[str, list[Image.Image]]:
+    """What is shown, and an image with its mask as annotated, then with the mask of each segmenter."""
+    image, truth = data.read(index)
+    masks = [truth, *(predict(model, image) for model in models)]
+    views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
+    return f"Classes of the pixels in {data.name(index)}: as annotated, then", views
 
 
 @torch.inference_mode()

@@ -55,6 +55,11 @@ class FCN(nn.Module):
         self.head = FCNHead(last.channels, num_classes, drop_rate)
         self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
 
+    @property
+    def trunk(self) -> Backbone:
+        """The backbone."""
+        return self.backbone
+
     def forward(self, x: Tensor) -> Tensor | Logits:
         """(N, 3, H, W) of any size, normalised as the backbone's weights want it → (N, num_classes, H, W) logits, in training `Logits`."""
         maps = self.backbone.forward_pyramid(x)

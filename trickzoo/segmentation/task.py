@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -15,13 +15,18 @@ from torch.nn import functional as F
 
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
 from trickzoo.data.loaders import read_batches, there
+from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import FCN, fcn
 from trickzoo.training import loop, network_file
-from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.training.annotated_task import AnnotatedTask
+from trickzoo.training.job import Machine
+
+SIDES = ("short",)
+"""The sides in pixels that `load` can replace."""
 
 
 def build(recipe: SegmentationRecipe, classes: int) -> FCN:
@@ -55,17 +60,28 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
     assert isinstance(weights.classes, tuple)
     model = _build(recipe, len(weights.classes), None, opened.options)
     network_file.restore(model, opened)
-    model.backbone.weights = weights
+    model.trunk.weights = weights
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()
 
 
-def save(model: FCN, recipe: SegmentationRecipe, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
-    """Write an FCN as `load` reads it."""
-    network_file.write(model, model.backbone, recipe, classes, path, made_by)
+def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:
+    """Build the recipe's FCN for the classes of the images, and what the loop needs to train it. Raises what `fcn` raises."""
+    torch.manual_seed(machine.seed)
+    model = build(recipe, len(data.train.classes))
+    return Segmentation(
+        recipe,
+        model,
+        data.train,
+        data.val,
+        seed=machine.seed,
+        accelerator=accelerator,
+        micro_batch=machine.micro_batch,
+        workers=machine.decoders,
+    )
 
 
-class Segmentation(loop.Task):
+class Segmentation(AnnotatedTask):
     """A class for each pixel by a recipe.
 
     Args:
@@ -91,13 +107,12 @@ class Segmentation(loop.Task):
         micro_batch: int | None = None,
         workers: int = 0,
     ) -> None:
+        super().__init__(model.trunk, data, val, accelerator, workers)
         self.recipe: SegmentationRecipe = recipe
         self.model: FCN = model
-        self.data, self.val, self.accelerator, self.workers = data, val, accelerator, workers
         self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
         self.shares = loop.Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
-        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
-        self.normalise = Normalisation.of(model.backbone)
+        self.normalise = Normalisation.of(model.trunk)
 
     def optimiser(self) -> torch.optim.SGD:
         """SGD on what is not frozen, the heads at their own rate."""
@@ -106,10 +121,6 @@ class Segmentation(loop.Task):
         heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
         groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr}]
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-
-    def learning_rate(self, step: int) -> float:
-        """By the recipe's schedule."""
-        return fine_tuning_rate(self.recipe, step, self.shares.per_epoch)
 
     def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
         """Crops of images and masks."""

@@ -15,8 +15,10 @@ from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
-    from trickzoo.classification.run import Images, Settings
+    from trickzoo.classification.open import ImageLocation
+    from trickzoo.data.location import Splits
     from trickzoo.training import loop
+    from trickzoo.training.job import Machine
 
 OWN = "own"
 """Name of the data where it is the user's own folder."""
@@ -152,16 +154,18 @@ def read_result(out: Path, step: Step, seed: int) -> dict[str, Any]:
 
 def run(
     plan: Plan,
-    settings: Settings,
+    location: ImageLocation,
+    machine: Machine,
     *,
     each: Each,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Do what is left of a study in `settings.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
+    """Do what is left of a study in `machine.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
 
     Args:
         plan: what to run.
-        settings: of every training; `out` is the study's folder, the seeds are the plan's.
+        location: where the images are.
+        machine: of every training; `out` is the study's folder, the seeds are the plan's.
         each: the block that a training runs in.
         tell: called with a line for each training.
 
@@ -169,19 +173,19 @@ def run(
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
-    from trickzoo import evidence
-    from trickzoo.classification import run as training
+    from trickzoo import classification, evidence, tasks
+    from trickzoo.training import job as jobs
 
-    evidence.check_folder(settings.out)
-    images = training.open_images(plan.steps[0].recipe, settings)  # the rungs differ in nothing that the images depend on
-    left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, settings.out, step, seed, images)]
+    evidence.check_folder(machine.out)
+    images = classification.open_data(plan.steps[0].recipe, location, machine)  # the rungs differ in nothing that the images depend on
+    left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, machine.out, step, seed, images)]
     for step in plan.steps:
-        if any(step is unfinished for unfinished, _ in left):
-            _rehearse(step, settings, images)
+        if any(step is unfinished for unfinished, _ in left):  # what cannot be trained is told at once and not after hours
+            tasks.prepare(step.recipe, location, machine, images)
 
     def train(step: Step, seed: int, report: Callable[[loop.Progress], None]) -> str:
-        job = training.prepare(step.recipe, replace(settings, out=folder(settings.out, step, seed), seed=seed), images)
-        found = training.run(job, report)
+        here = replace(machine, out=folder(machine.out, step, seed), seed=seed)
+        found = jobs.run(tasks.prepare(step.recipe, location, here, images), report)
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"
 
     trainings = [
@@ -190,7 +194,7 @@ def run(
     train_all(trainings, each=each, tell=tell)
 
 
-def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bool:
+def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:
     """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
     from trickzoo.training import checkpoint
 
@@ -201,10 +205,3 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Images) -> bo
     if now == "done":
         checkpoint.result(place / "result.json", step.recipe, **this)
     return now == "done"
-
-
-def _rehearse(step: Step, settings: Settings, images: Images) -> None:
-    """Build a rung and check it, so that what cannot be trained is told at once and not after hours."""
-    from trickzoo.classification import run as training
-
-    _ = training.prepare(step.recipe, settings, images).task

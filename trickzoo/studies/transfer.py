@@ -16,7 +16,7 @@ from trickzoo.studies import ladder_summary
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
-    from trickzoo.finetune import Source
+    from trickzoo.data.location import AnnotatedLocation, Splits
     from trickzoo.training import loop
     from trickzoo.training.job import Machine
 
@@ -42,7 +42,7 @@ class Branch:
     """A task that every backbone goes through: all by one recipe but for the backbone, on the same images."""
 
     recipe: DetectionRecipe | SegmentationRecipe
-    source: Source
+    location: AnnotatedLocation
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,22 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
         Stopped: SIGTERM or SIGINT came; the same call goes on.
     """
-    from trickzoo import evidence, finetune
+    from trickzoo import evidence, tasks
+    from trickzoo.training import job as jobs
     from trickzoo.training.tracking import MEASURES
 
     evidence.check_folder(settings.out)
-    data = {branch.recipe.task: finetune.open_both(branch.recipe, branch.source) for branch in plan.branches}
+    data = {
+        branch.recipe.task: tasks.find_task(branch.recipe.task).open_data(branch.recipe, branch.location, settings)
+        for branch in plan.branches
+    }
     done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
 
     def train(branch: Branch, trunk: Trunk, report: Callable[[loop.Progress], None]) -> str:
         recipe, place = recipe_of(branch, trunk), folder(settings.out, branch, trunk)
         here = replace(settings, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
-        job = finetune.prepare(recipe, branch.source, here, data[recipe.task])
-        found = finetune.run(job, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
+        job = tasks.prepare(recipe, branch.location, here, data[recipe.task])
+        found = jobs.run(job, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
         measured = found[found["measure"]]
         shown = "nothing to find" if measured is None else f"{MEASURES[found['measure']]} {measured:.2f} %"
         return f"{shown} ({found['wall_seconds']:.0f} s)"
@@ -170,8 +174,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
 
     Captions and JPEGs; none of a task whose two trainings are not finished.
     """
-    from trickzoo import finetune
-    from trickzoo.studies import examples
+    from trickzoo.studies.examples import draw
 
     seed = plan.trunks[0].seed
     rungs = {rung["rung"]: ladder_summary.name(rung) for rung in plan.ladder["rungs"]}
@@ -182,24 +185,21 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
         networks = [(f"the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends]
         if not all(path.is_file() for _, path in networks):
             continue
-        if isinstance(branch.recipe, DetectionRecipe):
-            found += examples.detections(finetune.open_boxes(branch.source, "val"), networks, n)
-        else:
-            found += examples.segmentations(finetune.open_masks(branch.source, "val"), networks, n)
+        found += draw(branch.recipe.task, branch.location, networks, n)
     return found
 
 
-def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Any]) -> bool:
+def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Splits[Any]]) -> bool:
     """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
     from trickzoo.training import checkpoint
 
     branch, trunk = plan_run
     recipe, place = recipe_of(branch, trunk), folder(out, branch, trunk)
-    train, val = data[recipe.task]
+    images = data[recipe.task]
     path = place / "result.json"
     if not path.is_file() and not (place / checkpoint.LAST).is_file():
         return False
-    this = {"seed": trunk.seed, "data_digest": train.digest, "val_digest": val.digest, "weights_sha256": trunk.sha256}
+    this = {"seed": trunk.seed, "data_digest": images.train.digest, "val_digest": images.val.digest, "weights_sha256": trunk.sha256}
     if path.is_file():
         checkpoint.result(path, recipe, **this)
         return True

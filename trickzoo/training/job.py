@@ -15,12 +15,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from trickzoo import evidence as evidence_file
-from trickzoo.recipes.collection import AnyRecipe, plain
+from trickzoo import evidence
+from trickzoo.recipes.collection import plain
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
 from trickzoo.training import checkpoint, loop, tracking
 from trickzoo.training.processes import default_workers
 from trickzoo.tricks.low_precision import mixed_precision
+
+RESULT, WEIGHTS = "result.json", "model.safetensors"
+KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
+"""The part of the evidence that a weight file keeps: enough to train it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +63,66 @@ class Machine(Checked):
         return accelerator
 
 
-def finished(settings: Machine, task: loop.Task) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Job:
+    """A training with everything built, ready to run."""
+
+    task: loop.Task
+    machine: Machine
+    accelerator: Accelerator
+
+
+def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
+    """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
+
+    A training that is finished in that folder is not repeated: its result is returned.
+
+    Args:
+        job: what to train.
+        report: called after each step and each evaluation.
+        also: fields that the result has in addition.
+
+    Raises BadCheckpoint if the folder holds another training, and what `loop.fit` raises.
+    """
+    task, machine, accelerator = job.task, job.machine, job.accelerator
+    if done := finished(machine, task):
+        return done
+    with _reporting(machine, accelerator, report) as tell:
+        outcome = loop.fit(
+            task,
+            machine.out,
+            seed=machine.seed,
+            accelerator=accelerator,
+            save_every=machine.save_every,
+            evaluate_every=machine.evaluate_every,
+            report=tell,
+        )
+    task.finish()
+    found = _evidence(job, outcome, also)
+    if accelerator.is_main_process:
+        task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})
+        tracking.write_log(machine.out)
+        tracking.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
+        evidence.write_json(machine.out / RESULT, found)  # the last file: where it is, the training is finished
+    return found
+
+
+def finished(machine: Machine, task: loop.Task) -> dict[str, Any] | None:
     """The result of this very training if it is finished in its folder. Raises BadCheckpoint if another one is."""
-    path = settings.out / "result.json"
-    if not path.exists() or not path.with_name("model.safetensors").exists():
+    path = machine.out / RESULT
+    if not path.exists() or not path.with_name(WEIGHTS).exists():
         return None
     same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
-    return checkpoint.result(path, task.recipe, seed=settings.seed, **same)
+    return checkpoint.result(path, task.recipe, seed=machine.seed, **same)
 
 
 @contextmanager
-def telling(
-    settings: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
+def _reporting(
+    machine: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
 ) -> Iterator[Callable[[loop.Progress], None]]:
     """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
-    board = settings.tensorboard and accelerator.is_main_process
-    with tracking.tensorboard(settings.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
+    board = machine.tensorboard and accelerator.is_main_process
+    with tracking.tensorboard(machine.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
 
         def tell(progress: loop.Progress) -> None:
             report(progress)
@@ -83,34 +131,21 @@ def telling(
         yield tell
 
 
-def evidence(
-    what: str, recipe: AnyRecipe, seed: int, outcome: loop.Outcome, accelerator: Accelerator, *, data: str = "", **counts: Any
-) -> dict[str, Any]:
-    """What a training found, with all that its figures depend on, as `result.json` has it; `data` are words on generated images."""
+def _evidence(job: Job, outcome: loop.Outcome, also: dict[str, Any]) -> dict[str, Any]:
+    """What a training found, with everything that its figures depend on, as the result file has it."""
+    task = job.task
     figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
     return {
-        "what": what,
+        "what": f"{task.activity} by {task.recipe.name}",
         **figures,
-        **counts,
-        "recipe": plain(recipe),
-        "seed": seed,
-        **({"data": data} if data else {}),
-        "processes": accelerator.num_processes,
+        **task.facts(),
+        **also,
+        "recipe": plain(task.recipe),
+        "seed": job.machine.seed,
+        "processes": job.accelerator.num_processes,
         "wall_seconds": round(outcome.seconds, 1),
-        **evidence_file.environment(),
+        **evidence.environment(),
     }
-
-
-def made_by(found: dict[str, Any]) -> dict[str, Any]:
-    """Of the evidence, what a weight file keeps: enough to train it again."""
-    return {key: found[key] for key in ("recipe", "seed", "data", "data_digest", "commit", "versions") if key in found}
-
-
-def write_evidence(out: Path, found: dict[str, Any], measure: str = "top1") -> None:
-    """Write `log.csv`, `curves.png` of the measure, and `result.json`, which is last: where it is, the training is finished."""
-    tracking.write_log(out)
-    tracking.plot_curves(out, f"{found['recipe']['name']}, seed {found['seed']}", measure)
-    evidence_file.write_json(out / "result.json", found)
 
 
 @dataclass(frozen=True)
@@ -121,14 +156,15 @@ class Rehearsal:
     memory: int
 
 
-def rehearse(task: loop.Task, settings: Machine, accelerator: Accelerator) -> Rehearsal:
+def rehearse(job: Job) -> Rehearsal:
     """Take three steps and leave nothing behind."""
+    task, accelerator = job.task, job.accelerator
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         loop.fit(
             task,
             Path(folder),
-            seed=settings.seed,
+            seed=job.machine.seed,
             accelerator=accelerator,
             stop_after=min(3, task.shares.per_epoch),
             report=lambda _: times.append(time.perf_counter()),

@@ -110,9 +110,10 @@ class Shares:
 
 
 class Task(ABC):
-    """What is trained and on what, of which the loop knows no more than this.
+    """What is trained and on what. The loop and the job know no more of a task than this.
 
     Attributes:
+        activity: what the training is called in result files.
         measure: name of the figure of `evaluate` that is highest for the best checkpoint.
         recipe: the checkpoints are of it.
         model: the network; the loop moves it to the device.
@@ -123,6 +124,7 @@ class Task(ABC):
         weights_sha256: of the file that the model started from, if it did from one.
     """
 
+    activity: str = "training"
     measure: str
     recipe: AnyRecipe
     model: nn.Module
@@ -158,6 +160,27 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self) -> dict[str, Any] | None:
         """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
+
+    def finish(self) -> None:  # noqa: B027, most tasks have nothing to do here
+        """Called after the last step, before the network is saved."""
+
+    @property
+    @abstractmethod
+    def data_in_words(self) -> str:
+        """How many training images of how many classes there are: "9,469 images of 10 classes"."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the images before the training starts, one line each."""
+        return ()
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What the result file says beside the figures: numbers of images, digests of data and weights."""
+
+    @abstractmethod
+    def save(self, path: Path, training: dict[str, Any]) -> None:
+        """Write the network as a weight file. `training` is the evidence that the file's header keeps."""
 
 
 def fit(

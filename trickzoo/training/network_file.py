@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from torch import nn
@@ -21,11 +21,32 @@ from trickzoo.weights import convert
 from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened, read_header
 from trickzoo.weights.record import Preprocessing
 
+AnnotatedRecipe = DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
 
 
-def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str], path: Path, made_by: dict[str, Any]) -> None:
-    """Write a network with all that `open_file` needs to build it again. Raises OSError if the disk refuses."""
+class Trunked(Protocol):
+    """A network on a backbone."""
+
+    @property
+    def trunk(self) -> Backbone: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: Path, training: dict[str, Any]) -> None:
+    """Write a detector or a segmenter with all that it takes to build it again.
+
+    Args:
+        model: the network.
+        recipe: what it was built by.
+        classes: names of its classes; of a detector without the background.
+        path: the file, ending in .safetensors.
+        training: what the file's header says of the training; its "recipe" is `plain(recipe)`.
+
+    Raises OSError if the disk refuses.
+    """
+    backbone = model.trunk
     normalisation = Normalisation.of(backbone)
     own = FileMetadata(
         model=backbone.name,
@@ -33,13 +54,13 @@ def write(model: nn.Module, backbone: Backbone, recipe: R, classes: Sequence[str
         options=dict(backbone.options),
         classes=tuple(classes),
         preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
-        training=made_by,
+        training=training,
     )
     convert.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
 
 
 def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
-    """A file that `write` wrote, and its recipe; the options are the backbone's.
+    """A file that `save` wrote, and its recipe; the options are the backbone's.
 
     Raises BadCheckpoint if it is not of such a network, UnknownName or BadOption if its backbone is none of the zoo's.
     """

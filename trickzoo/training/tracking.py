@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
 MEASURES = {
     "top1": "top-1",
+    "top5": "top-5",
     "voc_ap50": "VOC AP50 all-point",
     "voc_ap50_11_point": "VOC AP50 11-point",
     "coco_ap": "COCO AP",

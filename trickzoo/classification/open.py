@@ -1,0 +1,104 @@
+"""Opening the images of a classifier's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from torchvision.transforms import v2
+
+from trickzoo import evidence
+from trickzoo.data.imageset import ImageSet, as_known
+from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
+from trickzoo.data.location import Splits
+from trickzoo.data.open import open_set
+from trickzoo.data.readers import hub
+from trickzoo.data.shapes import Shapes
+from trickzoo.data.transforms import resize_and_crop
+from trickzoo.errors import BadData, NoEffect
+from trickzoo.files import home
+from trickzoo.recipes.ranges import Checked, Count, Range
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.training.job import Machine
+from trickzoo.weights.record import Preprocessing
+
+SHAPES = "shapes"
+"""`ImageLocation.data` for the generated shapes. A folder of this name has to be given with a longer path, such as ./shapes."""
+NUMBER = 10_000
+"""How many shapes are generated for training if the user does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLocation(Checked):
+    """Where the images of a classifier are, and how they are kept.
+
+    Attributes:
+        data: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
+        decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
+        side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
+        cache: folder of decoded images; None is resident/ in the package's home.
+        images: how many shapes to generate for training, `NUMBER` by default. Validation uses a fifth as many.
+
+    Raises BadOption for a value out of range, NoEffect for a value that nothing would come of.
+    """
+
+    data: Path | str
+    decode: Literal["once", "always"] = "always"
+    side: Count | None = None
+    cache: Path | None = None
+    images: Annotated[int, Range("5 or more", lambda number: number >= 5)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side is not None and (self.generated or self.decode == "always"):
+            raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
+        if self.images is not None and not self.generated:
+            raise NoEffect("images", "only generated shapes are made to a number")
+
+    @property
+    def generated(self) -> bool:
+        """Whether the images are the generated shapes."""
+        return str(self.data) == SHAPES
+
+
+def evaluation_preprocessing(recipe: Recipe) -> Preprocessing:
+    """How validation images of a recipe are resized and cropped."""
+    return Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
+
+
+def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Splits[Any]:
+    """Open training images (`TrainingImages`) and validation images (`Resident`) at the sizes that the recipe names.
+
+    Every recipe of the same sizes can use them. Raises BadData or BadOption if the images cannot be used.
+    """
+    train: TrainingImages
+    workers = machine.decoders
+    cache = location.cache or home() / "resident"
+    evidence.check_folder(cache)
+    preprocessing = evaluation_preprocessing(recipe)
+    name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
+    if location.generated:
+        number = location.images or NUMBER
+        train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
+        val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
+        return Splits(train, val)
+    val_files = _without_empty(open_set(location.data, split="val"))
+    if location.decode == "always" and hub.is_hub(location.data):
+        train = hub.HubStream(str(location.data), workers=workers)
+    else:
+        files = _without_empty(open_set(location.data, split="train"))
+        if (files.root, files.entries) == (val_files.root, val_files.entries):
+            raise BadData(f"{location.data} does not tell training images from validation images; put them in train/ and val/")
+        side = location.side or round(recipe.size * 8 / 7)
+        once = location.decode == "once"
+        train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
+    val_files = as_known(val_files, train.classes)
+    val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
+    return Splits(train, val)
+
+
+def _without_empty(images: ImageSet) -> ImageSet:
+    if images.empty:
+        raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
+    return images

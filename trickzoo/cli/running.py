@@ -1,0 +1,68 @@
+"""Running one training from the command line: what is said before, while and after."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from trickzoo.cli import printing
+from trickzoo.cli.printing import say
+
+if TYPE_CHECKING:
+    from trickzoo.training.job import Job, Rehearsal
+    from trickzoo.training.loop import Progress, Task
+
+
+def run(job: Job, network: str, *, dry_run: bool) -> None:
+    """Say what is trained, and train it or only rehearse it. `network` names the network for the user."""
+    from trickzoo.training import job as jobs
+    from trickzoo.training.tracking import in_words
+
+    recipe, machine, chief = job.task.recipe, job.machine, job.accelerator.is_main_process
+    if chief:
+        say(f"{recipe.name}: {network}, {job.task.data_in_words}, seed {machine.seed}, {machine.out}")
+        for note in job.task.notes:
+            say(note)
+        say(f"learning rate {recipe.lr:g} for a batch of {recipe.batch_size}")
+    if dry_run:
+        rehearsal = jobs.rehearse(job)
+        if chief:
+            tell(job.task, rehearsal)
+    else:
+        with progress_bar(chief) as report:
+            found = jobs.run(job, report)
+        if chief:
+            say(f"{in_words(found)} of {found['n']:,} images; {machine.out / jobs.WEIGHTS}")
+    job.accelerator.end_training()
+
+
+@contextlib.contextmanager
+def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, and a line for each evaluation."""
+    from trickzoo.training.tracking import in_words
+
+    def tell(p: Progress) -> None:
+        if p.evaluation and chief and evaluations:
+            say(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
+
+    with printing.progress(chief, title, None, elapsed=True, keep=evaluations) as move:
+
+        def report(p: Progress) -> None:
+            move(completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
+            tell(p)
+
+        yield report
+
+
+def tell(task: Task, rehearsal: Rehearsal) -> None:
+    """What a training will take, and its learning rate over the epochs."""
+    recipe, per_epoch = task.recipe, task.shares.per_epoch
+    seconds = rehearsal.seconds_per_step
+    hours = seconds * per_epoch * recipe.epochs / 3600
+    say(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
+    say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
+    say("epoch  learning rate")
+    for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
+        lr = task.learning_rate(epoch * per_epoch)
+        say(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")

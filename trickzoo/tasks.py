@@ -1,0 +1,97 @@
+"""The tasks that a network can be trained for, by name.
+
+Each task is a package, and each package has the members of `TaskPackage`. A new task is one more package, and one more line here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from accelerate import Accelerator
+from torch import nn
+
+from trickzoo import evidence
+from trickzoo.data.location import AnnotatedLocation, Part, Splits
+from trickzoo.errors import UnknownName
+from trickzoo.recipes.collection import AnyRecipe
+from trickzoo.training import loop
+from trickzoo.training.job import Job, Machine
+
+PACKAGES = {
+    "classification": "trickzoo.classification",
+    "detection": "trickzoo.detection",
+    "segmentation": "trickzoo.segmentation",
+}
+ANNOTATED = ("detection", "segmentation")
+"""The tasks whose images carry annotations of their own, and whose packages are `AnnotatedTaskPackage`."""
+
+
+class TaskPackage(Protocol):
+    """What the package of every task has."""
+
+    def open_data(self, recipe: Any, location: Any, machine: Machine) -> Splits[Any]:
+        """Open training and validation images. Raises BadData with what is wrong."""
+
+    def new_task(self, recipe: Any, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> loop.Task:
+        """Build the network of a recipe, and what the loop needs to train it. Raises one clear error if recipe and images do not fit."""
+
+    def load(self, path: Path, **sides: int | None) -> nn.Module:
+        """The network in a weight file that a training of this task wrote, in evaluation mode."""
+
+
+class AnnotatedTaskPackage(TaskPackage, Protocol):
+    """What the packages of detection and segmentation have beside."""
+
+    @property
+    def LAYOUTS(self) -> dict[str, str]:
+        """The layouts that have annotations for this task, each with the recipe that is used if the user names none."""
+
+    @property
+    def SIDES(self) -> tuple[str, ...]:
+        """Names of the image sides in pixels that `load` can replace."""
+
+    def open_split(self, location: AnnotatedLocation, part: Part) -> Any:
+        """Open the images of one part with their annotations."""
+
+    def evaluate_set(self, model: Any, data: Any, accelerator: Accelerator, **options: Any) -> evidence.Evaluation:
+        """Run a network over a set, each process on its share of the images, and compute the figures."""
+
+    def check_predictions(self, path: Path) -> None:
+        """Raise BadOption now rather than after the run if `evaluate_set` cannot write its predictions there."""
+
+    def compare(self, data: Any, index: int, models: Any) -> Any:
+        """The beginning of a caption, and pictures of one image: as annotated, and as each network sees it."""
+
+
+def find_task(name: str) -> TaskPackage:
+    """The package of a task. Raises UnknownName with the nearest names."""
+    if name not in PACKAGES:
+        raise UnknownName("task", name, PACKAGES)
+    return cast(TaskPackage, import_module(PACKAGES[name]))
+
+
+def find_annotated_task(name: str) -> AnnotatedTaskPackage:
+    """The package of detection or segmentation. Raises UnknownName for any other name."""
+    if name not in ANNOTATED:
+        raise UnknownName("task with annotated images", name, ANNOTATED)
+    return cast(AnnotatedTaskPackage, find_task(name))
+
+
+def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any] | None = None) -> Job:
+    """Everything that a training needs, built and checked.
+
+    Args:
+        recipe: what to train; its `task` says which package is asked.
+        location: where the images are: an `ImageLocation` for classification, else an `AnnotatedLocation`.
+        machine: what the training runs on.
+        data: the images, if they are open already.
+
+    Raises one clear error if the folder cannot be written, or if images and recipe do not fit.
+    """
+    evidence.check_folder(machine.out)
+    package = find_task(recipe.task)
+    accelerator = machine.accelerator(recipe.precision)
+    splits = data or package.open_data(recipe, location, machine)
+    return Job(package.new_task(recipe, splits, machine, accelerator), machine, accelerator)
