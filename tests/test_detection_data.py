@@ -518,7 +518,13 @@ def test_the_digest_tells_sets_apart(tmp_path):
     ]
     assert len({first.digest, *(other.digest for other in others)}) == 7
     jpeg(tmp_path / "a" / "JPEGImages" / "a.jpg", 7)
-    assert open_voc(tmp_path / "a").digest != first.digest
+    another = open_voc(tmp_path / "a").digest
+    assert another != first.digest
+    image = tmp_path / "a" / "JPEGImages" / "a.jpg"
+    content = bytearray(image.read_bytes())
+    content[-9] ^= 1  # as long as it was
+    image.write_bytes(content)
+    assert open_voc(tmp_path / "a").digest not in (another, first.digest)
 
 
 def test_the_digest_of_the_shapes_stays():

@@ -247,7 +247,11 @@ def test_the_digest_tells_masks_and_images_of_the_same_names_apart(tmp_path):
     found.add(open_lists(tmp_path).digest)
     jpeg(tmp_path / "train" / "1.jpg", 7)
     found.add(open_lists(tmp_path).digest)
-    assert len(found) == 3
+    content = bytearray((tmp_path / "train" / "1.jpg").read_bytes())
+    content[-9] ^= 1  # as long as it was
+    (tmp_path / "train" / "1.jpg").write_bytes(content)
+    found.add(open_lists(tmp_path).digest)
+    assert len(found) == 4
     data = open_lists(tmp_path)
     (tmp_path / "trainannot" / "1.png").unlink()
     refused(lambda: data.digest, r"1\.png cannot be read")

@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trickzoo.data import contents
 from trickzoo.data import images as image_files
+from trickzoo.data.checks import Survey
 from trickzoo.data.classes import check_classes
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
@@ -232,17 +234,48 @@ class DetectionSet:
         ids = tuple(self.class_ids[self.classes.index(name)] for name in classes)
         return replace(self, classes=tuple(classes), class_ids=ids, objects=replace(self.objects, labels=label_of[self.objects.labels]))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images, below the root."""
+        return tuple(image.name for image in self.images)
+
+    @functools.cached_property
+    def contents(self) -> tuple[bytes, ...]:
+        """SHA-256 of each image's file; none where the images are generated. Computed once; raises BadData if one cannot be read."""
+        return () if self.drawings else contents.digests(self.root, self.names)
+
+    @functools.cached_property
+    def survey(self) -> Survey:
+        """How many objects of each class train and are judged, and in how many images.
+
+        Computed once. Raises BadData for an image that is not readable, or not of the size that its boxes are for, by the files' headers.
+        """
+        for _ in contents.each_image(self._look, 0 if self.drawings else len(self)):
+            pass
+        plain = self.objects.plain
+        image_of = np.repeat(np.arange(len(self)), np.diff(self.starts))[plain]
+        pairs = np.unique(np.stack([image_of, self.objects.labels[plain]]), axis=1)
+        counts, images = (
+            dict(zip(self.classes, np.bincount(labels, minlength=len(self.classes) + 1)[1:].tolist(), strict=True))
+            for labels in (self.objects.labels[plain], pairs[1])
+        )
+        return Survey("objects", counts, images, int((~plain).sum()))
+
+    def _look(self, index: int) -> None:
+        entry = self.images[index]
+        if sorted(image_files.size_of(self.root / entry.name)) != sorted((entry.width, entry.height)):
+            self.read(index)  # says what is wrong
+
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over names of images and classes, boxes, labels, flags and the images' lengths; it tells one set from another.
+        """SHA-256 over the names of images and classes, boxes, labels, flags and the images' contents; it tells one set from another.
 
-        Images are not read, as of `SegmentationSet`. Computed once; raises BadData for a file that is not there.
+        Every image is read for it, in threads. Computed once; raises BadData for a file that cannot be read.
         """
         whole = hashlib.sha256(json.dumps([self.layout if self.drawings else "", self.classes, self.images]).encode())
         for array in (self.starts, *(getattr(self.objects, each.name) for each in fields(self.objects))):
             whole.update(array.tobytes())
-        for image in () if self.drawings else self.images:
-            whole.update(image_files.length(self.root / image.name).to_bytes(8, "big"))
+        whole.update(b"".join(self.contents))
         return whole.hexdigest()
 
 

@@ -83,14 +83,6 @@ def content(path: Path) -> bytes:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
-def length(path: Path) -> int:
-    """How many bytes a file has, without reading it. Raises BadData if it is not there."""
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-
-
 def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image], T]) -> T:
     """What `take` makes of the image in the bytes or the open file."""
     try:

@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trickzoo.data import contents
 from trickzoo.data import images as image_files
+from trickzoo.data.checks import Survey
 from trickzoo.data.classes import check_classes
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
 IGNORE = 255
+STRIP = 2**20
+"""Pixels of a mask that are counted at a time: counting takes several bytes for each."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,56 @@ class SegmentationSet:
         table[[*self.ignored, IGNORE]] = IGNORE
         return table
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images, below the root."""
+        return tuple(name for name, _ in self.pairs)
+
+    @functools.cached_property
+    def contents(self) -> tuple[bytes, ...]:
+        """SHA-256 of each image's file; none where the images are generated. Computed once; raises BadData if one cannot be read."""
+        return () if self.drawings else contents.digests(self.root, self.names)
+
+    @functools.cached_property
+    def survey(self) -> Survey:
+        """How many judged pixels each class has, and in how many images; all masks are decoded for it, in threads.
+
+        Computed once. Raises BadData for a mask that `read` would refuse, and for an image whose header is not readable.
+        """
+        pixels, images = np.zeros((2, IGNORE + 1), np.int64)
+        for found in contents.each_image(self._look, len(self)):
+            pixels += found
+            images += found > 0
+        counts, occurs = (
+            dict(zip(self.classes, of[self.first : self.first + len(self.classes)].tolist(), strict=True)) for of in (pixels, images)
+        )
+        values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
+        return Survey("pixels", counts, occurs, sum(values.values()) - sum(counts.values()), values, self.first)
+
+    def _look(self, index: int) -> NDArray[np.int64]:
+        """(256,) pixels of each value in a mask's file."""
+        if self.drawings:
+            return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1)
+        name, mask_name = (self.root / part for part in self.pairs[index])
+        stated = image_files.decode_mask(image_files.content(mask_name), str(mask_name))
+        found = np.zeros(IGNORE + 2, np.int64)
+        for place in range(0, stated.size, STRIP):
+            some = stated.reshape(-1)[place : place + STRIP].astype(np.int64)
+            found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
+        if found[self._table < 0].any() or sorted(image_files.size_of(name)) != sorted(stated.shape):
+            self.read(index)  # says what is wrong
+        return found[:-1]
+
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the names of images, masks and classes, the masks' content and the images' lengths; it tells one set from another.
+        """SHA-256 over the names of images, masks and classes, and the contents of images and masks; it tells one set from another.
 
-        Masks are small, and an annotation that is mended keeps its name. Images are not read: of a large set that takes minutes, in every
-        process and at every start, and another image under an old name has another length, as good as always. Computed once; raises
-        BadData for a file that cannot be read.
+        Every file is read for it, in threads. Computed once; raises BadData for a file that cannot be read.
         """
         what = [self.layout if self.drawings else "", self.classes, self.pairs, self.first, self.ignored]
         whole = hashlib.sha256(json.dumps(what).encode())
-        for name, mask_name in () if self.drawings else self.pairs:
-            whole.update(image_files.length(self.root / name).to_bytes(8, "big"))
-            whole.update(hashlib.sha256(image_files.content(self.root / mask_name)).digest())
+        if not self.drawings:
+            whole.update(b"".join((*self.contents, *contents.digests(self.root, (mask for _, mask in self.pairs)))))
         return whole.hexdigest()
 
 
