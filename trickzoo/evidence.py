@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import platform
 import shlex
@@ -18,9 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, printable
 from trickzoo.files import write_atomically
 
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
+"""What a formula begins with in spreadsheets."""
 PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
 
 
@@ -47,7 +50,7 @@ def environment() -> dict[str, Any]:
     device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
     return {
         **({"commit": found} if (found := commit()) else {}),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
         "platform": platform.platform(),
@@ -115,14 +118,31 @@ def _check_writable(path: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a result file, whole or not at all."""
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write a result file, whole or not at all.
+
+    The bytes of a file name that is not UTF-8 are written as JSON escapes, which Python reads back as it holds such names itself.
+    """
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, whole or not at all, so that no cell is a formula to a spreadsheet; control characters are escaped."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_cell(cell) for cell in row] for row in (header, *rows))
     write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet shows as the text it is: an apostrophe stands before what it would take for a formula. Numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if value.startswith(FORMULA) and not _is_number(value) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and text.isascii() and "_" not in text
+    except ValueError:
+        return False

@@ -135,7 +135,7 @@ def predict(
     entries = images.entries
     contents = hashlib.sha256()
     for index, digest in sorted([(row[0], row[1]) for row in rows] + [(index, digest) for index, digest, _ in problems]):
-        contents.update(entries[index].name.encode() + b"\0" + digest)
+        contents.update(entries[index].identity + digest)
     if not rows:
         raise BadData(f"{images.root}: none of its {len(problems)} images can be read; the first: {problems[0][2]}")
     return Predictions(

@@ -25,7 +25,7 @@ from PIL import Image
 from trickzoo.data import contents
 from trickzoo.data import images as image_files
 from trickzoo.data.checks import Survey
-from trickzoo.data.classes import check_classes
+from trickzoo.data.classes import check_classes, check_names
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
@@ -186,6 +186,9 @@ class DetectionSet:
     starts: NDArray[np.int64]
     faults: Faults
     drawings: tuple[Drawing, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names(self.classes, self.root)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,15 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
         no_twin(names, path)
         return names
     raise UnknownName("class list", name, NAMES)
+
+
+def check_names(classes: Iterable[str], root: Path) -> None:
+    """Raise BadData for a class of the set at `root` whose name is no text: the bytes of a folder's name that is not UTF-8."""
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadData(f'{root}: the class name "{name}" is not UTF-8 text; rename it, since weight files keep class names') from None
 
 
 def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) -> tuple[list[str], tuple[str, ...]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data import images
-from trickzoo.data.classes import imagenet1k
+from trickzoo.data.classes import check_names, imagenet1k
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular, read_regular
 
@@ -27,6 +27,11 @@ class Entry(NamedTuple):
     offset: int = -1
     size: int = -1
     file: str = ""
+
+    @property
+    def identity(self) -> bytes:
+        """The name as digests take it, whether it is text or the bytes of a name that is not UTF-8."""
+        return self.name.encode("utf-8", "surrogatepass") + b"\0"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class ImageSet:
     empty: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names({entry.label for entry in self.entries}, self.root)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Streamed:
         self.labels = label_indices(images, images.classes)
         names = hashlib.sha256()
         for entry in images.entries:
-            names.update(entry.name.encode() + b"\0")
+            names.update(entry.identity)
         self.digest = names.hexdigest()
 
     def __len__(self) -> int:
@@ -252,7 +252,7 @@ def source_digest(images: ImageSet) -> str:
     """SHA-256 over names and contents of the files of a set."""
     whole = hashlib.sha256()
     for entry in images.entries:
-        whole.update(entry.name.encode() + b"\0" + hashlib.sha256(images.read(entry)).digest())
+        whole.update(entry.identity + hashlib.sha256(images.read(entry)).digest())
     return whole.hexdigest()
 
 

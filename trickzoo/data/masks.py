@@ -19,7 +19,7 @@ from PIL import Image
 from trickzoo.data import contents
 from trickzoo.data import images as image_files
 from trickzoo.data.checks import Survey
-from trickzoo.data.classes import check_classes
+from trickzoo.data.classes import check_classes, check_names
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
@@ -53,6 +53,7 @@ class SegmentationSet:
     def __post_init__(self) -> None:
         if not self.pairs:
             raise BadData(f"{self.root}: {self.layout} has no image")
+        check_names(self.classes, self.root)
         if len(self.classes) > IGNORE:
             raise BadData(f"{self.root}: {len(self.classes)} classes; there can be {IGNORE}, as {IGNORE} is for pixels that do not count")
 

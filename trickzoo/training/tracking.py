@@ -41,12 +41,16 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
     """Within the block, write what the yielded function is told to `folder` for TensorBoard.
 
-    Raises BadOption if it is not installed, NotWritten if the disk refuses.
+    Raises BadOption if it is not installed or the folder's name is not UTF-8, NotWritten if the disk refuses.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise BadOption("TensorBoard is not installed; pip install 'trickzoo[tensorboard]'") from None
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise BadOption(f"{folder}: TensorBoard writes only to folders whose names are UTF-8; name another --out") from None
     writer = None
     complain = threading.excepthook
 

@@ -65,7 +65,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
         entries = msgspec.json.decode(kept.read_bytes(), type=list[Entry])
     except (OSError, msgspec.DecodeError):
         entries = [entry for shard in shards for entry in _index(shard, shard.relative_to(root).as_posix())]
-        with contextlib.suppress(OSError):  # without it the next call reads the headers again
+        with contextlib.suppress(OSError, UnicodeEncodeError):  # without it the next call reads the headers again
             write_atomically(kept, msgspec.json.encode(entries))
     if not entries:
         raise BadData(f"{root}: there is no image ({', '.join(IMAGES)}) in {len(shards)} shards")

@@ -1,0 +1,84 @@
+"""Result files: tables that are no program to a spreadsheet, and names of any bytes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.commands import call
+from tests.images import jpeg
+from trickzoo import evidence
+from trickzoo.cli import evaluation
+from trickzoo.data.loaders import Streamed
+from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.errors import BadData
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\\t=1"),
+        ("\r=1", "'\\r=1"),
+        ("a\n=1\x1b[2J", "a\\n=1\\x1b[2J"),
+        ("＝1+1", "'＝1+1"),
+        ("-5.25", "-5.25"),
+        ("+3", "+3"),
+        ("-1e-05", "-1e-05"),
+        ("-1_0", "'-1_0"),
+        ("-٣", "'-٣"),
+        (-5.25, "-5.25"),
+        (None, ""),
+        ("a=b", "a=b"),
+        ("cat, big", "cat, big"),
+        ("caf\udce9.jpg", "caf\\xe9.jpg"),
+        ("", ""),
+    ],
+)
+def test_no_cell_of_a_table_is_a_formula(cell: object, written: str, tmp_path: Path) -> None:
+    evidence.write_csv(tmp_path / "t.csv", ("name", "=head"), [(cell, 1)])
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["name", "'=head"], [written, "1"]]
+
+
+def test_json_keeps_the_bytes_of_a_name(tmp_path: Path) -> None:
+    evidence.write_json(tmp_path / "r.json", {"image": "caf\udce9 é"})
+    assert json.loads((tmp_path / "r.json").read_bytes()) == {"image": "caf\udce9 é"}
+    assert os.fsencode(json.loads((tmp_path / "r.json").read_bytes())["image"]).startswith(b"caf\xe9")
+
+
+@pytest.fixture
+def latin(tmp_path: Path) -> Path:
+    """Images of two classes, one with a name in Latin-1."""
+    for label in ("n01440764", "n02102040"):
+        jpeg(tmp_path / "set" / label / "a.jpg")
+    os.rename(tmp_path / "set/n01440764/a.jpg", os.fsencode(tmp_path / "set/n01440764") + b"/caf\xe9.jpg")
+    return tmp_path / "set"
+
+
+def test_images_whose_names_are_not_utf_8(tiny: Path, latin: Path, tmp_path: Path) -> None:
+    images = open_imagenet(latin)
+    assert images.entries[0].identity == b"n01440764/caf\xed\xb3\xa9.jpg\0"
+    assert images.entries[1].identity == b"n02102040/a.jpg\0"
+    assert Streamed(images).digest == hashlib.sha256(b"n01440764/caf\xed\xb3\xa9.jpg\0n02102040/a.jpg\0").hexdigest()
+    outputs = ("--out", tmp_path / "o.json", "--predictions", tmp_path / "p.csv", "--workers", 0)
+    assert call(evaluation, "imagenet", "--data", latin, "--model", tiny, *outputs) == 0
+    assert "n01440764/caf\\xe9.jpg," in (tmp_path / "p.csv").read_text(encoding="utf-8")
+    (latin / os.fsdecode(b"n01440764/caf\xe9.jpg")).write_bytes(b"no image")
+    assert call(evaluation, "imagenet", "--data", latin, "--model", tiny, "--skip-corrupt", *outputs) == 0
+    (result,) = json.loads((tmp_path / "o.json").read_bytes())["results"]
+    assert result["data"]["corrupt_left_out"][0]["image"] == "n01440764/caf\udce9.jpg"
+
+
+def test_a_class_whose_name_is_not_utf_8_is_refused(latin: Path) -> None:
+    os.rename(latin / "n01440764", os.fsencode(latin) + b"/r\xe9d")
+    with pytest.raises(BadData, match=r'the class name "r\\xe9d" is not UTF-8 text; rename it'):
+        open_imagenet(latin)
