@@ -20,8 +20,8 @@ from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
 from trickzoo.segmentation.model import FCN
 from trickzoo.training.network_file import save
-from trickzoo.weights import convert
-from trickzoo.weights.load import METADATA_KEY
+from trickzoo.weights import tensors
+from trickzoo.weights.record import METADATA_KEY
 
 Stated = Sequence[tuple[str, Sequence[float]]]
 """(class, xmin, ymin, xmax, ymax) of objects as VOC counts them."""
@@ -150,5 +150,5 @@ def damaged(folder: Path) -> dict[str, str]:
     }
     for name, (header, _) in headers.items():
         content = {METADATA_KEY: json.dumps(header)}
-        convert.save_atomically({"a": torch.zeros(1)}, folder / f"{name}.safetensors", content)
+        tensors.save_atomically({"a": torch.zeros(1)}, folder / f"{name}.safetensors", content)
     return {name: words for name, (_, words) in headers.items()}

@@ -21,7 +21,7 @@ from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.loaders import Resident, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.weights import publish
-from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
 PACKS = os.environ.get("TRICKZOO_PACKS")

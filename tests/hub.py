@@ -35,19 +35,20 @@ class Fault:
     Attributes:
         kind: a status to answer with, or
             "hang": no answer before `Hub.release`; "stall": no second half of the body before it;
-            "cut": the connection ends after half of the file; "wrong": a body of the right length with other bytes.
+            "cut": the connection ends after half of the file; "wrong": a body of the right length with other bytes;
+            "endless": the body goes on after the file, in chunks; "drip": it comes one byte at a time.
         method: "HEAD" or "GET"; None is both, as far as a body has to be there.
         times: how many requests it strikes; None is all.
     """
 
-    kind: int | Literal["hang", "stall", "cut", "wrong"]
+    kind: int | Literal["hang", "stall", "cut", "wrong", "endless", "drip"]
     method: str | None = None
     times: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def strikes(self, method: str) -> bool:
         """Whether this kind of request is struck."""
-        return method == (self.method or ("GET" if self.kind in ("stall", "cut", "wrong") else method))
+        return method == (self.method or ("GET" if self.kind in ("stall", "cut", "wrong", "endless", "drip") else method))
 
 
 class Hub:
@@ -183,11 +184,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, headers: dict[str, str], body: bytes, kind: object = None, half: int = 0) -> None:
         """Send the answer, and of its body what the fault leaves; a connection has one request, so that none outlives the hub."""
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body)), "Connection": "close"}.items():
+        length = {} if kind == "endless" else {"Content-Length": str(len(body))}
+        for name, value in {**headers, **length, "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
+        while kind in ("endless", "drip") and not self.server.hub._gate.wait(0.01):
+            self.wfile.write(bytes(1 if kind == "drip" else 1 << 16))
         self.wfile.write(body[:half])
         if kind == "stall":
             self.server.hub._gate.wait()

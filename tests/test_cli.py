@@ -226,7 +226,9 @@ def test_export_refuses_what_would_compute_something_else(call: Call, model: str
 def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:
     record = manifest.find("resnet18.tv_in1k")
     model = trickzoo.create("resnet18")
-    model.weights = trickzoo.weights.load.LoadedWeights("resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record)
+    model.weights = trickzoo.weights.loaded.LoadedWeights(
+        "resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record
+    )
     publish.export(model, tmp_path / "ours.safetensors")
     again = trickzoo.create("resnet18", weights=tmp_path / "ours.safetensors").weights
     assert again is not None

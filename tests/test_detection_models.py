@@ -27,7 +27,7 @@ from trickzoo.detection import faster_rcnn
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.factory import freeze_norms
 from trickzoo.weights import convert, publish
-from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
 SMALL: dict[str, Any] = {

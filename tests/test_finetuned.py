@@ -24,8 +24,8 @@ from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.errors import BadCheckpoint
 from trickzoo.training import job as jobs
 from trickzoo.training.job import Machine
-from trickzoo.weights import convert, manifest, publish
-from trickzoo.weights.load import METADATA_KEY
+from trickzoo.weights import manifest, publish, tensors
+from trickzoo.weights.record import METADATA_KEY
 
 
 class Oracle(torch.nn.Module):
@@ -107,10 +107,10 @@ def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: P
 @BOTH
 def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_path: Path) -> None:
     (detector if recipe is BOXES else segmenter)(tmp_path / "new.safetensors", ("a", "b"))
-    content, header = convert.read_tensors(tmp_path / "new.safetensors")
+    content, header, _ = tensors.read_tensors(tmp_path / "new.safetensors")
     own = json.loads(header[METADATA_KEY])
     del own["options"]
-    convert.save_atomically(content, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(own)})
+    tensors.save_atomically(content, tmp_path / "old.safetensors", {METADATA_KEY: json.dumps(own)})
     loaded = (detection if recipe is BOXES else segmentation).load(tmp_path / "old.safetensors")
     assert same(loaded.state_dict(), content)
 
@@ -118,7 +118,7 @@ def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_
 def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
     """For a backbone whose weights want another mean, in training, in the file, and after loading it."""
     source = trickzoo.create("mobilenet_v1_025", num_classes=10)
-    from trickzoo.weights.load import LoadedWeights
+    from trickzoo.weights.loaded import LoadedWeights
     from trickzoo.weights.publish import export
     from trickzoo.weights.record import Preprocessing
 

@@ -20,7 +20,9 @@ from tests import training
 from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
 from trickzoo.data.loaders import Resident
 from trickzoo.errors import BadCheckpoint
-from trickzoo.weights import load, publish
+from trickzoo.weights import publish
+from trickzoo.weights.header import model_of
+from trickzoo.weights.loaded import LoadedWeights
 
 FILES = [(SMALL, layout, form) for layout in ("trickzoo", "timm") for form in FORMATS]
 FILES += [("resnet18", "torchvision", form) for form in ("safetensors", "zip.pth", "legacy.pth")]
@@ -91,7 +93,7 @@ def test_another_number_of_classes(num_classes: int | None, anew: tuple[str, ...
 def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
     """A new classifier is not announced, or published, as one of the old classes."""
     model = trickzoo.create(SMALL, num_classes=2)
-    model.weights = load.LoadedWeights("animals", tmp_path, classes=("cat", "dog"))
+    model.weights = LoadedWeights("animals", tmp_path, classes=("cat", "dog"))
     publish.export(model, file := tmp_path / "animals.safetensors")
     assert trickzoo.create(SMALL, weights=file).weights.classes == ("cat", "dog")
     assert trickzoo.create(SMALL, weights=file, num_classes=3).weights.classes is None
@@ -162,13 +164,13 @@ def test_a_checkpoint_of_ours_says_what_it_holds(resident: Resident, tmp_path: P
     file = tmp_path / "run" / "last.pt"
     model = trickzoo.create(SMALL, weights=file)
     content = torch.load(file, weights_only=True)
-    assert (load.model_of(file), model.activation, model.num_classes) == (SMALL, "relu6", 4)
+    assert (model_of(file), model.activation, model.num_classes) == (SMALL, "relu6", 4)
     assert all(torch.equal(tensor, content["model"][key]) for key, tensor in model.state_dict().items())
     assert model.weights.training["recipe"]["pretrained"] == str(start)
 
     del content["metadata"]
     torch.save(content, old := tmp_path / "old.pt")
-    assert (load.model_of(old), trickzoo.create(SMALL, weights=old).num_classes) == (SMALL, 4)
+    assert (model_of(old), trickzoo.create(SMALL, weights=old).num_classes) == (SMALL, 4)
     assert f"{old} holds {SMALL}, not resnet18; create {SMALL} to load it" == complaint(BadCheckpoint, "resnet18", weights=old)
 
 

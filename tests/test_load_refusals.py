@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import FORMATS, SMALL, complaint, network, saved, state
 from trickzoo.errors import BadCheckpoint
-from trickzoo.weights import load, publish
+from trickzoo.weights import header as headers
+from trickzoo.weights import publish
+from trickzoo.weights.record import METADATA_KEY
 
 
 class Payload:
@@ -121,7 +123,7 @@ def test_checkpoint_with_one_key_too_few_or_too_many(change: str, key: str, head
         del tensors[key]
     else:
         tensors[key] = torch.ones(1)
-    save_file(tensors, file := tmp_path / "weights.safetensors", load.header(network()) if header else None)
+    save_file(tensors, file := tmp_path / "weights.safetensors", headers.header(network()) if header else None)
     assert complaint(BadCheckpoint, SMALL, weights=file) == f"{file} does not fit {SMALL}: {change} {key}"
 
 
@@ -140,5 +142,5 @@ def test_file_that_says_it_is_of_another_model(tmp_path: Path) -> None:
     words = f"{file} holds resnet18_c, not resnet18_d; create resnet18_c to load it"
     assert complaint(BadCheckpoint, "resnet18_d", weights=file) == words
     tensors = load_file(file)
-    save_file(tensors, file, {load.METADATA_KEY: "{"})
+    save_file(tensors, file, {METADATA_KEY: "{"})
     assert f"{file}: its trickzoo header cannot be read" in complaint(BadCheckpoint, "resnet18_c", weights=file)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import trickzoo
 from trickzoo.errors import BadManifest, UnknownName
 from trickzoo.weights import manifest
+from trickzoo.weights.record import Source
 
 GOOD = """\
 # Two records, with every way of writing a field.
@@ -243,3 +245,29 @@ def test_names_are_found_by_alias_and_suggested() -> None:
     assert trickzoo.describe("resnet18_b").default.name == "resnet18.gluon_in1k"
     with pytest.raises(UnknownName, match=r"did you mean resnet50_d.gluon_in1k"):
         manifest.find("resnet50_d.gluon_1k")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"path": "../secret"},
+        {"path": "/etc/passwd"},
+        {"path": "a/../../b"},
+        {"path": "a\\b"},
+        {"path": "C:/x"},
+        {"path": ""},
+        {"path": "a/"},
+        {"hub": "a/b", "file": ".."},
+        {"hub": "a/b", "file": "../model.safetensors"},
+        {"hub": "a/b", "file": "/model.safetensors"},
+        {"hub": "a/b", "file": "model\x00.safetensors"},
+        {"url": "https://example.com/", "sha256": "0" * 64},
+        {"url": "https://example.com/..", "sha256": "0" * 64},
+        {"url": "file:///etc/passwd", "sha256": "0" * 64},
+        {"path": "model.safetensors", "size": -1},
+    ],
+    ids=str,
+)
+def test_a_source_stays_inside_its_folder(source: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(file|path|url|size) is "):
+        Source(**source)

@@ -12,7 +12,7 @@ import trickzoo
 from trickzoo.cli import evaluation, run
 from trickzoo.files import digest
 from trickzoo.recipes import collection
-from trickzoo.weights import convert, manifest
+from trickzoo.weights import manifest, tensors
 from trickzoo.weights.record import Record
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def test_the_file_is_the_recorded_one_and_says_how_it_was_made(record: Record, m
     (source,) = record.sources
     path = ROOT / str(source.path)
     assert (digest(path), path.stat().st_size) == (source.sha256, source.size)
-    training = json.loads(convert.read_tensors(path)[1]["trickzoo"])["training"]
+    training = json.loads(tensors.read_tensors(path)[1]["trickzoo"])["training"]
     assert record.recipe is not None
     assert collection.from_plain(training["recipe"]) == collection.find(record.recipe) == collection.find(str(path))
     result = evidence(record)

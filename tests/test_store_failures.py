@@ -22,7 +22,7 @@ from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, REPO, by_hand, digest, hub_cache, kept, record, url_source
 from trickzoo import files
 from trickzoo.errors import WeightsUnavailable
-from trickzoo.weights import convert, download, store
+from trickzoo.weights import download, store, tensors
 from trickzoo.weights.record import Record, Source
 
 HUB_FAULTS = {
@@ -215,7 +215,7 @@ def test_write_atomically_writes_all_or_nothing(tmp_path: Path, monkeypatch: pyt
     plain = tmp_path / "plain"
     plain.touch()
     weights = tmp_path / "model.safetensors"
-    convert.save_atomically({"weight": torch.zeros(1)}, weights, {})  # its writer gives a file to its owner alone
+    tensors.save_atomically({"weight": torch.zeros(1)}, weights, {})  # its writer gives a file to its owner alone
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(weights.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
     def full(handle: int) -> None:

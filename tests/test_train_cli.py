@@ -25,8 +25,8 @@ from trickzoo.errors import BadOption
 from trickzoo.recipes import collection, finetune
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training.job import Machine
-from trickzoo.weights import convert, publish
-from trickzoo.weights.load import LoadedWeights
+from trickzoo.weights import publish, tensors
+from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str
     result = json.loads((out / "result.json").read_text())
     stored = collection.from_plain(result["recipe"])
     assert (stored.model, stored.smoothing, stored.schedule, stored.batch_size) == ("mobilenet_v1_025", 0.1, "cosine", 8)
-    _, metadata = convert.read_tensors(out / "model.safetensors")
+    _, metadata, _ = tensors.read_tensors(out / "model.safetensors")
     header = json.loads(metadata["trickzoo"])
     assert collection.from_plain(header["training"]["recipe"]) == stored
 
@@ -288,7 +288,7 @@ def test_every_recipe_that_is_stored_is_read() -> None:
     results = [json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/**/*.json")]
     found = [content["recipe"] for content in results if isinstance(content, dict) and "recipe" in content]
     for path in (*ROOT.glob("weights*/**/*.safetensors"),):
-        found.append(json.loads(convert.read_tensors(path)[1]["trickzoo"])["training"]["recipe"])
+        found.append(json.loads(tensors.read_tensors(path)[1]["trickzoo"])["training"]["recipe"])
     assert len(found) > 30
     for content in found:
         kind = collection.kind_of(content)

@@ -20,7 +20,7 @@ from trickzoo.errors import BadOption
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from trickzoo.weights.load import LoadedWeights
+    from trickzoo.weights.loaded import LoadedWeights
 
 
 class FeatureInfo(NamedTuple):
@@ -78,6 +78,11 @@ class Backbone(nn.Module):
         self.num_classes = num_classes
         self.pool: nn.Module = nn.Identity()
         self._frozen: list[nn.Module] = []
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images that it takes."""
+        return next(self.stem.parameters()).shape[1]
 
     @property
     def num_features(self) -> int:

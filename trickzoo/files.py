@@ -8,18 +8,64 @@ import hashlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from trickzoo.errors import NotWritten, TrickzooError
+from trickzoo.errors import BadOption, NotWritten, TrickzooError
+
+
+class Identity(NamedTuple):
+    """What tells one state of a file from another without reading it: the same identity means the same bytes."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Identity:
+        """The identity that `os.stat` or `os.fstat` tells."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+
+
+def expanded(place: str | os.PathLike[str]) -> Path:
+    """The path with a leading ~ replaced by the user's home. Raises BadOption where the system knows no such home."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        raise BadOption(f"{place}: the home folder that ~ stands for is not known; write the whole path") from None
 
 
 def home() -> Path:
-    """Folder of weights from urls, stamps, lock file and decoded images: TRICKZOO_HOME, else trickzoo in the user's cache."""
+    """Folder of weights from urls, stamps, lock file and decoded images: TRICKZOO_HOME, else trickzoo in the user's cache.
+
+    A user without a home, as in many containers, has a folder of their own among the system's temporary files.
+    Raises BadOption if that folder belongs to somebody else.
+    """
     if own := os.environ.get("TRICKZOO_HOME"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trickzoo"
+        return expanded(own)
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(cache) / "trickzoo"
+    try:
+        return Path.home() / ".cache" / "trickzoo"
+    except RuntimeError:
+        return _temporary_home()
+
+
+def _temporary_home() -> Path:
+    """Folder for a user without a home. Nobody else may write to it, because verified files and their stamps are trusted."""
+    path = Path(tempfile.gettempdir()) / f"trickzoo-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise BadOption(f"{path} cannot be used ({error.strerror or error}); set TRICKZOO_HOME to a folder of your own") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise BadOption(f"{path} is not a folder that only you can write to; set TRICKZOO_HOME to a folder of your own")
+    return path
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -51,12 +97,20 @@ def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file, in hex."""
+    return examine(path)[0]
+
+
+def examine(path: Path) -> tuple[str, Identity]:
+    """SHA-256 of a regular file, in hex, and the identity of the very file that was read. Raises OSError if it changes meanwhile."""
+    with open_regular(path) as file:
+        before = Identity.of(os.fstat(file.fileno()))
         value = hashlib.sha256()
         while chunk := file.read(1 << 20):
             value.update(chunk)
-    return value.hexdigest()
+        if Identity.of(os.fstat(file.fileno())) != before:
+            raise OSError(errno.EBUSY, "the file changes while it is read", str(path))
+    return value.hexdigest(), before
 
 
 @contextlib.contextmanager

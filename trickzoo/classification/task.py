@@ -39,7 +39,9 @@ from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 from trickzoo.weights import publish
-from trickzoo.weights.load import LoadedWeights, header, is_file, model_of
+from trickzoo.weights.header import header, model_of
+from trickzoo.weights.load import is_file
+from trickzoo.weights.loaded import LoadedWeights
 
 log = logging.getLogger("trickzoo")
 

@@ -16,7 +16,7 @@ from trickzoo.errors import BadOption
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, AnnotatedSet, Layout, Part
     from trickzoo.evidence import Evaluation
-    from trickzoo.weights.load import LoadedWeights
+    from trickzoo.weights.loaded import LoadedWeights
 
 Data = Annotated[Path, Parameter(help="The folder of the set.")]
 Split = Annotated[str, Parameter(help="Which of its splits.")]
@@ -156,7 +156,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
 def _task(path: Path, layout: Layout) -> str:
     """The task of a weight file. Raises BadOption if the layout has no annotations for it."""
     from trickzoo import tasks
-    from trickzoo.weights.load import task_of
+    from trickzoo.weights.header import task_of
 
     task = task_of(path)
     fitting = [name for name in tasks.ANNOTATED if layout in tasks.find_annotated_task(name).LAYOUTS]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from trickzoo.backbone import Backbone
 from trickzoo.cli import printing
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
-from trickzoo.weights.load import model_of
+from trickzoo.files import expanded
+from trickzoo.weights.header import model_of
+from trickzoo.weights.load import is_file
 from trickzoo.weights.record import Interpolation, Preprocessing
 
 
 def loaded(model: str, weights: str | None) -> Backbone:
     """A model with the weights asked for, or its default ones; or the one in a file that says its model."""
-    if weights is None and Path(model).is_file():
-        model, weights = model_of(Path(model)), model
+    if weights is None and not model.startswith("hf-hub:") and is_file(model):
+        model, weights = model_of(expanded(model)), model
     return create(model, weights=weights) if weights is not None else create(model, pretrained="." not in model)
 
 
@@ -34,16 +38,21 @@ def preprocessing_of(
                 f"{name} does not say how images are prepared for it; pass --size, --crop and --interpolation "
                 "(mean and deviation are then ImageNet's)"
             )
-        return Preprocessing(size=size, crop=crop, interpolation=interpolation)
+        return _checked({"size": size, "crop": crop, "interpolation": interpolation})
     if size is None and crop is None and interpolation is None:
         return stated
-    return Preprocessing(
-        size=stated.size if size is None else size,
-        crop=stated.crop if crop is None else crop,
-        interpolation=interpolation or stated.interpolation,
-        mean=stated.mean,
-        std=stated.std,
-    )
+    given = {"size": size, "crop": crop, "interpolation": interpolation}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if size is not None or crop is not None:
+        changes["resize"] = None  # what is stated belongs to the stated size and crop
+    return _checked(msgspec.structs.asdict(stated) | changes)
+
+
+def _checked(fields: dict[str, Any]) -> Preprocessing:
+    try:
+        return Preprocessing(**fields)
+    except ValueError as error:
+        raise BadOption(f"images cannot be prepared so: {error}") from None
 
 
 def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -136,7 +136,8 @@ def imagenet(
 def _models(patterns: list[str]) -> list[str]:
     names: list[str] = []
     for pattern in patterns:
-        if any(sign in pattern for sign in "*?["):
+        path = Path(pattern)
+        if any(sign in pattern for sign in "*?[") and len(path.parts) == 1 and not path.is_file():
             matched = catalogue.list_weights(pattern) if "." in pattern else catalogue.list_models(pattern, pretrained=True)
             if not matched:
                 raise UnknownName("model with a default weight", pattern, catalogue.list_models(pretrained=True))

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from trickzoo.cli.options import Flag, check_preprocessing
 from trickzoo.cli.printing import fit, say, say_json
 from trickzoo.errors import BadOption
+from trickzoo.files import expanded
 from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def predict(
 
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """What is to be found, and the file that says so, if the weights are one. Raises BadOption where it is not what is asked for."""
-    from trickzoo.weights.load import is_file, task_of
+    from trickzoo.weights.header import task_of
+    from trickzoo.weights.load import is_file
 
-    path = Path(weights).expanduser() if weights and not weights.startswith("hf-hub:") and is_file(weights) else None
+    path = expanded(weights) if weights and not weights.startswith("hf-hub:") and is_file(weights) else None
     kind = task_of(path) if path else "classification"
     if task is not None and task != kind:
         if path is None:
@@ -94,7 +96,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
 
 def _model(model: str | None, path: Path | None) -> str:
     """The classifier that is named, or that the file names. Raises BadOption if neither does."""
-    from trickzoo.weights.load import model_of
+    from trickzoo.weights.header import model_of
 
     if model is None and path is None:
         raise BadOption("name a model with --model, or with --weights a file that trickzoo wrote")

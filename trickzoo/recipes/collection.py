@@ -75,17 +75,17 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
 
     Raises BadCheckpoint for a file without a recipe, BadOption for another task's, and what `from_plain` raises.
     """
-    from trickzoo.weights import convert, load
+    from trickzoo.weights import header, tensors
 
     content: Any
     if path.suffix == ".safetensors":
-        own = load.read_header(path, convert.read_tensors(path)[1])
+        own = header.of_file(path)
         content = own.training.get("recipe") if own is not None and own.training is not None else None
     elif not path.is_file():
         raise BadCheckpoint(f"{path} does not exist")
     else:
         try:
-            content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else convert.read_pickle(path)
+            content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else tensors.read_pickle(path)
         except ValueError as error:
             raise BadCheckpoint(f"{path} is not a JSON file ({error})") from None
         if isinstance(content, dict):

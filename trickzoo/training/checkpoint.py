@@ -12,7 +12,7 @@ import torch
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.files import write_atomically
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
-from trickzoo.weights.convert import read_pickle
+from trickzoo.weights.tensors import read_pickle
 
 LAST, BEST = "last.pt", "best.pt"
 

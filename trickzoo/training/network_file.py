@@ -17,9 +17,11 @@ from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
-from trickzoo.weights import convert
-from trickzoo.weights.load import METADATA_KEY, FileMetadata, LoadedWeights, Opened, read_header
-from trickzoo.weights.record import Preprocessing
+from trickzoo.weights import tensors
+from trickzoo.weights.header import FileMetadata, read_header
+from trickzoo.weights.load import Opened
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 AnnotatedRecipe = DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
@@ -56,7 +58,7 @@ def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: 
         preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
         training=training,
     )
-    convert.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
+    tensors.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
 
 
 def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
@@ -64,8 +66,8 @@ def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
 
     Raises BadCheckpoint if it is not of such a network, UnknownName or BadOption if its backbone is none of the zoo's.
     """
-    tensors, metadata = convert.read_tensors(path)
-    own, remedy = read_header(path, metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
+    read = tensors.read_tensors(path)
+    own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
     if own is None:
         raise BadCheckpoint(f"{path} does not say what network it holds; {remedy}")
     if own.task != kind.task:
@@ -79,9 +81,11 @@ def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
         raise BadCheckpoint(f"{path}: its recipe cannot be read ({error}); {remedy}") from None
     check_options(registry.find(own.model), own.options, f"{path}: ")
     classes = (own.classes,) if isinstance(own.classes, str) else own.classes
-    weights = LoadedWeights(str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training)
+    weights = LoadedWeights(
+        str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training, identity=read.identity
+    )
     # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
-    return Opened(weights, tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
+    return Opened(weights, read.tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
 
 
 def restore(model: nn.Module, opened: Opened) -> None:

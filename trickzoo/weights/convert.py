@@ -1,4 +1,4 @@
-"""Upstream state dicts and ours: key maps, and safe reading of files.
+"""Upstream state dicts and ours: key maps.
 
 Every layout of an architecture is a set of keys, known exactly from the architecture; a file's layout is the one whose set it has. All
 maps are pure renamings: no tensor changes.
@@ -6,28 +6,13 @@ maps are pure renamings: no tensor changes.
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
 import re
-import warnings
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable
 from typing import Any
 
-import safetensors
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
-from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.files import atomically
+from trickzoo.errors import BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights.record import Layout
-
-METADATA_KEY = "trickzoo"
-"""Of what trickzoo says of a weight file, in its metadata."""
 
 # Our prefix or pattern → theirs; the first that matches is used.
 Rules = tuple[tuple[str, str], ...]
@@ -194,101 +179,3 @@ def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: C
         if all(key in names for key in keys) and all(key in keys for key, ours in names.items() if not is_optional(ours)):
             return layout
     return None
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors or pickled file by name, memory-mapped, and the file's metadata.
-
-    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
-    under "state_dict" or "model", and the prefix of a parallel ("module.") or compiled model. A checkpoint of trickzoo-train has metadata
-    too, and its tensors are the averaged ones where there are any, since its figures are theirs.
-    Raises BadCheckpoint if the file is not what it should be.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        content = read_pickle(path)
-        return _unwrap(content, path), _metadata(content) if _is_training(content) else {}
-    except safetensors.SafetensorError as error:
-        raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); fetch or write it again") from None
-    except FileNotFoundError:
-        raise BadCheckpoint(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
-
-
-def read_pickle(path: Path) -> Any:
-    import pickle
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which are either refused below or read as they should be
-            # The options of a training run, which timm's trainer stores beside the weights, are plain values.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
-        if wants is None and head[:1] != b"\x80" and head != b"PK":
-            raise BadCheckpoint(f"{path} is not a PyTorch checkpoint (neither a zip archive nor a pickle)") from None
-        what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
-        raise BadCheckpoint(
-            f"{path} is a pickle that trickzoo does not load: {what}. "
-            "Save its state dict alone, as safetensors, with the program it comes from"
-        ) from None
-    except OSError:
-        raise
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError) as error:
-        # The first sentence; the rest is torch's advice to its own users. The end of a file has no words.
-        reason = re.split(r"(?<=\S)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
-        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({reason})") from None
-
-
-def _is_training(content: Any) -> bool:
-    """Whether this is what `training.loop` saves."""
-    return isinstance(content, Mapping) and content.keys() >= {"model", "optimiser", "recipe", "seed"}
-
-
-def _metadata(content: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata in a checkpoint of ours; one that is older than these still says its recipe."""
-    if "metadata" in content or "head.fc.weight" not in content["model"]:
-        return dict(content.get("metadata", {}))
-    model = registry.find(content["recipe"]["model"].partition(".")[0]).name
-    return {METADATA_KEY: json.dumps({"model": model, "training": {"recipe": content["recipe"], "seed": content["seed"]}})}
-
-
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("average", "model") if _is_training(content) else ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
-    for prefix in ("module.", "_orig_mod."):
-        if all(key.startswith(prefix) for key in content):
-            content = {key.removeprefix(prefix): value for key, value in content.items()}
-    return dict(content)
-
-
-def to_safetensors(source: Path, target: Path) -> None:
-    """Write the tensors of a pickled file as safetensors, under the same names; `target` appears whole or not at all."""
-    tensors, _ = read_tensors(source)
-    save_atomically(tensors, target, {"converted_from": source.name})
-
-
-def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises NotWritten if the disk refuses."""
-    # Own memory for each tensor: shared or strided ones cannot be stored as they are.
-    whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    with atomically(target) as temporary:
-        if target.suffix == ".safetensors":
-            try:
-                save_file(whole, temporary, metadata)
-            except safetensors.SafetensorError as error:  # how its writer reports a full disk
-                raise OSError(str(error)) from None
-        else:
-            buffer = io.BytesIO()  # torch's own writer says nothing of the disk
-            torch.save(whole, buffer)
-            temporary.write_bytes(buffer.getbuffer())

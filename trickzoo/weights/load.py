@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -13,60 +14,21 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from trickzoo import files, registry
+from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.errors import BadCheckpoint, BadOption, DigestMismatch, printable
+from trickzoo.files import expanded
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, download, manifest, store
-from trickzoo.weights.convert import METADATA_KEY
+from trickzoo.weights.header import read_header
+from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Layout, Preprocessing, Record
+from trickzoo.weights.tensors import read_tensors
 
 log = logging.getLogger("trickzoo")
 
-FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt"}
-
-
-class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What trickzoo writes into the header of a weight file, and into a checkpoint, under the key "trickzoo"."""
-
-    model: str
-    task: str = "classification"
-    layout: Layout = "trickzoo"
-    options: dict[str, str | bool] = {}
-    classes: str | tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
-    source: str | None = None
-    training: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """What a model's weights are.
-
-    Attributes:
-        name: `<model>.<tag>`, the path of a file, or an `hf-hub:` reference.
-        sha256: digest of the file; None for a file of the user's own, until asked for with `digest()`.
-        classes: name of the class list ("imagenet1k"), or the classes themselves in order; None if the file does not say, or the model's
-            classifier is not the file's.
-        preprocessing: how to prepare an image for it; None if the file does not say.
-        record: the manifest's record, if it is one of the zoo's weights.
-        not_loaded: parameters and buffers of the model that the file did not give.
-        training: the recipe, seed and what else made the weights, if the file says.
-    """
-
-    name: str
-    path: Path
-    sha256: str | None = None
-    classes: str | tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
-    record: Record | None = None
-    revision: str | None = None
-    not_loaded: tuple[str, ...] = ()
-    training: dict[str, Any] | None = None
-
-    def digest(self) -> str:
-        """SHA-256 of the file."""
-        return self.sha256 or files.digest(self.path)
+FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
+CLASSIFIERS = ("head.fc", "aux_head.fc")
 
 
 @dataclass(frozen=True)
@@ -80,51 +42,38 @@ class Opened:
 
 
 def is_file(reference: str) -> bool:
-    """Whether `weights=` names a file rather than a tag."""
+    """Whether a word names a file. The name of a model or a weight means that, even if a file is called so, which ./NAME names."""
     path = Path(reference)
-    return path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or path.is_file()
+    if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
+        return True
+    if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
+        return False
+    return path.is_file() and not any(reference in (record.tag, record.name) for record in manifest.records().values())
 
 
 def open_record(record: Record) -> Opened:
-    """Fetch, if need be, and read one of the zoo's weights."""
+    """Fetch, if need be, and read one of the zoo's weights. Raises DigestMismatch if what is read is not the file that was verified."""
     file = store.fetch(record)
-    tensors, _ = convert.read_tensors(file.path)
+    content = read_tensors(file.path)
+    if file.identity is not None and content.identity != file.identity:
+        raise DigestMismatch(f"{file.path} was replaced after {record.name} had been verified; load it again")
     classes = None if record.classes == "none" else record.classes
     weights = LoadedWeights(record.name, file.path, file.sha256, classes, record.preprocessing, record, file.revision)
-    return Opened(weights, tensors, record.layout, dict(record.options))
-
-
-def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
-    """What trickzoo wrote into a file's header, None in a file of others. Raises BadCheckpoint if it cannot be read."""
-    if METADATA_KEY not in metadata:
-        return None
-    try:
-        return msgspec.json.decode(metadata[METADATA_KEY], type=FileMetadata)
-    except msgspec.DecodeError as error:
-        raise BadCheckpoint(f"{path}: its trickzoo header cannot be read ({error})") from None
+    return Opened(weights, content.tensors, record.layout, dict(record.options))
 
 
 def open_file(path: Path, architecture: Architecture) -> Opened:
     """Read a file of the user's own. A file that trickzoo wrote says what it is; another's layout is found from its keys."""
-    tensors, metadata = convert.read_tensors(path)
+    tensors, metadata, identity = read_tensors(path)
     own = read_header(path, metadata)
     if own is None:
-        return Opened(LoadedWeights(str(path), path), tensors, None, {})
+        return Opened(LoadedWeights(str(path), path, identity=identity), tensors, None, {})
     if own.task != "classification":
         raise BadCheckpoint(f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load")
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
-    weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training)
+    weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training, identity=identity)
     return Opened(weights, tensors, own.layout, dict(own.options))
-
-
-def model_of(path: Path) -> str:
-    """Name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
-    _, metadata = convert.read_tensors(path)
-    own = read_header(path, metadata)
-    if own is None:
-        raise BadCheckpoint(f"{path} does not say which model it holds; write it with `trickzoo export`")
-    return own.model
 
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:
@@ -139,12 +88,12 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     weights = LoadedWeights(
         reference,
         path,
-        files.digest(path),
+        old.digest(),
         old.classes or classes or ("imagenet1k" if config.get("num_classes") == 1000 else None),
         old.preprocessing or preprocessing,
         revision=commit,
     )
-    return Opened(weights, opened.tensors, opened.layout, opened.options)
+    return replace(opened, weights=weights)
 
 
 def _from_config(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
@@ -155,14 +104,21 @@ def _from_config(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple
         fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
         given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
         preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
-    return preprocessing, tuple(config["label_names"]) if config.get("label_names") else None
+    classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
+    return preprocessing, classes or None
 
 
 def class_count(opened: Opened) -> int | None:
-    """Outputs of the classifier in the file, None if it has none."""
-    names = ["head.fc.weight", "fc.weight", "classifier.weight"]
-    found = [opened.tensors[name] for name in names if name in opened.tensors]
-    return found[0].shape[0] if found else None
+    """Outputs of the classifier in the file, None if it has none. Raises BadCheckpoint if it is not a linear layer."""
+    for layer in ("head.fc", "fc", "classifier"):
+        weight, bias = opened.tensors.get(f"{layer}.weight"), opened.tensors.get(f"{layer}.bias")
+        if weight is None and bias is not None:
+            raise BadCheckpoint(f"{opened.weights.name} holds half a classifier: missing {layer}.weight")
+        if weight is not None and (weight.ndim != 2 or weight.numel() == 0):
+            raise BadCheckpoint(f"{opened.weights.name}: its classifier has the shape {tuple(weight.shape)}, not (classes, features)")
+        if weight is not None:
+            return weight.shape[0]
+    return None
 
 
 def load(
@@ -176,8 +132,8 @@ def load(
 ) -> Backbone:
     """Build the model without memory (`build(**options)` on the meta device) and give it the file's tensors.
 
-    Everything must fit exactly but a classifier of another size, which starts anew, and a stem for other than three channels, which is
-    made from the file's: summed for one channel, else repeated and scaled, so that the response to a grey image stays.
+    Everything must fit exactly but a classifier of another number of classes, which starts anew, and the stem: weights for three channels
+    are summed for one, else repeated and scaled, so that the response to a grey image stays.
     Raises BadCheckpoint with the first keys that differ.
     """
     model = build(**opened.options)
@@ -189,34 +145,90 @@ def load(
     if options != opened.options:
         model = build(**options)
     wanted = model.state_dict()
-
     ours = convert.key_map(architecture, layout, known)
-    state = {ours[key]: tensor for key, tensor in opened.tensors.items() if ours.get(key) in wanted}
-    for key in [key for key in state if key.startswith(("head.", "aux_head.fc.")) and state[key].shape != wanted[key].shape]:
-        del state[key]
-    stem = next(key for key in wanted if key.startswith("stem."))
-    if stem in state and in_chans != state[stem].shape[1]:
-        state[stem] = adapt_channels(state[stem], in_chans)
-
-    theirs = {own: key for key, own in ours.items()}
-    missing = [theirs[key] for key in wanted if key not in state and not convert.is_optional(key)]
-    spare = [key for key in opened.tensors if key not in ours]
-    shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    if missing or spare or shapes:
-        raise BadCheckpoint(_misfit(opened, architecture, known, missing, spare, shapes))
+    state = _fitting(opened, architecture, wanted, ours, known, in_chans)
 
     for key in wanted:
         if key not in state and key.endswith(".num_batches_tracked"):  # files from before torch 0.4.1 have none
             state[key] = torch.zeros((), dtype=torch.long)
-    state = {key: t.to(device, dtype if t.is_floating_point() else t.dtype) for key, t in state.items()}
-    model.load_state_dict(state, strict=False, assign=True)
+    model.load_state_dict(_with_own_memory(state, device, dtype), strict=False, assign=True)
     materialise(model, device)
     not_loaded = tuple(key for key in wanted if key not in state)
     if not_loaded:
-        log.warning("%s: not loaded from %s, initialised anew: %s", architecture.name, opened.weights.name, ", ".join(not_loaded))
+        names = printable(opened.weights.name), ", ".join(not_loaded)
+        log.warning("%s: not loaded from %s, initialised anew: %s", architecture.name, *names)
     classes = opened.weights.classes if "head.fc.weight" in state else None
     model.weights = replace(opened.weights, classes=classes, not_loaded=not_loaded)
     return model
+
+
+def _fitting(
+    opened: Opened,
+    architecture: Architecture,
+    wanted: Mapping[str, Tensor],
+    ours: Mapping[str, str],
+    known: Sequence[str],
+    in_chans: int,
+) -> dict[str, Tensor]:
+    """The file's tensors that the model takes, under our names; `ours` renames the file's. Raises BadCheckpoint if any is not as wanted."""
+    state = {ours[key]: tensor for key, tensor in opened.tensors.items() if ours.get(key) in wanted}
+    stem = next(key for key in wanted if key.startswith("stem."))
+    if stem in state:
+        state[stem] = _for_channels(opened, state[stem], wanted[stem], in_chans)
+    missing = {key for key in wanted if key not in state and not convert.is_optional(key)} | _missing_parts(state, wanted)
+    for classifier in CLASSIFIERS:
+        weight, bias = f"{classifier}.weight", f"{classifier}.bias"
+        if {weight, bias} <= wanted.keys() & state.keys() and _is_of_other_classes(state[weight], state[bias], wanted[weight]):
+            del state[weight], state[bias]
+
+    theirs = {own: key for key, own in ours.items()}
+    spare = [key for key in opened.tensors if key not in ours]
+    shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    types = [theirs[key] for key in wanted if key in state and state[key].is_floating_point() != wanted[key].is_floating_point()]
+    if missing or spare or shapes or types:
+        raise BadCheckpoint(_misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], spare, shapes, types))
+    return state
+
+
+def _missing_parts(state: Mapping[str, Tensor], wanted: Iterable[str]) -> set[str]:
+    """What a classifier lacks that the file holds in part: it may lack a classifier, but not half of one."""
+    missing = set()
+    for head in ("head.", "aux_head."):
+        parts = {key for key in wanted if key.startswith(head) and not key.endswith(".num_batches_tracked")}
+        if parts & state.keys():
+            missing |= parts - state.keys()
+    return missing
+
+
+def _is_of_other_classes(weight: Tensor, bias: Tensor, wanted: Tensor) -> bool:
+    """Whether this is a classifier on the same features as the wanted one, of another number of classes."""
+    fits = weight.ndim == 2 and weight.shape[1] == wanted.shape[1] and bias.shape == weight.shape[:1]
+    return fits and weight.shape[0] != wanted.shape[0]
+
+
+def _for_channels(opened: Opened, weight: Tensor, wanted: Tensor, in_chans: int) -> Tensor:
+    """The first convolution for `in_chans` input channels. Raises BadCheckpoint if it is for neither these nor three."""
+    if weight.ndim != 4 or weight.shape[1] == in_chans or (weight.shape[0], *weight.shape[2:]) != (wanted.shape[0], *wanted.shape[2:]):
+        return weight
+    if weight.shape[1] != 3:
+        own = weight.shape[1]
+        raise BadCheckpoint(
+            f"{opened.weights.name} is for images of {own} {'channel' if own == 1 else 'channels'}, "
+            f"the network for {in_chans}; create it with in_chans={own}"
+        )
+    return adapt_channels(weight.double() if weight.dtype == torch.float64 else weight.float(), in_chans)
+
+
+def _with_own_memory(state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors on their device, floating point ones in `dtype`, each contiguous and in memory that it shares with no other."""
+    own, end = {}, 0
+    for key, tensor in sorted(state.items(), key=lambda item: item[1].data_ptr()):
+        shared = tensor.data_ptr() < end
+        extent = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+        end = max(end, tensor.data_ptr() + extent * tensor.element_size())
+        moved = tensor.to(device, dtype if tensor.is_floating_point() else torch.long).contiguous()
+        own[key] = moved.clone() if shared else moved
+    return own
 
 
 def materialise(model: nn.Module, device: torch.device) -> None:
@@ -254,6 +266,7 @@ def _misfit(
     missing: Sequence[str] | None = None,
     spare: Sequence[str] | None = None,
     shapes: Sequence[str] = (),
+    types: Sequence[str] = (),
 ) -> str:
     """One message for a file of another architecture: the first keys that differ, and what it may be instead."""
     keys = opened.tensors.keys()
@@ -263,8 +276,8 @@ def _misfit(
         missing = [key for key, own in nearest.items() if key not in keys and not convert.is_optional(own)]
         spare = [key for key in keys if key not in nearest]
     parts = [
-        f"{word} {', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
-        for word, names in (("missing", missing), ("unexpected", spare), ("of another shape", shapes))
+        f"{word} {', '.join(map(_short, names[:2]))}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+        for word, names in (("missing", missing), ("unexpected", spare), ("of another shape", shapes), ("of another type", types))
         if names
     ]
     looks = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and _fits(opened, other)]
@@ -272,14 +285,26 @@ def _misfit(
     return f"{opened.weights.name} does not fit {architecture.name}: {'; '.join(parts)}{guess}"
 
 
+def _short(key: str) -> str:
+    return key if len(key) <= 80 else f"{key[:79]}…"
+
+
 def _fits(opened: Opened, architecture: Architecture) -> bool:
-    own = builder(architecture)(num_classes=0, device="meta", **architecture.options).state_dict()
+    own = _shapes(architecture.name)
     known = [*own, *classifier_keys(architecture)]
     layout = convert.detect_layout(architecture, opened.tensors.keys(), known)
     if layout is None:
         return False
     ours = convert.key_map(architecture, layout, known)
-    return all(tensor.shape == own[ours[key]].shape for key, tensor in opened.tensors.items() if ours[key] in own)
+    return all(tensor.shape == own[ours[key]] for key, tensor in opened.tensors.items() if ours[key] in own)
+
+
+@functools.cache
+def _shapes(name: str) -> dict[str, torch.Size]:
+    """Shape of each tensor of a network without classifier."""
+    architecture = registry.find(name)
+    model = builder(architecture)(num_classes=0, device="meta", **architecture.options)
+    return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
 def builder(architecture: Architecture) -> Callable[..., Backbone]:
@@ -293,31 +318,10 @@ def open_weights(reference: str, architecture: Architecture) -> Opened:
     if reference.startswith("hf-hub:"):
         return open_hub(reference, architecture)
     if is_file(reference):
-        return open_file(Path(reference).expanduser(), architecture)
+        return open_file(expanded(reference), architecture)
     if "." not in reference:
         return open_record(manifest.choose(architecture.name, reference))
     record = manifest.find(reference)
     if record.model != architecture.name:
         raise BadOption(f"{reference} is a weight of {record.model}, not of {architecture.name}; create {record.model}")
     return open_record(record)
-
-
-def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str, str]:
-    """The metadata of a file that holds this model's tensors in our layout; `training` is the recipe and what else made them."""
-    weights = model.weights
-    own = FileMetadata(
-        model=model.name,
-        options=dict(model.options),
-        classes=weights.classes if weights else None,
-        preprocessing=weights.preprocessing if weights else None,
-        source=weights.name if weights and weights.record else None,
-        training=training or (weights.training if weights else None),
-    )
-    return {METADATA_KEY: msgspec.json.encode(own).decode()}
-
-
-def task_of(path: Path) -> str:
-    """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
-    _, metadata = convert.read_tensors(path)
-    own = read_header(path, metadata)
-    return own.task if own else "classification"

@@ -12,6 +12,7 @@ import msgspec
 
 from trickzoo import registry
 from trickzoo.errors import BadManifest, NoWeights, TrickzooError, UnknownName
+from trickzoo.files import expanded
 from trickzoo.weights.record import ManifestFile, Record
 
 if sys.version_info >= (3, 11):
@@ -38,7 +39,7 @@ def records() -> dict[str, Record]:
 def _records(extra: str) -> dict[str, Record]:
     files = sorted(shipped_folder().glob("*.toml"))
     for place in filter(None, extra.split(os.pathsep)):
-        path = Path(place).expanduser()
+        path = expanded(place)
         if not path.exists():
             raise BadManifest(f"{VARIABLE}: {path} does not exist; correct or unset the variable")
         files += sorted(path.glob("*.toml")) if path.is_dir() else [path]

@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
+
+import msgspec
+from filelock import FileLock
 
 from trickzoo.errors import BadManifest
-from trickzoo.files import home, write_atomically
+from trickzoo.files import expanded, home, write_atomically, writing
 from trickzoo.weights.record import Record, Source
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a weight's file must be: its source, the commit of a hub repository, digest and size of what the source serves."""
+
+    source: str
+    sha256: str
+    revision: str | None = None
+    size: int | None = None
 
 
 def lock_file() -> Path:
     """The file of pinned revisions and digests: TRICKZOO_LOCK, else weights.lock.json in `home()`."""
     own = os.environ.get("TRICKZOO_LOCK")
-    return Path(own).expanduser() if own else home() / "weights.lock.json"
+    return expanded(own) if own else home() / "weights.lock.json"
 
 
-def read() -> dict[str, dict[str, Any]]:
+def read() -> dict[str, Pin]:
     """What is pinned, by the weight's name. Raises BadManifest if the file is no lock file."""
     path = lock_file()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Pin])
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except RecursionError:
+        raise BadManifest(f"{path}: not a lock file (it is nested too deeply); delete it or restore it") from None
     except (OSError, ValueError) as error:
         raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
-    if not isinstance(found, dict):
-        raise BadManifest(f"{path}: not a lock file; delete it or restore it")
-    return found
 
 
-def write(entries: dict[str, dict[str, Any]]) -> None:
-    """Add entries to what is pinned, or replace them. Raises NotWritten if the file cannot be written."""
-    together = read() | entries
-    ordered = {name: together[name] for name in sorted(together)}
-    remedy = "set TRICKZOO_LOCK to a file in a folder that can be written"
-    write_atomically(lock_file(), (json.dumps(ordered, indent=1) + "\n").encode(), remedy=remedy)
+def write(entries: dict[str, Pin]) -> None:
+    """Add entries to what is pinned, or replace them; other processes wait. Raises NotWritten if the file cannot be written."""
+    path, remedy = lock_file(), "set TRICKZOO_LOCK to a file in a folder that can be written"
+    with writing(path, remedy=remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            together = read() | entries
+            ordered = {name: together[name] for name in sorted(together)}
+            write_atomically(path, msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n", remedy=remedy)
 
 
 def wanted(record: Record, source: Source) -> str | None:
     """The digest, or its first digits, that a file of this source must have."""
-    return source.sha256 or _pinned(record, source).get("sha256") or source.sha256_prefix
+    pin = _pin(record, source)
+    return source.sha256 or (pin.sha256 if pin else source.sha256_prefix)
 
 
 def revision(record: Record, source: Source) -> str | None:
     """The commit of the hub repository that a file must be of."""
-    return source.revision or _pinned(record, source).get("revision")
+    pin = _pin(record, source)
+    return source.revision or (pin.revision if pin else None)
 
 
-def _pinned(record: Record, source: Source) -> dict[str, Any]:
-    entry = read().get(record.name, {})
-    return entry if entry.get("source") == str(source) else {}
+def size(record: Record, source: Source) -> int | None:
+    """Bytes that a file of this source has, if anybody says."""
+    pin = _pin(record, source)
+    return source.size or (pin.size if pin else None)
+
+
+def _pin(record: Record, source: Source) -> Pin | None:
+    pin = read().get(record.name)
+    return pin if pin is not None and pin.source == str(source) else None

@@ -10,8 +10,10 @@ import torch
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
-from trickzoo.weights import convert, load
+from trickzoo.weights import convert
+from trickzoo.weights.header import header
 from trickzoo.weights.record import Layout
+from trickzoo.weights.tensors import save_atomically
 
 
 def export(
@@ -46,4 +48,4 @@ def export(
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
         tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    convert.save_atomically(tensors, path, load.header(model, training) if layout == "trickzoo" else {"format": "pt"})
+    save_atomically(tensors, path, header(model, training) if layout == "trickzoo" else {"format": "pt"})

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-CLASS_LISTS = ("imagenet1k", "imagenette", "none")
+METADATA_KEY = "trickzoo"
+"""Of what trickzoo says of a weight file, in its metadata."""
+
+MAX_SIZE = 4096
+MAX_SHORT_SIDE = 8192
+"""Bounds of a preprocessing in pixels: beyond them one image takes gigabytes in any network of the zoo."""
+
+ClassList = Literal["imagenet1k", "imagenette"]
+"""Names of the class lists that the package ships."""
+CLASS_LISTS = (*get_args(ClassList), "none")
 Layout = Literal["trickzoo", "timm", "torchvision"]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -20,11 +29,16 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of the records: unknown fields are errors."""
 
 
+def _is_inside(place: str) -> bool:
+    """Whether a relative path stays inside the folder that it is joined to, on every system."""
+    return not re.search(r"[\\:\x00-\x1f\x7f]", place) and all(part not in ("", ".", "..") for part in place.split("/"))
+
+
 class Source(Struct, frozen=True):
     """One place a file can be had from: a hub repository and file, a url, or a path inside the package.
 
     At least one digest should be known. A url's publisher often states eight digits only (`sha256_prefix`). For a hub file without one the
-    SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it.
+    SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it. `size` in bytes; a download that goes past it is stopped.
     """
 
     hub: str | None = None
@@ -43,6 +57,13 @@ class Source(Struct, frozen=True):
             raise ValueError("a hub source names its file")
         if self.hub is None and (self.revision or self.file):
             raise ValueError("revision and file belong to a hub source")
+        for field, place in (("file", self.file), ("path", self.path)):
+            if place is not None and not _is_inside(place):
+                raise ValueError(f"{field} is a relative path with forward slashes that stays inside its folder")
+        if self.url is not None and not (self.url.startswith(("https://", "http://")) and _is_inside(self.filename)):
+            raise ValueError("url is an address of http or https that ends in the name of a file")
+        if self.size is not None and self.size < 1:
+            raise ValueError("size is the number of bytes, 1 or more")
         if self.url is not None and not (self.sha256 or self.sha256_prefix):
             raise ValueError("a url source states sha256 or sha256_prefix")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
@@ -77,6 +98,16 @@ class Preprocessing(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.crop <= 1:
             raise ValueError("size is 1 or more, and crop in (0, 1]")
+        if self.size > MAX_SIZE:
+            raise ValueError(f"size is {MAX_SIZE:,} pixels or less, not {self.size:,}")
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"resize is {self.size} or more, so that the crop fits, not {self.resize}")
+        if (self.resize or self.size / self.crop) > MAX_SHORT_SIDE:
+            raise ValueError(f"crop and resize make a short side of {MAX_SHORT_SIDE:,} pixels or less")
+        if not all(abs(value) <= 1000 for value in self.mean):
+            raise ValueError(f"mean is three values between -1000 and 1000, not {self.mean}")
+        if not all(0.001 <= value <= 1000 for value in self.std):
+            raise ValueError(f"std is three values between 0.001 and 1000, not {self.std}")
 
     @property
     def short_side(self) -> int:

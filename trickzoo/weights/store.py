@@ -8,21 +8,20 @@ the stamp it is taken as it is, otherwise its digest is checked again.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
-from trickzoo.files import digest, home, write_atomically
-from trickzoo.weights import manifest, pins
+from trickzoo.errors import BadCheckpoint, DigestMismatch, NotWritten, TrickzooError, WeightsUnavailable
+from trickzoo.files import Identity, examine, home
+from trickzoo.weights import manifest, pins, stamps
 from trickzoo.weights.download import (
     REACH_SECONDS,
-    Wrong,
     agrees,
     commit_of,
     from_hub,
@@ -32,40 +31,10 @@ from trickzoo.weights.download import (
     refused,
 )
 from trickzoo.weights.record import Record, Source
+from trickzoo.weights.stamps import Stamp, WeightFile
+from trickzoo.weights.streams import TimedOut, Wrong
 
 log = logging.getLogger("trickzoo")
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A verified file.
-
-    Attributes:
-        sha256: digest of the file at `path`.
-        source: where it came from. `revision`: commit of the hub repository.
-        upstream_sha256: digest of the file that the source serves, where `path` is a conversion of it.
-    """
-
-    name: str
-    path: Path
-    sha256: str
-    source: str
-    revision: str | None = None
-    upstream_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """What was verified, and the file's identity then."""
-
-    path: str
-    sha256: str
-    source: str
-    revision: str | None
-    upstream_sha256: str | None
-    size: int
-    mtime_ns: int
-    inode: int
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -79,12 +48,12 @@ def locate(record: Record) -> WeightFile | None:
 
 def is_here(record: Record) -> bool:
     """Whether a file of the weight is on this machine; it is not verified."""
-    return _place(record) is not None
+    return _path(record) is not None
 
 
 def size(record: Record) -> int | None:
     """Bytes of the file on this machine, else those that the record states, if it does."""
-    if path := _place(record):
+    if path := _path(record):
         return path.stat().st_size
     return next((source.size for source in record.sources if source.size is not None), None)
 
@@ -120,19 +89,19 @@ def fetch(record: Record) -> WeightFile:
                 file = _download(record, source, seconds)
             except Wrong as error:
                 reasons.append(f"{source}: {error}")
-                silent = silent or "timed out" in str(error)
+                silent = silent or isinstance(error, TimedOut)
                 log.info("%s: %s", source, error)
             else:
-                _write_stamp(file)
+                stamps.write(file)
                 return file
         raise WeightsUnavailable(_advice(record, f"no source gave it ({'; '.join(reasons)})"))
 
 
 def verify(record: Record) -> WeightFile | None:
     """As `locate`, but the digest is computed anew whatever the stamp says."""
-    stamp = _read_stamp(record)
-    if stamp is not None and Path(stamp.path).exists():
-        return _check_again(record, stamp)
+    stamp, source = _stamp(record)
+    if stamp is not None and source is not None and source.path is None and Path(stamp.path).exists():
+        return _check_again(record, source, stamp)
     return _found(record)
 
 
@@ -145,14 +114,14 @@ def is_unverified(record: Record, file: WeightFile) -> bool:
 def remove(record: Record) -> list[Path]:
     """Delete the files and stamps of a weight, and return what was deleted. Files given by hand outside the caches stay."""
     gone = []
-    stamp = _read_stamp(record)
+    stamp = stamps.read(record.name)
     for source in record.sources:
         ours = stamp.revision if stamp and stamp.source == str(source) else None
         for revision in dict.fromkeys((pins.revision(record, source), ours)):
             if source.hub and (cached := in_hub_cache(source, revision)):
                 gone += [cached.resolve(), cached]
     gone += [path for path in _folder(record).glob("*") if path.is_file() and path.name != ".lock"]
-    gone.append(_stamp_path(record))
+    gone.append(stamps.place(record.name))
     existing = [path for path in gone if path.exists() or path.is_symlink()]
     for path in existing:
         path.unlink(missing_ok=True)
@@ -167,12 +136,12 @@ def pin(records: list[Record]) -> list[WeightFile]:
     files = [file for record in records if not is_unverified(record, file := fetch(record))]
     pins.write(
         {
-            file.name: {
-                "source": file.source,
-                "revision": file.revision,
-                "sha256": file.upstream_sha256 or file.sha256,
-                "size": file.path.stat().st_size if file.upstream_sha256 is None else None,
-            }
+            file.name: pins.Pin(
+                source=file.source,
+                revision=file.revision,
+                sha256=file.upstream_sha256 or file.sha256,
+                size=file.path.stat().st_size if file.upstream_sha256 is None else None,
+            )
             for file in files
         }
     )
@@ -183,117 +152,112 @@ def pin(records: list[Record]) -> list[WeightFile]:
 # what is on this machine
 
 
-def _place(record: Record) -> Path | None:
-    stamp = _read_stamp(record)
-    if stamp is not None and Path(stamp.path).exists():
-        return Path(stamp.path)
+class _Place(NamedTuple):
+    """A file that is on this machine; `stated` is the digest that the hub named it by, `revision` the commit that it is of."""
+
+    source: Source
+    path: Path
+    stated: str | None = None
+    revision: str | None = None
+
+
+def _places(record: Record) -> Iterator[_Place]:
+    """Where files of the weight lie, in the order of its sources: in the package, put in place by hand, in the hub's cache."""
     for source in record.sources:
         if source.path is not None and (path := _packaged(source)):
-            return path
+            yield _Place(source, path)
         if (by_hand := _folder(record) / source.filename).is_file():
-            return by_hand
+            yield _Place(source, by_hand)
         if source.hub is not None and (cached := in_hub_cache(source, pins.revision(record, source))):
-            return cached
-    return None
+            stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
+            yield _Place(source, cached, stated if len(stated) == 64 else None, commit_of(source, cached))
+
+
+def _path(record: Record) -> Path | None:
+    stamp, _ = _stamp(record)
+    if stamp is not None and Path(stamp.path).exists():
+        return Path(stamp.path)
+    return next((place.path for place in _places(record)), None)
 
 
 def _folder(record: Record) -> Path:
     return home() / "files" / record.name
 
 
-def _stamp_path(record: Record) -> Path:
-    return home() / "verified" / f"{record.name}.json"
+def _stamp(record: Record) -> tuple[Stamp, Source] | tuple[None, None]:
+    """The stamp of the weight with the source that it names. None if the record now names other sources, or another revision of it."""
+    stamp = stamps.read(record.name)
+    source = next((source for source in record.sources if stamp is not None and str(source) == stamp.source), None)
+    if stamp is None or source is None or not _is_at(source, pins.revision(record, source), stamp):
+        return None, None
+    return stamp, source
 
 
-def _read_stamp(record: Record) -> _Stamp | None:
-    try:
-        return _Stamp(**json.loads(_stamp_path(record).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # none, or of another version: the file is verified anew
-        return None
-
-
-def _write_stamp(file: WeightFile) -> None:
-    stat = file.path.stat()
-    stamp = _Stamp(
-        path=str(file.path),
-        sha256=file.sha256,
-        source=file.source,
-        revision=file.revision,
-        upstream_sha256=file.upstream_sha256,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        inode=stat.st_ino,
-    )
-    try:
-        write_atomically(home() / "verified" / f"{file.name}.json", json.dumps(asdict(stamp)).encode())
-    except OSError as error:  # a read-only cache still serves; it is only verified each time
-        log.info("no stamp written for %s: %s", file.name, error)
+def _is_at(source: Source, revision: str | None, stamp: Stamp) -> bool:
+    """Whether the stamped file is of this revision. Of a file put in place by hand nobody knows the revision: its digest must do."""
+    if revision is None or stamp.revision is None or revision == stamp.revision:
+        return True
+    cached = in_hub_cache(source, revision)  # a branch or a tag
+    return cached is not None and commit_of(source, cached) == stamp.revision
 
 
 def _stamped(record: Record) -> WeightFile | None:
-    stamp = _read_stamp(record)
-    if stamp is None:
+    stamp, source = _stamp(record)
+    if stamp is None or source is None:
         return None
     try:
-        stat = os.stat(stamp.path)
+        found = os.stat(stamp.path)
     except OSError:
         return None
-    changed = (stat.st_size, stat.st_mtime_ns, stat.st_ino) != (stamp.size, stamp.mtime_ns, stamp.inode)
-    source = next((source for source in record.sources if str(source) == stamp.source), None)
-    if source is not None and source.path is not None and (changed or not agrees(stamp.sha256, pins.wanted(record, source))):
+    if source.path is not None and not (stamp.is_of(found) and agrees(stamp.sha256, pins.wanted(record, source))):
         return None  # an update of the package brought another file, and with it another record
-    if changed:
-        return _check_again(record, stamp)
-    return _as_pinned(record, stamp)
+    if not stamp.is_of(found):
+        return _check_again(record, source, stamp)
+    return _as_recorded(record, source, stamp, Identity.of(found))
 
 
-def _check_again(record: Record, stamp: _Stamp) -> WeightFile:
+def _check_again(record: Record, source: Source, stamp: Stamp) -> WeightFile:
     path = Path(stamp.path)
-    if (got := digest(path)) != stamp.sha256:
+    got, identity = _examine(path)
+    if got != stamp.sha256:
         raise DigestMismatch(_mismatch(record, path, stamp.sha256, got))
-    file = _as_pinned(record, stamp)
-    _write_stamp(file)
+    file = _as_recorded(record, source, stamp, identity)
+    stamps.write(file)
     return file
 
 
-def _as_pinned(record: Record, stamp: _Stamp) -> WeightFile:
+def _as_recorded(record: Record, source: Source, stamp: Stamp, identity: Identity) -> WeightFile:
     """The stamped file, if it is still the one that manifest and lock file ask for."""
-    sha256 = stamp.upstream_sha256 or stamp.sha256
-    for source in record.sources:
-        if str(source) == stamp.source and not agrees(sha256, wanted := pins.wanted(record, source)):
-            raise DigestMismatch(_mismatch(record, Path(stamp.path), wanted or "", sha256))
-    return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256)
+    sha256, wanted = stamp.upstream_sha256 or stamp.sha256, pins.wanted(record, source)
+    if not agrees(sha256, wanted):
+        raise DigestMismatch(_mismatch(record, Path(stamp.path), wanted or "", sha256))
+    return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256, identity)
 
 
 def _found(record: Record) -> WeightFile | None:
-    """A file that is here without a stamp: in the package, in the hub's cache, or put in place by hand."""
-    for source in record.sources:
-        if source.path is not None and (path := _packaged(source)):
-            return _accept(record, source, path)
-        by_hand = _folder(record) / source.filename
-        if by_hand.is_file():
-            with _writable(by_hand.parent):
-                return _accept(record, source, by_hand)
-        if source.hub and (cached := in_hub_cache(source, pins.revision(record, source))):
-            stated = cached.resolve().name  # the hub client names a large file's blob by the SHA-256 that the hub states
-            return _accept(record, source, cached, stated=stated if len(stated) == 64 else None, revision=commit_of(source, cached))
-    return None
-
-
-def _accept(record: Record, source: Source, path: Path, *, stated: str | None = None, revision: str | None = None) -> WeightFile:
-    """Verify a file that was found, convert it if it is a pickle, and stamp it."""
-    got = digest(path)
-    wanted = pins.wanted(record, source) or stated
+    """A file that is here without a stamp: verified, converted if it is a pickle, and stamped."""
+    place = next(_places(record), None)
+    if place is None:
+        return None
+    got, identity = _examine(place.path)
+    wanted = pins.wanted(record, place.source) or place.stated
     if not agrees(got, wanted):
-        raise DigestMismatch(_mismatch(record, path, wanted or "", got))
+        raise DigestMismatch(_mismatch(record, place.path, wanted or "", got))
     if wanted is None:
-        _check_whole(record, path)
-        log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, path, got)
-    file = WeightFile(record.name, path, got, str(source), revision)
-    if path.suffix != ".safetensors":
+        _check_whole(record, place.path)
+        log.warning("%s: no digest is known for %s; it is used as it is (sha256 %s)", record.name, place.path, got)
+    file = WeightFile(record.name, place.path, got, str(place.source), place.revision, identity=identity)
+    if place.path.suffix != ".safetensors":
         file = _converted(record, file)
-    _write_stamp(file)
+    stamps.write(file)
     return file
+
+
+def _examine(path: Path) -> tuple[str, Identity]:
+    try:
+        return examine(path)
+    except OSError as error:
+        raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
 
 
 def _check_whole(record: Record, path: Path) -> None:
@@ -351,18 +315,18 @@ def _writable(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except TrickzooError:
-        raise
     except OSError as error:
+        if isinstance(error, TrickzooError) and not isinstance(error, NotWritten):
+            raise
         raise refused(folder, "TRICKZOO_HOME", error) from error
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
     if source.hub:
-        wanted = pins.wanted(record, source)
-        path, got, commit = from_hub(source, pins.revision(record, source), wanted, seconds)
-        file = WeightFile(record.name, path, got, str(source), commit)
-        return file if path.suffix == ".safetensors" else _converted(record, file)
+        wanted, size = pins.wanted(record, source), pins.size(record, source)
+        hub = from_hub(source, pins.revision(record, source), wanted, seconds, size)
+        file = WeightFile(record.name, hub.path, hub.sha256, str(source), hub.commit, identity=hub.identity)
+        return file if hub.path.suffix == ".safetensors" else _converted(record, file)
     if source.url:
         return _url_file(record, source, seconds)
     raise Wrong("not part of this installation; the repository has it")
@@ -373,19 +337,27 @@ def _url_file(record: Record, source: Source, seconds: float) -> WeightFile:
     folder = _folder(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         path = Path(scratch) / source.filename
-        file = WeightFile(record.name, path, from_url(source, path, pins.wanted(record, source), seconds), str(source))
+        got, identity = from_url(source, path, pins.wanted(record, source), seconds, pins.size(record, source))
+        file = WeightFile(record.name, path, got, str(source), identity=identity)
         if path.suffix != ".safetensors":
             return _converted(record, file)
         kept = folder / path.name
         os.replace(path, kept)
-        return replace(file, path=kept)
+        moved = Identity.of(kept.stat())
+        if moved._replace(ctime_ns=identity.ctime_ns) != identity:
+            raise Wrong("the file was replaced while it was put in place")
+        return replace(file, path=kept, identity=moved)
 
 
 def _converted(record: Record, file: WeightFile) -> WeightFile:
     """The safetensors form of a pickled checkpoint, written once, below `home()`."""
-    from trickzoo.weights import convert
+    from trickzoo.weights import tensors
 
     target = _folder(record) / (file.path.name + ".safetensors")
     with _writable(target.parent):
-        convert.to_safetensors(file.path, target)
-    return replace(file, path=target, sha256=digest(target), upstream_sha256=file.sha256)
+        read = tensors.to_safetensors(file.path, target)
+        sha256, identity = examine(target)
+    if read != file.identity:
+        target.unlink(missing_ok=True)
+        raise DigestMismatch(f"{file.path} was replaced after it had been verified; try again")
+    return replace(file, path=target, sha256=sha256, upstream_sha256=file.sha256, identity=identity)

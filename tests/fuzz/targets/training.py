@@ -28,7 +28,8 @@ from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import ladder_summary, transfer, transfer_summary
 from trickzoo.training import checkpoint, loop, tracking
-from trickzoo.weights import convert, load
+from trickzoo.weights import header as headers
+from trickzoo.weights import tensors
 
 
 class Tiny(loop.Task):
@@ -96,7 +97,7 @@ def _folder(folder: Path, name: str, content: bytes) -> Path:
 def checkpoint_bytes(content: bytes, folder: Path) -> None:
     """`last.pt`, damaged: resumed, loaded as weights, and asked for its recipe."""
     out = _folder(folder, checkpoint.LAST, content)
-    for read in (fit, lambda out: convert.read_tensors(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
+    for read in (fit, lambda out: tensors.read_tensors(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
         _refusing(read, out)
 
 
@@ -114,7 +115,7 @@ def checkpoint_fields(content: bytes, folder: Path) -> None:
         checkpoint.save(out / checkpoint.LAST, tree)
     except (AttributeError, TypeError, KeyError):  # nothing that trickzoo would save
         return
-    for read in (fit, lambda out: load.model_of(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
+    for read in (fit, lambda out: headers.model_of(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
         _refusing(read, out)
 
 

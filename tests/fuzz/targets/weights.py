@@ -30,7 +30,8 @@ from trickzoo.files import digest
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES
 from trickzoo.recipes.zoo import RECIPES
-from trickzoo.weights import convert, download, load, manifest, pins, store
+from trickzoo.weights import download, manifest, pins, store, tensors
+from trickzoo.weights import header as headers
 
 PACKAGED = "mobilenet_v1_025.tz_imagenette128"
 TENSORS = {"a": torch.zeros(2, 3), "b": torch.ones(4, dtype=torch.float16), "c": torch.zeros(0, 2)}
@@ -64,7 +65,7 @@ def weight_header(content: bytes, folder: Path) -> None:
     model = created(str(path))
     class_names(model)
     eval_transform(model)
-    load.model_of(path)
+    headers.model_of(path)
 
 
 def created(weights: str) -> Backbone:
@@ -106,7 +107,7 @@ def safetensors(content: bytes, folder: Path) -> None:
     """A .safetensors file of whatever tensors."""
     path = folder / "file.safetensors"
     path.write_bytes(content)
-    convert.read_tensors(path)
+    tensors.read_tensors(path)
     with suppress(TrickzooError):  # the tensors are no network's
         created(str(path))
 
@@ -115,7 +116,7 @@ def checkpoint_of_others(content: bytes, folder: Path) -> None:
     """A .pth file."""
     path = folder / "file.pth"
     path.write_bytes(content)
-    convert.read_tensors(path)
+    tensors.read_tensors(path)
     with suppress(TrickzooError):
         created(str(path))
 
@@ -208,7 +209,7 @@ def lock_file(content: bytes, folder: Path) -> None:
         for source in record.sources:
             pins.wanted(record, source), pins.revision(record, source)
         store.locate(record)
-        pins.write({"x.y": {"source": "z"}})
+        pins.write({"x.y": pins.Pin(source="z", sha256="0" * 64)})
 
 
 def stamp(content: bytes, folder: Path) -> None:

@@ -1,0 +1,297 @@
+"""Files of tensors, read without running anything that is in them, and written whole or not at all.
+
+Whatever a file says of itself, reading it takes seconds, and memory of the order of its size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trickzoo import registry
+from trickzoo.errors import BadCheckpoint, UnknownName, printable
+from trickzoo.files import Identity, atomically, open_regular
+from trickzoo.weights.record import METADATA_KEY
+
+log = logging.getLogger("trickzoo")
+
+MOST_TENSORS = 100_000
+MOST_OPCODES = 1_000_000
+"""Far beyond any network here: the deepest has about a thousand tensors, and a pickle some thirty opcodes for each."""
+
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Parts of a name that come from running a network in parallel, averaged, compiled, sharded or with recomputation."""
+
+AVERAGES = ("state_dict_ema", "model_ema")
+"""Where the trainers of timm and torchvision keep averaged weights."""
+
+TYPES = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+        *("bool", "uint8", "int8", "int16", "int32", "int64"),
+    )
+)
+
+
+class Content(NamedTuple):
+    """What a weight file holds: tensors by name, metadata, and the identity of the very file that they were read from."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    identity: Identity
+
+
+def read_tensors(path: Path) -> Content:
+    """The tensors of a .safetensors file, memory-mapped, or of a pickled file.
+
+    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
+    under "state_dict" or "model", and name parts of parallel ("module.") or compiled ("_orig_mod.") models. Of a checkpoint with averaged
+    weights beside the others these are taken, as timm does, and the log says so. A checkpoint of trickzoo-train has metadata too, and its
+    tensors are the averaged ones where there are any, since its figures are theirs.
+    Raises BadCheckpoint if the file is not what it should be.
+    """
+    try:
+        with open_regular(path) as file:
+            identity = Identity.of(os.fstat(file.fileno()))
+            head = file.read(9)
+            file.seek(0)
+            if path.suffix == ".safetensors" or head[8:] == b"{":
+                tensors, metadata = _map_safetensors(path, file, head)
+            else:
+                content = _unpickle(path, file)
+                metadata = _metadata(path, content) if _is_training(content) else {}
+                tensors = _state_dict(path, content)
+        if Identity.of(path.stat()) != identity:
+            raise BadCheckpoint(f"{path} changed while it was read; load it again")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _check(path, tensors, identity.size)
+    return Content(_without_wrappers(path, tensors), metadata, identity)
+
+
+def read_pickle(path: Path) -> Any:
+    """What a file of `torch.save` holds, read with `weights_only=True`. Raises BadCheckpoint if it is not such a file."""
+    try:
+        with open_regular(path) as file:
+            return _unpickle(path, file)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> BadCheckpoint:
+    if isinstance(error, FileNotFoundError):
+        return BadCheckpoint(f"{path} does not exist")
+    return BadCheckpoint(f"{path} cannot be read ({error.strerror or error})")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the two formats
+
+
+def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as mapped:
+            names = mapped.keys()
+            if len(names) > MOST_TENSORS:
+                raise BadCheckpoint(f"{path} holds {len(names):,} tensors; no network of the zoo has so many")
+            return {name: mapped.get_tensor(name) for name in names}, mapped.metadata() or {}
+    except BadCheckpoint:
+        raise
+    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        what = _looks(file) or "fetch or write it again"
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({_sentence(error)}); {what}") from None
+
+
+def _unpickle(path: Path, file: BinaryIO) -> Any:
+    head = file.read(4)
+    file.seek(0)
+    try:
+        _check_pickle(path, file, zipped=head == b"PK\x03\x04")
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old formats, which are either refused below or read as they should be
+            # The options of a training run, which timm's trainer stores beside the weights, are plain values.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except BadCheckpoint:
+        raise
+    except pickle.UnpicklingError as error:
+        wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
+        if wants is None and not _is_torch(head):
+            raise _no_checkpoint(path, file) from None
+        what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
+        raise BadCheckpoint(
+            f"{path} is a pickle that trickzoo does not load: {what}. "
+            "Save its state dict alone, as safetensors, with the program it comes from"
+        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # damaged files make the reader fail in every way
+        if head and not _is_torch(head):
+            raise _no_checkpoint(path, file) from None
+        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({_sentence(error)})") from None
+
+
+def _is_torch(head: bytes) -> bool:
+    return head[:1] == b"\x80" or head[:2] == b"PK"
+
+
+def _sentence(error: BaseException) -> str:
+    """The first sentence of a message; the rest is a library's advice to its own users. The end of a file has no words."""
+    return re.split(r"(?<=\S)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
+
+
+def _no_checkpoint(path: Path, file: BinaryIO) -> BadCheckpoint:
+    what = _looks(file)
+    return BadCheckpoint(f"{path} is not a PyTorch checkpoint (neither a zip archive nor a pickle){'; ' + what if what else ''}")
+
+
+def _looks(file: BinaryIO) -> str:
+    """What a file is that is not what its name says, and what to do; empty if that is not known."""
+    file.seek(0)
+    head = file.read(512)
+    if _is_torch(head):
+        return "it is a PyTorch file; rename it to .pth"
+    head = head.lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs; `git lfs pull` fetches the file itself"
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page that was saved in place of the file; download the file itself"
+    return ""
+
+
+def _check_pickle(path: Path, file: BinaryIO, *, zipped: bool) -> None:
+    """Refuse, before anything is unpacked, an archive larger inside than outside, and a pickle of very many parts."""
+    if not zipped:
+        opcodes = 0
+        for _ in range(4):  # magic number, protocol, machine, content
+            opcodes = _count(path, file, opcodes)
+        return
+    with zipfile.ZipFile(file) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > os.fstat(file.fileno()).st_size:
+            raise BadCheckpoint(f"{path} is not a PyTorch checkpoint (it unpacks to more bytes than it has)")
+        for entry in archive.infolist():
+            if entry.filename.endswith("/data.pkl"):
+                with archive.open(entry) as inner:
+                    _count(path, inner, 0)  # type: ignore[arg-type]
+
+
+def _count(path: Path, file: BinaryIO, opcodes: int) -> int:
+    with contextlib.suppress(StopIteration, ValueError):  # one that ends too early, or is none: torch says so
+        parts = pickletools.genops(file)
+        while opcodes <= MOST_OPCODES:
+            next(parts)
+            opcodes += 1
+    if opcodes > MOST_OPCODES:
+        raise BadCheckpoint(f"{path} is a pickle of more than {MOST_OPCODES:,} parts; no network of the zoo has so many")
+    return opcodes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is in them
+
+
+def _is_training(content: Any) -> bool:
+    """Whether this is what `training.loop` saves."""
+    return isinstance(content, Mapping) and content.keys() >= {"model", "optimiser", "recipe", "seed"}
+
+
+def _metadata(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata in a checkpoint of ours; one that is older than these still says its recipe."""
+    try:
+        if "metadata" in content or "head.fc.weight" not in content["model"]:
+            return {str(key): str(value) for key, value in dict(content.get("metadata", {})).items()}
+        model = registry.find(content["recipe"]["model"].partition(".")[0]).name
+        return {METADATA_KEY: json.dumps({"model": model, "training": {"recipe": content["recipe"], "seed": content["seed"]}})}
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError, UnknownName) as error:
+        raise BadCheckpoint(f"{path} is a damaged checkpoint: what it says of itself cannot be read ({error})") from None
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict in what a pickled file holds."""
+    for key in ("average", "model") if _is_training(content) else (*AVERAGES, "state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            if key in AVERAGES:
+                log.warning('%s: its averaged weights are loaded, those under "%s"', printable(path), key)
+            content = content[key]
+            break
+    if isinstance(content, Mapping) and isinstance(content.get("n_averaged"), Tensor):  # the counter of torch's AveragedModel
+        content = {key: value for key, value in content.items() if key != "n_averaged"}
+    if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
+    return {key: tensor.detach() for key, tensor in content.items()}
+
+
+def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
+    """Raise BadCheckpoint for tensors that are not plain numbers in the file."""
+    total = 0
+    for key, tensor in tensors.items():
+        kind = None
+        if tensor.layout != torch.strided or tensor.is_nested:
+            kind = "sparse"
+        elif tensor.is_meta:
+            kind = "empty (meta)"
+        elif tensor.dtype not in TYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+        elif tensor.nbytes > tensor.untyped_storage().nbytes():
+            kind = "repeated"
+        if kind:
+            raise BadCheckpoint(f"{path}: {key} is a {kind} tensor; save it as a dense one of floating point")
+        total += tensor.nbytes
+    if total > 4 * size + (64 << 20):  # some networks share a tensor between names, which is in the file once
+        raise BadCheckpoint(f"{path} is not a checkpoint of a network: its tensors make {total:,} bytes, the file has {size:,}")
+
+
+def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the parts of their names that wrappers of the network added."""
+    if not any(part in WRAPPERS for key in tensors for part in key.split(".")):
+        return tensors
+    bare = {".".join(part for part in key.split(".") if part not in WRAPPERS): tensor for key, tensor in tensors.items()}
+    if len(bare) < len(tensors):
+        raise BadCheckpoint(f"{path} holds the same network twice, wrapped and not; save one state dict alone")
+    return bare
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
+
+
+def to_safetensors(source: Path, target: Path) -> Identity:
+    """Write the tensors of a pickled file as safetensors; `target` appears whole or not at all. Returns the identity of what was read."""
+    content = read_tensors(source)
+    save_atomically(content.tensors, target, {"converted_from": source.name})
+    return content.identity
+
+
+def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
+    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises NotWritten if the disk refuses."""
+    # Own memory for each tensor: shared or strided ones cannot be stored as they are.
+    whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with atomically(target) as temporary:
+        if target.suffix == ".safetensors":
+            try:
+                save_file(whole, temporary, metadata)
+            except safetensors.SafetensorError as error:  # how its writer reports a full disk
+                raise OSError(str(error)) from None
+        else:
+            buffer = io.BytesIO()  # torch's own writer says nothing of the disk
+            torch.save(whole, buffer)
+            temporary.write_bytes(buffer.getbuffer())
