@@ -246,7 +246,7 @@ def test_bad_images_name_their_path_and_reason(tmp_path: Path, kind: str) -> Non
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode in ("CMYK", "I;16") else "image.png")
     Image.new(mode, (20, 10)).save(path)
-    assert images.read(path).mode == "RGB"
+    assert images.read(path).image.mode == "RGB"
 
 
 def test_an_unreadable_image_is_handed_over_not_raised(tmp_path: Path) -> None:

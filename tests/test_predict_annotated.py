@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,13 @@ from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
+from trickzoo.data import images
 from trickzoo.data.annotated_transforms import fit
 from trickzoo.drawing import draw_boxes, draw_mask
+from trickzoo.errors import BadData
 from trickzoo.weights import publish
+
+SMALL = "mobilenet_v1_025.tz_imagenette128"
 
 
 @pytest.fixture
@@ -106,9 +112,9 @@ def test_masks_are_drawn_and_their_shares_printed(call: Call, place: Path, tmp_p
 
 def test_images_of_any_mode_and_a_default_folder(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    images = [place / f"{mode}.png" for mode in ("L", "RGBA", "P")]
+    files = [place / f"{mode}.png" for mode in ("L", "RGBA", "P")]
     for weights in ("boxes", "masks"):
-        status, text, _ = call(*images, "--weights", place / f"{weights}.safetensors", "--overwrite", "--json")
+        status, text, _ = call(*files, "--weights", place / f"{weights}.safetensors", "--overwrite", "--json")
         assert status == 0 and [row["picture"] for row in json.loads(text)] == [f"predictions/{mode}.png" for mode in ("L", "RGBA", "P")]
     assert sorted(file.name for file in (tmp_path / "predictions").iterdir()) == ["L.png", "P.png", "RGBA.png"]
 
@@ -179,3 +185,72 @@ def test_files_with_a_damaged_header_end_in_one_line(call: Call, place: Path, tm
         assert (status, out) == (2, ""), err
         assert words in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", [detection, segmentation], ids=["detection", "segmentation"])
+def test_an_opened_image_of_any_mode_gives_what_its_colours_give(place: Path, task: Any) -> None:
+    model = task.load(place / ("boxes.safetensors" if task is detection else "masks.safetensors"))
+    grey = Image.open(place / "L.png")
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256 + 7)
+    expected = task.predict(model, grey.convert("RGB"))
+    for image in (grey, sixteen, grey.convert("LA"), grey.convert("RGBA"), grey.convert("P"), grey.convert("CMYK").convert("L")):
+        found = task.predict(model, image)
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+    with pytest.raises(BadData, match="the image has floating-point numbers"):
+        task.predict(model, Image.fromarray(np.zeros((20, 30), np.float32)))
+
+
+def test_detections_have_the_names_of_their_classes(place: Path) -> None:
+    model = detection.load(place / "boxes.safetensors")
+    found = detection.predict(model, Image.open(place / "a.jpg"))
+    boxes, scores, labels = found
+    assert (boxes is found.boxes, scores is found.scores, labels is found.labels) == (True, True, True)
+    assert set(labels.tolist()) <= {1, 2}
+    assert found.names == tuple({1: "cat", 2: "dog"}[label] for label in labels.tolist())
+
+
+@pytest.mark.parametrize("weights", ["boxes", "masks", "classes"])
+def test_a_photograph_is_turned_upright_and_the_output_says_so(call: Call, place: Path, tmp_path: Path, weights: str) -> None:
+    upright = Image.open(place / "a.jpg").resize((120, 160))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(tmp_path / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    tokens = ["--model", SMALL] if weights == "classes" else ["--weights", place / f"{weights}.safetensors", "--out", tmp_path / "out"]
+    status, text, _ = call(tmp_path / "turned.png", tmp_path / "upright.png", *tokens, "--json")
+    assert status == 0
+    turned, straight = json.loads(text)
+    assert turned.pop("exif_orientation") == 6
+    assert {k: v for k, v in turned.items() if k not in ("image", "picture")} == {
+        k: v for k, v in straight.items() if k not in ("image", "picture")
+    }
+    overwrite = ["--overwrite"] if weights != "classes" else []
+    text = call(tmp_path / "turned.png", *tokens, *overwrite)[1]
+    assert "turned upright, EXIF orientation 6" in text.splitlines()[0]
+
+
+def test_a_large_image_gives_boxes_in_the_files_pixels(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.open(place / "a.jpg").resize((640, 480)).save(tmp_path / "a.jpg", quality=95)
+    tokens = (tmp_path / "a.jpg", "--weights", place / "boxes.safetensors", "--threshold", 0, "--json", "--out")
+    whole = json.loads(call(*tokens, tmp_path / "1")[1])[0]["boxes"]
+    monkeypatch.setattr(images, "MAX_PIXELS", 80_000)
+    reduced = json.loads(call(*tokens, tmp_path / "2")[1])[0]["boxes"]
+    assert reduced[0]["box"] == pytest.approx(whole[0]["box"], abs=25)
+    assert max(edge for row in reduced for edge in row["box"]) > 320
+
+
+def test_photographs_are_not_all_kept_in_memory(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[weakref.ref[Any]] = []
+    most = 0
+
+    def read(path: Path) -> images.Picture:
+        nonlocal most
+        picture = images.decode(path.read_bytes(), str(path))
+        kept.append(weakref.ref(picture))
+        gc.collect()
+        most = max(most, sum(each() is not None for each in kept))
+        return picture
+
+    monkeypatch.setattr(images, "read", read)
+    assert call(*[place / "a.jpg"] * 8, "--model", SMALL)[0] == 0
+    assert (len(kept), most) == (8, 2)  # the last, until the next takes its place

@@ -297,7 +297,7 @@ def test_values_outside_ade20ks_classes(tmp_path):
         (lambda path: path.write_bytes(b"no image"), "0.png is not a readable image"),
         (lambda path: path.write_bytes(b""), "empty file"),
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "0.png is not a readable image"),
-        (bomb, "0.png would unpack to more than 100,000,000 pixels: a decompression bomb"),
+        (bomb, "0.png would unpack to more than [0-9,]+ pixels, more than can be read at once: a decompression bomb"),
         (lambda path: path.unlink(), "0.png cannot be read .No such file"),
     ],
 )

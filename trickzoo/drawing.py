@@ -3,7 +3,8 @@
 A class has the colour of its place among the classes, background aside, however many there are. The first seven colours are those of Okabe
 and Ito, made for every kind of colour vision.
 
-Small images are enlarged by a whole factor, so that names can be read; coordinates are always those of the image as given.
+Small images are enlarged by a whole factor, so that names can be read, and large ones are drawn smaller; coordinates are always those of
+the image as given.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from trickzoo.data.images import rgb
 
 Colour = tuple[int, int, int]
 
@@ -23,6 +27,8 @@ BACKGROUND = "background"
 OKABE_ITO: tuple[Colour, ...] = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 SIDE, LONGEST = 480, 1920
 """Pixels: images are enlarged towards this short side, unless the long side would pass the other."""
+LARGEST = 4096
+"""Pixels: the long side of what is drawn has no more."""
 ALPHA = 0.6
 """How much of a pixel is the colour of its class; the rest is its grey, so that the hue is the class's alone."""
 
@@ -59,7 +65,7 @@ def draw_boxes(
         classes: names of labels 1, 2, ….
         scores: (n,).
     """
-    picture, factor = _enlarged(image)
+    picture, factor = _sized(image)
     draw, font, width = ImageDraw.Draw(picture), _font(picture), max(2, min(picture.size) // 240)
     edges = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
     names = [classes[label - 1] for label in np.asarray(labels, np.int64).tolist()]
@@ -86,16 +92,18 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Im
         mask: (H, W) of 0 … len(classes) - 1, in the image's size. Other numbers, and the class "background", are not tinted.
         classes: names of 0, 1, ….
     """
-    picture, factor = _enlarged(image)
-    numbers = np.asarray(mask).astype(np.int64)
-    if numbers.shape != (image.height, image.width):
-        raise ValueError(f"a mask of {numbers.shape} for an image of {image.width} × {image.height} pixels")
+    picture, _ = _sized(image)
+    whole = np.asarray(mask)
+    if whole.shape != (image.height, image.width):
+        raise ValueError(f"a mask of {whole.shape} for an image of {image.width} × {image.height} pixels")
     coloured = np.array([name != BACKGROUND for name in classes])
+    counts = _counts(whole, len(classes))
+    rows, columns = (np.arange(drawn) * given // drawn for drawn, given in zip(picture.size[::-1], whole.shape, strict=True))
+    numbers = whole[rows[:, None], columns].astype(np.int64)
     known = (numbers >= 0) & (numbers < len(classes))
     numbers = np.where(known, numbers, 0)
-    counts = np.bincount(numbers[known], minlength=len(classes))
     colour_of = class_colours(classes)
-    where, tint = (each.repeat(factor, 0).repeat(factor, 1) for each in (known & coloured[numbers], np.array(colour_of)[numbers]))
+    where, tint = known & coloured[numbers], np.array(colour_of, np.uint8)[numbers]
     grey = np.asarray(picture.convert("L"))[..., None]
     over = np.rint((1 - ALPHA) * grey + ALPHA * tint).astype(np.uint8)
     picture = Image.fromarray(np.where(where[..., None], over, np.asarray(picture)))
@@ -103,10 +111,20 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Im
     return _with_legend(picture, [(classes[i], colour_of[i]) for i in shown])
 
 
-def _enlarged(image: Image.Image) -> tuple[Image.Image, int]:
-    """A copy in RGB, larger by a whole factor if the image is small, and the factor."""
-    factor = max(1, min(round(SIDE / min(image.size)), LONGEST // max(image.size)))
-    return image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC), factor
+def _sized(image: Image.Image) -> tuple[Image.Image, float]:
+    """A copy in RGB, larger by a whole factor if the image is small, smaller if it is large, and the factor."""
+    factor: float = max(1, min(round(SIDE / min(image.size)), LONGEST // max(image.size)))
+    factor = min(factor, LARGEST / max(image.size))
+    width, height = (max(round(side * factor), 1) for side in image.size)
+    return rgb(image).resize((width, height), Image.Resampling.BICUBIC), factor
+
+
+def _counts(mask: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """How many pixels each class has. They are counted in parts, as a large mask of 64-bit numbers would fill the memory."""
+    counts = np.zeros(classes, np.int64)
+    for part in np.array_split(mask.ravel(), mask.size // 2**22 + 1):
+        counts += np.bincount(part[(part >= 0) & (part < classes)].astype(np.int64), minlength=classes)
+    return counts
 
 
 def _font(picture: Image.Image) -> ImageFont.FreeTypeFont:

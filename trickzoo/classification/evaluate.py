@@ -37,6 +37,7 @@ class Predictions:
         confidence: (n, 5) their probabilities.
         restricted: (n, 5) as `top`, over the classes that occur in the set; None if all occur.
         skipped: what could not be read, and why.
+        oriented: how many images have an EXIF orientation; whether they were turned upright, the set says (`ImageSet.upright`).
         digest: SHA-256 over the names and contents of the images.
         seconds: wall time of the loop.
     """
@@ -47,6 +48,7 @@ class Predictions:
     confidence: NDArray[np.float32]
     restricted: NDArray[np.int64] | None
     skipped: tuple[tuple[str, str], ...]
+    oriented: int
     digest: str
     seconds: float
 
@@ -105,6 +107,7 @@ def predict(
 
     rows: list[tuple[int, bytes, list[int], list[float], list[int]]] = []
     problems: list[tuple[int, bytes, str]] = []
+    oriented = 0
     failure = ""
     start = time.perf_counter()
     with _autocast(state.device, precision):
@@ -112,6 +115,7 @@ def predict(
             whole = [sample for sample in batch if sample.pixels is not None]
             broken = [sample for sample in batch if sample.pixels is None]
             problems += [(s.index, s.digest, s.error) for s in broken]
+            oriented += sum(s.orientation > 1 for s in whole)
             if broken and not skip_corrupt:
                 failure = f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt"
                 break
@@ -145,6 +149,7 @@ def predict(
         confidence=np.array([row[3] for row in rows], dtype=np.float32),
         restricted=np.array([row[4] for row in rows]) if restrict is not None else None,
         skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
+        oriented=sum(gather_object([oriented])),
         digest=contents.hexdigest(),
         seconds=seconds,
     )

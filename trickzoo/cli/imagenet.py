@@ -109,6 +109,7 @@ def imagenet(
                     "digest": found.digest,
                     "empty_classes": list(images.empty),
                     "unknown_left_out": unknown,
+                    "exif_orientation": {"images": found.oriented, "turned_upright": known.upright},
                     "corrupt_left_out": [{"image": image, "reason": reason} for image, reason in found.skipped],
                 },
                 "precision": precision,
@@ -171,6 +172,9 @@ def _print(r: dict[str, Any]) -> None:
     for key, what in (("corrupt_left_out", "unreadable files"), ("empty_classes", "empty class folders")):
         if data[key]:
             say(f"  {len(data[key])} {what} left out")
+    if oriented := data["exif_orientation"]["images"]:
+        how = "turned upright" if data["exif_orientation"]["turned_upright"] else "used as stored, as for the published figures"
+        say(f"  {oriented} image{'s' * (oriented > 1)} with an EXIF orientation, {how}")
     if data["unknown_left_out"]:
         say(f"  {data['unknown_left_out']} images of unknown classes left out")
 

@@ -17,6 +17,8 @@ from trickzoo.weights.record import Interpolation
 if TYPE_CHECKING:
     from PIL import Image
 
+    from trickzoo.data.images import Picture
+
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 
 
@@ -41,7 +43,8 @@ def predict(
 ) -> None:
     """Print the likeliest classes of each image; or draw and print the boxes or masks that a fine-tuned network finds.
 
-    Boxes are x0 y0 x1 y1 in the file's pixels. For masks the share of each class is printed.
+    Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright file. For
+    masks the share of each class is printed.
     """
     if not images:
         raise BadOption("name one image or more")
@@ -121,27 +124,38 @@ def _classify(
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.classes import describe_class
-    from trickzoo.data.images import read
+    from trickzoo.data.images import read, size_of
     from trickzoo.data.transforms import eval_transform
 
-    pictures = [read(image) for image in images]
+    for image in images:  # before the network is loaded, which takes longer
+        size_of(image)
     network = loaded(model, weights)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))
     results = []
     with torch.inference_mode():
-        for image, picture in zip(images, pictures, strict=True):
-            probability, index = network(transform(picture)[None])[0].softmax(0).topk(min(top, len(names)))
+        for image in images:
+            picture = read(image).upright()
+            probability, index = network(transform(picture.image)[None])[0].softmax(0).topk(min(top, len(names)))
             likeliest = [
                 {"class": names[i], "name": describe_class(names[i]), "probability": p}
                 for p, i in zip(probability.tolist(), index.tolist(), strict=True)
             ]
-            results.append({"image": str(image), "top": likeliest})
+            results.append({**_named(image, picture), "top": likeliest})
     return results
 
 
+def _named(image: Path, picture: Picture) -> dict[str, Any]:
+    """What tells of an image whatever is found in it: its path, and its EXIF orientation if it was turned upright."""
+    return {"image": str(image), **({"exif_orientation": picture.orientation} if picture.orientation > 1 else {})}
+
+
+def _turned(found: dict[str, Any]) -> str:
+    return f" (turned upright, EXIF orientation {found['exif_orientation']})" if "exif_orientation" in found else ""
+
+
 def _say_classes(found: dict[str, Any]) -> None:
-    say((found["image"], "bold"))
+    say((found["image"], "bold"), _turned(found))
     for row in found["top"]:
         bar = "█" * round(30 * row["probability"])
         say(f"  {fit(row['name'], 24)} {row['probability']:7.2%} ", (bar, "green"))
@@ -178,20 +192,23 @@ def _boxes(images: Sequence[Path], pictures: Sequence[Path], weights: Path, thre
 
     model = detection.load(weights)
     for image, picture in zip(images, pictures, strict=True):
-        photograph = read(image)
-        boxes, scores, labels = detection.predict(model, photograph)
-        sure = scores >= threshold
-        boxes, scores, labels = boxes[sure], scores[sure], labels[sure]
-        _save(draw_boxes(photograph, boxes, labels, model.classes, scores), picture)
+        photograph = read(image).upright()
+        found = detection.predict(model, photograph.image)
+        sure = found.scores >= threshold
+        boxes, scores, labels = (each[sure] for each in found)
+        _save(draw_boxes(photograph.image, boxes, labels, model.classes, scores), picture)
+        scale = photograph.size[0] / photograph.image.width  # 1, unless the image is too large to be used whole
+        names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
         rows = [
-            {"class": model.classes[label - 1], "score": round(score, 4), "box": [round(edge, 1) for edge in box]}
-            for box, score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+            {"class": name, "score": round(score, 4), "box": [round(edge * scale, 1) for edge in box]}
+            for name, box, score in zip(names, boxes.tolist(), scores.tolist(), strict=True)
         ]
-        yield {"image": str(image), "picture": str(picture), "boxes": rows}
+        yield {**_named(image, photograph), "picture": str(picture), "boxes": rows}
 
 
 def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> Iterator[dict[str, Any]]:
     import numpy as np
+    import torch
 
     from trickzoo import segmentation
     from trickzoo.data.images import read
@@ -199,12 +216,12 @@ def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> I
 
     model = segmentation.load(weights)
     for image, picture in zip(images, pictures, strict=True):
-        photograph = read(image)
-        mask = segmentation.predict(model, photograph)
-        _save(draw_mask(photograph, mask, model.classes), picture)
-        shares = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
+        photograph = read(image).upright()
+        mask = segmentation.predict(model, photograph.image)
+        _save(draw_mask(photograph.image, mask, model.classes), picture)
+        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(model.classes)).numpy() / mask.size
         found = {model.classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
-        yield {"image": str(image), "picture": str(picture), "shares": found}
+        yield {**_named(image, photograph), "picture": str(picture), "shares": found}
 
 
 def _save(drawn: Image.Image, path: Path) -> None:
@@ -216,12 +233,12 @@ def _save(drawn: Image.Image, path: Path) -> None:
 
 def _say_boxes(found: dict[str, Any]) -> None:
     boxes = found["boxes"]
-    say(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}")
+    say(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}{_turned(found)}")
     for row in boxes:
         say(f"  {fit(row['class'], 24)} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
 
 
 def _say_shares(found: dict[str, Any]) -> None:
-    say(f"{found['image']}: {found['picture']}")
+    say(f"{found['image']}: {found['picture']}{_turned(found)}")
     for name, share in found["shares"].items():
         say(f"  {fit(name, 24)} {share:7.2%}")

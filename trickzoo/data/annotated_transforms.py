@@ -111,7 +111,10 @@ class DetectionSamples(Dataset[DetectionSample]):
             image = self.data.read(index)
         except BadData as error:
             return DetectionSample(index, error=str(error))
-        return DetectionSample(index, *self.transform(image, self.data.objects_of(index), draws), image.size)
+        objects, (*_, width, height) = self.data.objects_of(index), self.data.images[index]
+        if image.size != (width, height):  # one that is too large to be used whole
+            objects = objects.scaled(image.width / width, image.height / height)
+        return DetectionSample(index, *self.transform(image, objects, draws), (width, height))
 
 
 def to_file(boxes: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -168,18 +171,29 @@ class Scale:
     """Segmentation in evaluation, one scale.
 
     Attributes:
-        short: short side of the image in pixels; None leaves it.
+        short: short side of the image in pixels; None leaves it. It is less where the long side would pass `LONGEST` times as many, and
+            without a short side where the image has more than `MOST` pixels: a thin or large image would take any amount of memory.
     """
 
     short: int | None = 480
+    LONGEST: ClassVar[int] = 4
+    MOST: ClassVar[int] = 2**22
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8], draws: None = None) -> tuple[Tensor, Tensor]:
         """An RGB image and its (H, W) mask → (3, h, w) and the mask, both uint8.
 
         The mask keeps the file's size: predictions are to be brought to it, so that every pixel of the file is judged.
         """
-        width, height = fit(image.width, image.height, self.short) if self.short else image.size
-        return _resize(image, width, height), torch.from_numpy(mask)
+        return self.image(image), torch.from_numpy(mask)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """An RGB image → (3, h, w) uint8."""
+        if self.short:
+            width, height = fit(image.width, image.height, self.short, self.LONGEST * self.short)
+        else:
+            least, most = sorted(image.size)
+            width, height = fit(image.width, image.height, least, min(most, math.sqrt(self.MOST * most / least)))
+        return _resize(image, width, height)
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Tensor:

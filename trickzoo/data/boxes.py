@@ -106,6 +106,11 @@ class Objects:
         """(n,): neither crowd nor difficult. These train; the others are for the metric, which neither asks for them nor punishes them."""
         return ~(self.crowd | self.difficult)
 
+    def scaled(self, across: float, down: float) -> Objects:
+        """The same in an image of other sides."""
+        sides = np.array([across, down, across, down])
+        return replace(self, boxes=self.boxes * sides, areas=self.areas * (across * down))
+
     def take(self, which: slice | NDArray[Any]) -> Objects:
         """Some of them."""
         return Objects(*(getattr(self, each.name)[which] for each in fields(self)))
@@ -127,7 +132,7 @@ class Objects:
 
 @dataclass
 class Faults:
-    """Boxes that are not as they should be: the image of each, in the set's order."""
+    """Boxes that are not as they should be: the image of each, in the set's order; and images that are turned."""
 
     degenerate: list[str] = field(default_factory=list)
     """Dropped: without width or height."""
@@ -135,6 +140,8 @@ class Faults:
     """Dropped: wholly outside the image."""
     overhanging: list[str] = field(default_factory=list)
     """Kept: partly outside the image."""
+    oriented: tuple[str, ...] = ()
+    """What `images.orientation_notes` says."""
 
     def sort(self, image: DetectionImage, annotations: Iterable[Annotation]) -> list[Annotation]:
         """The annotations of an image without those that are dropped; faults are noted."""
@@ -159,7 +166,8 @@ class Faults:
             (self.outside, "outside the image dropped"),
             (self.overhanging, "over the image's edge, clipped in training"),
         )
-        return tuple(f"{len(names)} box{'es' * (len(names) > 1)} {what} (the first in {names[0]})" for names, what in kinds if names)
+        boxes = (f"{len(names)} box{'es' * (len(names) > 1)} {what} (the first in {names[0]})" for names, what in kinds if names)
+        return (*boxes, *self.oriented)
 
 
 @dataclass(frozen=True)
@@ -198,17 +206,23 @@ class DetectionSet:
         return self.objects.take(slice(self.starts[index], self.starts[index + 1]))
 
     def read(self, index: int) -> Image.Image:
-        """An image, RGB. Raises BadData if it is unreadable, or is not of the size that its boxes are for."""
+        """An image, RGB, turned as its boxes are for (`images.Picture.as_annotated`).
+
+        It is smaller than its entry says where that is of more than `images.MAX_PIXELS`. Raises BadData if it is unreadable, or is not of
+        the size that its boxes are for.
+        """
         entry = self.images[index]
         if self.drawings:
             return Image.fromarray(self.drawings[index].image)
-        image = image_files.read(self.root / entry.name)
-        if image.size != (entry.width, entry.height):
+        path = self.root / entry.name
+        picture = image_files.read(path)
+        seen = picture.as_annotated((entry.width, entry.height))
+        if seen is None:
             raise BadData(
-                f"{self.root / entry.name} is {image.width} × {image.height} pixels and its annotation is for "
-                f"{entry.width} × {entry.height}; one of them is of another image, or was resized"
+                f"{path} is {picture.sides} pixels and its annotation is for {entry.width} × {entry.height}; "
+                "one of them is of another image, or was resized"
             )
-        return image
+        return seen.image
 
     def name(self, index: int) -> str:
         """The name of an image, below the root."""
@@ -300,6 +314,8 @@ def collect(
         starts.append(len(kept))
     if not images:
         raise BadData(f"{root}: {layout} has no image")
+    if not drawings:
+        faults.oriented = image_files.orientation_notes(root, [image.name for image in images])
     ids: tuple[int | str, ...] = tuple(range(1, len(classes) + 1)) if class_ids is None else tuple(class_ids)
     return DetectionSet(root, layout, tuple(classes), ids, tuple(images), Objects.of(kept), np.array(starts), faults, drawings)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,13 +64,28 @@ class ImageSet:
         found = {entry.label for entry in self.entries}
         return tuple(name for name in self.order if name in found) if self.order else tuple(sorted(found))
 
+    @functools.cached_property
+    def upright(self) -> bool:
+        """Whether its images are turned upright by their EXIF orientation (`turns_upright`)."""
+        return turns_upright(self.classes)
+
     def read(self, entry: Entry) -> bytes:
-        """The bytes of an image's file."""
+        """The bytes of an image's file. Raises OSError if it cannot be read, is not a regular file, or has more than `images.MAX_FILE`."""
         if entry.offset < 0:
-            return read_regular(self.root / entry.name)
+            return read_regular(self.root / entry.name, at_most=images.MAX_FILE)
+        if entry.size > images.MAX_FILE:
+            raise OSError(errno.EFBIG, f"more than {images.MAX_FILE:,} bytes", entry.name)
         with open_regular(self.root / entry.file) as file:
             file.seek(entry.offset)
             return file.read(entry.size)
+
+
+def turns_upright(classes: Iterable[str]) -> bool:
+    """Whether images of these classes are turned upright by their EXIF orientation: all but those of ImageNet's classes.
+
+    What is published of ImageNet was measured on the pixels as they are stored.
+    """
+    return not set(classes).issubset(imagenet1k())
 
 
 def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
@@ -87,7 +104,11 @@ def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
 class Sample:
     """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read.
 
-    `size` is the width and height in the file, `digest` the SHA-256 of its content, `label` the index of its class where a stream gave it.
+    Attributes:
+        size: width and height in the file; of the upright image where it is turned.
+        digest: the SHA-256 of its content.
+        label: the index of its class where a stream gave it.
+        orientation: EXIF's, 1 to 8.
     """
 
     index: int
@@ -96,6 +117,7 @@ class Sample:
     digest: bytes = b""
     error: str = ""
     label: int = -1
+    orientation: int = 1
 
 
 @dataclass
@@ -115,9 +137,12 @@ class Decoded(Dataset[Sample]):
         content = b""
         try:
             content = self.images.read(entry)
-            image = images.decode(content, entry.name)
+            picture = images.decode(content, entry.name)
         except BadData as error:
             return Sample(index, digest=hashlib.sha256(content).digest(), error=str(error))
         except OSError as error:
             return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
-        return Sample(index, self.transform(image), image.size, hashlib.sha256(content).digest())
+        if self.images.upright:
+            picture = picture.upright()
+        digest = hashlib.sha256(content).digest()
+        return Sample(index, self.transform(picture.image), picture.size, digest, orientation=picture.orientation)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +29,8 @@ from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation
+
+log = logging.getLogger("trickzoo")
 
 Plan = Iterable[tuple[Tensor, Tensor]]
 """Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
@@ -93,6 +97,7 @@ class Streamed:
         """As `TrainingImages.crops`; workers decode and crop. Raises BadData with the path of an image that cannot be read."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
         for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
+            say_orientation(samples, str(self.images.root))
             pixels = stacked(samples, lambda error: f"{self.images.root / error}; replace it to go on, or remove it and name another --out")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
             yield pixels.to(device).float(), labels.to(device)
@@ -108,14 +113,29 @@ def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
     return torch.stack(found)
 
 
-def random_crops(found: Sequence[tuple[Sample, str, bytes, Tensor]], size: int, augmentation: Augmentation) -> list[Sample]:
+def say_orientation(samples: Iterable[Sample], where: str) -> None:
+    """Tell the user that images of a set have an EXIF orientation, once."""
+    if any(sample.orientation > 1 for sample in samples):
+        _say_orientation(where)
+
+
+@functools.cache
+def _say_orientation(where: str) -> None:
+    log.warning("%s: some images have an EXIF orientation; they are turned upright, unless the classes are ImageNet's", where)
+
+
+def random_crops(
+    found: Sequence[tuple[Sample, str, bytes, Tensor]], size: int, augmentation: Augmentation, *, upright: bool
+) -> list[Sample]:
     """Samples without pixels, names, bytes of image files and (DRAWS,) draws → the samples with (3, size, size) uint8, or with an error.
+
+    `upright` tells whether the crops are turned by the images' EXIF orientation (`ImageSet.upright`).
 
     The boxes of all are drawn together: for a small image, one alone would cost as much as its decoding.
     """
     sizes = torch.tensor([_size(content, name) for _, name, content, _ in found])
     boxes = crop_boxes(torch.stack([draws for *_, draws in found]), sizes[:, 0], sizes[:, 1], augmentation).int().tolist()
-    return [_cropped(sample, name, content, box, size) for (sample, name, content, _), box in zip(found, boxes, strict=True)]
+    return [_cropped(sample, name, content, box, size, upright) for (sample, name, content, _), box in zip(found, boxes, strict=True)]
 
 
 def _size(content: bytes, name: str) -> tuple[int, int]:
@@ -125,15 +145,21 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
         return 1, 1
 
 
-def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float, float, float], size: int) -> Sample:
+def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float, float, float], size: int, upright: bool) -> Sample:
     if sample.error:
         return sample
     try:
-        image = image_files.decode(content, name)
+        picture = image_files.decode(content, name)
     except BadData as error:
         return replace(sample, error=str(error))
-    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-    return replace(sample, pixels=v2.functional.pil_to_tensor(crop))
+    image = picture.image
+    if image.size != picture.size:  # one that is too large to be used whole
+        across, down = image.width / picture.size[0], image.height / picture.size[1]
+        box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    crop = replace(picture, image=image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+    if upright:
+        crop = crop.upright()
+    return replace(sample, pixels=v2.functional.pil_to_tensor(crop.image), orientation=picture.orientation)
 
 
 @dataclass
@@ -145,7 +171,7 @@ class _Crops(Dataset[Sample]):
     augmentation: Augmentation
 
     def __getitems__(self, keys: list[tuple[int, Tensor]]) -> list[Sample]:
-        return random_crops([self._read(*key) for key in keys], self.size, self.augmentation)
+        return random_crops([self._read(*key) for key in keys], self.size, self.augmentation, upright=self.images.upright)
 
     def _read(self, index: int, draws: Tensor) -> tuple[Sample, str, bytes, Tensor]:
         entry = self.images.entries[index]
@@ -219,7 +245,8 @@ def decode_once(
     labels = label_indices(images, classes)
     digest = source_digest(images)
     samples = Decoded(images, transform, range(len(images.entries)))
-    return Resident(*keep_once(samples, folder / f"{digest[:32]}-{name}", workers, root=images.root), labels, classes, digest)
+    place = folder / f"{digest[:32]}-{name}{'-upright' if images.upright else ''}"
+    return Resident(*keep_once(samples, place, workers, root=images.root), labels, classes, digest)
 
 
 def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:
@@ -290,6 +317,7 @@ def _decode(data: Dataset[Sample], place: Path, workers: int, root: Path) -> Non
                     pixels = _room(scratch / "pixels.npy", (n, *sample.pixels.shape))
                 pixels[sample.index] = sample.pixels.numpy()
                 sizes[sample.index] = sample.size
+            say_orientation(batch, str(root))
         assert pixels is not None
         pixels.flush()
         np.save(scratch / "sizes.npy", sizes)

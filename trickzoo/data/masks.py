@@ -61,21 +61,22 @@ class SegmentationSet:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """An image, RGB, and its mask, (H, W) of classes and `IGNORE`.
+        """An image, RGB, turned as its mask is (`images.Picture.as_annotated`), and its mask, (H, W) of classes and `IGNORE`.
 
+        The image is smaller than the mask where it has more than `images.MAX_PIXELS`.
         Raises BadData if either is unreadable, if their sizes differ, or if the mask has a value that is no class.
         """
         if self.drawings:
             return Image.fromarray(self.drawings[index].image), self.drawings[index].semantic
         name, mask_name = (self.root / part for part in self.pairs[index])
-        image = image_files.read(name)
+        picture = image_files.read(name)
         stated = image_files.decode_mask(image_files.content(mask_name), str(mask_name))
         height, width = stated.shape
-        if image.size != (width, height):
-            raise BadData(
-                f"{mask_name} is {width} × {height} pixels and its image {image.width} × {image.height}; they must be of one size"
-            )
-        mask = self._table[np.clip(stated.astype(np.int64), -1, IGNORE + 1)]
+        seen = picture.as_annotated((width, height))
+        if seen is None:
+            raise BadData(f"{mask_name} is {width} × {height} pixels and its image {picture.sides}; they must be of one size")
+        numbers = stated if stated.dtype == np.uint8 else np.clip(stated.astype(np.int64), -1, IGNORE + 1)
+        mask = self._table[numbers]
         if (mask < 0).any():
             value = int(stated[mask < 0][0])
             last = self.first + len(self.classes) - 1
@@ -83,7 +84,7 @@ class SegmentationSet:
                 f"{mask_name} has the value {value}; the {len(self.classes)} classes are {self.first} to {last}, "
                 f"and {', '.join(map(str, sorted({*self.ignored, IGNORE})))} is not judged"
             )
-        return image, mask.astype(np.uint8)
+        return seen.image, mask.astype(np.uint8)
 
     def name(self, index: int) -> str:
         """The name of an image, below the root."""
@@ -97,11 +98,6 @@ class SegmentationSet:
     def generated(self) -> bool:
         """Whether the images were generated and are no files."""
         return bool(self.drawings)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of the annotations."""
-        return ()
 
     def in_order(self, classes: Sequence[str]) -> SegmentationSet:
         """The set itself. Raises BadData if its classes are not these, in this order: masks hold numbers and not names."""
@@ -158,6 +154,11 @@ class SegmentationSet:
         if found[self._table < 0].any() or sorted(image_files.size_of(name)) != sorted(stated.shape):
             self.read(index)  # says what is wrong
         return found[:-1]
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the images."""
+        return () if self.drawings else image_files.orientation_notes(self.root, [image for image, _ in self.pairs])
 
     @functools.cached_property
     def digest(self) -> str:

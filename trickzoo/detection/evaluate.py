@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, to_file
 from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.images import rgb
 from trickzoo.data.loaders import read_share, there
-from trickzoo.detection.metrics import DetectionEvaluation, Detections, coco_results
+from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections, coco_results
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.evidence import Evaluation, write_json
 
@@ -104,12 +105,19 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 
 
 @torch.inference_mode()
-def predict(model: FasterRCNN, image: Image.Image) -> Detections:
-    """What a detector from `load` finds in an RGB image, in its pixels, by falling score."""
+def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
+    """What a detector from `load` finds in an image of any mode, in its pixels, by falling score.
+
+    `labels` count from 1, as torchvision's detectors have it, and `names` are the classes' names. Raises BadData for an image of
+    32-bit integers or floating-point numbers, whose range is unknown.
+    """
     assert model.recipe is not None
+    image = rgb(image)
     pixels, _, _ = FitAndFlip(model.recipe.short, model.recipe.long)(image, Objects.of(()))
     boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
-    return Detections(boxes.numpy(), scores.numpy(), labels.numpy())
+    found = NamedDetections(boxes.numpy(), scores.numpy(), labels.numpy())
+    found.names = tuple(model.classes[label - 1] for label in labels.tolist())
+    return found
 
 
 def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,6 +42,16 @@ class Detections(NamedTuple):
     labels: NDArray[np.int64]
 
 
+class NamedDetections(Detections):
+    """What a model finds in one image, with the names of the classes.
+
+    Attributes:
+        names: of the class of each box: that of label 1 is the first of the model's classes.
+    """
+
+    names: tuple[str, ...]
+
+
 class DetectionEvaluation:
     """The detections in a set, as they come in, on one process or several."""
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSamples
+from trickzoo.data.images import rgb
 from trickzoo.data.loaders import read_share, there
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
@@ -23,6 +24,9 @@ from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import FCN
 from trickzoo.segmentation.predictions import masks_in
+
+AT_ONCE = 2**26
+"""Logits that are enlarged at once: 256 MB."""
 
 
 def figures(found: ConfusionMatrix) -> dict[str, Any]:
@@ -103,13 +107,45 @@ def compare(data: SegmentationSet, index: int, models: Sequence[FCN]) -> tuple[s
 
 @torch.inference_mode()
 def predict(model: FCN, image: Image.Image) -> NDArray[np.uint8]:
-    """The class of each pixel of an RGB image as an FCN from `load` sees it, (H, W) in the image's size."""
+    """The class of each pixel of an image of any mode as an FCN from `load` sees it, (H, W) in the image's size.
+
+    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
+    """
     assert model.recipe is not None
-    pixels, _ = Scale(model.recipe.short)(image, np.zeros((image.height, image.width), np.uint8))
-    logits = model.eval()(Normalisation.of(model.backbone)(pixels[None].to(next(model.parameters()).device)))
-    return classes_of_pixels(logits, (image.height, image.width))[0].byte().cpu().numpy()
+    image = rgb(image)
+    pixels = Scale(model.recipe.short).image(image)
+    logits = model.eval()(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
+    return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()
 
 
-def classes_of_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, K, h, w) logits → (N, *size) classes; the logits are brought to the size, not the classes."""
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False).argmax(1)
+def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = AT_ONCE) -> Tensor:
+    """(N, K, h, w) logits → (N, *size) uint8 classes; the logits are brought to the size, not the classes.
+
+    Where these would be more than `at_once` numbers, they are enlarged in parts, with the same classes: a group of the K at a time, first
+    along the rows, and then strip by strip along the columns.
+    """
+    logits, (height, width) = logits.float(), size
+    n, classes, h, _ = logits.shape
+    if n * classes * height * width <= at_once:
+        return _enlarged(logits, size).argmax(1).byte()
+    found = torch.zeros((n, height, width), dtype=torch.uint8, device=logits.device)
+    group = min(max(at_once // (n * h * width), 1), classes)
+    strip = max(at_once // (n * group * height), 1)
+    surest = torch.full(found.shape, -torch.inf, device=logits.device) if group < classes else None
+    for first in range(0, classes, group):
+        wide = _enlarged(logits[:, first : first + group].contiguous(), (h, width))
+        for left in range(0, width, strip):
+            part = wide[..., left : left + strip].contiguous()
+            most, which = _enlarged(part, (height, part.shape[3])).max(1)
+            here = found[..., left : left + strip]
+            if surest is None:
+                here.copy_(which)
+                continue
+            before = surest[..., left : left + strip]
+            here.copy_(torch.where(most > before, which.add_(first), here))
+            torch.maximum(before, most, out=before)
+    return found
+
+
+def _enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
-from trickzoo.data.imageset import Entry, ImageSet, Sample
-from trickzoo.data.loaders import Plan, random_crops, stacked
+from trickzoo.data.imageset import Entry, ImageSet, Sample, turns_upright
+from trickzoo.data.loaders import Plan, random_crops, say_orientation, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.files import home
@@ -215,6 +215,7 @@ class HubStream:
             raise BadData(f"{text} does not say {missing}, so it cannot be streamed; --decode once reads all of it first")
         self.n, self.source, self.workers, self.buffer = source.n, source, workers, buffer
         self.classes = source.classes
+        self.upright = turns_upright(source.classes)
         self.digest = hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -224,7 +225,8 @@ class HubStream:
         self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As `TrainingImages.crops`, for indices that rise. Raises BadData with the place of an image that cannot be read."""
-        for samples in load(_Crops(size, augmentation), self._keys(plan, seed), self.workers):
+        for samples in load(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
+            say_orientation(samples, self.source.name)
             pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
             yield pixels.to(device).float(), torch.tensor([sample.label for sample in samples], device=device)
 
@@ -255,7 +257,8 @@ class _Crops(Dataset[Sample]):
 
     size: int
     augmentation: Augmentation
+    upright: bool
 
     def __getitems__(self, keys: list[tuple[int, int, str, bytes, Tensor]]) -> list[Sample]:
         found = [(Sample(index, label=label), name, content, draws) for index, label, name, content, draws in keys]
-        return random_crops(found, self.size, self.augmentation)
+        return random_crops(found, self.size, self.augmentation, upright=self.upright)
