@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -47,7 +48,7 @@ class Running:
     @classmethod
     def start(cls, target: Target, out: Path, end: float, seed: int) -> Running:
         scratch = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        process = FORK.Process(target=_work, args=(target, out, scratch, end - time.monotonic(), seed))
+        process = FORK.Process(target=_work, args=(target, out, scratch, end - time.monotonic(), seed), daemon=True)
         process.start()
         return cls(target, out, scratch, process, end, seed)
 
@@ -97,24 +98,35 @@ def _resident(pid: int | None) -> int:
 def run(targets: list[Target], out: Path, *, seconds: float, jobs: int, seed: int) -> dict[str, Findings]:
     """Try inputs of each target for `seconds`, `jobs` targets at a time."""
     left, running = list(targets), list[Running]()
-    while left or running:
-        while left and len(running) < jobs:
-            target = left.pop(0)
-            place = folder(out, target)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            running.append(Running.start(target, place, time.monotonic() + seconds, seed))
-        time.sleep(0.1)
-        for one in list(running):
-            why = one.broken()
-            if why or one.process.exitcode is not None:
-                one.stop()
-                running.remove(one)
-            if why:
-                _note(one, why)
-                if one.end - time.monotonic() > 1:
-                    running.append(Running.start(one.target, one.out, one.end, one.seed + 1_000_000))
+    try:
+        while left or running:
+            while left and len(running) < jobs:
+                target = left.pop(0)
+                place = folder(out, target)
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True)
+                running.append(Running.start(target, place, time.monotonic() + seconds, seed))
+            time.sleep(0.1)
+            running = [other for one in running if (other := _continued(one)) is not None]
+    finally:
+        for one in running:
+            one.stop()
     return {target.name: Findings.read(folder(out, target) / "findings.json") for target in targets}
+
+
+def _continued(one: Running) -> Running | None:
+    """The process, or the one after it if it had to be ended or ended by itself; None when its time is over."""
+    why = one.broken()
+    if not why and one.process.exitcode is None:
+        return one
+    one.stop()
+    if why:
+        _note(one, why)
+        if one.end - time.monotonic() > 1:
+            return Running.start(one.target, one.out, one.end, one.seed + 1_000_000)
+    found = Findings.read(one.out / "findings.json")
+    print(f"{one.target.name}: {found.inputs:,} inputs, {len(found.failures)} kinds of failure", flush=True)
+    return None
 
 
 def _note(one: Running, why: str) -> None:
@@ -200,6 +212,7 @@ def main() -> int:
     if options.replay:
         return replay(targets[0], options.replay)
     options.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes are ended
     found = run(targets, options.out, seconds=60 * options.minutes * options.jobs / len(targets), jobs=options.jobs, seed=options.seed)
     print(table(found))
     write_json(options.out / "summary.json", summary(found, options))
