@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,9 @@ from rich.table import Table
 
 import trickzoo
 from trickzoo.catalogue import describe
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes import paper
+from trickzoo.recipes.collection import find, from_plain, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
@@ -81,3 +85,21 @@ def test_the_ladder_reads_as_the_papers_tables(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     for part in ("75.17", "76.21", "77.16", "79.29", "94.63", "78.77", "73.28", "56.70"):
         assert part in text
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "9" * 5_000, '{"name": ', "null"])
+def test_a_file_that_is_no_recipe_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(BadCheckpoint, match=r"recipe\.json (is not a JSON file|holds no recipe)"):
+        find(str(tmp_path / "recipe.json"))
+
+
+@pytest.mark.parametrize("content", [None, 3, [], "name"])
+def test_what_names_no_fields_is_no_recipe(content: Any) -> None:
+    with pytest.raises(BadOption, match="a recipe is an object that names its fields"):
+        from_plain(content)
+
+
+def test_a_field_whose_name_is_no_text_is_unknown() -> None:
+    with pytest.raises(BadOption, match=r'no field "augmentation\.3"'):
+        from_plain({**plain(paper.LADDERS[0].rungs[0].recipe), "augmentation": {3: 1}})

@@ -86,7 +86,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     else:
         try:
             content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else tensors.read_pickle(path)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadCheckpoint(f"{path} is not a JSON file ({error})") from None
         if isinstance(content, dict):
             content = content.get("recipe", content if path.suffix == ".json" else None)
@@ -146,6 +146,8 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
 
     Raises BadOption with the field that is wrong, that does not exist, with the nearest, or that has no default.
     """
+    if not isinstance(content, dict):
+        raise BadOption("a recipe is an object that names its fields")
     missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in content]
     if missing:
         raise BadOption(f"a recipe must state its {', '.join(missing)}")
@@ -167,5 +169,5 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
 def _paths(content: Any, inside: str = "") -> Iterator[str]:
     """Names of all fields, those of a field within it as "augmentation.flip"."""
     for name, value in content.items() if isinstance(content, dict) else ():
-        yield inside + name
+        yield f"{inside}{name}"
         yield from _paths(value, f"{inside}{name}.")
