@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,12 @@ def test_a_class_whose_name_is_not_utf_8_is_refused(latin: Path) -> None:
     os.rename(latin / "n01440764", os.fsencode(latin) + b"/r\xe9d")
     with pytest.raises(BadData, match=r'the class name "r\\xe9d" is not UTF-8 text; rename it'):
         open_imagenet(latin)
+
+
+ROOT = Path(evidence.__file__).parents[1]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_the_commit_is_the_one_of_the_checkout() -> None:
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert evidence.environment()["commit"].rstrip("+") == head

@@ -259,7 +259,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     if options.out is not None:
         content = {"what": "two hosts", **found, "steps": STEPS, "tcp_retries2": RETRIES, "seconds": round(time.monotonic() - start)}
-        write_json(options.out, content | environment())
+        write_json(options.out, content | environment() | {"command": "python -m tests.two_hosts"})
     print("Two hosts give what one gives.")
     return 0
 

@@ -60,7 +60,7 @@ def environment() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The commit of the checkout that runs, with "+" if tracked files differ from it; None outside a checkout."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
     try:

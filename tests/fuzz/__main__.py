@@ -11,6 +11,7 @@ import faulthandler
 import multiprocessing
 import os
 import resource
+import shlex
 import shutil
 import signal
 import sys
@@ -175,15 +176,9 @@ def summary(found: dict[str, Findings], options: argparse.Namespace) -> dict[str
         for name, f in found.items()
     }
     total = {"inputs": sum(f.inputs for f in found.values()), "failures": sum(len(f.failures) for f in found.values())}
-    return {
-        "what": "fuzzing",
-        "minutes": options.minutes,
-        "jobs": options.jobs,
-        "seed": options.seed,
-        **total,
-        "targets": targets,
-        **environment(),
-    }
+    settings = {"minutes": options.minutes, "jobs": options.jobs, "seed": options.seed}
+    command = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
+    return {"what": "fuzzing", **settings, **total, "targets": targets, **environment(), "command": command}
 
 
 def replay(target: Target, file: Path) -> int:
