@@ -98,8 +98,8 @@ def check(target: Target, content: bytes, folder: Path) -> Outcome:
     try:
         with _alarm():
             target.read(content, folder)
-    except TrickzooError:
-        refused = True
+    except TrickzooError as error:
+        refused, details = True, str(error)
     except TooSlow as error:
         failure, place, details = "TooSlow", _place(error), traceback.format_exc()
     except (Exception, SystemExit) as error:

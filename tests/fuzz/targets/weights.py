@@ -130,7 +130,8 @@ def keys(content: bytes, folder: Path) -> None:
     tensors = {}
     for key, value in stated.items() if isinstance(stated, dict) else ():
         shape = [side for side in value if type(side) is int and 0 <= side < 2**31] if isinstance(value, list) else []
-        tensors[key] = torch.zeros(shape if math.prod(shape) <= 1 << 20 else (), dtype=torch.float16)
+        dtype = torch.long if key.endswith("num_batches_tracked") else torch.float16
+        tensors[key] = torch.zeros(shape if math.prod(shape) <= 1 << 20 else (), dtype=dtype)
     path = folder / "keys.safetensors"
     try:
         save_file(tensors, path)
@@ -197,7 +198,7 @@ def _manifests() -> list[str]:
 
 LOCK = {
     PACKAGED: {"source": "package:weights_manifest/files/x", "revision": "0" * 40, "sha256": "0" * 64, "size": 1},
-    "a.b": {"source": "x"},
+    "a.b": {"source": "x", "sha256": "1" * 64},
 }
 
 
