@@ -45,10 +45,6 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
     """What the packages of detection and segmentation have beside."""
 
     @property
-    def LAYOUTS(self) -> dict[str, str]:
-        """The layouts that have annotations for this task, each with the recipe that is used if the user names none."""
-
-    @property
     def SIDES(self) -> tuple[str, ...]:
         """Names of the image sides in pixels that `load` can replace."""
 

@@ -8,6 +8,7 @@ from cyclopts import App, CycloptsError
 
 import trickzoo as package
 from trickzoo.cli import printing
+from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
@@ -32,13 +33,13 @@ zoo.command(
 )
 zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named by what they show.")
 
+FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}
+"""What the evaluation of a task measures."""
 evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
 evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
-evaluation.command("trickzoo.cli.annotated:coco", name="coco", help="Box AP, as VOC and as COCO compute it, on COCO.")
-evaluation.command("trickzoo.cli.annotated:voc", name="voc", help="Box AP, or mean IoU of masks, on VOC or a folder like it.")
-evaluation.command("trickzoo.cli.annotated:ade20k", name="ade20k", help="Mean IoU of masks on ADE20K.")
-evaluation.command("trickzoo.cli.annotated:lists", name="lists", help="Mean IoU on images and masks that lists name, as CamVid has them.")
-evaluation.command("trickzoo.cli.annotated:shapes", name="shapes", help="Box AP, or mean IoU of masks, on generated images.")
+for _name, _layout in LAYOUTS.items():
+    _figures = " and ".join(FIGURES[task] for task in _layout.readers)
+    evaluation.command(f"trickzoo.cli.annotated:{_name}", name=_name, help=f"{_figures[0].upper()}{_figures[1:]} on {_layout.what}.")
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:

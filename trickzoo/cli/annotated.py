@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,10 +12,11 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli.printing import say, table
+from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
 
 if TYPE_CHECKING:
-    from trickzoo.data.location import AnnotatedLocation, AnnotatedSet, Layout, Part
+    from trickzoo.data.location import AnnotatedLocation, AnnotatedSet, Part
     from trickzoo.evidence import Evaluation
     from trickzoo.weights.loaded import LoadedWeights
 
@@ -41,41 +43,6 @@ class Options:
     precision: options.Precision = "fp32"
 
 
-def coco(
-    *,
-    data: Data,
-    split: Split = "val",
-    year: Annotated[str | None, Parameter(help="2014 or 2017, the default.")] = None,
-    evaluation: Options,
-) -> None:
-    """Evaluate a detector on COCO's folder: VOC's AP50 in both forms, and COCO's twelve figures."""
-    _evaluate(evaluation, _location("coco", data, split, year))
-
-
-def voc(
-    *,
-    data: Data,
-    split: Split = "val",
-    year: Annotated[str | None, Parameter(help="2007, 2012 or 07+12, where there are several.")] = None,
-    evaluation: Options,
-) -> None:
-    """Evaluate a detector or a segmenter on VOC, or a folder like it.
-
-    Boxes: VOC's AP50 in both forms, and COCO's twelve figures. Masks: mean IoU and pixel accuracy.
-    """
-    _evaluate(evaluation, _location("voc", data, split, year))
-
-
-def ade20k(*, data: Data, split: Split = "val", evaluation: Options) -> None:
-    """Evaluate a segmenter on ADE20K's folder: mean IoU and pixel accuracy."""
-    _evaluate(evaluation, _location("ade20k", data, split))
-
-
-def lists(*, data: Data, split: Split = "val", evaluation: Options) -> None:
-    """Evaluate a segmenter on images and masks that lists name, as CamVid has them: mean IoU and pixel accuracy."""
-    _evaluate(evaluation, _location("lists", data, split))
-
-
 def shapes(
     *,
     images: Annotated[int, Parameter(help="How many; a training on n evaluates on the first n / 5.")] = 200,
@@ -91,10 +58,31 @@ def shapes(
     _evaluate(evaluation, AnnotatedLocation("shapes", images=images if split == "train" else 5 * images), split)
 
 
-def _location(layout: Layout, data: Path, split: str, year: str | None = None) -> AnnotatedLocation:
-    from trickzoo.data.location import AnnotatedLocation
+def __getattr__(name: str) -> Callable[..., None]:
+    """The command of each layout, under the layout's name."""
+    if name not in LAYOUTS:
+        raise AttributeError(name)
 
-    return AnnotatedLocation(layout, data, year, val=split)
+    def of_years(
+        *,
+        data: Data,
+        split: Split = "val",
+        year: Annotated[str | None, Parameter(help="Such as 2012, or 07+12 for VOC, where there are several.")] = None,
+        evaluation: Options,
+    ) -> None:
+        """Evaluate a detector or a segmenter on annotated images.
+
+        Boxes: VOC's AP50 in both forms, and COCO's twelve figures. Masks: mean IoU and pixel accuracy.
+        """
+        from trickzoo.data.location import AnnotatedLocation
+
+        _evaluate(evaluation, AnnotatedLocation(name, data, year, val=split))
+
+    def without_years(*, data: Data, split: Split = "val", evaluation: Options) -> None:
+        of_years(data=data, split=split, evaluation=evaluation)
+
+    without_years.__doc__ = of_years.__doc__
+    return of_years if LAYOUTS[name].years else without_years
 
 
 def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> None:
@@ -153,13 +141,11 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
     accelerator.end_training()
 
 
-def _task(path: Path, layout: Layout) -> str:
+def _task(path: Path, layout: str) -> str:
     """The task of a weight file. Raises BadOption if the layout has no annotations for it."""
-    from trickzoo import tasks
     from trickzoo.weights.header import task_of
 
-    task = task_of(path)
-    fitting = [name for name in tasks.ANNOTATED if layout in tasks.find_annotated_task(name).LAYOUTS]
+    task, fitting = task_of(path), LAYOUTS[layout].readers
     if task not in fitting:
         raise BadOption(
             f"{path} is for {task}, and {layout} has annotations for {' and '.join(fitting)}; "

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 import trickzoo as package
 from trickzoo.cli import options
 from trickzoo.cli.printing import say_json
+from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override, plain
 
@@ -19,8 +20,8 @@ app = App(name="trickzoo-finetune", help="Fine-tune a backbone as a detector or 
 @app.default
 def finetune(
     layout: Annotated[
-        Literal["coco", "voc", "ade20k", "lists", "shapes"],
-        Parameter(help="How the images are annotated; lists of images and masks as CamVid has them, shapes are generated."),
+        str,
+        Parameter(help="How the images are annotated: " + "; ".join(f"{name}, {layout.what}" for name, layout in LAYOUTS.items()) + "."),
     ],
     /,
     *,
@@ -71,11 +72,12 @@ def finetune(
 
 
 def _task_of(layout: str, task: str | None) -> tuple[str, str]:
-    """The task, and the recipe that is used if the user names none. Raises BadOption if the layout leaves the choice."""
-    from trickzoo import tasks
+    """The task, and the recipe that is used if the user names none.
 
-    defaults = {name: layouts[layout] for name in tasks.ANNOTATED if layout in (layouts := tasks.find_annotated_task(name).LAYOUTS)}
-    if task is None and len(defaults) > 1:
-        raise BadOption(f"{layout} has annotations for both tasks; name one with --task {' or --task '.join(defaults)}")
-    chosen = task or next(iter(defaults))
-    return chosen, defaults.get(chosen, f"small.{chosen}")
+    Raises UnknownName for a layout that does not exist, BadOption if it leaves the choice of the task.
+    """
+    readers = find_layout(layout).readers
+    if task is None and len(readers) > 1:
+        raise BadOption(f"{layout} has annotations for both tasks; name one with --task {' or --task '.join(readers)}")
+    chosen = task or next(iter(readers))
+    return chosen, readers[chosen].recipe if chosen in readers else f"small.{chosen}"

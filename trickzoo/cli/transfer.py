@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say
+from trickzoo.data.layouts import find_layout
 from trickzoo.errors import BadOption, nearest
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -59,7 +60,6 @@ def transfer(
     Everything but the backbone's weights is the same for all. After a stop the same command goes on where it was.
     OUT/report.html has the ladder and what became of it.
     """
-    from trickzoo import tasks
     from trickzoo.data.location import AnnotatedLocation
 
     branches: list[study.Branch] = []
@@ -77,7 +77,7 @@ def transfer(
             raise BadOption(
                 "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
             )
-        default = tasks.find_annotated_task(kind.task).LAYOUTS[layout]
+        default = find_layout(layout).readers[kind.task].recipe
         recipe = cast(Recipe, find_fine_tuning(name or default, kind))
         own = {split: changes.pop(f"{kind.task}_{split}", shared[split]) for split in SPLITS}
         drawn = images if layout == "shapes" or "shapes" not in (detection, segmentation) else None  # the other task's may be

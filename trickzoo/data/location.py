@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from trickzoo.data.layouts import find_layout, of_task
 from trickzoo.data.shapes import Shapes
 from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.recipes.ranges import Checked, Count
 
-Layout = Literal["coco", "voc", "ade20k", "lists", "shapes"]
 Part = Literal["train", "val"]
 
 SHAPE_SIZE = 96
@@ -25,16 +25,17 @@ class AnnotatedLocation(Checked):
     """Where annotated images lie.
 
     Attributes:
-        layout: how the folder is organised; "shapes" are generated.
+        layout: how the folder is organised: a name in `data.layouts.LAYOUTS`.
         root: the folder. It is not used for shapes.
         year, val_year: the year of COCO or VOC for training and for validation. `val_year` defaults to `year`.
         train, val: names of the splits.
         images: how many shapes to generate for training, `NUMBER` by default. Validation uses a fifth as many.
 
-    Raises BadOption for a value out of range, NoEffect for `images` with a layout that generates nothing.
+    Raises UnknownName for a layout that does not exist, BadOption for a value out of range, NoEffect for `images` with a layout that
+    generates nothing, and for a year with one that has none.
     """
 
-    layout: Layout
+    layout: str
     root: Path = Path()
     year: str | None = None
     val_year: str | None = None
@@ -44,17 +45,35 @@ class AnnotatedLocation(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.images is not None and self.layout != "shapes":
+        layout = find_layout(self.layout)
+        if self.images is not None and not layout.generated:
             raise NoEffect("images", "only generated shapes are made to a number")
-
-    def split(self, part: Part) -> tuple[str, str | None]:
-        """Name and year of the split that is used for training or for validation."""
-        return (self.train, self.year) if part == "train" else (self.val, self.val_year or self.year)
+        for name in ("year", "val_year"):
+            if getattr(self, name) is not None and not layout.years:
+                raise NoEffect(name, f"{self.layout} has no years")
 
     def shapes(self, part: Part) -> Shapes:
         """The generated images of a part."""
         number = self.images or NUMBER
         return Shapes(part, number if part == "train" else number // 5, SHAPE_SIZE, objects="several")
+
+    def open(self, task: str, part: Part) -> Any:
+        """The training or the validation images with their annotations for a task.
+
+        Raises BadOption if the layout has none for it, BadData with what is wrong in the folder.
+        """
+        layout = find_layout(self.layout)
+        if task not in layout.readers:
+            raise BadOption(
+                f"{self.layout} has no annotations for {task}, only for {' and '.join(layout.readers)}; "
+                f"the layouts that have are {', '.join(of_task(task))}"
+            )
+        module, _, function = layout.readers[task].function.partition(":")
+        reader = getattr(import_module(module), function)
+        if layout.generated:
+            return reader(self.shapes(part))
+        split, year = (self.train, self.year) if part == "train" else (self.val, self.val_year or self.year)
+        return reader(self.root, split, year=year) if layout.years else reader(self.root, split)
 
 
 class AnnotatedSet(Protocol):
@@ -82,7 +101,6 @@ class AnnotatedSet(Protocol):
 
 
 T = TypeVar("T")
-A = TypeVar("A", bound=AnnotatedSet)
 
 
 @dataclass(frozen=True)
@@ -93,16 +111,11 @@ class Splits(Generic[T]):
     val: T
 
 
-def open_splits(location: AnnotatedLocation, open_split: Callable[[AnnotatedLocation, Part], A]) -> Splits[A]:
-    """Open training and validation images. Raises BadData if they do not belong together, and what `open_split` raises."""
-    train, val = open_split(location, "train"), open_split(location, "val")
+def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
+    """Training and validation images. Raises BadData if they do not belong together, and what `AnnotatedLocation.open` raises."""
+    train, val = location.open(task, "train"), location.open(task, "val")
     if train.classes != val.classes:
         raise BadData("training and validation images have other classes")
     if train.digest == val.digest:
         raise BadData(f"{train.root}: training and validation images are the same; name the splits")
     return Splits(train, val)
-
-
-def no_annotations(layout: Layout, task: str, layouts: dict[str, str]) -> BadOption:
-    """The error for a layout without annotations for a task."""
-    return BadOption(f"{layout} has no annotations for {task}; the layouts that have are {', '.join(layouts)}")

@@ -2,13 +2,12 @@
 
 from trickzoo.detection.evaluate import compare, evaluate_set, predict
 from trickzoo.detection.model import faster_rcnn
-from trickzoo.detection.open import LAYOUTS, open_data, open_split
+from trickzoo.detection.open import open_data, open_split
 from trickzoo.detection.task import SIDES, load, new_task
 from trickzoo.evidence import check_writable as check_predictions
 from trickzoo.training.network_file import save
 
 __all__ = [
-    "LAYOUTS",
     "SIDES",
     "check_predictions",
     "compare",

@@ -2,13 +2,12 @@
 
 from trickzoo.segmentation.evaluate import compare, evaluate_set, predict
 from trickzoo.segmentation.model import fcn
-from trickzoo.segmentation.open import LAYOUTS, open_data, open_split
+from trickzoo.segmentation.open import open_data, open_split
 from trickzoo.segmentation.predictions import check_predictions
 from trickzoo.segmentation.task import SIDES, load, new_task
 from trickzoo.training.network_file import save
 
 __all__ = [
-    "LAYOUTS",
     "SIDES",
     "check_predictions",
     "compare",
