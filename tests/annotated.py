@@ -18,7 +18,7 @@ from trickzoo.detection.model import FasterRCNN
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
-from trickzoo.segmentation.model import FCN
+from trickzoo.segmentation.model import Segmenter
 from trickzoo.training.network_file import save
 from trickzoo.weights import tensors
 from trickzoo.weights.record import METADATA_KEY
@@ -120,7 +120,7 @@ def detector(path: Path, classes: Sequence[str]) -> FasterRCNN:
     return detection.load(path)
 
 
-def segmenter(path: Path, classes: Sequence[str]) -> FCN:
+def segmenter(path: Path, classes: Sequence[str]) -> Segmenter:
     """A random segmenter, written and read again."""
     recipe = override(SMALL_MASKS, {"weights": "none", "short": str(SIDE)})
     torch.manual_seed(0)

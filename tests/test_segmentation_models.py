@@ -20,19 +20,19 @@ from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.errors import BadOption
 from trickzoo.segmentation import fcn
-from trickzoo.segmentation.model import FCN, Logits
+from trickzoo.segmentation.model import Logits, Segmenter
 from trickzoo.weights import convert
 
 SOME = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]
 IGNORED = 255
 
 
-def small(name: str, **options: Any) -> FCN:
+def small(name: str, **options: Any) -> Segmenter:
     stride = 32 if name == "inception_v3" else 8
     return fcn(name, **{"num_classes": 5, "output_stride": stride} | options)
 
 
-def train_a_step(model: FCN) -> None:
+def train_a_step(model: Segmenter) -> None:
     """Everything that takes a gradient moves, decay included."""
     x, masks = torch.randn(2, 3, 65, 47), torch.randint(0, 5, (2, 65, 47))
     masks[0] = 0  # an image of background only
@@ -98,7 +98,7 @@ def test_it_is_torchvisions_given_its_weights() -> None:
         torch.testing.assert_close(found.aux, expected["aux"])
 
 
-def _backbone_keys(model: FCN) -> dict[str, str]:
+def _backbone_keys(model: Segmenter) -> dict[str, str]:
     return convert.key_map(registry.find("resnet50_b"), "torchvision", model.backbone.state_dict())
 
 

@@ -92,9 +92,10 @@ class DetectionRecipe(FineTuning):
 
 @dataclass(frozen=True)
 class SegmentationRecipe(FineTuning):
-    """An FCN.
+    """A segmenter.
 
     Attributes:
+        head: name of the head, as of `segmentation.segmenter`.
         base, scale: the long side of a training image is drawn from base × `scale`, in pixels.
         crop: side of the square that is cut out of it.
         flip, blur: probabilities.
@@ -106,6 +107,7 @@ class SegmentationRecipe(FineTuning):
 
     task: ClassVar[str] = "segmentation"
 
+    head: str = "fcn"
     base: Count = 520
     scale: Annotated[tuple[Positive, Positive], LowToHigh] = (0.5, 2.0)
     crop: Count = 480

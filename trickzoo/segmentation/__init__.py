@@ -1,7 +1,7 @@
 """Semantic segmentation on the zoo's backbones."""
 
 from trickzoo.segmentation.evaluate import compare, evaluate_set, predict
-from trickzoo.segmentation.model import fcn
+from trickzoo.segmentation.model import fcn, segmenter
 from trickzoo.segmentation.open import open_data, open_split
 from trickzoo.segmentation.predictions import check_predictions
 from trickzoo.segmentation.task import SIDES, load, new_task
@@ -19,4 +19,5 @@ __all__ = [
     "open_split",
     "predict",
     "save",
+    "segmenter",
 ]

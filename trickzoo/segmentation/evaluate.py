@@ -22,7 +22,7 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
-from trickzoo.segmentation.model import FCN
+from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
 
 AT_ONCE = 2**26
@@ -64,7 +64,7 @@ def segment(
 
 
 def evaluate_set(
-    model: FCN,
+    model: Segmenter,
     data: SegmentationSet,
     accelerator: Accelerator,
     *,
@@ -97,7 +97,7 @@ def evaluate_set(
     return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows)
 
 
-def compare(data: SegmentationSet, index: int, models: Sequence[FCN]) -> tuple[str, list[Image.Image]]:
+def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
     """What is shown, and an image with its mask as annotated, then with the mask of each segmenter."""
     image, truth = data.read(index)
     masks = [truth, *(predict(model, image) for model in models)]
@@ -106,8 +106,8 @@ def compare(data: SegmentationSet, index: int, models: Sequence[FCN]) -> tuple[s
 
 
 @torch.inference_mode()
-def predict(model: FCN, image: Image.Image) -> NDArray[np.uint8]:
-    """The class of each pixel of an image of any mode as an FCN from `load` sees it, (H, W) in the image's size.
+def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
+    """The class of each pixel of an image of any mode as a segmenter from `load` sees it, (H, W) in the image's size.
 
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """

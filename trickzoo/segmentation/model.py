@@ -1,7 +1,8 @@
-"""FCN (Long et al., arXiv 1411.4038) as the paper's implementation builds it: a dilated backbone, one small head, an auxiliary one."""
+"""Segmenters: a dilated backbone, a head, and an auxiliary head, as the paper's implementation of FCN has them."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, NamedTuple
@@ -13,31 +14,18 @@ from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.recipes.finetune import SegmentationRecipe
+from trickzoo.segmentation.heads import FCNHead, find_head
 
 
 class Logits(NamedTuple):
-    """What an FCN gives in training, each (N, num_classes, H, W). `aux` is None without auxiliary head."""
+    """What a segmenter gives in training, each (N, num_classes, H, W). `aux` is None without auxiliary head."""
 
     main: Tensor
     aux: Tensor | None
 
 
-class FCNHead(nn.Sequential):
-    """3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 convolution to the classes."""
-
-    def __init__(self, channels: int, num_classes: int, drop_rate: float) -> None:
-        inner = channels // 4
-        super().__init__(
-            nn.Conv2d(channels, inner, 3, padding=1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(inplace=True),
-            nn.Dropout(drop_rate),
-            nn.Conv2d(inner, num_classes, 1),
-        )
-
-
-class FCN(nn.Module):
-    """A backbone, a head on its last map, and an auxiliary head on the map of the stage before.
+class Segmenter(nn.Module):
+    """A backbone, a head on its last map, and an auxiliary FCN head on the map of the stage before.
 
     Attributes:
         classes: names of 0, 1, …, where the network comes from a file.
@@ -47,12 +35,12 @@ class FCN(nn.Module):
     classes: tuple[str, ...] = ()
     recipe: SegmentationRecipe | None = None
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, aux: bool = True, drop_rate: float = 0.1) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, head: str = "fcn", aux: bool = True, drop_rate: float = 0.1) -> None:
         super().__init__()
         before, last = backbone.feature_info[-2:]
         self.backbone = backbone
         self.num_classes = num_classes
-        self.head = FCNHead(last.channels, num_classes, drop_rate)
+        self.head = find_head(head)(last.channels, num_classes, drop_rate)
         self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
 
     @property
@@ -74,9 +62,10 @@ def _resize(logits: Tensor, x: Tensor) -> Tensor:
     return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def fcn(
+def segmenter(
     name: str,
     *,
+    head: str = "fcn",
     weights: bool | str | PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     num_classes: int = 21,
@@ -85,11 +74,12 @@ def fcn(
     drop_rate: float = 0.1,
     trainable_stages: Trainable = "all",
     norms: Norms = "live",
-) -> FCN:
-    """Build an FCN on a backbone of the zoo; the defaults are those of the paper's released recipe (VOC classes).
+) -> Segmenter:
+    """Build a segmenter on a backbone of the zoo; the defaults are those of the paper's released recipe (VOC classes).
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
+        head: name of the head, one of `heads.HEADS`.
         weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
         options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
         num_classes: classes, background included where the data set has one.
@@ -103,7 +93,7 @@ def fcn(
         The network in training mode: `model(x)` gives `Logits(main, aux)`, after `model.eval()` the (N, num_classes, H, W) logits alone.
 
     Raises:
-        BadOption: for a value that does not exist. And what `trickzoo.create` raises.
+        UnknownName, BadOption: for a head or a value that does not exist. And what `trickzoo.create` raises.
     """
     if num_classes < 1:
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
@@ -111,4 +101,8 @@ def fcn(
         raise BadOption(f"{name}: drop_rate cannot be {drop_rate}")
     trunk = create_trunk(name, weights, options, output_stride=output_stride)
     freeze_trunk(trunk, trainable_stages, norms)
-    return FCN(trunk, num_classes, aux=aux, drop_rate=drop_rate).train()
+    return Segmenter(trunk, num_classes, head=head, aux=aux, drop_rate=drop_rate).train()
+
+
+fcn = functools.partial(segmenter, head="fcn")
+"""`segmenter` with the head of FCN."""

@@ -1,4 +1,4 @@
-"""Fine-tuning an FCN: built by a recipe, trained, evaluated, written and read again."""
+"""Fine-tuning a segmenter: built by a recipe, trained, evaluated, written and read again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.evaluate import figures, segment
-from trickzoo.segmentation.model import FCN, fcn
+from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import loop, network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.job import Machine
@@ -29,16 +29,17 @@ SIDES = ("short",)
 """The sides in pixels that `load` can replace."""
 
 
-def build(recipe: SegmentationRecipe, classes: int) -> FCN:
-    """The recipe's FCN, for so many classes, the background among them. Raises what `fcn` raises."""
+def build(recipe: SegmentationRecipe, classes: int) -> Segmenter:
+    """The recipe's segmenter, for so many classes, the background among them. Raises what `segmenter` raises."""
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
 def _build(
     recipe: SegmentationRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
-) -> FCN:
-    return fcn(
+) -> Segmenter:
+    return segmenter(
         recipe.model,
+        head=recipe.head,
         weights=weights,
         options=options,
         num_classes=classes,
@@ -49,8 +50,8 @@ def _build(
     )
 
 
-def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
-    """An FCN that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of 0, 1, ….
+def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
+    """A segmenter that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of 0, 1, ….
 
     `short` replaces the recipe's side. Raises BadCheckpoint if the file holds something else, or is damaged.
     """
@@ -66,7 +67,7 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> FCN:
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:
-    """Build the recipe's FCN for the classes of the images, and what the loop needs to train it. Raises what `fcn` raises."""
+    """Build the recipe's segmenter for the classes of the images, and what the loop needs to train it. Raises what `segmenter` raises."""
     torch.manual_seed(machine.seed)
     model = build(recipe, len(data.train.classes))
     return Segmentation(
@@ -85,7 +86,7 @@ class Segmentation(AnnotatedTask):
     """A class for each pixel by a recipe.
 
     Args:
-        recipe, model: what to do, and the FCN from `build`.
+        recipe, model: what to do, and the segmenter from `build`.
         data, val: training and validation images.
         seed: of order, crops, flips, blur and dropout.
         accelerator: device, precision and processes.
@@ -98,7 +99,7 @@ class Segmentation(AnnotatedTask):
     def __init__(
         self,
         recipe: SegmentationRecipe,
-        model: FCN,
+        model: Segmenter,
         data: SegmentationSet,
         val: SegmentationSet | None,
         *,
@@ -109,7 +110,7 @@ class Segmentation(AnnotatedTask):
     ) -> None:
         super().__init__(model.trunk, data, val, accelerator, workers)
         self.recipe: SegmentationRecipe = recipe
-        self.model: FCN = model
+        self.model: Segmenter = model
         self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
         self.shares = loop.Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
         self.normalise = Normalisation.of(model.trunk)

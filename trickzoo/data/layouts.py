@@ -1,0 +1,83 @@
+"""The layouts that annotated images come in. Importing this table does not import torch.
+
+A new format is a reader in `data/readers/` and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trickzoo.errors import UnknownName
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads a layout for one task.
+
+    Attributes:
+        function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years.
+        recipe: name of the recipe that is used if the user names none.
+    """
+
+    function: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of annotated images.
+
+    Attributes:
+        what: what the images are, for the command line's help.
+        readers: the reader of each task that it has annotations for.
+        years: whether the splits come by year.
+        generated: whether the images are generated. Their readers are called with the `Shapes` to draw.
+    """
+
+    what: str
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+    years: bool = False
+    generated: bool = False
+
+
+LAYOUTS = {
+    "coco": Layout(
+        "COCO's folder, or an export in its format",
+        {"detection": Reader("trickzoo.data.readers.coco:open_coco", "paper.detection.coco_fpn")},
+        years=True,
+    ),
+    "voc": Layout(
+        "VOC, or a folder like it",
+        {
+            "detection": Reader("trickzoo.data.readers.voc:open_voc", "paper.detection.voc"),
+            "segmentation": Reader("trickzoo.data.readers.voc:open_voc_masks", "paper.segmentation.voc"),
+        },
+        years=True,
+    ),
+    "ade20k": Layout("ADE20K's folder", {"segmentation": Reader("trickzoo.data.readers.ade20k:open_ade20k", "paper.segmentation.ade20k")}),
+    "lists": Layout(
+        "images and masks that lists name, as CamVid has them",
+        {"segmentation": Reader("trickzoo.data.readers.mask_lists:open_lists", "small.segmentation")},
+    ),
+    "shapes": Layout(
+        "generated images",
+        {
+            "detection": Reader("trickzoo.data.boxes:detection_shapes", "shapes.detection"),
+            "segmentation": Reader("trickzoo.data.masks:segmentation_shapes", "shapes.segmentation"),
+        },
+        generated=True,
+    ),
+}
+
+
+def find_layout(name: str) -> Layout:
+    """The layout of this name. Raises UnknownName with the nearest names."""
+    if name not in LAYOUTS:
+        raise UnknownName("layout", name, LAYOUTS)
+    return LAYOUTS[name]
+
+
+def of_task(task: str) -> tuple[str, ...]:
+    """The names of the layouts that have annotations for a task."""
+    return tuple(name for name, layout in LAYOUTS.items() if task in layout.readers)

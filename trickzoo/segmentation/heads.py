@@ -1,0 +1,37 @@
+"""Heads of segmenters: what makes class scores of a backbone's map. A new head is a module and a line in `HEADS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from trickzoo.errors import UnknownName
+
+
+class FCNHead(nn.Sequential):
+    """FCN's head (Long et al., arXiv 1411.4038), as the paper's implementation has it.
+
+    3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 convolution to the classes.
+    """
+
+    def __init__(self, channels: int, num_classes: int, drop_rate: float) -> None:
+        inner = channels // 4
+        super().__init__(
+            nn.Conv2d(channels, inner, 3, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+            nn.Dropout(drop_rate),
+            nn.Conv2d(inner, num_classes, 1),
+        )
+
+
+HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {"fcn": FCNHead}
+"""Heads by name. Each is called with the channels of its map, the number of classes, and the dropout rate."""
+
+
+def find_head(name: str) -> Callable[[int, int, float], nn.Module]:
+    """The head of this name. Raises UnknownName with the nearest names."""
+    if name not in HEADS:
+        raise UnknownName("head", name, HEADS)
+    return HEADS[name]
