@@ -63,12 +63,12 @@ mean paired difference in top-1 points to the rung before, with its 95 % interva
 see [the ladder](ladder.md) for how to read them, and to run one on your own images.
 """
 
-ORDER = (
+PAPER = (
     ("The paper's heuristics", ("linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision")),
     ("The paper's refinements", ("cosine", "label_smoothing", "distillation", "mixup")),
     ("The paper's baseline", ("initialisation", "step_decay")),
-    ("Not in the paper", ("ema", "cutmix", "progressive_size")),
 )
+"""The cards of the paper's tricks, in its order. Every other card is shown as a trick that is not in the paper."""
 
 
 MARK = "<!-- what follows is written by docs/generate.py from benchmarks/results/ladder_*/ladder.json -->\n"
@@ -186,7 +186,8 @@ def tricks() -> str:
     """docs/tricks.md."""
     studies = _studies().values()
     parts = [TRICKS]
-    for group, names in ORDER:
+    others = sorted({path.stem for path in CARDS.glob("*.md")}.difference(*(names for _, names in PAPER)))
+    for group, names in (*PAPER, ("Not in the paper", others)):
         parts.append(f"\n## {group}\n")
         for name in names:
             card = (CARDS / f"{name}.md").read_text(encoding="utf-8").strip()

@@ -17,6 +17,7 @@ from tests.training import same
 from trickzoo.classification import task
 from trickzoo.data.loaders import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
+from trickzoo.recipes.acting import marks
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
@@ -43,14 +44,12 @@ def augmented(**changes: Any) -> dict[str, Any]:
 TRICKS: dict[str, dict[str, Any]] = {
     "linear scaling": {"batch_size": 16, "lr": scaled_lr(0.01, 16, per=8)},
     "warm-up": {"warmup_epochs": 1},
-    "zero gamma": {"model": "resnet18_d", "zero_gamma": True},
     "no bias decay": {"decay_biases_and_norms": False},
     "low precision": {"precision": "bf16"},
     "step decay": {"milestones": (1,)},
     "cosine": {"schedule": "cosine"},
     "label smoothing": {"smoothing": 0.1},
     "distillation": {"teacher": "given"},
-    "mixup": {"mixup": 0.2},
     "initialisation": {"init": "paper"},
     "crop": augmented(area=(0.3, 1.0)),
     "flip": augmented(flip=0.5),
@@ -58,9 +57,13 @@ TRICKS: dict[str, dict[str, Any]] = {
     "PCA noise": augmented(pca=0.1),
     "trivial augment": augmented(trivial=True),
     "random erasing": augmented(erasing=0.5),
-    "cutmix": {"cutmix": 1.0},
     "ema": {"ema": 0.9},
     "progressive size": {"start_size": 16},
+}
+NETWORKS = {"zero_gamma": "resnet18_d"}
+"""Networks of the tricks that find nothing to act on in the plain one."""
+TRICKS |= {
+    field: {field: mark.typical} | ({"model": NETWORKS[field]} if field in NETWORKS else {}) for field, mark in marks(Recipe).items()
 }
 
 

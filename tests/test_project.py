@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import CARDS, DOCS, ORDER, PAGES, plots
+from docs.generate import CARDS, DOCS, PAGES, plots
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,7 +70,9 @@ def test_pages_show_the_plots_of_the_studies() -> None:
 
 
 def test_the_tricks_page_has_every_card() -> None:
-    assert sorted(name for _, names in ORDER for name in names) == sorted(path.stem for path in CARDS.glob("*.md"))
+    page = (DOCS / "tricks.md").read_text(encoding="utf-8")
+    for card in CARDS.glob("*.md"):
+        assert card.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") in page
 
 
 def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.tricks.cutmix import cutmix
 from trickzoo.tricks.distillation import distillation_loss
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
-from trickzoo.tricks.mixup import mixup
 
 
 def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -20,9 +19,12 @@ def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) ->
         if recipe.smoothing
         else F.one_hot(labels, num_classes).float()
     )
-    if recipe.cutmix and not (recipe.mixup and torch.rand(()) < 0.5):
-        return cutmix(images, target, recipe.cutmix)
-    return mixup(images, target, recipe.mixup, form=recipe.mixup_form) if recipe.mixup else (images, target)
+    mixing = actions(recipe, "batch")
+    if not mixing:
+        return images, target
+    chosen = mixing[int(torch.rand(()) * len(mixing))] if len(mixing) > 1 else mixing[0]
+    mixed: tuple[Tensor, Tensor] = chosen.function(images, target, chosen.value, **chosen.options)
+    return mixed
 
 
 def loss(recipe: Recipe, logits: Tensor, target: Tensor, teacher: Tensor | None) -> Tensor:

@@ -28,6 +28,7 @@ from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
 from trickzoo.factory import create
+from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop
@@ -37,7 +38,6 @@ from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
-from trickzoo.tricks.zero_gamma import zero_last_gammas
 from trickzoo.weights import publish
 from trickzoo.weights.header import header, model_of
 from trickzoo.weights.load import is_file
@@ -49,15 +49,16 @@ log = logging.getLogger("trickzoo")
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
     """The recipe's network, with its weights, or initialised from the seed as the recipe says."""
     torch.manual_seed(seed)
+    starting = actions(recipe, "network")
     if recipe.pretrained is not None:
-        if recipe.zero_gamma:
-            raise BadOption("zero_gamma would undo the weights of pretrained; choose one of them")
+        for action in starting:
+            raise BadOption(f"{action.field} would undo the weights of pretrained; choose one of them")
         where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
         return create(recipe.model, num_classes=num_classes, **where).train()
     model = create(recipe.model, num_classes=num_classes)
     initialise(model, form=recipe.init)
-    if recipe.zero_gamma:
-        zero_last_gammas(model)
+    for action in starting:
+        action.function(model, **action.options)
     return model
 
 

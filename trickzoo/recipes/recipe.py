@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
+from trickzoo.recipes.acting import ActsOn
 from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Positive, Probability
 
 
@@ -49,7 +50,7 @@ class Recipe(Checked):
         warmup_epochs: part of `epochs`.
         schedule: "step" divides by 10 at `milestones`; "cosine" falls to 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
-        smoothing: ε; 0 is none. mixup, cutmix: α; 0 is none. With both, each micro-batch takes one of them, evenly.
+        smoothing: ε; 0 is none. mixup, cutmix: α; 0 is none. With several of them, each micro-batch takes one, evenly.
         teacher: weight, model or checkpoint to distil from.
         ema: decay of the averaged weights, which are then the ones evaluated and exported; 0 is none.
         *_form: where the paper and its released script differ, which of the two.
@@ -78,14 +79,14 @@ class Recipe(Checked):
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[Positive, ...] = (30, 60, 90)
     cosine_form: Literal["paper", "official"] = "paper"
-    zero_gamma: bool = False
+    zero_gamma: Annotated[bool, ActsOn("network", "trickzoo.tricks.zero_gamma:zero_last_gammas")] = False
     decay_biases_and_norms: bool = True
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     smoothing: BelowOne = 0.0
     smoothing_form: Literal["paper", "uniform"] = "paper"
-    mixup: NotNegative = 0.0
+    mixup: Annotated[NotNegative, ActsOn("batch", "trickzoo.tricks.mixup:mixup", 0.2)] = 0.0
     mixup_form: Literal["paper", "official"] = "paper"
-    cutmix: NotNegative = 0.0
+    cutmix: Annotated[NotNegative, ActsOn("batch", "trickzoo.tricks.cutmix:cutmix", 1.0)] = 0.0
     teacher: str | None = None
     temperature: Positive = 20.0
     distillation_form: Literal["paper", "official"] = "paper"

@@ -1,0 +1,63 @@
+"""How a trick takes part in a training: the field that switches it on in a recipe says what it acts on, and which function does it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+Part = Literal["network", "batch"]
+
+
+@dataclass(frozen=True)
+class ActsOn:
+    """Marks the recipe field of a trick.
+
+    Attributes:
+        part: "network": `function(model)` changes a network in place, once, before a training from scratch.
+            "batch": `function(images, target, value)` gives other images and targets, in every micro-batch; images are (N, C, H, W)
+            float, targets (N, K) probabilities.
+        function: "module:function". If the recipe has a field of the same name with "_form" behind it, it is passed as `form`.
+        typical: a value of the field that its paper uses.
+    """
+
+    part: Part
+    function: str
+    typical: Any = True
+
+
+@dataclass(frozen=True)
+class Action:
+    """A trick of a recipe that is switched on: its field, its value, and what does it."""
+
+    field: str
+    value: Any
+    function: Callable[..., Any]
+    options: dict[str, Any]
+
+
+@functools.cache
+def marks(kind: type[Any]) -> dict[str, ActsOn]:
+    """The marked fields of a recipe's class, in their order."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {name: [mark for mark in _metadata(hint) if isinstance(mark, ActsOn)] for name, hint in hints.items()}
+    return {name: marked[0] for name, marked in found.items() if marked}
+
+
+def actions(recipe: Any, part: Part) -> list[Action]:
+    """The tricks of a recipe that act on a part and are switched on, in the order of their fields."""
+    found = []
+    for name, mark in marks(type(recipe)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
+        value = getattr(recipe, name)
+        if mark.part != part or not value:
+            continue
+        module, _, function = mark.function.partition(":")
+        form = getattr(recipe, f"{name}_form", None)
+        found.append(Action(name, value, getattr(import_module(module), function), {} if form is None else {"form": form}))
+    return found
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
