@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from trickzoo import catalogue
-from trickzoo.studies.ladder_summary import points, span, title
+from trickzoo.studies import words
+from trickzoo.studies.found import Difference, LadderStudy, Sample, TransferStudy, read
 from trickzoo.studies.statistics import estimate
-from trickzoo.studies.transfer_summary import answers, details
+from trickzoo.studies.transfer_words import answers, details
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights.record import Record
 
@@ -59,8 +59,9 @@ trying things out, as teachers, and to start a fine-tuning on a small machine fr
 TRICKS = """# The tricks
 
 Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is the
-mean paired difference in top-1 points to the rung before, with its 95 % interval over seeds, in studies that are small beside the paper's:
-see [the ladder](ladder.md) for how to read them, and to run one on your own images.
+mean paired difference in top-1 points to the rung before, with its 95 % confidence interval and p of the paired t test over seeds (before
+Holm correction), in studies that are small beside the paper's. "Detectable" is the smallest true difference that so many seeds show with
+80 % power. [The ladder](ladder.md) says how to read them, and runs one on your own images.
 """
 
 PAPER = (
@@ -86,8 +87,8 @@ them, and small networks whose weights have seen ten classes at 128 pixels: low 
 """
 
 
-def _studies() -> dict[Path, dict[str, Any]]:
-    return {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
+def _studies() -> dict[Path, LadderStudy]:
+    return {path: read(path, LadderStudy) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
 
 
 def _plot(study: Path, caption: str) -> str:
@@ -108,23 +109,22 @@ def ladder() -> str:
     parts = [(DOCS / "ladder.md").read_text(encoding="utf-8").partition(MARK)[0] + MARK]
     for path, study in _studies().items():
         rows = [
-            f"| {title(rung)} | {rung['top1']['mean']:.2f}{_interval(rung['top1']['interval'])} | {rung['top1']['n']} | "
-            + (f"{points(d['mean'])} ({span(d['interval'])}) | {d['verdict']} |" if (d := rung["difference"]) else "– | – |")
-            for rung in study["rungs"]
-            if rung["top1"]
+            f"| {words.title(rung)} | {_sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference)} |"
+            for rung in study.rungs
+            if rung.top1
         ]
-        made = "; ".join(dict.fromkeys(environment["hardware"] for environment in study["environments"]))
         parts.append(
             "\n".join(
                 (
-                    f"\n### {study['title']}\n",
-                    *(f"{finding}\n" for finding in study["findings"]),
-                    _plot(path, f"Top-1 accuracy of every rung, {study['title']}"),
-                    "*A ring is one training, the dot their mean, the bar its 95 % interval; green helped, red hurt.*\n",
-                    "| rung | top-1, % | n | difference, points | told from noise |",
-                    "| --- | ---: | ---: | ---: | --- |",
+                    f"\n### {study.title}\n",
+                    *(f"{finding}\n" for finding in study.findings),
+                    _plot(path, f"Top-1 accuracy of every rung, {study.title}"),
+                    "*A ring is one training, the dot their mean, the bar its 95 % confidence interval; green helped, red hurt.*\n",
+                    f"| rung | top-1, % (95 % CI) | n | {COMPARED} |",
+                    "| --- | ---: | ---: | ---: | --- | --- |",
                     *rows,
-                    f"\n{study['wall_seconds'] / 60:.0f} minutes on {made}: `{study['commands'][0]}`\n",
+                    *(f"| {what} | {share:.2f} | – | – | – | – |" for what, share in _references(study)),
+                    f"\n{_made(study)}: `{study.commands[0]}`\n",
                 )
             )
         )
@@ -155,31 +155,53 @@ def _pretraining() -> Iterator[str]:
 
 
 def _transfer_study(path: Path) -> str:
-    study = json.loads(path.read_text(encoding="utf-8"))
-    parts = [f"\n### The gain of {study['title']}, transferred\n", *(f"{answer}\n" for answer in answers(study))]
+    study = read(path, TransferStudy)
+    parts = [f"\n### The gain of {study.title}, transferred\n", *(f"{answer}\n" for answer in answers(study))]
     parts += [f"**{heading}.** {' '.join(sentences)}\n" for heading, sentences in details(study).items()]
-    parts.append(_plot(path, f"Top-1 accuracy of the backbones beside what became of them, {study['title']}"))
-    for task in study["tasks"]:
-        figure = MEASURES[task["measure"]]
+    parts.append(_plot(path, f"Top-1 accuracy of the backbones beside what became of them, {study.title}"))
+    for task in study.tasks:
         parts += [
-            f"| {task['task']} | top-1, % | {figure}, % | n | difference, points | told from noise |",
-            "| --- | ---: | ---: | ---: | ---: | --- |",
+            f"| {task.task} | top-1, % | {MEASURES[task.measure]}, % (95 % CI) | n | {COMPARED} |",
+            "| --- | ---: | ---: | ---: | ---: | --- | --- |",
         ]
         parts += [
-            f"| {title(rung)} | {rung['top1']['mean']:.2f} ± {rung['top1']['s']:.2f} | "
-            f"{rung['figure']['mean']:.2f}{_interval(rung['figure']['interval'])} | {rung['figure']['n']} | "
-            + (f"{points(d['mean'])} ({span(d['interval'])}) | {d['verdict']} |" if (d := rung["difference"]) else "– | – |")
-            for rung in task["rungs"]
-            if rung["figure"]
+            f"| {words.title(rung)} | {_spread(rung.top1)} | {_sample(rung.figure)} | {rung.figure.n} | {_difference(rung.difference)} |"
+            for rung in task.rungs
+            if rung.figure and rung.top1
         ]
         parts.append("")
-    made = "; ".join(dict.fromkeys(environment["hardware"] for environment in study["environments"]))
-    commands = "; ".join(f"`{command}`" for command in study["commands"])
-    return "\n".join([*parts, f"{study['wall_seconds'] / 60:.0f} minutes on {made}: {commands}\n"])
+    return "\n".join([*parts, f"{_made(study)}: {'; '.join(f'`{command}`' for command in study.commands)}\n"])
 
 
-def _interval(interval: list[float] | None) -> str:
-    return f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+COMPARED = "difference, points (95 % CI) | p, after Holm | significance"
+
+
+def _sample(found: Sample) -> str:
+    return f"{found.mean:.2f}" + (f" ({found.interval[0]:.2f} to {found.interval[1]:.2f})" if found.interval else "")
+
+
+def _spread(found: Sample) -> str:
+    return f"{found.mean:.2f}" + ("" if found.s is None else f" ± {found.s:.2f}")
+
+
+def _difference(found: Difference | None) -> str:
+    """The cells of `COMPARED`."""
+    if found is None:
+        return "– | – | –"
+    ps = ", ".join(words.probability(p) for p in (found.p, found.p_holm) if p is not None)
+    return f"{words.points(found.mean)} ({words.span(found.interval)}) | {ps or '–'} | {words.significance(found)}"
+
+
+def _references(study: LadderStudy) -> Iterator[tuple[str, float]]:
+    if study.majority is not None:
+        yield "always the largest class", study.majority
+    if study.num_classes is not None:
+        yield "chance", 100 / study.num_classes
+
+
+def _made(study: LadderStudy | TransferStudy) -> str:
+    machines = "; ".join(dict.fromkeys(environment.hardware for environment in study.environments))
+    return f"{study.wall_seconds / 60:.0f} minutes on {machines}"
 
 
 def tricks() -> str:
@@ -192,10 +214,10 @@ def tricks() -> str:
         for name in names:
             card = (CARDS / f"{name}.md").read_text(encoding="utf-8").strip()
             rows = [
-                f"| measured here | {study['title']}: {points(d['mean'])} ({span(d['interval'])}, n = {d['n']}; {d['verdict']}) |"
+                f"| measured here | {study.title}: {words.result_in_words(rung.difference)}: {words.significance(rung.difference)} |"
                 for study in studies
-                for rung in study["rungs"]
-                if rung["rung"] == name and (d := rung["difference"]) and not rung["skipped"]
+                for rung in study.rungs
+                if rung.rung == name and rung.difference and not rung.skipped
             ]
             parts.append("\n".join([f"\n##{card}", *rows]) + "\n")
     return "".join(parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary
+from trickzoo.studies.found import LadderStudy
 
 RUNGS = ("baseline", "cosine", "mixup")
 FIELDS = {"size": "32", "epochs": "2", "batch_size": "8"}
@@ -20,8 +21,8 @@ def plan(**options: Any) -> ladder.Plan:
     return ladder.plan("own", MODEL, **{"seeds": 2, "rungs": RUNGS, "changes": FIELDS, **options})
 
 
-def simulate(out: Path, tops: dict[str, list[float]], **options: Any) -> dict[str, Any]:
-    """The summary of a study with these accuracies by seed."""
+def simulate(out: Path, tops: dict[str, list[float]], more: dict[str, Any] | None = None, **options: Any) -> LadderStudy:
+    """The summary of a study with these accuracies by seed; `more` goes into each result file."""
     study = plan(rungs=tuple(tops), seeds=max(map(len, tops.values())), **options)
     for step in study.steps:
         for seed, top1 in enumerate(tops[step.rung]):
@@ -31,6 +32,8 @@ def simulate(out: Path, tops: dict[str, list[float]], **options: Any) -> dict[st
                 "top1": top1,
                 "n": 2000,
                 "n_train": 9000,
+                "majority": 26.5,
+                "num_classes": 4,
                 "recipe": plain(step.recipe),
                 "seed": seed,
                 "data_digest": "d",
@@ -44,7 +47,7 @@ def simulate(out: Path, tops: dict[str, list[float]], **options: Any) -> dict[st
                 "processes": 1,
                 "commit": "c0ffee+",
             }
-            (place / "result.json").write_text(json.dumps({**found, **made, "versions": {"torch": "2"}}))
+            (place / "result.json").write_text(json.dumps({**found, **made, "versions": {"torch": "2"}, **(more or {})}))
             rows = [{"step": epoch, "epoch": epoch, "top1": top1 - 10 + 5 * epoch} for epoch in range(3)]
             (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ladder_summary.summarise(study, out)

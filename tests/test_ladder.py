@@ -15,12 +15,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
-from tests.studies import MODEL, RUNGS, plan
+from tests.studies import MODEL, RUNGS, plan, simulate
 from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import zoo
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
-from trickzoo.studies import ladder, ladder_summary
+from trickzoo.studies import ladder, ladder_summary, power
 from trickzoo.training import loop
 from trickzoo.training.job import Machine
 
@@ -116,6 +116,54 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     assert line.count("to do") == 2
 
 
+def test_a_result_names_the_share_of_the_largest_class(straight: Path, colours: Path) -> None:
+    found = json.loads((straight / "mixup-1" / "result.json").read_text())
+    images = [len(list(folder.iterdir())) for folder in (colours / "val").iterdir()]
+    assert (found["majority"], found["num_classes"]) == (pytest.approx(100 * max(images) / sum(images), abs=1e-4), len(images))
+    content = ladder_summary.summarise(plan(), straight)
+    assert (content.majority, content.num_classes) == (found["majority"], found["num_classes"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# --plan
+
+
+PLANNED = ("--rungs", ",".join(RUNGS), "--size", 32, "--epochs", 2, "--batch-size", 8)
+
+
+def test_a_plan_from_finished_seeds(call: Call, tmp_path: Path) -> None:
+    content = simulate(tmp_path, {"baseline": [70.0, 71.0, 70.4], "cosine": [73.1, 73.6, 73.3], "mixup": [73.9, 74.5, 73.3]})
+    status, text, _ = call(*PLANNED, "--seeds", 3, "--out", tmp_path, "--plan")
+    assert status == 0
+    pooled = np.sqrt(np.mean([rung.difference.s**2 for rung in content.rungs[1:] if rung.difference]))
+    assert f"standard deviation {pooled:.2f} points over seeds" in text
+    assert "pooled over 2 comparisons, n = 3 seeds" in text
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("   10"))
+    assert row == [
+        "10",
+        f"{power.detectable(pooled, 10):.2f}",
+        f"{power.detectable(pooled, 10, 0.025):.2f}",
+        "45",
+        "minutes",
+    ]
+    needed, strict = power.seeds_for(1.0, pooled), power.seeds_for(1.0, pooled, 0.025)
+    assert f"1 point: {needed} seeds, " in text and f"; after Holm {strict} seeds" in text
+
+
+def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:
+    status, text, _ = call(*PLANNED, "--out", tmp_path / "none", "--plan", "--plan-sd", "2.0")
+    assert (status, "standard deviation 2 points, a guess" in text, "take" in text) == (0, True, False)
+    assert f"2 points: {power.seeds_for(2.0, 2.0)} seeds; after Holm {power.seeds_for(2.0, 2.0, 0.025)} seeds" in text
+    assert not (tmp_path / "none").exists()
+    for tokens, message in (
+        (("--plan",), "holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2"),
+        (("--plan-sd", "2"), "--plan-sd is for --plan"),
+        (("--plan", "--plan-sd", "nan"), "--plan-sd must be above 0 and at most 100 points, not nan"),
+    ):
+        status, _, error = call(*PLANNED, "--out", tmp_path / "none", *tokens)
+        assert (status, message in error, len(error.splitlines())) == (2, True, 1), error
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # stops
 
@@ -123,7 +171,7 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
 def figures(out: Path) -> Any:
     """What a study found, without times."""
     content = ladder_summary.summarise(plan(), out)
-    return [{key: rung[key] for key in ("rung", "seeds", "top1", "difference", "curves")} for rung in content["rungs"]]
+    return [(rung.rung, rung.seeds, rung.top1, rung.difference, rung.curves) for rung in content.rungs]
 
 
 @pytest.mark.parametrize(("step", "message"), [(3, "stopped at step 3 of 6"), (6, "stopped after 2 of 6 trainings")])

@@ -6,13 +6,17 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from PIL import Image
 from scipy import stats
 
-from tests.studies import Page, simulate
-from trickzoo.studies import report
+from tests.studies import Page, plan, simulate
+from trickzoo.errors import BadCheckpoint
+from trickzoo.studies import ladder_summary, report
+from trickzoo.studies.found import ClassifierResult, FineTuning, LadderStudy, TransferStudy, read
 
 TOPS = {
     "baseline": [70.0, 71.0, 70.4],
@@ -25,34 +29,40 @@ TOPS = {
 
 def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
     content = simulate(tmp_path, TOPS)
-    rungs = {rung["rung"]: rung for rung in content["rungs"]}
+    rungs = {rung.rung: rung for rung in content.rungs}
     for rung in list(TOPS)[1:]:
-        wanted = stats.ttest_rel(TOPS[rung], TOPS[rungs[rung]["base"]])
-        assert rungs[rung]["difference"]["interval"] == pytest.approx(list(wanted.confidence_interval(0.95)))
-        low, high = rungs[rung]["difference"]["interval"]
-        assert rungs[rung]["difference"]["verdict"] == ("helped" if low > 0 else "hurt" if high < 0 else "not told from noise")
-    total, helped, hurt, unclear, looks, _ = content["findings"]
-    assert total.startswith("All tricks together raise top-1 accuracy by 3.77 points, from 70.47 % to 74.23 % (95 % interval +3.")
+        wanted = stats.ttest_rel(TOPS[rung], TOPS[rungs[rung].base])
+        assert rungs[rung].difference.interval == pytest.approx(list(wanted.confidence_interval(0.95)))
+        low, high = rungs[rung].difference.interval
+        assert rungs[rung].difference.verdict == ("helped" if low > 0 else "hurt" if high < 0 else "not significant")
+    total, helped, hurt, unclear, corrected, majority, advice, _ = content.findings
+    assert total.startswith("All tricks together raise top-1 accuracy by 3.77 points, from 70.47 % to 74.23 % (95 % CI +3.")
     assert "cosine decay (+4.03), mixup with 1 step before it (+0.90)" in helped
     assert "no bias decay (−1.27)" in hurt
     assert "warm-up with 1 step before it (+0.10)" in unclear
-    assert "4 looks" in looks
-    assert "Holm's correction" in looks
+    assert corrected.startswith(
+        "After Holm correction for 4 comparisons, these differences are significant: no bias decay, cosine decay, mixup"
+    )
+    assert majority.startswith("Predicting the largest class for every image gives 26.50 %, chance 25.00 % (4 classes); every rung is")
+    assert "3 seeds detect" in advice
 
 
 @pytest.mark.parametrize(
     ("tops", "sentence"),
     [
-        ({"baseline": [70.0], "mixup": [72.0]}, "by +2.00 points, from 70.00 % to 72.00 %, in one training of each. One says nothing"),
-        ({"baseline": [70.0, 70.5], "mixup": [72.0, 72.5]}, "alike for all 2 seeds"),
-        ({"baseline": [70.0, 72.0], "mixup": [71.0, 72.1]}, "make no difference that can be told from noise"),
+        (
+            {"baseline": [70.0], "mixup": [72.0]},
+            "by +2.00 points, from 70.00 % to 72.00 %, in one training of each. One training gives no estimate",
+        ),
+        ({"baseline": [70.0, 70.5], "mixup": [72.0, 72.5]}, "equally for all 2 seeds"),
+        ({"baseline": [70.0, 72.0], "mixup": [71.0, 72.1]}, "The difference is not statistically significant (95 % CI"),
         ({"baseline": [74.0, 74.1, 74.2], "mixup": [71.0, 71.2, 71.1]}, "All tricks together lower top-1 accuracy by 3.00 points"),
         ({"baseline": [70.0, 70.1, 70.2], "cosine": [71.0, 71.2, 71.1]}, "The steps from baseline to cosine decay together raise"),
-        ({"baseline": [70.0, 70.1, 70.2], "mixup": [71.0, 71.11]}, "raise top-1 accuracy by 1.00 points (95 %"),
+        ({"baseline": [70.0, 70.1, 70.2], "mixup": [71.0, 71.11]}, "raise top-1 accuracy by 1.00 points (95 % CI"),
     ],
 )
 def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_path: Path) -> None:
-    assert sentence in simulate(tmp_path, tops)["findings"][0]
+    assert sentence in simulate(tmp_path, tops).findings[0]
 
 
 def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
@@ -66,12 +76,15 @@ def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
         wanted = [top1["mean"], *top1["interval"], top1["s"], top1["n"]]
         if difference:
             wanted += [difference["mean"], *difference["interval"], difference["p"], difference["p_holm"]]
+            wanted += [difference["detectable"]] if difference["verdict"] == "not significant" else []
         wanted.append(sum(rung["wall_seconds"]) / len(rung["wall_seconds"]) / 60)
         shown = [float(number.replace("−", "-")) for number in re.findall(r"[+−]?\d+\.?\d*", " ".join(row[1:]))]
         assert row[0].startswith(rung["title"])
         assert shown == pytest.approx(wanted, abs=0.0051)
         assert ("helped" in row[5], "hurt" in row[5]) == (rung["rung"] in ("cosine", "mixup"), rung["rung"] == "no_bias_decay")
-    seeds = page.rows[2 + len(content["rungs"]) :]
+    majority, chance = page.rows[1 + len(content["rungs"]) : 3 + len(content["rungs"])]
+    assert (majority[:2], chance[:2]) == (["always the largest class", "26.50"], ["chance", "25.00"])
+    seeds = page.rows[4 + len(content["rungs"]) :]
     assert [[float(cell) for cell in row[1:]] for row in seeds] == list(TOPS.values())
     for part in ("<2 × CPU>", "c0ffee+", "with changes", "last epoch", "mixup 0 → 0.2", "no epoch was chosen"):
         assert part in page.text
@@ -95,10 +108,10 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
     content = simulate(tmp_path, TOPS | {"mixup": [73.9, 74.5]})
     report.write_ladder(content, tmp_path)
     rows = list(csv.DictReader((tmp_path / "ladder.csv").open()))
-    assert [float(row["top1_mean"]) for row in rows] == pytest.approx([rung["top1"]["mean"] for rung in content["rungs"]])
+    assert [float(row["top1_mean"]) for row in rows] == pytest.approx([rung.top1.mean for rung in content.rungs])
     assert (rows[0]["difference_mean"], rows[-1]["top1_seed_2"], rows[-1]["difference_n"]) == ("", "", "2")
-    assert float(rows[-1]["difference_high"]) == pytest.approx(content["rungs"][-1]["difference"]["interval"][1])
-    assert "not finished: 14 of 15 trainings" in " ".join(content["findings"])
+    assert float(rows[-1]["difference_high"]) == pytest.approx(content.rungs[-1].difference.interval[1])
+    assert "not finished: 14 of 15 trainings" in " ".join(content.findings)
 
 
 def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
@@ -106,4 +119,105 @@ def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
     page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))
     assert "not run" in page.rows[2][1]
     assert "3 of 6 trainings" in page.text
-    assert content["rungs"][2]["difference"] is None  # what it adds to is not there
+    assert content.rungs[2].difference is None  # what it adds to is not there
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the largest class, and the ends of the scale
+
+
+def test_a_ladder_that_does_no_better_than_the_largest_class_claims_nothing(tmp_path: Path) -> None:
+    """Of 2,000 images 26.5 % are of the largest class; the Wilson interval of 28.2 % begins at 26.3 %."""
+    content = simulate(tmp_path, {"baseline": [25.0, 25.1, 25.2], "cosine": [26.0, 26.2, 26.1], "mixup": [28.2, 28.1, 28.3]})
+    first, *rest = content.findings
+    assert first.startswith("No rung does significantly better than predicting the largest class for every image (26.50 %, chance 25.00 %")
+    assert not re.search("raise|improve|significant:|points", " ".join(rest))
+    content = simulate(tmp_path, {"baseline": [25.0, 25.1, 25.2], "cosine": [26.0, 26.2, 26.1], "mixup": [28.7, 28.6, 28.8]})
+    assert "not significantly better than the largest class: baseline, cosine decay." in " ".join(content.findings)
+    assert "All tricks together raise" in content.findings[0]
+
+
+def test_result_files_without_the_largest_class_count_as_before(tmp_path: Path) -> None:
+    content = simulate(tmp_path, TOPS, {"majority": None, "num_classes": None})
+    assert (content.majority, content.num_classes) == (None, None)
+    page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))
+    assert "largest class" not in page.text
+    assert content.findings[0] == simulate(tmp_path, TOPS).findings[0]
+
+
+def test_intervals_of_percentages_end_at_0_and_100(tmp_path: Path) -> None:
+    content = simulate(tmp_path, {"baseline": [0.5, 3.0], "mixup": [97.0, 99.8]})
+    (low, _), (_, high) = (rung.top1.interval for rung in content.rungs if rung.top1 and rung.top1.interval)
+    assert (low, high) == (0.0, 100.0)
+    written = json.loads(report.write_ladder(content, tmp_path).with_name("ladder.json").read_text())
+    written["rungs"][0]["top1"]["interval"] = [-14.1, 17.6]  # as files of older versions have it
+    (tmp_path / "ladder.json").write_text(json.dumps(written))
+    assert read(tmp_path / "ladder.json", LadderStudy).rungs[0].top1.interval == (0.0, 17.6)
+
+
+def test_summaries_of_older_versions_are_read(tmp_path: Path) -> None:
+    path = report.write_ladder(simulate(tmp_path, TOPS), tmp_path).with_name("ladder.json")
+    old = json.loads(path.read_text())
+    del old["majority"], old["num_classes"]
+    for rung in old["rungs"][1:]:
+        del rung["difference"]["detectable"]
+        rung["difference"]["verdict"] = {"not significant": "not told from noise"}.get(rung["difference"]["verdict"], "helped")
+    path.write_text(json.dumps(old))
+    assert read(path, LadderStudy).rungs == simulate(tmp_path, TOPS).rungs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rungs": []},
+        {"n_val": 0},
+        {"baseline": {"name": 3}},
+        {"total": {"from": "baseline", "to": "nowhere", "whole": True}},
+        {"title": ["a"]},
+        {"majority": 130.0},
+        *({"rungs.0": change} for change in ({"rung": "../../x"}, {"seeds": [0]}, {"top1": {"values": []}}, {"wall_seconds": ["1"]})),
+        *({"rungs.0.top1": change} for change in ({"values": [70.0, 1e300, 70.0]}, {"mean": "70"}, {"interval": [3, 2]}, {"n": 7})),
+        *({"rungs.1.difference": change} for change in ({"p": None}, {"s": 0.0}, {"s": 1e-320}, {"seeds": [0]})),
+    ],
+)
+def test_damaged_summaries_end_in_a_line(change: dict[str, Any], summary: dict[str, Any], tmp_path: Path) -> None:
+    content = json.loads(json.dumps(summary))
+    ((place, values),) = change.items() if any("." in key for key in change) else [("", change)]
+    inside: Any = content
+    for key in filter(None, place.split(".")):
+        inside = inside[int(key) if key.isdigit() else key]
+    inside |= values
+    path = tmp_path / "ladder.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadCheckpoint, match="not the summary of a ladder study") as raised:
+        read(path, LadderStudy)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return to_builtins(simulate(tmp_path_factory.mktemp("study"), TOPS))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"top1": NaN}', '{"top1": 1e999}', "", "\0", '{"seed": 1' + "0" * 5000 + "}"])
+def test_files_that_are_no_json_end_in_a_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(text)
+    for kind in (ClassifierResult, FineTuning, LadderStudy, TransferStudy):
+        with pytest.raises(BadCheckpoint, match=r"result\.json") as raised:
+            read(path, kind)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("change", [{"top1": "70"}, {"top1": 170.0}, {"n": 0}, {"wall_seconds": -1.0}, {"versions": [1]}])
+def test_damaged_results_end_in_a_line(change: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match=r"baseline-0/result\.json is not a result file of a training; move it away"):
+        simulate(tmp_path, TOPS, change)
+
+
+def test_a_log_that_cannot_be_read_leaves_the_curve_out(tmp_path: Path) -> None:
+    simulate(tmp_path, TOPS)
+    (tmp_path / "mixup-0" / "metrics.jsonl").write_text('{"epoch": "x", "top1": {}}\n')
+    content = ladder_summary.summarise(plan(rungs=tuple(TOPS), seeds=3), tmp_path)
+    assert [len(curve) for curve in content.rungs[-1].curves] == [0, 3, 3]
+    report.write_ladder(content, tmp_path)

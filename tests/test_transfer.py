@@ -21,7 +21,8 @@ from trickzoo.cli import zoo
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes import finetune as recipes
-from trickzoo.studies import report, transfer
+from trickzoo.studies import report, transfer, transfer_words
+from trickzoo.studies.found import TransferStudy, read
 from trickzoo.training import loop
 from trickzoo.training.job import Machine
 from trickzoo.weights.publish import export
@@ -74,7 +75,7 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
     assert [rung["top1"]["values"] for rung in content["tasks"][0]["rungs"]] == [values[:1] for values in TOPS.values()]
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"), images=True)
     assert ["Boxes in val/0" in words or "Classes of the pixels in val/0" in words for words in page.alternatives] == [True, True]
-    for finding in content["findings"]:
+    for finding in transfer_words.answers(read(tmp_path / "transfer.json", TransferStudy)):
         assert finding in text
     status, text, _ = call(*tokens, "--rungs", "baseline,mixup")
     assert (status, text.count("there already")) == (0, 4)
@@ -130,6 +131,28 @@ def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, 
         convolutions = [key for key, tensor in ours.items() if tensor.dim() == 4]
         assert len(convolutions) == 27
         assert all(torch.equal(ours[key], theirs[key]) for key in convolutions)
+
+
+def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
+    """From what lies there, without any images; of a study that has not begun from a guess."""
+    here = ("--checkpoints", ladder, "--out", tmp_path, "--seeds", 2, "--plan")
+    for number, (rung, values) in enumerate(TOPS.items()):
+        for seed, top1 in enumerate(values):
+            place = tmp_path / "segmentation" / f"{rung}-{seed}"
+            place.mkdir(parents=True)
+            found = json.loads((ladder / f"{rung}-{seed}" / "result.json").read_text())
+            backbone = {"rung": rung, "seed": seed, "top1": top1}
+            own = {"task": "segmentation", "measure": "miou", "miou": 20.0 + number * (1 + seed), "backbone": backbone}
+            (place / "result.json").write_text(json.dumps(found | own | {"recipe": {"name": "small.segmentation"}}))
+    status, text, _ = call(*here)
+    assert status == 0
+    assert "segmentation: difference to the first rung, points: standard deviation 1.12 points" in text  # of 0.7071 and 1.4142
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("   30"))
+    assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
+    status, text, _ = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan", "--plan-sd", 3)
+    assert (status, "standard deviation 3 points, a guess" in text) == (0, True)
+    status, _, error = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan")
+    assert (status, "name a guess in points" in error, len(error.splitlines())) == (2, True, 1)
 
 
 @contextmanager

@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import convert, to_builtins
+from msgspec.structs import replace
 from PIL import Image
 from scipy import stats
 
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies import plots, report, transfer_summary
+from trickzoo.studies import plots, report, transfer_summary, transfer_words, words
+from trickzoo.studies.found import Correlation, FineTuning, LadderStudy, TransferStudy, percentage, read
 from trickzoo.studies.statistics import rank_correlation, spearman
 
-LADDER = json.loads(
-    (Path(__file__).parents[1] / "benchmarks/results/ladder_imagenette128_mobilenet_v1_025/ladder.json").read_text(encoding="utf-8")
-)
-RUNGS = [rung["rung"] for rung in LADDER["rungs"]]
-TOP1 = {rung["rung"]: dict(zip(rung["seeds"], rung["top1"]["values"], strict=True)) for rung in LADDER["rungs"]}
+LADDER = read(Path(__file__).parents[1] / "benchmarks/results/ladder_imagenette128_mobilenet_v1_025/ladder.json", LadderStudy)
+RUNGS = [rung.rung for rung in LADDER.rungs]
+TOP1 = {rung.rung: dict(zip(rung.seeds, rung.top1.values, strict=True)) for rung in LADDER.rungs}
 MEASURE = {"detection": "voc_ap50", "segmentation": "miou"}
 OTHER = {"detection": "coco_ap", "segmentation": "pixel_accuracy"}
 Figures = dict[str, list[float | None]]
@@ -60,15 +61,18 @@ def result(task: str, rung: str, seed: int, figure: float | None) -> dict[str, A
     }
 
 
-def results(**figures: Figures) -> dict[str, dict[str, dict[int, dict[str, Any]]]]:
+def results(**figures: Figures) -> dict[str, dict[str, dict[int, FineTuning]]]:
     """The results of tasks with these figures by rung and seed."""
     return {
-        task: {rung: {seed: result(task, rung, seed, figure) for seed, figure in enumerate(values)} for rung, values in by_rung.items()}
+        task: {
+            rung: {seed: convert(result(task, rung, seed, figure), FineTuning) for seed, figure in enumerate(values)}
+            for rung, values in by_rung.items()
+        }
         for task, by_rung in figures.items()
     }
 
 
-def summarise(ladder: dict[str, Any] = LADDER, **figures: Figures) -> dict[str, Any]:
+def summarise(ladder: LadderStudy = LADDER, **figures: Figures) -> TransferStudy:
     return transfer_summary.summarise(ladder, results(**figures))
 
 
@@ -77,9 +81,9 @@ def only(figures: Figures, rungs: int = 7, seeds: int = 3) -> Figures:
     return {rung: figures[rung][:seeds] for rung in RUNGS[:rungs]}
 
 
-def with_top1(values: dict[str, list[float]]) -> dict[str, Any]:
+def with_top1(values: dict[str, list[float]]) -> LadderStudy:
     """The ladder with other accuracies."""
-    return {**LADDER, "rungs": [{**rung, "top1": {"values": values[rung["rung"]]}} for rung in LADDER["rungs"]]}
+    return replace(LADDER, rungs=tuple(replace(rung, top1=percentage(values[rung.rung])) for rung in LADDER.rungs))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,86 +149,86 @@ def test_no_correlation_of_what_is_constant_and_no_interval_of_three() -> None:
 
 def test_the_figures_are_those_of_independent_formulas() -> None:
     for figures in (ALIKE, APART):
-        (task,) = summarise(detection=figures)["tasks"]
+        (task,) = summarise(detection=figures).tasks
         means = [[np.mean(list(values)) for values in by_rung] for by_rung in (map(dict.values, TOP1.values()), figures.values())]
-        assert task["correlation"]["rho"] == pytest.approx(stats.spearmanr(*means).statistic)
-        for each in task["correlation"]["by_seed"]:
-            pairs = [(TOP1[rung][each["seed"]], figures[rung][each["seed"]]) for rung in RUNGS]
-            assert each["rho"] == pytest.approx(stats.spearmanr(pairs).statistic)
-        for rung in task["rungs"][1:]:
-            wanted = stats.ttest_rel(figures[rung["rung"]], figures["baseline"])
-            assert rung["difference"]["interval"] == pytest.approx(list(wanted.confidence_interval(0.95)), abs=1e-3)
-            assert rung["difference"]["p"] == pytest.approx(wanted.pvalue, rel=1e-2)
-            one = stats.ttest_1samp(figures[rung["rung"]], 0).confidence_interval(0.95)
-            assert rung["figure"]["interval"] == pytest.approx(list(one))
+        assert task.correlation.rho == pytest.approx(stats.spearmanr(*means).statistic)
+        for each in task.correlation.by_seed:
+            pairs = [(TOP1[rung][each.seed], figures[rung][each.seed]) for rung in RUNGS]
+            assert each.rho == pytest.approx(stats.spearmanr(pairs).statistic)
+        for rung in task.rungs[1:]:
+            wanted = stats.ttest_rel(figures[rung.rung], figures["baseline"])
+            assert rung.difference.interval == pytest.approx(list(wanted.confidence_interval(0.95)), abs=1e-3)
+            assert rung.difference.p == pytest.approx(wanted.pvalue, rel=1e-2)
+            one = stats.ttest_1samp(figures[rung.rung], 0).confidence_interval(0.95)
+            assert rung.figure.interval == pytest.approx(list(one))
 
 
 def test_what_goes_together_and_what_does_not() -> None:
     content = summarise(detection=ALIKE, segmentation=APART)
-    detection, segmentation = transfer_summary.answers(content)
+    detection, segmentation = transfer_words.answers(content)
     assert detection.startswith("Rungs that classify better also detect better: over the means of 7 rungs, Spearman's rank correlation")
     assert segmentation.startswith("It is not shown that rungs which classify better also segment better")
-    for task, answer in zip(content["tasks"], (detection, segmentation), strict=True):
-        low, high = task["correlation"]["interval"]
+    for task, answer in zip(content.tasks, (detection, segmentation), strict=True):
+        low, high = task.correlation.interval
         assert ("not shown" in answer) == (low <= 0 <= high)
     backwards = summarise(detection={rung: [100 - value for value in values] for rung, values in ALIKE.items()})
-    assert transfer_summary.answers(backwards)[0].startswith("Rungs that classify better detect worse")
-    said = content["findings"]
-    assert said[:2] == [detection, segmentation]
+    assert transfer_words.answers(backwards)[0].startswith("Rungs that classify better detect worse")
+    said = content.findings
+    assert said[:2] == (detection, segmentation)
     assert "12 epochs of fine-tuning (small.detection.voc) with 1,500 images of 256 pixels" in " ".join(said)
-    assert said[-1].endswith("Nothing is said of other images, longer trainings or other models.")
-    looks = "neither is corrected for the other"
+    assert said[-1].endswith("Other images, longer trainings and other models may give other results.")
+    looks = "not corrected for multiple comparisons"
     assert looks in said[-1]
-    assert looks not in " ".join(backwards["findings"])
+    assert looks not in " ".join(backwards.findings)
 
 
 def test_rungs_are_compared_as_their_intervals_allow() -> None:
     content = summarise(detection=ALIKE)
-    said = " ".join(content["findings"])
-    verdicts = {rung["rung"]: rung["difference"]["verdict"] for rung in content["tasks"][0]["rungs"][1:]}
-    assert (verdicts["cosine"], verdicts["mixup"]) == ("helped", "not told from noise")
-    assert "One rung did better than the first, by its own 95 % interval: cosine decay" in said
-    assert "Holm's correction for all 6" in said
+    said = " ".join(content.findings)
+    verdicts = {rung.rung: rung.difference.verdict for rung in content.tasks[0].rungs[1:]}
+    assert (verdicts["cosine"], verdicts["mixup"]) == ("helped", "not significant")
+    assert "One rung is significantly better than the first: cosine decay" in said
+    assert "After Holm correction for 6 comparisons" in said
 
 
 @pytest.mark.parametrize(
     ("top1", "figure", "sentence"),
     [
-        ([10, 10.2, 10.1], [2, 2.2, 2.1], "this gain transfers to detection"),
-        ([10, 10.2, 10.1], [2, -2.2, 0.1], "this gain is not shown to transfer to detection"),
-        ([10, 10.2, 10.1], [-2, -2.2, -2.1], "this gain turns into a loss when it comes to detection"),
-        ([10, -10.2, 0], [2, 2.2, 2.1], "which cannot be told from noise: there is no sure gain to transfer"),
+        ([10, 10.2, 10.1], [2, 2.2, 2.1], "The gain in top-1 accuracy transfers to detection"),
+        ([10, 10.2, 10.1], [2, -2.2, 0.1], "The gain in top-1 accuracy is not shown to transfer to detection"),
+        ([10, 10.2, 10.1], [-2, -2.2, -2.1], "The gain in top-1 accuracy turns into a loss when it comes to detection"),
+        ([10, -10.2, 0], [2, 2.2, 2.1], "which is not statistically significant: there is no established gain to transfer"),
         ([-10, -10.2, -10.1], [2, 2.2, 2.1], "there is no gain to transfer, but a loss"),
     ],
 )
 def test_a_gain_transfers_only_where_both_intervals_exclude_0(top1: list[float], figure: list[float], sentence: str) -> None:
     ladder = with_top1({rung: [50 + i * change / 6 for change in top1] for i, rung in enumerate(RUNGS)})
     content = summarise(ladder, detection={rung: [20 + i * change / 6 for change in figure] for i, rung in enumerate(RUNGS)})
-    assert sentence in " ".join(content["findings"])
+    assert sentence in " ".join(content.findings)
 
 
 def test_few_rungs_one_seed_and_constant_figures() -> None:
-    (answer,) = transfer_summary.answers(summarise(detection=only(ALIKE, rungs=3)))
-    assert answer == "Whether rungs that classify better also detect better cannot be told from 3 rungs: a rank correlation needs 4."
-    (answer,) = transfer_summary.answers(summarise(detection={rung: [7.0] * 3 for rung in RUNGS}))
-    assert "is the same for all of them, which leaves no correlation" in answer
+    (answer,) = transfer_words.answers(summarise(detection=only(ALIKE, rungs=3)))
+    assert answer == "Whether rungs that classify better also detect better cannot be said from 3 rungs: a rank correlation needs 4."
+    (answer,) = transfer_words.answers(summarise(detection={rung: [7.0] * 3 for rung in RUNGS}))
+    assert "is the same for all of them, so that there is no correlation" in answer
     content = summarise(detection=only(ALIKE, seeds=1))
-    (task,) = content["tasks"]
-    assert {rung["figure"]["interval"] for rung in task["rungs"]} == {None}
-    assert "in one training of each. One says nothing of the spread" in " ".join(content["findings"])
-    assert "better than the first" not in " ".join(content["findings"])
+    (task,) = content.tasks
+    assert {rung.figure.interval for rung in task.rungs} == {None}
+    assert "in one training of each. One training gives no estimate of the spread" in " ".join(content.findings)
+    assert "better than the first" not in " ".join(content.findings)
 
 
 def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) -> None:
     figures = {**ALIKE, "warmup": [], "cosine": [None, 25.0, 26.0], "mixup": [None] * 3}
     tasks = results(detection=figures)
     content = transfer_summary.summarise(LADDER, tasks, seeds=(0, 1, 2))
-    rungs = {rung["rung"]: rung for rung in content["tasks"][0]["rungs"]}
-    assert (content["finished"], content["planned"], content["tasks"][0]["correlation"]["n"]) == (18, 21, 5)
-    assert rungs["cosine"]["top1"]["values"] == [TOP1["cosine"][1], TOP1["cosine"][2]]  # of the seeds that have a figure
-    assert rungs["cosine"]["difference"]["seeds"] == [1, 2]
-    assert (rungs["mixup"]["figure"], rungs["mixup"]["difference"]) == (None, None)
-    said = " ".join(content["findings"])
+    rungs = {rung.rung: rung for rung in content.tasks[0].rungs}
+    assert (content.finished, content.planned, content.tasks[0].correlation.n) == (18, 21, 5)
+    assert rungs["cosine"].top1.values == (TOP1["cosine"][1], TOP1["cosine"][2])  # of the seeds that have a figure
+    assert rungs["cosine"].difference.seeds == (1, 2)
+    assert (rungs["mixup"].figure, rungs["mixup"].difference) == (None, None)
+    said = " ".join(content.findings)
     for part in ("18 of 21 fine-tunings", "no VOC AP50 all-point of them: 4 fine-tunings", "over the whole ladder is not known yet"):
         assert part in said
     page = Page(report.write_transfer(content, LADDER, tmp_path).read_text(encoding="utf-8"))
@@ -239,10 +243,10 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     asked = {rung: ALIKE[rung][:2] for rung in ("baseline", "mixup")}
     content = transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[0, 1], rungs=["baseline", "mixup"])
     assert content == transfer_summary.summarise(LADDER, results(detection=asked), seeds=[0, 1], rungs=["baseline", "mixup"])
-    assert (content["finished"], content["planned"]) == (4, 4)
+    assert (content.finished, content.planned) == (4, 4)
     more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
     content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
-    assert "not finished: 2 of 4 fine-tunings" in " ".join(content["findings"])
+    assert "not finished: 2 of 4 fine-tunings" in " ".join(content.findings)
     with pytest.raises(BadData, match="no finished fine-tuning"):
         transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[3])
 
@@ -251,12 +255,12 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
 # files
 
 
-def write(out: Path, tasks: dict[str, dict[str, dict[int, dict[str, Any]]]]) -> None:
+def write(out: Path, tasks: dict[str, dict[str, dict[int, Any]]]) -> None:
     for task, by_rung in tasks.items():
         for rung, by_seed in by_rung.items():
             for seed, each in by_seed.items():
                 (out / task / f"{rung}-{seed}").mkdir(parents=True)
-                (out / task / f"{rung}-{seed}" / "result.json").write_text(json.dumps(each))
+                (out / task / f"{rung}-{seed}" / "result.json").write_text(json.dumps(to_builtins(each)))
 
 
 def test_results_are_read_as_they_lie(tmp_path: Path) -> None:
@@ -280,8 +284,8 @@ def test_results_are_read_as_they_lie(tmp_path: Path) -> None:
     ],
 )
 def test_results_that_do_not_belong_together(change: dict[str, Any], error: type[Exception], words: str, tmp_path: Path) -> None:
-    tasks = results(detection=only(ALIKE, rungs=3))
-    tasks["detection"]["warmup"][0] |= change
+    tasks: dict[str, Any] = results(detection=only(ALIKE, rungs=3))
+    tasks["detection"]["warmup"][0] = to_builtins(tasks["detection"]["warmup"][0]) | change
     write(tmp_path, tasks)
     with pytest.raises(error, match=words) as raised:
         transfer_summary.read(tmp_path, LADDER)
@@ -305,7 +309,7 @@ def numbers(cells: list[str]) -> list[float]:
 def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
     path = report.write_transfer(summarise(detection=ALIKE, segmentation=APART), LADDER, tmp_path)
     content, page = json.loads((tmp_path / "transfer.json").read_text()), Page(path.read_text(encoding="utf-8"))
-    for finding in (*content["findings"], *LADDER["findings"]):
+    for finding in (*content["findings"], *LADDER.findings):
         assert finding in page.text
     assert "Does a better classifier make a better detector and a better segmenter? mobilenet_v1_025 on imagenette128" in page.text
     start = 0
@@ -316,6 +320,7 @@ def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
             wanted = [top1["mean"], *top1["interval"], figure["mean"], *figure["interval"], figure["s"], figure["n"]]
             if difference:
                 wanted += [difference["mean"], *(difference["interval"] or ()), *filter(None, (difference["p"], difference["p_holm"]))]
+                wanted += [difference["detectable"]] if difference["verdict"] == "not significant" else []
             assert row[0] == rung["title"]
             assert numbers(row[1:]) == pytest.approx(wanted, abs=0.0051)
         seeds, others = page.rows[start + 9 : start + 16], page.rows[start + 17 : start + 24]
@@ -323,7 +328,7 @@ def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
             assert numbers(each[1:]) == pytest.approx(rung["figure"]["values"], abs=0.0051)
             (halves,) = rung["others"].values()
             assert numbers(other[1:]) == pytest.approx([halves["mean"], *halves["interval"]], abs=0.0051)
-        assert transfer_summary.correlation_in_words(task["correlation"]) in page.text
+        assert transfer_words.correlation_in_words(convert(task["correlation"], Correlation)) in page.text
         start += 24
     for part in ("<2 × CPU>", "c0ffee+", "with changes", "42 of 42 fine-tunings", "The ladder: every rung", "40,000 draws"):
         assert part in page.text
@@ -350,7 +355,7 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
     content = summarise(detection=ALIKE, segmentation={**APART, "mixup": [30.0, 31.0]})
     report.write_transfer(content, LADDER, tmp_path)
     rows = list(csv.DictReader((tmp_path / "transfer.csv").open()))
-    wanted = [(task["task"], rung["rung"], rung["figure"]["mean"]) for task in content["tasks"] for rung in task["rungs"]]
+    wanted = [(task.task, rung.rung, rung.figure.mean) for task in content.tasks for rung in task.rungs]
     assert [(row["task"], row["rung"], float(row["figure_mean"])) for row in rows] == wanted
     assert (rows[0]["difference_mean"], rows[-1]["figure_seed_2"], rows[-1]["top1_n"], rows[-1]["measure"]) == ("", "", "2", "miou")
 
@@ -358,9 +363,30 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("figures", [ALIKE, APART, {rung: [20 + 0.01 * i, 20.1, 20.2] for i, rung in enumerate(RUNGS)}])
 def test_names_of_dots_do_not_cover_one_another(figures: Figures, narrow: bool) -> None:
-    figure = plots.transfer(summarise(detection=figures)["tasks"], narrow=narrow)
+    figure = plots.transfer(summarise(detection=figures).tasks, narrow=narrow)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts if text.get_text()]
     assert len(boxes) == 7
     assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_too_few_rungs_for_a_relation_are_rows_and_no_scatter(tmp_path: Path) -> None:
+    """Two dots always lie on a line."""
+    few = summarise(detection=only(ALIKE, rungs=2))
+    level, difference = plots.transfer(few.tasks).axes
+    assert [label.get_text() for label in level.get_yticklabels()] == ["baseline", "+ large batch, linear scaling"]
+    assert [line.get_xdata()[0] for line in difference.lines if line.get_marker() == "o" and line.get_markersize() < 6] == [
+        pytest.approx(few.tasks[0].rungs[1].difference.mean)
+    ]
+    assert "A dot is a rung" not in report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
+
+
+def test_durations_have_the_unit_that_suits_them() -> None:
+    shown = [words.duration(seconds) for seconds in (1, 80, 90, 3600, 5399, 7200, 36_000_000)]
+    assert shown == ["1 second", "80 seconds", "2 minutes", "60 minutes", "90 minutes", "2.0 hours", "10,000 hours"]
+
+
+def test_the_backbones_gain_is_said_once() -> None:
+    said = " ".join(summarise(detection=ALIKE, segmentation=APART).findings)
+    assert said.count("The backbones' top-1 accuracy changes by") == 1

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-Z95 = 1.959963984540054
-"""97.5th percentile of the normal distribution."""
 
-
-def wilson_interval(hits: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927): unlike hits/n ± z·s it never leaves [0, 1], at 0 or n hits neither.
+def wilson_interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % confidence interval of a proportion (Wilson 1927), which stays inside [0, 1] even for 0 or n hits.
 
     Returns (low, high) as fractions. Raises ValueError unless 0 ≤ hits ≤ n and n > 0.
     """
+    from scipy.stats import binomtest
+
     if not 0 <= hits <= n or n == 0:
         raise ValueError(f"wilson_interval: {hits} of {n} is no proportion")
-    p, zz = hits / n, z * z
-    centre = (p + zz / (2 * n)) / (1 + zz / n)
-    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    return float(max(0.0, low)), float(min(1.0, high))
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:

@@ -252,10 +252,13 @@ class Classification(loop.Task):
         return tuple(filter(None, ("; ".join(found),)))
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of images, and digests of the images."""
+        """Numbers of images and classes, the largest class's share of the validation images in percent, and digests of the images."""
+        labels = self.val.labels if self.val is not None else ()
         return {
-            "n": len(self.val.labels) if self.val is not None else 0,
+            "n": len(labels),
             "n_train": len(self.data),
+            "num_classes": len(self.data.classes),
+            **({"majority": round(100 * float(np.bincount(labels).max()) / len(labels), 4)} if len(labels) else {}),
             "data_digest": self.data_digest,
             "val_digest": self.val_digest,
             **({"data": self.notes[0]} if self.notes else {}),

@@ -36,6 +36,7 @@ def ladder(
         int | None, Parameter(help="With --set shapes: how many to train on, 10,000 by default; a fifth as many are evaluated on.")
     ] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
+    planning: options.Planning = options.Planning(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],
 ) -> None:
@@ -49,6 +50,9 @@ def ladder(
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     if dry_run:
         _list(plan, place)
+        return
+    if planning.plan:
+        _plan(plan, place, planning.plan_sd)
         return
     if report_only:
         _report(plan, place)
@@ -85,10 +89,22 @@ def _report(plan: study.Plan, out: Path) -> None:
     """Write a study's tables, plots and report, and print what was found."""
     from trickzoo.studies import ladder_summary, report
 
-    content = ladder_summary.summarise(plan, out)
-    path = report.write_ladder(content, out)
-    for line in ("", *content["findings"], "", str(path)):
+    found = ladder_summary.summarise(plan, out)
+    path = report.write_ladder(found, out)
+    for line in ("", *found.findings, "", str(path)):
         say(line)
+
+
+def _plan(plan: study.Plan, out: Path, guess: float | None) -> None:
+    """Print what more seeds would show."""
+    from trickzoo.cli.planning import print_outlooks
+    from trickzoo.studies import ladder_summary, outlook
+
+    begun = any(study.state(out, *run) == "done" for run in plan.runs)
+    found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
+    if found is None:
+        raise BadOption(f"{out} holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2")
+    print_outlooks([found])
 
 
 def _list(plan: study.Plan, out: Path) -> None:

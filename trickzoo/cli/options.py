@@ -55,3 +55,24 @@ class Watched(Running):
 
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1
     tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """How many seeds a study needs."""
+
+    plan: Annotated[
+        bool,
+        Flag,
+        Parameter(help="Say which differences how many seeds detect, and in what time here, by the finished seeds; train nothing."),
+    ] = False
+    plan_sd: Annotated[
+        float | None, Parameter(help="With --plan: a guess of the differences' standard deviation over seeds, in points.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.plan_sd is not None and not self.plan:
+            raise BadOption("--plan-sd is for --plan; add --plan, or leave it out")
+        if self.plan_sd is not None and not 0 < self.plan_sd <= 100:
+            raise BadOption(f"--plan-sd must be above 0 and at most 100 points, not {self.plan_sd:g}")

@@ -52,6 +52,7 @@ def transfer(
     pictures: Annotated[
         int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
     ] = 3,
+    planning: options.Planning = options.Planning(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10; of one: --detection-epochs 10.")],
 ) -> None:
@@ -62,6 +63,11 @@ def transfer(
     """
     from trickzoo.data.location import AnnotatedLocation
 
+    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
+    folder = out or checkpoints / "transfer"
+    if planning.plan:
+        _plan(checkpoints, folder, range(seeds), wanted, planning.plan_sd)
+        return
     branches: list[study.Branch] = []
     changes = {name.replace("-", "_"): text for name, text in fields.items()}
     shared: dict[str, Any] = {"train": train, "val": val, "year": year, "val_year": val_year}
@@ -84,9 +90,7 @@ def transfer(
         location = AnnotatedLocation(layout, place or Path(), images=drawn, **own)
         branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), location))
     _all_known(branches, changes)
-    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
-    folder = out or checkpoints / "transfer"
     if not report_only:
         _run(plan, folder, running)
     from trickzoo.training.processes import processes
@@ -139,19 +143,34 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
             say(line, flush=True)
 
     settings = Machine(out=out, **running.of_machine)
-    tell(f"{len(plan.trunks)} backbones of {plan.ladder['title']}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
+    tell(f"{len(plan.trunks)} backbones of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 
 
 def _report(plan: study.Plan, out: Path, pictures: int) -> None:
-    """Write the study's tables, plots and report, and print what was found."""
-    from trickzoo.studies import report, transfer_summary
+    """Write the study's tables, plots and report, and print what was found in short: the report says all of it."""
+    from trickzoo.studies import report, transfer_summary, transfer_words
 
-    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {branch.recipe.task: {} for branch in plan.branches} | transfer_summary.read(
-        out, plan.ladder
-    )
+    asked: transfer_summary.Results = {branch.recipe.task: {} for branch in plan.branches}
+    results = {**asked, **transfer_summary.read(out, plan.ladder)}
     seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
-    content = transfer_summary.summarise(plan.ladder, found, seeds=seeds, rungs=rungs)
-    path = report.write_transfer(content, plan.ladder, out, study.examples(plan, out, pictures))
-    for line in ("", *content["findings"], "", str(path)):
+    found = transfer_summary.summarise(plan.ladder, results, seeds=seeds, rungs=rungs)
+    path = report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))
+    for line in ("", *transfer_words.answers(found), *transfer_words.totals(found), "", str(path)):
         say(line)
+
+
+def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None) -> None:
+    """Print what more seeds would show in each task that has finished fine-tunings, or in any."""
+    from trickzoo.cli.planning import print_outlooks
+    from trickzoo.studies import outlook, transfer_summary
+
+    ladder = study.read_ladder(checkpoints, rungs)
+    results = transfer_summary.read(out, ladder)
+    tasks = transfer_summary.summarise(ladder, results, seeds=seeds, rungs=rungs).tasks if results else ()
+    found = [each for task in tasks if (each := outlook.of_task(task, guess))]
+    if not results and (any_task := outlook.of_guess(len(rungs or ladder.rungs), guess)):
+        found = [any_task]
+    if not found:
+        raise BadOption(f"{out} holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2")
+    print_outlooks(found)

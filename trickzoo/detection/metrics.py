@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from accelerate.utils import gather_object
 from numpy.typing import ArrayLike, NDArray
+from torchvision.ops import box_iou
 
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.errors import BadCheckpoint
@@ -162,11 +164,7 @@ def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray
 
 def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """(m, 4) and (n, 4) boxes → (m, n) overlaps in 0…1; 0 where neither has an area."""
-    sides = np.minimum(first[:, None, 2:], second[:, 2:]) - np.maximum(first[:, None, :2], second[:, :2])
-    inner = np.maximum(sides, 0).prod(2)
-    area, areas = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second))
-    union = area[:, None] + areas - inner
-    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    return np.nan_to_num(box_iou(torch.from_numpy(first), torch.from_numpy(second)).numpy())
 
 
 def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:

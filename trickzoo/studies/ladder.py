@@ -12,6 +12,7 @@ from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
+from trickzoo.studies.found import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
@@ -145,11 +146,14 @@ def state(out: Path, step: Step, seed: int) -> State:
     return "done" if (place / "result.json").exists() else "begun" if (place / checkpoint.LAST).exists() else "to do"
 
 
-def read_result(out: Path, step: Step, seed: int) -> dict[str, Any]:
-    """A finished training's result. Raises BadCheckpoint if it is one of another recipe or seed, or no result file."""
+def read_result(out: Path, step: Step, seed: int, **this: Any) -> ClassifierResult:
+    """A finished training's result. Raises BadCheckpoint if it is one of another recipe, seed or data set (`this`), or no result file."""
     from trickzoo.training import checkpoint
 
-    return checkpoint.result(folder(out, step, seed) / "result.json", step.recipe, seed=seed)
+    path = folder(out, step, seed) / "result.json"
+    found = read(path, ClassifierResult)
+    checkpoint.result(path, step.recipe, seed=seed, **this)
+    return found
 
 
 def run(
@@ -199,9 +203,9 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) 
     from trickzoo.training import checkpoint
 
     now, place = state(out, step, seed), folder(out, step, seed)
-    this = {"seed": seed, "data_digest": images.train.digest, "val_digest": images.val.digest}
+    this = {"data_digest": images.train.digest, "val_digest": images.val.digest}
     if now == "begun":
-        checkpoint.load(place / checkpoint.LAST, step.recipe, **this)
+        checkpoint.load(place / checkpoint.LAST, step.recipe, seed=seed, **this)
     if now == "done":
-        checkpoint.result(place / "result.json", step.recipe, **this)
+        read_result(out, step, seed, **this)
     return now == "done"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import io
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.studies.ladder_summary import name, title
-from trickzoo.studies.transfer_summary import measure
+from trickzoo.studies import found
+from trickzoo.studies.found import Compared, LadderStudy, Sample, TaskStudy, TransferRung
+from trickzoo.studies.statistics import LEAST_PAIRS
+from trickzoo.studies.transfer_words import measure
+from trickzoo.studies.words import name, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,49 +23,62 @@ INK, FAINT, GRID, ACCENT, HELPED, HURT = "#1d2129", "#6a7280", "#d9dde3", "#2457
 ROLES = {INK: "--ink", FAINT: "--faint", GRID: "--line", ACCENT: "--accent", HELPED: "--helped", HURT: "--hurt"}
 """The page's variable that each colour stands for."""
 
-VERDICTS = {"helped": HELPED, "hurt": HURT}
+VERDICTS = {found.HELPED: HELPED, found.HURT: HURT}
 
 
-def ladder(content: dict[str, Any], *, narrow: bool = False) -> Figure:
+def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
     """Dots and intervals, a row for each rung: its accuracy, and its paired difference to the rung that it is compared with."""
-    rungs = [rung for rung in content["rungs"] if rung["top1"]]
+    rungs = [rung for rung in study.rungs if rung.top1]
     with _style():
         from matplotlib.figure import Figure
 
-        shape = (2, 1) if narrow else (1, 2)
         height = 0.34 * len(rungs) + 0.9
         figure = Figure(figsize=(4.3, 2 * height) if narrow else (9.6, height), layout="constrained")
-        accuracy, difference = figure.subplots(*shape, sharey=not narrow)
-        labels = [title(rung).replace(" with ", "\nwith ") for rung in rungs]
-        for row, rung in enumerate(rungs):
-            _row(accuracy, row, rung["top1"], ACCENT)
-            if rung["difference"]:
-                _row(difference, row, rung["difference"], VERDICTS.get(rung["difference"]["verdict"], FAINT))
-        difference.axvline(0, color=INK, linewidth=0.9, zorder=1)
-        accuracy.set_title("top-1 accuracy, %")
-        low, high = accuracy.get_xlim()
-        accuracy.set_xlim(max(low, 0), min(high, 100))  # the interval of two seeds may go beyond
-        difference.set_title("paired difference, points" if narrow else "paired difference to the rung below, points")
-        for axes in (accuracy, difference):
-            axes.set_yticks(range(len(rungs)), labels)
-            axes.set_ylim(len(rungs) - 0.5, -0.5)
-            axes.grid(axis="x")
-            axes.tick_params(axis="y", length=0)
+        accuracy, difference = figure.subplots(*(2, 1) if narrow else (1, 2), sharey=not narrow)
+        _rows(accuracy, difference, rungs, "top-1 accuracy, %", "paired difference, points" if narrow else BELOW)
+        if study.majority is not None and accuracy.get_xlim()[0] <= study.majority:
+            accuracy.axvline(study.majority, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
         return figure
 
 
-def _row(axes: Axes, row: int, found: dict[str, Any], colour: str) -> None:
+BELOW = "paired difference to the rung below, points"
+
+
+def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
+    """A row for each rung: its figure in one panel, its paired difference in the other."""
+    for row, rung in enumerate(rungs):
+        if rung.figure_of_study:
+            _row(level, row, rung.figure_of_study, ACCENT)
+        if rung.difference:
+            _row(difference, row, rung.difference, VERDICTS.get(rung.difference.verdict, FAINT))
+    difference.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    level.set_title(what)
+    low, high = level.get_xlim()
+    level.set_xlim(max(low, 0), min(high, 100))
+    difference.set_title(against)
+    for axes in (level, difference):
+        axes.set_yticks(range(len(rungs)), [_label(rung) for rung in rungs])
+        axes.set_ylim(len(rungs) - 0.5, -0.5)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+
+
+def _label(rung: Compared) -> str:
+    return title(rung).replace(" with ", "\nwith ")
+
+
+def _row(axes: Axes, row: int, sample: Sample, colour: str) -> None:
     """Every seed as a ring, the mean as a dot, the 95 % interval as a bar."""
-    if found["interval"]:
-        axes.plot(found["interval"], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2)
-    axes.plot(found["values"], [row] * found["n"], "o", markersize=6.5, markerfacecolor="none", color=FAINT, markeredgewidth=0.9, zorder=3)
-    axes.plot(found["mean"], row, "o", markersize=5.5, color=colour, zorder=4)
+    if sample.interval:
+        axes.plot(sample.interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2)
+    axes.plot(sample.values, [row] * sample.n, "o", markersize=6.5, markerfacecolor="none", color=FAINT, markeredgewidth=0.9, zorder=3)
+    axes.plot(sample.mean, row, "o", markersize=5.5, color=colour, zorder=4)
 
 
-def curves(content: dict[str, Any], *, narrow: bool = False) -> Figure:
+def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
     """Validation top-1 over the epochs: a panel for each rung with its seeds, behind them those of the rung that it is compared with."""
-    rungs = [rung for rung in content["rungs"] if any(rung["curves"])]
-    by_name = {rung["rung"]: rung for rung in rungs}
+    rungs = [rung for rung in study.rungs if any(rung.curves)]
+    drawn = {rung.rung: [curve for curve in rung.curves if curve] for rung in rungs}
     with _style():
         from matplotlib.figure import Figure
 
@@ -73,11 +88,11 @@ def curves(content: dict[str, Any], *, narrow: bool = False) -> Figure:
         figure = Figure(figsize=(width, (1.55 if narrow else 1.9) * rows + 0.3), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, rung in zip(panels, rungs, strict=False):
-            for curve in by_name.get(rung["base"], {"curves": []})["curves"]:
+            for curve in drawn.get(rung.base or "", []):
                 axes.plot(*zip(*curve, strict=True), color=FAINT, linewidth=0.9, alpha=0.6)
-            for curve in rung["curves"]:
+            for curve in drawn[rung.rung]:
                 axes.plot(*zip(*curve, strict=True), color=ACCENT, linewidth=1.2, marker="o" if len(curve) == 1 else None, markersize=3)
-            axes.set_title(title(rung).replace(" with ", "\nwith "), fontsize=8.5 if narrow else 9.5)
+            axes.set_title(_label(rung), fontsize=8.5 if narrow else 9.5)
             axes.xaxis.get_major_locator().set_params(integer=True, nbins=5)
             axes.grid()
         for axes in panels[len(rungs) :]:
@@ -87,97 +102,88 @@ def curves(content: dict[str, Any], *, narrow: bool = False) -> Figure:
         return figure
 
 
-def transfer(tasks: Sequence[dict[str, Any]], *, narrow: bool = False) -> Figure:
-    """A panel for each task: its figure over top-1 accuracy, a named dot for each rung, and the 95 % intervals of both."""
+def is_scatter(tasks: Sequence[TaskStudy]) -> bool:
+    """Whether `transfer` draws figures over top-1 accuracy: fewer rungs than a rank correlation needs show no relation."""
+    return all(len(_measured(task)) >= LEAST_PAIRS for task in tasks)
+
+
+def transfer(tasks: Sequence[TaskStudy], *, narrow: bool = False) -> Figure:
+    """For each task a panel of its figure over top-1 accuracy, or rows of figures and differences where there are too few rungs."""
     with _style():
-        from matplotlib.figure import Figure
-
-        width, height = (4.3, 4.0 * len(tasks)) if narrow else (9.6 if len(tasks) == 1 else 12.0, 4.6)
-        figure = Figure(figsize=(width, height), layout="constrained")
-        panels = figure.subplots(*((len(tasks), 1) if narrow else (1, len(tasks))), squeeze=False).ravel()
-        for axes, task in zip(panels, tasks, strict=True):
-            for rung in _measured(task):
-                colour = VERDICTS.get(rung["difference"]["verdict"], FAINT) if rung["difference"] else INK
-                for ends in _cross(rung):
-                    axes.plot(*zip(*ends, strict=True), color=colour, linewidth=1.1, alpha=0.35, solid_capstyle="butt", zorder=2)
-                axes.plot(rung["top1"]["mean"], rung["figure"]["mean"], "o", markersize=6, color=colour, zorder=4)
-            if len(tasks) > 1:
-                axes.set_title(task["task"])
-            axes.set_xlabel("top-1 accuracy, %")
-            axes.set_ylabel(f"{measure(task['measure'])}, %")
-            axes.grid()
-        figure.draw_without_rendering()  # the layout has to be settled before names are laid beside dots
-        figure.set_layout_engine("none")
-        for axes, task in zip(panels, tasks, strict=True):
-            _label(axes, _measured(task))
-        return figure
+        return _scatter(tasks, narrow) if is_scatter(tasks) else _transfer_rows(tasks, narrow)
 
 
-def _measured(task: dict[str, Any]) -> list[dict[str, Any]]:
-    return [rung for rung in task["rungs"] if rung["figure"]]
+def _transfer_rows(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
+    from matplotlib.figure import Figure
+
+    height = 0.34 * max(len(_measured(task)) for task in tasks) + 0.9
+    rows, columns = (2 * len(tasks), 1) if narrow else (len(tasks), 2)
+    figure = Figure(figsize=(4.3 if narrow else 9.6, height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for number, task in enumerate(tasks):
+        what = f"{task.task}: {measure(task.measure)}, %" if len(tasks) > 1 else f"{measure(task.measure)}, %"
+        _rows(panels[2 * number], panels[2 * number + 1], _measured(task), what, "paired difference to the first rung, points")
+    return figure
 
 
-def _cross(rung: dict[str, Any]) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+def _scatter(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
+    """A named dot for each rung, and the 95 % intervals of both figures."""
+    from matplotlib.figure import Figure
+
+    width, height = (4.3, 4.0 * len(tasks)) if narrow else (9.6 if len(tasks) == 1 else 12.0, 4.6)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(*((len(tasks), 1) if narrow else (1, len(tasks))), squeeze=False).ravel()
+    for axes, task in zip(panels, tasks, strict=True):
+        for rung in _measured(task):
+            colour = VERDICTS.get(rung.difference.verdict, FAINT) if rung.difference else INK
+            for ends in _cross(rung):
+                axes.plot(*zip(*ends, strict=True), color=colour, linewidth=1.1, alpha=0.35, solid_capstyle="butt", zorder=2)
+            axes.plot(*_centre(rung), "o", markersize=6, color=colour, zorder=4)
+        if len(tasks) > 1:
+            axes.set_title(task.task)
+        axes.set_xlabel("top-1 accuracy, %")
+        axes.set_ylabel(f"{measure(task.measure)}, %")
+        axes.grid()
+    figure.draw_without_rendering()  # the layout has to be settled before names are laid beside dots
+    figure.set_layout_engine("none")
+    for axes, task in zip(panels, tasks, strict=True):
+        _name_dots(axes, _measured(task))
+    return figure
+
+
+def _measured(task: TaskStudy) -> list[TransferRung]:
+    return [rung for rung in task.rungs if rung.figure and rung.top1]
+
+
+def _centre(rung: TransferRung) -> tuple[float, float]:
+    assert rung.top1 and rung.figure
+    return rung.top1.mean, rung.figure.mean
+
+
+def _cross(rung: TransferRung) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
     """Both ends of the intervals through a rung's dot."""
-    x, y = rung["top1"], rung["figure"]
-    if x["interval"]:
-        yield (x["interval"][0], y["mean"]), (x["interval"][1], y["mean"])
-    if y["interval"]:
-        yield (x["mean"], y["interval"][0]), (x["mean"], y["interval"][1])
+    assert rung.top1 and rung.figure
+    x, y = _centre(rung)
+    if rung.top1.interval:
+        yield (rung.top1.interval[0], y), (rung.top1.interval[1], y)
+    if rung.figure.interval:
+        yield (x, rung.figure.interval[0]), (x, rung.figure.interval[1])
 
 
-def _label(axes: Axes, rungs: Sequence[dict[str, Any]]) -> None:
-    """The name of each rung beside its dot, where it covers the least of the other names, dots and bars; a line leads to a far one."""
-    import numpy as np
+def _name_dots(axes: Axes, rungs: Sequence[TransferRung]) -> None:
+    """The name of each rung beside its dot, clear of the other names and dots; a line leads to a far one."""
+    from adjustText import adjust_text
 
-    point = axes.figure.dpi / 72
-    texts = [
-        axes.annotate(name(rung), (rung["top1"]["mean"], rung["figure"]["mean"]), (0, 0), textcoords="offset points", fontsize=8.5)
-        for rung in rungs
-    ]
-    spots = [(reach, angle) for reach in (9, 13, 18, 26, 38) for angle in range(0, 360, 30)]
-    reaches = np.array([reach for reach, _ in spots])
-    anchors = np.array([[SIDES[_side(angle)], 0.5] for _, angle in spots])
-    centres = axes.transData.transform([text.xy for text in texts])
-    ends = np.array([cross for rung in rungs for cross in _cross(rung)]).reshape(-1, 2)
-    bars = axes.transData.transform(ends).reshape(-1, 4) + point * np.array([-1, -1, 1, 1])
-    dots = np.hstack([centres - 5 * point, centres + 5 * point])
-    sizes = np.array([text.get_window_extent().size for text in texts])
-    offsets = point * np.array([_offset(*spot) for spot in spots])
-    corners = [centre + offsets - anchors * size for centre, size in zip(centres, sizes, strict=True)]
-    boxes = [np.hstack([corner, corner + size]) for corner, size in zip(corners, sizes, strict=True)]
-    chosen: dict[int, int] = {}
-    for _ in range(3):  # the first were laid before the others were there
-        for i, box in enumerate(boxes):
-            names = [boxes[j][spot] for j, spot in chosen.items() if j != i]
-            outside = np.prod(sizes[i]) - _shared(box, axes.bbox.extents)
-            hidden = 3 * _shared(box, np.vstack([dots, *names])) + _shared(box, bars) + 9 * outside
-            chosen[i] = int(np.argmin(hidden / point**2 + reaches))
-    for i, text in enumerate(texts):
-        reach, angle = spots[chosen[i]]
-        text.set(position=_offset(reach, angle), ha=_side(angle), va="center")
-        if reach > 13:
-            line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4}
-            axes.annotate("", text.xy, text.get_position(), textcoords="offset points", arrowprops=line)
-
-
-SIDES = {"left": 0.0, "center": 0.5, "right": 1.0}
-
-
-def _side(angle: int) -> str:
-    """Which end of a name is at its offset from the dot."""
-    return "center" if angle % 180 == 90 else "left" if angle < 90 or angle > 270 else "right"
-
-
-def _offset(reach: float, angle: int) -> tuple[float, float]:
-    return reach * math.cos(math.radians(angle)), reach * math.sin(math.radians(angle))
-
-
-def _shared(boxes: Any, others: Any) -> Any:
-    """The area of each box (x0, y0, x1, y1) that the others cover."""
-    here, there = boxes[:, None], others.reshape(1, -1, 4)
-    sides = (here[..., 2:].clip(max=there[..., 2:]) - here[..., :2].clip(min=there[..., :2])).clip(min=0)
-    return sides.prod(axis=2).sum(axis=1)
+    texts = [axes.text(*_centre(rung), name(rung), fontsize=8.5) for rung in rungs]
+    adjust_text(
+        texts,
+        *zip(*map(_centre, rungs), strict=True),
+        objects=[line for line in axes.lines if line.get_marker() == "o"],
+        ax=axes,
+        expand=(1.1, 1.3),
+        iter_lim=500,  # and no limit of time, so that the same figure has the same names in the same places
+        arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7},
+    )
 
 
 @contextmanager
@@ -197,6 +203,7 @@ def _style() -> Iterator[None]:
         "grid.color": GRID,
         "grid.linewidth": 0.8,
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a title may have a $
     }
     settings |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "ytick.labelcolor", "xtick.labelcolor"), INK)
     settings |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), GRID)

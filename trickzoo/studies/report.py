@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from trickzoo import evidence
 from trickzoo.files import write_atomically
-from trickzoo.studies import ladder, ladder_summary, plots, transfer_summary
+from trickzoo.studies import ladder, plots, transfer_words, words
+from trickzoo.studies.found import Compared, Difference, LadderRung, LadderStudy, Sample, Study, TaskStudy, TransferRung, TransferStudy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,68 +36,70 @@ def page(title: str, findings: Sequence[str], sections: Sequence[Section], furth
     return _template("page.html")(title=title, findings=findings, further=further or {}, sections=sections)
 
 
-def write_ladder(content: dict[str, Any], out: Path) -> Path:
+def write_ladder(study: LadderStudy, out: Path) -> Path:
     """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a study's summary into `out`; return the report's path."""
-    evidence.write_json(out / "ladder.json", content)
-    _write_csv(out / "ladder.csv", content, content["rungs"], ("base",), "top1")
-    _write_plot(out / "ladder", lambda: plots.ladder(content))
-    write_atomically(out / NAME, page(f"Which tricks help? {content['title']}", content["findings"], ladder_sections(content)).encode())
+    _write_json(out / "ladder.json", study)
+    header = ("rung", "title", "base", *_columns("top1"), *DIFFERENCE, *_seeds("top1", study))
+    evidence.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
+    _write_plot(out / "ladder", lambda: plots.ladder(study))
+    write_atomically(out / NAME, page(f"Which tricks help? {study.title}", study.findings, ladder_sections(study)).encode())
     return out / NAME
 
 
-def ladder_sections(content: dict[str, Any]) -> list[Section]:
+def ladder_sections(study: LadderStudy) -> list[Section]:
     """The parts of a ladder study's report."""
-    parts = (
-        ("rungs", "Every rung", "rungs.html"),
-        ("curves", "Training curves", "curves.html"),
-        ("made", "How it was made", "made.html"),
-    )
-    figures = {}
-    for name, draw in (("ladder", plots.ladder), ("curves", plots.curves)):
-        if name == "ladder" or any(any(rung["curves"]) for rung in content["rungs"]):
-            words = _in_words(content) if name == "ladder" else "Validation accuracy over the epochs, a panel for each rung."
-            figures[name] = [plots.inline(draw(content, narrow=narrow), f"{name}-{narrow:d}", words) for narrow in (False, True)]
-    return [
-        Section(anchor, heading, _template(template)(study=content, figures=figures))
-        for anchor, heading, template in parts
-        if anchor != "curves" or anchor in figures
-    ]
+    figures = {"ladder": _inline(lambda narrow: plots.ladder(study, narrow=narrow), "ladder", _in_words(study))}
+    curves = any(any(rung.curves) for rung in study.rungs)
+    if curves:
+        said = "Validation accuracy over the epochs, a panel for each rung."
+        figures["curves"] = _inline(lambda narrow: plots.curves(study, narrow=narrow), "curves", said)
+    parts = [("rungs", "Every rung", "rungs.html"), ("made", "How it was made", "made.html")]
+    if curves:
+        parts.insert(1, ("curves", "Training curves", "curves.html"))
+    return [Section(anchor, heading, _template(template)(study=study, figures=figures)) for anchor, heading, template in parts]
 
 
-def write_transfer(content: dict[str, Any], ladder_content: dict[str, Any], out: Path, pictures: Pictures = ()) -> Path:
+def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures: Pictures = ()) -> Path:
     """Write `transfer.json`, `.csv`, `.png`, `.svg` and one report, the ladder's parts in it; return the report's path.
 
     Args:
-        content: what `transfer_summary.summarise` gives.
-        ladder_content: the summary that it was given.
+        study: what `transfer_summary.summarise` gives.
+        below: the ladder's summary that it was given.
         out: the study's folder.
         pictures: as `transfer_sections` takes them.
     """
-    rows = [{**rung, "task": task["task"], "measure": task["measure"]} for task in content["tasks"] for rung in task["rungs"]]
-    evidence.write_json(out / "transfer.json", content)
-    _write_csv(out / "transfer.csv", content, rows, ("task", "measure"), "figure", ("top1",))
-    _write_plot(out / "transfer", lambda: plots.transfer(content["tasks"]))
-    below = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(ladder_content)]
-    title = f"{transfer_summary.question(content)} {content['title']}"
-    sections = [*transfer_sections(content, pictures), *below]
-    further = {**transfer_summary.details(content), "The ladder itself": ladder_content["findings"]}
-    write_atomically(out / NAME, page(title, transfer_summary.answers(content), sections, further).encode())
+    _write_json(out / "transfer.json", study)
+    header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
+    rows = (_transfer_row(rung, task, study) for task in study.tasks for rung in task.rungs)
+    evidence.write_csv(out / "transfer.csv", header, rows)
+    _write_plot(out / "transfer", lambda: plots.transfer(study.tasks))
+    of_ladder = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(below)]
+    sections = [*transfer_sections(study, pictures), *of_ladder]
+    further = {**transfer_words.details(study), "The ladder itself": below.findings}
+    title = f"{transfer_words.question(study)} {study.title}"
+    write_atomically(out / NAME, page(title, transfer_words.answers(study), sections, further).encode())
     return out / NAME
 
 
-def transfer_sections(content: dict[str, Any], pictures: Pictures = ()) -> list[Section]:
+def transfer_sections(study: TransferStudy, pictures: Pictures = ()) -> list[Section]:
     """The parts of a transfer study's report. `pictures` are of predictions: PNG or JPEG files with what each shows."""
-    sections = []
-    for task in content["tasks"]:
-        words = _transfer_in_words(task)
-        figures = [plots.inline(plots.transfer([task], narrow=narrow), f"{task['task']}-{narrow:d}", words) for narrow in (False, True)]
-        body = _template("transfer.html")(study=content, task=task, figures=figures)
-        sections.append(Section(task["task"], task["task"].capitalize(), body))
+    sections = [_task_section(study, task) for task in study.tasks]
     if pictures:
-        makers = " and ".join(f"{transfer_summary.TASKS[task['task']][1]}s" for task in content["tasks"])
+        makers = " and ".join(f"{transfer_words.TASKS[task.task][1]}s" for task in study.tasks)
         body = _template("pictures.html")(pictures=[(caption, _data_uri(image)) for caption, image in pictures])
         sections.append(Section("pictures", f"What the {makers} see", body))
-    return [*sections, Section("transfer-made", "How it was made", _template("transfer_made.html")(study=content))]
+    return [*sections, Section("transfer-made", "How it was made", _template("transfer_made.html")(study=study))]
+
+
+def _task_section(study: TransferStudy, task: TaskStudy) -> Section:
+    figures = _inline(lambda narrow: plots.transfer([task], narrow=narrow), task.task, _transfer_in_words(task))
+    scatter = plots.is_scatter([task])
+    return Section(task.task, task.task.capitalize(), _template("transfer.html")(study=study, task=task, figures=figures, scatter=scatter))
+
+
+def _inline(draw: Callable[[bool], Figure], name: str, description: str) -> list[str]:
+    """A figure as SVG, for a wide screen and for a narrow one."""
+    return [plots.inline(draw(narrow), f"{name}-{narrow:d}", description) for narrow in (False, True)]
 
 
 def _data_uri(image: bytes) -> str:
@@ -105,14 +110,14 @@ def _data_uri(image: bytes) -> str:
     raise ValueError("a report's pictures must be PNG or JPEG")
 
 
-def _transfer_in_words(task: dict[str, Any]) -> str:
-    means = (f"{rung['title']} {rung['top1']['mean']:.2f} % and {rung['figure']['mean']:.2f} %" for rung in task["rungs"] if rung["figure"])
-    figure = transfer_summary.measure(task["measure"])
+def _transfer_in_words(task: TaskStudy) -> str:
+    means = (f"{rung.title} {rung.top1.mean:.2f} % and {rung.figure.mean:.2f} %" for rung in task.rungs if rung.top1 and rung.figure)
+    figure = transfer_words.measure(task.measure)
     return f"Mean top-1 accuracy and {figure} of each rung: {', '.join(means)}. The table below has the same figures."
 
 
-def _in_words(content: dict[str, Any]) -> str:
-    means = (f"{rung['title']} {rung['top1']['mean']:.2f} %" for rung in content["rungs"] if rung["top1"])
+def _in_words(study: LadderStudy) -> str:
+    means = (f"{rung.title} {rung.top1.mean:.2f} %" for rung in study.rungs if rung.top1)
     return f"Mean top-1 accuracy of each rung: {', '.join(means)}. The table below has the same figures."
 
 
@@ -123,16 +128,25 @@ def _template(name: str) -> Callable[..., str]:
         loader=PackageLoader("trickzoo.studies"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "points": ladder_summary.points,
-        "span": ladder_summary.span,
-        "title": ladder_summary.title,
-        "p": ladder_summary.probability,
-        "rho": transfer_summary.correlation_in_words,
-        "measure": transfer_summary.measure,
+        "points": words.points,
+        "span": words.span,
+        "title": words.title,
+        "p": words.probability,
+        "count": words.count,
+        "duration": words.duration,
+        "rho": transfer_words.correlation_in_words,
+        "measure": transfer_words.measure,
         "minutes": lambda seconds: f"{seconds / 60:.1f}",
-        "change": lambda changes: ladder.in_words({name: tuple(pair) for name, pair in changes.items()}),
+        "change": ladder.in_words,
     }
     return environment.get_template(name).render
+
+
+def _write_json(path: Path, study: Study) -> None:
+    """Write a summary as a reader wants it: what the study is first, how it was made last."""
+    content = msgspec.to_builtins(study)
+    last = {key: content.pop(key) for key in ("commands", "environments", "findings")}
+    evidence.write_json(path, {"what": content.pop("what"), **content, **last})
 
 
 def _write_plot(path: Path, draw: Callable[[], Figure]) -> None:
@@ -141,40 +155,39 @@ def _write_plot(path: Path, draw: Callable[[], Figure]) -> None:
     write_atomically(path.with_suffix(".svg"), plots.svg(draw(), path.name).encode())
 
 
-COLUMNS = ("n", "mean", "s", "low", "high")
+# ---------------------------------------------------------------------------------------------------------------------
+# tables for programs: a row for each rung
 
 
-def _write_csv(
-    path: Path, content: dict[str, Any], rungs: Sequence[dict[str, Any]], named: Sequence[str], figure: str, beside: Sequence[str] = ()
-) -> None:
-    """A row for each rung: its name, mean, s, n and 95 % interval of its figures and of its difference, then each seed's figure.
+def _columns(figure: str) -> tuple[str, ...]:
+    return tuple(f"{figure}_{column}" for column in ("n", "mean", "s", "low", "high"))
 
-    Args:
-        path: of the file.
-        content: a study's summary, for its seeds.
-        rungs: what the rows are of.
-        named: keys of a rung that name the row, beside "rung" and "title".
-        figure: key of a rung's figure, whose difference and seeds are given.
-        beside: keys of further figures, without their differences.
-    """
-    shown = (*beside, figure)
-    header = ["rung", "title", *named, *(f"{key}_{c}" for key in shown for c in COLUMNS)]
-    header += [f"difference_{c}" for c in (*COLUMNS, "p", "p_holm", "verdict")] + [f"{figure}_seed_{seed}" for seed in content["seeds"]]
 
-    def figures(found: dict[str, Any] | None) -> list[Any]:
-        return [None] * 5 if found is None else [found["n"], found["mean"], found["s"], *(found["interval"] or (None, None))]
+DIFFERENCE = (*_columns("difference"), *(f"difference_{column}" for column in ("p", "p_holm", "verdict", "detectable")))
 
-    def row(rung: dict[str, Any]) -> list[Any]:
-        difference = rung["difference"]
-        tests = [difference[key] for key in ("p", "p_holm", "verdict")] if difference else [None] * 3
-        by_seed = dict(zip(rung["seeds"], rung[figure]["values"], strict=True)) if rung[figure] else {}
-        first = [rung[key] for key in ("rung", "title", *named)]
-        return [
-            *first,
-            *(cell for key in shown for cell in figures(rung[key])),
-            *figures(difference),
-            *tests,
-            *map(by_seed.get, content["seeds"]),
-        ]
 
-    evidence.write_csv(path, header, map(row, rungs))
+def _seeds(figure: str, study: Study) -> tuple[str, ...]:
+    return tuple(f"{figure}_seed_{seed}" for seed in study.seeds)
+
+
+def _cells(found: Sample | None) -> list[Any]:
+    """Of `_columns`."""
+    return [None] * 5 if found is None else [found.n, found.mean, found.s, *(found.interval or (None, None))]
+
+
+def _difference_cells(found: Difference | None) -> list[Any]:
+    """Of `DIFFERENCE`."""
+    return [*_cells(found), *([found.p, found.p_holm, found.verdict, found.detectable] if found else [None] * 4)]
+
+
+def _by_seed(rung: Compared, study: Study) -> list[Any]:
+    return [rung.by_seed.get(seed) for seed in study.seeds]
+
+
+def _ladder_row(rung: LadderRung, study: LadderStudy) -> list[Any]:
+    return [rung.rung, rung.title, rung.base, *_cells(rung.top1), *_difference_cells(rung.difference), *_by_seed(rung, study)]
+
+
+def _transfer_row(rung: TransferRung, task: TaskStudy, study: TransferStudy) -> list[Any]:
+    figures = [*_cells(rung.top1), *_cells(rung.figure), *_difference_cells(rung.difference)]
+    return [rung.rung, rung.title, task.task, task.measure, *figures, *_by_seed(rung, study)]

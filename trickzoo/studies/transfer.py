@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo import files
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName
+from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
-from trickzoo.studies import ladder_summary
+from trickzoo.studies import words
+from trickzoo.studies.found import ClassifierResult, LadderStudy, read
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study runs: branches × trunks. `ladder` is the content of the ladder's `ladder.json`."""
+    """What a study runs: branches × trunks, of the ladder study with this summary."""
 
-    ladder: dict[str, Any]
+    ladder: LadderStudy
     trunks: tuple[Trunk, ...]
     branches: tuple[Branch, ...]
 
@@ -80,48 +80,30 @@ def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, run
         raise BadOption("name a set with --detection, with --segmentation, or with both")
     if seeds < 1:
         raise BadOption(f"--seeds must be 1 or more, not {seeds}")
-    path = checkpoints / "ladder.json"
-    if not path.is_file():
-        raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; `trickzoo ladder` writes it at its end")
-    ladder = _read(path)
-    names = _rungs(path, ladder)
-    for name in rungs:
-        if name not in names:
-            raise UnknownName("rung", name, names)
-    trunks = [_trunk(checkpoints, name, seed) for seed in range(seeds) for name in names if not rungs or name in rungs]
+    ladder = read_ladder(checkpoints, rungs)
+    trunks = [_trunk(checkpoints, each.rung, seed) for seed in range(seeds) for each in ladder.rungs if not rungs or each.rung in rungs]
     return Plan(ladder, tuple(trunks), branches)
 
 
-def _rungs(path: Path, ladder: dict[str, Any]) -> list[str]:
-    """Short names of a ladder's rungs. Raises BadData if it lacks anything that the study's report will ask for after hours of training."""
-    try:
-        _ = [ladder[key] for key in ("title", "data", "model")], [ladder["total"][key] for key in ("from", "to", "whole")]
-        _ = [(rung["title"], rung["skipped"], rung["seeds"], rung["top1"] and rung["top1"]["values"]) for rung in ladder["rungs"]]
-        names = [str(rung["rung"]) for rung in ladder["rungs"]]
-    except (KeyError, TypeError):
-        names = []
-    if not names:
-        raise BadData(f"{path} is not the summary of a ladder study; write it again with `trickzoo ladder --report-only`")
-    return names
+def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
+    """The summary of the ladder study in a folder. Raises BadData if there is none, UnknownName for a rung that it has not."""
+    path = checkpoints / "ladder.json"
+    if not path.is_file():
+        raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; `trickzoo ladder` writes it at its end")
+    ladder = read(path, LadderStudy)
+    names = [each.rung for each in ladder.rungs]
+    for rung in rungs:
+        if rung not in names:
+            raise UnknownName("rung", rung, names)
+    return ladder
 
 
 def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
     place = checkpoints / f"{rung}-{seed}"
     if not (place / "result.json").is_file() or not (place / "model.safetensors").is_file():
         raise BadData(f"{place} holds no finished training; let `trickzoo ladder` end it, ask for fewer --seeds, or name the --rungs")
-    found = _read(place / "result.json")
-    try:
-        return Trunk(rung, seed, found["recipe"]["model"], place / "model.safetensors", found["top1"])
-    except (KeyError, TypeError):
-        raise BadCheckpoint(f"{place / 'result.json'} is not a result file of a training; move it away") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"{path} cannot be read ({error})") from None
-    return content
+    found = read(place / "result.json", ClassifierResult)
+    return Trunk(rung, seed, found.recipe["model"], place / "model.safetensors", found.top1)
 
 
 def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:
@@ -177,7 +159,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
     from trickzoo.studies.examples import draw
 
     seed = plan.trunks[0].seed
-    rungs = {rung["rung"]: ladder_summary.name(rung) for rung in plan.ladder["rungs"]}
+    rungs = {rung.rung: words.name(rung) for rung in plan.ladder.rungs}
     trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
     found: list[tuple[str, bytes]] = []
     for branch in plan.branches if n > 0 else ():

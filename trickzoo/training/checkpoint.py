@@ -75,6 +75,6 @@ def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
         check(path, found, recipe, **this)
     except BadCheckpoint:
         raise
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
     return found

@@ -1,0 +1,60 @@
+"""What `--plan` of the studies prints: the differences that a number of seeds detects, and the time that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trickzoo.cli.printing import say, table
+from trickzoo.studies import power
+from trickzoo.studies.outlook import Outlook
+from trickzoo.studies.words import count, duration
+
+SEEDS = (2, 3, 5, 10, 20, 30)
+EFFECTS = (1.0, 2.0)
+
+
+def print_outlooks(outlooks: Sequence[Outlook]) -> None:
+    """A table for each comparison, and how many seeds show 1 and 2 points."""
+    for found in outlooks:
+        say("")
+        say(f"{found.title}: {_spread(found)}")
+        table(*_table(found))
+        for effect in EFFECTS:
+            say(f"{effect:g} point{'s' if effect != 1 else ''}: {_needed(found, effect, power.ALPHA)}{_corrected(found, effect)}")
+    say("")
+    say("Detectable: the smallest true difference that is significant with a chance of 80 % (paired t test, two-sided, alpha = 0.05).")
+    say("After Holm: the same at the first and strictest step of Holm's correction, alpha = 0.05 / comparisons.")
+
+
+def _spread(found: Outlook) -> str:
+    if found.interval is None:
+        return f"standard deviation {found.sd:g} points, a guess"
+    low, high = found.interval
+    return (
+        f"standard deviation {found.sd:.2f} points over seeds (95 % CI {low:.2f} to {high:.2f}; "
+        f"pooled over {count(found.comparisons, 'comparison')}, n = {count(found.seeds, 'seed')})"
+    )
+
+
+def _table(found: Outlook) -> tuple[list[str], list[list[str]]]:
+    """Titles of the columns, and the rows."""
+    several = found.comparisons > 1
+    titles = ["seeds", "detectable, points", *([f"after Holm ({found.comparisons})"] if several else [])]
+    alphas = (power.ALPHA, *((found.holm_alpha,) if several else ()))
+    rows = [[str(n), *(f"{power.detectable(found.sd, n, alpha):.2f}" for alpha in alphas), *_time(found, n)] for n in SEEDS]
+    return [*titles, *(["all rungs take"] if found.seconds else [])], rows
+
+
+def _time(found: Outlook, seeds: int) -> list[str]:
+    return [duration(seeds * found.seconds)] if found.seconds else []
+
+
+def _needed(found: Outlook, effect: float, alpha: float) -> str:
+    seeds = power.seeds_for(effect, found.sd, alpha)
+    if seeds is None:
+        return f"more than {power.MOST_SEEDS:,} seeds"
+    return ", ".join([count(seeds, "seed"), *_time(found, seeds)])
+
+
+def _corrected(found: Outlook, effect: float) -> str:
+    return f"; after Holm {_needed(found, effect, found.holm_alpha)}" if found.comparisons > 1 else ""

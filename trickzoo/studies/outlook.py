@@ -1,0 +1,108 @@
+"""How many seeds a study needs: the spread that finished seeds show, or a guess, and what more seeds would detect and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trickzoo.studies import power
+from trickzoo.studies.found import UNCLEAR, Compared, Interval, LadderStudy, TaskStudy
+from trickzoo.studies.words import count, duration
+
+FEW = 30
+"""Seeds that a study can be asked for."""
+AIM = 2.0
+"""Points that a study of a small scale may hope to show."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a study's power follows from.
+
+    Attributes:
+        title: what is compared.
+        sd: standard deviation of the paired differences over seeds, in points: pooled over the comparisons, or a guess.
+        interval: its 95 % confidence interval, by the chi-squared distribution; None for a guess.
+        comparisons: how many paired differences the study tests.
+        seeds: how many are finished.
+        unclear: whether a comparison is not significant so far.
+        seconds: that one more seed of all rungs takes; None if no training is finished.
+    """
+
+    title: str
+    sd: float
+    interval: Interval | None
+    comparisons: int
+    seeds: int = 0
+    unclear: bool = True
+    seconds: float | None = None
+
+    @property
+    def holm_alpha(self) -> float:
+        """The level of the strictest of Holm's steps."""
+        return power.ALPHA / max(self.comparisons, 1)
+
+
+def of_ladder(study: LadderStudy, guess: float | None = None) -> Outlook | None:
+    """The outlook of a ladder study, with a guessed standard deviation or that of its seeds; None if these give no estimate."""
+    return _outlook("difference to the rung below, top-1 points", study.rungs, guess)
+
+
+def of_task(task: TaskStudy, guess: float | None = None) -> Outlook | None:
+    """The same of one task of a transfer study."""
+    return _outlook(f"{task.task}: difference to the first rung, points", task.rungs, guess)
+
+
+def of_guess(rungs: int, guess: float | None) -> Outlook | None:
+    """The outlook of a study of so many rungs that has not begun; None without a guess."""
+    return None if guess is None else Outlook("paired difference of two rungs, points", guess, None, max(rungs - 1, 1))
+
+
+def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outlook | None:
+    spreads = [(found.s, found.n - 1) for rung in rungs if (found := rung.difference) and found.interval and found.s]
+    if guess is None and not spreads:
+        return None
+    sd, interval = (guess, None) if guess is not None else _pooled(spreads)
+    times = [rung.wall_seconds for rung in rungs if rung.wall_seconds]
+    seconds = sum(sum(each) / len(each) for each in times) * len(rungs) / len(times) if times else None
+    return Outlook(
+        title,
+        sd,
+        interval,
+        comparisons=max(len(rungs) - 1, 1),
+        seeds=max((len(rung.seeds) for rung in rungs), default=0),
+        unclear=any(rung.difference and rung.difference.verdict == UNCLEAR for rung in rungs),
+        seconds=seconds,
+    )
+
+
+def _pooled(spreads: Sequence[tuple[float, int]]) -> tuple[float, Interval]:
+    """Pooled standard deviation of samples, (s, degrees of freedom) each, and its 95 % interval."""
+    from scipy.stats import chi2
+
+    freedom = sum(df for _, df in spreads)
+    squares = math.fsum(s * s * df for s, df in spreads)
+    low, high = (math.sqrt(squares / float(chi2.ppf(q, freedom))) for q in (0.975, 0.025))
+    return math.sqrt(squares / freedom), (low, high)
+
+
+def advice(found: Outlook | None) -> str | None:
+    """What to try next, where something is not significant."""
+    if found is None or not found.unclear or found.seeds < 2:
+        return None
+    now = power.detectable(found.sd, found.seeds)
+    spread = f"The paired differences have a pooled standard deviation of {found.sd:.2f} points"
+    detects = f"{spread}: {count(found.seeds, 'seed')} detect {now:.2f} points with 80 % power"
+    needed = power.seeds_for(AIM, found.sd)
+    if needed is not None and needed <= found.seeds:
+        return f"{detects}, so that the differences which are not significant are probably smaller."
+    if needed is not None and needed <= FEW:
+        return f"{detects}; to detect {AIM:g} points, use --seeds {needed}{_more(found, needed)}."
+    more = min(FEW, max(10, 2 * found.seeds))
+    lesser = f"--seeds {more} would detect {power.detectable(found.sd, more):.2f}{_more(found, more)}"
+    return f"{detects}; {lesser}. For smaller differences, compare fewer rungs (--rungs) with more seeds."
+
+
+def _more(found: Outlook, seeds: int) -> str:
+    return f" (about {duration((seeds - found.seeds) * found.seconds)} more on the same machine)" if found.seconds else ""

@@ -1,0 +1,48 @@
+"""The power of a study: which differences a number of seeds detects, by the paired t test (two-sided).
+
+`sd` is the standard deviation of the paired differences over seeds, in points, as `effect` is. Under an effect the test's statistic has the
+noncentral t distribution with noncentrality effect / sd · √n (Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988).
+"""
+
+from __future__ import annotations
+
+import math
+
+ALPHA, POWER = 0.05, 0.8
+"""The significance level, and the chance to find an effect that a study is planned for."""
+MOST_SEEDS = 100_000
+
+
+def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
+    """The chance that n seeds show a true difference of `effect` as significant. Raises ValueError for fewer than 2 seeds or sd ≤ 0."""
+    import numpy as np
+    from scipy.stats import nct, t
+
+    if n < 2 or not sd > 0:
+        raise ValueError(f"power: a paired t test needs 2 seeds and a spread, not {n} and {sd:g}")
+    critical, noncentrality = t.ppf(1 - alpha / 2, n - 1), abs(effect) / sd * math.sqrt(n)
+    above, below = nct.sf(critical, n - 1, noncentrality), nct.cdf(-critical, n - 1, noncentrality)
+    return float(above + np.nan_to_num(below))  # far in the tail scipy gives NaN for what is below 1e-8
+
+
+def detectable(sd: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
+    """The smallest true difference, in the unit of `sd`, that n seeds show with the wanted power."""
+    from scipy.optimize import brentq
+
+    high = sd
+    while power(high, sd, n, alpha) < wanted:
+        high *= 2
+    return float(brentq(lambda effect: power(effect, sd, n, alpha) - wanted, 0.0, high, xtol=1e-6 * sd))
+
+
+def seeds_for(effect: float, sd: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
+    """The least number of seeds that shows a true difference of `effect` with the wanted power; None for more than 100,000."""
+    low, high = 1, 2
+    while power(effect, sd, high, alpha) < wanted:
+        low, high = high, 2 * high
+        if high > MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(effect, sd, middle, alpha) >= wanted else (middle, high)
+    return high

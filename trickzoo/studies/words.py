@@ -1,0 +1,126 @@
+"""Figures and comparisons in words, as the reports of both studies put them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from trickzoo.studies.found import HELPED, HURT, NO_INTERVAL, UNCLEAR, Compared, Difference, Interval, Total
+
+
+def points(value: float) -> str:
+    """A difference with its sign: "+1.23", "−0.45"."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def span(interval: Interval | None) -> str:
+    """The interval of a difference: "−0.45 to +1.23"."""
+    return "none" if interval is None else f"{points(interval[0])} to {points(interval[1])}"
+
+
+def probability(p: float) -> str:
+    """A p value: "0.012", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count(n: int, unit: str) -> str:
+    """A number of things: "1 epoch", "6 epochs"."""
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: "40 seconds", "12 minutes", "3.4 hours", "1,250 hours"."""
+    if seconds < 90:
+        return count(round(seconds), "second")
+    if seconds < 90 * 60:
+        return count(round(seconds / 60), "minute")
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 100 else f"{hours:,.0f} hours"
+
+
+def title(rung: Compared) -> str:
+    """A rung's title, with the count of the steps below it that come with it because their own rungs are not run."""
+    steps = len(rung.skipped)
+    return rung.title + (f" with {count(steps, 'step')} before it" if steps else "")
+
+
+def name(rung: Compared) -> str:
+    """A rung's bare title inside a sentence."""
+    return rung.title.removeprefix("+ ")
+
+
+def step_name(rung: Compared) -> str:
+    """A rung's `title` inside a sentence."""
+    return title(rung).removeprefix("+ ")
+
+
+def result_in_words(found: Difference | None) -> str:
+    """A difference, as a table's cell has it: "+4.85 (95 % CI +3.74 to +5.96, n = 3 seeds, p = 0.003)"."""
+    if found is None:
+        return "–"
+    if found.interval is None or found.p is None:
+        return f"{points(found.mean)} (n = {count(found.n, 'seed')}, no interval)"
+    p = probability(found.p)
+    return f"{points(found.mean)} (95 % CI {span(found.interval)}, n = {count(found.n, 'seed')}, p {p if p[0] == '<' else f'= {p}'})"
+
+
+def significance(found: Difference) -> str:
+    """The outcome of a paired t test: "helped", "not significant (detectable: 13.97)"."""
+    return f"{UNCLEAR} (detectable: {found.detectable:.2f})" if found.verdict == UNCLEAR and found.detectable else found.verdict
+
+
+def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-1 accuracy") -> str:
+    """The difference between a study's first and last rung, of the figure that is called `measure`."""
+    by_name = {rung.rung: rung for rung in rungs}
+    found, first, last = total.difference, by_name[total.first], by_name[total.last]
+    if found is None:
+        return "The gain over the whole ladder is not known yet: no seed has both its first and its last rung."
+    tricks = "All tricks together" if total.whole else f"The steps from {name(first)} to {name(last)} together"
+    levels = ""
+    if first.figure_of_study and last.figure_of_study and first.seeds == last.seeds == found.seeds:
+        levels = f", from {first.figure_of_study.mean:.2f} % to {last.figure_of_study.mean:.2f} %"
+    change = f"change {measure} by {points(found.mean)} points{levels}"
+    if found.n == 1:
+        return f"{tricks} {change}, in one training of each. One training gives no estimate of the spread over seeds; run three or more."
+    if found.interval is None:
+        return f"{tricks} {change}, equally for all {found.n} seeds, so that no confidence interval can be given."
+    inside = f"95 % CI {span(found.interval)}, n = {found.n} seeds"
+    if found.verdict == UNCLEAR:
+        return f"{tricks} {change}. The difference is not statistically significant ({inside})."
+    verb = "raise" if found.verdict == HELPED else "lower"
+    return f"{tricks} {verb} {measure} by {abs(found.mean):.2f} points{levels} ({inside})."
+
+
+STEPS = {
+    HELPED: ("step improves top-1 accuracy significantly", "steps improve top-1 accuracy significantly"),
+    HURT: ("step lowers top-1 accuracy significantly", "steps lower top-1 accuracy significantly"),
+    UNCLEAR: ("step makes no statistically significant difference", "steps make no statistically significant difference"),
+}
+"""What is said of one step, and of several, by their verdict."""
+
+
+def steps_in_words(
+    rungs: Sequence[Compared],
+    outcomes: dict[str, tuple[str, str]] = STEPS,
+    called: Callable[[Compared], str] = step_name,
+) -> Iterable[str]:
+    """Which rungs' differences are significant and which are not, and what is left after Holm's correction.
+
+    `outcomes` says it of each verdict, for one rung and for several; `called` is what a rung is called.
+    """
+    compared = [(rung, rung.difference) for rung in rungs if rung.difference]
+    if len(rungs) < 3 or not compared:  # with two rungs the gain over the whole is all there is
+        return
+    for outcome, (one, several) in outcomes.items():
+        these = [f"{called(rung)} ({points(found.mean)})" for rung, found in compared if found.verdict == outcome]
+        if these:
+            yield f"{f'One {one}' if len(these) == 1 else f'{len(these)} {several}'}: {', '.join(these)}."
+    none = [f"{called(rung)} ({points(found.mean)})" for rung, found in compared if found.verdict == NO_INTERVAL]
+    if none:
+        yield f"Without a confidence interval, as one seed or equal seeds give no estimate of the spread: {', '.join(none)}."
+    corrected = {called(rung): found.p_holm for rung, found in compared if found.p_holm is not None}
+    if any(found.verdict in (HELPED, HURT) for _, found in compared) and corrected:
+        firm = [rung for rung, p in corrected.items() if p < 0.05]
+        left = f"{'these differences are' if len(firm) > 1 else 'this difference is'} significant: {', '.join(firm)}" if firm else (
+            "no difference is significant"
+        )  # fmt: skip
+        yield f"After Holm correction for {len(corrected)} comparisons, {left}."
