@@ -16,11 +16,15 @@ from tests.fuzz.check import Target, check
 from tests.fuzz.hunt import inputs
 from tests.fuzz.targets import TARGETS
 
-SLOW = {"detector header", "keys", "hub parquet", "hub card"}
+SLOW = {"detector header", "keys", "hub parquet"}
 """Targets of which an input takes tenths of a second."""
 NOT_YET = {
     *("checkpoint fields", "metrics.jsonl", "ladder.json", "ladder result", "shards' index", "kaggle csv"),
-    *("meta.mat", "cached pixels", "cached sizes", "hub card"),
+    *(
+        "meta.mat",
+        "cached pixels",
+        "cached sizes",
+    ),
 }
 """Targets with failures that are known and being mended."""
 

@@ -288,3 +288,32 @@ def test_a_training_refuses_the_stream_of_another_set(published: Path, colours: 
     assert HubStream(f"hf:{published}", buffer=5).digest != first.digest
     publish(published, "train", rows_of(colours / "train")[::-1])
     assert HubStream(f"hf:{published}").digest != first.digest
+
+
+DAMAGED = {
+    "no YAML": "---\ndataset_info: [\n---\n",
+    "a mapping within a word": "---\ndataset_ name: label\n  dtype: image\n---\n",
+    "features without a kind": "---\ndataset_info:\n  features:\n  - name: image\n    features:\n  - name: label\n    features:\n---\n",
+    "a number for the features": "---\ndataset_info:\n  features: 3\n---\n",
+    "a number for the splits": "---\ndataset_info:\n  splits: 3\n---\n",
+    "a list of files that is a number": "---\nconfigs:\n- config_name: default\n  data_files: 3\n---\n",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_card_is_refused_in_a_line(name: str, tmp_path: Path) -> None:
+    text = grey(tmp_path, n=4)
+    (tmp_path / "grey" / "README.md").write_text(DAMAGED[name])
+    with pytest.raises(BadData, match="grey cannot be read: ") as error:
+        open_set(text, split="train")
+    assert "\n" not in str(error.value)
+
+
+def test_class_names_of_a_card_are_text(tmp_path: Path) -> None:
+    text = grey(tmp_path, n=4)
+    names = "        names:\n          '0': 1\n          '1': 2\n          '2': 3\n          '3': 4\n"
+    card = "dataset_info:\n  features:\n  - name: image\n    dtype: image\n  - name: label\n    dtype:\n      class_label:\n"
+    note = "  - name: note\n    dtype: string\n"
+    (tmp_path / "grey" / "README.md").write_text(f"---\n{card}{names}{note}---\n")
+    with pytest.raises(BadData, match="the names of the classes of label are not all text"):
+        open_set(text, split="train")

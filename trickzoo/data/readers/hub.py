@@ -120,7 +120,10 @@ def open_source(text: str, split: str) -> Source:
         rows = rows.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         known = (builder.info.splits or {}).get(name)
     n = known.num_examples if known is not None else None
-    classes = synsets(features[label].names) if isinstance(features[label], datasets.ClassLabel) else ()
+    names = features[label].names if isinstance(features[label], datasets.ClassLabel) else []
+    if not all(isinstance(each, str) for each in names):
+        raise BadData(f"{text}: the names of the classes of {label} are not all text; put quotes around them in the card of the set")
+    classes = synsets(names)
     identity = [str(Path(place).resolve()) if Path(place).exists() else place, builder.hash, options.get("config"), name, image, label]
     return Source(text, name, rows, image, label, hashlib.sha256(msgspec.json.encode(identity)).hexdigest(), n, classes)
 
@@ -141,14 +144,12 @@ def _column(text: str, what: str, options: dict[str, str], found: list[str], fea
 
 @contextlib.contextmanager
 def _plainly(text: str) -> Iterator[None]:
-    """What the datasets library raises, in one line."""
-    from datasets.exceptions import DatasetsError
-
+    """What the datasets library raises, in one line: of a damaged set that is anything that its YAML, JSON and Parquet readers raise."""
     try:
         yield
     except TrickzooError:
         raise
-    except (DatasetsError, OSError, ValueError) as error:
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         hint = "; name it with ?config=NAME" if "Config name is missing" in reason else ""
         raise BadData(f"{text} cannot be read: {reason.partition(' Example of usage')[0]}{hint}") from None
