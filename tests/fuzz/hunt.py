@@ -90,12 +90,13 @@ def hunt(target: Target, folder: Path, out: Path, *, seconds: float, seed: int) 
     target.prepare(folder)
     path, current = out / "findings.json", out / "current"
     findings = Findings.read(path)
-    end, written = time.monotonic() + seconds, 0.0
+    end, written, tried = time.monotonic() + seconds, 0.0, 0
 
     def give(content: bytes) -> None:
-        nonlocal written
-        if time.monotonic() > end:
+        nonlocal written, tried
+        if tried and time.monotonic() > end:
             raise _Over
+        tried += 1
         current.write_bytes(content)
         outcome = check(target, content, folder)
         findings.note(outcome)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from hypothesis import strategies as st
+from msgspec import to_builtins
 from torch import Tensor, nn
 
 from tests import studies
@@ -145,9 +146,10 @@ def result(content: bytes, folder: Path) -> None:
 
 
 @functools.cache
-def _ladder() -> dict[str, Any]:
+def _ladder() -> Any:
+    """The summary of a ladder study."""
     with tempfile.TemporaryDirectory() as folder:
-        return json.loads(json.dumps(simulate(Path(folder), {"baseline": [50.0, 51.0], "cosine": [52.0, 53.0]})))
+        return simulate(Path(folder), {"baseline": [50.0, 51.0], "cosine": [52.0, 53.0]})
 
 
 def prepare_ladder(folder: Path) -> None:
@@ -235,7 +237,9 @@ TARGETS = (
     Target("checkpoint fields", st.deferred(lambda: pickles(_content())), checkpoint_fields, lambda: saved(_content())),
     Target("metrics.jsonl", st.deferred(lambda: texts(_half()[tracking.METRICS].decode())), metrics, lambda: _half()[tracking.METRICS]),
     Target("result.json", documents(RESULT), result, lambda: _text(RESULT)),
-    Target("ladder.json", st.deferred(lambda: documents(_ladder())), ladder, lambda: _text(_ladder()), prepare_ladder),
+    Target(
+        "ladder.json", st.deferred(lambda: documents(to_builtins(_ladder()))), ladder, lambda: _text(to_builtins(_ladder())), prepare_ladder
+    ),
     Target("ladder result", st.deferred(lambda: documents(_results())), ladder_result, lambda: _text(_results()), prepare_ladder),
     Target("transfer result", documents(TRANSFERRED), transfer_result, lambda: _text(TRANSFERRED)),
     Target("recipe", documents(plain(RECIPE), plain(SMALL_BOXES), plain(SMALL_MASKS), RESULT), recipe, lambda: _text(plain(RECIPE))),
