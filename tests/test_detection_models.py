@@ -24,8 +24,8 @@ import trickzoo
 from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.detection import faster_rcnn
-from trickzoo.detection.model import FasterRCNN
-from trickzoo.factory import freeze_norms
+from trickzoo.detection.model import FasterRCNN, pyramid
+from trickzoo.factory import create_trunk, freeze_norms
 from trickzoo.weights import convert, publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -338,3 +338,12 @@ def test_onnx(neck: str, tmp_path: Path) -> None:
         assert len(expected["boxes"]) > 5
         for name, found in zip(names, session.run(None, {"image": image.numpy()}), strict=True):
             torch.testing.assert_close(torch.from_numpy(found), expected[name], atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", trickzoo.list_models())
+def test_every_backbone_has_the_levels_of_a_feature_pyramid(name: str) -> None:
+    with torch.device("meta"):
+        features = pyramid(create_trunk(name, None), 16)
+        maps = list(features(torch.empty(1, 3, 64, 128)).values())
+    assert features.strides == (4, 8, 16, 32, 64)
+    assert [tuple(m.shape) for m in maps] == [(1, 16, 64 // stride, 128 // stride) for stride in features.strides]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import trickzoo
 from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.errors import BadOption
-from trickzoo.segmentation import fcn
+from trickzoo.recipes.finetune import RECIPES
+from trickzoo.segmentation import fcn, task
 from trickzoo.segmentation.model import Logits, Segmenter
 from trickzoo.weights import convert
 
@@ -123,7 +126,7 @@ def test_heads_stand_on_the_last_two_stages(name: str, channels: tuple[int, int]
     model = small(name)
     assert model.aux_head is not None
     assert (model.head[0].in_channels, model.aux_head[0].in_channels) == channels
-    assert [info.stride for info in model.backbone.feature_info[-2:]] == [8, 8]
+    assert [info.stride for info in model.trunk.feature_info[-2:]] == [8, 8]
 
 
 def test_public_name() -> None:
@@ -165,7 +168,7 @@ def test_frozen_parts_stay_bit_identical(name: str, trainable: Any, frozen: tupl
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("inception_v3", {}, "Inception V3: output_stride must be 32, not 8"),
+        ("inception_v3", {"output_stride": 8}, "Inception V3: output_stride must be 32, not 8"),
         ("resnet18", {"output_stride": 4}, "output_stride must be 8 or 16 or 32, not 4"),
         ("resnet18", {"num_classes": 0}, "resnet18: num_classes must be 1 or more, not 0"),
         ("resnet18", {"drop_rate": 2}, "resnet18: drop_rate cannot be 2"),
@@ -195,3 +198,33 @@ def test_export(name: str, tmp_path: Path) -> None:
             torch.testing.assert_close(program.module()(x), expected)
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", trickzoo.list_models())
+def test_every_backbone_makes_an_fcn_as_it_is(name: str) -> None:
+    with torch.device("meta"):
+        model = fcn(name).eval()
+        assert model(torch.empty(1, 3, 64, 96)).shape == (1, 21, 64, 96)
+    assert model.trunk.feature_info[-1].stride == registry.find(name).output_strides[0]
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_output_strides_of_a_network_are_those_that_its_builder_accepts(name: str) -> None:
+    accepted = []
+    for stride in registry.OUTPUT_STRIDES:
+        with contextlib.suppress(BadOption):
+            trickzoo.create(name, num_classes=0, output_stride=stride, device="meta")
+            accepted.append(stride)
+    assert registry.find(name).output_strides == tuple(accepted)
+
+
+@pytest.mark.parametrize("name", ["paper.segmentation.voc", "small.segmentation", "shapes.segmentation"])
+def test_every_recipe_takes_inception(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = replace(RECIPES[name], model="inception_v3", weights=None)
+    with torch.device("meta"):
+        model = task.build(recipe, 3)
+    assert model.trunk.feature_info[-1].stride == 32
+    words = f"{name}: inception_v3 has no output stride {recipe.output_stride}; 32 is used"
+    assert [record.getMessage() for record in caplog.records] == [words]
+    with pytest.raises(BadOption, match="output_stride must be 8 or 16 or 32, not 4"):
+        task.build(replace(recipe, model="resnet18", output_stride=4), 3)

@@ -10,6 +10,9 @@ from typing import Any
 
 from trickzoo.errors import UnknownName
 
+OUTPUT_STRIDES = (8, 16, 32)
+"""What the stride of a network's last map can be."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -21,6 +24,7 @@ class Architecture:
         family: the file of `weights_manifest/` that holds its weights.
         parameters: weights and biases at 1000 classes, without BatchNorm statistics.
         own_options: options of `trickzoo.create` that only its family has.
+        output_strides: those of `OUTPUT_STRIDES` that it can be built with.
         macs: multiply-adds of convolutions and linear layers for one image of `size` × `size` pixels.
     """
 
@@ -32,8 +36,13 @@ class Architecture:
     macs: int
     size: int = 224
     own_options: tuple[str, ...] = ()
+    output_strides: tuple[int, ...] = OUTPUT_STRIDES
     options: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+    def output_stride_from(self, finest: int) -> int:
+        """The smallest output stride that it has and that is not below `finest`; a stride that no network has is returned as it is."""
+        return min(stride for stride in self.output_strides if stride >= finest) if finest in OUTPUT_STRIDES else finest
 
 
 TWEAKS = {
@@ -117,6 +126,7 @@ def _architectures() -> list[Architecture]:
             macs=5_713_216_096,
             size=299,
             own_options=("aux_head",),
+            output_strides=(32,),
         )
     )
     return zoo

@@ -100,7 +100,7 @@ class SegmentationRecipe(FineTuning):
         crop: side of the square that is cut out of it.
         flip, blur: probabilities.
         short: short side of an evaluation image in pixels; None leaves the file's.
-        output_stride: of the backbone.
+        output_stride: of the backbone. One that has none so small, as Inception V3, takes the smallest that it has, and the log says so.
         aux: weight of the auxiliary head's loss; 0 is none.
         head_lr: factor of the rate for both heads.
     """

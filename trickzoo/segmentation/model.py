@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
@@ -69,7 +70,7 @@ def segmenter(
     weights: bool | str | PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     num_classes: int = 21,
-    output_stride: int = 8,
+    output_stride: int | None = None,
     aux: bool = True,
     drop_rate: float = 0.1,
     trainable_stages: Trainable = "all",
@@ -83,7 +84,7 @@ def segmenter(
         weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
         options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
         num_classes: classes, background included where the data set has one.
-        output_stride: 8, 16 or 32; Inception V3 has 32 only.
+        output_stride: 8, 16 or 32; Inception V3 has 32 only. By default the smallest that the backbone has.
         aux: with an auxiliary head on the stage before the last, used in training only.
         drop_rate: dropout before the last convolution of each head.
         trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
@@ -99,6 +100,8 @@ def segmenter(
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
     if not 0 <= drop_rate <= 1:
         raise BadOption(f"{name}: drop_rate cannot be {drop_rate}")
+    if output_stride is None:
+        output_stride = min(registry.find(name.partition(".")[0]).output_strides)
     trunk = create_trunk(name, weights, options, output_stride=output_stride)
     freeze_trunk(trunk, trainable_stages, norms)
     return Segmenter(trunk, num_classes, head=head, aux=aux, drop_rate=drop_rate).train()

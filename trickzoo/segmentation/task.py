@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trickzoo import registry
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
 from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
@@ -24,6 +26,8 @@ from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import loop, network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.job import Machine
+
+log = logging.getLogger("trickzoo")
 
 SIDES = ("short",)
 """The sides in pixels that `load` can replace."""
@@ -43,11 +47,20 @@ def _build(
         weights=weights,
         options=options,
         num_classes=classes,
-        output_stride=recipe.output_stride,
+        output_stride=_output_stride(recipe),
         aux=recipe.aux > 0,
         trainable_stages="all" if recipe.trainable_stages is None else recipe.trainable_stages,
         norms=recipe.norms or "live",
     )
+
+
+def _output_stride(recipe: SegmentationRecipe) -> int:
+    """The recipe's output stride, or the next that its backbone has, which the log then says."""
+    architecture = registry.find(recipe.model.partition(".")[0])
+    stride = architecture.output_stride_from(recipe.output_stride)
+    if stride != recipe.output_stride:
+        log.warning("%s: %s has no output stride %d; %d is used", recipe.name, architecture.name, recipe.output_stride, stride)
+    return stride
 
 
 def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
