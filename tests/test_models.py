@@ -366,6 +366,21 @@ def test_inceptions_pyramid_pads_and_uses_the_same_weights() -> None:
     assert without == {"head.fc.weight", "head.fc.bias"}
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torchscript_is_refused_in_one_line(name: str) -> None:
+    """Torch has deprecated it. Inside another network too."""
+    model = shape_of(name)
+    for network in (model, nn.Sequential(model)):
+        with pytest.raises(BadOption, match=f"^{name} cannot be scripted, because torch has deprecated TorchScript; use torch.export"):
+            torch.jit.script(network)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_input_channels_are_known(name: str) -> None:
+    assert [shape_of(name, in_chans=n).in_chans for n in (1, 3, 4)] == [1, 3, 4]
+
+
 def test_inceptions_second_head() -> None:
     model = trickzoo.create("inception_v3", aux_head=True, num_classes=6, device="meta").eval()
     assert [tuple(logits.shape) for logits in model.forward_with_aux(empty(299))] == [(1, 6), (1, 6)]

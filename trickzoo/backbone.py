@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -154,6 +154,13 @@ class Backbone(nn.Module):
             for part in module.modules():
                 part.training = False
         return self
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch calls before it scripts a module. Raises BadOption, because torch has deprecated TorchScript."""
+        raise BadOption(
+            f"{self.name or type(self).__name__} cannot be scripted, because torch has deprecated TorchScript; "
+            "use torch.export, torch.compile or torch.onnx.export"
+        )
 
     def init_weights(self) -> Self:
         """Initialise in place: He normal (fan out) for convolutions, 1 and 0 for BatchNorm, torch's default for the classifier."""
