@@ -18,8 +18,13 @@ from tests.commands import Call, caller
 from tests.hub import Hub
 from trickzoo import files
 from trickzoo.cli import zoo
+from trickzoo.cli.common import preprocessing_of
+from trickzoo.cli.imagenet import _models as models_of
+from trickzoo.errors import BadOption
 from trickzoo.files import home
 from trickzoo.weights import manifest, pins, publish
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 OURS = "mobilenet_v1_025.tz_imagenette128"
 """A weight that is a file of the package."""
@@ -226,9 +231,7 @@ def test_export_refuses_what_would_compute_something_else(call: Call, model: str
 def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:
     record = manifest.find("resnet18.tv_in1k")
     model = trickzoo.create("resnet18")
-    model.weights = trickzoo.weights.loaded.LoadedWeights(
-        "resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record
-    )
+    model.weights = LoadedWeights("resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record)
     publish.export(model, tmp_path / "ours.safetensors")
     again = trickzoo.create("resnet18", weights=tmp_path / "ours.safetensors").weights
     assert again is not None
@@ -303,3 +306,45 @@ assert asked >= 40, asked
 assert not {"torch", "torchvision", "timm", "accelerate", "matplotlib"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+MINE = Preprocessing(size=64, crop=0.8, resize=100, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("given", "short_side", "size", "interpolation"),
+    [
+        ({}, 100, 64, "bilinear"),
+        ({"interpolation": "bicubic"}, 100, 64, "bicubic"),
+        ({"size": 48}, 60, 48, "bilinear"),
+        ({"crop": 0.5}, 128, 64, "bilinear"),
+        ({"size": 32, "crop": 1.0, "interpolation": "bicubic"}, 32, 32, "bicubic"),
+    ],
+    ids=str,
+)
+def test_what_is_said_of_the_images_replaces_what_the_weights_say(
+    given: dict[str, Any], short_side: int, size: int, interpolation: str, tmp_path: Path
+) -> None:
+    """The stated short side belongs to the stated size and crop: it stays where the interpolation alone is another."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=2)
+    model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
+    found = preprocessing_of(model, **given)
+    assert (found.short_side, found.size, found.interpolation) == (short_side, size, interpolation)
+    assert (found.mean, found.std) == (MINE.mean, MINE.std)
+
+
+def test_a_size_that_no_image_can_have(tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=2)
+    model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
+    with pytest.raises(BadOption, match="images cannot be prepared so: size is 4,096 pixels or less"):
+        preprocessing_of(model, size=30_000)
+
+
+def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("lr=[0.1,0.2]/model.safetensors", "what?/m*.pth", "[a].safetensors"):
+        Path(place).parent.mkdir(exist_ok=True)
+        Path(place).touch()
+        assert models_of([place, str(tmp_path / place), f"./{place}"]) == [place, str(tmp_path / place), f"./{place}"]
+    assert models_of(["gone/[a].safetensors"]) == ["gone/[a].safetensors"]
+    assert "resnet50_d" in models_of(["resnet*_d"])

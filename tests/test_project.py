@@ -59,6 +59,29 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not set(imports(path)) - allowed
 
 
+def test_no_circle_of_imports_goes_through_a_backbone_or_a_weight() -> None:
+    """Imports for types alone count too: whoever reads a module has read what it stands on."""
+    known = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in (ROOT / "trickzoo").rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        graph[name] = found & known.keys()
+
+    def reached(name: str) -> set[str]:
+        seen, waiting = set(), [name]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
+
+    names = [name for name in known if name.startswith(("trickzoo.backbone", "trickzoo.weights.", "trickzoo.models.", "trickzoo.factory"))]
+    assert not [name for name in names if name in reached(name)]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_pages_are_what_their_sources_say(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == PAGES[path](), "run `python docs/generate.py`"
