@@ -274,7 +274,14 @@ def test_a_file_of_very_many_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tensors, "MOST_TENSORS", 1000)
     names = {f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(1001)}
     file = safetensors_file(tmp_path / "a.safetensors", json.dumps(names).encode())
-    refused_soon(file, f"{file} holds 1,001 tensors")
+    refused_soon(file, f"{file} holds 1,002 tensors or more")
+
+
+def test_a_pickle_of_very_many_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "MOST_TENSORS", 1000)
+    one = torch.zeros(1)
+    file = saved({f"{i}": one for i in range(1001)}, tmp_path / "a.pth")
+    refused_soon(file, f"{file} holds 1,001 tensors or more")
 
 
 def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, Any]:

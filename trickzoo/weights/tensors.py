@@ -32,8 +32,8 @@ from trickzoo.weights.record import METADATA_KEY
 
 log = logging.getLogger("trickzoo")
 
-MOST_TENSORS = 100_000
-MOST_OPCODES = 1_000_000
+MOST_TENSORS = 20_000
+MOST_OPCODES = 600_000
 """Far beyond any network here: the deepest has about a thousand tensors, and a pickle some thirty opcodes for each."""
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -107,17 +107,21 @@ def _unreadable(path: Path, error: OSError) -> BadCheckpoint:
 
 
 def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    length = int.from_bytes(head[:8], "little")
+    file.seek(8)
+    objects = file.read(min(length, 100_000_000)).count(b"{")  # each tensor is one, and no reader takes a longer header
+    if objects > MOST_TENSORS:
+        raise _too_many(path, objects)
     try:
         with safetensors.safe_open(path, framework="pt") as mapped:
-            names = mapped.keys()
-            if len(names) > MOST_TENSORS:
-                raise BadCheckpoint(f"{path} holds {len(names):,} tensors; no network of the zoo has so many")
-            return {name: mapped.get_tensor(name) for name in names}, mapped.metadata() or {}
-    except BadCheckpoint:
-        raise
+            return {name: mapped.get_tensor(name) for name in mapped.keys()}, mapped.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
         what = _looks(file) or "fetch or write it again"
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({_sentence(error)}); {what}") from None
+
+
+def _too_many(path: Path, tensors: int) -> BadCheckpoint:
+    return BadCheckpoint(f"{path} holds {tensors:,} tensors or more; no network of the zoo has so many")
 
 
 def _unpickle(path: Path, file: BinaryIO) -> Any:
@@ -235,6 +239,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
             break
     if isinstance(content, Mapping) and isinstance(content.get("n_averaged"), Tensor):  # the counter of torch's AveragedModel
         content = {key: value for key, value in content.items() if key != "n_averaged"}
+    if isinstance(content, Mapping) and len(content) > MOST_TENSORS:
+        raise _too_many(path, len(content))
     if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         raise BadCheckpoint(f'{path} holds no state dict: names and tensors, alone or under "state_dict" or "model"')
     return {key: tensor.detach() for key, tensor in content.items()}
