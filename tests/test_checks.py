@@ -12,15 +12,19 @@ import pytest
 from PIL import Image
 
 from tests.annotated import coco, lists, voc, xml
+from tests.finetuning import BOXES, MASKS, SHAPES
 from tests.images import jpeg
+from trickzoo import tasks
 from trickzoo.data.boxes import detection_shapes
 from trickzoo.data.checks import check, summary_of, summary_of_both
+from trickzoo.data.location import AnnotatedLocation, open_splits
 from trickzoo.data.masks import SegmentationSet, segmentation_shapes
 from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
 from trickzoo.data.shapes import Shapes
 from trickzoo.errors import BadData
+from trickzoo.training.job import Machine
 
 CAT, DOG = ("cat", (11, 6, 20, 25)), ("dog", (1, 1, 9, 9))
 
@@ -78,7 +82,7 @@ def test_images_that_are_there_twice_are_told_by_their_content(tmp_path):
     for source, copy in (("a", "c"), ("a", "d"), ("b", "f")):
         shutil.copy(folder / "JPEGImages" / f"{source}.jpg", folder / "JPEGImages" / f"{copy}.jpg")
     found = summary_of_both(open_voc(folder), open_voc(folder, "val"))
-    assert found.notes[2] == "training: 2 images are copies of others (JPEGImages/c.jpg is JPEGImages/a.jpg)"
+    assert found.odd[0] == "training: 2 images are copies of others (JPEGImages/c.jpg is JPEGImages/a.jpg)"
     assert found.notes[-1] == (
         "1 of 2 validation images are training images too (JPEGImages/f.jpg is JPEGImages/b.jpg): the figures say little of other images"
     )
@@ -170,6 +174,7 @@ def test_masks_that_do_not_fit_are_found_before_training(tmp_path):
     refused(lambda: data.survey, "1.png has the value 2; the 2 classes are 0 to 1, .*; repair it, or take it out of the split")
     Image.fromarray(np.full((30, 40), 7_000, np.uint16)).save(tmp_path / "a" / "trainannot" / "1.png")
     refused(lambda: open_lists(tmp_path / "a").survey, "1.png has the value 7000")
+    refused(lambda: masks(tmp_path / "c", [np.zeros((40, 30))]).survey, "0.png is 30 × 40 pixels and its image 40 × 30")
     other = masks(tmp_path / "b", [rows(0, 1), np.zeros((60, 80))])
     refused(lambda: other.survey, "1.png is 80 × 60 pixels and its image 40 × 30")
 
@@ -180,10 +185,59 @@ def test_pixels_are_counted_in_strips(tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# both splits
+
+
+def coco_splits(folder: Path, categories: Sequence[tuple[int, str]], used: int) -> AnnotatedLocation:
+    """Training images whose category 4 is a motorcycle and 90 a toothbrush, and validation images with these categories."""
+    coco(folder)
+    objects = [{"id": 1, "image_id": 7, "category_id": used, "bbox": [1, 2, 3, 4], "iscrowd": 0}]
+    change = {"categories": [{"id": number, "name": name} for number, name in categories], "annotations": objects}
+    (folder / "annotations").rename(folder / "kept")
+    coco(folder, change, "val2017")
+    (folder / "kept" / "instances_train2017.json").rename(folder / "annotations" / "instances_train2017.json")
+    return AnnotatedLocation("coco", folder)
+
+
+def test_classes_are_known_by_name_in_both_splits(tmp_path):
+    splits = open_splits(coco_splits(tmp_path, [(4, "toothbrush"), (90, "motorcycle")], used=90), "detection")
+    assert splits.train.classes == splits.val.classes == ("motorcycle", "toothbrush")
+    assert splits.val.objects.labels.tolist() == [1]
+    assert splits.val.class_ids == (90, 4)  # as its own file has them
+    assert splits.val.survey.counts == {"motorcycle": 1, "toothbrush": 0}
+
+
+def test_validation_images_may_lack_a_class_and_may_not_have_another(tmp_path):
+    splits = open_splits(coco_splits(tmp_path / "a", [(7, "toothbrush")], used=7), "detection")
+    assert splits.val.objects.labels.tolist() == [2] and splits.val.class_ids == (8, 7)
+    assert "validation: never there: motorcycle (1 of 2 classes)" in summary_of_both(splits.train, splits.val).notes
+    other = coco_splits(tmp_path / "b", [(4, "motorcycles"), (90, "toothbrush")], used=90)
+    message = 'the validation images have a class "motorcycles", and the training images have none of it; did you mean motorcycle'
+    refused(lambda: open_splits(other, "detection"), message)
+
+
+def test_a_pointless_training_is_refused_before_it_starts(tmp_path):
+    lists(tmp_path / "set", [rows(0, 255), rows(0, 255)], "background\nblock\n")
+    for split, index in (("train", 0), ("val", 1)):
+        (tmp_path / "set" / f"{split}.txt").write_text(f"train/{index}.jpg trainannot/{index}.png\n")
+    location = AnnotatedLocation("lists", tmp_path / "set")
+    refused(lambda: tasks.prepare(MASKS, location, Machine(out=tmp_path / "out", use_cpu=True)), "block never occurs, .* did you mean 1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_tells_and_keeps_what_its_images_hold(tmp_path):
+    job = tasks.prepare(BOXES, SHAPES, Machine(out=tmp_path / "out", use_cpu=True, workers=0))
+    summary = summary_of_both(job.task.data, job.task.val)
+    assert job.task.notes[: len(summary.notes)] == summary.notes
+    assert job.task.facts()["data_summary"] == summary.content
+    assert summary.content["train"]["images"] == 12
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # generated images, and real ones
 
 
-def test_generated_images(monkeypatch):
+def test_generated_images():
     shapes = Shapes("val", 3, size=48, objects="several")
     boxes, pixels = detection_shapes(shapes), segmentation_shapes(shapes)
     assert boxes.survey.total == sum(len(shapes.draw(i).labels) for i in range(3))

@@ -54,7 +54,7 @@ def test_bad_input_ends_in_a_line(call: Call, tmp_path: Path) -> None:
         tmp_path / "out",
     )
     year = voc(
-        tmp_path / "VOCdevkit" / "VOC2007", {"a": xml([("cat", (1, 1, 9, 9))]), "b": xml()}, {"train": ["a"], "val": ["b"]}
+        tmp_path / "VOCdevkit" / "VOC2007", {stem: xml([("cat", (1, 1, 9, 9))]) for stem in "ab"}, {"train": ["a"], "val": ["b"]}
     ).parent.parent
     (tmp_path / "coco").mkdir()
     cases = [

@@ -156,14 +156,19 @@ def _task(path: Path, layout: str) -> str:
 
 def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
     """What the result says of the images."""
+    from trickzoo.data.checks import summary_of
+
     seen = data.digest == (weights.training or {}).get("data_digest")
+    trained_on = ["the model was trained on these very images: the figures say little of others"] if seen else []
+    summary = summary_of(data)
     return {
         "path": str(data.root),
         "layout": data.layout,
         "images": len(data),
         "classes": len(data.classes),
         "digest": data.digest,
-        "notes": [*data.notes, *(["the model was trained on these very images: the figures say little of others"] if seen else [])],
+        "summary": summary.content,
+        "notes": [*summary.odd, *data.notes, *trained_on],
     }
 
 

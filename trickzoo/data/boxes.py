@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -242,13 +243,18 @@ class DetectionSet:
         """What the user should know of the annotations: a line for each kind of box that was dropped or clipped."""
         return self.faults.notes
 
-    def in_order(self, classes: Sequence[str]) -> DetectionSet:
-        """The same images with labels 1, 2, … for these classes. Raises BadData if the set has other classes."""
+    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True) -> DetectionSet:
+        """The same images with labels 1, 2, … for these classes.
+
+        Raises BadData if the set has other classes, or lacks some and `all_of_them` are wanted. Those that it lacks get ids that are free.
+        """
         if self.classes == tuple(classes):
             return self
-        check_classes(self.root, self.classes, classes)
+        check_classes(self.root, self.classes, classes, all_of_them=all_of_them)
         label_of = np.array([0, *(list(classes).index(name) + 1 for name in self.classes)])
-        ids = tuple(self.class_ids[self.classes.index(name)] for name in classes)
+        free = itertools.count(1 + max((number for number in self.class_ids if isinstance(number, int)), default=0))
+        own = dict(zip(self.classes, self.class_ids, strict=True))
+        ids = tuple(own[name] if name in own else next(free) for name in classes)
         return replace(self, classes=tuple(classes), class_ids=ids, objects=replace(self.objects, labels=label_of[self.objects.labels]))
 
     @property
@@ -280,8 +286,8 @@ class DetectionSet:
 
     def _look(self, index: int) -> None:
         entry = self.images[index]
-        if sorted(image_files.size_of(self.root / entry.name)) != sorted((entry.width, entry.height)):
-            self.read(index)  # says what is wrong
+        if image_files.size_of(self.root / entry.name) != (entry.width, entry.height):
+            self.read(index)  # says what is wrong, unless the image is to be turned
 
     @functools.cached_property
     def digest(self) -> str:

@@ -76,10 +76,22 @@ class Annotated(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """What the user is told, a line each, and what the result file keeps."""
+    """What the user is told, a line each, and what the result file keeps.
 
-    notes: tuple[str, ...]
+    Attributes:
+        amounts: how often each class occurs.
+        odd: what makes figures mean less than they seem to.
+        content: all of it for the result file.
+    """
+
+    amounts: tuple[str, ...]
+    odd: tuple[str, ...]
     content: dict[str, Any]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All lines."""
+        return (*self.amounts, *self.odd)
 
 
 def check(train: Annotated, val: Annotated) -> None:
@@ -98,13 +110,14 @@ def summary_of_both(train: Annotated, val: Annotated) -> Summary:
     first = dict(zip(reversed(train.contents), reversed(train.names), strict=False))
     both = [(name, first[digest]) for digest, name in zip(val.contents, val.names, strict=False) if digest in first]
     trained, judged = summary_of(train, "training"), summary_of(val, "validation")
-    notes = [*trained.notes, *judged.notes]
+    odd = [*trained.odd, *judged.odd]
     if both:
-        notes.append(
+        odd.append(
             f"{len(both):,} of {len(val.names):,} validation images are training images too ({both[0][0]} is {both[0][1]}): "
             "the figures say little of other images"
         )
-    return Summary(tuple(notes), {"train": trained.content, "val": judged.content, "val_images_in_train": len(both)})
+    content = {"train": trained.content, "val": judged.content, "val_images_in_train": len(both)}
+    return Summary((*trained.amounts, *judged.amounts), tuple(odd), content)
 
 
 def summary_of(data: Annotated, what: str = "images") -> Summary:
@@ -120,7 +133,8 @@ def summary_of(data: Annotated, what: str = "images") -> Summary:
     }
     if survey.values:
         content["mask_values"] = {str(value): pixels for value, pixels in survey.values.items()}
-    return Summary(tuple(_described(what, data)), content)
+    amounts = (f"{what}: {len(data.names):,} images, {_amounts(survey)}", *_absent(what, survey))
+    return Summary(amounts, tuple(_odd(what, data)), content)
 
 
 def _hint(survey: Survey) -> str:
@@ -141,17 +155,20 @@ def _nothing(survey: Survey) -> str:
     return f"every {kind} is {left_out}" if survey.left_out else f"there is no {kind}"
 
 
-def _described(what: str, data: Annotated) -> list[str]:
-    """A line on how often each class occurs, and one for each thing that is odd."""
-    survey, copies = data.survey, _copies(data)
-    lines = [f"{what}: {len(data.names):,} images, {_amounts(survey)}"]
+def _absent(what: str, survey: Survey) -> list[str]:
+    """A line on the classes that never occur, if there are any and others do."""
+    if not survey.total or survey.alone or not survey.absent:
+        return []
+    return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {len(survey.counts):,} classes)"]
+
+
+def _odd(what: str, data: Annotated) -> list[str]:
+    """A line for each thing that makes figures mean less than they seem to."""
+    survey, copies, lines = data.survey, _copies(data), []
     if not survey.total:
         lines.append(f"{what}: {_nothing(survey)}, so nothing can be judged and every figure is empty")
-    elif survey.alone:
+    if survey.alone:
         lines.append(f"{what}: every judged pixel is {survey.alone}; {_hint(survey)}")
-    elif survey.absent:
-        of = f" ({len(survey.absent):,} of {len(survey.counts):,} classes)" if len(survey.counts) > 1 else ""
-        lines.append(f"{what}: never there: {_listed(survey.absent)}{of}")
     if copies:
         lines.append(f"{what}: {len(copies):,} images are copies of others ({copies[0][0]} is {copies[0][1]})")
     return lines

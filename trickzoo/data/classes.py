@@ -122,12 +122,15 @@ def describe_class(name: str) -> str:
     return _descriptions().get(name, name).partition(",")[0]
 
 
-def check_classes(root: Path, classes: Sequence[str], known: Sequence[str]) -> None:
-    """Raise BadData, with the first difference, if the classes of the set at `root` are not those that a model knows."""
+def check_classes(root: Path, classes: Sequence[str], known: Sequence[str], *, all_of_them: bool = True) -> None:
+    """Raise BadData, with the first difference, if the classes of the set at `root` are not those that a model knows.
+
+    Without `all_of_them` the model may know more.
+    """
     remedy = "; take a set of the classes that it was trained on"
     for name in classes:
         if name not in known:
             raise BadData(f'{root} has the class "{name}", which the model does not know{nearest(name, known) or remedy}')
-    for name in known:
+    for name in known if all_of_them else ():
         if name not in classes:
             raise BadData(f'{root} has no class "{name}", which the model knows{nearest(name, classes) or remedy}')

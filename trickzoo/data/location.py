@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from trickzoo.data.checks import Annotated, check
 from trickzoo.data.layouts import find_layout, of_task
 from trickzoo.data.shapes import Shapes
-from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.errors import BadData, BadOption, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count
 
 Part = Literal["train", "val"]
@@ -76,11 +78,12 @@ class AnnotatedLocation(Checked):
         return reader(self.root, split, year=year) if layout.years else reader(self.root, split)
 
 
-class AnnotatedSet(Protocol):
-    """What every set of annotated images has, whatever its annotations are."""
+T = TypeVar("T")
+A = TypeVar("A", bound="AnnotatedSet")
 
-    @property
-    def root(self) -> Path: ...
+
+class AnnotatedSet(Annotated, Protocol):
+    """What every set of annotated images has, whatever its annotations are."""
 
     @property
     def layout(self) -> str: ...
@@ -99,8 +102,7 @@ class AnnotatedSet(Protocol):
 
     def __len__(self) -> int: ...
 
-
-T = TypeVar("T")
+    def in_order(self: A, classes: Sequence[str], *, all_of_them: bool = True) -> A: ...
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,17 @@ class Splits(Generic[T]):
 
 
 def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
-    """Training and validation images. Raises BadData if they do not belong together, and what `AnnotatedLocation.open` raises."""
+    """Open training and validation images; classes are the training's, known by their names.
+
+    Raises BadData if the two do not belong together or a training on them would be pointless, and what `AnnotatedLocation.open` raises.
+    """
     train, val = location.open(task, "train"), location.open(task, "val")
-    if train.classes != val.classes:
-        raise BadData("training and validation images have other classes")
+    for name in val.classes:
+        if name not in train.classes:
+            near = nearest(name, train.classes) or "; name splits of the same classes"
+            raise BadData(f'{val.root}: the validation images have a class "{name}", and the training images have none of it{near}')
+    val = val.in_order(train.classes, all_of_them=False)
     if train.digest == val.digest:
         raise BadData(f"{train.root}: training and validation images are the same; name the splits")
+    check(train, val)
     return Splits(train, val)

@@ -99,7 +99,7 @@ class SegmentationSet:
         """Whether the images were generated and are no files."""
         return bool(self.drawings)
 
-    def in_order(self, classes: Sequence[str]) -> SegmentationSet:
+    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True) -> SegmentationSet:
         """The set itself. Raises BadData if its classes are not these, in this order: masks hold numbers and not names."""
         check_classes(self.root, self.classes, classes)
         for number, (own, wanted) in enumerate(zip(self.classes, classes, strict=True)):
@@ -151,8 +151,8 @@ class SegmentationSet:
         for place in range(0, stated.size, STRIP):
             some = stated.reshape(-1)[place : place + STRIP].astype(np.int64)
             found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
-        if found[self._table < 0].any() or sorted(image_files.size_of(name)) != sorted(stated.shape):
-            self.read(index)  # says what is wrong
+        if found[self._table < 0].any() or image_files.size_of(name) != stated.shape[::-1]:
+            self.read(index)  # says what is wrong, unless the image is to be turned
         return found[:-1]
 
     @functools.cached_property

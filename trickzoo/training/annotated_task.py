@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from trickzoo.backbone import Backbone
+from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import AnnotatedSet
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import loop, network_file
@@ -52,10 +54,15 @@ class AnnotatedTask(loop.Task):
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the images, one line each."""
         found = [f"{where} images: {note}" for where, part in self._parts.items() for note in part.notes]
-        return (*found, self.description) if self.description else tuple(found)
+        return (*self.summary.notes, *found, *([self.description] if self.description else []))
+
+    @functools.cached_property
+    def summary(self) -> Summary:
+        """How often each class occurs in the images, and which images are there twice."""
+        return summary_of_both(self.data, self.val) if self.val is not None else summary_of(self.data, "training")
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of images, digests of images and weights."""
+        """Numbers of images, digests of images and weights, and what the images hold."""
         return {
             "task": self.recipe.task,
             "measure": self.measure,
@@ -64,6 +71,7 @@ class AnnotatedTask(loop.Task):
             "n_train": len(self.data),
             "data_digest": self.data_digest,
             "val_digest": self.val_digest,
+            "data_summary": self.summary.content,
             **({"data": self.description} if self.description else {}),
         }
 
