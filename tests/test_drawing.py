@@ -91,3 +91,9 @@ def test_a_long_legend_has_more_rows():
     picture = draw_mask(GREY, np.arange(500 * 600).reshape(500, 600) % 40, classes)
     assert picture.width == 600 and picture.height > 700
     assert all(count(picture, colour) for colour in class_colours(classes))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "$x_", "\x1b[2J", "caf\udce9", "", "日本 😀"])
+def test_any_name_can_be_drawn(name: str) -> None:
+    draw_boxes(GREY, [[50, 60, 150, 200]], [1], (name,), [0.9])
+    draw_mask(GREY, np.zeros((500, 600), int), (name,))

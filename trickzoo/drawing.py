@@ -10,7 +10,8 @@ the image as given.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from trickzoo.data.images import rgb
+from trickzoo.errors import printable
 
 Colour = tuple[int, int, int]
 
@@ -34,6 +36,15 @@ ALPHA = 0.6
 
 GOLDEN = 0.618034
 """Steps of this part of the circle of hues never meet, however many there are."""
+
+
+@contextlib.contextmanager
+def literal_text() -> Iterator[None]:
+    """Within the block matplotlib draws text as it is: a dollar sign in a name begins no formula."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+        yield
 
 
 def colours(n: int) -> tuple[Colour, ...]:
@@ -71,10 +82,10 @@ def draw_boxes(
     names = [classes[label - 1] for label in np.asarray(labels, np.int64).tolist()]
     colour_of = dict(zip(classes, class_colours(classes), strict=True))
     order = range(len(names))
-    texts = names
+    texts = list(map(printable, names))
     if scores is not None:
         certain = np.asarray(scores, np.float64)
-        texts = [f"{name} {score:.2f}" for name, score in zip(names, certain.tolist(), strict=True)]
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain.tolist(), strict=True)]
         order = np.argsort(certain, kind="stable").tolist()
     for i in order:
         x0, y0, x1, y1 = edges[i].tolist()
@@ -108,7 +119,7 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Im
     over = np.rint((1 - ALPHA) * grey + ALPHA * tint).astype(np.uint8)
     picture = Image.fromarray(np.where(where[..., None], over, np.asarray(picture)))
     shown = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and coloured[i]]
-    return _with_legend(picture, [(classes[i], colour_of[i]) for i in shown])
+    return _with_legend(picture, [(printable(classes[i]), colour_of[i]) for i in shown])
 
 
 def _sized(image: Image.Image) -> tuple[Image.Image, float]:

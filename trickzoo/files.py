@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from trickzoo.errors import BadOption, NotWritten, TrickzooError
 
@@ -94,6 +95,28 @@ def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
     if at_most is not None and len(content) > at_most:
         raise OSError(errno.EFBIG, f"more than {at_most:,} bytes", str(path))
     return content
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of up to 64 MiB, in UTF-8 or UTF-16, with a byte-order mark or without.
+
+    Raises OSError as `read_regular` does, and ValueError for what is no JSON, nests deeper than Python can follow, or names a key twice.
+    """
+    try:
+        return json.loads(read_regular(path, at_most=64 << 20), object_pairs_hook=_each_once)
+    except UnicodeDecodeError:
+        raise ValueError("it is neither UTF-8 nor UTF-16 text") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'it has the key "{key}" twice')
+        found[key] = value
+    return found
 
 
 def digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields, replace
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest, printable
+from trickzoo.files import read_json
 from trickzoo.recipes import finetune, paper, scaled, zoo
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
@@ -23,6 +24,8 @@ R = TypeVar("R", bound=AnyRecipe)
 
 SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
 """Of files that a recipe can be read from."""
+LONGEST = 100
+"""Bytes of a recipe's name: folders and files are named after it."""
 KINDS: tuple[type[AnyRecipe], ...] = (Recipe, DetectionRecipe, SegmentationRecipe)
 
 
@@ -81,24 +84,44 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     if path.suffix == ".safetensors":
         own = header.of_file(path)
         content = own.training.get("recipe") if own is not None and own.training is not None else None
-    elif not path.is_file():
+    elif not os.path.exists(path):  # which is false, too, of a name that is too long
         raise BadCheckpoint(f"{path} does not exist")
+    elif path.suffix == ".json":
+        content = _from_json(path)
+        content = content.get("recipe", content) if isinstance(content, dict) else None
     else:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else tensors.read_pickle(path)
-        except (ValueError, RecursionError) as error:
-            raise BadCheckpoint(f"{path} is not a JSON file ({error})") from None
-        if isinstance(content, dict):
-            content = content.get("recipe", content if path.suffix == ".json" else None)
+        content = tensors.read_pickle(path)
+        content = content.get("recipe") if isinstance(content, dict) else None
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")
     its = kind_of(content, kind)
     if its is not kind:
         raise _of_another_task(str(path), its, kind.task)
     try:
-        return from_plain(content, kind)
+        return _well_named(from_plain(content, kind))
     except BadOption as error:
         raise BadOption(f"{path}: {error}") from None
+
+
+def _from_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except OSError as error:
+        raise BadCheckpoint(f"{path} cannot be read ({error.strerror}); name a JSON file that holds a recipe") from None
+    except ValueError as error:
+        raise BadCheckpoint(f"{path} is not a JSON file ({error}); --print-recipe shows what one looks like") from None
+
+
+def _well_named(recipe: R) -> R:
+    """The recipe, if a folder can be named after it. Raises BadOption if not: runs go to runs/NAME-SEED by default."""
+    name = recipe.name
+    if not name or len(name.encode(errors="replace")) > LONGEST or name != printable(name) or name[0] in ".- " or set(name) & set("/\\"):
+        shown = f"{name[:40]}…" if len(name) > LONGEST else name
+        raise BadOption(
+            f'a recipe cannot be called "{shown}", since a folder is named after it: use 1 to {LONGEST} bytes of printable text without '
+            "slashes that does not begin with a dot, a dash or a space"
+        )
+    return recipe
 
 
 def override(recipe: R, changes: dict[str, str]) -> R:
@@ -122,7 +145,7 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     changed = from_plain(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
-    return changed
+    return _well_named(changed)
 
 
 def _number(text: str) -> str:

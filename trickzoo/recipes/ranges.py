@@ -23,6 +23,9 @@ class LowToHigh:
     """Marks a pair of numbers whose first is not above its second."""
 
 
+LARGEST = 2**53
+"""Beyond it not every whole number is a float."""
+
 _NOT_NEGATIVE = Range("0 or more", lambda number: number >= 0)
 
 Count = Annotated[int, Range("1 or more", lambda number: number >= 1)]
@@ -44,11 +47,23 @@ class Checked:
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers if value is not None else ():
                 for part in parts:
-                    if isinstance(part, Range) and not (math.isfinite(number) and part.holds(number)):
-                        words = part.words if math.isfinite(number) else "a finite number"
-                        raise BadOption(f"{name} must be {words}, not {number:g}")
+                    if isinstance(part, Range) and not (abs(number) <= LARGEST and part.holds(number)):
+                        raise BadOption(f"{name} must be {_wanted(part, number)}, not {_in_short(number)}")
             if LowToHigh in parts and numbers[0] > numbers[1]:
                 raise BadOption(f"{name} must go from low to high, not from {numbers[0]:g} to {numbers[1]:g}")
+
+
+def _wanted(part: Range, number: float) -> str:
+    if abs(number) <= LARGEST:
+        return part.words
+    return f"at most {LARGEST:,}" if number not in (math.inf, -math.inf) and number == number else "a finite number"
+
+
+def _in_short(number: float) -> str:
+    try:
+        return f"{number:g}"
+    except OverflowError:  # a whole number that is no float
+        return "a number of more than 300 digits"
 
 
 @functools.cache

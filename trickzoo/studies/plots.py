@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from trickzoo.drawing import literal_text
 from trickzoo.studies import found
 from trickzoo.studies.found import Compared, LadderStudy, Sample, TaskStudy, TransferRung
 from trickzoo.studies.statistics import LEAST_PAIRS
@@ -207,14 +208,15 @@ def _style() -> Iterator[None]:
     }
     settings |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "ytick.labelcolor", "xtick.labelcolor"), INK)
     settings |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), GRID)
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), literal_text():
         yield
 
 
 def png(figure: Figure) -> bytes:
     """The figure on white."""
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=160)
+    with literal_text():
+        figure.savefig(image, format="png", dpi=160)
     return image.getvalue()
 
 
@@ -223,7 +225,7 @@ def svg(figure: Figure, name: str) -> str:
     import matplotlib
 
     image = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), literal_text():
         figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
     return image.getvalue()
 

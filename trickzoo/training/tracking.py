@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadOption
+from trickzoo.drawing import literal_text
+from trickzoo.errors import BadOption, printable
 from trickzoo.files import write_atomically, writing
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def write_log(folder: Path) -> Path:
     return folder / LOG
 
 
+@literal_text()
 def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
     """Draw loss, learning rate and the measure of the training in `folder` to `curves.png`, and return its path."""
     from matplotlib.figure import Figure
@@ -133,7 +135,7 @@ def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     write_atomically(folder / CURVES, image.getvalue())
