@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,19 @@ def test_any_other_refusal_of_the_system_is_one_line(number: int, capsys: pytest
 
     assert call(app) == 2
     assert capsys.readouterr().err == f"trickzoo: /a/b\\n: {os.strerror(number)}; make room, or name another place\n"
+
+
+def test_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    app = App(name="trickzoo")
+
+    @app.default
+    def fail() -> None:
+        tempfile.gettempdir()
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    assert call(app) == 2
+    assert capsys.readouterr().err.startswith("trickzoo: there is no folder for temporary files that can be written; ")
 
 
 def test_a_mistake_of_the_program_is_not_hidden() -> None:

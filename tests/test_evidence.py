@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,3 +93,11 @@ ROOT = Path(evidence.__file__).parents[1]
 def test_the_commit_is_the_one_of_the_checkout() -> None:
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert evidence.environment()["commit"].rstrip("+") == head
+
+
+def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(evidence.Path, "exists", lambda path: True)
+    monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
+    assert evidence.commit() == "c0ffee+"
+    assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)

@@ -62,9 +62,9 @@ def run(app: App, tokens: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         status = 130
     except OSError as error:
-        if error.errno not in printing.ENVIRONMENT:
+        if (reason := printing.of_the_machine(error)) is None:
             raise
-        printing.complain(f"{error.filename or 'the output'}: {error.strerror}; make room, or name another place")
+        printing.complain(reason)
         status = 2
     printing.silence()
     sys.exit(status)

@@ -13,6 +13,7 @@ import json as jsonlib
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,17 @@ def silence() -> None:
                 stream.flush()
             except OSError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def of_the_machine(error: OSError) -> str | None:
+    """What is wrong with this machine and what to do, where that is why a system call failed; None where the program is to blame."""
+    if error.errno in ENVIRONMENT:
+        return f"{error.filename or 'the output'}: {error.strerror}; make room, or name another place"
+    try:
+        tempfile.gettempdir()
+    except OSError:  # as libraries find out when they are imported
+        return "there is no folder for temporary files that can be written; make room in /tmp, or set TMPDIR to a folder of your own"
+    return None
 
 
 def complain(message: str) -> None:
