@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import shutil
+import struct
 import tarfile
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,7 @@ from trickzoo.data.augment import DRAWS, crop_boxes
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
 from trickzoo.data.imageset import Decoded, as_known
 from trickzoo.data.loaders import Streamed
+from trickzoo.data.readers import devkit as labels_of_imagenet
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import eval_transform, normalise, resize_and_crop
 from trickzoo.errors import BadData, BadOption, UnknownName
@@ -209,6 +214,50 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "kit").mkdir()
     with pytest.raises(BadData, match="not the devkit"):
         open_imagenet(tmp_path / "val", devkit=tmp_path / "kit")
+
+
+def _meta(change: str) -> bytes:
+    """A meta.mat that unpacks to far more than it has, or says that it does."""
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x100, 0x4D49)
+    if change == "bomb":
+        packed = zlib.compress(bytes(20 << 20))
+        return header + struct.pack("<II", 15, len(packed)) + packed
+    flags = struct.pack("<IIII", 6, 8, 1, 0)  # a table of cells
+    array = flags + struct.pack("<IIii", 5, 8, 40_000, 40_000) + struct.pack("<II", 1, 7) + b"synsets\0"
+    return header + struct.pack("<II", 14, len(array)) + array
+
+
+@pytest.mark.parametrize("change", ["bomb", "table", "nothing", "truncated"])
+def test_a_damaged_devkit_is_one_line_and_takes_little_memory(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
+    folder = flat(tmp_path / "val")
+    meta = devkit(tmp_path, LABELS) / "data" / "meta.mat"
+    damaged = {"nothing": b"", "truncated": meta.read_bytes()[:-40]}
+    meta.write_bytes(damaged[change] if change in damaged else _meta(change))
+    tracemalloc.start()
+    with pytest.raises(BadData, match="is not the devkit of ILSVRC2012"):
+        open_imagenet(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_devkit_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
+    folder = flat(tmp_path / "val")
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(bytes(2 << 20)))
+    with pytest.raises(BadData, match=r"it has more than 1 MiB unpacked"):
+        open_imagenet(folder)
+
+
+@pytest.mark.parametrize(
+    "rows", ["ILSVRC2012_val_00000001\n", f"x_{'9' * 5000},n1 1\n", f"x_1,{'n' * 200_000}\n", "x_1,\n", "x_1\x00,n1 1\n"]
+)
+def test_a_damaged_solution_file_is_one_line(rows: str, tmp_path: Path) -> None:
+    folder = flat(tmp_path / "val")
+    (folder / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
+    with pytest.raises(BadData, match=r"not Kaggle's solution file|is not in the ground truth"):
+        open_imagenet(folder)
 
 
 def test_strangers_and_empty_folders_are_reported(tmp_path: Path) -> None:

@@ -203,9 +203,8 @@ def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: 
     [
         (lambda folder: (folder / "1.JPEG").write_bytes(b"\xff\xd8 no jpeg"), "n02102040/1.JPEG is not a readable"),
         (lambda folder: bomb(folder / "9.png"), r"n02102040/9.png would unpack to .* decompression bomb"),
-        (lambda folder: (folder / "notes.txt").write_text("x"), r"notes.txt is not an image"),
     ],
-    ids=["corrupt", "bomb", "no image"],
+    ids=["corrupt", "bomb"],
 )
 def test_bad_images_stop_the_run_or_are_counted(
     change: Any, message: str, tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -224,6 +223,19 @@ def test_bad_images_stop_the_run_or_are_counted(
     assert IMAGENETTE[1] in skipped["image"]
     assert result["n"] + len(result["data"]["corrupt_left_out"]) in (30, 31)
     assert "1 unreadable files left out" in capsys.readouterr().out
+
+
+def test_files_that_are_no_images_are_counted_and_named(
+    tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (photos / "val" / IMAGENETTE[1] / "notes.txt").write_text("x")
+    (photos / "val" / "empty").mkdir()
+    result = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, out=tmp_path / "out.json")
+    assert result["data"]["corrupt_left_out"] == [{"image": f"{IMAGENETTE[1]}/notes.txt", "reason": "not an image"}]
+    assert f"1 file is not read as images and left out (1 .txt): {IMAGENETTE[1]}/notes.txt" in caplog.text
+    out = capsys.readouterr().out
+    assert "1 unreadable files left out" in out
+    assert "1 empty class folders left out: empty" in out
 
 
 def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,6 @@ def test_every_outline_is_measured_whole():
 
 
 def test_it_says_that_it_is_generated():
-    assert Shapes.generated
     assert Shapes("val", 2000, seed=4).description == (
         "generated shapes (version 1, not photographs): 2,000 val images of 64 pixels, one object each, seed 4"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_the_index_is_kept_until_a_shard_changes(image: bytes, tmp_path: Path, m
     write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(4)])
     first = open_set(tmp_path / "s")
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "_index", lambda *_: pytest.fail("read again"))
+        patch.setattr(shards, "_add", lambda *_: pytest.fail("read again"))
         assert open_set(tmp_path / "s") == first
     write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i + 1} for i in range(4)])
     assert open_set(tmp_path / "s").classes == ("1", "2", "3", "4")
@@ -141,6 +142,12 @@ A, B = b"image a", b"image b"
         ([("a.jpg", A), ("a.cls", b" ")], r"00.tar: a.cls is not a label \(it is empty\)"),
         ([("a.jpg", A), ("a.json", b"{")], "00.tar: a.json is not a label"),
         ([("a.jpg", A), ("a.cls", b"-1"), ("b.jpg", B), ("b.cls", b"\xff")], "00.tar: b.cls is not a label"),
+        ([("r_jpg.rf.0.jpg", A), ("r_jpg.rf.0.cls", b"1")], "00.tar: r_jpg.rf.0.jpg is an image without a label: .* its sample is r_jpg"),
+        ([("a.jpg", A), ("a.cls", b"1"), ("a.rf.1.cls", b"2")], "00.tar: a.rf.1.cls is a label without an image"),
+        ([("a.jpg", A), ("a.cls", b"9" * 5000)], r"00.tar: a.cls is not a label \(it has 5,000 characters; 255 are the most\)"),
+        ([("a.jpg", A), ("a.cls", b" " * 1_048_577)], r"a.cls is not a label \(it has 1,048,577 bytes; 1,048,576 are the most\)"),
+        ([("a.jpg", A), ("a.json", b"[" * 100_000)], "00.tar: a.json is not a label"),
+        ([("a.jpg", A), ("a.json", b'{"cls": ' + b"9" * 5000 + b"}")], "00.tar: a.json is not a label"),
         ([("a.txt", A)], "there is no image .* in 1 shards"),
     ],
 )
@@ -148,6 +155,62 @@ def test_bad_samples(files: list[tuple[str, bytes]], message: str, tmp_path: Pat
     members(tmp_path / "00.tar", *files)
     with pytest.raises(BadData, match=message):
         open_set(tmp_path)
+
+
+def test_members_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [("./x/a.jpg", A), ("./x/a.cls", b"007"), ("x/b.PNG", B), ("./x/b.CLS", b"10"), ("x/a.seg.png", B), ("x/._a.jpg", B)]
+    members(tmp_path / "00.tar", *files, ("x/a.txt", b""))
+    found = open_set(tmp_path)
+    assert [(entry.name, entry.label) for entry in found.entries] == [("00.tar/x/a.jpg", "007"), ("00.tar/x/b.PNG", "10")]
+    assert found.classes == ("007", "10")
+    assert found.strangers == ("00.tar/x/a.seg.png", "00.tar/x/._a.jpg")
+    assert "2 files are not read as images and left out (1 .png, 1 .jpg): 00.tar/x/a.seg.png, 00.tar/x/._a.jpg" in caplog.text
+    assert open_set(tmp_path) == found  # from the index that was kept
+
+
+@pytest.mark.parametrize("name", ["00.tar.gz", "00.tgz", "00.tar.zst"])
+def test_compressed_shards_are_named(name: str, tmp_path: Path) -> None:
+    members(tmp_path / "train" / "00.tar", ("a.jpg", A), ("a.cls", b"1"))
+    (tmp_path / "train" / name).write_bytes(b"")
+    with pytest.raises(BadData, match=rf"train/{name} is a compressed shard, of 1; decompress them to .tar"):
+        open_set(tmp_path, split="train")
+
+
+def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """A header as it may be written by nobody."""
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    block = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = (b"\xff" if size < 0 else b"\x80") + (size % 256**11).to_bytes(11, "big")
+    block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:512]))
+    return bytes(block)
+
+
+END = bytes(1024)
+HOSTILE = {
+    "negative size": header("a.jpg", -1024) + END,
+    "huge size": header("a.jpg", 2**62) + END,
+    "larger than any file": header("a.jpg", 2**80) + END,
+    "huge long name": header("x", 2**40, tarfile.GNUTYPE_LONGNAME) + END,
+    "huge pax header": header("x", 2**33, tarfile.XHDTYPE) + END,
+    "negative pax header": header("x", -512, tarfile.XHDTYPE) + END,
+    "pax header of 3 MiB": header("x", 3 << 20, tarfile.XHDTYPE) + bytes(3 << 20) + header("a.jpg") + END,
+    "headers without end": header("x", 512, tarfile.GNUTYPE_LONGNAME).ljust(1024, b"y") * 3000 + END,
+    "sparse": header("a.jpg", 512, tarfile.GNUTYPE_SPARSE) + bytes(512) + END,
+    "a link": header("a.jpg", 0, tarfile.SYMTYPE) + END,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_headers_that_lie_are_one_line_and_take_no_memory(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "00.tar").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(BadData, match=r"00\.tar") as error:
+        open_set(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "\n" not in str(error.value)
+    assert peak < 12 << 20
 
 
 def test_damaged_shards(image: bytes, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from PIL import Image
 import trickzoo
 from tests.training import RECIPE, run, same
 from trickzoo.classification import objective, task
-from trickzoo.data.loaders import Resident, Streamed, decode_once, source_digest, squash
+from trickzoo.data.identity import contents_digest
+from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
@@ -344,21 +345,27 @@ def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
 
 
-def test_once_a_corrupt_image_is_replaced_the_same_training_goes_on(tmp_path: Path) -> None:
+def test_once_a_corrupt_image_is_put_back_the_same_training_goes_on(tmp_path: Path) -> None:
     data = _images(tmp_path / "data", {"a": 9, "b": 9})
     recipe = RECIPE.but("test.corrupt", batch_size=6)
     straight = run(data, tmp_path / "straight", recipe)
-    contents = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*.png")}
+    contents = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "data").rglob("*.png")}
 
     def damage(progress: loop.Progress) -> None:
         for path in contents if progress.step == 2 else ():
             path.write_bytes(b"broken")
 
-    with pytest.raises(BadData, match=r"png is not a readable image .*; replace it to go on, or remove it and name another --out"):
+    with pytest.raises(
+        BadData, match=r"/data/./\d\.png is not a readable image .*; put it back with its time of modification to go on, or"
+    ):
         run(data, tmp_path / "out", recipe, report=damage)
     assert checkpoint.load(tmp_path / "out" / "last.pt", recipe, data_digest=data.digest, seed=0)["step"] == 2
-    for path, content in contents.items():
+    for path, (content, _) in contents.items():
         path.write_bytes(content)
+    with pytest.raises(BadCheckpoint, match=r"is of another training: its data is .*; name another --out"):
+        run(Streamed(open_imagenet(tmp_path / "data"), workers=0), tmp_path / "out", recipe)
+    for path, (_, time) in contents.items():
+        os.utime(path, ns=(time, time))
     again = Streamed(open_imagenet(tmp_path / "data"), workers=0)
     assert same(run(again, tmp_path / "out", recipe), straight)
 
@@ -368,7 +375,7 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
     first = decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     np.testing.assert_array_equal(first.pixels[:, :, 0, 0], np.repeat([[0], [1], [2]] * 2, 3, axis=1))
     with monkeypatch.context() as patch:
-        patch.setattr("trickzoo.data.loaders._decode", lambda *_: pytest.fail("decoded twice"))
+        patch.setattr("trickzoo.data.cache._decode", lambda *_: pytest.fail("decoded twice"))
         decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     Image.new("RGB", (40, 40), (99, 99, 99)).save(tmp_path / "data" / "a" / "0.png")
     assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
@@ -391,7 +398,7 @@ def test_room_is_taken_before_images_are_decoded(tmp_path: Path, monkeypatch: py
 
 def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
     images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
-    left = tmp_path / "resident" / f".{source_digest(images)[:32]}-16.unfinished"
+    left = tmp_path / "resident" / f".{contents_digest(images)[:32]}-16-upright.unfinished"
     left.mkdir(parents=True)
     (left / "pixels.npy").write_bytes(b"half")
     assert len(decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels) == 6

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch.utils.data import Dataset
 
 from tests.training import COSINE
 from trickzoo.data.workers import in_order, load
+from trickzoo.errors import BadData, WorkerLost
 
 
 @dataclass
@@ -83,6 +86,48 @@ def test_a_process_ends_with_batches_half_read(end: str, status: int) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
     assert (done.returncode, done.stdout) == (status, "1\n"), done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+class Killed(Dataset[int]):
+    """Its sample 5 kills the process that makes it."""
+
+    def __getitem__(self, key: int) -> int:
+        if key == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return key
+
+
+def test_a_worker_that_is_lost_is_one_line_where_its_batch_is_waited_for() -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    made = load(Killed(), ([key] for key in range(20)), 1)
+    assert next(made) == [0]
+    assert signal.getsignal(signal.SIGCHLD) == before
+    wanted = "^a decoding worker ended by signal 9, as when memory runs out; run it again, with fewer --workers if memory is short$"
+    with pytest.raises(WorkerLost, match=wanted):
+        list(made)
+    assert not multiprocessing.active_children()
+
+
+def test_an_error_of_the_keys_comes_after_the_batches_before_it_and_leaves_no_worker() -> None:
+    def keys() -> Iterator[list[tuple[int, Tensor]]]:
+        yield [(1, torch.rand(4))]
+        raise BadData("no more keys")
+
+    made = load(Samples(), keys(), 2)
+    assert len(next(made)) == 1
+    with pytest.raises(BadData, match="no more keys"):
+        next(made)
+    assert not multiprocessing.active_children()
+
+
+class Raising(Dataset[int]):
+    def __getitem__(self, key: int) -> int:
+        raise RuntimeError("of the sample's own")
+
+
+def test_an_error_of_a_sample_is_not_taken_for_a_lost_worker() -> None:
+    with pytest.raises(RuntimeError, match="of the sample's own"):
+        list(load(Raising(), [[0]], 1))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -99,3 +99,7 @@ class NoEffect(TrickzooError, ValueError):
 
     def __init__(self, trick: str, reason: str) -> None:
         super().__init__(f"{trick} has no effect: {reason}; leave it out")
+
+
+class WorkerLost(TrickzooError, RuntimeError):
+    """A worker process that ended before its work did."""

@@ -17,7 +17,7 @@ from trickzoo.data.location import AnnotatedLocation, Part, Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import loop
-from trickzoo.training.job import Job, Machine
+from trickzoo.training.job import RESULT, Job, Machine
 
 PACKAGES = {
     "classification": "trickzoo.classification",
@@ -86,7 +86,8 @@ def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any
 
     Raises one clear error if the folder cannot be written, or if images and recipe do not fit.
     """
-    evidence.check_folder(machine.out)
+    if not (machine.out / RESULT).exists():  # a finished training is only read
+        evidence.check_folder(machine.out)
     package = find_task(recipe.task)
     accelerator = machine.accelerator(recipe.precision)
     splits = data or package.open_data(recipe, location, machine)

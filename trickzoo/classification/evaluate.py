@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, Sample, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import in_order, load
-from trickzoo.errors import BadCheckpoint, BadData
+from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
 from trickzoo.weights.record import Metric, Preprocessing
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -97,8 +97,6 @@ def predict(
         skip_corrupt: leave out unreadable images and list them; otherwise the first raises BadData with its path.
         progress: called with the number of images that this process has just finished.
     """
-    if images.strangers and not skip_corrupt:
-        raise BadData(f"{images.root / images.strangers[0]} is not an image; remove it, or leave such files out with --skip-corrupt")
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
@@ -108,7 +106,7 @@ def predict(
     rows: list[tuple[int, bytes, list[int], list[float], list[int]]] = []
     problems: list[tuple[int, bytes, str]] = []
     oriented = 0
-    failure = ""
+    failure: TrickzooError | None = None
     start = time.perf_counter()
     with _autocast(state.device, precision):
         for batch in load(share, in_order(len(share), batch_size), workers):
@@ -117,12 +115,12 @@ def predict(
             problems += [(s.index, s.digest, s.error) for s in broken]
             oriented += sum(s.orientation > 1 for s in whole)
             if broken and not skip_corrupt:
-                failure = f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt"
+                failure = BadData(f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt")
                 break
             if whole:
                 logits = _logits(model, whole, preprocessing, state.device)
                 if not logits.isfinite().all():
-                    failure = (
+                    failure = BadCheckpoint(
                         f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} is too narrow for them"
                     )
                     break
@@ -137,9 +135,8 @@ def predict(
     seconds = time.perf_counter() - start
 
     entries = images.entries
-    contents = hashlib.sha256()
-    for index, digest in sorted([(row[0], row[1]) for row in rows] + [(index, digest) for index, digest, _ in problems]):
-        contents.update(entries[index].identity + digest)
+    read = sorted([(row[0], row[1]) for row in rows] + [(index, digest) for index, digest, _ in problems])
+    contents = digest_of((entries[index].name, digest) for index, digest in read)
     if not rows:
         raise BadData(f"{images.root}: none of its {len(problems)} images can be read; the first: {problems[0][2]}")
     return Predictions(
@@ -150,7 +147,7 @@ def predict(
         restricted=np.array([row[4] for row in rows]) if restrict is not None else None,
         skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
         oriented=sum(gather_object([oriented])),
-        digest=contents.hexdigest(),
+        digest=contents,
         seconds=seconds,
     )
 
@@ -164,11 +161,11 @@ def _logits(model: Backbone, samples: list[Sample], preprocessing: Preprocessing
     return model(normalise(pixels, preprocessing).contiguous(memory_format=torch.channels_last)).float()
 
 
-def _raise_everywhere(failure: str) -> None:
+def _raise_everywhere(failure: TrickzooError | None) -> None:
     """Stop all processes if one has failed, so that none waits for it."""
-    failures = [message for message in gather_object([failure]) if message]
+    failures = [error for error in gather_object([failure]) if error is not None]
     if failures:
-        raise (BadCheckpoint if "not finite" in failures[0] else BadData)(failures[0])
+        raise failures[0]
 
 
 def summarise(predictions: Predictions) -> dict[str, Any]:

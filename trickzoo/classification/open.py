@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from torchvision.transforms import v2
 
-from trickzoo import evidence
 from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.location import Splits
-from trickzoo.data.open import open_set
+from trickzoo.data.open import open_set, warn
 from trickzoo.data.readers import hub
 from trickzoo.data.shapes import Shapes
+from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, NoEffect
 from trickzoo.files import home
@@ -73,9 +73,9 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     Every recipe of the same sizes can use them. Raises BadData or BadOption if the images cannot be used.
     """
     train: TrainingImages
+    comparison: Comparison | None = None
     workers = machine.decoders
     cache = location.cache or home() / "resident"
-    evidence.check_folder(cache)
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if location.generated:
@@ -90,15 +90,21 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         files = _without_empty(open_set(location.data, split="train"))
         if (files.root, files.entries) == (val_files.root, val_files.entries):
             raise BadData(f"{location.data} does not tell training images from validation images; put them in train/ and val/")
+        comparison = compare(files, as_known(val_files, files.classes))
+        for sentence in comparison.sentences:
+            warn(f"{location.data}: {sentence}")
         side = location.side or round(recipe.size * 8 / 7)
         once = location.decode == "once"
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
-    return Splits(train, val)
+    return Splits(train, replace(val, comparison=comparison))
 
 
 def _without_empty(images: ImageSet) -> ImageSet:
-    if images.empty:
+    """The set. Raises BadData if it has class folders without an image."""
+    if len(images.empty) == 1:
         raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
+    if images.empty:
+        raise BadData(f"{images.root}: {len(images.empty)} class folders are empty ({', '.join(images.empty[:8])}); fill or remove them")
     return images

@@ -252,8 +252,11 @@ class Classification(loop.Task):
         return tuple(filter(None, ("; ".join(found),)))
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of images and classes, the largest class's share of the validation images in percent, and digests of the images."""
+        """Numbers of images and classes, the largest class's share of the validation images in percent, digests of the images, and what
+        training and validation images have in common.
+        """
         labels = self.val.labels if self.val is not None else ()
+        comparison = self.val.comparison if self.val is not None else None
         return {
             "n": len(labels),
             "n_train": len(self.data),
@@ -261,6 +264,7 @@ class Classification(loop.Task):
             **({"majority": round(100 * float(np.bincount(labels).max()) / len(labels), 4)} if len(labels) else {}),
             "data_digest": self.data_digest,
             "val_digest": self.val_digest,
+            **(comparison.as_result if comparison is not None else {}),
             **({"data": self.notes[0]} if self.notes else {}),
         }
 

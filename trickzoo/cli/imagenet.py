@@ -169,9 +169,10 @@ def _print(r: dict[str, Any]) -> None:
         say(f"  published {p['top1']:.3f} / {p['top5']:.3f} ({p['data']}, {p['source']}): not comparable, {p['reason']}")
     else:
         say(f"  {p['reason']}")
-    for key, what in (("corrupt_left_out", "unreadable files"), ("empty_classes", "empty class folders")):
-        if data[key]:
-            say(f"  {len(data[key])} {what} left out")
+    if data["corrupt_left_out"]:
+        say(f"  {len(data['corrupt_left_out'])} unreadable files left out")
+    if empty := data["empty_classes"]:
+        say(f"  {len(empty)} empty class folders left out: {', '.join(empty[:8])}{', …' if len(empty) > 8 else ''}")
     if oriented := data["exif_orientation"]["images"]:
         how = "turned upright" if data["exif_orientation"]["turned_upright"] else "used as stored, as for the published figures"
         say(f"  {oriented} image{'s' * (oriented > 1)} with an EXIF orientation, {how}")

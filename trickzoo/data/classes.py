@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
 
 SYNSET = re.compile(r"n\d{8}")
+NUMBER = re.compile(r"-?[0-9]{1,255}")
 
 IMAGENETTE = (
     "n01440764",
@@ -86,16 +87,17 @@ def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) 
     """The class of each label, and all classes in their order; labels that are words are classes already, in no order of their own.
 
     Numbers are indices into `names`; without names they are ImageNet-1k's if all of 0 … 999 occur, and otherwise classes called by their
-    number. Raises BadData for a number that no name is there for.
+    number as it is written. Raises BadData for a number that no name is there for.
     """
-    if not all(isinstance(label, int) or label.isdecimal() for label in labels):
-        return [str(label) for label in labels], ()
-    numbers = [int(label) for label in labels]
+    written = [str(label) for label in labels]
+    if not all(NUMBER.fullmatch(label) for label in written):
+        return written, ()
+    numbers = [int(label) for label in written]
     present = sorted(set(numbers))
     if not names and present == list(range(1000)):
         names = imagenet1k()
     if not names:
-        return [str(number) for number in numbers], tuple(str(number) for number in present)
+        return written, tuple(sorted(set(written), key=lambda label: (int(label), label)))
     if present and not 0 <= present[0] <= present[-1] < len(names):
         wrong = present[0] if present[0] < 0 else present[-1]
         raise BadData(f"label {wrong} is none of 0 … {len(names) - 1}, the classes that have a name")

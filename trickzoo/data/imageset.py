@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class ImageSet:
         root: the folder that the entries' names are below, or the tar that holds them.
         layout: what was found, in words.
         empty: class folders without an image.
-        strangers: files in class folders that are not named as images.
+        strangers: files that are not read, because they are not named as images, are hidden, or belong to no sample.
         order: all classes in the set's own order, where it has one.
     """
 
@@ -69,15 +69,36 @@ class ImageSet:
         """Whether its images are turned upright by their EXIF orientation (`turns_upright`)."""
         return turns_upright(self.classes)
 
-    def read(self, entry: Entry) -> bytes:
-        """The bytes of an image's file. Raises OSError if it cannot be read, is not a regular file, or has more than `images.MAX_FILE`."""
-        if entry.offset < 0:
-            return read_regular(self.root / entry.name, at_most=images.MAX_FILE)
+    def place(self, entry: Entry) -> str:
+        """Where an image is, for messages."""
+        return str(self.root / entry.name)
+
+    def stamps(self) -> Iterator[str]:
+        """Size and time of modification of each file that holds images. Raises BadData for a file that is not there."""
+        for name in dict.fromkeys(entry.name if entry.offset < 0 else entry.file for entry in self.entries):
+            try:
+                stat = (self.root / name).stat()
+            except OSError as error:
+                raise BadData(f"{self.root / name} cannot be read ({error.strerror})") from None
+            yield f"{stat.st_size} {stat.st_mtime_ns}"
+
+    def size(self, entry: Entry) -> int:
+        """How many bytes an image's file has. Raises OSError if it is not there."""
+        return (self.root / entry.name).stat().st_size if entry.offset < 0 else entry.size
+
+    def read(self, entry: Entry, *, last: int | None = None) -> bytes:
+        """The bytes of an image's file, or no more than the `last` of them.
+
+        Raises OSError if it cannot be read, is not a regular file, or has more than `images.MAX_FILE`.
+        """
         if entry.size > images.MAX_FILE:
             raise OSError(errno.EFBIG, f"more than {images.MAX_FILE:,} bytes", entry.name)
-        with open_regular(self.root / entry.file) as file:
-            file.seek(entry.offset)
-            return file.read(entry.size)
+        skipped = 0 if last is None else max(self.size(entry) - last, 0)
+        if entry.offset < 0 and not skipped:
+            return read_regular(self.root / entry.name, at_most=images.MAX_FILE)
+        with open_regular(self.root / (entry.name if entry.offset < 0 else entry.file)) as file:
+            file.seek(max(entry.offset, 0) + skipped)
+            return file.read() if entry.offset < 0 else file.read(entry.size - skipped)
 
 
 def turns_upright(classes: Iterable[str]) -> bool:
@@ -137,11 +158,11 @@ class Decoded(Dataset[Sample]):
         content = b""
         try:
             content = self.images.read(entry)
-            picture = images.decode(content, entry.name)
+            picture = images.decode(content, self.images.place(entry))
         except BadData as error:
             return Sample(index, digest=hashlib.sha256(content).digest(), error=str(error))
         except OSError as error:
-            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})")
+            return Sample(index, error=f"{self.images.place(entry)} cannot be read ({error.strerror})")
         if self.images.upright:
             picture = picture.upright()
         digest = hashlib.sha256(content).digest()

@@ -12,12 +12,14 @@ from trickzoo.data import images
 from trickzoo.errors import BadData, nearest
 from trickzoo.files import read_regular
 
-NUMBERED = re.compile(r"(\d{1,9})[\s:,]+(.+)")
+NUMBERED = re.compile(r"([0-9]{1,6})[\s:,]+(.+)")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 """A line of a list of one class, as VOC has them: a name, and whether the class is in the image."""
 LONGEST = 255
 """Characters of a name that a message shows."""
 COMMENT = re.compile(r"#(\s|$)")
+BYTES = 16 << 20
+"""Bytes that a list may have."""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -26,7 +28,7 @@ def read_lines(path: Path) -> list[str]:
     Raises BadData if the file cannot be read, is not in UTF-8, or has no such line.
     """
     try:
-        stripped = (line.strip() for line in read_regular(path).decode("utf-8-sig").splitlines())
+        stripped = (line.strip() for line in read_regular(path, at_most=BYTES).decode("utf-8-sig").splitlines())
         lines = [line for line in stripped if line and not COMMENT.match(line)]
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
@@ -38,16 +40,23 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line, with or without their number (from 0 or 1 on) before them. Raises BadData for one that occurs twice."""
+    """Class names, one a line. Raises BadData for one that occurs twice.
+
+    Numbers before the names are left out where they are indices: every line has one, and they count up from 0 or 1. They belong to the
+    names where they say how many: "1 storey", "2 storeys".
+    """
     names = read_lines(path)
     numbered = [match for match in map(NUMBERED.fullmatch, names) if match]
-    first = int(numbered[0][1]) if numbered else 0
-    if len(numbered) == len(names):
-        if [int(match[1]) for match in numbered] != list(range(first, first + len(names))) or first > 1:
-            raise BadData(f"{path}: the numbers before the classes do not count up from 0 or 1")
-        names = [match[2] for match in numbered]
+    numbers, words = [int(match[1]) for match in numbered], [match[2] for match in numbered]
+    if numbers in (list(range(len(names))), list(range(1, len(names) + 1))) and not _how_many(numbers, words):
+        names = words
     no_twin(names, path)
     return tuple(names)
+
+
+def _how_many(numbers: Sequence[int], words: Sequence[str]) -> bool:
+    """Whether numbers say how many: what follows 1 is in the singular, and what follows the others in the plural."""
+    return len(words) > 1 and all(word.endswith("s") == (number != 1) for number, word in zip(numbers, words, strict=True))
 
 
 def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -24,20 +21,24 @@ from torchvision.transforms import InterpolationMode, v2
 
 from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_and_resize, crop_boxes
+from trickzoo.data.cache import keep_once
+from trickzoo.data.identity import contents_digest, names_digest, set_digest
 from trickzoo.data.imageset import Decoded, ImageSet, Sample
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.workers import in_order, load
-from trickzoo.errors import BadData, BadOption
+from trickzoo.data.splits import Comparison
+from trickzoo.data.workers import load
+from trickzoo.errors import BadData, nearest
 from trickzoo.recipes.recipe import Augmentation
 
 log = logging.getLogger("trickzoo")
 
+MEND = "put it back with its time of modification to go on, or replace or remove it and name another --out"
 Plan = Iterable[tuple[Tensor, Tensor]]
 """Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
 
 
 class TrainingImages(Protocol):
-    """What the loop needs of its images; `digest` tells one set from another.
+    """What the loop needs of its images; `digest` tells one set from another, as `data.identity` says.
 
     `labels` (n,) are indices into `classes`. They are None for a stream, which can only be read in its own order: its image k is number
     k % n of epoch k // n.
@@ -64,11 +65,14 @@ class TrainingImages(Protocol):
 
 
 def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """(n,) index of each image's class. Raises BadData for a class that is not among `classes`."""
+    """(n,) index of each image's class. Raises BadData for classes that are not among `classes`."""
     index_of = {name: i for i, name in enumerate(classes)}
-    for name in images.classes:
-        if name not in index_of:
-            raise BadData(f"{images.root}: class {name} is not among the training set's {len(classes)} classes")
+    strangers = [name for name in images.classes if name not in index_of]
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
+        hint = nearest(strangers[0], classes) if len(strangers) == 1 else ""
+        raise BadData(f"{images.root}: {what} not among the training set's {len(classes)} classes{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
 
 
@@ -83,10 +87,7 @@ class Streamed:
         self.images, self.workers = images, workers
         self.classes = images.classes
         self.labels = label_indices(images, images.classes)
-        names = hashlib.sha256()
-        for entry in images.entries:
-            names.update(entry.identity)
-        self.digest = names.hexdigest()
+        self.digest = set_digest(names_digest(images), images.classes, (entry.label for entry in images.entries), images.stamps())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +99,7 @@ class Streamed:
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
         for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
             say_orientation(samples, str(self.images.root))
-            pixels = stacked(samples, lambda error: f"{self.images.root / error}; replace it to go on, or remove it and name another --out")
+            pixels = stacked(samples, lambda error: f"{error}; {MEND}")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
             yield pixels.to(device).float(), labels.to(device)
 
@@ -176,9 +177,10 @@ class _Crops(Dataset[Sample]):
     def _read(self, index: int, draws: Tensor) -> tuple[Sample, str, bytes, Tensor]:
         entry = self.images.entries[index]
         try:
-            return Sample(index), entry.name, self.images.read(entry), draws
+            return Sample(index), self.images.place(entry), self.images.read(entry), draws
         except OSError as error:
-            return Sample(index, error=f"{entry.name} cannot be read ({error.strerror})"), entry.name, b"", draws
+            place = self.images.place(entry)
+            return Sample(index, error=f"{place} cannot be read ({error.strerror})"), place, b"", draws
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -192,8 +194,9 @@ class Resident:
     Attributes:
         pixels: (n, 3, side, side) uint8.
         sizes: (n, 2) width and height in the file: an image that is not square is squashed, and nothing of it is cut off.
-        digest: SHA-256 over names and contents of the files.
+        digest: of names, contents and labels, as `data.identity` says.
         description: what the images are, where they are not photographs from files.
+        comparison: of validation images with the training images, where both are files.
     """
 
     pixels: NDArray[np.uint8]
@@ -202,6 +205,7 @@ class Resident:
     classes: tuple[str, ...]
     digest: str
     description: str = ""
+    comparison: Comparison | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -243,10 +247,11 @@ def decode_once(
     """
     classes = classes or images.classes
     labels = label_indices(images, classes)
-    digest = source_digest(images)
+    digest = contents_digest(images)
     samples = Decoded(images, transform, range(len(images.entries)))
     place = folder / f"{digest[:32]}-{name}{'-upright' if images.upright else ''}"
-    return Resident(*keep_once(samples, place, workers, root=images.root), labels, classes, digest)
+    pixels, sizes = keep_once(samples, place, workers, lambda batch: say_orientation(batch, str(images.root)))
+    return Resident(pixels, sizes, labels, classes, set_digest(digest, classes, (entry.label for entry in images.entries)))
 
 
 def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:
@@ -273,66 +278,6 @@ class _Drawings(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         image = Image.fromarray(self.shapes.draw(index).image)
         return Sample(index, self.transform(image), image.size)
-
-
-def source_digest(images: ImageSet) -> str:
-    """SHA-256 over names and contents of the files of a set."""
-    whole = hashlib.sha256()
-    for entry in images.entries:
-        whole.update(entry.identity + hashlib.sha256(images.read(entry)).digest())
-    return whole.hexdigest()
-
-
-def keep_once(data: Dataset[Sample], place: Path, workers: int, *, root: Path = Path()) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`Resident.pixels` and `.sizes` of some samples, from the folder `place`, which is made if it is not there; `root` is for errors.
-
-    Raises BadOption if the folder cannot be written or the disk is full.
-    """
-    if not place.exists():
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(place.with_name(f".{place.name}.lock")):
-                if not place.exists():
-                    _decode(data, place, workers, root)
-        except OSError as error:
-            why = error.strerror or error
-            raise BadOption(f"{place.parent} cannot keep decoded images ({why}); name another folder with --cache") from None
-    return np.load(place / "pixels.npy", mmap_mode="r"), np.load(place / "sizes.npy")
-
-
-def _decode(data: Dataset[Sample], place: Path, workers: int, root: Path) -> None:
-    """Write pixels and sizes to a folder of their own, and give it its name when it is whole. The caller holds the lock."""
-    scratch = place.with_name(f".{place.name}.unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
-    scratch.mkdir()
-    try:
-        n = len(data)  # type: ignore[arg-type]
-        pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
-        sizes = np.empty((n, 2), np.int64)
-        for batch in load(data, in_order(n, 64), workers):
-            for sample in batch:
-                if sample.pixels is None:
-                    raise BadData(f"{root / sample.error}; remove it, or replace it")
-                if pixels is None:
-                    pixels = _room(scratch / "pixels.npy", (n, *sample.pixels.shape))
-                pixels[sample.index] = sample.pixels.numpy()
-                sizes[sample.index] = sample.size
-            say_orientation(batch, str(root))
-        assert pixels is not None
-        pixels.flush()
-        np.save(scratch / "sizes.npy", sizes)
-        os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    """A file of uint8 to write to. Raises OSError if the disk has no room for it: a write to a map that has none kills the process."""
-    pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return pixels
 
 
 # ---------------------------------------------------------------------------------------------------------------------

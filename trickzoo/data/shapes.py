@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -236,7 +236,6 @@ class Shapes:
     seed: int = 0
     objects: Objects = "one"
     """One object an image, to classify; or several (two to five), to detect and segment."""
-    generated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for option, value, known in (("split", self.split, get_args(Split)), ("objects", self.objects, get_args(Objects))):

@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional as v2
 BINS = 31
 
 
-def _affine(image: Tensor, *, x: float = 0.0, y: float = 0.0, shear_x: float = 0.0, shear_y: float = 0.0) -> Tensor:
-    """Move and shear around the upper left corner, black where nothing is."""
-    return v2.affine(image, angle=0.0, translate=[int(x), int(y)], scale=1.0, shear=[shear_x, shear_y], center=[0.0, 0.0])
+def _shear(image: Tensor, x: float = 0.0, y: float = 0.0) -> Tensor:
+    """Shear by degrees around the upper left corner, black where nothing is."""
+    return v2.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=[x, y], center=[0.0, 0.0])
 
 
 def _degrees(tangent: float) -> float:
@@ -24,8 +24,8 @@ Operation = Callable[[Tensor, float], Tensor]
 
 OPERATIONS: tuple[tuple[Operation, float, bool], ...] = (
     (lambda image, m: image, 0.0, False),
-    (lambda image, m: _affine(image, shear_x=_degrees(m)), 0.99, True),
-    (lambda image, m: _affine(image, shear_y=_degrees(m)), 0.99, True),
+    (lambda image, m: _shear(image, x=_degrees(m)), 0.99, True),
+    (lambda image, m: _shear(image, y=_degrees(m)), 0.99, True),
     (lambda image, m: v2.affine(image, angle=0.0, translate=[int(m), 0], scale=1.0, shear=[0.0, 0.0]), 32.0, True),
     (lambda image, m: v2.affine(image, angle=0.0, translate=[0, int(m)], scale=1.0, shear=[0.0, 0.0]), 32.0, True),
     (lambda image, m: v2.rotate(image, m), 135.0, True),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
+import multiprocessing
 import pickle
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
@@ -14,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from trickzoo.errors import WorkerLost
 
 T = TypeVar("T")
 Package = tuple[bytes, list[int], Tensor]
@@ -49,19 +54,59 @@ def _close() -> None:
 
 
 def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Generator[list[T], None, None]:
+    errors: list[Exception] = []
     loader: DataLoader[Any] = DataLoader(
         _Packed(samples),
-        batch_sampler=map(_pack, batches),  # type: ignore[arg-type] # it asks for no more than an iterable
+        batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
         num_workers=workers,
         collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
     )
-    packages: Any = iter(loader)
+    others = multiprocessing.active_children()
+    with _without_handler():
+        packages: Any = iter(loader)
+    mine = [child for child in multiprocessing.active_children() if child not in others]
     try:
         yield from map(_unpack, packages)
+        if errors:
+            raise errors[0]
+    except RuntimeError:
+        lost = [child.exitcode for child in mine if child.exitcode]  # of a worker that ends as it should it is 0
+        if not lost:
+            raise
+        raise WorkerLost(f"a decoding worker ended {_how(lost[0])}; run it again, with fewer --workers if memory is short") from None
     finally:
-        packages._shutdown_workers()  # torch leaves it to the collector, which an error's traceback keeps from it
+        packages._shutdown_workers()  # torch has no public way, and leaves it to the collector, which an error's traceback keeps from it
+
+
+def _until_error(batches: Iterable[list[Any]], errors: list[Exception]) -> Iterator[Package]:
+    """The batches of keys, packed, until one cannot be had. That error is left in `errors`: raised here it would leave workers behind."""
+    try:
+        yield from map(_pack, batches)
+    except Exception as error:
+        errors.append(error)
+
+
+@contextlib.contextmanager
+def _without_handler() -> Iterator[None]:
+    """A loader that starts within the block does not raise an error in whatever the process does when a worker is lost.
+
+    It is still raised where a batch is waited for. Torch sets a handler of SIGCHLD for the other.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield  # nor does torch set one there
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+
+
+def _how(code: int) -> str:
+    if code > 0:
+        return f"with status {code}"
+    killed = ", as when memory runs out" if -code == getattr(signal, "SIGKILL", 9) else ""
+    return f"by signal {-code}{killed}"
 
 
 class _Packed(Dataset[Any]):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
@@ -40,7 +41,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
     if not found:
         raise BadData(f"{out} holds no finished training of this study; run it without --report-only")
     for what in ("data_digest", "val_digest"):
-        if len({getattr(each, what) for each in found}) > 1:
+        if not all(same_set(getattr(each, what), getattr(found[0], what)) for each in found):
             raise BadData(f"{out} holds trainings of different images ({what}); name another --out")
     first, last = plan.steps[0], plan.steps[-1]
     study = LadderStudy(

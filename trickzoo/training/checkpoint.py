@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trickzoo.data.identity import same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.files import write_atomically
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
@@ -49,12 +50,14 @@ def check(
     """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training.
 
     Digests that are not given are not compared; those of validation images and of the weight file that a training starts from are not in
-    files of older versions. From wherever such a file lies, the training is the same.
+    files of older versions, and the digests there do not cover labels (`data.identity`). From wherever such a file lies, the training is
+    the same.
     """
-    compared = [("seed", content["seed"], seed), ("data", content["data_digest"], data_digest)]
-    compared.append(("validation data", content.get("val_digest"), val_digest))
+    if content["seed"] != seed:
+        raise BadCheckpoint(f"{path} is of another training: its seed is {content['seed']}, not {seed}; name another --out")
+    compared = [("data", content["data_digest"], data_digest), ("validation data", content.get("val_digest"), val_digest)]
     for what, found, wanted in compared:
-        if None not in (found, wanted) and found != wanted:
+        if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
     try:
         there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -24,19 +25,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data.classes import classes_of_labels, synsets
+from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import Entry, ImageSet, Sample, turns_upright
 from trickzoo.data.loaders import Plan, random_crops, say_orientation, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
-from trickzoo.files import home
+from trickzoo.files import home, write_atomically
 from trickzoo.recipes.recipe import Augmentation
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+log = logging.getLogger("trickzoo")
+
 SCHEME = "hf:"
 SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first that is there
 LABELS = ("label", "labels", "cls", "class")
+ENTRIES, IMAGES = "entries.json", "images"
 BUFFER = 2_000
 """Images that the shuffle draws from, beside the order of the files: about 200 MB of JPEGs of ImageNet's size."""
 
@@ -166,34 +171,54 @@ def open_hub(text: str, split: str) -> ImageSet:
     """
     source = open_source(text, split)
     place = home() / "hub" / source.digest[:32]
-    if not place.exists():
+    kept = _kept(place)
+    if kept is None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.parent / f".{place.name}.lock"):
-            if not place.exists():
-                _copy(source, place)
-    kept = msgspec.json.decode((place / "entries.json").read_bytes(), type=list[tuple[str, int | str, int, int]])
+            kept = _kept(place)
+            if kept is None:
+                if place.exists():
+                    log.warning("%s is copied again, because the copy in %s is damaged", text, place)
+                kept = _copy(source, place)
     if not kept:
         raise BadData(f"{text}: the split {source.split} is empty")
     labels, order = classes_of_labels([label for _, label, _, _ in kept], source.classes)
-    images = str((place / "images").absolute())
+    images = str((place / IMAGES).absolute())
     entries = tuple(Entry(name, label, offset, size, images) for (name, _, offset, size), label in zip(kept, labels, strict=True))
     return ImageSet(Path(text), f"hub data set, split {source.split}", entries, order=order)
 
 
-def _copy(source: Source, place: Path) -> None:
+Kept = list[tuple[str, int | str, int, int]]
+"""Of each image its name, its label, and where its bytes are in the copy: offset and size."""
+
+
+def _kept(place: Path) -> Kept | None:
+    """What a copy holds; None if it is not there or not whole."""
+    try:
+        kept = msgspec.json.decode((place / ENTRIES).read_bytes(), type=Kept)
+        size = (place / IMAGES).stat().st_size
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return kept if size == sum(length for *_, length in kept) else None
+
+
+def _copy(source: Source, place: Path) -> Kept:
     """Write images and entries to a folder of their own, and give it its name when it is whole."""
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        entries = []
-        with (scratch / "images").open("wb") as file, _plainly(source.name):
+        entries: Kept = []
+        with (scratch / IMAGES).open("wb") as file, _plainly(source.name):
             for position, row in enumerate(source.rows):
                 name, content = source.content(row, f"{source.split}/{position}")
                 entries.append((name, source.label_of(row, name), file.tell(), len(content)))
                 file.write(content)
-        (scratch / "entries.json").write_bytes(msgspec.json.encode(entries))
+        write_atomically(scratch / ENTRIES, msgspec.json.encode(entries))
+        if place.exists():
+            shutil.rmtree(place)
         os.replace(scratch, place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return entries
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -217,7 +242,7 @@ class HubStream:
         self.n, self.source, self.workers, self.buffer = source.n, source, workers, buffer
         self.classes = source.classes
         self.upright = turns_upright(source.classes)
-        self.digest = hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest()
+        self.digest = set_digest(hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest(), source.classes, stamps=[str(source.n)])
 
     def __len__(self) -> int:
         return self.n

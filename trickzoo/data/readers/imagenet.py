@@ -8,27 +8,34 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
+import os
 import re
-import tarfile
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
+from trickzoo.data.readers.devkit import validation_labels
+from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
 
+log = logging.getLogger("trickzoo")
+
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
-DEVKIT = "ILSVRC2012_devkit_t12"
-TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-META = "meta.mat"
-KAGGLE = "LOC_val_solution.csv"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
 SPLITS = {"val": ("val", "validation"), "train": ("train",)}
 """Names that the folder of a split has; the first that is there."""
 DISTRIBUTED = "ILSVRC2012_"
 """How the names of ImageNet's own archives begin."""
+DEEPEST = 100
+"""Folders that may be nested in a class folder."""
+DESKTOP = {"thumbs.db", "desktop.ini"}
+"""Files that file managers write everywhere. As those whose names begin with a dot, they are nobody's data."""
 
 
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
@@ -41,22 +48,13 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         raise BadData(f"{path} does not exist")
     if path.is_file():
         return _tar(path, devkit)
-    root = path
+    root, path = path, _split_folder(path, split)
     folders, files = _listing(path)
-    there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
-    if there and not any(SYNSET.fullmatch(name) for name in folders):
-        if split not in there:
-            other, place = next(iter(there.items()))
-            raise BadData(
-                f"{path} has {place}/ but no {split}/; put images in {split}/, "
-                f"or evaluate the others: trickzoo-eval imagenet --split {other}"
-            )
-        path = path / there[split]
-        folders, files = _listing(path)
     flat = [name for name in files if FLAT.fullmatch(name)]
     if flat:
-        labels = _validation_labels(path, devkit)
-        return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat))
+        labels = validation_labels(path, devkit)
+        others = tuple(name for name in files if _is_image(name) and not FLAT.fullmatch(name))
+        return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat), strangers=others)
     if not folders:
         if VALIDATION_TAR in files:
             raise BadData(f"{path} holds no class folders; name {path / VALIDATION_TAR} itself")
@@ -66,34 +64,141 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
     if order == imagenet1k():
         return _class_folders(path, dict(zip(folders, classes, strict=True)), BY_INDEX)
     synsets = any(SYNSET.fullmatch(name) for name in folders)
-    return _class_folders(path, {name: name for name in folders}, BY_SYNSET if synsets else BY_NAME)
+    return _class_folders(path, _labels_of_folders(path, folders), BY_SYNSET if synsets else BY_NAME)
+
+
+def _split_folder(path: Path, split: str) -> Path:
+    """The folder of a split below `path`, or `path` itself if it holds the class folders. Raises BadData if it holds the other split only.
+
+    A folder called train or val is a class, and no split, where it has images in it and stands beside folders that are no splits.
+    """
+    folders, _ = _listing(path)
+    there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
+    if not there or any(SYNSET.fullmatch(name) for name in folders):
+        return path
+    others = set(folders) - {place for places in SPLITS.values() for place in places}
+    if others and not any(_listing(path / place)[0] for place in there.values()):
+        return path
+    if split not in there:
+        other, place = next(iter(there.items()))
+        raise BadData(
+            f"{path} has {place}/ but no {split}/; put images in {split}/, or evaluate the others: trickzoo-eval imagenet --split {other}"
+        )
+    return path / there[split]
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:
     """Names of the folders and files directly below `path`, sorted, without hidden ones."""
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    return [e.name for e in entries if e.is_dir()], [e.name for e in entries if e.is_file()]
+    entries = [entry for entry in _entries(path) if not _is_hidden(entry.name)]
+    folders = [entry.name for entry in entries if os.path.isdir(entry.path)]
+    return folders, [entry.name for entry in entries if os.path.isfile(entry.path)]
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What is directly in a folder, by name. Raises BadData if it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise BadData(f"{folder} cannot be read ({error.strerror})") from None
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in DESKTOP
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in images.EXTENSIONS
+
+
+def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
+    """The class of each class folder: its name, with accents composed, as systems differ in how they store these.
+
+    Raises BadData for a name that is not text, and for two that are one. Says it of names that a reader would take for one.
+    """
+    for name in folders:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise BadData(f"{path}: the name of the class folder {os.fsencode(name)!r} is not UTF-8; rename it") from None
+    labels = {name: unicodedata.normalize("NFC", name) for name in folders}
+    if twins := _alike(labels, lambda name: labels[name]):
+        raise BadData(
+            f"{path} has {len(twins[0])} class folders {labels[twins[0][0]]}, which differ only in how the accents are stored; merge them"
+        )
+    for alike in _alike(labels, lambda name: " ".join(labels[name].casefold().split())):
+        named = ", ".join(f'"{name}"' for name in alike)
+        log.warning("%s: the class folders %s differ in capitals or blanks only; they are different classes", path, named)
+    return labels
+
+
+def _alike(names: dict[str, str], key: Callable[[str], str]) -> list[list[str]]:
+    """The groups of names that have one key, of two and more."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
-    """The images below the folders that `labels` gives the class of."""
+    """The images below the folders that `labels` gives the class of. What is not read is in `strangers` and `empty`."""
     entries, empty, strangers = [], [], []
-    for folder, label in labels.items():
+    for top in _entries(path):
+        if not os.path.isdir(top.path):
+            strangers += [] if _is_hidden(top.name) and not _is_image(top.name) else [top.name]
+            continue
         found = False
-        for file in sorted((path / folder).rglob("*")):
-            if file.is_dir() or file.name.startswith(".") or file.name == "Thumbs.db":
-                continue
-            name = file.relative_to(path).as_posix()
-            if file.suffix.lower() in images.EXTENSIONS:
-                entries.append(Entry(name, label))
+        for file in _files_below(top.path, hidden=top.name not in labels, above=frozenset({_identity(path)})):
+            name = Path(file.path).relative_to(path).as_posix()
+            if file.is_image and file.can_be_read and not file.hidden:
+                entries.append(Entry(name, labels[top.name]))
                 found = True
-            else:
+            elif file.is_image or not file.hidden:
                 strangers.append(name)
-        if not found:
-            empty.append(folder)
+        if not found and top.name in labels:
+            empty.append(top.name)
     if not entries:
         raise BadData(f"{path} has {len(labels)} class folders and no image in any of them")
     return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
+
+
+class _File(NamedTuple):
+    """A file below a class folder. `hidden` is true of all below a hidden folder, `can_be_read` is false of pipes, devices and folders."""
+
+    path: str
+    is_image: bool
+    can_be_read: bool
+    hidden: bool
+
+
+def _files_below(folder: str, *, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
+    """The files below a folder, sorted.
+
+    Links to folders are followed, but for one that leads back to a folder `above`, by device and inode, which is given as a file is.
+    Raises BadData for folders that are nested without end.
+    """
+    identity = _identity(folder)
+    if identity in above:
+        yield _File(folder, False, False, hidden)
+        return
+    if len(above) > DEEPEST:
+        raise BadData(f"{folder} is nested more than {DEEPEST} folders deep; move its images up")
+    for entry in _entries(folder):
+        concealed = hidden or _is_hidden(entry.name)
+        if os.path.isdir(entry.path):
+            yield from _files_below(entry.path, hidden=concealed, above=above | {identity})
+        else:  # a link that leads nowhere is taken for an image, so that reading it is an error
+            regular = not _is_special(entry.path) if entry.is_symlink() else entry.is_file()
+            yield _File(entry.path, _is_image(entry.name), regular, concealed)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _is_special(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _tar(path: Path, devkit: Path | None) -> ImageSet:
@@ -101,25 +206,23 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
     entries = []
     labels = None
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
+        with path.open("rb") as file:
+            for member in members(file, str(path), what="neither a folder nor an uncompressed tar"):
                 place = PurePosixPath(member.name)
                 if place.is_absolute() or ".." in place.parts:
                     raise BadData(
                         f"{path}: member {member.name} points outside the archive; this is not the file that ImageNet distributes"
                     )
-                if member.isdir():
+                if member.kind == "folder":
                     continue
-                if not member.isreg() or not FLAT.fullmatch(place.name):
+                if member.kind == "other" or not FLAT.fullmatch(place.name):
                     raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass {VALIDATION_TAR}")
-                labels = labels or _validation_labels(path.parent, devkit)
-                entries.append(Entry(member.name, _label(place.name, labels), member.offset_data, member.size))
-    except tarfile.TarError as error:
-        raise BadData(f"{path} is neither a folder nor an uncompressed tar ({error})") from None
+                labels = labels or validation_labels(path.parent, devkit)
+                entries.append(Entry(member.name, _label(place.name, labels), member.offset, member.size))
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
     if not entries:
         raise BadData(f"{path} is an empty tar")
-    if path.stat().st_size < entries[-1].offset + entries[-1].size:
-        raise BadData(f"{path} is cut short: {entries[-1].name} is not whole; download it again")
     return ImageSet(path, "validation tar", tuple(sorted(entries)))
 
 
@@ -129,55 +232,3 @@ def _label(filename: str, labels: dict[int, str]) -> str:
     if number not in labels:
         raise BadData(f"{filename} is not in the ground truth, which has {len(labels):,} images")
     return labels[number]
-
-
-def _validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
-    """The synset of each validation image by its number."""
-    if devkit is not None and not devkit.exists():
-        raise BadData(f"--devkit: {devkit} does not exist")
-    places = (
-        [devkit] if devkit else [folder / name for folder in (near, *near.parents[:4]) for name in (DEVKIT, f"{DEVKIT}.tar.gz", KAGGLE)]
-    )
-    for place in places:
-        if place.suffix == ".csv" and place.is_file():
-            return _kaggle_labels(place)
-        if place.exists():
-            return _devkit_labels(_devkit_files(place), place)
-    raise BadData(
-        f"the labels of ILSVRC2012_val_*.JPEG are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
-        "trickzoo-eval imagenet takes it from elsewhere with --devkit"
-    )
-
-
-def _devkit_labels(files: dict[str, bytes], place: Path) -> dict[int, str]:
-    """Ground truth by ILSVRC2012_ID, an order of its own, through meta.mat to synsets."""
-    from scipy.io import loadmat
-
-    try:
-        numbers = [int(line) for line in files[TRUTH].split()]
-        synsets = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]
-        by_id = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
-        return {i: by_id[number] for i, number in enumerate(numbers, 1)}
-    except (KeyError, ValueError, TypeError) as error:
-        raise BadData(f"{place} is not the devkit of ILSVRC2012 ({type(error).__name__}: {error})") from None
-
-
-def _devkit_files(place: Path) -> dict[str, bytes]:
-    """The two files that matter of the devkit's folder or archive."""
-    try:
-        if place.is_dir():
-            folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
-            return {name: (folder / "data" / name).read_bytes() for name in (TRUTH, META)}
-        with tarfile.open(place) as tar:
-            found = {name: tar.extractfile(f"{DEVKIT}/data/{name}") for name in (TRUTH, META)}
-            return {name: file.read() for name, file in found.items() if file is not None}
-    except (OSError, KeyError, tarfile.TarError) as error:
-        raise BadData(f"{place} is not the devkit of ILSVRC2012 ({error})") from None
-
-
-def _kaggle_labels(place: Path) -> dict[int, str]:
-    try:
-        with place.open(newline="", encoding="utf-8") as file:
-            return {int(row["ImageId"].rpartition("_")[2]): row["PredictionString"].split()[0] for row in csv.DictReader(file)}
-    except (KeyError, IndexError, ValueError) as error:
-        raise BadData(f"{place} is not Kaggle's solution file ({type(error).__name__}: {error})") from None

@@ -1,6 +1,7 @@
 """Tar shards in the webdataset convention: the files of a sample share a key, which is the path up to the first dot of the file's name.
 
-A sample has an image (`key.jpg`, jpeg, png or webp) and a label, a number or a word: `key.cls`, or "cls" or "label" in `key.json`.
+A sample has an image (`key.jpg`, png or another format that is read) and a label, a number or a word: `key.cls`, or "cls" or "label" in
+`key.json`.
 Shards are indexed and nothing is extracted, so every image can be had at once: order and resumption are those of single files.
 """
 
@@ -10,28 +11,36 @@ import contextlib
 import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 
+from trickzoo.data import images as image_files
 from trickzoo.data.classes import class_list, classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.readers.imagenet import DISTRIBUTED, SPLITS
+from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
 from trickzoo.files import home, write_atomically
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
 LABELS = ("cls", "json")  # the first that says it
 NAMES = "classes.txt"
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
+COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.bz2", "*.tar.xz")
+LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
+"""Limits of the file that holds a label, in bytes, and of the label itself, in characters."""
+INDEX_VERSION = 2
+"""Of what is kept of the headers. An index of another version is made anew."""
 
 
 def find_shards(path: Path, split: str) -> list[Path]:
     """The shards of a split: in `train/` or `val/`, or with the split in their names, or else all; empty if `path` holds no shards.
 
-    Raises BadData if there are shards of the other split only.
+    Raises BadData if there are shards of the other split only, or compressed ones.
     """
     for name in SPLITS[split]:
         if found := _shards(path / name):
@@ -50,84 +59,141 @@ def find_shards(path: Path, split: str) -> list[Path]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.tar") if p.is_file() and not p.name.startswith(DISTRIBUTED)) if folder.is_dir() else []
+    """The shards directly in a folder. Raises BadData if some are compressed: images cannot be found in these without reading them all."""
+    if not folder.is_dir():
+        return []
+    packed = sorted(p for pattern in COMPRESSED for p in folder.glob(pattern) if _is_shard(p))
+    if packed:
+        raise BadData(f"{packed[0]} is a compressed shard, of {len(packed)}; decompress them to .tar, images are compressed already")
+    return sorted(p for p in folder.glob("*.tar") if _is_shard(p))
+
+
+def _is_shard(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith((DISTRIBUTED, "."))
+
+
+@dataclass
+class Index:
+    """What the headers of shards say: the samples, with their labels as they are written, and images that belong to no sample."""
+
+    entries: list[Entry] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
 
 def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     """The images of shards below `root`. `classes.txt` beside them or in `root`, one class a line, names labels that are numbers.
 
     The first call reads the headers of all shards and keeps what it found in the store's home, for as long as their names, sizes and times
-    of modification stay. Raises BadData for a shard that is damaged or a sample without image or label.
+    of modification stay. Raises BadData for a shard that is damaged, an image without a label or a label without an image.
     """
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
-    kept = home() / "shards" / f"{hashlib.sha256(json.dumps([str(root.resolve()), stats]).encode()).hexdigest()[:32]}.json"
+    identity = json.dumps([INDEX_VERSION, str(root.resolve()), stats]).encode()
+    kept = home() / "shards" / f"{hashlib.sha256(identity).hexdigest()[:32]}.json"
     try:
-        entries = msgspec.json.decode(kept.read_bytes(), type=list[Entry])
-    except (OSError, msgspec.DecodeError):
-        entries = [entry for shard in shards for entry in _index(shard, shard.relative_to(root).as_posix())]
+        index = msgspec.json.decode(kept.read_bytes(), type=Index)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        index = Index()
+        for shard in shards:
+            _add(index, shard, shard.relative_to(root).as_posix())
         with contextlib.suppress(OSError, UnicodeEncodeError):  # without it the next call reads the headers again
-            write_atomically(kept, msgspec.json.encode(entries))
-    if not entries:
-        raise BadData(f"{root}: there is no image ({', '.join(IMAGES)}) in {len(shards)} shards")
+            write_atomically(kept, msgspec.json.encode(index))
+    if not index.entries:
+        raise BadData(f"{root}: there is no image (jpg, png, …) in {len(shards)} shards")
     lists = [folder / NAMES for folder in (shards[0].parent, root) if (folder / NAMES).is_file()]
     names = class_list(str(lists[0])) if lists else ()
     try:
-        labels, order = classes_of_labels([entry.label for entry in entries], names)
+        labels, order = classes_of_labels([entry.label for entry in index.entries], names)
     except BadData as error:
         raise BadData(f"{root}: {error}") from None
-    images = tuple(entry._replace(label=label) for entry, label in zip(entries, labels, strict=True))
-    return ImageSet(root, f"{len(shards)} tar shards", images, order=order)
+    images = tuple(entry._replace(label=label) for entry, label in zip(index.entries, labels, strict=True))
+    return ImageSet(root, f"{len(shards)} tar shards", images, strangers=tuple(index.strangers), order=order)
 
 
-def _index(path: Path, name: str) -> Iterator[Entry]:
-    """The samples of a shard, in its order; `label` is still as it is written."""
-    images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, dict[str, str]] = {}
+def _add(index: Index, path: Path, name: str) -> None:
+    """Add what a shard holds. Raises BadData for what is wrong with it."""
     try:
-        with tarfile.open(path, "r:", encoding="utf-8", errors="backslashreplace") as tar:
-            for member in tar:
-                match = MEMBER.fullmatch(member.name)
-                if not member.isreg() or match is None:
-                    continue
-                key, extension = match[1], match[2].lower()
-                if extension in IMAGES:
-                    if key in images:
-                        raise BadData(f"{path}: {images[key].name} and {member.name} have one key; an image needs a key of its own")
-                    images[key] = member
-                elif extension in LABELS and (label := _label(tar, member, extension, path)):
-                    if extension in labels.setdefault(key, {}):
-                        raise BadData(f"{path}: {member.name} is there twice; a key belongs to one sample")
-                    labels[key][extension] = label
-            end = tar.offset
-        with path.open("rb") as file:
-            file.seek(end)  # where tarfile met no further header; it says nothing of an archive that is cut there
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise BadData(f"{path} is cut short or damaged at byte {end:,}; copy or download it again")
-    except tarfile.TarError as error:
-        raise BadData(f"{path} is not a whole, uncompressed tar ({error}); copy or download it again") from None
+        with path.open("rb") as file, path.open("rb") as content:
+            shard = _Shard(path, content)
+            for member in members(file, str(path)):
+                shard.add(member)
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    for key, member in images.items():
-        if key not in labels:
-            raise BadData(f'{path}: {member.name} has no label; {key}.cls, or {key}.json with "cls" or "label", belongs beside it')
-        label = next(labels[key][kind] for kind in LABELS if kind in labels[key])
-        yield Entry(f"{name}/{member.name}", label, member.offset_data, member.size, name)
-    for key in sorted(labels.keys() - images.keys()):
-        raise BadData(f"{path}: {key} has a label and no image ({', '.join(IMAGES)})")
+    index.entries += [Entry(f"{name}/{m.name}", label, m.offset, m.size, name) for m, label in shard.samples()]
+    index.strangers += [f"{name}/{stranger}" for stranger in shard.strangers()]
 
 
-def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str, path: Path) -> str:
+class _Shard:
+    """The members of a shard by the keys of their samples."""
+
+    def __init__(self, path: Path, content: IO[bytes]) -> None:
+        self.path, self.content = path, content
+        self.images: dict[str, Member] = {}
+        self.labels: dict[str, dict[str, str]] = {}
+        self.dotted: list[tuple[str, Member]] = []
+        self.hidden: list[str] = []
+
+    def add(self, member: Member) -> None:
+        """Sort a member in."""
+        suffix = PurePosixPath(member.name).suffix.lower().removeprefix(".")
+        is_image, is_label = suffix in IMAGES, suffix in LABELS
+        if member.kind == "folder" or not (is_image or is_label):
+            return
+        match = MEMBER.fullmatch(member.name)
+        if match is None:  # the name of the file begins with a dot
+            self.hidden += [member.name] if is_image else []
+        elif member.kind == "other":
+            raise BadData(f"{self.path}: {member.name} is a link or a device; shards hold the files themselves")
+        elif match[2].lower() in IMAGES:
+            if other := self.images.get(match[1]):
+                raise BadData(f"{self.path}: {other.name} and {member.name} have one key; an image needs a key of its own")
+            self.images[match[1]] = member
+        elif match[2].lower() in LABELS:
+            if label := _label(self.content, member, suffix, self.path):
+                if suffix in self.labels.setdefault(match[1], {}):
+                    raise BadData(f"{self.path}: {member.name} is there twice; a key belongs to one sample")
+                self.labels[match[1]][suffix] = label
+        elif is_image or suffix == "cls":
+            self.dotted.append((match[1], member))
+
+    def samples(self) -> Iterator[tuple[Member, str]]:
+        """Each image with its label. Raises BadData for one without the other."""
+        for key, member in self.images.items():
+            if key not in self.labels:
+                raise BadData(f'{self.path}: {member.name} has no label; {key}.cls, or {key}.json with "cls" or "label", belongs beside it')
+            yield member, next(self.labels[key][kind] for kind in LABELS if kind in self.labels[key])
+        for key in sorted(self.labels.keys() - self.images.keys()):
+            raise BadData(f"{self.path}: {key} has a label and no image (jpg, png, …)")
+        for key, member in self.dotted:
+            if key not in self.images or member.name.lower().endswith(".cls"):
+                kind = "an image without a label" if key not in self.images else "a label without an image"
+                raise BadData(
+                    f"{self.path}: {member.name} is {kind}: a name is cut at its first dot, so its sample is {key}; "
+                    "write the shards again with names that have no other dot"
+                )
+
+    def strangers(self) -> list[str]:
+        """Images that are not read: further ones of a sample, and those whose names begin with a dot."""
+        return [member.name for _, member in self.dotted] + self.hidden
+
+
+def _label(content: IO[bytes], member: Member, extension: str, path: Path) -> str:
     """The label as it is written; empty if a json has none."""
-    file = tar.extractfile(member)
-    assert file is not None
+    wrong = f"{path}: {member.name} is not a label"
+    if member.size > LABEL_BYTES:
+        raise BadData(f"{wrong} (it has {member.size:,} bytes; {LABEL_BYTES:,} are the most)")
+    content.seek(member.offset)
     try:
-        text = file.read().decode()
+        text = content.read(member.size).decode()
         if extension == "cls":
-            if not text.strip():
+            label = text.strip()
+            if not label:
                 raise ValueError("it is empty")
-            return text.strip()
-        content = json.loads(text)
-    except ValueError as error:
-        raise BadData(f"{path}: {member.name} is not a label ({error})") from None
-    found = [content[field] for field in ("cls", "label") if field in content] if isinstance(content, dict) else []
-    return str(found[0]) if found and isinstance(found[0], int | str) else ""
+        else:
+            fields = json.loads(text)
+            found = [fields[name] for name in ("cls", "label") if name in fields] if isinstance(fields, dict) else []
+            label = str(found[0]) if found and isinstance(found[0], int | str) else ""
+    except (ValueError, RecursionError) as error:
+        raise BadData(f"{wrong} ({error})") from None
+    if len(label) > LABEL_LENGTH:
+        raise BadData(f"{wrong} (it has {len(label):,} characters; {LABEL_LENGTH} are the most)")
+    return label

@@ -1,0 +1,130 @@
+"""Class folders as people have them: odd names, links, files that are no images, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.images import jpeg
+from trickzoo.classification.open import ImageLocation, open_data
+from trickzoo.data import images as image_files
+from trickzoo.data.open import open_set
+from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.errors import BadData
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.training.job import Machine
+
+
+def names(path: Path, split: str = "val") -> list[tuple[str, str]]:
+    return [(entry.name, entry.label) for entry in open_imagenet(path, split=split).entries]
+
+
+def test_what_is_not_read_is_counted_and_named_alike_in_training_and_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split in ("train", "val"):
+        for name in ("red", "blue"):
+            jpeg(tmp_path / split / name / "0.jpg", len(name))
+    train = tmp_path / "train"
+    for file in ("red/a.heic", "red/b.heic", "blue/notes.txt", "readme.md", "red/.ipynb_checkpoints/0-checkpoint.jpg", ".old/1.jpg"):
+        (train / file).parent.mkdir(exist_ok=True)
+        (train / file).write_bytes(b"")
+    (train / "red" / ".DS_Store").write_bytes(b"")
+    (train / "red" / "Thumbs.db").write_bytes(b"")
+    wanted = (
+        f"{train}: 6 files are not read as images and left out (2 .jpg, 2 .heic, 1 .txt, 1 .md): .old/1.jpg, blue/notes.txt, readme.md, "
+        "red/.ipynb_checkpoints/0-checkpoint.jpg, red/a.heic, red/b.heic"
+    )
+    assert len(open_set(tmp_path, split="train").entries) == 2
+    assert caplog.messages == [wanted]
+    caplog.clear()
+    open_data(Recipe("r", "mobilenet_v1_025", "own", size=32), ImageLocation(data=tmp_path), Machine(out=tmp_path / "out", workers=0))
+    assert wanted in caplog.messages
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPG", ".gif"])
+def test_every_suffix_of_a_format_that_is_read_is_an_image(suffix: str, tmp_path: Path) -> None:
+    jpeg(tmp_path / "a" / f"0{suffix}")
+    assert names(tmp_path) == [(f"a/0{suffix}", "a")]
+    assert suffix.lower() in image_files.EXTENSIONS
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("bus", "train", "val"):
+            jpeg(tmp_path / split / name / "0.jpg")
+    for split in ("train", "val"):
+        for path in (tmp_path, tmp_path / split):
+            assert [label for _, label in names(path, split)] == ["bus", "train", "val"]
+    assert open_imagenet(tmp_path, split="train").root == tmp_path / "train"
+
+
+def test_names_of_classes_stay_as_they_are(tmp_path: Path) -> None:
+    wanted = [" lead", "007", "1 storey", "7", "a.b", "cat ", "n[1]"]
+    for name in wanted:
+        jpeg(tmp_path / name / "0.jpg")
+    assert [label for _, label in names(tmp_path)] == wanted
+
+
+def test_accents_are_one_whichever_way_they_are_stored(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    jpeg(tmp_path / "train" / composed / "0.jpg")
+    jpeg(tmp_path / "val" / decomposed / "0.jpg")
+    assert open_imagenet(tmp_path, split="train").classes == open_imagenet(tmp_path).classes == (composed,)
+    jpeg(tmp_path / "val" / composed / "1.jpg")
+    with pytest.raises(BadData, match="has 2 class folders caf\u00e9, which differ only in how the accents are stored; merge them"):
+        open_imagenet(tmp_path)
+
+
+def test_classes_that_look_alike_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("Red", "red ", "blue"):
+        jpeg(tmp_path / name / "0.jpg")
+    assert open_imagenet(tmp_path).classes == ("Red", "blue", "red ")
+    (message,) = caplog.messages
+    assert 'the class folders "Red", "red " differ in capitals or blanks only; they are different classes' in message
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    jpeg(tmp_path / os.fsdecode(b"caf\xe9") / "0.jpg")
+    with pytest.raises(BadData, match=r"the name of the class folder b'caf\\xe9' is not UTF-8; rename it"):
+        open_imagenet(tmp_path)
+
+
+def test_links_are_followed_but_not_back(tmp_path: Path) -> None:
+    jpeg(tmp_path / "store" / "deep" / "0.jpg")
+    jpeg(tmp_path / "set" / "a" / "1.jpg")
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "store")
+    (tmp_path / "set" / "a" / "more").symlink_to(tmp_path / "store" / "deep")
+    (tmp_path / "set" / "a" / "back").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "a" / "self").symlink_to(tmp_path / "set" / "a" / "self")
+    found = open_imagenet(tmp_path / "set")
+    assert [entry.name for entry in found.entries] == ["a/1.jpg", "a/more/0.jpg", "b/deep/0.jpg"]
+    assert found.strangers == ("a/back", "a/self")
+
+
+def test_pipes_are_no_images_and_folders_do_not_nest_without_end(tmp_path: Path) -> None:
+    jpeg(tmp_path / "a" / "0.jpg")
+    os.mkfifo(tmp_path / "a" / "1.jpg")
+    assert open_imagenet(tmp_path).strangers == ("a/1.jpg",)
+    (tmp_path / "a" / Path(*["d"] * 150)).mkdir(parents=True)
+    with pytest.raises(BadData, match="is nested more than 100 folders deep"):
+        open_imagenet(tmp_path)
+
+
+def test_classes_that_training_lacks_are_named(tmp_path: Path) -> None:
+    for split, labels in (("train", ("red", "blue")), ("val", ("red", "Blue"))):
+        for name in labels:
+            for i in range(2):
+                jpeg(tmp_path / split / name / f"{i}.jpg", i)
+    machine = Machine(out=tmp_path / "out", workers=0)
+    recipe = Recipe("r", "mobilenet_v1_025", "own", size=32)
+    with pytest.raises(BadData, match="class Blue is not among the training set's 2 classes; did you mean blue"):
+        open_data(recipe, ImageLocation(data=tmp_path), machine)
+    jpeg(tmp_path / "val" / "green" / "0.jpg")
+    with pytest.raises(BadData, match=r"2 classes \(Blue, green\) are not among the training set's 2 classes"):
+        open_data(recipe, ImageLocation(data=tmp_path), machine)
+    for name in ("Blue", "green"):
+        (tmp_path / "val" / name).rename(tmp_path / name)
+        (tmp_path / "val" / name).mkdir()
+    with pytest.raises(BadData, match=r"val: 2 class folders are empty \(Blue, green\); fill or remove them"):
+        open_data(recipe, ImageLocation(data=tmp_path), machine)

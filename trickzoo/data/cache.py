@@ -1,0 +1,157 @@
+"""Images that are decoded once: a folder of two arrays, with their digests beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from trickzoo.data.imageset import Sample
+from trickzoo.data.workers import in_order, load
+from trickzoo.errors import BadData, BadOption
+from trickzoo.files import write_atomically
+
+log = logging.getLogger("trickzoo")
+
+PIXELS, SIZES, SEALS = "pixels.npy", "sizes.npy", "digests.json"
+CHUNK = 1 << 24
+"""Bytes of a file that are hashed at once."""
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """A file as it was written. While `size` and `mtime_ns` stay, its contents are not hashed again."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def keep_once(
+    data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None] = lambda batch: None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The pixels, (n, 3, side, side), and the widths and heights in the files, (n, 2), of n samples, from the folder `place`.
+
+    It is made if it is not there, and made again, which a warning says, if a file of it is damaged. A whole folder is only read. One that
+    an older version wrote has no digests yet, and gets them. `tell` is called with the samples as they are decoded.
+
+    Safe when two processes do it at once: one decodes, the other waits. Raises BadData with the path of an image that cannot be read,
+    BadOption if the folder cannot be written or the disk is full.
+    """
+    n = len(data)  # type: ignore[arg-type]
+    if _fault(place, n):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(place.with_name(f".{place.name}.lock")):
+                if fault := _fault(place, n):
+                    if place.exists():
+                        log.warning("%s is made again, because %s", place, fault)
+                    _decode(data, place, workers, tell)
+        except OSError as error:
+            why = error.strerror or error
+            raise BadOption(f"{place.parent} cannot keep decoded images ({why}); name another folder with --cache") from None
+    return np.load(place / PIXELS, mmap_mode="r"), np.load(place / SIZES)
+
+
+def _fault(place: Path, n: int) -> str:
+    """Why a folder does not hold n decoded images; empty if it does."""
+    try:
+        pixels, sizes = (np.lib.format.open_memmap(place / name, mode="r") for name in (PIXELS, SIZES))
+        if (pixels.dtype, pixels.ndim, pixels.shape[:2]) != (np.uint8, 4, (n, 3)) or (sizes.dtype, sizes.shape) != (np.int64, (n, 2)):
+            return "it holds other arrays"
+        if (sizes < 1).any():
+            return f"{SIZES} is damaged"
+        kept = msgspec.json.decode((place / SEALS).read_bytes(), type=dict[str, Seal]) if (place / SEALS).exists() else {}
+        now = {name: _seal(place / name, kept.get(name)) for name in (PIXELS, SIZES)}
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, EOFError, RecursionError) as error:  # numpy's reader raises these on damaged files
+        return f"a file in it is damaged ({error})"
+    for name, seal in kept.items():
+        if name in now and now[name].sha256 != seal.sha256:
+            return f"{name} is not as it was written"
+    if now != kept:
+        with contextlib.suppress(OSError):  # a folder that cannot be written is hashed at each start
+            write_atomically(place / SEALS, msgspec.json.encode(now))
+    return ""
+
+
+def _seal(path: Path, kept: Seal | None = None) -> Seal:
+    """A file as it is now; its contents are hashed unless `kept` has its size and time."""
+    stat = path.stat()
+    if kept is not None and (kept.size, kept.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+        return kept
+    return Seal(stat.st_size, stat.st_mtime_ns, _digest(path, stat.st_size))
+
+
+def _digest(path: Path, size: int) -> str:
+    """SHA-256 over the SHA-256 of each chunk of a file; several threads hash at once."""
+
+    def of_chunk(start: int) -> bytes:
+        with path.open("rb") as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(CHUNK)).digest()
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        return hashlib.sha256(b"".join(pool.map(of_chunk, range(0, size, CHUNK)))).hexdigest()
+
+
+def _decode(data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None]) -> None:
+    """Write the arrays to a folder of their own, and give it its name when it is whole and on the disk. The caller holds the lock."""
+    scratch = place.with_name(f".{place.name}.unfinished")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    scratch.mkdir()
+    try:
+        n = len(data)  # type: ignore[arg-type]
+        pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        sizes = np.empty((n, 2), np.int64)
+        for batch in load(data, in_order(n, 64), workers):
+            for sample in batch:
+                if sample.pixels is None:
+                    raise BadData(f"{sample.error}; remove it, or replace it")
+                if pixels is None:
+                    pixels = _room(scratch / PIXELS, (n, *sample.pixels.shape))
+                pixels[sample.index] = sample.pixels.numpy()
+                sizes[sample.index] = sample.size
+            tell(batch)
+        assert pixels is not None
+        pixels.flush()
+        np.save(scratch / SIZES, sizes)
+        for name in (PIXELS, SIZES):
+            _sync(scratch / name)
+        write_atomically(scratch / SEALS, msgspec.json.encode({name: _seal(scratch / name) for name in (PIXELS, SIZES)}))
+        if place.exists():
+            shutil.rmtree(place)
+        os.replace(scratch, place)
+        with contextlib.suppress(OSError):  # not every system syncs a folder
+            _sync(place.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+    """A file of uint8 to write to. Raises OSError if the disk has no room for it: a write to a map that has none kills the process."""
+    pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return pixels
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or a folder to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

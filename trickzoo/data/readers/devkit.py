@@ -1,0 +1,130 @@
+"""The labels of ImageNet's validation images: from the devkit, a folder or an archive, or from Kaggle's LOC_val_solution.csv."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import struct
+import zlib
+from pathlib import Path
+
+from trickzoo.data.readers.tars import members
+from trickzoo.errors import BadData
+from trickzoo.files import read_regular
+
+DEVKIT = "ILSVRC2012_devkit_t12"
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
+KAGGLE = "LOC_val_solution.csv"
+LIMIT = 64 << 20
+"""Bytes that each of these files may have, unpacked. The largest has some millions."""
+DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error, zlib.error)
+"""What the readers of these files raise where a file is damaged."""
+NODES = 100_000
+"""Entries that the table of synsets may have. ImageNet's has 1,860."""
+
+
+def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
+    """The synset of each validation image by its number, from `devkit` or from what lies in or beside the folder `near`.
+
+    Raises BadData if it is not there or is not what ImageNet and Kaggle distribute.
+    """
+    if devkit is not None and not devkit.exists():
+        raise BadData(f"--devkit: {devkit} does not exist")
+    places = (
+        [devkit] if devkit else [folder / name for folder in (near, *near.parents[:4]) for name in (DEVKIT, f"{DEVKIT}.tar.gz", KAGGLE)]
+    )
+    for place in places:
+        if place.suffix == ".csv" and place.is_file():
+            return _kaggle_labels(place)
+        if place.exists():
+            return _devkit_labels(place)
+    raise BadData(
+        f"the labels of ILSVRC2012_val_*.JPEG are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
+        "trickzoo-eval imagenet takes it from elsewhere with --devkit"
+    )
+
+
+def _devkit_labels(place: Path) -> dict[int, str]:
+    """Ground truth by ILSVRC2012_ID, an order of its own, through meta.mat to synsets."""
+    try:
+        files = _devkit_files(place)
+        numbers = [int(line) for line in files[TRUTH].split()]
+        by_id = _synsets(files[META])
+        return {i: by_id[number] for i, number in enumerate(numbers, 1)}
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
+        # scipy's reader raises all of these on damaged files
+        raise BadData(f"{place} is not the devkit of ILSVRC2012 ({type(error).__name__}: {error})") from None
+
+
+def _devkit_files(place: Path) -> dict[str, bytes]:
+    """The two files that matter of the devkit's folder or archive. Raises OSError, ValueError or KeyError."""
+    if place.is_dir():
+        folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
+        return {name: read_regular(folder / "data" / name, at_most=LIMIT) for name in (TRUTH, META)}
+    archive = read_regular(place, at_most=LIMIT)
+    if archive.startswith(b"\x1f\x8b"):
+        with gzip.open(io.BytesIO(archive)) as packed:
+            archive = packed.read(LIMIT + 1)
+        if len(archive) > LIMIT:
+            raise ValueError(f"it has more than {LIMIT >> 20} MiB unpacked")
+    wanted = {f"{DEVKIT}/data/{name}": name for name in (TRUTH, META)}
+    found = {m.name: archive[m.offset : m.offset + m.size] for m in members(io.BytesIO(archive), str(place)) if m.kind == "file"}
+    return {name: found[path] for path, name in wanted.items()}
+
+
+def _synsets(meta: bytes) -> dict[int, str]:
+    """Synset by ILSVRC2012_ID of the leaves in the bytes of meta.mat. Raises an error of `DAMAGED`."""
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    meta = _uncompressed(meta)
+    try:
+        shapes = {name: shape for name, shape, _ in whosmat(io.BytesIO(meta))}
+        if math.prod(shapes["synsets"]) > NODES:
+            raise ValueError(f"{META} has a table of {math.prod(shapes['synsets']):,} synsets")
+        table = loadmat(io.BytesIO(meta), variable_names=["synsets"], squeeze_me=True)["synsets"]
+    except MatReadError as error:
+        raise ValueError(f"{META}: {error}") from None
+    return {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in table if int(s["num_children"]) == 0}
+
+
+def _uncompressed(mat: bytes) -> bytes:
+    """A MAT file of version 5 with its compressed variables unpacked, `LIMIT` bytes at most, as scipy's reader would unpack any size."""
+    header, place, parts, left = mat[:128], 128, [], LIMIT
+    order = "<" if header[126:128] == b"IM" else ">"
+    while place + 8 <= len(mat):
+        kind, size = struct.unpack_from(f"{order}II", mat, place)
+        if kind != 15:  # miCOMPRESSED
+            parts.append(mat[place:])
+            break
+        unpacked = zlib.decompressobj().decompress(mat[place + 8 : place + 8 + size], left + 1)
+        left -= len(unpacked)
+        if left < 0:
+            raise ValueError(f"{META} has more than {LIMIT >> 20} MiB unpacked")
+        parts.append(unpacked)
+        place += 8 + size
+    return b"".join([header, *parts])
+
+
+def _kaggle_labels(place: Path) -> dict[int, str]:
+    try:
+        rows = csv.DictReader(io.StringIO(read_regular(place, at_most=LIMIT).decode("utf-8-sig"), newline=""))
+        return {int(row["ImageId"].rpartition("_")[2]): row["PredictionString"].split()[0] for row in rows}
+    except OSError as error:
+        raise BadData(f"{place} cannot be read ({error.strerror})") from None
+    except (KeyError, IndexError, ValueError, AttributeError, csv.Error) as error:  # a row that is too short has None in it
+        raise BadData(f"{place} is not Kaggle's solution file ({type(error).__name__}: {error})") from None

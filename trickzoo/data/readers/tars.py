@@ -1,0 +1,77 @@
+"""Members of tars that nobody has checked: found header by header, in bounded memory, and never extracted."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import IO, Literal, NamedTuple
+
+from trickzoo.errors import BadData
+
+HEADER_LIMIT = 1 << 20
+"""Bytes that the headers of one member may have. A long name or a pax header takes some hundreds."""
+
+
+class Member(NamedTuple):
+    """A member of a tar: its path without a leading "./", its kind, and where its content is in the tar's file, in bytes."""
+
+    name: str
+    kind: Literal["file", "folder", "other"]
+    offset: int
+    size: int
+
+
+def members(file: IO[bytes], name: str, *, what: str = "not a whole, uncompressed tar") -> Iterator[Member]:
+    """The members of an uncompressed tar in its order; `name` and `what` are for errors.
+
+    Memory does not depend on what the headers claim. Raises BadData for a tar that is damaged, cut short, or has sparse members, whose
+    content is not in one piece.
+    """
+    headers = _Headers(file)
+    try:
+        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="backslashreplace") as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members.clear()
+                headers.left = HEADER_LIMIT
+                if member.size < 0:
+                    raise tarfile.ReadError(f"{member.name} has a size of {member.size:,} bytes")
+                if member.issparse():
+                    raise BadData(f"{name}: {member.name} is a sparse member; pack the archive again without --sparse")
+                kind: Literal["file", "folder", "other"] = "file" if member.isreg() else "folder" if member.isdir() else "other"
+                yield Member(_plain(member.name), kind, member.offset_data, member.size)
+            end = tar.offset
+        file.seek(end)  # where tarfile met no further header; it says nothing of an archive that is cut there
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise BadData(f"{name} is cut short or damaged at byte {end:,}; copy or download it again")
+    except BadData:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # the headers are damaged, or made to be
+        raise BadData(f"{name} is {what} ({error}); copy or download it again") from None
+    except OSError as error:
+        raise BadData(f"{name} cannot be read ({error.strerror or error})") from None
+
+
+def _plain(name: str) -> str:
+    """A member's path without the "./" that some programs write before it; a path that is absolute or has ".." stays as it is."""
+    return name if name.startswith("/") else PurePosixPath(name).as_posix()
+
+
+class _Headers:
+    """A file as tarfile reads headers from it. What it reads for one member is limited: it trusts the sizes that headers claim."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left = HEADER_LIMIT
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError("a header claims a size that no header has")
+        self.left -= size
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
