@@ -8,15 +8,13 @@ from trickzoo.errors import NoEffect
 from trickzoo.models.resnet import BasicBlock, Bottleneck
 
 
-def zero_last_gammas(model: nn.Module, *, form: str = "paper") -> int:
+def zero_last_gammas(model: nn.Module) -> int:
     """Set γ of the last BatchNorm of every residual block to 0, in place, and return how many were set.
 
-    The shortcut's BatchNorm keeps its γ. "paper": every block. "official": bottlenecks alone, since the released script's option has no
-    effect on the basic blocks of ResNet-18 and 34 B. Raises NoEffect if the model has no such block.
+    The shortcut's BatchNorm keeps its γ. The released script does so in bottlenecks alone: its option has no effect on the basic blocks of
+    ResNet-18 and 34 B. Raises NoEffect if the model has no residual block.
     """
-    last = [m.bn3 for m in model.modules() if isinstance(m, Bottleneck)]
-    if form == "paper":
-        last += [m.bn2 for m in model.modules() if isinstance(m, BasicBlock)]
+    last = [m.bn3 if isinstance(m, Bottleneck) else m.bn2 for m in model.modules() if isinstance(m, Bottleneck | BasicBlock)]
     if not last:
         raise NoEffect("zero gamma", "the model has no residual block that it acts on")
     for norm in last:
