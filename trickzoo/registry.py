@@ -26,6 +26,8 @@ class Architecture:
         own_options: options of `trickzoo.create` that only its family has.
         output_strides: those of `OUTPUT_STRIDES` that it can be built with.
         macs: multiply-adds of convolutions and linear layers for one image of `size` × `size` pixels.
+        tweaked: names of the networks that lead to it by one tweak of the paper's section 4 each, from the plain one to itself.
+        residual: whether it has residual blocks.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Architecture:
     output_strides: tuple[int, ...] = OUTPUT_STRIDES
     options: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    tweaked: tuple[str, ...] = ()
+    residual: bool = False
 
     def output_stride_from(self, finest: int) -> int:
         """The smallest output stride that it has and that is not below `finest`; a stride that no network has is returned as it is."""
@@ -101,6 +105,8 @@ def _architectures() -> list[Architecture]:
                 macs=macs,
                 options={"depth": depth, "letter": letter},
                 aliases=(f"{name}_b",) if basic and not letter else (),
+                tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in (BASIC_TWEAKS if basic else TWEAKS) if each <= letter),
+                residual=True,
             )
         )
     for multiplier, (parameters, macs) in _MOBILENETS.items():

@@ -51,8 +51,8 @@ def ladder(data: str, model: str, *, teacher: str | None = None, low_precision: 
     low precision unless `low_precision` names "fp16" or "bf16", distillation without a teacher. A model with a letter climbs from the
     network without it. `changes` are fields of the baseline, such as `epochs=30`.
     """
-    model = registry.find(model).name
-    plain, _, letter = model.partition("_") if model.startswith("resnet") else (model, "", "")
+    architecture = registry.find(model)
+    model, (plain, *tweaked) = architecture.name, architecture.tweaked or (architecture.name,)
     first = baseline(f"{data}.{model}.baseline", data, plain, **changes)
     rungs = [Rung("baseline", first)]
 
@@ -65,14 +65,14 @@ def ladder(data: str, model: str, *, teacher: str | None = None, low_precision: 
     batch = 2 * first.batch_size
     step("+ large batch, linear scaling", "linear_scaling", batch_size=batch, lr=scaled_lr(first.lr, batch, per=first.batch_size))
     step("+ warm-up", "warmup", warmup_epochs=max(1, first.epochs / 24))
-    if plain.startswith("resnet"):
+    if architecture.residual:
         step("+ zero gamma", "zero_gamma", zero_gamma=True)
     step("+ no bias decay", "no_bias_decay", decay_biases_and_norms=False)
     if low_precision is not None:
         step(f"+ {low_precision}", "low_precision", precision=low_precision)
-    for tweak in "bcd"[: "bcd".index(letter) + 1] if letter else "":
-        if registry.find(f"{plain}_{tweak}").name != rungs[-1].recipe.model:  # B is the plain network where blocks are basic
-            step(f"+ ResNet-{tweak.upper()}", tweak, model=f"{plain}_{tweak}")
+    for name in tweaked:
+        letter = name.rpartition("_")[2]
+        step(f"+ ResNet-{letter.upper()}", letter, model=name)
     step("+ cosine decay", "cosine", schedule="cosine")
     smooth = step("+ label smoothing", "label_smoothing", smoothing=0.1)
     if teacher is not None:
