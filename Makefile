@@ -19,7 +19,11 @@ DEMO    ?= runs/demo
 MINUTES ?= 10
 FUZZ    ?= runs/fuzz
 
-.PHONY: demo test fuzz two-hosts lint types docs clean
+# make soak KILLS=60 kills small trainings at random and compares them with undisturbed ones; the summary goes to SOAK.
+KILLS   ?= 60
+SOAK    ?= runs/soak.json
+
+.PHONY: demo test fuzz soak two-hosts lint types docs clean
 
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
@@ -47,6 +51,9 @@ endif
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto
+
+soak: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak --kills $(KILLS) --out $(SOAK)
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES) --out $(FUZZ)
