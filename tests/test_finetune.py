@@ -29,7 +29,9 @@ from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop
 from trickzoo.training.job import Machine
+from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.training.stopping import Stopped
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
@@ -110,11 +112,11 @@ def test_a_training_and_what_it_leaves(recipe: Any, tmp_path: Path) -> None:
 def test_a_stopped_training_goes_on_bit_for_bit(recipe: Any, tmp_path: Path) -> None:
     straight = run(recipe, tmp_path / "straight")
 
-    def stop(progress: loop.Progress) -> None:
+    def stop(progress: Progress) -> None:
         if progress.step == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(loop.Stopped, match="stopped at step 2 of 6"):
+    with pytest.raises(Stopped, match="stopped at step 2 of 6"):
         run(recipe, tmp_path / "stopped", report=stop)
     again = run(recipe, tmp_path / "stopped")
     assert same(tensors(tmp_path / "stopped"), tensors(tmp_path / "straight"))
@@ -132,7 +134,7 @@ def test_workers_change_nothing(recipe: Any, tmp_path: Path) -> None:
 
 
 def test_micro_batches_add_up(tmp_path: Path) -> None:
-    """Without BatchNorm, dropout and sampling in the way, a batch in parts has the whole's gradient: FCN, every crop of one size."""
+    """Without BatchNorm in the way, a batch in parts has the whole's gradient, with dropout too: FCN, every crop of one size."""
     # On weights with statistics of their own: through frozen norms of a random backbone hardly a gradient comes to the first layers.
     # Without padding: each part counts as many pixels.
     recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
@@ -142,7 +144,7 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = segmentation.task.build(recipe, len(splits.train.classes))
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
+            if isinstance(module, torch.nn.BatchNorm2d):
                 module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
                 module.training = False
         accelerator, found = Accelerator(cpu=True), {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from accelerate import PartialState
 from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
@@ -21,8 +23,10 @@ from trickzoo.cli import zoo
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary, power
-from trickzoo.training import loop
+from trickzoo.training.folder import held
 from trickzoo.training.job import Machine
+from trickzoo.training.progress import Progress
+from trickzoo.training.stopping import Stopped
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @contextmanager
-def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
     yield lambda progress: None
 
 
@@ -184,10 +188,14 @@ def test_a_stopped_study_goes_on(
     tmp_path: Path,
 ) -> None:
     @contextmanager
-    def stopping(title: str) -> Iterator[Callable[[loop.Progress], None]]:
-        yield lambda p: signal.raise_signal(signal.SIGTERM) if "cosine, seed 0" in title and p.step == step else None
+    def stopping(title: str) -> Iterator[Callable[[Progress], None]]:
+        def stop(progress: Progress) -> None:
+            if "cosine, seed 0" in title and progress.step == step and (step < progress.steps or progress.evaluation):
+                signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(loop.Stopped, match=message):
+        yield stop
+
+    with pytest.raises(Stopped, match=message):
         ladder.run(plan(), *settings(colours, tmp_path), each=stopping)
     assert not (tmp_path / "mixup-0").exists()
     fields = ("--size", 32, "--epochs", 2, "--batch-size", 8)
@@ -260,3 +268,11 @@ def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: 
     assert "name the folder of images with --data" in call()[2]
     assert "leave --data out" in call("--set", "shapes", "--data", colours)[2]
     assert "holds no finished training" in call("--report-only", "--out", tmp_path)[2]
+
+
+def test_a_study_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
+    with held(tmp_path, PartialState(cpu=True)):
+        status, _, error = call("--data", colours, "--model", MODEL, "--out", tmp_path, "--workers", 0, "--device", "cpu")
+    assert status == 2
+    assert f"{tmp_path} is in use by process {os.getpid()} on" in error
+    assert error.count("\n") == 1

@@ -25,8 +25,8 @@ from trickzoo.recipes.ranges import Range
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.studies import ladder
 from trickzoo.studies import transfer as transfer_study
-from trickzoo.training import loop
 from trickzoo.training.job import Machine
+from trickzoo.training.progress import Progress
 
 BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {
     Augmentation: [
@@ -229,5 +229,5 @@ def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @contextmanager
-def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
     yield lambda progress: None

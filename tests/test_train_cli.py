@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 from PIL import Image
 from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,14 +18,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import trickzoo
 from tests.commands import Call, caller, evaluate
 from tests.training import COSINE, RECIPE, SMALL
-from trickzoo import tasks
+from trickzoo import files, tasks
 from trickzoo.backbone import Backbone
 from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes import collection, finetune
 from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import job as jobs
+from trickzoo.training.folder import held
 from trickzoo.training.job import Machine
 from trickzoo.weights import publish, tensors
 from trickzoo.weights.loaded import LoadedWeights
@@ -174,6 +178,38 @@ def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path
     teacher = _prepared(colours, tmp_path, teacher=str(tmp_path / "teacher.safetensors")).teacher
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(teacher(images), model(images)[:, [1, 3, 0, 2]])
+
+
+def test_replaced_weights_and_teachers_are_another_training(colours: Path, tmp_path: Path) -> None:
+    """At the same path."""
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("pretrained", "teacher")}
+    for path in paths.values():
+        _of_classes(path, COLOURS)
+    recipe = RECIPE.but("test.files", epochs=1, **{name: str(path) for name, path in paths.items()})
+    machine = Machine(out=tmp_path / "run", workers=0, use_cpu=True)
+
+    def run() -> dict[str, Any]:
+        return jobs.run(tasks.prepare(recipe, ImageLocation(data=colours, cache=tmp_path / "cache"), machine))
+
+    found = run()
+    digests = {name: files.digest(path) for name, path in paths.items()}
+    assert (found["weights_sha256"], found["teacher_sha256"]) == tuple(digests.values())
+    assert run()["date"] == found["date"]
+    for name, path in paths.items():
+        before = path.read_bytes()
+        path.unlink()
+        torch.manual_seed(99)  # other weights
+        _of_classes(path, COLOURS)
+        with pytest.raises(BadCheckpoint, match=rf"result\.json is of another recipe: {name} is {digests[name]} there, "):
+            run()
+        path.write_bytes(before)
+
+
+def test_a_training_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
+    with held(tmp_path, PartialState(cpu=True)):
+        status, _, error = call("--recipe", COSINE, "--data", colours, "--out", tmp_path, *SMALL, "--workers", 0)
+    assert status == 2
+    assert error.splitlines()[-1].startswith(f"trickzoo: {tmp_path} is in use by process {os.getpid()} on ")
 
 
 def test_a_teacher_of_other_classes_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:

@@ -26,19 +26,20 @@ from trickzoo.data.identity import contents_digest
 from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, loop
+from trickzoo.training import checkpoint, stopping
 from trickzoo.training.job import Machine
+from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import learning_rate
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
 
 
 def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp_path: Path) -> None:
-    told: list[loop.Progress] = []
+    told: list[Progress] = []
     run(resident, tmp_path, LONGER, val, report=told.append)
     evaluations = [progress.evaluation["top1"] for progress in told if progress.evaluation]
     assert len(evaluations) == 16
@@ -52,7 +53,7 @@ def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp
 
 
 def test_it_evaluates_as_often_as_asked_and_at_the_end(resident: Resident, val: Resident, tmp_path: Path) -> None:
-    told: list[loop.Progress] = []
+    told: list[Progress] = []
     run(resident, tmp_path, RECIPE.but("test.five", epochs=5), val, report=told.append, evaluate_every=2)
     assert [progress.epoch for progress in told if progress.evaluation] == [1, 3, 4]
 
@@ -97,24 +98,40 @@ run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
     assert same(run(resident, tmp_path / "killed"), run(resident, tmp_path / "straight"))
 
 
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGTERM, 7)])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGHUP, 4), (signal.SIGTERM, 7)])
 def test_asked_to_stop_it_saves_and_goes_on_later(
     number: signal.Signals, step: int, resident: Resident, val: Resident, tmp_path: Path
 ) -> None:
-    with pytest.raises(loop.Stopped, match=f"stopped at step {step} of 14; the same command goes on"):
+    with pytest.raises(stopping.Stopped, match=f"stopped at step {step} of 14; the same command goes on"):
         run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(number) if p.step == step else None)
     assert same(run(resident, tmp_path / "stopped", val=val), run(resident, tmp_path / "straight", val=val))
     assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
 
 
-def test_asked_to_stop_at_the_last_step_it_ends(resident: Resident, val: Resident, tmp_path: Path) -> None:
-    run(resident, tmp_path, val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
+def test_asked_to_stop_in_the_last_evaluation_it_goes_on_with_it(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    straight = run(resident, tmp_path / "straight", val=val)
+    with pytest.raises(stopping.Stopped, match="stopped at step 14 of 14; the same command goes on"):
+        run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
+    told: list[Progress] = []
+    assert same(run(resident, tmp_path / "stopped", val=val, report=told.append), straight)
+    assert [progress.step for progress in told] == [14]
+    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+    contents = [checkpoint.load(tmp_path / name / "last.pt", RECIPE, seed=0) for name in ("stopped", "straight")]
+    assert contents[0]["evaluation"] == contents[1]["evaluation"] != {}
+
+
+def test_asked_to_stop_after_the_last_evaluation_it_ends(resident: Resident, val: Resident, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 14 and progress.evaluation:
+            signal.raise_signal(signal.SIGTERM)
+
+    run(resident, tmp_path, val=val, report=stop)
     assert "top1" in checkpoint.load(tmp_path / "last.pt", RECIPE, data_digest=resident.digest, seed=0)["evaluation"]
 
 
-@pytest.mark.parametrize(("written", "file", "error"), [(0, "metrics.jsonl", BadOption), (1, "last.pt", BadCheckpoint)])
+@pytest.mark.parametrize(("written", "file"), [(0, "metrics.jsonl"), (1, "last.pt")])
 def test_a_full_disk_leaves_what_was_there(
-    written: int, file: str, error: type[Exception], resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: int, file: str, resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(resident, tmp_path / "full", save_every=1, stop_after=4)
     before = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
@@ -126,7 +143,7 @@ def test_a_full_disk_leaves_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(error, match=rf"{file} cannot be written \(No space left on device\)"):
+        with pytest.raises(NotWritten, match=rf"{file} cannot be written \(No space left on device\)"):
             run(resident, tmp_path / "full", save_every=1)
     after = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
     assert after.keys() == before.keys() == {"last.pt", "metrics.jsonl"}
@@ -351,7 +368,7 @@ def test_once_a_corrupt_image_is_put_back_the_same_training_goes_on(tmp_path: Pa
     straight = run(data, tmp_path / "straight", recipe)
     contents = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "data").rglob("*.png")}
 
-    def damage(progress: loop.Progress) -> None:
+    def damage(progress: Progress) -> None:
         for path in contents if progress.step == 2 else ():
             path.write_bytes(b"broken")
 
@@ -425,3 +442,10 @@ def test_the_rate_of_each_step_is_the_recipes() -> None:
     steps = recipe.but("s", schedule="step")
     assert [learning_rate(steps, epoch * 100, 100) for epoch in (29, 30, 60, 90, 119)] == pytest.approx([0.4, 0.04, 0.004, 0.0004, 0.0004])
     assert math.isclose(learning_rate(steps, 3 * 100 - 1, 100), 0.4 * 300 / 500)
+
+
+def test_one_image_whose_last_map_is_one_pixel_is_refused_before_training(resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=r"one image of 32 × 32 pixels gives BatchNorm a single value of each channel; take micro-batches"):
+        run(resident, tmp_path, micro_batch=1)
+    assert not tmp_path.joinpath("metrics.jsonl").exists()
+    run(resident, tmp_path, RECIPE.but("larger", size=64, epochs=1), micro_batch=1, stop_after=1)

@@ -23,8 +23,9 @@ from trickzoo.errors import BadOption
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer, transfer_words
 from trickzoo.studies.found import TransferStudy, read
-from trickzoo.training import loop
 from trickzoo.training.job import Machine
+from trickzoo.training.progress import Progress
+from trickzoo.training.stopping import Stopped
 from trickzoo.weights.publish import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
@@ -156,18 +157,18 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def quiet(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
     yield lambda progress: None
 
 
 def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
     @contextmanager
-    def stopping(title: str) -> Iterator[Callable[[loop.Progress], None]]:
+    def stopping(title: str) -> Iterator[Callable[[Progress], None]]:
         yield lambda p: signal.raise_signal(signal.SIGTERM) if "2/4 detection, mixup" in title and p.step == 1 else None
 
     plan = transfer.plan(ladder, branches(), seeds=1, rungs=("baseline", "mixup"))
     settings = Machine(out=tmp_path, workers=0, use_cpu=True)
-    with pytest.raises(loop.Stopped, match="stopped at step 1 of 2"):
+    with pytest.raises(Stopped, match="stopped at step 1 of 2"):
         transfer.run(plan, settings, each=stopping)
     lines: list[str] = []
     transfer.run(plan, settings, each=quiet, tell=lines.append)

@@ -103,3 +103,15 @@ class NoEffect(TrickzooError, ValueError):
 
 class WorkerLost(TrickzooError, RuntimeError):
     """A worker process that ended before its work did."""
+
+
+class Elsewhere(TrickzooError):
+    """Another process of the same run has failed and has told why; this one stops too, and is silent on the command line."""
+
+    def __init__(self, process: int, message: str, status: int) -> None:
+        super().__init__(f"process {process} stopped: {message}")
+        self.status = status
+
+
+class InUse(TrickzooError, OSError):
+    """A folder that another run writes to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -58,8 +59,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that runs, with "+" if tracked files differ from it; None outside a checkout."""
+    """The commit of the checkout that runs, with "+" if tracked files differ from it; None outside a checkout.
+
+    It is read once in a process: later the checkout may be another than the one whose code runs.
+    """
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None

@@ -31,9 +31,11 @@ from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop
+from trickzoo.training import loop, stopping
 from trickzoo.training.job import WEIGHTS, Machine
+from trickzoo.training.progress import Outcome
 from trickzoo.training.schedule import learning_rate
+from trickzoo.training.shares import Shares, check_norms
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
@@ -120,6 +122,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     """
     classes = data.train.classes
     model = prepare(recipe, len(classes), machine.seed, create)
+    weights_sha256 = model.weights.digest() if model.weights is not None else None
     if not adopt(model, classes):
         log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
         model.reset_head(len(classes))
@@ -129,7 +132,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     normalisation = Normalisation.of(model)
     preprocessing = msgspec.structs.replace(evaluation_preprocessing(recipe), mean=normalisation.mean, std=normalisation.std)
     model.weights = LoadedWeights(recipe.name, machine.out / WEIGHTS, classes=classes, preprocessing=preprocessing)
-    return Classification(
+    task = Classification(
         recipe,
         model,
         data.train,
@@ -139,6 +142,9 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
         micro_batch=machine.micro_batch,
         teacher=teacher,
     )
+    task.weights_sha256 = weights_sha256
+    task.teacher_sha256 = teacher.weights.digest() if teacher is not None and teacher.weights is not None else None
+    return task
 
 
 def check(data: TrainingImages, val: Resident | None) -> None:
@@ -183,8 +189,9 @@ class Classification(loop.Task):
         self.model: Backbone = model
         self.data, self.val, self.teacher = data, val, teacher
         self.seed, self.accelerator = seed, accelerator
-        self.shares = loop.Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
+        self.shares = Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
         check(data, val)
+        check_norms(model, self.shares.micro, size_at(recipe, 0))
         self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
         if recipe.ema:
@@ -285,7 +292,7 @@ def train(
     micro_batch: int | None = None,
     teacher: nn.Module | None = None,
     **options: Any,
-) -> loop.Outcome:
+) -> Outcome:
     """`loop.fit`, which has the options, of a `Classification` with these arguments; nothing but checkpoints is written."""
     task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
     outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
@@ -314,7 +321,7 @@ def evaluate(
     n = len(val.labels)
     mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
     hits = torch.zeros(2, dtype=torch.long)
-    for indices in mine.split(batch_size):
+    for indices in stopping.together(mine.split(batch_size), accelerator):
         images = normalise(val.take(indices).to(accelerator.device))
         with accelerator.autocast():
             logits = net(images)

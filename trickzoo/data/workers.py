@@ -130,8 +130,9 @@ def _as_it_is(package: Package) -> Package:
 
 def _leave_signals(worker: int) -> None:
     """A signal to the process group is the parent's to answer: it finishes its step with these workers, saves, and then ends them."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Pickler(pickle.Pickler):

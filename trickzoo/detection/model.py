@@ -30,6 +30,7 @@ from trickzoo.errors import BadOption, nearest
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
+from trickzoo.training.draws import ImageSampler
 from trickzoo.weights.record import Preprocessing
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -308,6 +309,8 @@ def faster_rcnn(
         **own,
     )
     model.rpn.min_size = rpn_min_size
+    for stream, part in enumerate((model.rpn, model.roi_heads)):
+        part.fg_bg_sampler = ImageSampler(part.fg_bg_sampler, stream)
     model.transform = Transform(own["min_size"], own["max_size"], list(preprocessing.mean), list(preprocessing.std))
     return model.train()
 

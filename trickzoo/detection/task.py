@@ -19,9 +19,10 @@ from trickzoo.data.location import Splits
 from trickzoo.detection.evaluate import detect, figures, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.training import loop, network_file
+from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.job import Machine
+from trickzoo.training.shares import Shares
 
 SIDES = ("short", "long")
 """The sides in pixels that `load` can replace."""
@@ -128,7 +129,7 @@ class Detection(AnnotatedTask):
         self.measure = "coco_ap" if recipe.data == "coco" else "voc_ap50"
         self.model: FasterRCNN = model
         self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
-        self.shares = loop.Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
+        self.shares = Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
 
     def optimiser(self) -> torch.optim.SGD:
         """SGD on what is not frozen."""

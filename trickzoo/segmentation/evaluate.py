@@ -24,6 +24,7 @@ from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
+from trickzoo.training.stopping import together
 
 AT_ONCE = 2**26
 """Logits that are enlarged at once: 256 MB."""
@@ -52,7 +53,7 @@ def segment(
     """
     net.eval()
     found = ConfusionMatrix(data.classes)
-    for sample in read_share(SegmentationSamples(data, transform), accelerator, len(data), workers):
+    for sample in together(read_share(SegmentationSamples(data, transform), accelerator, len(data), workers), accelerator):
         mask = there(sample.mask).to(accelerator.device)
         with accelerator.autocast():
             logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))

@@ -16,6 +16,7 @@ from trickzoo.errors import BadOption
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.heads import FCNHead, find_head
+from trickzoo.training.draws import seed_dropout
 
 
 class Logits(NamedTuple):
@@ -43,6 +44,7 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.head = find_head(head)(last.channels, num_classes, drop_rate)
         self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
+        seed_dropout(self)
 
     @property
     def trunk(self) -> Backbone:

@@ -23,9 +23,10 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
-from trickzoo.training import loop, network_file
+from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.job import Machine
+from trickzoo.training.shares import Shares, check_norms
 
 log = logging.getLogger("trickzoo")
 
@@ -125,7 +126,8 @@ class Segmentation(AnnotatedTask):
         self.recipe: SegmentationRecipe = recipe
         self.model: Segmenter = model
         self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
-        self.shares = loop.Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
+        self.shares = Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
+        check_norms(model, self.shares.micro, recipe.crop)
         self.normalise = Normalisation.of(model.trunk)
 
     def optimiser(self) -> torch.optim.SGD:

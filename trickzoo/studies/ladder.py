@@ -18,8 +18,8 @@ from trickzoo.studies.series import Each, Training, train_all
 if TYPE_CHECKING:
     from trickzoo.classification.open import ImageLocation
     from trickzoo.data.location import Splits
-    from trickzoo.training import loop
     from trickzoo.training.job import Machine
+    from trickzoo.training.progress import Progress
 
 OWN = "own"
 """Name of the data where it is the user's own folder."""
@@ -175,10 +175,13 @@ def run(
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
-        Stopped: SIGTERM or SIGINT came; the same call goes on.
+        InUse: another run is writing to the folder.
+        Stopped: SIGTERM, SIGINT or SIGHUP came; the same call goes on.
     """
     from trickzoo import classification, evidence, tasks
     from trickzoo.training import job as jobs
+    from trickzoo.training.folder import held
+    from trickzoo.training.processes import processes
 
     evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the rungs differ in nothing that the images depend on
@@ -187,7 +190,7 @@ def run(
         if any(step is unfinished for unfinished, _ in left):  # what cannot be trained is told at once and not after hours
             tasks.prepare(step.recipe, location, machine, images)
 
-    def train(step: Step, seed: int, report: Callable[[loop.Progress], None]) -> str:
+    def train(step: Step, seed: int, report: Callable[[Progress], None]) -> str:
         here = replace(machine, out=folder(machine.out, step, seed), seed=seed)
         found = jobs.run(tasks.prepare(step.recipe, location, here, images), report)
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"
@@ -195,7 +198,8 @@ def run(
     trainings = [
         Training(f"{step.rung}, seed {seed}", (step, seed) not in left, functools.partial(train, step, seed)) for step, seed in plan.runs
     ]
-    train_all(trainings, each=each, tell=tell)
+    with held(machine.out, processes(use_cpu=machine.use_cpu)):
+        train_all(trainings, each=each, tell=tell)
 
 
 def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:
@@ -203,9 +207,18 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) 
     from trickzoo.training import checkpoint
 
     now, place = state(out, step, seed), folder(out, step, seed)
-    this = {"data_digest": images.train.digest, "val_digest": images.val.digest}
+    this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(step.recipe)}
     if now == "begun":
         checkpoint.load(place / checkpoint.LAST, step.recipe, seed=seed, **this)
     if now == "done":
         read_result(out, step, seed, **this)
     return now == "done"
+
+
+def _digests(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of the weight files that a recipe names by their paths."""
+    from trickzoo import files
+    from trickzoo.weights.load import is_file
+
+    named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
+    return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}

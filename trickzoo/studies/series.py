@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trickzoo.training import loop
+    from trickzoo.training.progress import Progress
 
-Each = Callable[[str], "AbstractContextManager[Callable[[loop.Progress], None]]"]
+Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
 """Gives for a training's title the block that it runs in, with the function that is told of its progress."""
 
 
@@ -20,14 +20,15 @@ class Training:
 
     title: str
     done: bool
-    train: Callable[[Callable[[loop.Progress], None]], str]
+    train: Callable[[Callable[[Progress], None]], str]
 
 
 def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str], None]) -> None:
     """Do what is left. `tell` is called with a line for each. Raises Stopped if SIGTERM or SIGINT came; the same call goes on."""
+    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    from trickzoo.training import loop
+    from trickzoo.training import stopping
 
     total = len(trainings)
     for number, training in enumerate(trainings, 1):
@@ -35,8 +36,9 @@ def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str]
         if training.done:
             tell(f"{title}: there already")
             continue
-        with loop.signals() as asked, each(title) as report:
+        with stopping.signals() as asked, each(title) as report:
             found = training.train(report)
         tell(f"{title}: {found}")
         if any(gather_object([asked()])) and number < total:  # the signal may have reached one process alone
-            raise loop.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
+            stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
+            raise stopping.everywhere(stopped, PartialState())

@@ -17,8 +17,8 @@ from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
-    from trickzoo.training import loop
     from trickzoo.training.job import Machine
+    from trickzoo.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,13 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
-        Stopped: SIGTERM or SIGINT came; the same call goes on.
+        InUse: another run is writing to the folder.
+        Stopped: SIGTERM, SIGINT or SIGHUP came; the same call goes on.
     """
     from trickzoo import evidence, tasks
     from trickzoo.training import job as jobs
+    from trickzoo.training.folder import held
+    from trickzoo.training.processes import processes
     from trickzoo.training.tracking import MEASURES
 
     evidence.check_folder(settings.out)
@@ -135,7 +138,7 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
     }
     done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
 
-    def train(branch: Branch, trunk: Trunk, report: Callable[[loop.Progress], None]) -> str:
+    def train(branch: Branch, trunk: Trunk, report: Callable[[Progress], None]) -> str:
         recipe, place = recipe_of(branch, trunk), folder(settings.out, branch, trunk)
         here = replace(settings, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
         job = tasks.prepare(recipe, branch.location, here, data[recipe.task])
@@ -148,7 +151,8 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, functools.partial(train, branch, trunk))
         for (branch, trunk), finished in zip(plan.runs, done, strict=True)
     ]
-    train_all(trainings, each=each, tell=tell)
+    with held(settings.out, processes(use_cpu=settings.use_cpu)):
+        train_all(trainings, each=each, tell=tell)
 
 
 def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,9 @@ from accelerate.state import AcceleratorState
 from trickzoo import evidence
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
-from trickzoo.training import checkpoint, loop, tracking
-from trickzoo.training.processes import default_workers
+from trickzoo.training import checkpoint, folder, loop, tracking
+from trickzoo.training.processes import default_workers, peak_memory
+from trickzoo.training.progress import Outcome, Progress
 from trickzoo.tricks.low_precision import mixed_precision
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
@@ -56,6 +56,7 @@ class Machine(Checked):
 
     def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
         """Device, precision and processes."""
+        evidence.commit()  # the code that runs is today's; by the training's end the checkout may be another
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
@@ -72,7 +73,7 @@ class Job:
     accelerator: Accelerator
 
 
-def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
+def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
     """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
 
     A training that is finished in that folder is not repeated: its result is returned.
@@ -82,11 +83,17 @@ def run(job: Job, report: Callable[[loop.Progress], None] = lambda progress: Non
         report: called after each step and each evaluation.
         also: fields that the result has in addition.
 
-    Raises BadCheckpoint if the folder holds another training, and what `loop.fit` raises.
+    Raises BadCheckpoint if the folder holds another training, InUse if another run is writing to it, and what `loop.fit` raises.
     """
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    if done := finished(machine, task):
+    if done := finished(machine, task):  # asked before the folder is taken, which may be one that cannot be written
         return done
+    with folder.held(machine.out, accelerator):
+        return finished(machine, task) or _run(job, report, also)
+
+
+def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
+    task, machine, accelerator = job.task, job.machine, job.accelerator
     with _reporting(machine, accelerator, report) as tell:
         outcome = loop.fit(
             task,
@@ -112,32 +119,30 @@ def finished(machine: Machine, task: loop.Task) -> dict[str, Any] | None:
     path = machine.out / RESULT
     if not path.exists() or not path.with_name(WEIGHTS).exists():
         return None
-    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
-    return checkpoint.result(path, task.recipe, seed=machine.seed, **same)
+    return checkpoint.result(path, task.recipe, seed=machine.seed, **task.identity)
 
 
 @contextmanager
-def _reporting(
-    machine: Machine, accelerator: Accelerator, report: Callable[[loop.Progress], None]
-) -> Iterator[Callable[[loop.Progress], None]]:
+def _reporting(machine: Machine, accelerator: Accelerator, report: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
     """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
     board = machine.tensorboard and accelerator.is_main_process
     with tracking.tensorboard(machine.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
 
-        def tell(progress: loop.Progress) -> None:
+        def tell(progress: Progress) -> None:
             report(progress)
             write(progress)
 
         yield tell
 
 
-def _evidence(job: Job, outcome: loop.Outcome, also: dict[str, Any]) -> dict[str, Any]:
+def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any]:
     """What a training found, with everything that its figures depend on, as the result file has it."""
     task = job.task
     figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
     return {
         "what": f"{task.activity} by {task.recipe.name}",
         **figures,
+        **task.identity,
         **task.facts(),
         **also,
         "recipe": plain(task.recipe),
@@ -145,6 +150,8 @@ def _evidence(job: Job, outcome: loop.Outcome, also: dict[str, Any]) -> dict[str
         "processes": job.accelerator.num_processes,
         "wall_seconds": round(outcome.seconds, 1),
         **evidence.environment(),
+        **({"commit": outcome.commits[-1]} if outcome.commits else {}),
+        **({"commits": list(outcome.commits)} if len(outcome.commits) > 1 else {}),
     }
 
 
@@ -160,15 +167,15 @@ def rehearse(job: Job) -> Rehearsal:
     """Take three steps and leave nothing behind."""
     task, accelerator = job.task, job.accelerator
     times: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
         loop.fit(
             task,
-            Path(folder),
+            Path(place),
             seed=job.machine.seed,
             accelerator=accelerator,
             stop_after=min(3, task.shares.per_epoch),
             report=lambda _: times.append(time.perf_counter()),
         )
     on_gpu = accelerator.device.type == "cuda"
-    memory = torch.cuda.max_memory_allocated() if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = torch.cuda.max_memory_allocated() if on_gpu else peak_memory()
     return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)

@@ -6,107 +6,31 @@ that was stopped anywhere goes on as if it had not been, and processes draw for 
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
 import math
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, TrickzooError
-from trickzoo.files import write_atomically
+from trickzoo import evidence
+from trickzoo.errors import BadCheckpoint, BadData, Elsewhere, NotWritten, TrickzooError
 from trickzoo.recipes.collection import AnyRecipe, plain
-from trickzoo.training import checkpoint, schedule, tracking
+from trickzoo.training import checkpoint, draws, stopping, tracking
+from trickzoo.training.progress import Outcome, Progress
+from trickzoo.training.shares import PROCESS, Shares, seed_of
+from trickzoo.training.stopping import Stopped
 
-
-class Stopped(TrickzooError):
-    """The training was asked to stop and has saved a checkpoint."""
-
-    status = 130
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training gave: its last evaluation, and the seconds that all its parts took together."""
-
-    evaluation: dict[str, Any]
-    seconds: float
-
-
-@dataclass
-class Progress:
-    """What the loop tells while it runs. `loss` is the step's; with an evaluation it is the epoch's mean, as far as this process saw it."""
-
-    step: int
-    steps: int
-    epoch: int
-    loss: float
-    lr: float
-    evaluation: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Which images this process takes at each step, and with which draws: everything follows from seed, epoch and step."""
-
-    n: int
-    batch_size: int
-    draws: int
-    """Uniform draws of an image."""
-    seed: int
-    world: int
-    rank: int
-    micro: int
-    stream: bool = False
-    """The images come in an order of their own: indices count them over all epochs."""
-
-    @classmethod
-    def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
-        """The shares of this process. Raises BadData or BadOption if the batch cannot be had, and what `schedule.check` raises."""
-        world, size = accelerator.num_processes, recipe.batch_size
-        micro = size // world if micro is None else micro
-        if size > n:
-            raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
-        if micro < 1 or size % (world * micro):
-            raise BadOption(
-                f"a batch of {size} cannot be cut into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
-            )
-        shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
-        schedule.check(recipe, shares.per_epoch)
-        return shares
-
-    @property
-    def per_epoch(self) -> int:
-        """Steps of an epoch; what is left of the set is not used in it."""
-        return self.n // self.batch_size
-
-    @property
-    def rounds(self) -> int:
-        """Micro-batches of a process in a step."""
-        return self.batch_size // (self.world * self.micro)
-
-    def of_epoch(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Micro-batches from `first_step` to the end of its epoch, `rounds` a step: (micro,) indices and (micro, draws) draws."""
-        epoch, batch = first_step // self.per_epoch, self.batch_size
-        order = epoch * self.n + torch.arange(self.n) if self.stream else torch.randperm(self.n, generator=_generator(self.seed, 0, epoch))
-        for step in range(first_step, (epoch + 1) * self.per_epoch):
-            start = (step - epoch * self.per_epoch) * batch
-            draws = torch.rand((batch, self.draws), generator=_generator(self.seed, 1, step))
-            whole = (self.rounds, self.world, self.micro)
-            mine = order[start : start + batch].view(whole)[:, self.rank]
-            yield from zip(mine, draws.view(*whole, self.draws)[:, self.rank], strict=True)
+log = logging.getLogger("trickzoo")
 
 
 class Task(ABC):
@@ -122,6 +46,7 @@ class Task(ABC):
         val_digest: the same of the validation images, if there are any.
         average: averaged weights, which checkpoints keep too; None without.
         weights_sha256: of the file that the model started from, if it did from one.
+        teacher_sha256: of the file of the network that it distils from, if there is one.
     """
 
     activity: str = "training"
@@ -133,6 +58,12 @@ class Task(ABC):
     val_digest: str | None = None
     average: nn.Module | None = None
     weights_sha256: str | None = None
+    teacher_sha256: str | None = None
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Digests of all that the outcome depends on beside recipe and seed, as `checkpoint.check` compares them."""
+        return {name: getattr(self, name) for name in ("data_digest", "val_digest", "weights_sha256", "teacher_sha256")}
 
     @abstractmethod
     def optimiser(self) -> torch.optim.Optimizer:
@@ -207,105 +138,256 @@ def fit(
         report: called after each step and each evaluation.
 
     Raises:
-        BadCheckpoint: `last.pt` is of another training.
+        BadCheckpoint: `last.pt` is of another training, or damaged.
         BadData: the loss is not finite (the message names the last good checkpoint), or the data cannot be trained on.
-        Stopped: SIGTERM or SIGINT came; a checkpoint is there.
+        Stopped: SIGTERM, SIGINT or SIGHUP came; a checkpoint is there.
+        Elsewhere: another process raised one of these.
     """
-    world, rank, shares = accelerator.num_processes, accelerator.process_index, task.shares
-    steps = shares.per_epoch * task.recipe.epochs
-    net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
-    net, optimiser = accelerator.prepare(net, task.optimiser())
-    state = _resume(task, optimiser, out, accelerator, seed)
-    step, best, evaluation = state["step"], state["best"], state["evaluation"]
-    start = time.monotonic() - state["seconds"]
-
-    def seconds() -> float:
-        return time.monotonic() - start
-
-    metrics = _Metrics(out / tracking.METRICS, step) if accelerator.is_main_process else None
-    saved = {checkpoint.LAST: step}
-
-    def save(name: str) -> None:
-        saved[name] = step
-        if accelerator.is_main_process:
-            content = {"recipe": plain(task.recipe), "seed": seed, "data_digest": task.data_digest, "val_digest": task.val_digest}
-            content |= {"step": step, "best": best, "evaluation": evaluation, "seconds": seconds()}
-            content |= {"weights_sha256": task.weights_sha256, "metadata": task.metadata()}
-            checkpoint.save(out / name, content | _tensors(task, optimiser, accelerator))
-
-    with signals() as asked:
-        while step < steps:
-            epoch = step // shares.per_epoch
-            net.train()
-            batches = task.batches(step)
-            losses: list[float] = []
-            while True:
-                lr = task.learning_rate(step)
-                for group in optimiser.param_groups:
-                    group["lr"] = lr * group.get("factor", 1)
-                torch.manual_seed(seed * 1_000_003 + step * world + rank)  # mixup, dropout, the choice of proposals
-                total = 0.0
-                for i in range(shares.rounds):
-                    try:
-                        batch = next(batches)
-                    except BadData:
-                        if step and i == 0:  # later BatchNorm has seen a part of the step
-                            save(checkpoint.LAST)
-                        raise
-                    with _synchronised(net, i == shares.rounds - 1):
-                        value = task.loss(net, batch) / shares.rounds
-                        accelerator.backward(value)
-                    total += value.item()
-                if not math.isfinite(total):
-                    # one of this very step holds the weights that gave it
-                    older = (out / name for name in (checkpoint.LAST, checkpoint.BEST) if saved.get(name) != step)
-                    raise BadData(
-                        f"the loss is {total} at step {step} (epoch {epoch}); begin anew in another --out, with a lower lr or a longer "
-                        f"warm-up. The last good checkpoint: {next((path for path in older if path.exists()), 'none')}"
-                    )
-                optimiser.step()
-                optimiser.zero_grad()
-                task.stepped(step)
-                step += 1
-                losses.append(total)
-                report(Progress(step, steps, epoch, total, lr))
-                if metrics:
-                    metrics.write({"step": step, "epoch": epoch, "loss": total, "lr": lr})
-                if step == stop_after:
-                    return Outcome(evaluation, seconds())
-                if step % shares.per_epoch == 0:  # the epoch's end evaluates before it saves
-                    break
-                stopping = agreed(asked(), accelerator)
-                if stopping or (save_every and step % save_every == 0):
-                    save(checkpoint.LAST)
-                if stopping:
-                    raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
-            if step == steps or (epoch + 1) % evaluate_every == 0:
-                _share_buffers(task, accelerator)
-                found = task.evaluate()
-                if found is not None:
-                    evaluation = found
-                    report(Progress(step, steps, epoch, sum(losses) / len(losses), lr, evaluation))
-                    if metrics:
-                        metrics.write({"step": step, "epoch": epoch, **evaluation})
-            reached = evaluation.get(task.measure) or 0.0
-            improved = reached > best
-            best = max(best, reached)
-            save(checkpoint.LAST)
-            if improved:
-                save(checkpoint.BEST)
-            if agreed(asked(), accelerator) and step < steps:
-                raise Stopped(f"stopped at step {step} of {steps}; the same command goes on from {out / checkpoint.LAST}")
-    accelerator.unwrap_model(net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
-    return Outcome(evaluation, seconds())
+    with stopping.signals():
+        return _Training(task, out, seed, accelerator, save_every, evaluate_every, report).run(stop_after)
 
 
-def agreed(asked: bool, accelerator: Accelerator) -> bool:
-    """Whether any process was asked to stop: a signal reaches them in different steps, and none may wait for one that has left."""
-    if accelerator.num_processes == 1:
-        return asked
-    flag = torch.tensor(float(asked), device=accelerator.device)
-    return bool(accelerator.reduce(flag, "sum").item())
+class _Training:
+    """A training under way: its epochs and steps. What is raised in one process is raised in all of them, see `stopping`."""
+
+    def __init__(
+        self,
+        task: Task,
+        out: Path,
+        seed: int,
+        accelerator: Accelerator,
+        save_every: int,
+        evaluate_every: int,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.task, self.seed, self.accelerator = task, seed, accelerator
+        self.save_every, self.evaluate_every, self.report = save_every, evaluate_every, report
+        self.per_epoch = task.shares.per_epoch
+        self.steps = self.per_epoch * task.recipe.epochs
+        net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
+        self.net, self.optimiser = accelerator.prepare(net, task.optimiser())
+        self.keeper = _Keeper(task, self.optimiser, out, accelerator, seed)
+        self.state = self.keeper.resume(self.steps)
+        self.failed: TrickzooError | None = None
+        """What kept this process from writing its log; raised where all processes meet next."""
+        self.metrics: tracking.Metrics | None = None
+        try:
+            if accelerator.is_main_process:
+                self.metrics = tracking.Metrics(out / tracking.METRICS, self.state.step)
+        except TrickzooError as error:
+            self.failed = error
+        self._raise_failure()
+
+    def run(self, stop_after: int | None) -> Outcome:
+        """Do the epochs that are left."""
+        state = self.state
+        if state.unevaluated:
+            self._end_epoch()
+        while state.step < self.steps:
+            self._epoch(stop_after)
+            if state.step == stop_after:
+                return self._outcome()
+            self._end_epoch()
+        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        return Outcome(self.state.evaluation, self.keeper.seconds, tuple(self.state.commits))
+
+    def _epoch(self, stop_after: int | None) -> None:
+        """Take the steps that are left of an epoch."""
+        state = self.state
+        if state.step % self.per_epoch == 0:
+            state.loss_sum, state.losses = 0.0, 0
+        self.net.train()
+        batches = self.task.batches(state.step)
+        while True:
+            self._step(batches)
+            if state.step == stop_after or state.step % self.per_epoch == 0:
+                return
+            if self.save_every and state.step % self.save_every == 0:
+                self.keeper.save(checkpoint.LAST, state)
+
+    def _step(self, batches: Iterator[Any]) -> None:
+        """Take an optimiser step on the next batch, and tell of it."""
+        task, state, shares = self.task, self.state, self.task.shares
+        lr = task.learning_rate(state.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group.get("factor", 1)
+        torch.manual_seed(seed_of(self.seed, PROCESS, state.step, self.accelerator.process_index))  # mixup, CutMix
+        total = 0.0
+        for part in range(shares.rounds):
+            batch = self._next(batches, part)
+            with _synchronised(self.net, part == shares.rounds - 1), draws.of_images(shares.layer_seeds(state.step, part)):
+                value = task.loss(self.net, batch) / shares.rounds
+                self.accelerator.backward(value)
+            total += value.item()
+        loss = self._mean(total)
+        if not math.isfinite(loss):
+            raise stopping.everywhere(self._diverged(loss), self.accelerator)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        task.stepped(state.step)
+        epoch = state.step // self.per_epoch
+        state.step += 1
+        state.loss_sum, state.losses = state.loss_sum + loss, state.losses + 1
+        self._tell(Progress(state.step, self.steps, epoch, loss, lr), {"loss": loss, "lr": lr})
+
+    def _next(self, batches: Iterator[Any], part: int) -> Any:
+        """The next micro-batch, if every process has one and none was asked to stop."""
+        batch, error = None, self.failed
+        if error is None:
+            try:
+                batch = next(batches)
+            except TrickzooError as found:
+                error = found
+        # one exchange for both questions, as each costs all processes a wait
+        if stopping.agreed(error is not None or (part == 0 and stopping.asked()), self.accelerator):
+            try:
+                stopping.agree(error, self.accelerator)
+            except TrickzooError:
+                if self.state.step and part == 0:  # later BatchNorm has seen a part of the step
+                    with contextlib.suppress(NotWritten, Elsewhere):  # the full disk may be the very error
+                        self.keeper.save(checkpoint.LAST, self.state)
+                raise
+            self.keeper.save(checkpoint.LAST, self.state)
+            raise self._stopped()
+        return batch
+
+    def _mean(self, loss: float) -> float:
+        """The mean over processes."""
+        if self.accelerator.num_processes == 1:
+            return loss
+        return float(self.accelerator.reduce(torch.tensor(loss, device=self.accelerator.device), "mean").item())
+
+    def _end_epoch(self) -> None:
+        """Evaluate if it is time to, and write checkpoints: the best one first, since a training that is killed goes on from the last."""
+        state, epoch = self.state, (self.state.step - 1) // self.per_epoch
+        if state.step == self.steps or (epoch + 1) % self.evaluate_every == 0:
+            self._evaluate(epoch)
+        reached = state.evaluation.get(self.task.measure) or 0.0
+        if reached > state.best:
+            state.best = reached
+            self.keeper.save(checkpoint.BEST, state)
+        self.keeper.save(checkpoint.LAST, state)
+        self._raise_failure()
+        if state.step < self.steps and stopping.agreed(stopping.asked(), self.accelerator):
+            raise self._stopped()
+
+    def _evaluate(self, epoch: int) -> None:
+        """Evaluate. A training that cannot, or is asked to stop meanwhile, begins with this evaluation when it goes on."""
+        state = self.state
+        _share_buffers(self.task, self.accelerator)
+        state.unevaluated = True
+        try:
+            found = self.task.evaluate()
+        except TrickzooError as error:
+            self.keeper.save(checkpoint.LAST, state)
+            if isinstance(error, stopping.Interrupted):
+                raise self._stopped() from None
+            raise
+        state.unevaluated = False
+        if found is not None:
+            state.evaluation = found
+            lr = self.task.learning_rate(state.step - 1)
+            self._tell(Progress(state.step, self.steps, epoch, state.loss_sum / max(state.losses, 1), lr, found), found)
+
+    def _tell(self, progress: Progress, row: dict[str, Any]) -> None:
+        """Report progress, and write a line into the log."""
+        try:
+            self.report(progress)
+            if self.metrics:
+                self.metrics.write({"step": progress.step, "epoch": progress.epoch, **row})
+        except TrickzooError as error:
+            self.failed = error
+
+    def _raise_failure(self) -> None:
+        stopping.agree(self.failed, self.accelerator)
+
+    def _stopped(self) -> TrickzooError:
+        last = self.keeper.out / checkpoint.LAST
+        stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command goes on from {last}")
+        return stopping.everywhere(stopped, self.accelerator)
+
+    def _diverged(self, loss: float) -> BadData:
+        step = self.state.step
+        return BadData(
+            f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); begin anew in another --out, with a lower lr or a longer "
+            f"warm-up. The last good checkpoint: {self.keeper.before(step) or 'none'}"
+        )
+
+
+class _Keeper:
+    """Writes the checkpoints of a training, and reads the one that it goes on from."""
+
+    def __init__(self, task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> None:
+        self.task, self.optimiser, self.out, self.accelerator, self.seed = task, optimiser, out, accelerator, seed
+        self.started = time.monotonic()
+        self.steps: dict[str, int] = {}
+        """Of the checkpoints that this part of the training wrote or went on from."""
+
+    @property
+    def seconds(self) -> float:
+        """That all parts of the training took together."""
+        return time.monotonic() - self.started
+
+    def save(self, name: str, state: checkpoint.State) -> None:
+        """Write a checkpoint, in the first process. Raises NotWritten there, and Elsewhere in the others, if the disk refuses."""
+        error: TrickzooError | None = None
+        state.seconds = self.seconds
+        if self.accelerator.is_main_process:
+            task, scaler = self.task, self.accelerator.scaler
+            content = {"recipe": plain(task.recipe), "seed": self.seed, **task.identity, "metadata": task.metadata()}
+            content |= {
+                "model": task.model.state_dict(),
+                "average": task.average.state_dict() if task.average is not None else None,
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            }
+            try:
+                checkpoint.save(self.out / name, state, content)
+            except NotWritten as found:
+                error = found
+        stopping.agree(error, self.accelerator)
+        self.steps[name] = state.step
+
+    def resume(self, steps: int) -> checkpoint.State:
+        """The state in `last.pt`, whose tensors are loaded into model and optimiser; a fresh one without it."""
+        path = self.out / checkpoint.LAST
+        state = checkpoint.State()
+        if path.exists():
+            content = checkpoint.load(path, self.task.recipe, seed=self.seed, **self.task.identity)
+            self._restore(path, content)
+            state = checkpoint.State.of(content)
+            if not 0 <= state.step <= steps:
+                raise BadCheckpoint(f"{path} is at step {state.step} of a training of {steps} steps; name another --out")
+            if content.get("draws") != checkpoint.DRAWS:
+                log.warning("%s is of an older version: mixup, dropout and sampled boxes are drawn otherwise from here on", path)
+            self.steps[checkpoint.LAST] = state.step
+            self.started -= state.seconds
+        if (commit := evidence.commit()) and commit not in state.commits[-1:]:
+            state.commits.append(commit)
+        return state
+
+    def _restore(self, path: Path, content: dict[str, Any]) -> None:
+        task, scaler = self.task, self.accelerator.scaler
+        try:
+            task.model.load_state_dict(content["model"])
+            if task.average is not None:
+                task.average.load_state_dict(content["average"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            if scaler is not None and content.get("scaler") is not None:
+                scaler.load_state_dict(content["scaler"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first}; name another --out") from None
+
+    def before(self, step: int) -> Path | None:
+        """A checkpoint of an earlier step: one of this very step holds the weights that gave the loss."""
+        for name in (checkpoint.LAST, checkpoint.BEST):
+            if self.steps.get(name) != step and (self.out / name).exists():
+                return self.out / name
+        return None
 
 
 def _share_buffers(task: Task, accelerator: Accelerator) -> None:
@@ -319,88 +401,6 @@ def _share_buffers(task: Task, accelerator: Accelerator) -> None:
                 broadcast(buffer)
 
 
-def _generator(*key: int) -> torch.Generator:
-    """A generator whose stream depends on the whole key."""
-    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-
-
 def _synchronised(net: nn.Module, last: bool) -> AbstractContextManager[Any]:
     """Processes exchange gradients in the last round of a step only."""
     return net.no_sync() if isinstance(net, DistributedDataParallel) and not last else nullcontext()
-
-
-class _Note(list[int]):
-    """A signal handler that only notes the signal, for every block that it comes in."""
-
-    def __init__(self, outer: Any) -> None:
-        self.outer = outer
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.append(number)
-        if isinstance(self.outer, _Note):
-            self.outer(number, frame)
-
-
-@contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM and SIGINT only set a flag, which the yielded function reads. Of nested blocks each has its own."""
-    note = _Note(signal.getsignal(signal.SIGTERM))
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(note)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Metrics:
-    """A JSON line for each step and evaluation; lines beyond the step that a training goes on from are dropped.
-
-    Raises BadOption if the disk refuses.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        kept = [row for row in tracking.rows(path.parent) if row["step"] <= step] if step and path.exists() else []
-        with self._plainly():
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-
-    def write(self, row: dict[str, Any]) -> None:
-        with self._plainly(), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BadOption(f"{self.path} cannot be written ({error.strerror or error}); make room, or name another --out") from None
-
-
-def _tensors(task: Task, optimiser: torch.optim.Optimizer, accelerator: Accelerator) -> dict[str, Any]:
-    return {
-        "model": task.model.state_dict(),
-        "average": task.average.state_dict() if task.average is not None else None,
-        "optimiser": optimiser.state_dict(),
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-    }
-
-
-def _resume(task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> dict[str, Any]:
-    """What `last.pt` says, loaded into the objects; a fresh start without one."""
-    path = out / checkpoint.LAST
-    if not path.exists():
-        return {"step": 0, "best": 0.0, "evaluation": {}, "seconds": 0.0}
-    same = {"data_digest": task.data_digest, "val_digest": task.val_digest, "weights_sha256": task.weights_sha256}
-    content = checkpoint.load(path, task.recipe, seed=seed, **same)
-    try:
-        task.model.load_state_dict(content["model"])
-        if task.average is not None:
-            task.average.load_state_dict(content["average"])
-    except RuntimeError as error:
-        raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {str(error).splitlines()[0]}") from None
-    optimiser.load_state_dict(content["optimiser"])
-    if accelerator.scaler is not None and content["scaler"] is not None:
-        accelerator.scaler.load_state_dict(content["scaler"])
-    return content

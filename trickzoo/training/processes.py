@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
+import psutil
 import torch
 from accelerate import PartialState
 
@@ -24,3 +26,14 @@ def processes(*, use_cpu: bool = False) -> PartialState:
     if state.num_processes != started:
         raise RuntimeError(f"{started} processes were started, {state.num_processes} found each other")
     return state
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held at once; on a system that does not tell, those that it holds now."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux kibibytes

@@ -1,21 +1,23 @@
-"""What a training tells beside its files: TensorBoard, and the plot of its curves."""
+"""What a training leaves beside its checkpoints: a line for each step, TensorBoard's files, and the plot of its curves."""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from trickzoo.drawing import literal_text
 from trickzoo.errors import BadOption, printable
 from trickzoo.files import write_atomically, writing
+from trickzoo.training.progress import Progress
 
-if TYPE_CHECKING:
-    from trickzoo.training.loop import Progress
+log = logging.getLogger("trickzoo")
 
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
 MEASURES = {
@@ -33,9 +35,56 @@ STEP = ("step", "epoch", "loss", "lr")
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's `metrics.jsonl`; half a line at the end, left by a kill, is left out."""
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    """The lines of a training's `metrics.jsonl` that can be read; half a line at the end, left by a kill, is among the others."""
+    return _read(folder / METRICS)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a log, and how many of its lines are damaged. Half a line at the end is not: a kill leaves one."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    found = [row for row in map(_row, whole) if row is not None]
+    return found, len(whole) - len(found)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of a log, or None if the loop cannot have written it."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    numbers = isinstance(row, dict) and all(_is_finite(row[name]) for name in STEP if name in row)
+    return row if numbers and {"step", "epoch"} <= row.keys() and ("lr" in row) == ("loss" in row) else None
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+class Metrics:
+    """The log of a training: a JSON line for each step and each evaluation.
+
+    Lines beyond the step that a training goes on from are dropped. A log with damaged lines is set aside, and goes on with the others.
+    Raises NotWritten if the disk refuses.
+    """
+
+    REMEDY: ClassVar = {"remedy": "make room, or name another --out"}
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        with writing(path, **self.REMEDY):
+            kept, damaged = _read(path) if step and path.exists() else ([], 0)
+            if damaged:
+                aside = path.with_name(f"{path.name}.damaged")
+                path.replace(aside)
+                log.warning("%s has %d lines that cannot be read; it is now %s, and the curves lack these steps", path, damaged, aside)
+        content = "".join(json.dumps(row) + "\n" for row in kept if row["step"] <= step)
+        write_atomically(path, content.encode(), **self.REMEDY)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a line."""
+        with writing(self.path, **self.REMEDY), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 @contextmanager
@@ -103,6 +152,8 @@ def write_log(folder: Path) -> Path:
     lines = [",".join(["epoch", "step", "loss", "lr", *columns])]
     for epoch, found in epochs.items():
         steps = [row for row in found if "loss" in row]
+        if not steps:  # their lines were damaged
+            continue
         measured = (f"{evaluations[epoch][name]:.4f}" if name in evaluations[epoch] else "" for name in columns)
         loss = sum(row["loss"] for row in steps) / len(steps)
         lines.append(",".join([f"{epoch + 1:.0f}", f"{steps[-1]['step']:.0f}", f"{loss:.5f}", f"{steps[-1]['lr']:.6g}", *measured]))

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, UnknownName, printable
-from trickzoo.files import Identity, atomically, open_regular
+from trickzoo.files import Identity, atomically, open_regular, seal_is_whole
 from trickzoo.weights.record import METADATA_KEY
 
 log = logging.getLogger("trickzoo")
@@ -125,6 +125,9 @@ def _too_many(path: Path, tensors: int) -> BadCheckpoint:
 
 
 def _unpickle(path: Path, file: BinaryIO) -> Any:
+    if seal_is_whole(file) is False:
+        raise BadCheckpoint(f"{path} is damaged (its content does not have the SHA-256 that was written with it)")
+    file.seek(0)
     head = file.read(4)
     file.seek(0)
     try:

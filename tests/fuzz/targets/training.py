@@ -29,6 +29,7 @@ from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import ladder_summary, transfer, transfer_summary
 from trickzoo.training import checkpoint, loop, tracking
+from trickzoo.training.shares import Shares
 from trickzoo.weights import header as headers
 from trickzoo.weights import tensors
 
@@ -44,7 +45,7 @@ class Tiny(loop.Task):
         self.model: nn.Module = nn.Linear(2, 1)
         self.average: nn.Module | None = nn.Linear(2, 1)
         self.accelerator = Accelerator(cpu=True)
-        self.shares = loop.Shares.of(16, RECIPE, 1, 0, self.accelerator, None)
+        self.shares = Shares.of(16, RECIPE, 1, 0, self.accelerator, None)
 
     def optimiser(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)

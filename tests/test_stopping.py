@@ -1,0 +1,285 @@
+"""Stopping: signals, folders that one run holds, and processes that stop together."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import PartialState
+
+from tests.training import run, same
+from trickzoo.data.loaders import Resident
+from trickzoo.errors import BadData, InUse
+from trickzoo.training import folder, processes, stopping
+
+STATE = PartialState(cpu=True)
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stopping.signals() as outer, stopping.signals() as inner:
+        signal.raise_signal(signal.SIGINT)
+        assert outer() and inner()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_of_another_kind_does_not_end_at_once() -> None:
+    with stopping.signals() as asked:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        assert asked() and stopping.asked()
+    assert not stopping.asked()
+
+
+def test_under_nohup_a_hangup_changes_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.signals() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_training_in_a_thread(resident: Resident, tmp_path: Path) -> None:
+    found: list[dict[str, torch.Tensor]] = []
+    thread = threading.Thread(target=lambda: found.append(run(resident, tmp_path / "thread", stop_after=2)))
+    thread.start()
+    thread.join()
+    assert same(found[0], run(resident, tmp_path / "main", stop_after=2))
+
+
+def test_an_evaluation_stops_between_its_batches() -> None:
+    with stopping.signals():
+        batches = stopping.together(range(5), STATE)
+        assert [next(batches), next(batches)] == [0, 1]
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(stopping.Interrupted):
+            next(batches)
+    assert list(stopping.together(range(3), STATE)) == [0, 1, 2]
+
+
+def test_an_evaluation_that_fails_is_done_when_the_training_goes_on(
+    resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise BadData("x.jpg is not readable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trickzoo.classification.task.evaluate", broken)
+        with pytest.raises(BadData, match=r"x\.jpg is not readable"):
+            run(resident, tmp_path / "failed", val=val)
+    assert same(run(resident, tmp_path / "failed", val=val), run(resident, tmp_path / "straight", val=val))
+    assert (tmp_path / "failed" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# folders
+
+HOLD = """
+import sys
+from pathlib import Path
+from accelerate import PartialState
+from trickzoo.training import folder
+with folder.held(Path(sys.argv[1]), PartialState(cpu=True)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds `tmp_path / "out"`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_is_held_by_one_run_until_it_dies(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    wanted = rf"out is in use by process {holder.pid} on \S+, since [-0-9]+ [:0-9]+; wait for it, or name another --out"
+    with pytest.raises(InUse, match=wanted), folder.held(tmp_path / "out", STATE):
+        pass
+    holder.kill()
+    holder.wait()
+    with folder.held(tmp_path / "out", STATE):
+        assert f"process {os.getpid()} on" in (tmp_path / "out" / folder.HOLDER).read_text()
+        with pytest.raises(InUse, match=f"in use by process {os.getpid()}"), folder.held(tmp_path / "out", STATE):
+            pass
+    assert not (tmp_path / "out" / folder.HOLDER).exists()
+    with folder.held(tmp_path / "out", STATE):
+        pass
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def test_the_workers_of_a_dead_run_are_waited_for(tmp_path: Path) -> None:
+    """A forked process holds the lock too, for as long as it lives after the one that took it."""
+    with folder.held(tmp_path, STATE):
+        worker = multiprocessing.get_context("fork").Process(target=_wait, args=(0.7,))
+        worker.start()
+        lost = (tmp_path / folder.HOLDER).read_text()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / folder.HOLDER).write_text(lost.replace(str(os.getpid()), str(dead.pid)))
+    with folder.held(tmp_path, STATE):
+        pass
+    worker.join()
+
+
+def test_what_killed_runs_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    own = [".last.pt.0123abcd", ".model.safetensors.89abcdef"]
+    others = [".last.pt.0123abc", ".last.pt.0123abcd.txt", ".mine.0123abcd", "last.pt.0123abcd", "last.pt"]
+    for name in (*own, *others):
+        (tmp_path / name).write_text("x")
+    with folder.held(tmp_path, STATE):
+        assert {path.name for path in tmp_path.iterdir()} == {*others, folder.LOCK, folder.HOLDER}
+
+
+@pytest.mark.parametrize("place", ["file", "file/out"])
+def test_a_folder_that_cannot_be_is_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    wanted = rf"{place} cannot be written \((File exists|Not a directory)\); name another --out"
+    with pytest.raises(InUse, match=wanted), folder.held(tmp_path / place, STATE):
+        pass
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# memory
+
+
+def test_memory_without_the_module_of_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = processes.peak_memory()
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert 0.2 * here < processes.peak_memory() <= 1.2 * here
+
+
+def test_memory_in_the_units_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 5_000}))
+    for system, wanted in (("linux", 5_120_000), ("darwin", 5_000)):
+        monkeypatch.setattr(sys, "platform", system)
+        assert processes.peak_memory() == wanted
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# several processes
+
+TOGETHER = """
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+import trickzoo
+from tests.training import RECIPE
+from trickzoo.classification import objective, task as classification
+from trickzoo.data.loaders import decode_once, squash
+from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.errors import BadData, TrickzooError
+from trickzoo.training import checkpoint, folder, loop, stopping, tracking
+colours, out = Path(sys.argv[1]), Path(sys.argv[2])
+accelerator = Accelerator(cpu=True)
+rank = accelerator.process_index
+data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", out / "cache", workers=0)
+found = {}
+
+def scene(name, change=lambda task: None, report=lambda progress: None):
+    model = classification.prepare(RECIPE, 4, 0, trickzoo.create)
+    task = classification.Classification(RECIPE, model, data, data, seed=0, accelerator=accelerator)
+    change(task)
+    try:
+        with folder.held(out / name, accelerator):
+            loop.fit(task, out / name, seed=0, accelerator=accelerator, report=report)
+        found[name] = "done"
+    except TrickzooError as error:
+        found[name] = f"{type(error).__name__}: {error}"
+
+def bad_image(task):
+    batches = task.batches
+    def broken(first):
+        for i, batch in enumerate(batches(first)):
+            if rank == 1 and i == 2:
+                raise BadData("x.jpg is not readable")
+            yield batch
+    task.batches = broken
+
+def not_a_number(task):
+    loss = task.loss
+    steps = iter(range(100))
+    task.loss = lambda net, batch: loss(net, batch) * (math.nan if next(steps) == 3 and rank == 1 else 1)
+
+def bad_validation(task):
+    evaluate = task.evaluate
+    def share():
+        if rank == 1:
+            raise BadData("v.jpg is not readable")
+        yield 0
+    def broken():
+        list(stopping.together(share(), accelerator))
+        return evaluate()
+    task.evaluate = broken
+
+def stop(progress):
+    if rank == 1 and progress.step == 3:
+        signal.raise_signal(signal.SIGTERM)
+
+def full(task):
+    if rank == 0:
+        write = tracking.Metrics.write
+        def broken(self, row):
+            if row["step"] == 2:
+                raise BadData("no room")
+            write(self, row)
+        tracking.Metrics.write = broken
+
+scene("image", bad_image)
+scene("loss", not_a_number)
+scene("validation", bad_validation)
+scene("signal", report=stop)
+scene("full", full)
+(out / f"{rank}.json").write_text(json.dumps(found))
+accelerator.end_training()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_all_processes_stop_when_one_fails(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [*command, str(tmp_path / "main.py"), str(colours), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    last = tmp_path / "signal" / "last.pt"
+    for scene, process, line in (("image", 1, "x.jpg is not readable"), ("validation", 1, "v.jpg is not readable"), ("full", 0, "no room")):
+        found = [first[scene], second[scene]]
+        assert found.pop(process) == f"BadData: {line}"
+        assert found == [f"Elsewhere: process {process} stopped: {line}"]
+    line = f"stopped at step 3 of 14; the same command goes on from {last}"
+    assert [first["signal"], second["signal"]] == [f"Stopped: {line}", f"Elsewhere: process 0 stopped: {line}"]
+    assert first["loss"].startswith("BadData: the loss is nan at step 3 (epoch 0)")
+    assert second["loss"].startswith("Elsewhere: process 0 stopped: the loss is nan at step 3 (epoch 0)")
