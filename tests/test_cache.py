@@ -66,6 +66,7 @@ DAMAGE: list[Callable[[Path], object]] = [
     lambda place: (place / SIZES).write_bytes(b""),
     lambda place: (place / PIXELS).write_bytes((place / PIXELS).read_bytes()[:-9]),
     lambda place: (place / SIZES).write_bytes(b"PK\x03\x04" + bytes(200)),
+    lambda place: (place / SIZES).write_bytes((place / SIZES).read_bytes().replace(b"False", b"(((((")),
     lambda place: (place / PIXELS).unlink(),
     lambda place: (place / SEALS).write_bytes(b"[" * 100_000),
     lambda place: (place / SEALS).write_bytes(b""),

@@ -227,12 +227,15 @@ def _meta(change: str) -> bytes:
     return header + struct.pack("<II", 14, len(array)) + array
 
 
-@pytest.mark.parametrize("change", ["bomb", "table", "nothing", "truncated"])
+@pytest.mark.parametrize("change", ["bomb", "table", "nothing", "truncated", "fatal"])
 def test_a_damaged_devkit_is_one_line_and_takes_little_memory(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
     folder = flat(tmp_path / "val")
     meta = devkit(tmp_path, LABELS) / "data" / "meta.mat"
-    damaged = {"nothing": b"", "truncated": meta.read_bytes()[:-40]}
+    before, name, after = meta.read_bytes().rpartition(struct.pack("<II", 1, 0))
+    longer = before + struct.pack("<II", 1, 8) + after  # an empty name that says it has eight letters: scipy's reader ends the process
+    assert name
+    damaged = {"nothing": b"", "truncated": meta.read_bytes()[:-40], "fatal": longer}
     meta.write_bytes(damaged[change] if change in damaged else _meta(change))
     tracemalloc.start()
     with pytest.raises(BadData, match="is not the devkit of ILSVRC2012"):

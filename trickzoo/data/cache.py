@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tokenize import TokenError
 
 import msgspec
 import numpy as np
@@ -75,7 +76,7 @@ def _fault(place: Path, n: int) -> str:
         now = {name: _seal(place / name, kept.get(name)) for name in (PIXELS, SIZES)}
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, EOFError, RecursionError) as error:  # numpy's reader raises these on damaged files
+    except (OSError, ValueError, EOFError, RecursionError, TokenError) as error:  # numpy's reader raises these on damaged files
         return f"a file in it is damaged ({error})"
     for name, seal in kept.items():
         if name in now and now[name].sha256 != seal.sha256:

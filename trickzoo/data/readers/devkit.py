@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import math
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -22,6 +25,8 @@ LIMIT = 64 << 20
 """Bytes that each of these files may have, unpacked. The largest has some millions."""
 DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error, zlib.error)
 """What the readers of these files raise where a file is damaged."""
+READ_SECONDS = 60
+"""For reading meta.mat, which takes about one."""
 NODES = 100_000
 """Entries that the table of synsets may have. ImageNet's has 1,860."""
 
@@ -86,20 +91,34 @@ def _devkit_files(place: Path) -> dict[str, bytes]:
     return {name: found[path] for path, name in wanted.items()}
 
 
+READ_META = """
+import io, json, sys
+from scipy.io import loadmat
+table = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=["synsets"], squeeze_me=True)["synsets"]
+print(json.dumps([[int(s["ILSVRC2012_ID"]), str(s["WNID"])] for s in table if int(s["num_children"]) == 0]))
+"""
+
+
 def _synsets(meta: bytes) -> dict[int, str]:
-    """Synset by ILSVRC2012_ID of the leaves in the bytes of meta.mat. Raises an error of `DAMAGED`."""
-    from scipy.io import loadmat, whosmat
+    """Synset by ILSVRC2012_ID of the leaves in the bytes of meta.mat. Raises an error of `DAMAGED`.
+
+    A process of its own reads the file, because scipy's reader ends its process on some damaged files instead of raising an error.
+    """
+    from scipy.io import whosmat
     from scipy.io.matlab import MatReadError
 
     meta = _uncompressed(meta)
     try:
         shapes = {name: shape for name, shape, _ in whosmat(io.BytesIO(meta))}
-        if math.prod(shapes["synsets"]) > NODES:
-            raise ValueError(f"{META} has a table of {math.prod(shapes['synsets']):,} synsets")
-        table = loadmat(io.BytesIO(meta), variable_names=["synsets"], squeeze_me=True)["synsets"]
     except MatReadError as error:
         raise ValueError(f"{META}: {error}") from None
-    return {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in table if int(s["num_children"]) == 0}
+    if math.prod(shapes["synsets"]) > NODES:
+        raise ValueError(f"{META} has a table of {math.prod(shapes['synsets']):,} synsets")
+    try:
+        done = subprocess.run([sys.executable, "-c", READ_META], input=meta, capture_output=True, timeout=READ_SECONDS, check=True)
+    except subprocess.SubprocessError:
+        raise ValueError(f"{META} is damaged") from None
+    return dict(json.loads(done.stdout))
 
 
 def _uncompressed(mat: bytes) -> bytes:
