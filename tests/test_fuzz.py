@@ -18,12 +18,10 @@ from tests.fuzz.targets import TARGETS
 
 SLOW = {"detector header", "keys", "hub parquet"}
 """Targets of which an input takes tenths of a second."""
-NOT_YET = {"checkpoint fields", "metrics.jsonl"}
-"""Targets with failures that are known and being mended."""
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [name for name in TARGETS if name not in NOT_YET])
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_whole_file_is_taken_and_damaged_ones_are_refused_in_a_line(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
     target.prepare(tmp_path)
