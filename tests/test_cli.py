@@ -336,7 +336,7 @@ def test_what_is_said_of_the_images_replaces_what_the_weights_say(
 def test_a_size_that_no_image_can_have(tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
-    with pytest.raises(BadOption, match="images cannot be prepared so: size is 4,096 pixels or less"):
+    with pytest.raises(BadOption, match="images cannot be prepared so: size must be at most 4,096 pixels"):
         preprocessing_of(model, size=30_000)
 
 

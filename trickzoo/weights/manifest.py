@@ -1,17 +1,17 @@
-"""Reads `weights_manifest/*.toml`, and the files or folders that TRICKZOO_MANIFEST names beside it."""
+"""Read weight records from `weights_manifest/*.toml` and from the files or folders that TRICKZOO_MANIFEST names."""
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from trickzoo import registry
-from trickzoo.errors import BadManifest, NoWeights, TrickzooError, UnknownName
+from trickzoo.errors import BadManifest, NoWeights, UnknownName
 from trickzoo.files import expanded
 from trickzoo.weights.record import ManifestFile, Record
 
@@ -25,13 +25,16 @@ VARIABLE = "TRICKZOO_MANIFEST"
 
 
 def shipped_folder() -> Path:
-    """The folder of the manifest: inside an installed package, at the top of a checkout."""
+    """Return the folder of the shipped manifest: inside an installed package, or at the top of a checkout."""
     inside = PACKAGE / "weights_manifest"
     return inside if inside.is_dir() else PACKAGE.parent / "weights_manifest"
 
 
 def records() -> dict[str, Record]:
-    """Every record by name, in natural order."""
+    """Return every record by its name, in natural order (resnet50 before resnet101).
+
+    Raises BadManifest if a file cannot be read, two records have one name, or a model has two default weights.
+    """
     return _records(os.environ.get(VARIABLE, ""))
 
 
@@ -46,93 +49,71 @@ def _records(extra: str) -> dict[str, Record]:
     found: dict[str, Record] = {}
     defaults: dict[str, str] = {}
     for file in files:
-        for i, record in enumerate(read(file)):
+        for number, record in enumerate(read(file), 1):
             if record.name in found:
-                raise BadManifest(_complaint(file, f"weights[{i}].name", f"{record.name} is recorded twice; a weight has one record"))
+                raise _complaint(file, number, record.name, "name: another record has this name; give each weight its own")
             found[record.name] = record
             if record.default and (other := defaults.setdefault(record.model, record.name)) != record.name:
-                raise BadManifest(_complaint(file, f"weights[{i}].default", f"{record.model} has a default weight already, {other}"))
+                raise _complaint(
+                    file, number, record.name, f"default: {record.model} already has a default weight, {other}; remove one of them"
+                )
     return dict(sorted(found.items(), key=lambda item: registry.natural(item[0])))
 
 
 def read(file: Path) -> tuple[Record, ...]:
-    """The records of one file. Raises BadManifest with the file, the line and the field."""
+    """Return the records of one TOML file. Raises BadManifest with the file, the record and the field that is wrong."""
     try:
-        text = file.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadManifest(f"{file}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise BadManifest(f"{file}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise BadManifest(f"{file}: cannot be read (it is nested too deeply)") from None
     try:
-        manifest = msgspec.convert(content, ManifestFile)
+        tables = msgspec.convert(content, ManifestFile).weights
     except msgspec.ValidationError as error:
-        complaint, _, path = str(error).partition(" - at ")
-        field = path.strip("`").removeprefix("$").removeprefix(".")
-        unknown = re.search(r"unknown field `(\w+)`", complaint)
-        inner = f"{field}.{unknown[1] if unknown else complaint.split()[0]}".removeprefix(".")  # our own complaints begin with the field
-        if unknown or _line(text, inner) != _line(text, field):
-            field = inner
-        raise BadManifest(_complaint(file, field, complaint)) from None
-    for i, record in enumerate(manifest.weights):
-        try:
-            if registry.find(record.model).name != record.model:
-                raise BadManifest(f'"{record.model}" is an alias; the record must name {registry.find(record.model).name}')
-        except TrickzooError as error:
-            raise BadManifest(_complaint(file, f"weights[{i}].name", str(error))) from None
-    return manifest.weights
+        raise BadManifest(f"{file}: {error}") from None
+    return tuple(_record(file, number, table) for number, table in enumerate(tables, 1))
 
 
-def _complaint(file: Path, field: str, problem: str) -> str:
-    """One line that says where in the file, which field (such as `weights[3].preprocessing.size`) and what is wrong with it."""
-    return f"{file}:{_line(file.read_text(encoding='utf-8'), field)}: {field or 'top level'}: {problem}"
+def _record(file: Path, number: int, table: dict[str, Any]) -> Record:
+    """Check one `[[weights]]` table of a file, the `number`th from 1."""
+    try:
+        record = msgspec.convert(table, Record)
+        model = registry.find(record.model).name
+    except (msgspec.ValidationError, UnknownName) as error:
+        raise _complaint(file, number, table.get("name"), str(error)) from None
+    if record.model != model:
+        raise _complaint(file, number, record.name, f'name: "{record.model}" is an alias; the record must name {model}')
+    return record
 
 
-def _line(text: str, field: str) -> int:
-    """Line of a field, or of the table that it is missing from, as near as TOML's layout tells."""
-    lines = text.splitlines()
-    start, end = 0, len(lines)
-
-    def those(pattern: str) -> list[int]:
-        return [i for i in range(start, end) if re.search(pattern, lines[i])]
-
-    for key, index in re.findall(r"(\w+)(?:\[(\d+)\])?", field):
-        nth = int(index or 0)
-        if heads := those(rf"^\s*\[+\s*(weights\.)?{key}\s*\]"):  # [[weights]], [[weights.source]], [weights.preprocessing]
-            start = heads[min(nth, len(heads) - 1)]
-            inner = r"\[+\s*weights\s*\]" if key == "weights" else r"\["
-            end = next((i for i in range(start + 1, end) if re.match(rf"\s*{inner}", lines[i])), end)
-        elif hits := those(rf"^\s*{key}\s*=") or those(rf"[\s{{,]{key}\s*="):
-            start = hits[0]
-            end = next((i for i in range(start + 1, end) if re.match(r"\s*(\[|\w+\s*=)", lines[i])), end)
-            if index and (rows := those(r"\{")):  # an array of inline tables
-                start = rows[min(nth, len(rows) - 1)]
-                end = start + 1
-        else:
-            break
-    return start + 1
+def _complaint(file: Path, number: int, name: object, problem: str) -> BadManifest:
+    named = f" ({name})" if isinstance(name, str) else ""
+    return BadManifest(f"{file}: record {number}{named}: {problem}")
 
 
 def find(name: str) -> Record:
-    """The record `<model>.<tag>`; the model may be an alias. Raises UnknownName with the nearest names."""
+    """Return the record named `<model>.<tag>`, where the model may be an alias. Raises UnknownName with the nearest names."""
     model, _, tag = name.partition(".")
     canonical = f"{registry.ALIASES.get(model, model)}.{tag}"
     known = records()
     if canonical not in known:
-        b = f"{canonical.partition('.')[0]}_b.{tag}"  # elsewhere the name without a letter means B
+        b = f"{canonical.partition('.')[0]}_b.{tag}"  # other libraries call the B network by the name without a letter
         raise UnknownName("weight", name, [b] if b in known else known)
     return known[canonical]
 
 
 def of_model(model: str) -> list[Record]:
-    """Records of an architecture."""
+    """Return the records of one architecture, named without an alias."""
     return [record for record in records().values() if record.model == model]
 
 
 def choose(model: str, tag: str | None = None) -> Record:
-    """The record of this tag, or the default one without a tag.
+    """Return the record of a model with the given tag, or the default record if no tag is given.
 
-    Raises UnknownName with the nearest tags, NoWeights with the models that have weights.
+    Raises UnknownName for an unknown model or tag, with the nearest names, and NoWeights if the model has no weights or no default weight.
     """
     name = registry.find(model).name
     mine = of_model(name)

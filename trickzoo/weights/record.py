@@ -1,4 +1,4 @@
-"""The schema of a weight record: everything a user may ask of a weight."""
+"""The schema of a weight record: sources, digests, preprocessing, licence and published accuracy of one weight."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 METADATA_KEY = "trickzoo"
-"""Of what trickzoo says of a weight file, in its metadata."""
+"""Key of the metadata under which trickzoo describes a weight file in its header."""
 
 MAX_SIZE = 4096
 MAX_SHORT_SIDE = 8192
-"""Bounds of a preprocessing in pixels: beyond them one image takes gigabytes in any network of the zoo."""
+"""Upper bounds of a preprocessing, in pixels. Beyond them one image takes gigabytes of memory in any network of the zoo."""
 
 ClassList = Literal["imagenet1k", "imagenette"]
-"""Names of the class lists that the package ships."""
+"""Name of a class list that the package ships."""
 CLASS_LISTS = (*get_args(ClassList), "none")
 Layout = Literal["trickzoo", "timm", "torchvision"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the records: unknown fields are errors."""
+    """Base class of the records. An unknown field is an error."""
 
 
 def _is_inside(place: str) -> bool:
-    """Whether a relative path stays inside the folder that it is joined to, on every system."""
+    """Return whether a relative path stays inside the folder that it is joined to, on every operating system."""
     return not re.search(r"[\\:\x00-\x1f\x7f]", place) and all(part not in ("", ".", "..") for part in place.split("/"))
 
 
 class Source(Struct, frozen=True):
-    """One place a file can be had from: a hub repository and file, a url, or a path inside the package.
+    """One place to get a file from: a file in a hub repository, a url, or a path inside the package.
 
-    At least one digest should be known. A url's publisher often states eight digits only (`sha256_prefix`). For a hub file without one the
-    SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it. `size` in bytes; a download that goes past it is stopped.
+    Attributes:
+        hub, revision, file: the hub repository ("owner/name"), its branch, tag or commit, and the path of the file in it.
+        url: an http or https address that ends in the name of the file.
+        path: a path relative to the package or to the checkout.
+        sha256: the SHA-256 of the file, 64 hexadecimal digits.
+        sha256_prefix: its first digits; many publishers of plain files state only eight. A url needs either of the two. For a hub file
+            with neither, the SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it.
+        size: bytes of the file. A download that exceeds it is stopped.
     """
 
     hub: str | None = None
@@ -52,28 +58,28 @@ class Source(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.hub, self.url, self.path)) != 1:
-            raise ValueError("a source has exactly one of hub, url, path")
+            raise ValueError("a source must have exactly one of hub, url and path")
         if self.hub is not None and self.file is None:
-            raise ValueError("a hub source names its file")
+            raise ValueError("a hub source must state its file")
         if self.hub is None and (self.revision or self.file):
-            raise ValueError("revision and file belong to a hub source")
+            raise ValueError("revision and file are fields of a hub source only")
         for field, place in (("file", self.file), ("path", self.path)):
             if place is not None and not _is_inside(place):
-                raise ValueError(f"{field} is a relative path with forward slashes that stays inside its folder")
+                raise ValueError(f"{field} must be a relative path with forward slashes that stays inside its folder")
         if self.url is not None and not (self.url.startswith(("https://", "http://")) and _is_inside(self.filename)):
-            raise ValueError("url is an address of http or https that ends in the name of a file")
+            raise ValueError("url must be an http or https address that ends in the name of a file")
         if self.size is not None and self.size < 1:
-            raise ValueError("size is the number of bytes, 1 or more")
+            raise ValueError("size must be the number of bytes, at least 1")
         if self.url is not None and not (self.sha256 or self.sha256_prefix):
-            raise ValueError("a url source states sha256 or sha256_prefix")
+            raise ValueError("a url source must state sha256 or sha256_prefix")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError("sha256 is 64 lower-case hex digits")
+            raise ValueError("sha256 must be 64 lower-case hexadecimal digits")
         if self.sha256_prefix is not None and not re.fullmatch(r"[0-9a-f]{8,63}", self.sha256_prefix):
-            raise ValueError("sha256_prefix is 8 or more lower-case hex digits")
+            raise ValueError("sha256_prefix must be 8 to 63 lower-case hexadecimal digits")
 
     @property
     def filename(self) -> str:
-        """Name of the file, without folders."""
+        """The name of the file, without folders."""
         place = self.file or self.url or self.path or ""
         return place.rsplit("/", 1)[-1]
 
@@ -84,8 +90,12 @@ class Source(Struct, frozen=True):
 class Preprocessing(Struct, frozen=True):
     """How an evaluation image becomes an input: resize the short side, crop the centre, scale to 0…1, normalise.
 
-    `size` and `resize` in pixels; `crop` is the fraction of the resized side that the crop keeps, and `resize`, unless given, is
-    floor(size / crop), timm's rule. `mean` and `std` are RGB, of values in 0…1. Resizing antialiases, as PIL does.
+    Attributes:
+        size: side of the centre crop in pixels.
+        crop: fraction of the resized short side that the crop keeps.
+        resize: pixels of the short side after resizing; by default floor(size / crop), as in timm.
+        interpolation: the filter of the resizing, which antialiases as PIL does.
+        mean, std: RGB mean and standard deviation of pixel values in 0…1.
     """
 
     size: int = 224
@@ -97,21 +107,21 @@ class Preprocessing(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.crop <= 1:
-            raise ValueError("size is 1 or more, and crop in (0, 1]")
+            raise ValueError("size must be at least 1, and crop above 0 and at most 1")
         if self.size > MAX_SIZE:
-            raise ValueError(f"size is {MAX_SIZE:,} pixels or less, not {self.size:,}")
+            raise ValueError(f"size must be at most {MAX_SIZE:,} pixels, not {self.size:,}")
         if self.resize is not None and self.resize < self.size:
-            raise ValueError(f"resize is {self.size} or more, so that the crop fits, not {self.resize}")
+            raise ValueError(f"resize must be at least {self.size}, so that the crop fits, not {self.resize}")
         if (self.resize or self.size / self.crop) > MAX_SHORT_SIDE:
-            raise ValueError(f"crop and resize make a short side of {MAX_SHORT_SIDE:,} pixels or less")
+            raise ValueError(f"crop and resize must give a short side of at most {MAX_SHORT_SIDE:,} pixels")
         if not all(abs(value) <= 1000 for value in self.mean):
-            raise ValueError(f"mean is three values between -1000 and 1000, not {self.mean}")
+            raise ValueError(f"mean must be three values between -1000 and 1000, not {self.mean}")
         if not all(0.001 <= value <= 1000 for value in self.std):
-            raise ValueError(f"std is three values between 0.001 and 1000, not {self.std}")
+            raise ValueError(f"std must be three values between 0.001 and 1000, not {self.std}")
 
     @property
     def short_side(self) -> int:
-        """Pixels of the short side after resizing."""
+        """The short side of the image after resizing, in pixels."""
         return self.resize or math.floor(self.size / self.crop)
 
     def __str__(self) -> str:
@@ -120,10 +130,16 @@ class Preprocessing(Struct, frozen=True):
 
 
 class Metric(Struct, frozen=True):
-    """One accuracy figure in percent, with what it was measured on, how, and who says so.
+    """The accuracy of a weight on one data set, in percent.
 
-    `kind`: "published" by whoever trained or converted the weight, "paper" for a number of the Bag of Tricks paper for this configuration,
-    "measured" by this project.
+    Attributes:
+        data: the data set and its split, such as "imagenet1k-val".
+        top1, top5: share of images whose label is the first, or among the first five, of the predicted classes, in percent.
+        source: the publication, file or folder that the figures come from.
+        kind: "published" by whoever trained or converted the weight, "paper" if the Bag of Tricks paper states it for this
+            configuration, or "measured" by this project.
+        n: number of images.
+        size, crop, interpolation: the preprocessing of the evaluation, as in `Preprocessing`; None if the source does not state it.
     """
 
     data: str
@@ -138,7 +154,22 @@ class Metric(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metric"}):
-    """One weight. `name` is `<model>.<tag>`; `options` are the model options that the weight needs."""
+    """Everything that is recorded about one weight.
+
+    Attributes:
+        name: `<model>.<tag>`.
+        layout: whose names the tensors in the file have.
+        classes: the name of a class list, "none", or the names of the classes in the order of the outputs.
+        licence: the SPDX identifier in lower case, or "unknown".
+        sources: where the file can be downloaded from, in the order in which the sources are tried.
+        preprocessing: how an image is prepared for the network.
+        default: whether `pretrained=True` loads this weight.
+        options: the options of `trickzoo.create` that the weight needs.
+        tricks: the tricks that the training used.
+        recipe: the training in a few words, or the name of a released recipe.
+        origin, paper, note: a page about the weight, its publication, and a remark.
+        metrics: its accuracies.
+    """
 
     name: str
     layout: Layout
@@ -157,33 +188,33 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", self.name):
-            raise ValueError("name is <model>.<tag>, of lower-case letters, digits and underscores")
+            raise ValueError("name must be <model>.<tag>, both of lower-case letters, digits and underscores")
         if isinstance(self.classes, str) and self.classes not in CLASS_LISTS:
-            raise ValueError(f"classes is one of {', '.join(CLASS_LISTS)}, or a list of names")
+            raise ValueError(f"classes must be {', '.join(CLASS_LISTS)} or a list of names")
         if not self.sources:
-            raise ValueError("a record has at least one source")
+            raise ValueError("a record must have at least one source")
         if self.default and self.classes != "imagenet1k":
-            raise ValueError("a default weight has the classes imagenet1k")
+            raise ValueError("a default weight must have the classes imagenet1k")
         if self.default and not self.commercial:
-            raise ValueError(f"a default weight is never non-commercial ({self.licence})")
+            raise ValueError(f"a default weight must allow commercial use, but its licence is {self.licence}")
 
     @property
     def model(self) -> str:
-        """Name of the architecture."""
+        """The name of the architecture, the part of `name` before the dot."""
         return self.name.partition(".")[0]
 
     @property
     def tag(self) -> str:
-        """What tells this weight from others of the architecture."""
+        """The part of `name` after the dot, which distinguishes the weights of one architecture."""
         return self.name.partition(".")[2]
 
     @property
     def commercial(self) -> bool:
-        """Whether the licence is known and allows commercial use."""
+        """Whether the licence is known to allow commercial use."""
         return self.licence in {"apache-2.0", "bsd-3-clause", "mit"}
 
     def published(self, preprocessing: Preprocessing | None = None) -> Metric | None:
-        """The figure that an evaluation with this preprocessing (by default the record's own) should reproduce."""
+        """Return the accuracy that an evaluation with this preprocessing (by default the record's own) should reproduce, or None."""
         p = preprocessing or self.preprocessing
         for metric in self.metrics:
             same = metric.size == p.size and metric.crop == p.crop and metric.interpolation in (None, p.interpolation)
@@ -193,6 +224,6 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
 
 
 class ManifestFile(Struct, frozen=True):
-    """A file of `weights_manifest/`."""
+    """A file of `weights_manifest/`. Each table is checked against `Record` on its own, so that an error can name its record."""
 
-    weights: tuple[Record, ...] = ()
+    weights: tuple[dict[str, Any], ...] = ()
