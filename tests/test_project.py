@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -31,55 +32,59 @@ LAYERS = [
     {"studies"},
     {"cli"},
 ]
-"""What may import what: a package imports from its own set and from those above it in this list."""
+"""What may import what: a part imports from itself and from the sets above its own in this list."""
+PACKAGE = ROOT / "trickzoo"
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
 
 
-def imports(path: Path) -> list[str]:
-    """The top-level parts of trickzoo that a file imports at run time."""
-    found = []
-    nodes: list[ast.AST] = [ast.parse(path.read_text())]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        nodes += ast.iter_child_nodes(node)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("trickzoo"):
-            parts = node.module.split(".")
-            found += [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+def level(part: str) -> int:
+    """The place of a part of trickzoo in `LAYERS`."""
+    (found,) = [i for i, layer in enumerate(LAYERS) if part in layer]
     return found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "trickzoo").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_point_one_way(path: Path) -> None:
-    part = path.relative_to(ROOT / "trickzoo").parts[0].removesuffix(".py")
-    if part == "__init__":
+def imports(path: Path, *, types: bool = False) -> set[str]:
+    """The modules of trickzoo that a file imports at run time; with `types` also those that it imports for annotations only."""
+    found = set()
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if not types and isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "trickzoo":
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {name if name in FILES else node.module for name in names}
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_imports_point_one_way(module: str) -> None:
+    if module == "trickzoo":
         return
-    (level,) = [i for i, layer in enumerate(LAYERS) if part in layer]
-    allowed = set().union(*LAYERS[: level + 1])
-    assert not set(imports(path)) - allowed
+    own = module.split(".")[1]
+    parts = {name.split(".")[1] for name in imports(FILES[module]) if name != "trickzoo"}
+    assert {part for part in parts - {own} if level(part) > level(own)} == set()
+    beside = {part for part in parts - {own} if level(part) == level(own)}
+    assert not beside or own not in {"classification", "detection", "segmentation"}, "a task imports another"
 
 
-def test_no_circle_of_imports_goes_through_a_backbone_or_a_weight() -> None:
-    """Imports for types alone count too: whoever reads a module has read what it stands on."""
-    known = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in (ROOT / "trickzoo").rglob("*.py")}
-    graph: dict[str, set[str]] = {}
-    for name, path in known.items():
-        found = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        graph[name] = found & known.keys()
+def test_no_files_import_each_other() -> None:
+    graph = {module: imports(path, types=True) - {module} for module, path in FILES.items() if module != "trickzoo"}
+    while free := {module for module, needed in graph.items() if not needed & graph.keys()}:
+        graph = {module: needed for module, needed in graph.items() if module not in free}
+    assert graph == {}
 
-    def reached(name: str) -> set[str]:
-        seen, waiting = set(), [name]
-        while waiting:
-            new = graph[waiting.pop()] - seen
-            seen |= new
-            waiting += new
-        return seen
 
-    names = [name for name in known if name.startswith(("trickzoo.backbone", "trickzoo.weights.", "trickzoo.models.", "trickzoo.factory"))]
-    assert not [name for name in names if name in reached(name)]
+def test_the_flows_go_down_the_layers() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("| ") and "→" in row]
+    assert len(rows) == 4
+    for flow in (flow for row in rows for flow in row.split(";")):
+        steps = [name.split("/")[0] for name in re.findall("`([a-z_/]+)`", flow)]
+        levels = [level(step) for step in steps if (PACKAGE / step).is_dir() or (PACKAGE / f"{step}.py").is_file()]
+        assert levels == sorted(levels, reverse=True), flow
+        assert len(levels) > 2
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
