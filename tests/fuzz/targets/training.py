@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -121,7 +122,10 @@ def _refusing(read: Any, path: Path) -> None:
 
 def checkpoint_fields(content: bytes, folder: Path) -> None:
     """`last.pt` with other fields, written as trickzoo writes it."""
-    tree = torch.load(io.BytesIO(content), weights_only=True)
+    try:
+        tree = torch.load(io.BytesIO(content), weights_only=True)
+    except UnpicklingError:  # nothing that trickzoo would save
+        return
     out = _folder(folder, checkpoint.LAST, b"")
     try:
         checkpoint.save(out / checkpoint.LAST, tree)
