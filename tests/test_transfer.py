@@ -98,26 +98,22 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
 
     found: list[AnnotatedLocation] = []
     monkeypatch.setattr(transfer, "plan", plan)
-    pair = (
-        "--checkpoints",
-        "ladder",
-        "--detection",
-        "voc",
-        "--detection-data",
-        "V",
-        "--segmentation",
-        "ade20k",
-        "--segmentation-data",
-        "A",
-    )
+    pair = ("--checkpoints", "ladder", "--detection", "voc", "--detection-data", "V", "--segmentation-data", "A", "--segmentation")
     boxes = ("--detection-train", "trainval", "--detection-year", "07+12", "--detection-val", "test", "--detection-val-year", "2007")
     shared = ("--train", "trainval", "--year", "07+12", "--val", "test", "--val-year", "2007")
-    masks = ("--segmentation-train", "train", "--segmentation-val", "val", "--segmentation-year", "2012", "--segmentation-val-year", "2012")
+    masks = ("--segmentation-train", "train", "--segmentation-val", "val")
+    year = ("--segmentation-year", "2012", "--segmentation-val-year", "2011")
     wanted = AnnotatedLocation("voc", Path("V"), "07+12", "2007", "trainval", "test")
-    for tokens, other in ((boxes, (None, None)), ((*shared, *masks), ("2012", "2012"))):
+    ade20k = AnnotatedLocation("ade20k", Path("A"))
+    for tokens, other in (
+        (("ade20k", *boxes), ade20k),
+        (("ade20k", *shared, *masks), ade20k),  # a year of both tasks is the boxes' alone, since ADE20K has none
+        (("voc", *shared, *masks, *year), AnnotatedLocation("voc", Path("A"), "2012", "2011")),
+    ):
         assert call(*pair, *tokens)[2] == "trickzoo: far enough\n"
-        assert found == [wanted, AnnotatedLocation("ade20k", Path("A"), *other)]
+        assert found == [wanted, other]
         found.clear()
+    assert "year has no effect: ade20k has no years" in call(*pair, "ade20k", *boxes, *year)[2]
 
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def transfer(
     branches: list[study.Branch] = []
     changes = {name.replace("-", "_"): text for name, text in fields.items()}
     shared: dict[str, Any] = {"train": train, "val": val, "year": year, "val_year": val_year}
+    with_years = [each for each in (detection, segmentation) if each and find_layout(each).years]
     for kind, layout, own_data, name in (
         (DetectionRecipe, detection, detection_data, detection_recipe),
         (SegmentationRecipe, segmentation, segmentation_data, segmentation_recipe),
@@ -85,7 +86,7 @@ def transfer(
             )
         default = find_layout(layout).readers[kind.task].recipe
         recipe = cast(Recipe, find_fine_tuning(name or default, kind))
-        own = {split: changes.pop(f"{kind.task}_{split}", shared[split]) for split in SPLITS}
+        own = {split: changes.pop(f"{kind.task}_{split}", _shared(shared, split, layout, with_years)) for split in SPLITS}
         drawn = images if layout == "shapes" or "shapes" not in (detection, segmentation) else None  # the other task's may be
         location = AnnotatedLocation(layout, place or Path(), images=drawn, **own)
         branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), location))
@@ -100,6 +101,11 @@ def transfer(
         _report(plan, folder, pictures)
     if state.num_processes > 1:
         state.destroy_process_group()
+
+
+def _shared(shared: dict[str, Any], split: str, layout: str, with_years: list[Any]) -> Any:
+    """Return an option of both tasks for one of them: a year is only for the layouts that have years, if one of the two does."""
+    return None if split in ("year", "val_year") and with_years and layout not in with_years else shared[split]
 
 
 def _none_of(task: str, given: dict[str, Any]) -> None:
