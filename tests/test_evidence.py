@@ -101,3 +101,8 @@ def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.M
     monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
     assert evidence.commit() == "c0ffee+"
     assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)
+
+
+def test_durations_have_the_unit_that_suits_them() -> None:
+    shown = [evidence.duration(seconds) for seconds in (1, 80, 90, 3600, 5399, 7200, 36_000_000)]
+    assert shown == ["1 second", "80 seconds", "2 minutes", "60 minutes", "90 minutes", "2.0 hours", "10,000 hours"]

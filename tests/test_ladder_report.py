@@ -15,7 +15,7 @@ from scipy import stats
 
 from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
-from trickzoo.studies import ladder_summary, report
+from trickzoo.studies import ladder_summary, plots, report
 from trickzoo.studies.found import ClassifierResult, FineTuning, LadderStudy, TransferStudy, read
 
 TOPS = {
@@ -102,6 +102,20 @@ def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
     }
     with Image.open(tmp_path / "ladder.png") as image:
         assert image.width > 1000
+
+
+def test_no_line_breaks_within_an_option_or_before_a_percent_sign(tmp_path: Path) -> None:
+    made = {"command": "trickzoo ladder --data <a> --low-precision bf16 --seeds 3"}
+    text = report.write_ladder(simulate(tmp_path, TOPS, made), tmp_path).read_text(encoding="utf-8")
+    assert re.search(r"\.unbroken \{ white-space: nowrap; \}", text)
+    whole = re.findall(r'<span class="unbroken">(.*?)</span>', text)
+    assert {"--data", "--low-precision", "--seeds 3", "70.47 %", "74.23 %"} <= set(whole)
+    assert "trickzoo ladder --data <a> --low-precision bf16 --seeds 3" in Page(text).text
+
+
+def test_the_lowest_panel_of_each_column_shows_the_epochs(tmp_path: Path) -> None:
+    panels = [axes for axes in plots.curves(simulate(tmp_path, TOPS)).axes if axes.get_visible()]
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels] == [False, True, True, True, True]
 
 
 def test_the_table_as_csv(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from scipy import stats
 
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies import plots, report, transfer_summary, transfer_words, words
+from trickzoo.studies import plots, report, transfer_summary, transfer_words
 from trickzoo.studies.found import Correlation, FineTuning, LadderStudy, TransferStudy, percentage, read
 from trickzoo.studies.statistics import rank_correlation, spearman
 
@@ -380,11 +380,6 @@ def test_too_few_rungs_for_a_relation_are_rows_and_no_scatter(tmp_path: Path) ->
         pytest.approx(few.tasks[0].rungs[1].difference.mean)
     ]
     assert "A dot is a rung" not in report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
-
-
-def test_durations_have_the_unit_that_suits_them() -> None:
-    shown = [words.duration(seconds) for seconds in (1, 80, 90, 3600, 5399, 7200, 36_000_000)]
-    assert shown == ["1 second", "80 seconds", "2 minutes", "60 minutes", "90 minutes", "2.0 hours", "10,000 hours"]
 
 
 def test_the_backbones_gain_is_said_once() -> None:

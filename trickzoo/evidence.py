@@ -92,6 +92,21 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
+def count(n: int, unit: str) -> str:
+    """Return a number with its unit, in the plural if it needs one: "1 epoch", "6 epochs"."""
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, rounded to a suitable unit: "40 seconds", "12 minutes", "3.4 hours", "1,250 hours"."""
+    if seconds < 90:
+        return count(round(seconds), "second")
+    if seconds < 90 * 60:
+        return count(round(seconds / 60), "minute")
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 100 else f"{hours:,.0f} hours"
+
+
 def check_writable(path: Path) -> None:
     """Raise BadOption now rather than after the run if the file `path` cannot be written."""
     if path.is_dir():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trickzoo.cli.printing import say, table
+from trickzoo.evidence import count, duration
 from trickzoo.studies import power
 from trickzoo.studies.outlook import Outlook
-from trickzoo.studies.words import count, duration
 
 SEEDS = (2, 3, 5, 10, 20, 30)
 EFFECTS = (1.0, 2.0)

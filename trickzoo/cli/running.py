@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
+from trickzoo.evidence import duration
 
 if TYPE_CHECKING:
     from trickzoo.training.job import Job, Rehearsal
@@ -59,8 +60,8 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     """What a training will take, and its learning rate over the epochs."""
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step
-    hours = seconds * per_epoch * recipe.epochs / 3600
-    say(f"{per_epoch:,} steps an epoch, {per_epoch * recipe.epochs:,} in all, {seconds:.2f} s each: about {hours:.1f} hours of training")
+    steps = per_epoch * recipe.epochs
+    say(f"{per_epoch:,} steps an epoch, {steps:,} in all, {seconds:.2f} s each: about {duration(seconds * steps)} of training")
     say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
     say("epoch  learning rate")
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):

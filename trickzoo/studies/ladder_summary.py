@@ -9,6 +9,7 @@ import msgspec
 
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
 from trickzoo.studies.found import (
@@ -23,7 +24,7 @@ from trickzoo.studies.found import (
     percentage,
 )
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
-from trickzoo.studies.words import count, name, steps_in_words, total_in_words
+from trickzoo.studies.words import name, steps_in_words, total_in_words
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes"}
 

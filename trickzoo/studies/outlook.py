@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trickzoo.evidence import count, duration
 from trickzoo.studies import power
 from trickzoo.studies.found import UNCLEAR, Compared, Interval, LadderStudy, TaskStudy
-from trickzoo.studies.words import count, duration
 
 FEW = 30
 """Seeds that a study can be asked for."""

@@ -98,6 +98,10 @@ def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
             axes.grid()
         for axes in panels[len(rungs) :]:
             axes.set_visible(False)
+        for axes in panels[
+            max(len(rungs) - columns, 0) : len(rungs)
+        ]:  # the lowest panel of each column, with or without a hidden one below
+            axes.tick_params(labelbottom=True)
         figure.supxlabel("epoch", fontsize=9, color=INK)
         figure.supylabel("top-1, %", fontsize=9, color=INK)
         return figure

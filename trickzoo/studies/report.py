@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from markupsafe import Markup, escape
 
 from trickzoo import evidence
 from trickzoo.files import write_atomically
@@ -121,6 +123,15 @@ def _in_words(study: LadderStudy) -> str:
     return f"Mean top-1 accuracy of each rung: {', '.join(means)}. The table below has the same figures."
 
 
+UNBROKEN = re.compile(r"--[a-z][a-z-]*(?: \d+)?|\d[\d.,]* %")
+"""Options with their numbers, and percentages."""
+
+
+def _unbroken(text: str) -> Markup:
+    """Return a sentence or a command as HTML in which no line breaks within an option or before a percent sign."""
+    return Markup(UNBROKEN.sub(r'<span class="unbroken">\g<0></span>', str(escape(text))))
+
+
 def _template(name: str) -> Callable[..., str]:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -132,12 +143,13 @@ def _template(name: str) -> Callable[..., str]:
         "span": words.span,
         "title": words.title,
         "p": words.probability,
-        "count": words.count,
-        "duration": words.duration,
+        "count": evidence.count,
+        "duration": evidence.duration,
         "rho": transfer_words.correlation_in_words,
         "measure": transfer_words.measure,
         "minutes": lambda seconds: f"{seconds / 60:.1f}",
         "change": ladder.in_words,
+        "unbroken": _unbroken,
     }
     return environment.get_template(name).render
 

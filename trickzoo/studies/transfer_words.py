@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from trickzoo.evidence import count
 from trickzoo.studies import outlook
 from trickzoo.studies.found import (
     AGAINST,
@@ -19,7 +20,7 @@ from trickzoo.studies.found import (
     TransferStudy,
 )
 from trickzoo.studies.statistics import LEAST_PAIRS
-from trickzoo.studies.words import count, name, points, probability, span, steps_in_words, total_in_words
+from trickzoo.studies.words import name, points, probability, span, steps_in_words, total_in_words
 from trickzoo.training.tracking import MEASURES
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from trickzoo.evidence import count
 from trickzoo.studies.found import HELPED, HURT, NO_INTERVAL, UNCLEAR, Compared, Difference, Interval, Total
 
 
@@ -20,21 +21,6 @@ def span(interval: Interval | None) -> str:
 def probability(p: float) -> str:
     """A p value: "0.012", "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def count(n: int, unit: str) -> str:
-    """A number of things: "1 epoch", "6 epochs"."""
-    return f"{n:,} {unit}{'' if n == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it: "40 seconds", "12 minutes", "3.4 hours", "1,250 hours"."""
-    if seconds < 90:
-        return count(round(seconds), "second")
-    if seconds < 90 * 60:
-        return count(round(seconds / 60), "minute")
-    hours = seconds / 3600
-    return f"{hours:.1f} hours" if hours < 100 else f"{hours:,.0f} hours"
 
 
 def title(rung: Compared) -> str:
