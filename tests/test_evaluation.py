@@ -160,11 +160,11 @@ def test_several_models_in_one_run(
     manifest = []
     for name in ("a", "b"):
         torch.manual_seed(ord(name))
-        path = tmp_path / f"{name}.safetensors"
+        path = files.home() / "files" / f"mobilenet_v1_025.{name}" / f"{name}.safetensors"
         publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10), path)
         manifest.append(
             f'[[weights]]\nname = "mobilenet_v1_025.{name}"\nlayout = "trickzoo"\nclasses = "imagenette"\nlicence = "mit"\n'
-            f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path}"\nsha256 = "{files.digest(path)}"\n'
+            f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path.name}"\nsha256 = "{files.digest(path)}"\n'
         )
     (tmp_path / "manifest.toml").write_text("\n".join(manifest))
     monkeypatch.setenv("TRICKZOO_MANIFEST", str(tmp_path / "manifest.toml"))

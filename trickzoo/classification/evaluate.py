@@ -15,13 +15,12 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
-from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, Sample, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
-from trickzoo.weights.record import Metric, Preprocessing
+from trickzoo.weights.record import Preprocessing
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,16 +28,16 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of a set, in the set's order; images that could not be read are left out.
+    """The predictions of a model for the images of a set, in the set's order, without the images that could not be read.
 
     Attributes:
         names, labels: (n,) path and true class index of each image.
-        top: (n, 5) class indices by falling probability, over all classes; fewer columns if there are fewer classes.
-        confidence: (n, 5) their probabilities.
-        restricted: (n, 5) as `top`, over the classes that occur in the set; None if all occur.
-        skipped: what could not be read, and why.
-        oriented: how many images have an EXIF orientation; whether they were turned upright, the set says (`ImageSet.upright`).
-        digest: SHA-256 over the names and contents of the images.
+        top: (n, 5) indices of the most probable classes, the most probable first. With fewer than 5 classes there are fewer columns.
+        confidence: (n, 5) probabilities of the classes in `top`.
+        restricted: (n, 5) the most probable among the classes that occur in the set; None if every class occurs.
+        skipped: (path, reason) of each file that could not be read.
+        oriented: number of images with an EXIF orientation. `ImageSet.upright` tells whether they were turned.
+        digest: SHA-256 of the names and contents of the images.
         seconds: wall time of the loop.
     """
 
@@ -54,22 +53,22 @@ class Predictions:
 
 
 def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: bool = False) -> tuple[ImageSet, int]:
-    """The set as the model knows it (`as_known`), without images of classes that it does not know, and how many those are.
+    """Return the images whose class the model knows, with labels under the model's names, and the number of images left out.
 
-    Raises BadData if there are such images and `skip_unknown` is not set, or if nothing is left.
+    Raises BadData if an image has a class that is not among `classes` and `skip_unknown` is not set, or if no image is left.
     """
     images = as_known(images, classes)
     known = set(classes)
-    strangers = [label for label in images.classes if label not in known]
-    if not strangers:
+    unknown = [label for label in images.classes if label not in known]
+    if not unknown:
         return images, 0
     what = "class folders" if images.layout.startswith("class folders") else "classes"
-    shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
-    if len(strangers) == len(images.classes):
-        raise BadData(f"{images.root}: none of its {len(strangers)} {what} ({shown}) is among the model's {len(classes)} classes")
+    shown = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+    if len(unknown) == len(images.classes):
+        raise BadData(f"{images.root}: none of its {len(unknown)} {what} ({shown}) is among the model's {len(classes)} classes")
     if not skip_unknown:
         raise BadData(
-            f"{images.root}: {len(strangers)} {what} are not among the model's {len(classes)} classes: {shown}; "
+            f"{images.root}: {len(unknown)} {what} are not among the model's {len(classes)} classes: {shown}; "
             "rename or remove them, or leave them out with --skip-unknown"
         )
     kept = tuple(entry for entry in images.entries if entry.label in known)
@@ -90,12 +89,15 @@ def predict(
     skip_corrupt: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
-    """Run the model over every image once, each process over its share, and gather everything on all.
+    """Run the model once over every image. Each process takes its share, and every process returns the predictions of all.
 
     Args:
-        classes: the model's classes in the order of its outputs; every label of `images` is among them (`match_classes`).
-        skip_corrupt: leave out unreadable images and list them; otherwise the first raises BadData with its path.
-        progress: called with the number of images that this process has just finished.
+        classes: the model's classes in the order of its outputs. They include every label of `images` (see `match_classes`).
+        skip_corrupt: leave unreadable images out and list them in the result.
+        progress: called after each batch with the number of images that this process has just finished.
+
+    Raises BadData for an unreadable image unless `skip_corrupt` is set, and if no image can be read; BadCheckpoint for logits that are
+    not finite.
     """
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
@@ -121,7 +123,7 @@ def predict(
                 logits = _logits(model, whole, preprocessing, state.device)
                 if not logits.isfinite().all():
                     failure = BadCheckpoint(
-                        f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} is too narrow for them"
+                        f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
                     )
                     break
                 probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
@@ -162,61 +164,7 @@ def _logits(model: Backbone, samples: list[Sample], preprocessing: Preprocessing
 
 
 def _raise_everywhere(failure: TrickzooError | None) -> None:
-    """Stop all processes if one has failed, so that none waits for it."""
+    """Raise the failure of any process in every process, so that none waits for one that has stopped."""
     failures = [error for error in gather_object([failure]) if error is not None]
     if failures:
         raise failures[0]
-
-
-def summarise(predictions: Predictions) -> dict[str, Any]:
-    """Top-1, top-5 and calibration in percent, with 95 % intervals, over all classes and over those that occur."""
-    n = len(predictions.labels)
-    hit = predictions.top[:, 0] == predictions.labels
-    summary: dict[str, Any] = {"n": n, **_accuracies(predictions.top, predictions.labels)}
-    summary["ece"] = round(100 * expected_calibration_error(predictions.confidence[:, 0], hit), 4)
-    if predictions.restricted is not None:
-        summary["restricted"] = {
-            "classes": len(np.unique(predictions.labels)),
-            **_accuracies(predictions.restricted, predictions.labels),
-        }
-    summary["images_per_second"] = round(n / predictions.seconds, 1)
-    return summary
-
-
-def _accuracies(top: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, Any]:
-    n = len(labels)
-    found: dict[str, Any] = {}
-    for k in (1, 5):
-        hits = top_k_hits(top, labels, k)
-        low, high = wilson_interval(hits, n)
-        found[f"top{k}"] = round(100 * hits / n, 4)
-        found[f"top{k}_correct"] = hits
-        found[f"top{k}_interval"] = [round(100 * low, 4), round(100 * high, 4)]
-    return found
-
-
-def compare(summary: dict[str, Any], published: Metric | None, preprocessing: Preprocessing, classes: int) -> dict[str, Any]:
-    """The published figure beside the measured one, and whether it lies in the interval; why not, where they cannot be compared."""
-    if published is None:
-        return {"comparable": False, "reason": "no figure is published for this weight and preprocessing"}
-    figure = {"top1": published.top1, "top5": published.top5, "data": published.data, "source": published.source}
-    if "restricted" in summary:
-        return {
-            **figure,
-            "comparable": False,
-            "reason": f"{summary['restricted']['classes']} of {classes} classes are in this set",
-        }
-    if published.n is not None and published.n != summary["n"]:
-        return {**figure, "comparable": False, "reason": f"it is of {published.n:,} images, this of {summary['n']:,}"}
-    low, high = summary["top1_interval"]
-    return {**figure, "comparable": True, "within_interval": low <= published.top1 <= high}
-
-
-def per_class(predictions: Predictions, classes: Sequence[str]) -> list[tuple[str, int, float, float]]:
-    """(class, n, top-1 %, top-5 %) of each class that occurs."""
-    rows = []
-    for label in np.unique(predictions.labels):
-        mine = predictions.labels == label
-        n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
-        rows.append((classes[label], n, 100 * top_k_hits(top, labels, 1) / n, 100 * top_k_hits(top, labels, 5) / n))
-    return rows

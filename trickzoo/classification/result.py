@@ -1,0 +1,269 @@
+"""The result of evaluating a classifier: accuracy, calibration, the published figure beside them, and what they were measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from accelerate import PartialState
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from trickzoo import evidence
+from trickzoo.backbone import Backbone
+from trickzoo.classification.evaluate import Precision, Predictions
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.data.imageset import ImageSet
+from trickzoo.weights.record import Metric, Preprocessing
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Top-1 and top-5 accuracy in percent, the number of hits, and the 95 % interval in percent (Wilson's)."""
+
+    top1: float
+    top1_correct: int
+    top1_interval: Interval
+    top5: float
+    top5_correct: int
+    top5_interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestrictedAccuracy(Accuracy):
+    """Accuracy when the model chooses only among the classes that occur in the set. `classes` is their number."""
+
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The published figure of a weight, compared with the measured one. Unset fields are left out of the result file.
+
+    Attributes:
+        comparable: whether both are figures of the same measurement.
+        reason: why they are not comparable.
+        top1, top5, data, source: the published figures in percent, the name of their data set, and where they were published.
+        within_interval: whether the published top-1 lies in the measured 95 % interval.
+    """
+
+    comparable: bool
+    reason: str | UnsetType = UNSET
+    top1: float | UnsetType = UNSET
+    top5: float | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    source: str | UnsetType = UNSET
+    within_interval: bool | UnsetType = UNSET
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The number of images with an EXIF orientation, and whether they were turned upright."""
+
+    images: int
+    turned_upright: bool
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not among the images evaluated, and the reason."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The images of an evaluation.
+
+    Attributes:
+        path, layout: the folder or archive, and how it is organised.
+        classes: number of classes with images.
+        digest: SHA-256 of the names and contents of the images.
+        empty_classes: class folders without an image.
+        unknown_left_out: number of images left out because the model does not know their class.
+    """
+
+    path: str
+    layout: str
+    classes: int
+    digest: str
+    empty_classes: tuple[str, ...]
+    unknown_left_out: int
+    exif_orientation: Orientation
+    corrupt_left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The model and the weights that were evaluated, the preprocessing, and the number `n` of images."""
+
+    model: str
+    weights: str
+    weights_sha256: str
+    weights_revision: str | None
+    preprocessing: Preprocessing
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Accuracy, Evaluated):
+    """The evaluation of one classifier, as the result file has it.
+
+    Attributes:
+        restricted: accuracy among the classes of the set; left unset if every class of the model occurs.
+        ece: expected calibration error in percent.
+    """
+
+    ece: float
+    restricted: RestrictedAccuracy | UnsetType = UNSET
+    images_per_second: float
+    published: Published
+    data: Data
+    precision: Precision
+    device: str
+    processes: int
+    wall_seconds: float
+
+
+def summarise(
+    predictions: Predictions,
+    model: Backbone,
+    images: ImageSet,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    *,
+    unknown: int,
+    precision: Precision,
+    state: PartialState,
+) -> Result:
+    """Return the result of evaluating a model that has weights.
+
+    Args:
+        images: the images that the model was run on (see `match_classes`), and `unknown`, the number that was left out before.
+        classes: the model's classes in the order of its outputs.
+        preprocessing, precision, state: what `predict` was called with.
+    """
+    weights = model.weights
+    assert weights is not None
+    accuracy = measure(predictions.top, predictions.labels)
+    restricted = restricted_accuracy(predictions)
+    metric = weights.record.published(preprocessing) if weights.record else None
+    n = len(predictions.labels)
+    return Result(
+        model=model.name,
+        weights=weights.name,
+        weights_sha256=weights.digest(),
+        weights_revision=weights.revision,
+        preprocessing=msgspec.structs.replace(preprocessing, resize=preprocessing.short_side),
+        n=n,
+        **asdict(accuracy),
+        ece=round(100 * expected_calibration_error(predictions.confidence[:, 0], predictions.top[:, 0] == predictions.labels), 4),
+        restricted=restricted or UNSET,
+        images_per_second=round(n / predictions.seconds, 1),
+        published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(classes)) if restricted else None),
+        data=_data(predictions, images, unknown),
+        precision=precision,
+        device=str(state.device),
+        processes=state.num_processes,
+        wall_seconds=round(predictions.seconds, 2),
+    )
+
+
+def _data(predictions: Predictions, images: ImageSet, unknown: int) -> Data:
+    return Data(
+        path=str(images.root),
+        layout=images.layout,
+        classes=len(images.classes),
+        digest=predictions.digest,
+        empty_classes=tuple(images.empty),
+        unknown_left_out=unknown,
+        exif_orientation=Orientation(predictions.oriented, images.upright),
+        corrupt_left_out=tuple(LeftOut(image, reason) for image, reason in predictions.skipped),
+    )
+
+
+def restricted_accuracy(predictions: Predictions) -> RestrictedAccuracy | None:
+    """Return the accuracy among the classes that occur in the set, or None if every class of the model occurs."""
+    if predictions.restricted is None:
+        return None
+    accuracy = measure(predictions.restricted, predictions.labels)
+    return RestrictedAccuracy(**asdict(accuracy), classes=len(np.unique(predictions.labels)))
+
+
+def measure(top: NDArray[np.int64], labels: NDArray[np.int64]) -> Accuracy:
+    """Return the accuracy of (n, 5) class indices, the most probable first, against (n,) true class indices."""
+    n = len(labels)
+    percents, intervals = [], []
+    hits = [top_k_hits(top, labels, k) for k in (1, 5)]
+    for count in hits:
+        low, high = wilson_interval(count, n)
+        percents.append(round(100 * count / n, 4))
+        intervals.append((round(100 * low, 4), round(100 * high, 4)))
+    return Accuracy(
+        top1=percents[0],
+        top1_correct=hits[0],
+        top1_interval=intervals[0],
+        top5=percents[1],
+        top5_correct=hits[1],
+        top5_interval=intervals[1],
+    )
+
+
+def compare(measured: Accuracy, n: int, published: Metric | None, *, of_classes: tuple[int, int] | None = None) -> Published:
+    """Compare the accuracy measured on `n` images with the published one.
+
+    `of_classes` is the number of classes in the set and the number that the model has, where they differ.
+    """
+    if published is None:
+        return Published(comparable=False, reason="no figure is published for this weight and preprocessing")
+    reason: str | UnsetType = UNSET
+    within: bool | UnsetType = UNSET
+    if of_classes is not None:
+        reason = f"{of_classes[0]} of {of_classes[1]} classes are in this set"
+    elif published.n is not None and published.n != n:
+        reason = f"it was measured on {published.n:,} images, this one on {n:,}"
+    else:
+        low, high = measured.top1_interval
+        within = low <= published.top1 <= high
+    return Published(
+        comparable=reason is UNSET,
+        reason=reason,
+        top1=published.top1,
+        top5=published.top5,
+        data=published.data,
+        source=published.source,
+        within_interval=within,
+    )
+
+
+def write_results(path: Path, results: Iterable[Result]) -> None:
+    """Write the result file of an evaluation, with the evidence beside the figures. Raises NotWritten if it cannot be written."""
+    evidence.write_json(path, {"what": "imagenet evaluation", **evidence.environment(), "results": msgspec.to_builtins(list(results))})
+
+
+def write_per_class(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
+    """Write the accuracy of each class that occurs to a CSV file. Raises NotWritten if it cannot be written."""
+    rows = []
+    for label in np.unique(predictions.labels):
+        mine = predictions.labels == label
+        n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
+        rows.append((classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
+    evidence.write_csv(path, ("class", "n", "top1", "top5"), rows)
+
+
+def write_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
+    """Write the most probable classes of each image to a CSV file, with their probabilities. Raises NotWritten if it cannot be written."""
+    ranks = range(1, predictions.top.shape[1] + 1)
+    rows = (
+        [name, classes[label], *(classes[i] for i in top), *(f"{p:.6f}" for p in probability)]
+        for name, label, top, probability in zip(
+            predictions.names, predictions.labels, predictions.top, predictions.confidence, strict=True
+        )
+    )
+    evidence.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)
