@@ -103,7 +103,7 @@ def test_checkpoint_of_another_architecture(tmp_path: Path) -> None:
 def test_checkpoint_of_another_width(tmp_path: Path) -> None:
     file = saved(state(layout="timm"), tmp_path / "weights.safetensors")
     message = complaint(BadCheckpoint, "mobilenet_v1_050", weights=file)
-    assert "of another shape conv_stem.weight" in message
+    assert "wrong shape conv_stem.weight" in message
     assert message.endswith("Its tensors are those of mobilenet_v1_025: create that")
 
 

@@ -16,7 +16,7 @@ from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, by_hand, digest, hub_
 from trickzoo import files
 from trickzoo.errors import BadCheckpoint, DigestMismatch, TrickzooError, WeightsUnavailable
 from trickzoo.files import home
-from trickzoo.weights import pins, store
+from trickzoo.weights import local, pins, store
 from trickzoo.weights.record import Source
 
 
@@ -53,14 +53,14 @@ def test_pin_of_a_conversion_has_the_digest_of_what_is_served(hub: Hub) -> None:
     store.pin([record(source)])
     entry = json.loads(pins.lock_file().read_text())["resnet18.test"]
     assert (entry["source"], entry["sha256"]) == (source.url, digest(PTH))
-    assert store.locate(record(source)) is not None
+    assert local.locate(record(source)) is not None
 
 
 def test_after_pin_the_same_bytes_come_though_main_moved_on(hub: Hub) -> None:
     commit = hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
     hub.add(REPO, FILE, OTHER)
-    store.remove(record(HUB))
+    local.remove(record(HUB))
     file = store.fetch(record(HUB))
     assert (file.path.read_bytes(), file.revision) == (GOOD, commit)
 
@@ -69,7 +69,7 @@ def test_after_pin_a_hub_that_states_another_digest_is_refused(hub: Hub) -> None
     commit = hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
     hub.add(REPO, FILE, OTHER, revision=commit)
-    store.remove(record(HUB))
+    local.remove(record(HUB))
     hub.requests.clear()
     with pytest.raises(WeightsUnavailable, match=f"the hub states SHA-256 {digest(OTHER)}, {digest(GOOD)} is recorded"):
         store.fetch(record(HUB))
@@ -83,7 +83,7 @@ def test_after_pin_a_cached_file_of_another_digest_is_refused(hub: Hub) -> None:
     content["resnet18.test"]["sha256"] = digest(OTHER)
     pins.lock_file().write_text(json.dumps(content))
     with pytest.raises(DigestMismatch, match=digest(OTHER)):
-        store.locate(record(HUB))
+        local.locate(record(HUB))
 
 
 def test_a_broken_lock_file_is_named(hub: Hub) -> None:
@@ -101,28 +101,28 @@ def test_verify_finds_a_changed_byte_that_the_stamp_cannot_show(hub: Hub) -> Non
         file.seek(len(GOOD) // 2)
         file.write(bytes([GOOD[len(GOOD) // 2] ^ 1]))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert store.locate(record(HUB)) is not None
+    assert local.locate(record(HUB)) is not None
     with pytest.raises(DigestMismatch):
-        store.verify(record(HUB))
+        local.verify(record(HUB))
 
 
 def test_verify_of_a_good_file_and_of_none(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
-    assert store.verify(record(HUB)) is None
+    assert local.verify(record(HUB)) is None
     file = store.fetch(record(HUB))
-    assert store.verify(record(HUB)) == file
+    assert local.verify(record(HUB)) == file
 
 
 def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned() -> None:
     by_hand().write_bytes(GOOD)
-    for find in (store.locate, store.verify):  # of the first use, and by its stamp
+    for find in (local.locate, local.verify):  # of the first use, and by its stamp
         file = find(record(HUB))
         assert file is not None
-        assert store.is_unverified(record(HUB), file)
+        assert local.is_unverified(record(HUB), file)
     assert store.pin([record(HUB)]) == []
     assert json.loads(pins.lock_file().read_text()) == {}
     stated = record(Source(hub=REPO, file=FILE, sha256=digest(GOOD)))
-    assert not store.is_unverified(stated, store.fetch(stated))
+    assert not local.is_unverified(stated, store.fetch(stated))
     assert len(store.pin([stated])) == 1
 
 
@@ -130,7 +130,7 @@ def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned(
 def test_a_file_by_hand_that_is_no_checkpoint_is_refused(filename: str, content: bytes) -> None:
     by_hand(filename).write_bytes(content)
     weight = record(Source(hub=REPO, file=filename))
-    for find in (store.locate, store.verify, store.fetch):
+    for find in (local.locate, local.verify, store.fetch):
         with pytest.raises(BadCheckpoint, match=f"{by_hand(filename)} is not a "):
             find(weight)
 
@@ -157,9 +157,9 @@ def test_the_same_bytes_are_verified_again_once(hub: Hub, monkeypatch: pytest.Mo
     file = store.fetch(record(HUB))
     change(file.path)
     hashed: list[Path] = []
-    monkeypatch.setattr(store, "examine", lambda path: hashed.append(path) or files.examine(path))
-    assert store.locate(record(HUB)) == file
-    assert store.locate(record(HUB)) == file
+    monkeypatch.setattr(local, "examine", lambda path: hashed.append(path) or files.examine(path))
+    assert local.locate(record(HUB)) == file
+    assert local.locate(record(HUB)) == file
     assert hashed == [file.path]
 
 
@@ -168,12 +168,12 @@ def test_other_bytes_are_refused_with_what_to_delete(hub: Hub, content: bytes) -
     hub.add(REPO, FILE, GOOD)
     path = store.fetch(record(HUB)).path
     replace_by(content)(path)
-    for find in (store.locate, store.fetch, store.verify):
+    for find in (local.locate, store.fetch, local.verify):
         with pytest.raises(DigestMismatch) as error:
             find(record(HUB))
         for part in (str(path), digest(GOOD), digest(content), "trickzoo weights rm resnet18.test"):
             assert part in str(error.value)
-    store.remove(record(HUB))
+    local.remove(record(HUB))
     assert store.fetch(record(HUB)).path.read_bytes() == GOOD
 
 
@@ -188,10 +188,10 @@ def test_remove_deletes_all_and_says_what(hub: Hub, route: str) -> None:
         hub.add(REPO, FILE, OTHER)
         huggingface_hub.hf_hub_download(REPO, "net.pth", endpoint=hub.endpoint, cache_dir=hub_cache())
         shutil.rmtree(hub_cache() / ".locks")
-    gone = store.remove(weight)
+    gone = local.remove(weight)
     assert path in gone
     assert home() / "verified" / "resnet18.test.json" in gone
     assert not any(path.exists() or path.is_symlink() for path in gone)
     assert kept() == ({digest(PTH)} if route == "main moved on" else set())
-    assert store.locate(weight) is None
-    assert store.remove(weight) == []
+    assert local.locate(weight) is None
+    assert local.remove(weight) == []

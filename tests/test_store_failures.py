@@ -22,7 +22,7 @@ from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, REPO, by_hand, digest, hub_cache, kept, record, url_source
 from trickzoo import files
 from trickzoo.errors import WeightsUnavailable
-from trickzoo.weights import download, store, tensors
+from trickzoo.weights import download, local, store, tensors
 from trickzoo.weights.record import Record, Source
 
 HUB_FAULTS = {
@@ -72,7 +72,7 @@ def refused(weight: Record) -> str:
         store.fetch(weight)
     assert kept() == set()
     assert not any(path.is_symlink() for path in hub_cache().rglob("*"))
-    assert store.locate(weight) is None
+    assert local.locate(weight) is None
     return str(error.value)
 
 

@@ -22,7 +22,7 @@ from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, digest, kept, record, stamp, url_source
 from trickzoo.errors import BadCheckpoint, BadManifest, BadOption, DigestMismatch, WeightsUnavailable
 from trickzoo.files import home
-from trickzoo.weights import download, load, pins, store, streams, tensors
+from trickzoo.weights import download, local, opened, pins, store, streams, tensors
 from trickzoo.weights.record import Source
 
 
@@ -194,8 +194,8 @@ def test_a_record_that_names_another_source_is_not_served_by_the_old_file(hub: H
     if route == "url":
         old, new = record(url_source(hub)), record(url_source(hub, OTHER, "new.safetensors"))
     assert store.fetch(old).path.read_bytes() == GOOD
-    assert store.locate(new) is None
-    assert not store.is_here(new)
+    assert local.locate(new) is None
+    assert not local.is_here(new)
     for _ in range(2):
         assert store.fetch(new).path.read_bytes() == OTHER
 
@@ -204,7 +204,7 @@ def test_a_record_that_names_another_digest_of_the_same_source(hub: Hub) -> None
     hub.add(REPO, FILE, GOOD)
     store.fetch(record(HUB))
     with pytest.raises(DigestMismatch, match=f"{digest(OTHER)} wanted, {digest(GOOD)} found"):
-        store.locate(record(Source(hub=REPO, file=FILE, sha256=digest(OTHER))))
+        local.locate(record(Source(hub=REPO, file=FILE, sha256=digest(OTHER))))
 
 
 @pytest.mark.parametrize("file", [FILE, "net.pth"])
@@ -213,7 +213,7 @@ def test_a_record_that_names_another_revision(hub: Hub, file: str) -> None:
     first = hub.add(REPO, file, content)
     second = hub.add(REPO, "README.md", b"the same file, another commit")
     assert store.fetch(record(Source(hub=REPO, file=file, revision=first))).revision == first
-    assert store.locate(record(Source(hub=REPO, file=file, revision=second))) is None
+    assert local.locate(record(Source(hub=REPO, file=file, revision=second))) is None
     assert store.fetch(record(Source(hub=REPO, file=file, revision=second))).revision == second
     assert stamp()["revision"] == second
 
@@ -233,10 +233,10 @@ def test_a_branch_is_a_revision_too(hub: Hub) -> None:
 
 def test_a_file_that_is_swapped_after_it_was_verified_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     packaged = store.fetch(trickzoo.weights.manifest.find(f"{SMALL}.tz_imagenette128"))
-    real = load.read_tensors
+    real = opened.read_tensors
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(packaged.path.read_bytes())
-    monkeypatch.setattr(load, "read_tensors", lambda path: real(copy))
+    monkeypatch.setattr(opened, "read_tensors", lambda path: real(copy))
     with pytest.raises(DigestMismatch, match="was replaced after"):
         trickzoo.create(SMALL, pretrained="tz_imagenette128")
 

@@ -14,14 +14,14 @@ import pytest
 
 from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, PTH, REPO, TENSORS, by_hand, digest, hub_cache, kept, pickled, record, url_source
-from trickzoo.weights import store
+from trickzoo.weights import local, store
 from trickzoo.weights.record import Record, Source
 
 FETCH = """
 import logging, resource, sys
 import msgspec
 from trickzoo.errors import TrickzooError
-from trickzoo.weights import store
+from trickzoo.weights import local, store
 from trickzoo.weights.record import Record
 
 logging.basicConfig(stream=sys.stdout)
@@ -71,7 +71,7 @@ def test_two_processes_at_once(hub: Hub, start: Callable[..., subprocess.Popen[s
     hub.release()
     paths = {process.communicate()[0].splitlines()[-1] for process in (first, second)}
     assert (first.returncode, second.returncode, hub.count("GET")) == (0, 0, 1)
-    file = store.locate(weight)
+    file = local.locate(weight)
     assert file is not None
     assert paths == {str(file.path)}
     assert kept() == {file.sha256}
@@ -89,7 +89,7 @@ def test_killed_in_mid_download(hub: Hub, start: Callable[..., subprocess.Popen[
     process.kill()
     process.wait()
     assert partial[route]()
-    assert store.locate(weight) is None
+    assert local.locate(weight) is None
     hub.release()
     assert store.fetch(weight).path.read_bytes() == GOOD
     assert kept() == {digest(GOOD)}

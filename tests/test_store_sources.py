@@ -14,7 +14,7 @@ from tests.hub import Fault, Hub
 from tests.store import FILE, GOOD, HUB, OTHER, PTH, REPO, TENSORS, by_hand, digest, hub_cache, kept, record, stamp, url_source
 from trickzoo.errors import BadCheckpoint, DigestMismatch, WeightsUnavailable
 from trickzoo.files import home
-from trickzoo.weights import download, manifest, store
+from trickzoo.weights import download, local, manifest, store
 from trickzoo.weights.record import Source
 
 
@@ -144,7 +144,7 @@ def test_a_file_of_the_package_is_used_where_it_is(tmp_path: Path, monkeypatch: 
     packaged.write_bytes(OTHER)
     with pytest.raises(DigestMismatch, match=f"{digest(OTHER)} found; install trickzoo again"):
         store.fetch(weight)
-    store.remove(weight)
+    local.remove(weight)
     assert packaged.exists()
 
 
@@ -161,7 +161,7 @@ def test_an_update_of_the_package_brings_its_own_file(tmp_path: Path, monkeypatc
 
 
 def test_a_missing_file_of_the_package_is_said_to_be_missing() -> None:
-    with pytest.raises(WeightsUnavailable, match=r"package:nowhere/model\.safetensors: not part of this installation"):
+    with pytest.raises(WeightsUnavailable, match=r"package:nowhere/model\.safetensors: this installation does not contain it"):
         store.fetch(record(Source(path=f"nowhere/{FILE}", sha256=digest(GOOD))))
 
 

@@ -14,7 +14,7 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, nearest
 from trickzoo.registry import Architecture
-from trickzoo.weights import load, manifest
+from trickzoo.weights import load, manifest, opened
 
 
 def create(
@@ -75,11 +75,11 @@ def create(
     check_options(architecture, options)
     where = torch.device(device) if device is not None else torch.get_default_device()
     kind = dtype or torch.get_default_dtype()
-    opened = load.open_weights(reference, architecture) if reference is not None else None
-    if opened is not None:
-        check_options(architecture, opened.options, f"{opened.weights.name}: ")
+    file = opened.open_weights(reference, architecture) if reference is not None else None
+    if file is not None:
+        check_options(architecture, file.options, f"{file.weights.name}: ")
     if num_classes is None:
-        num_classes = 1000 if opened is None else load.class_count(opened) or 0
+        num_classes = 1000 if file is None else opened.class_count(file) or 0
 
     def build(**implied: Any) -> Backbone:
         model = builder(
@@ -95,8 +95,8 @@ def create(
         model.options = implied | options
         return model
 
-    if opened is not None:
-        return load.load(opened, architecture, build, in_chans=in_chans, device=where, dtype=kind).eval()
+    if file is not None:
+        return load.load(file, architecture, build, in_chans=in_chans, device=where, dtype=kind).eval()
     model = build()
     load.materialise(model, where)
     return model

@@ -42,8 +42,8 @@ from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.weights import publish
 from trickzoo.weights.header import header, model_of
-from trickzoo.weights.load import is_file
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.opened import is_file
 
 log = logging.getLogger("trickzoo")
 

@@ -86,7 +86,7 @@ def predict(
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """What is to be found, and the file that says so, if the weights are one. Raises BadOption where it is not what is asked for."""
     from trickzoo.weights.header import task_of
-    from trickzoo.weights.load import is_file
+    from trickzoo.weights.opened import is_file
 
     path = expanded(weights) if weights and not weights.startswith("hf-hub:") and is_file(weights) else None
     kind = task_of(path) if path else "classification"

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from trickzoo import catalogue
 from trickzoo.cli.printing import say, table
 from trickzoo.errors import TrickzooError, UnknownName
-from trickzoo.weights import manifest, pins, store
+from trickzoo.weights import local, manifest, pins, store
 from trickzoo.weights.record import Record
 
 
@@ -25,11 +25,11 @@ def list_(
     if not names:
         raise UnknownName("weight", pattern, manifest.records())
     for record in map(manifest.find, names):
-        here = store.is_here(record)
+        here = local.is_here(record)
         if cached and not here:
             continue
         m = record.published()
-        size = (store.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
+        size = (local.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
         rows.append((record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else ""))
     columns = ("weight", "", "top-1", "at", "size", "licence", "here")
@@ -48,10 +48,10 @@ def verify(*names: str) -> None:
     A file put in place by hand that no digest is known for is called unverified as long as it is that of its first use.
     """
     wrong = []
-    records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
+    records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
     for record in records:
         try:
-            file = store.verify(record)
+            file = local.verify(record)
         except TrickzooError as error:
             wrong.append(str(error))
             say(f"{record.name}  WRONG")
@@ -59,7 +59,7 @@ def verify(*names: str) -> None:
             if file is None:
                 say(f"{record.name}  not on this machine")
             else:
-                say(f"{record.name}  {'unverified' if store.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
+                say(f"{record.name}  {'unverified' if local.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
     if wrong:
         raise TrickzooError("; ".join(wrong))
 
@@ -67,7 +67,7 @@ def verify(*names: str) -> None:
 def path(name: str, /) -> None:
     """Print where a weight's file is, without any network."""
     (record,) = _records((name,))
-    file = store.locate(record)
+    file = local.locate(record)
     if file is None:
         raise TrickzooError(f"{record.name} is not on this machine; `trickzoo weights fetch {record.name}` downloads it")
     say(str(file.path))
@@ -75,7 +75,7 @@ def path(name: str, /) -> None:
 
 def lock(*names: str) -> None:
     """Fetch weights and pin their revision and digest in the lock file (TRICKZOO_LOCK); without names, of all that are on this machine."""
-    records = _records(names) if names else [r for r in manifest.records().values() if store.is_here(r)]
+    records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
     files = store.pin(records)
     for file in files:
         say(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
@@ -91,8 +91,8 @@ def lock(*names: str) -> None:
 def rm(*names: str) -> None:
     """Delete weights from this machine: their cached files and what is known of them."""
     for record in _records(names):
-        gone = store.remove(record)
-        if store.is_packaged(record):
+        gone = local.remove(record)
+        if local.is_packaged(record):
             say(f"{record.name}: comes with trickzoo, stays")
         elif gone:
             say(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")

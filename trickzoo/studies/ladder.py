@@ -218,7 +218,7 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) 
 def _digests(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of the weight files that a recipe names by their paths."""
     from trickzoo import files
-    from trickzoo.weights.load import is_file
+    from trickzoo.weights.opened import is_file
 
     named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
     return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}

@@ -19,8 +19,8 @@ from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import tensors
 from trickzoo.weights.header import FileMetadata, read_header
-from trickzoo.weights.load import Opened
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 AnnotatedRecipe = DetectionRecipe | SegmentationRecipe

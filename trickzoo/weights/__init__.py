@@ -1,1 +1,6 @@
-"""From a weight's name to a verified file to a loaded model: record → manifest → store → tensors → convert → load; publish writes files."""
+"""Weights: records of what exists, downloads and verification, reading of files, and loading into networks.
+
+`record` and `manifest` say which weights exist; `store` downloads their files, `local` finds and verifies them on this machine; `tensors`
+and `header` read a file, `opened` opens what a user names; `convert` renames tensors and `load` puts them into a network; `publish` writes
+files.
+"""

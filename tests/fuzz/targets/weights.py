@@ -30,7 +30,7 @@ from trickzoo.files import digest
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES
 from trickzoo.recipes.zoo import RECIPES
-from trickzoo.weights import download, manifest, pins, store, tensors
+from trickzoo.weights import download, local, manifest, pins, tensors
 from trickzoo.weights import header as headers
 
 PACKAGED = "mobilenet_v1_025.tz_imagenette128"
@@ -209,7 +209,7 @@ def lock_file(content: bytes, folder: Path) -> None:
         record = manifest.find(PACKAGED)
         for source in record.sources:
             pins.wanted(record, source), pins.revision(record, source)
-        store.locate(record)
+        local.locate(record)
         pins.write({"x.y": pins.Pin(source="z", sha256="0" * 64)})
 
 
@@ -220,9 +220,9 @@ def stamp(content: bytes, folder: Path) -> None:
         path = folder / "home" / "verified" / f"{PACKAGED}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        store.is_here(record), store.size(record), store.locate(record)
+        local.is_here(record), local.size(record), local.locate(record)
         path.write_bytes(content)
-        store.verify(record)
+        local.verify(record)
 
 
 def _stamps() -> list[dict[str, Any]]:

@@ -1,0 +1,154 @@
+"""From the value of `weights=` to the tensors of a file and what is known of them, before they are put into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from trickzoo import registry
+from trickzoo.errors import BadCheckpoint, BadOption, DigestMismatch
+from trickzoo.files import expanded
+from trickzoo.registry import Architecture
+from trickzoo.weights import download, manifest, store
+from trickzoo.weights.header import read_header
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Layout, Preprocessing, Record
+from trickzoo.weights.tensors import read_tensors
+
+FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A weight file that has been read.
+
+    Attributes:
+        weights: where the file comes from, its classes and its preprocessing.
+        tensors: its tensors by their names in the file.
+        layout: whose names these are; None if the file has no header and no record.
+        options: the options of `trickzoo.create` that the file or its record states.
+    """
+
+    weights: LoadedWeights
+    tensors: dict[str, Tensor]
+    layout: Layout | None
+    options: dict[str, Any]
+
+
+def open_weights(reference: str, architecture: Architecture) -> Opened:
+    """Open what `weights=` names: an `hf-hub:` reference, a file, or a tag or the full name of a weight of the architecture.
+
+    Raises BadOption for a weight of another architecture, UnknownName for an unknown tag, and the errors of `open_hub`, `open_file` and
+    `open_record`.
+    """
+    if reference.startswith("hf-hub:"):
+        return open_hub(reference, architecture)
+    if is_file(reference):
+        return open_file(expanded(reference), architecture)
+    if "." not in reference:
+        return open_record(manifest.choose(architecture.name, reference))
+    record = manifest.find(reference)
+    if record.model != architecture.name:
+        raise BadOption(f"{reference} is a weight of {record.model}, not of {architecture.name}; create {record.model}")
+    return open_record(record)
+
+
+def is_file(reference: str) -> bool:
+    """Return whether `weights=` names a file.
+
+    A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
+    """
+    path = Path(reference)
+    if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
+        return True
+    if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
+        return False
+    return path.is_file() and not any(reference in (record.tag, record.name) for record in manifest.records().values())
+
+
+def open_record(record: Record) -> Opened:
+    """Read one of the zoo's weights, and download it if it is not on this machine.
+
+    Raises DigestMismatch if the file is replaced between its verification and its reading, and WeightsUnavailable if it cannot be had.
+    """
+    file = store.fetch(record)
+    content = read_tensors(file.path)
+    if file.identity is not None and content.identity != file.identity:
+        raise DigestMismatch(f"{file.path} was replaced after {record.name} had been verified; load it again")
+    classes = None if record.classes == "none" else record.classes
+    weights = LoadedWeights(record.name, file.path, file.sha256, classes, record.preprocessing, record, file.revision)
+    return Opened(weights, content.tensors, record.layout, dict(record.options))
+
+
+def open_file(path: Path, architecture: Architecture) -> Opened:
+    """Read a user's file.
+
+    The header of a file that trickzoo wrote states its model, layout, options, classes and preprocessing. `load` finds the layout of any
+    other file from the names of its tensors. Raises BadCheckpoint if the file cannot be read, or if its header names another model or task.
+    """
+    tensors, metadata, identity = read_tensors(path)
+    own = read_header(path, metadata)
+    if own is None:
+        return Opened(LoadedWeights(str(path), path, identity=identity), tensors, None, {})
+    if own.task != "classification":
+        raise BadCheckpoint(f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load")
+    if own.model != architecture.name:
+        raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
+    weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training, identity=identity)
+    return Opened(weights, tensors, own.layout, dict(own.options))
+
+
+def open_hub(reference: str, architecture: Architecture) -> Opened:
+    """Read `hf-hub:user/name[@revision]`, with preprocessing and classes from its config.json in timm's form.
+
+    Raises WeightsUnavailable if the hub does not give the file, and BadCheckpoint if the file or its config.json cannot be read.
+    """
+    path, config, commit = download.fetch_hub_reference(reference)
+    opened = open_file(path, architecture)
+    try:
+        preprocessing, classes = _from_config(config)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
+    old = opened.weights
+    weights = LoadedWeights(
+        reference,
+        path,
+        old.digest(),
+        old.classes or classes or ("imagenet1k" if config.get("num_classes") == 1000 else None),
+        old.preprocessing or preprocessing,
+        revision=commit,
+    )
+    return replace(opened, weights=weights)
+
+
+def _from_config(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
+    """Return the preprocessing and the class names that a config.json in timm's form states, each None if it states none."""
+    stated = config.get("pretrained_cfg") or {}
+    preprocessing = None
+    if "input_size" in stated:
+        fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+        given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
+        preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
+    classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
+    return preprocessing, classes or None
+
+
+def class_count(opened: Opened) -> int | None:
+    """Return the number of outputs of the file's classifier, None if it has no classifier.
+
+    Raises BadCheckpoint if the classifier is not a linear layer.
+    """
+    for layer in ("head.fc", "fc", "classifier"):
+        weight, bias = opened.tensors.get(f"{layer}.weight"), opened.tensors.get(f"{layer}.bias")
+        if weight is None and bias is not None:
+            raise BadCheckpoint(f"{opened.weights.name} holds half a classifier: missing {layer}.weight")
+        if weight is not None and (weight.ndim != 2 or weight.numel() == 0):
+            raise BadCheckpoint(f"{opened.weights.name}: its classifier has the shape {tuple(weight.shape)}, not (classes, features)")
+        if weight is not None:
+            return weight.shape[0]
+    return None
