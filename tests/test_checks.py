@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.annotated import coco, lists, voc, xml
+from tests.annotated import coco, lists, mask, voc, xml
 from tests.finetuning import BOXES, MASKS, SHAPES
 from tests.images import jpeg
 from trickzoo import tasks
@@ -214,6 +214,22 @@ def test_validation_images_may_lack_a_class_and_may_not_have_another(tmp_path):
     other = coco_splits(tmp_path / "b", [(4, "motorcycles"), (90, "toothbrush")], used=90)
     message = 'the validation images have a class "motorcycles", and the training images have none of it; did you mean motorcycle'
     refused(lambda: open_splits(other, "detection"), message)
+
+
+def test_masks_have_their_classes_in_the_order_of_the_training_split(tmp_path):
+    for year, split in (("VOC2007", "train"), ("VOC2012", "val")):
+        jpeg(tmp_path / year / "JPEGImages" / "a.jpg")
+        mask(tmp_path / year / "SegmentationClass" / "a.png", rows(0, 1, 2))
+        (tmp_path / year / "ImageSets" / "Segmentation").mkdir(parents=True)
+        (tmp_path / year / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("a\n")
+        (tmp_path / year / "classes.txt").write_text("background\nsky\nroad\n")
+    location = AnnotatedLocation("voc", tmp_path, year="2007", val_year="2012")
+    (tmp_path / "VOC2012" / "classes.txt").write_text("background\nroad\nsky\n")
+    message = 'VOC2012 has "road" as class 1, and the training split has "sky"; renumber the masks'
+    refused(lambda: open_splits(location, "segmentation"), message)
+    (tmp_path / "VOC2012" / "classes.txt").write_text("background\nsky\n")
+    message = 'VOC2012 has no class "road", which the training split has; take a set with the classes of the training split'
+    refused(lambda: open_splits(location, "segmentation"), message)
 
 
 def test_a_pointless_training_is_refused_before_it_starts(tmp_path):

@@ -123,8 +123,33 @@ def test_classes_that_training_lacks_are_named(tmp_path: Path) -> None:
     jpeg(tmp_path / "val" / "green" / "0.jpg")
     with pytest.raises(BadData, match=r"2 classes \(Blue, green\) are not among the training set's 2 classes"):
         open_data(recipe, ImageLocation(data=tmp_path), machine)
-    for name in ("Blue", "green"):
-        (tmp_path / "val" / name).rename(tmp_path / name)
-        (tmp_path / "val" / name).mkdir()
-    with pytest.raises(BadData, match=r"val: 2 class folders are empty \(Blue, green\); fill or remove them"):
-        open_data(recipe, ImageLocation(data=tmp_path), machine)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_the_folder_of_validation_images_has_several_names(name: str, tmp_path: Path) -> None:
+    for split in ("train", name, "test"):
+        jpeg(tmp_path / split / "a" / "0.jpg")
+    assert open_imagenet(tmp_path, split="val").root == tmp_path / name
+    jpeg(tmp_path / "val" / "a" / "0.jpg")
+    assert open_imagenet(tmp_path, split="val").root == tmp_path / "val"
+    assert open_imagenet(tmp_path, split="train").root == tmp_path / "train"
+
+
+def test_a_class_may_be_called_valid(tmp_path: Path) -> None:
+    for name in ("valid", "invalid"):
+        jpeg(tmp_path / name / "0.jpg")
+    assert names(tmp_path) == [("invalid/0.jpg", "invalid"), ("valid/0.jpg", "valid")]
+
+
+def test_empty_class_folders_are_counted_and_named_and_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            for number in range(2):
+                jpeg(tmp_path / split / name / f"{number}.jpg", number)
+        (tmp_path / split / "c").mkdir()
+    (tmp_path / "train" / "d").mkdir()
+    location = ImageLocation(data=tmp_path)
+    data = open_data(Recipe("r", "mobilenet_v1_025", "own", size=32), location, Machine(out=tmp_path / "out", workers=0))
+    assert data.train.classes == data.val.classes == ("a", "b")
+    assert f"{tmp_path / 'train'}: 2 class folders are empty and left out: c, d" in caplog.messages
+    assert f"{tmp_path / 'val'}: 1 class folder is empty and left out: c" in caplog.messages

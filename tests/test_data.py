@@ -222,12 +222,26 @@ def _meta(change: str) -> bytes:
     if change == "bomb":
         packed = zlib.compress(bytes(20 << 20))
         return header + struct.pack("<II", 15, len(packed)) + packed
-    flags = struct.pack("<IIII", 6, 8, 1, 0)  # a table of cells
-    array = flags + struct.pack("<IIii", 5, 8, 40_000, 40_000) + struct.pack("<II", 1, 7) + b"synsets\0"
-    return header + struct.pack("<II", 14, len(array)) + array
+    if change == "nested":
+        return header + _array(1, (1, 1), _array(1, (40_000, 40_000)))
+    if change == "blanks":  # a text whose letters are left out: scipy makes blanks of them
+        return header + _array(1, (1, 1), _array(4, (1, 2**31 - 1), struct.pack("<II", 16, 0)))
+    if change == "packed twice":
+        packed = zlib.compress(header)
+        packed = zlib.compress(struct.pack("<II", 15, len(packed)) + packed)
+        return header + struct.pack("<II", 15, len(packed)) + packed
+    if change == "overlapping":  # the inner array claims to end before its own cells begin
+        return header + _array(1, (1, 1), _array(1, (1, 1), _array(1, (40_000, 40_000)), size=8))
+    return header + _array(1, (40_000, 40_000))
 
 
-@pytest.mark.parametrize("change", ["bomb", "table", "nothing", "truncated", "fatal"])
+def _array(kind: int, sides: tuple[int, int], content: bytes = b"", size: int | None = None) -> bytes:
+    """An array of a MAT file, in MATLAB's kinds: 1 is a table of cells, 4 is text."""
+    array = struct.pack("<IIII", 6, 8, kind, 0) + struct.pack("<IIii", 5, 8, *sides) + struct.pack("<II", 1, 7) + b"synsets\0" + content
+    return struct.pack("<II", 14, len(array) if size is None else size) + array
+
+
+@pytest.mark.parametrize("change", ["bomb", "table", "nested", "blanks", "packed twice", "overlapping", "nothing", "truncated", "fatal"])
 def test_a_damaged_devkit_is_one_line_and_takes_little_memory(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
     folder = flat(tmp_path / "val")

@@ -18,7 +18,7 @@ from tests.images import jpeg
 from tests.studies import MODEL, RUNGS, simulate
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.errors import NotWritten
-from trickzoo.files import atomically, write_atomically
+from trickzoo.files import atomically, file_name, write_atomically
 from trickzoo.training import tracking
 
 Disk = Callable[[int], None]
@@ -104,6 +104,26 @@ def test_what_was_there_stays(tmp_path: Path, disk: Disk) -> None:
         write_atomically(path / "below", b"")
     with pytest.raises(ZeroDivisionError), atomically(path):
         raise ZeroDivisionError
+
+
+def test_names_of_255_bytes(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 124 + ".safe.s")
+    assert len(path.name.encode()) == 255
+    with atomically(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".tz-")
+        temporary.write_bytes(b"content")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_of_files_are_cut_to_255_bytes_and_stay_apart(tmp_path: Path) -> None:
+    assert file_name("é" * 125 + "a", ".png") == "é" * 125 + "a.png"
+    long = [file_name("é" * 126 + end, ".png") for end in ("a", "b")]
+    assert long[0] != long[1]
+    for name in long:
+        assert name.startswith("é" * 120)
+        assert name.endswith(".png")
+        (tmp_path / name).touch()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,20 @@ def test_bad_rows_are_named(change: dict[str, Any], message: str, workers: int, 
         with pytest.raises(BadData, match=message):
             open_set(name, split="train")
         assert [path.name for path in (tmp_path / "home" / "hub").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_images_are_read_from_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "file.png").write_bytes(png(1))
+    for name in ("file", "pipe"):
+        rows = [{"image": {"bytes": None, "path": str(tmp_path / f"{name}.png")}, "label": 0, "note": ""}]
+        publish(tmp_path / name, "train", rows, files=1)
+        (tmp_path / name / "README.md").write_text(CARD.format(train=1, validation=0))
+    images = open_set(f"hf:{tmp_path / 'file'}", split="train")
+    assert images.read(images.entries[0]) == png(1)
+    with pytest.raises(BadData, match=r"cannot be read: .*not a regular file"):
+        open_set(f"hf:{tmp_path / 'pipe'}", split="train")
 
 
 def test_sets_that_are_not_there(tmp_path: Path) -> None:

@@ -139,10 +139,21 @@ def test_lists_of_images_and_masks(tmp_path):
         ("9" * 5000 + " sky\n", ("9" * 5000 + " sky",)),
         ("1 sky\n2 tall tree\n", ("sky", "tall tree")),
         ("0: sky\n1: void\n", ("sky",)),
+        ("1 storey\n2 storeys\n", ("storey", "storeys")),
+        ("1 storey\n2 storeys\nhouse\n", ("1 storey", "2 storeys", "house")),
+        ("2 storeys\n3 storeys\n", ("2 storeys", "3 storeys")),
     ],
 )
 def test_class_lists_with_numbers_or_without(classes, names, tmp_path):
     assert open_lists(lists(tmp_path, [0], classes)).classes == names
+
+
+def test_numbers_that_are_taken_as_indices_are_said_once(tmp_path, caplog):
+    lists(tmp_path, [0], "1 storey\n2 storeys\n3 towers\n4 barns\n")
+    for _ in range(2):
+        open_lists(tmp_path)
+    said = "the numbers before the names count up from 1 and are taken as indices; the classes are storey, storeys, towers, …"
+    assert caplog.messages == [f"{tmp_path / 'classes.txt'}: {said}"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import tracemalloc
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from trickzoo.data.loaders import Streamed
 from trickzoo.data.open import open_set
 from trickzoo.data.readers import shards
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.readers.shards import open_shards
 from trickzoo.errors import BadData
 
 Sample = dict[str, Any]
@@ -244,6 +246,24 @@ def test_a_split_that_is_not_there(image: bytes, tmp_path: Path) -> None:
     (tmp_path / "c" / "train").mkdir(parents=True)
     with pytest.raises(BadData, match="no val/"):  # no shards at all: as any folder
         open_set(tmp_path / "c")
+
+
+def test_the_name_of_a_split_is_a_whole_word(tmp_path: Path) -> None:
+    for file, label in (("Train0.tar", b"0"), ("my-valid_0.tar", b"1"), ("oval-1.tar", b"2"), ("training-2.tar", b"3")):
+        members(tmp_path / file, ("a.jpg", A), ("a.cls", label))
+    assert [entry.label for entry in open_set(tmp_path, split="train").entries] == ["0"]
+    assert [entry.label for entry in open_set(tmp_path, split="val").entries] == ["1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_a_pipe_is_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "00.tar")
+    path = tmp_path / "00.tar"
+    with pytest.raises(BadData, match=r"00\.tar cannot be read \(not a regular file\)"):
+        open_shards([path], tmp_path)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)  # as if the file were replaced after it was found
+    with pytest.raises(BadData, match=r"00\.tar cannot be read \(not a regular file\)"):
+        open_imagenet(path)
 
 
 def test_imagenets_own_tars_are_no_shards(tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ def test_the_workers_of_a_dead_run_are_waited_for(tmp_path: Path) -> None:
 
 
 def test_what_killed_runs_left_goes_and_nothing_else(tmp_path: Path) -> None:
-    own = [".last.pt.0123abcd", ".model.safetensors.89abcdef"]
-    others = [".last.pt.0123abc", ".last.pt.0123abcd.txt", ".mine.0123abcd", "last.pt.0123abcd", "last.pt"]
+    own = [".tz-0123456789abcdef", ".last.pt.0123abcd", ".model.safetensors.89abcdef"]
+    others = [".tz-0123", ".last.pt.0123abc", ".last.pt.0123abcd.txt", ".mine.0123abcd", "last.pt.0123abcd", "last.pt"]
     for name in (*own, *others):
         (tmp_path / name).write_text("x")
     with folder.held(tmp_path, STATE):

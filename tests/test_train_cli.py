@@ -384,13 +384,16 @@ def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_pa
         assert len(error.splitlines()) == 1
 
 
-def test_an_empty_class_is_named(call: Call, tmp_path: Path) -> None:
+def test_a_training_needs_two_classes_that_are_not_empty(call: Call, tmp_path: Path) -> None:
     from tests.images import jpeg
 
     for split in ("train", "val"):
-        for name in ("a", "b"):
-            jpeg(tmp_path / "data" / split / name / "1.jpg")
-    (tmp_path / "data" / "train" / "c").mkdir()
-    status, _, error = call("--recipe", COSINE, "--data", tmp_path / "data", *SMALL, "--workers", 0)
+        for number in range(2):
+            jpeg(tmp_path / "data" / split / "a" / f"{number}.jpg", number)
+        (tmp_path / "data" / split / "c").mkdir()
+    options = (2 if before == "--batch-size" else value for before, value in zip(("", *SMALL), SMALL, strict=False))
+    status, _, error = call(
+        "--recipe", COSINE, "--data", tmp_path / "data", *SMALL[:6], "--warmup-epochs", 0, "--batch-size", 2, "--workers", 0
+    )
     assert status == 2
-    assert "class folder c is empty" in error
+    assert "there is one class, a; at least two are needed" in error

@@ -8,35 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tests.samples import Samples
 from tests.training import COSINE
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadData, WorkerLost
-
-
-@dataclass
-class Made:
-    key: Any
-    tensors: tuple[Tensor, ...]
-    words: str = ""
-
-
-class Samples(Dataset[Made]):
-    """Of many types and shapes, empty and transposed ones among them."""
-
-    def __getitem__(self, key: tuple[int, Tensor]) -> Made:
-        index, draws = key
-        transposed = torch.arange(6.0).view(2, 3).T
-        return Made(key, (torch.full((index, 3), index, dtype=torch.int16), torch.tensor([index]), transposed, draws * 2), f"{index}")
 
 
 def test_samples_are_what_was_made() -> None:
@@ -54,7 +37,7 @@ def test_samples_are_what_was_made() -> None:
 FEW_FILES = """
 import resource
 import torch
-from tests.test_workers import Samples
+from tests.samples import Samples
 from trickzoo.data.workers import load
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 keys = [[(i, torch.rand(4)) for i in range(300)] for _ in range(4)]
@@ -71,7 +54,7 @@ def test_a_large_batch_needs_few_open_files() -> None:
 
 HALF_READ = """
 import torch
-from tests.test_workers import Samples
+from tests.samples import Samples
 from trickzoo.data.workers import load
 keys = ([(i, torch.rand(4))] if i < 30 else ["none of its keys"] for i in range(50))
 half_read = load(Samples(), keys, 2)

@@ -16,6 +16,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from trickzoo.errors import BadOption, NotWritten, TrickzooError
 
+TEMPORARY = ".tz-"
+"""How the names of temporary files and folders begin. Older versions named them `.NAME.` and eight hex digits."""
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on common file systems."""
+
 
 class Identity(NamedTuple):
     """What tells one state of a file from another without reading it: the same identity means the same bytes."""
@@ -147,15 +152,33 @@ def writing(path: Path, **remedy: str) -> Iterator[None]:
         raise NotWritten(path, error, **remedy) from None
 
 
+def temporary_name() -> str:
+    """Return a new name for a temporary file or folder: hidden, and short however long the final name is."""
+    return TEMPORARY + secrets.token_hex(8)
+
+
+def file_name(stem: str, suffix: str) -> str:
+    """Return `stem` + `suffix` as the name of a file.
+
+    A name of more than 255 bytes, which file systems refuse, is cut, and ends in the first eight hex digits of the stem's SHA-256.
+    """
+    if len(os.fsencode(stem + suffix)) <= LONGEST_NAME:
+        return stem + suffix
+    end = f"-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}{suffix}"
+    cut = os.fsencode(stem)[: LONGEST_NAME - len(os.fsencode(end))]
+    return cut.decode(errors="ignore") + end
+
+
 @contextlib.contextmanager
 def atomically(path: Path, **remedy: str) -> Iterator[Path]:
-    """The path of an empty temporary file beside `path`; when the block ends well it is synced and takes the name, otherwise it goes.
+    """Yield the path of an empty temporary file beside `path`.
 
+    When the block ends without an error, the file is synced to the disk and renamed to `path`; otherwise it is removed.
     Raises NotWritten as `writing` does.
     """
     with writing(path, **remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(temporary_name())
         try:
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from torchvision.transforms import v2
 
-from trickzoo.data.imageset import ImageSet, as_known
+from trickzoo.data.imageset import as_known
+from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.location import Splits
-from trickzoo.data.open import open_set, warn
+from trickzoo.data.open import open_set
 from trickzoo.data.readers import hub
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.splits import Comparison, compare
@@ -83,11 +84,11 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
         val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Splits(train, val)
-    val_files = _without_empty(open_set(location.data, split="val"))
+    val_files = open_set(location.data, split="val")
     if location.decode == "always" and hub.is_hub(location.data):
         train = hub.HubStream(str(location.data), workers=workers)
     else:
-        files = _without_empty(open_set(location.data, split="train"))
+        files = open_set(location.data, split="train")
         if (files.root, files.entries) == (val_files.root, val_files.entries):
             raise BadData(f"{location.data} does not tell training images from validation images; put them in train/ and val/")
         comparison = compare(files, as_known(val_files, files.classes))
@@ -99,12 +100,3 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Splits(train, replace(val, comparison=comparison))
-
-
-def _without_empty(images: ImageSet) -> ImageSet:
-    """The set. Raises BadData if it has class folders without an image."""
-    if len(images.empty) == 1:
-        raise BadData(f"{images.root}: class folder {images.empty[0]} is empty; put images in it, or remove it")
-    if images.empty:
-        raise BadData(f"{images.root}: {len(images.empty)} class folders are empty ({', '.join(images.empty[:8])}); fill or remove them")
-    return images

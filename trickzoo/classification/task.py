@@ -150,11 +150,11 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
 def check(data: TrainingImages, val: Resident | None) -> None:
     """Raise one clear error for images that a training cannot work with."""
     if len(data.classes) < 2:
-        raise BadData(f"there is one class, {data.classes[0]}; two are the least")
+        raise BadData(f"there is one class, {data.classes[0]}; at least two are needed")
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
         if counts.min() < 2:
-            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; two are the least")
+            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; at least two are needed")
     if val is not None and val.classes != data.classes:
         raise BadData("training and validation images have other classes")
 

@@ -168,8 +168,9 @@ def _say_classes(found: dict[str, Any]) -> None:
 def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     """Where the picture of each image goes. Raises BadOption if one would replace a file, or another, and BadData if one cannot be read."""
     from trickzoo.data.images import read
+    from trickzoo.files import file_name
 
-    pictures = [out / f"{image.stem}.png" for image in images]
+    pictures = [out / file_name(image.stem, ".png") for image in images]
     originals = {image.resolve() for image in images}
     taken: dict[Path, Path] = {}
     for image, picture in zip(images, pictures, strict=True):

@@ -243,14 +243,14 @@ class DetectionSet:
         """What the user should know of the annotations: a line for each kind of box that was dropped or clipped."""
         return self.faults.notes
 
-    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True) -> DetectionSet:
+    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> DetectionSet:
         """The same images with labels 1, 2, … for these classes.
 
         Raises BadData if the set has other classes, or lacks some and `all_of_them` are wanted. Those that it lacks get ids that are free.
         """
         if self.classes == tuple(classes):
             return self
-        check_classes(self.root, self.classes, classes, all_of_them=all_of_them)
+        check_classes(self.root, self.classes, classes, all_of_them=all_of_them, known_by=known_by)
         label_of = np.array([0, *(list(classes).index(name) + 1 for name in self.classes)])
         free = itertools.count(1 + max((number for number in self.class_ids if isinstance(number, int)), default=0))
         own = dict(zip(self.classes, self.class_ids, strict=True))

@@ -124,15 +124,22 @@ def describe_class(name: str) -> str:
     return _descriptions().get(name, name).partition(",")[0]
 
 
-def check_classes(root: Path, classes: Sequence[str], known: Sequence[str], *, all_of_them: bool = True) -> None:
-    """Raise BadData, with the first difference, if the classes of the set at `root` are not those that a model knows.
+def check_classes(
+    root: Path, classes: Sequence[str], known: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model"
+) -> None:
+    """Raise BadData, with the first difference, if the classes of the set at `root` are not the `known` ones.
 
-    Without `all_of_them` the model may know more.
+    Args:
+        root: the set's folder, for the message.
+        classes: the classes of the set.
+        known: the classes that the set should have, in any order.
+        all_of_them: whether the set must have every one of `known`.
+        known_by: what has the `known` classes, for the message.
     """
-    remedy = "; take a set of the classes that it was trained on"
+    remedy = f"; take a set with the classes of {known_by}"
     for name in classes:
         if name not in known:
-            raise BadData(f'{root} has the class "{name}", which the model does not know{nearest(name, known) or remedy}')
+            raise BadData(f'{root} has the class "{name}", which {known_by} does not have{nearest(name, known) or remedy}')
     for name in known if all_of_them else ():
         if name not in classes:
-            raise BadData(f'{root} has no class "{name}", which the model knows{nearest(name, classes) or remedy}')
+            raise BadData(f'{root} has no class "{name}", which {known_by} has{nearest(name, classes) or remedy}')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 import unicodedata
@@ -11,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from trickzoo.data import images
 from trickzoo.errors import BadData, nearest
 from trickzoo.files import read_regular
+
+log = logging.getLogger("trickzoo")
 
 NUMBERED = re.compile(r"([0-9]{1,6})[\s:,]+(.+)")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
@@ -39,24 +43,32 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line. Raises BadData for one that occurs twice.
+def warn(sentence: str) -> None:
+    """Log a warning about the images. Only the first of several processes logs it, because all of them open the same images."""
+    if os.environ.get("RANK", "0") == "0":
+        log.warning("%s", sentence)
 
-    Numbers before the names are left out where they are indices: every line has one, and they count up from 0 or 1. They belong to the
-    names where they say how many: "1 storey", "2 storeys".
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Return the class names in a text file with one name a line.
+
+    If every line begins with a number and the numbers count up from 0 or 1, they are indices: the names are returned without them, and a
+    warning states so. Otherwise the names are returned as they are. Raises BadData for a name that occurs twice, and as `read_lines` does.
     """
     names = read_lines(path)
     numbered = [match for match in map(NUMBERED.fullmatch, names) if match]
-    numbers, words = [int(match[1]) for match in numbered], [match[2] for match in numbered]
-    if numbers in (list(range(len(names))), list(range(1, len(names) + 1))) and not _how_many(numbers, words):
-        names = words
+    numbers = [int(match[1]) for match in numbered]
+    if numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
+        names = [match[2] for match in numbered]
+        _say_indices(path, numbers[0], tuple(names))
     no_twin(names, path)
     return tuple(names)
 
 
-def _how_many(numbers: Sequence[int], words: Sequence[str]) -> bool:
-    """Whether numbers say how many: what follows 1 is in the singular, and what follows the others in the plural."""
-    return len(words) > 1 and all(word.endswith("s") == (number != 1) for number, word in zip(numbers, words, strict=True))
+@functools.cache  # once for each file, although training and validation images read the same
+def _say_indices(path: Path, first: int, names: tuple[str, ...]) -> None:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    warn(f"{path}: the numbers before the names count up from {first} and are taken as indices; the classes are {shown}")
 
 
 def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:

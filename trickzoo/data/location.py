@@ -102,7 +102,7 @@ class AnnotatedSet(Annotated, Protocol):
 
     def __len__(self) -> int: ...
 
-    def in_order(self: A, classes: Sequence[str], *, all_of_them: bool = True) -> A: ...
+    def in_order(self: A, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> A: ...
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
         if name not in train.classes:
             near = nearest(name, train.classes) or "; name splits of the same classes"
             raise BadData(f'{val.root}: the validation images have a class "{name}", and the training images have none of it{near}')
-    val = val.in_order(train.classes, all_of_them=False)
+    val = val.in_order(train.classes, all_of_them=False, known_by="the training split")
     if train.digest == val.digest:
         raise BadData(f"{train.root}: training and validation images are the same; name the splits")
     check(train, val)

@@ -99,12 +99,16 @@ class SegmentationSet:
         """Whether the images were generated and are no files."""
         return bool(self.drawings)
 
-    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True) -> SegmentationSet:
-        """The set itself. Raises BadData if its classes are not these, in this order: masks hold numbers and not names."""
-        check_classes(self.root, self.classes, classes)
+    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> SegmentationSet:
+        """Return the set itself.
+
+        Raises BadData, with what is `known_by` them, if its classes are not exactly these in this order: masks contain numbers and not
+        names, so `all_of_them` has no effect.
+        """
+        check_classes(self.root, self.classes, classes, known_by=known_by)
         for number, (own, wanted) in enumerate(zip(self.classes, classes, strict=True)):
             if own != wanted:
-                raise BadData(f'{self.root} has "{own}" as class {number}, the model "{wanted}"; renumber the masks')
+                raise BadData(f'{self.root} has "{own}" as class {number}, and {known_by} has "{wanted}"; renumber the masks')
         return self
 
     @functools.cached_property

@@ -1,50 +1,52 @@
-"""Images by what `--data` names: each layout that a folder can have, a tar, or a data set of the hub."""
+"""Opening the images that `--data` names: a folder in any layout that is read, a tar, or a data set of the hub."""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data.imageset import ImageSet
+from trickzoo.data.listing import warn
 from trickzoo.data.readers import cifar_places, hub, shards
 from trickzoo.data.readers.imagenet import open_imagenet
 
-log = logging.getLogger("trickzoo")
-
 NAMED = 8
-"""Files that a sentence names; the result file of an evaluation names all."""
+"""How many files or folders a warning names. The result file of an evaluation names all of them."""
 
 
 def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
-    """The labelled images of a split, "train" or "val".
+    """Return the labelled images of a split, "train" or "val".
 
-    A warning counts and names the files that are not read. Raises BadData with what is wrong.
+    Warnings count and name the files that are not read as images, and the class folders without an image, which are not classes of the set.
+    Raises BadData if there is no such split, or if its images cannot be listed.
 
     Args:
-        data: CIFAR-10's or Places365's folder, tar shards, hf:NAME, or what `open_imagenet` takes.
-        devkit: as for `open_imagenet`.
+        data: the folder of CIFAR-10 or Places365, a folder of tar shards, hf:NAME, or what `open_imagenet` takes.
+        split: "train" or "val".
+        devkit: the devkit or Kaggle's solution file, as for `open_imagenet`.
     """
     images = _open(data, split, devkit)
     if images.strangers:
         warn(left_out(images))
+    if images.empty:
+        warn(without_images(images))
     return images
 
 
-def warn(sentence: str) -> None:
-    """Log a warning about the images, in the first of several processes only: all of them open the same."""
-    if os.environ.get("RANK", "0") == "0":
-        log.warning("%s", sentence)
-
-
 def left_out(images: ImageSet) -> str:
-    """The sentence on the files of a set that are not read: how many there are, by suffix, and which."""
+    """Return a sentence that counts the files of a set that are not read as images, by suffix, and names the first of them."""
     names = images.strangers
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
     kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) + (", …" if len(suffixes) > 5 else "")
     shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
     return f"{images.root}: {len(names):,} file{'s are' if len(names) > 1 else ' is'} not read as images and left out ({kinds}): {shown}"
+
+
+def without_images(images: ImageSet) -> str:
+    """Return a sentence that counts the class folders of a set without an image, and names the first of them."""
+    names = images.empty
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return f"{images.root}: {len(names):,} class folder{'s are' if len(names) > 1 else ' is'} empty and left out: {shown}"
 
 
 def _open(data: str | Path, split: str, devkit: Path | None) -> ImageSet:

@@ -1,10 +1,9 @@
-"""Predicted masks as files."""
+"""Writing predicted masks to files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -16,22 +15,28 @@ from torch import Tensor
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.drawing import palette
 from trickzoo.errors import BadOption
+from trickzoo.files import file_name, temporary_name
 
 
 def check_predictions(folder: Path) -> None:
-    """Raise BadOption if the folder is a file, or holds files already."""
+    """Raise BadOption if the folder already contains files, or is a file itself."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BadOption(f"{folder} {'holds files already' if folder.is_dir() else 'is a file'}; name a new folder")
+        raise BadOption(f"{folder} {'already contains files' if folder.is_dir() else 'is a file'}; name a new folder")
 
 
 @contextlib.contextmanager
 def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterator[Callable[[int, Tensor], None]]:
-    """Within the block, the yielded function writes the mask of an image, in the numbers of the set's own masks.
+    """Yield a function that writes the predicted mask of one image as a PNG file, in the class numbers of the set's own masks.
 
-    Without a folder it does nothing.
+    The function takes the index of the image and its (H, W) classes. It does nothing if `folder` is None.
+    The masks are written to a temporary folder beside `folder`. It is renamed once the block has ended without an error on all processes.
 
-    The masks are written beside the folder, which gets them once the block has ended without an error on all processes.
-    Raises BadOption if the folder holds files already, or if the disk refuses.
+    Args:
+        folder: a new or empty folder, or None.
+        data: the set whose images are predicted.
+        chief: whether this is the main process, which renames the folder.
+
+    Raises BadOption if the folder already contains files, or if it cannot be written.
     """
     if folder is None:
         yield lambda index, classes: None
@@ -39,9 +44,9 @@ def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterato
     check_predictions(folder)
     folder = folder.resolve()
     names, colours = mask_names(data), palette(data.classes, first=data.first)
-    token = [secrets.token_hex(4)]
-    broadcast_object_list(token)  # the processes write into one folder
-    staged = folder.with_name(f".{folder.name}.{token[0]}")
+    name = [temporary_name()]
+    broadcast_object_list(name)  # all processes write into the folder that the first one names
+    staged = folder.with_name(name[0])
 
     def write(index: int, classes: Tensor) -> None:
         image = Image.fromarray((classes + data.first).byte().cpu().numpy())
@@ -53,7 +58,7 @@ def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterato
     try:
         staged.mkdir(parents=True, exist_ok=True)
         yield write
-        if chief:  # all have written: the confusion matrix was gathered
+        if chief:  # gathering the confusion matrix waited for all processes, so all masks are written
             if folder.exists():
                 folder.rmdir()
             os.replace(staged, folder)
@@ -65,7 +70,11 @@ def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterato
 
 
 def mask_names(data: SegmentationSet) -> list[str]:
-    """Where the mask of each image goes: by the image's name alone, or its whole path where two images share a name."""
+    """Return the path of each image's mask below the folder of masks, in the set's order.
+
+    A mask is named after its image, without the image's folder and suffix. If that would give two masks one name, all masks keep the path
+    and the suffix of their images.
+    """
     paths = [PurePosixPath(image) for image, _ in data.pairs]
-    names = [f"{path.stem}.png" for path in paths]
-    return names if len(set(names)) == len(names) else [f"{path}.png" for path in paths]
+    names = [file_name(path.stem, ".png") for path in paths]
+    return names if len(set(names)) == len(names) else [str(path.with_name(file_name(path.name, ".png"))) for path in paths]

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
 from trickzoo.errors import BadCheckpoint
+from trickzoo.files import read_regular
 from trickzoo.studies import power
 from trickzoo.studies.statistics import LEAST_PAIRS, estimate, holm
 from trickzoo.training.tracking import MEASURES
@@ -403,7 +404,7 @@ KINDS: dict[type, str] = {
 def read(path: Path, kind: type[Read]) -> Read:
     """A study's summary or a training's result from its file. Raises BadCheckpoint if it cannot be read or is something else."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(read_regular(path), type=kind)
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
     except msgspec.ValidationError as error:

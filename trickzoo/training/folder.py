@@ -16,6 +16,7 @@ from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
 
 from trickzoo.errors import InUse
+from trickzoo.files import TEMPORARY
 from trickzoo.training import checkpoint, stopping, tracking
 
 log = logging.getLogger("trickzoo")
@@ -84,8 +85,9 @@ def _has_died(holder: Path) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of `files.atomically` that a killed run left. The folder is held, so nobody is writing them now."""
+    """Remove the temporary files of `files.atomically` that a killed run left. This run holds the folder, so nobody is writing them now."""
     names = "|".join(map(re.escape, FILES))
+    temporary = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{16}}|\.({names})\.[0-9a-f]{{8}}")  # the second form is of older versions
     for path in folder.iterdir():
-        if re.fullmatch(rf"\.({names})\.[0-9a-f]{{8}}", path.name) and path.is_file():
+        if temporary.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

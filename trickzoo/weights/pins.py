@@ -9,7 +9,7 @@ import msgspec
 from filelock import FileLock
 
 from trickzoo.errors import BadManifest
-from trickzoo.files import expanded, home, write_atomically, writing
+from trickzoo.files import expanded, home, read_regular, write_atomically, writing
 from trickzoo.weights.record import Record, Source
 
 
@@ -32,7 +32,7 @@ def read() -> dict[str, Pin]:
     """What is pinned, by the weight's name. Raises BadManifest if the file is no lock file."""
     path = lock_file()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Pin])
+        return msgspec.json.decode(read_regular(path), type=dict[str, Pin])
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except RecursionError:

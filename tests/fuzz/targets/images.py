@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -213,6 +214,16 @@ def _devkit_files() -> tuple[bytes, str, tuple[bytes, ...]]:
         return mat, text, (buffer.getvalue(), gzip.compress(buffer.getvalue()))
 
 
+def _nested_mat() -> bytes:
+    """A meta.mat whose table is a cell that contains a table of so many cells that it would take 12 GB."""
+
+    def array(side: int, content: bytes = b"") -> bytes:
+        head = struct.pack("<IIII", 6, 8, 1, 0) + struct.pack("<IIii", 5, 8, side, side) + struct.pack("<II", 1, 7) + b"synsets\0"
+        return struct.pack("<II", 14, len(head + content)) + head + content
+
+    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x100, 0x4D49) + array(1, array(40_000))
+
+
 KAGGLE = "ImageId,PredictionString\n" + "".join(
     f"{Path(name).stem},{synset} 1 2 3 4 \n" for name, synset in zip(VALIDATION, SYNSETS, strict=True)
 )
@@ -357,7 +368,7 @@ TARGETS = (
         prepare_devkit,
     ),
     Target("ground truth", texts(_TRUTH), truth, _TRUTH.encode, prepare_devkit),
-    Target("meta.mat", damaged([_MAT]), meta, lambda: _MAT, prepare_devkit),
+    Target("meta.mat", damaged([_MAT, _nested_mat()]), meta, lambda: _MAT, prepare_devkit),
     Target("devkit archive", tars(_ARCHIVES, [_MAT, _TRUTH.encode()]), devkit_archive, lambda: _ARCHIVES[1], prepare_devkit),
     Target("kaggle csv", texts(KAGGLE, words=('"', '"\n', "ImageId", ",,,", "x" * 200_000)), kaggle, KAGGLE.encode, prepare_devkit),
     Target("class list", texts("cat\ndog\n", "n01440764 tench\nn01443537 goldfish\n", words=WORDS), classes, lambda: b"cat\ndog\n"),

@@ -6,13 +6,13 @@ import csv
 import gzip
 import io
 import json
-import math
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+from trickzoo.data.readers import mat_files
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
@@ -27,8 +27,6 @@ DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticErro
 """What the readers of these files raise where a file is damaged."""
 READ_SECONDS = 60
 """For reading meta.mat, which takes about one."""
-NODES = 100_000
-"""Entries that the table of synsets may have. ImageNet's has 1,860."""
 
 
 def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
@@ -59,19 +57,7 @@ def _devkit_labels(place: Path) -> dict[int, str]:
         numbers = [int(line) for line in files[TRUTH].split()]
         by_id = _synsets(files[META])
         return {i: by_id[number] for i, number in enumerate(numbers, 1)}
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        KeyError,
-        ValueError,
-        TypeError,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as error:
-        # scipy's reader raises all of these on damaged files
+    except DAMAGED as error:
         raise BadData(f"{place} is not the devkit of ILSVRC2012 ({type(error).__name__}: {error})") from None
 
 
@@ -100,43 +86,16 @@ print(json.dumps([[int(s["ILSVRC2012_ID"]), str(s["WNID"])] for s in table if in
 
 
 def _synsets(meta: bytes) -> dict[int, str]:
-    """Synset by ILSVRC2012_ID of the leaves in the bytes of meta.mat. Raises an error of `DAMAGED`.
+    """Return the synset of each leaf in the bytes of meta.mat by its ILSVRC2012_ID. Raises an error of `DAMAGED`.
 
     A process of its own reads the file, because scipy's reader ends its process on some damaged files instead of raising an error.
     """
-    from scipy.io import whosmat
-    from scipy.io.matlab import MatReadError
-
-    meta = _uncompressed(meta)
-    try:
-        shapes = {name: shape for name, shape, _ in whosmat(io.BytesIO(meta))}
-    except MatReadError as error:
-        raise ValueError(f"{META}: {error}") from None
-    if math.prod(shapes["synsets"]) > NODES:
-        raise ValueError(f"{META} has a table of {math.prod(shapes['synsets']):,} synsets")
+    meta = mat_files.checked(meta, LIMIT)
     try:
         done = subprocess.run([sys.executable, "-c", READ_META], input=meta, capture_output=True, timeout=READ_SECONDS, check=True)
     except subprocess.SubprocessError:
         raise ValueError(f"{META} is damaged") from None
     return dict(json.loads(done.stdout))
-
-
-def _uncompressed(mat: bytes) -> bytes:
-    """A MAT file of version 5 with its compressed variables unpacked, `LIMIT` bytes at most, as scipy's reader would unpack any size."""
-    header, place, parts, left = mat[:128], 128, [], LIMIT
-    order = "<" if header[126:128] == b"IM" else ">"
-    while place + 8 <= len(mat):
-        kind, size = struct.unpack_from(f"{order}II", mat, place)
-        if kind != 15:  # miCOMPRESSED
-            parts.append(mat[place:])
-            break
-        unpacked = zlib.decompressobj().decompress(mat[place + 8 : place + 8 + size], left + 1)
-        left -= len(unpacked)
-        if left < 0:
-            raise ValueError(f"{META} has more than {LIMIT >> 20} MiB unpacked")
-        parts.append(unpacked)
-        place += 8 + size
-    return b"".join([header, *parts])
 
 
 def _kaggle_labels(place: Path) -> dict[int, str]:

@@ -24,13 +24,14 @@ from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trickzoo.data import images
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import Entry, ImageSet, Sample, turns_upright
 from trickzoo.data.loaders import Plan, random_crops, say_orientation, stacked
 from trickzoo.data.workers import load
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
-from trickzoo.files import home, write_atomically
+from trickzoo.files import home, read_regular, write_atomically
 from trickzoo.recipes.recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -73,14 +74,11 @@ class Source:
 
     def content(self, row: dict[str, Any], name: str) -> tuple[str, bytes]:
         """The name of a row's image, with its path where it has one, and its bytes. Raises BadData if it has none."""
-        import fsspec
-
         image = row[self.image] or {}
         path, content = image.get("path"), image.get("bytes")
         name = f"{name} ({path})" if path else name
         if content is None and path:
-            with fsspec.open(path, "rb") as file:
-                content = file.read()
+            content = _content_at(path)
         if content is None:
             raise BadData(f"{self.name}: {name} has no image")
         return name, content
@@ -93,6 +91,19 @@ class Source:
         if self.classes and not 0 <= int(label) < len(self.classes):
             raise BadData(f"{self.name}: {name} has no label: {label} is none of {len(self.classes)} classes")
         return label
+
+
+def _content_at(path: str) -> bytes:
+    """Return the bytes of an image by its path or its address. Raises OSError if it cannot be read or is not a regular file."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    system, place = fsspec.core.url_to_fs(path)
+    if isinstance(system, LocalFileSystem):
+        return read_regular(Path(place), at_most=images.MAX_FILE)
+    with system.open(place, "rb") as file:
+        content: bytes = file.read()
+    return content
 
 
 def open_source(text: str, split: str) -> Source:
@@ -183,8 +194,8 @@ def open_hub(text: str, split: str) -> ImageSet:
     if not kept:
         raise BadData(f"{text}: the split {source.split} is empty")
     labels, order = classes_of_labels([label for _, label, _, _ in kept], source.classes)
-    images = str((place / IMAGES).absolute())
-    entries = tuple(Entry(name, label, offset, size, images) for (name, _, offset, size), label in zip(kept, labels, strict=True))
+    file = str((place / IMAGES).absolute())
+    entries = tuple(Entry(name, label, offset, size, file) for (name, _, offset, size), label in zip(kept, labels, strict=True))
     return ImageSet(Path(text), f"hub data set, split {source.split}", entries, order=order)
 
 

@@ -1,6 +1,6 @@
 """ImageNet-style validation data in each layout that people have it in.
 
-- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `validation/`) above;
+- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `valid/`, `validation/`) above;
 - class folders named 0 … 999, or some of these: they are ImageNet's to a model that knows its classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
 - the original ILSVRC2012_img_val.tar, unopened, with the same.
@@ -23,13 +23,14 @@ from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
+from trickzoo.files import open_regular
 
 log = logging.getLogger("trickzoo")
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
-SPLITS = {"val": ("val", "validation"), "train": ("train",)}
-"""Names that the folder of a split has; the first that is there."""
+SPLITS = {"val": ("val", "validation", "valid"), "train": ("train",)}
+"""The names that the folder of a split may have. If several of them are there, the first is used."""
 DISTRIBUTED = "ILSVRC2012_"
 """How the names of ImageNet's own archives begin."""
 DEEPEST = 100
@@ -41,8 +42,12 @@ DESKTOP = {"thumbs.db", "desktop.ini"}
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
     """Find the layout of `path` and list its images.
 
-    `split` chooses between `train/` and `val/` (or `validation/`) where both are there. `devkit` names the devkit folder or archive, or
-    Kaggle's solution file, if it is not in or beside `path`. Raises BadData with what is wrong.
+    Args:
+        path: a folder in one of the layouts that the module's docstring names, or ImageNet's validation tar.
+        split: "train" or "val", for a folder that contains both `train/` and `val/` (or `valid/`, `validation/`).
+        devkit: the devkit's folder or archive, or Kaggle's solution file. By default it is looked for in and beside `path`.
+
+    Raises BadData if the layout is not one of these, or if labels or images are missing.
     """
     if not path.exists():
         raise BadData(f"{path} does not exist")
@@ -206,7 +211,7 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
     entries = []
     labels = None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for member in members(file, str(path), what="neither a folder nor an uncompressed tar"):
                 place = PurePosixPath(member.name)
                 if place.is_absolute() or ".." in place.parts:

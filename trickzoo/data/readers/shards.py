@@ -24,7 +24,7 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.readers.imagenet import DISTRIBUTED, SPLITS
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
-from trickzoo.files import home, write_atomically
+from trickzoo.files import home, open_regular, write_atomically
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
 LABELS = ("cls", "json")  # the first that says it
@@ -33,6 +33,8 @@ MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.bz2", "*.tar.xz")
 LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
 """Limits of the file that holds a label, in bytes, and of the label itself, in characters."""
+SPLITS_IN_NAMES = {split: re.compile(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", re.IGNORECASE) for split, names in SPLITS.items()}
+"""The names of a split as whole words: "val-0.tar" and "Val0.tar" are shards of val, "oval.tar" is not."""
 INDEX_VERSION = 2
 """Of what is kept of the headers. An index of another version is made anew."""
 
@@ -47,7 +49,7 @@ def find_shards(path: Path, split: str) -> list[Path]:
             return found
     here = _shards(path)
     (other,) = SPLITS.keys() - {split}
-    mine, others = ([p for p in here if word in p.name] for word in (split, other))
+    mine, others = ([path for path in here if SPLITS_IN_NAMES[name].search(path.name)] for name in (split, other))
     if mine or (here and not others):
         return mine or here
     if others or any(_shards(path / name) for names in SPLITS.values() for name in names):
@@ -112,7 +114,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
 def _add(index: Index, path: Path, name: str) -> None:
     """Add what a shard holds. Raises BadData for what is wrong with it."""
     try:
-        with path.open("rb") as file, path.open("rb") as content:
+        with open_regular(path) as file, open_regular(path) as content:
             shard = _Shard(path, content)
             for member in members(file, str(path)):
                 shard.add(member)
