@@ -194,13 +194,13 @@ def edited(draw: DrawFn, seeds: Sequence[Any], values: Sequence[Any], most: int 
         elif kind == "rename" and isinstance(container, dict):
             container[draw(st.sampled_from((*WORDS, *(k for c, k in places if isinstance(c, dict)))))] = container.pop(key)
         elif kind == "add" and isinstance(container, dict):
-            container[draw(st.sampled_from(WORDS))] = draw(st.sampled_from(values))
+            container[draw(st.sampled_from(WORDS))] = copy.deepcopy(draw(st.sampled_from(values)))
         elif kind == "add" and container is not holder:
-            container.insert(key, draw(st.sampled_from(values)))
+            container.insert(key, copy.deepcopy(draw(st.sampled_from(values))))
         elif kind == "empty":
             container[key] = type(container[key])() if isinstance(container[key], dict | list | str | int | float) else None
         else:
-            container[key] = draw(st.sampled_from(values))
+            container[key] = copy.deepcopy(draw(st.sampled_from(values)))
     return holder[0]
 
 
