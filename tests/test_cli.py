@@ -214,8 +214,8 @@ def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "layout", "message"),
     [
-        ("resnet50", "timm", "resnet50 strides in the first 1x1; timm's network of that depth strides in the 3x3, which is resnet50_b"),
-        ("resnet50_d", "torchvision", "does not exist in torchvision; its layouts are trickzoo, timm"),
+        ("resnet50", "timm", "resnet50 has its stride in the first 1x1; timm's network of that depth has it in the 3x3: name resnet50_b"),
+        ("resnet50_d", "torchvision", "does not exist in torchvision; name one of its layouts, trickzoo, timm"),
         ("mobilenet_v1_025", "timm", "this mobilenet_v1_025 has relu, timm's has relu6"),
     ],
 )

@@ -30,8 +30,8 @@ class Payload:
 
 
 PICKLES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "code": (lambda target: {"state_dict": state(), "extra": Payload(target)}, "it wants io.open"),
-    "whole model": (lambda _: network(), "it wants trickzoo.models.mobilenet.MobileNetV1"),
+    "code": (lambda target: {"state_dict": state(), "extra": Payload(target)}, "it refers to io.open"),
+    "whole model": (lambda _: network(), "it refers to trickzoo.models.mobilenet.MobileNetV1"),
     "arrays": (lambda _: {key: tensor.numpy() for key, tensor in state().items()}, "_reconstruct"),
 }
 
@@ -43,7 +43,7 @@ def test_pickles_that_want_more_than_tensors(what: str, zipped: bool, tmp_path: 
     file, target = tmp_path / "weights.pth", tmp_path / "executed"
     torch.save(make(target), file, _use_new_zipfile_serialization=zipped)
     message = complaint(BadCheckpoint, SMALL, weights=file)
-    assert message.startswith(f"{file} is a pickle that trickzoo does not load: it wants ")
+    assert message.startswith(f"{file} is a pickle that trickzoo does not load: it refers to ")
     assert wants in message
     assert not target.exists()
 

@@ -135,9 +135,9 @@ def test_layout_is_detected(name: str, layout: str) -> None:
 
 
 def test_layout_that_does_not_exist() -> None:
-    with pytest.raises(BadOption, match=r"resnet50 strides in the first 1x1; .* which is resnet50_b"):
+    with pytest.raises(BadOption, match=r"resnet50 has its stride in the first 1x1; .*: name resnet50_b"):
         convert.key_map(registry.find("resnet50"), "timm", our_keys("resnet50"))
-    with pytest.raises(BadOption, match="resnet50_d does not exist in torchvision; its layouts are trickzoo, timm"):
+    with pytest.raises(BadOption, match="resnet50_d does not exist in torchvision; name one of its layouts, trickzoo, timm"):
         convert.key_map(registry.find("resnet50_d"), "torchvision", our_keys("resnet50_d"))
 
 

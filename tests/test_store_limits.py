@@ -139,7 +139,7 @@ def test_a_variable_that_keeps_the_hub_client_from_starting() -> None:
 
 def test_a_timeout_that_is_no_number(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "soon")
-    with pytest.raises(BadOption, match="HF_HUB_ETAG_TIMEOUT is a number of seconds, not soon"):
+    with pytest.raises(BadOption, match="HF_HUB_ETAG_TIMEOUT must be a number of seconds, not soon"):
         store.fetch(record(HUB))
 
 

@@ -1,7 +1,7 @@
-"""Upstream state dicts and ours: key maps.
+"""Renames the tensors of state dicts between the zoo's layout and those of timm and torchvision.
 
-Every layout of an architecture is a set of keys, known exactly from the architecture; a file's layout is the one whose set it has. All
-maps are pure renamings: no tensor changes.
+A layout is the set of names (keys) that a library gives to the tensors of a network. The architecture determines it exactly, so the layout
+of a file is the one whose set of names the file has. Only names are changed, never tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trickzoo.errors import BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights.record import Layout
 
-# Our prefix or pattern → theirs; the first that matches is used.
+# Pairs of a pattern of the zoo's name and the upstream name that replaces it. The first pattern that matches is used.
 Rules = tuple[tuple[str, str], ...]
 
 _RESNET_BLOCKS: Rules = ((r"head\.fc\.", "fc."), (r"stem\.(conv1|bn1)\.", r"\1."))
@@ -114,10 +114,10 @@ _INCEPTION = _inception_rules()
 
 
 def layouts(architecture: Architecture) -> dict[Layout, Rules]:
-    """The upstream layouts that exist for an architecture, with their renamings.
+    """Return the upstream layouts of an architecture, with the renaming rules of each.
 
-    An original bottleneck ResNet has none: what timm and torchvision call resnet50 strides in its 3x3, which is resnet50_b. timm's and
-    torchvision's keys are the same where both have the network.
+    Upstream libraries do not have the original bottleneck ResNets: the network that timm and torchvision call resnet50 has its stride in
+    the 3x3 convolution, which is resnet50_b here. timm and torchvision use the same names for every network that both have.
     """
     if architecture.family == "mobilenet_v1":
         return {"timm": _MOBILENET}
@@ -136,12 +136,12 @@ def layouts(architecture: Architecture) -> dict[Layout, Rules]:
 
 
 def implied_options(architecture: Architecture, layout: Layout) -> dict[str, Any]:
-    """Model options that a layout implies: every MobileNet v1 of timm has ReLU6."""
+    """Return the options of `trickzoo.create` that a layout implies: every MobileNet v1 of timm has ReLU6."""
     return {"activation": "relu6"} if (architecture.family, layout) == ("mobilenet_v1", "timm") else {}
 
 
 def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str]) -> dict[str, str]:
-    """Their key → our key, for every one of our state dict's keys.
+    """Return a dictionary from each upstream name to the zoo's name, with one entry for each of `our_keys`.
 
     Raises BadOption if the architecture does not exist in that layout.
     """
@@ -151,8 +151,8 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
     if layout not in known:
         name = architecture.name
         if not known:
-            raise BadOption(f"{name} strides in the first 1x1; {layout}'s network of that depth strides in the 3x3, which is {name}_b")
-        raise BadOption(f"{name} does not exist in {layout}; its layouts are trickzoo, {', '.join(known)}")
+            raise BadOption(f"{name} has its stride in the first 1x1; {layout}'s network of that depth has it in the 3x3: name {name}_b")
+        raise BadOption(f"{name} does not exist in {layout}; name one of its layouts, trickzoo, {', '.join(known)}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
     renamed = {}
     for key in our_keys:
@@ -167,12 +167,15 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
 
 
 def is_optional(our_key: str) -> bool:
-    """Keys a file may lack or have too much: the step counters of BatchNorm (old files have none), either classifier."""
+    """Return whether a file may hold this tensor or not: step counters of BatchNorm, which old files lack, and classifiers."""
     return our_key.endswith(".num_batches_tracked") or our_key.startswith(("head.", "aux_head."))
 
 
 def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: Collection[str]) -> Layout | None:
-    """The layout whose keys a file has, apart from optional ones; None if it has those of none. Never a guess from names alone."""
+    """Return the layout whose names a file has, apart from optional tensors; None if the file has the names of no layout.
+
+    Every name must match exactly; the layout is never guessed from some of them.
+    """
     candidates: list[Layout] = ["trickzoo", *layouts(architecture)]
     for layout in candidates:
         names = key_map(architecture, layout, our_keys)

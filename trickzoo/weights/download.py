@@ -1,4 +1,4 @@
-"""Downloads: the hub through its own client, anything else as a plain https file. What cannot be had or is wrong raises `Wrong`."""
+"""Downloads files from the hub through its own client, and from any other url as plain files."""
 
 from __future__ import annotations
 
@@ -16,25 +16,33 @@ from trickzoo.weights.record import Source
 from trickzoo.weights.streams import Wrong, failure, first_line
 
 REACH_SECONDS = 2.0
-"""How long to wait for the first answer of a source; a second source after a silent first one gets half: no network is told within 3 s."""
+"""Seconds to wait for the first answer of a source. After a source that did not answer, the next one gets half of this, so that a missing
+network is reported within 3 s."""
 READ_SECONDS = 10.0
-"""How long to wait for more of a body."""
+"""Seconds to wait for the next part of a file."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
-"""Errors of a full disk; the writer of safetensors gives none."""
+"""The `errno` of a full disk. The writer of safetensors reports None."""
 
 
 def offline() -> bool:
-    """Whether the environment forbids the network (HF_HUB_OFFLINE, the hub client's own switch)."""
+    """Return whether the environment variable HF_HUB_OFFLINE, which the hub client also reads, forbids the network."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 class Missing(Wrong):
-    """A source does not have the file."""
+    """The source does not have the file."""
 
 
 class HubFile(NamedTuple):
-    """A file of the hub's cache, verified; `commit` is that of the repository."""
+    """A verified file in the hub client's cache.
+
+    Attributes:
+        path: the path of the file.
+        sha256: its digest.
+        commit: the commit of the hub repository that the file belongs to.
+        identity: the identity of the file that was verified.
+    """
 
     path: Path
     sha256: str
@@ -43,14 +51,15 @@ class HubFile(NamedTuple):
 
 
 def agrees(got: str, wanted: str | None) -> bool:
+    """Return whether a digest begins with the wanted digits; any digest does if none are known."""
     return wanted is None or got.startswith(wanted)
 
 
 def _hub() -> Any:
-    """The hub client. Raises BadOption if a variable of the environment keeps it from starting."""
+    """Return the hub client. Raises BadOption if an environment variable prevents it from starting."""
     try:
         import huggingface_hub
-        from huggingface_hub import constants, errors, file_download  # noqa: F401  # here it reads the environment
+        from huggingface_hub import constants, errors, file_download  # noqa: F401  # these modules read the environment when they are imported
 
         return huggingface_hub
     except ValueError as error:
@@ -61,45 +70,56 @@ def _hub() -> Any:
 
 
 def in_hub_cache(source: Source, revision: str | None) -> Path | None:
-    """The file in the hub client's cache, if it is there."""
+    """Return the path of a source's file in the hub client's cache, None if it is not there. Without a revision, "main" is looked up."""
     hub = _hub()
     try:
         found = hub.try_to_load_from_cache(str(source.hub), str(source.file), hub_cache(), revision=revision or "main")
-    except hub.errors.HFValidationError:  # a name that no repository can have; the download says so
+    except hub.errors.HFValidationError:  # no repository can have this name; the download reports it
         return None
     return Path(found) if isinstance(found, str) else None
 
 
 def from_hub_cache(source: Source) -> Path:
-    """As `in_hub_cache`; raises Missing if the file is not there."""
+    """Return the path of a source's file in the hub client's cache. Raises Missing if it is not there."""
     if found := in_hub_cache(source, source.revision):
         return found
     raise Missing("not in the cache, and HF_HUB_OFFLINE forbids the network")
 
 
 def commit_of(source: Source, path: Path) -> str:
-    """The commit that a file of the hub's cache belongs to: the folder of the snapshot, above those of the file's own name."""
+    """Return the commit that a file in the hub client's cache belongs to, which is the name of its snapshot folder."""
     return path.parents[str(source.file).count("/")].name
 
 
 def hub_cache() -> str:
-    """Folder of the hub client's cache: its own choice, but for a user without a home one inside ours."""
+    """Return the folder of the hub client's cache. For a user without a home folder it is a folder inside `home()`."""
     own = os.environ.get("HF_HUB_CACHE") or str(_hub().constants.HF_HUB_CACHE)
     return str(home() / "hub") if own.startswith("~") else own
 
 
 def _patience(seconds: float) -> float:
+    """Return the seconds to wait for an answer: HF_HUB_ETAG_TIMEOUT, or by default `seconds`."""
     own = os.environ.get("HF_HUB_ETAG_TIMEOUT")
     try:
         return float(own or seconds)
     except ValueError:
-        raise BadOption(f"HF_HUB_ETAG_TIMEOUT is a number of seconds, not {own}; correct or unset it") from None
+        raise BadOption(f"HF_HUB_ETAG_TIMEOUT must be a number of seconds, not {own}; correct or unset it") from None
 
 
 def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: float, size: int | None = None) -> HubFile:
-    """Download through the hub client. Raises Missing or Wrong with the reason; wrong bytes are deleted.
+    """Download a file from the hub into the cache of the hub client, and verify it.
 
-    `wanted` is the digest, `size` the number of bytes that are recorded for the file.
+    Args:
+        source: the repository and the file.
+        revision: the branch, tag or commit; None for the default branch.
+        wanted: the recorded SHA-256 or its first digits. By default the digest that the hub states is checked.
+        seconds: how long to wait for the first answer.
+        size: the recorded size in bytes.
+
+    Raises:
+        Missing: if the hub does not have the file.
+        Wrong: if it cannot be downloaded, or its bytes are not the wanted ones, which are then deleted.
+        WeightsUnavailable: if the disk refuses the file.
     """
     hub = _hub()
     assert source.hub is not None and source.file is not None
@@ -108,13 +128,13 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
     session = streams.client()
     try:
         url = hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
-        # Is anyone there? Asked bare and once: the client may first wait 3 s for its list of agents, or try again for most of a minute.
+        # Check with a single request whether the hub answers: the client itself may wait 3 s for its list of agents, or retry for a minute.
         status = session.head(url, timeout=timeout, follow_redirects=False).status_code
         if status == 429 or status >= 500:
             raise Wrong(f"the hub answered {status}")
         metadata = hub.get_hf_file_metadata(url, timeout=timeout)
         stated = _agreed(metadata, wanted, size)
-        # By the revision's name, not the commit, so that the client remembers which commit it is and finds the file offline.
+        # Ask for the revision by its name instead of its commit: the client then stores which commit it is, and finds the file offline.
         with streams.bounded(session, min(size or metadata.size or streams.LARGEST, streams.LARGEST)):
             path = Path(
                 hub.hf_hub_download(
@@ -137,7 +157,10 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
 
 
 def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
-    """The digest that the hub states for a large file. Raises Wrong if the hub states anything else than what is recorded."""
+    """Return the SHA-256 that the hub states for a large file, None for a small one.
+
+    Raises Wrong if the hub states another digest or size than the recorded one.
+    """
     if metadata.commit_hash is None:
         raise Wrong("the answer names no commit; is this a hub?")
     stated: str | None = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
@@ -149,7 +172,7 @@ def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
 
 
 def _hub_failure(error: Exception, errors: Any) -> Exception:
-    """What a failure of the hub client means: Missing, Wrong, or WeightsUnavailable if the disk refuses."""
+    """Convert an error of the hub client to Missing, Wrong, or WeightsUnavailable if the disk refused the file."""
     if isinstance(error, errors.GatedRepoError):
         return Wrong("access to the repository must be asked for; log in with `hf auth login`")
     if isinstance(error, errors.LocalEntryNotFoundError):
@@ -167,7 +190,11 @@ def _hub_failure(error: Exception, errors: Any) -> Exception:
 
 
 def from_url(source: Source, target: Path, wanted: str | None, seconds: float, size: int | None = None) -> tuple[str, Identity]:
-    """Download a plain file to `target`, in a folder of the caller's own; its digest and identity. Raises Wrong for other bytes."""
+    """Download a plain file to `target`, and return its SHA-256 and its identity.
+
+    `target` must be in a folder that no other process writes to. `wanted` is the recorded SHA-256 or its first digits, `seconds` how long
+    to wait for the first answer, `size` the recorded size in bytes. Raises Wrong if the file cannot be downloaded or has other bytes.
+    """
     assert source.url is not None
     largest = min(size or streams.LARGEST, streams.LARGEST)
     streams.save(streams.client(), source.url, target, largest, _patience(seconds), READ_SECONDS)
@@ -178,9 +205,9 @@ def from_url(source: Source, target: Path, wanted: str | None, seconds: float, s
 
 
 def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
-    """The weight file, the parsed config.json and the commit of `hf-hub:user/name[@revision]`.
+    """Return the weight file, the parsed config.json ({} if there is none) and the commit of `hf-hub:user/name[@revision]`.
 
-    Raises WeightsUnavailable if the hub has no such repository or cannot be reached, BadCheckpoint if the config is not what it should be.
+    Raises WeightsUnavailable if the hub has no such repository or cannot be reached, and BadCheckpoint if config.json is not a JSON object.
     """
     repository, _, revision = reference.removeprefix("hf-hub:").partition("@")
 
@@ -191,7 +218,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
         except Missing:
             raise
         except Wrong as error:
-            with contextlib.suppress(Missing):  # the hub does not answer, but an earlier answer is here
+            with contextlib.suppress(Missing):  # the hub does not answer, but the file may be in the cache
                 return from_hub_cache(source)
             raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
 
@@ -203,7 +230,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
         except Missing as error:
             errors.append(f"{filename}: {error}")
     else:
-        raise WeightsUnavailable(f"{reference}: no weights could be had ({'; '.join(errors)}); pass weights=PATH to use a file")
+        raise WeightsUnavailable(f"{reference}: no weights could be downloaded ({'; '.join(errors)}); pass weights=PATH to use a file")
     commit = path.parent.name
     try:
         config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
@@ -217,7 +244,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
 
 
 def refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:
-    """What to say when the disk does not take a file."""
+    """Return the error for a folder that cannot be written to; `variable` is the environment variable that names the folder."""
     remedy = (
         f"free some space, or set {variable} to a folder elsewhere" if error.errno in NO_ROOM else f"set {variable} to a folder of your own"
     )

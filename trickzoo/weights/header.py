@@ -1,4 +1,4 @@
-"""What trickzoo says of a weight file inside the file: its model, its classes, its preprocessing, and how it was made."""
+"""The header that trickzoo writes into a weight file: model, task, options, classes, preprocessing, and how the weights were trained."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ from trickzoo.weights.record import METADATA_KEY, ClassList, Layout, Preprocessi
 
 
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What trickzoo writes into the header of a weight file, and into a checkpoint, under the key "trickzoo".
+    """The content of the key "trickzoo" in the metadata of a weight file or a checkpoint.
 
-    `classes` are the names themselves or the name of a list that the package ships; `in_chans` is the number of input channels.
+    Attributes:
+        model: the architecture, or that of the backbone.
+        task: "classification", "detection" or "segmentation".
+        layout: whose names the tensors have.
+        options: the options of `trickzoo.create` that the network was built with.
+        in_chans: the number of input channels.
+        classes: the names of the classes in the order of the outputs, or the name of a list that the package ships.
+        preprocessing: how an image is prepared for the network.
+        source: the zoo's weight that the file was exported from.
+        training: the recipe, the random seed and what else describes the training.
     """
 
     model: str
@@ -32,11 +41,11 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, str) and self.classes not in get_args(ClassList):
-            raise ValueError(f"classes is a list of names, or one of {', '.join(get_args(ClassList))}")
+            raise ValueError(f"classes must be a list of names, or one of {', '.join(get_args(ClassList))}")
 
 
 def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
-    """What trickzoo wrote into a file's header, None in a file of others. Raises BadCheckpoint if it cannot be read."""
+    """Return the header in the metadata of a file, None if trickzoo did not write the file. Raises BadCheckpoint if it cannot be read."""
     if METADATA_KEY not in metadata:
         return None
     try:
@@ -48,7 +57,10 @@ def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
 
 
 def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str, str]:
-    """The metadata of a file that holds this model's tensors in our layout; `training` is the recipe and what else made them."""
+    """Return the metadata of a file that holds a network's tensors in the zoo's layout.
+
+    `training` describes the training; by default it is taken from the weights that were loaded into the network.
+    """
     weights = model.weights
     own = FileMetadata(
         model=model.name,
@@ -63,19 +75,19 @@ def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str,
 
 
 def of_file(path: Path) -> FileMetadata | None:
-    """What trickzoo says of a weight file or checkpoint inside the file; None in a file of others."""
+    """Read the header of a weight file or checkpoint; None if trickzoo did not write it. Raises BadCheckpoint if it cannot be read."""
     return read_header(path, tensors.read_tensors(path).metadata)
 
 
 def model_of(path: Path) -> str:
-    """Name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file does not say."""
+    """Return the name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has no header."""
     own = of_file(path)
     if own is None:
-        raise BadCheckpoint(f"{path} does not say which model it holds; write it with `trickzoo export`")
+        raise BadCheckpoint(f"{path} does not name its model; write it with `trickzoo export`, or pass the model with the weights")
     return own.model
 
 
 def task_of(path: Path) -> str:
-    """What the network in a weight file is for: "detection", "segmentation", or "classification", also where the file does not say."""
+    """Return the task in the header of a weight file: "detection", "segmentation" or "classification", which is also the default."""
     own = of_file(path)
     return own.task if own else "classification"

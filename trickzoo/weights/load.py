@@ -1,4 +1,4 @@
-"""Put the tensors of an opened weight file into a network, or explain why they do not fit."""
+"""Puts the tensors of an opened weight file into a network, or explains why they do not fit."""
 
 from __future__ import annotations
 

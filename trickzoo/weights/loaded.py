@@ -1,4 +1,4 @@
-"""What a network knows of the weights that were loaded into it."""
+"""The description of the weights that were loaded into a network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from trickzoo.weights.record import Preprocessing, Record
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What a model's weights are.
+    """Where the weights of a network come from, and how to use them.
 
     Attributes:
         name: `<model>.<tag>`, the path of a file, or an `hf-hub:` reference.
-        sha256: digest of the file; None for a file of the user's own, until asked for with `digest()`.
-        classes: name of the class list ("imagenet1k"), or the classes themselves in order; None if the file does not say, or the model's
-            classifier is not the file's.
-        preprocessing: how to prepare an image for it; None if the file does not say.
-        record: the manifest's record, if it is one of the zoo's weights.
-        not_loaded: parameters and buffers of the model that the file did not give.
-        training: the recipe, seed and what else made the weights, if the file says.
-        identity: of the file that was loaded, so that `digest()` is never that of another file at the same path.
+        path: the path of the file.
+        sha256: the SHA-256 of the file; None for a user's file, whose digest `digest()` computes.
+        classes: the name of a class list ("imagenet1k"), or the names of the classes in the order of the outputs; None if the file does not
+            state them, or if the network's classifier does not come from the file.
+        preprocessing: how to prepare an image for the network; None if the file does not state it.
+        record: the record of the manifest, if it is one of the zoo's weights.
+        revision: the commit of the hub repository, if the file comes from the hub.
+        not_loaded: names of the parameters and buffers of the network that were not in the file.
+        training: the recipe, the random seed and what else describes the training, if the file states it.
+        identity: the identity of the file that was loaded, so that `digest()` never returns the digest of another file at the same path.
     """
 
     name: str
@@ -39,13 +41,13 @@ class LoadedWeights:
     identity: files.Identity | None = field(default=None, repr=False, compare=False)
 
     def digest(self) -> str:
-        """SHA-256 of the file. Raises BadCheckpoint if it is no longer the file that was loaded."""
+        """Return the SHA-256 of the file. Raises BadCheckpoint if the file was changed or deleted after it had been loaded."""
         if self.sha256 is not None:
             return self.sha256
         try:
             sha256, identity = files.examine(self.path)
         except OSError as error:
-            raise BadCheckpoint(f"{self.path} was loaded, but cannot be read any more ({error.strerror or error})") from None
+            raise BadCheckpoint(f"{self.path} was loaded, but can no longer be read ({error.strerror or error}); restore it") from None
         if self.identity is not None and identity != self.identity:
             raise BadCheckpoint(f"{self.path} has changed since it was loaded; load it again")
         return sha256

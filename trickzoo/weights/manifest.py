@@ -1,4 +1,4 @@
-"""Read weight records from `weights_manifest/*.toml` and from the files or folders that TRICKZOO_MANIFEST names."""
+"""Reads weight records from `weights_manifest/*.toml` and from the files or folders that TRICKZOO_MANIFEST names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock file: which revision and which digest of a weight this user or project has pinned, and so what a file must be."""
+"""The lock file, which pins the revision and the digest of weights for a user or a project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from trickzoo.weights.record import Record, Source
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
-    """What a weight's file must be: its source, the commit of a hub repository, digest and size of what the source serves."""
+    """What the lock file requires of one weight.
+
+    Attributes:
+        source: the source of the record that is pinned, as text.
+        sha256: the SHA-256 of the file that the source serves.
+        revision: the commit of the hub repository.
+        size: the size in bytes of the file that the source serves.
+    """
 
     source: str
     sha256: str
@@ -23,13 +30,13 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lock_file() -> Path:
-    """The file of pinned revisions and digests: TRICKZOO_LOCK, else weights.lock.json in `home()`."""
+    """Return the path of the lock file: TRICKZOO_LOCK, by default weights.lock.json in `home()`."""
     own = os.environ.get("TRICKZOO_LOCK")
     return expanded(own) if own else home() / "weights.lock.json"
 
 
 def read() -> dict[str, Pin]:
-    """What is pinned, by the weight's name. Raises BadManifest if the file is no lock file."""
+    """Return every pin by the name of its weight. Raises BadManifest if the file is not a lock file."""
     path = lock_file()
     try:
         return msgspec.json.decode(read_regular(path), type=dict[str, Pin])
@@ -42,7 +49,10 @@ def read() -> dict[str, Pin]:
 
 
 def write(entries: dict[str, Pin]) -> None:
-    """Add entries to what is pinned, or replace them; other processes wait. Raises NotWritten if the file cannot be written."""
+    """Add pins to the lock file, or replace those of the same weights, while other processes wait.
+
+    Raises NotWritten if the file cannot be written.
+    """
     path, remedy = lock_file(), "set TRICKZOO_LOCK to a file in a folder that can be written"
     with writing(path, remedy=remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,19 +63,19 @@ def write(entries: dict[str, Pin]) -> None:
 
 
 def wanted(record: Record, source: Source) -> str | None:
-    """The digest, or its first digits, that a file of this source must have."""
+    """Return the SHA-256, or its first digits, that a file of this source must have; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.sha256 or (pin.sha256 if pin else source.sha256_prefix)
 
 
 def revision(record: Record, source: Source) -> str | None:
-    """The commit of the hub repository that a file must be of."""
+    """Return the revision of the hub repository that a file must come from; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.revision or (pin.revision if pin else None)
 
 
 def size(record: Record, source: Source) -> int | None:
-    """Bytes that a file of this source has, if anybody says."""
+    """Return the size in bytes of a file of this source; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.size or (pin.size if pin else None)
 

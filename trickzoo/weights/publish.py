@@ -1,4 +1,4 @@
-"""Writes weight files, in our layout or an upstream one."""
+"""Writes weight files in the zoo's layout or an upstream one."""
 
 from __future__ import annotations
 
@@ -25,23 +25,31 @@ def export(
     training: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model's tensors to a .safetensors or .pth file, under the names of `layout`.
+    """Write a network's tensors to a .safetensors or .pth file.
 
-    In our layout the file also says what model it is, its classes and its preprocessing, so that `create(weights=path)` and the evaluation
-    need no more, and keeps `training`: the recipe, the seed and what else made the weights, which a file that is exported again keeps too.
-    `dtype` rounds floating point tensors: float16 halves the file, and `create` gives them back in its own.
-    Raises BadOption if the network does not exist in the layout, computes something else there, or the file exists, and NotWritten if the
-    disk refuses it.
+    Args:
+        model: the network.
+        path: the file.
+        layout: whose names the tensors have in the file. In the layout "trickzoo" the file also has a header with the model, its classes,
+            its preprocessing and its training, so that `create(weights=path)` and the evaluation need no further options.
+        overwrite: replace the file if it exists.
+        training: the recipe, the random seed and what else describes the training; by default that of the weights that were loaded.
+        dtype: type to which floating point tensors are rounded in the file; float16 halves a file of float32. `create` converts them back.
+
+    Raises:
+        BadOption: if the file exists, or the network does not exist in the layout or computes something else there.
+        NotWritten: if the disk refuses the file.
     """
     architecture = registry.find(model.name)
     if path.suffix not in (".safetensors", ".pth"):
-        raise BadOption(f"{path}: the name of a weight file ends in .safetensors or .pth")
+        raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
     if path.exists() and not overwrite:
         raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
     for option, value in convert.implied_options(architecture, layout).items():
         if getattr(model, option) != value:
             raise BadOption(
-                f"this {model.name} has {getattr(model, option)}, {layout}'s has {value}: the same tensors would compute something else"
+                f"this {model.name} has {getattr(model, option)}, but {layout}'s has {value} and would compute something else; "
+                "export it in the layout trickzoo"
             )
     state = model.state_dict()
     names = convert.key_map(architecture, layout, state)

@@ -1,4 +1,4 @@
-"""Stamps: which file of a weight was verified, and what told it from others then, so that its digest need not be computed each time."""
+"""Stamps, which record that a file was verified, so that its digest is computed again only after the file has changed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ log = logging.getLogger("trickzoo")
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A verified file.
+    """A verified file of a weight.
 
     Attributes:
-        sha256: digest of the file at `path`.
-        source: where it came from. `revision`: commit of the hub repository.
-        upstream_sha256: digest of the file that the source serves, where `path` is a conversion of it.
-        identity: of the very file that was verified; what is loaded must have it still.
+        name: the name of the weight.
+        path: the path of the file.
+        sha256: the SHA-256 of the file at `path`.
+        source: the source of the record that the file came from, as text.
+        revision: the commit of the hub repository, if the file came from the hub.
+        upstream_sha256: the SHA-256 of the file that the source serves, if `path` is a conversion of it.
+        identity: the identity of the file that was verified. The file that is loaded must have the same.
     """
 
     name: str
@@ -35,7 +38,7 @@ class WeightFile:
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """What was verified, and the file's size, modification time and inode then."""
+    """The fields of a `WeightFile`, with the size in bytes, the modification time and the inode of the file when it was verified."""
 
     path: str
     sha256: str
@@ -47,17 +50,17 @@ class Stamp(msgspec.Struct, frozen=True):
     inode: int
 
     def is_of(self, found: os.stat_result) -> bool:
-        """Whether the file is still as it was when it was verified."""
+        """Return whether a file has the size, the modification time and the inode of this stamp."""
         return (found.st_size, found.st_mtime_ns, found.st_ino) == (self.size, self.mtime_ns, self.inode)
 
 
 def place(name: str) -> Path:
-    """Where the stamp of a weight is kept."""
+    """Return the path of the stamp of a weight."""
     return home() / "verified" / f"{name}.json"
 
 
 def read(name: str) -> Stamp | None:
-    """The stamp of a weight; None if there is none, or one of another version: the file is then verified anew."""
+    """Return the stamp of a weight; None if there is none or it cannot be read, in which case the file is verified again."""
     try:
         return msgspec.json.decode(place(name).read_bytes(), type=Stamp)
     except (OSError, ValueError, RecursionError):
@@ -65,7 +68,7 @@ def read(name: str) -> Stamp | None:
 
 
 def write(file: WeightFile) -> None:
-    """Stamp a verified file. A cache that cannot be written still serves; its files are only verified each time."""
+    """Stamp a verified file. If the stamp cannot be written, the file is verified again at each use."""
     assert file.identity is not None
     stamp = Stamp(
         path=str(file.path),

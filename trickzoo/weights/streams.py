@@ -1,4 +1,4 @@
-"""Bodies of answers from the network, bounded in size and in time, and what a failure of the transport means in a few words."""
+"""Limits the size and the duration of downloads, and explains network errors in a few words."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from typing import Any
 
 SLOW_SECONDS = 20.0
 SLOW_BYTES = 20_000
-"""A body that brings fewer bytes than these in as many seconds is given up."""
+"""A download that receives fewer than SLOW_BYTES bytes in SLOW_SECONDS seconds is stopped."""
 LARGEST = 2 << 30
-"""Bytes of a file whose size nobody states; the largest weight of the zoo has a tenth of them."""
+"""The largest download in bytes if the size of a file is unknown. The largest weight of the zoo has a tenth of it."""
 LARGEST_PACKED = 1 << 20
-"""Bytes of a body that is sent compressed, as hubs send small texts: its size when unpacked is not known."""
+"""The largest compressed download in bytes. Hubs compress only small text files, and the size after decompression is unknown."""
 
 
 class Wrong(Exception):
-    """A source gave something that must not be used; the next source is tried."""
+    """A source did not give the right file. The message is the reason, and the caller tries the next source."""
 
 
 class TimedOut(Wrong):
-    """A source was silent, or too slow, for too long."""
+    """A source did not answer, or sent its file too slowly."""
 
 
 def client() -> Any:
-    """The http client of the hub client, which has the proxies and certificates of the environment. Raises Wrong if it cannot be made."""
+    """Return the HTTP client of the hub client, which uses the proxies and certificates of the environment.
+
+    Raises Wrong if it cannot be created.
+    """
     import huggingface_hub
 
     try:
         return huggingface_hub.get_session()
-    except Exception as error:  # each of the environment's settings fails in its own way
+    except Exception as error:  # each wrong setting of the environment raises an error of its own
         variables = ("SSL_CERT_FILE", "SSL_CERT_DIR")
         gone = [
             f"{name} names {place}, which does not exist"
@@ -46,7 +49,10 @@ def client() -> Any:
 
 @contextlib.contextmanager
 def bounded(session: Any, largest: int) -> Iterator[None]:
-    """Inside the block, answers to this thread end with Wrong beyond `largest` bytes, with TimedOut when they come too slowly."""
+    """Limit the responses that this thread receives from `session` within the block.
+
+    Reading a response raises Wrong beyond `largest` bytes, and TimedOut if the bytes arrive too slowly.
+    """
     transport = sys.modules[next(kind.__module__ for kind in type(session).__mro__ if kind.__name__ == "Client").partition(".")[0]]
     thread = threading.get_ident()
 
@@ -75,6 +81,7 @@ def bounded(session: Any, largest: int) -> Iterator[None]:
 
 
 def _watched(stream: Any, largest: int) -> Iterator[bytes]:
+    """Yield the parts of a stream. Raises Wrong beyond `largest` bytes, and TimedOut if they arrive too slowly."""
     total, recent, since = 0, 0, time.monotonic()
     for chunk in stream:
         total += len(chunk)
@@ -89,8 +96,12 @@ def _watched(stream: Any, largest: int) -> Iterator[bytes]:
 
 
 def save(session: Any, url: str, target: Path, largest: int, connect_seconds: float, read_seconds: float) -> None:
-    """Write the body of a plain address to a file. Raises Wrong if the server does not give it, OSError if the disk refuses."""
-    from huggingface_hub.utils import tqdm  # the bar of files from the hub
+    """Download a url to a file, with a progress bar on a terminal.
+
+    `connect_seconds` and `read_seconds` limit the wait for a connection and for the next part. Raises Wrong if the server does not give the
+    file, and OSError if the disk refuses it.
+    """
+    from huggingface_hub.utils import tqdm  # the progress bar that hub files have
 
     timeout = (connect_seconds, read_seconds, read_seconds, None)
     request = {"headers": {"Accept-Encoding": "identity"}, "follow_redirects": True, "timeout": timeout}
@@ -111,12 +122,12 @@ def save(session: Any, url: str, target: Path, largest: int, connect_seconds: fl
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, or the kind of an error without one."""
+    """Return the first line of an error's message, or the name of its class if it has no message."""
     return (str(error) or type(error).__name__).splitlines()[0].strip().rstrip(".")
 
 
 def failure(error: BaseException) -> Wrong:
-    """A failure of the transport in a few words."""
+    """Return a network error as Wrong or TimedOut, with the reason in a few words."""
     name = type(error).__name__.lower()
     text = str(error).lower()
     if "timeout" in name or "timed out" in text:

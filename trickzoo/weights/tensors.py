@@ -1,6 +1,6 @@
-"""Files of tensors, read without running anything that is in them, and written whole or not at all.
+"""Reads files of tensors without running code from them, and writes such files atomically.
 
-Whatever a file says of itself, reading it takes seconds, and memory of the order of its size.
+Reading any file, even a malicious one, takes seconds at most, and memory of the order of its size.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger("trickzoo")
 
 MOST_TENSORS = 20_000
 MOST_OPCODES = 600_000
-"""Far beyond any network here: the deepest has about a thousand tensors, and a pickle some thirty opcodes for each."""
+"""Limits of what is read. The deepest network of the zoo has about a thousand tensors, and a pickle has about thirty opcodes for each."""
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""Parts of a name that come from running a network in parallel, averaged, compiled, sharded or with recomputation."""
+"""Parts of a tensor's name that are added when a network is wrapped to be parallel, averaged, compiled, sharded or recomputed."""
 
 AVERAGES = ("state_dict_ema", "model_ema")
-"""Where the trainers of timm and torchvision keep averaged weights."""
+"""Keys under which the trainers of timm and torchvision store averaged weights."""
 
 TYPES = frozenset(
     getattr(torch, name)
@@ -52,7 +52,7 @@ TYPES = frozenset(
 
 
 class Content(NamedTuple):
-    """What a weight file holds: tensors by name, metadata, and the identity of the very file that they were read from."""
+    """The content of a weight file: tensors by name, metadata, and the identity of the file that was read."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -60,13 +60,13 @@ class Content(NamedTuple):
 
 
 def read_tensors(path: Path) -> Content:
-    """The tensors of a .safetensors file, memory-mapped, or of a pickled file.
+    """Read a .safetensors file, whose tensors are memory-mapped, or a pickled file.
 
-    Pickles are read with `weights_only=True`: one that wants more than tensors is refused. The usual wrappings are undone: a state dict
-    under "state_dict" or "model", and name parts of parallel ("module.") or compiled ("_orig_mod.") models. Of a checkpoint with averaged
-    weights beside the others these are taken, as timm does, and the log says so. A checkpoint of trickzoo-train has metadata too, and its
-    tensors are the averaged ones where there are any, since its figures are theirs.
-    Raises BadCheckpoint if the file is not what it should be.
+    A pickled file is read with `weights_only=True`, which refuses anything but tensors and plain values. The state dict may be under the
+    key "state_dict" or "model", and the names may have the parts that wrappers add ("module.", "_orig_mod."). If the checkpoint also has
+    averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of trickzoo-train also has metadata; its averaged
+    weights are read without a warning, because they are the ones that were evaluated.
+    Raises BadCheckpoint if the file cannot be read, is damaged, or holds no state dict.
     """
     try:
         with open_regular(path) as file:
@@ -88,7 +88,7 @@ def read_tensors(path: Path) -> Content:
 
 
 def read_pickle(path: Path) -> Any:
-    """What a file of `torch.save` holds, read with `weights_only=True`. Raises BadCheckpoint if it is not such a file."""
+    """Return the content of a file of `torch.save`, read with `weights_only=True`. Raises BadCheckpoint if it is not such a file."""
     try:
         with open_regular(path) as file:
             return _unpickle(path, file)
@@ -109,14 +109,14 @@ def _unreadable(path: Path, error: OSError) -> BadCheckpoint:
 def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     length = int.from_bytes(head[:8], "little")
     file.seek(8)
-    objects = file.read(min(length, 100_000_000)).count(b"{")  # each tensor is one, and no reader takes a longer header
+    objects = file.read(min(length, 100_000_000)).count(b"{")  # one for each tensor; readers accept no longer header
     if objects > MOST_TENSORS:
         raise _too_many(path, objects)
     try:
         with safetensors.safe_open(path, framework="pt") as mapped:
             return {name: mapped.get_tensor(name) for name in mapped.keys()}, mapped.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        what = _looks(file) or "fetch or write it again"
+        what = _hint(file) or "fetch or write it again"
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({_sentence(error)}); {what}") from None
 
 
@@ -134,24 +134,24 @@ def _unpickle(path: Path, file: BinaryIO) -> Any:
         _check_pickle(path, file, zipped=head == b"PK\x03\x04")
         file.seek(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old formats, which are either refused below or read as they should be
-            # The options of a training run, which timm's trainer stores beside the weights, are plain values.
+            warnings.simplefilter("ignore")  # warnings about old formats, which are either refused below or read correctly
+            # timm's trainer stores its command line options, which are plain values, in a Namespace beside the weights.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 return torch.load(file, map_location="cpu", weights_only=True)
     except BadCheckpoint:
         raise
     except pickle.UnpicklingError as error:
-        wants = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
-        if wants is None and not _is_torch(head):
+        reference = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
+        if reference is None and not _is_torch(head):
             raise _no_checkpoint(path, file) from None
-        what = f"it wants {wants[1]}" if wants else "it wants more than tensors"
+        what = f"it refers to {reference[1]}" if reference else "it holds more than tensors"
         raise BadCheckpoint(
             f"{path} is a pickle that trickzoo does not load: {what}. "
             "Save its state dict alone, as safetensors, with the program it comes from"
         ) from None
     except OSError:
         raise
-    except Exception as error:  # damaged files make the reader fail in every way
+    except Exception as error:  # the reader raises any exception for damaged files
         if head and not _is_torch(head):
             raise _no_checkpoint(path, file) from None
         raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({_sentence(error)})") from None
@@ -162,17 +162,17 @@ def _is_torch(head: bytes) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first sentence of a message; the rest is a library's advice to its own users. The end of a file has no words."""
+    """Return the first sentence of an error's message, without the library's advice. An empty message means that the file is truncated."""
     return re.split(r"(?<=\S)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
 
 
 def _no_checkpoint(path: Path, file: BinaryIO) -> BadCheckpoint:
-    what = _looks(file)
+    what = _hint(file)
     return BadCheckpoint(f"{path} is not a PyTorch checkpoint (neither a zip archive nor a pickle){'; ' + what if what else ''}")
 
 
-def _looks(file: BinaryIO) -> str:
-    """What a file is that is not what its name says, and what to do; empty if that is not known."""
+def _hint(file: BinaryIO) -> str:
+    """Return what kind of file this is although its suffix says otherwise, and what to do; empty if the kind is unknown."""
     file.seek(0)
     head = file.read(512)
     if _is_torch(head):
@@ -186,7 +186,10 @@ def _looks(file: BinaryIO) -> str:
 
 
 def _check_pickle(path: Path, file: BinaryIO, *, zipped: bool) -> None:
-    """Refuse, before anything is unpacked, an archive larger inside than outside, and a pickle of very many parts."""
+    """Raise BadCheckpoint for an archive that unpacks to more bytes than it has, or a pickle of too many parts.
+
+    Nothing is unpacked before these checks.
+    """
     if not zipped:
         opcodes = 0
         for _ in range(4):  # magic number, protocol, machine, content
@@ -202,7 +205,8 @@ def _check_pickle(path: Path, file: BinaryIO, *, zipped: bool) -> None:
 
 
 def _count(path: Path, file: BinaryIO, opcodes: int) -> int:
-    with contextlib.suppress(StopIteration, ValueError):  # one that ends too early, or is none: torch says so
+    """Return `opcodes` plus the number of opcodes of the next pickle in the file. Raises BadCheckpoint beyond MOST_OPCODES."""
+    with contextlib.suppress(StopIteration, ValueError):  # torch reports a truncated pickle, and a file that is not a pickle
         parts = pickletools.genops(file)
         while opcodes <= MOST_OPCODES:
             next(parts)
@@ -213,34 +217,36 @@ def _count(path: Path, file: BinaryIO, opcodes: int) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what is in them
+# the content of a file
 
 
 def _is_training(content: Any) -> bool:
-    """Whether this is what `training.loop` saves."""
+    """Return whether this is the content of a checkpoint of trickzoo-train."""
     return isinstance(content, Mapping) and content.keys() >= {"model", "optimiser", "recipe", "seed"}
 
 
 def _metadata(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata in a checkpoint of ours; one that is older than these still says its recipe."""
+    """Return the metadata of a checkpoint of trickzoo-train. For an old one without metadata it is made from its recipe and seed."""
     try:
         if "metadata" in content or "head.fc.weight" not in content["model"]:
             return {str(key): str(value) for key, value in dict(content.get("metadata", {})).items()}
         model = registry.find(content["recipe"]["model"].partition(".")[0]).name
         return {METADATA_KEY: json.dumps({"model": model, "training": {"recipe": content["recipe"], "seed": content["seed"]}})}
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError, UnknownName) as error:
-        raise BadCheckpoint(f"{path} is a damaged checkpoint: what it says of itself cannot be read ({error})") from None
+        raise BadCheckpoint(f"{path} is a damaged checkpoint: its metadata cannot be read ({error})") from None
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in what a pickled file holds."""
+    """Return the state dict in the content of a pickled file. Raises BadCheckpoint if there is none."""
     for key in ("average", "model") if _is_training(content) else (*AVERAGES, "state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             if key in AVERAGES:
                 log.warning('%s: its averaged weights are loaded, those under "%s"', printable(path), key)
             content = content[key]
             break
-    if isinstance(content, Mapping) and isinstance(content.get("n_averaged"), Tensor):  # the counter of torch's AveragedModel
+    if isinstance(content, Mapping) and isinstance(
+        content.get("n_averaged"), Tensor
+    ):  # a counter of torch's AveragedModel, not a tensor of the network
         content = {key: value for key, value in content.items() if key != "n_averaged"}
     if isinstance(content, Mapping) and len(content) > MOST_TENSORS:
         raise _too_many(path, len(content))
@@ -250,7 +256,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
-    """Raise BadCheckpoint for tensors that are not plain numbers in the file."""
+    """Raise BadCheckpoint if a tensor is not a dense one of plain numbers, or the tensors have far more bytes than the file (`size`)."""
     total = 0
     for key, tensor in tensors.items():
         kind = None
@@ -265,12 +271,12 @@ def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
         if kind:
             raise BadCheckpoint(f"{path}: {key} is a {kind} tensor; save it as a dense one of floating point")
         total += tensor.nbytes
-    if total > 4 * size + (64 << 20):  # some networks share a tensor between names, which is in the file once
+    if total > 4 * size + (64 << 20):  # a tensor that several names share is in the file once
         raise BadCheckpoint(f"{path} is not a checkpoint of a network: its tensors make {total:,} bytes, the file has {size:,}")
 
 
 def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the parts of their names that wrappers of the network added."""
+    """Return the tensors under their names without the parts that wrappers of the network added."""
     if not any(part in WRAPPERS for key in tensors for part in key.split(".")):
         return tensors
     bare = {".".join(part for part in key.split(".") if part not in WRAPPERS): tensor for key, tensor in tensors.items()}
@@ -284,23 +290,26 @@ def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tenso
 
 
 def to_safetensors(source: Path, target: Path) -> Identity:
-    """Write the tensors of a pickled file as safetensors; `target` appears whole or not at all. Returns the identity of what was read."""
+    """Convert a pickled file to a .safetensors file, which is written atomically. Returns the identity of the file that was read.
+
+    Raises BadCheckpoint if `source` cannot be read, and NotWritten if the disk refuses `target`.
+    """
     content = read_tensors(source)
     save_atomically(content.tensors, target, {"converted_from": source.name})
     return content.identity
 
 
 def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Write a .safetensors (or, by that suffix, .pth) file, whole or not at all. Raises NotWritten if the disk refuses."""
-    # Own memory for each tensor: shared or strided ones cannot be stored as they are.
+    """Write a .pth file if `target` has that suffix, else a .safetensors file, atomically. Raises NotWritten if the disk refuses it."""
+    # Safetensors cannot store tensors that share memory or are not contiguous, so each gets memory of its own.
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with atomically(target) as temporary:
         if target.suffix == ".safetensors":
             try:
                 save_file(whole, temporary, metadata)
-            except safetensors.SafetensorError as error:  # how its writer reports a full disk
+            except safetensors.SafetensorError as error:  # its writer reports a full disk this way
                 raise OSError(str(error)) from None
         else:
-            buffer = io.BytesIO()  # torch's own writer says nothing of the disk
+            buffer = io.BytesIO()  # torch's own writer does not report why the disk refuses a file
             torch.save(whole, buffer)
             temporary.write_bytes(buffer.getbuffer())
