@@ -206,7 +206,7 @@ def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     status, _, err = call("export", back, *source)
     assert (status, "exists; name another file, or overwrite it with --overwrite" in err) == (2, True)
     assert call("export", back, *source, "--overwrite")[0] == 0
-    assert "ends in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
+    assert "must end in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
     files = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert files == {"back.pth", "back.safetensors", "half.safetensors", "ours.safetensors", "timm.safetensors"}
 
@@ -216,7 +216,7 @@ def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     [
         ("resnet50", "timm", "resnet50 has its stride in the first 1x1; timm's network of that depth has it in the 3x3: name resnet50_b"),
         ("resnet50_d", "torchvision", "does not exist in torchvision; name one of its layouts, trickzoo, timm"),
-        ("mobilenet_v1_025", "timm", "this mobilenet_v1_025 has relu, timm's has relu6"),
+        ("mobilenet_v1_025", "timm", "this mobilenet_v1_025 has relu, but timm's has relu6"),
     ],
 )
 def test_export_refuses_what_would_compute_something_else(call: Call, model: str, layout: str, message: str, tmp_path: Path) -> None:

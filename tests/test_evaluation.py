@@ -293,7 +293,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         ([*MINE, "--workers=-1"], "--workers must be 0 or more, not -1"),
         (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),
         ([*MINE, "--out", "PHOTOS"], "is a folder; name a file"),
-        ([*MINE, "--out", "r.json", "--per-class", "./r.json"], "--out and --per-class are both r.json; name a place for each"),
+        ([*MINE, "--out", "r.json", "--per-class", "./r.json"], "--out and --per-class are both r.json; name a different path for each"),
         ([*MINE, "--per-class", "r.csv", "--predictions", "r.csv"], "--per-class and --predictions are both r.csv"),
         (["--data", "PHOTOS", "--model", "vgg*"], 'no model with a default weight "vgg*"'),
         (["--data", "PHOTOS"], "--model"),

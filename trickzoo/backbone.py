@@ -1,7 +1,7 @@
-"""The contract that every backbone keeps.
+"""The interface that every backbone implements.
 
-A backbone is `stem` → `pool` → `stages` → `head`. It gives logits, a last feature map, or a pyramid of maps whose channels and
-strides `feature_info` declares; the strides hold at every input size: a map of stride s has ceil(H / s) × ceil(W / s) cells.
+A backbone is `stem` → `pool` → `stages` → `head`. It returns logits, the last feature map, or a pyramid of feature maps, whose channels and
+strides `feature_info` states. The strides are exact at every input size: a map of stride s has ceil(H / s) × ceil(W / s) cells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 class FeatureInfo(NamedTuple):
-    """One map of the pyramid. `name` is also the path of the module that makes it."""
+    """One feature map of the pyramid.
+
+    Attributes:
+        name: the path of the module that outputs the map.
+        channels: number of channels.
+        stride: stride of the map in pixels of the input.
+    """
 
     name: str
     channels: int
@@ -32,7 +38,7 @@ class FeatureInfo(NamedTuple):
 
 
 class Head(nn.Module):
-    """Global average pool, dropout, linear classifier. With `num_classes=0` it ends after the pool."""
+    """Global average pooling, dropout and a linear classifier. With `num_classes=0` it has no classifier."""
 
     def __init__(
         self,
@@ -47,7 +53,7 @@ class Head(nn.Module):
         self.fc = nn.Linear(features, num_classes, device=device, dtype=dtype) if num_classes else nn.Identity()
 
     def pool(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) → (N, C)."""
+        """Average a feature map over its cells: (N, C, h, w) → (N, C)."""
         return F.adaptive_avg_pool2d(features, 1).flatten(1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -55,14 +61,15 @@ class Head(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Base of the zoo's networks; a subclass sets `stem`, `stages`, `head` and `feature_info`, and `pool` if it has one.
+    """Base class of the zoo's networks. A subclass sets `stem`, `stages`, `head` and `feature_info`, and `pool` if it has one.
 
     Attributes:
         name: the zoo's name of the architecture, set by `trickzoo.create`.
-        options: what `trickzoo.create` built it with that its weights depend on, such as the activation.
-        weights: where the loaded weights come from and how to feed them (`LoadedWeights`), None for a random network.
-        num_classes, num_features: width of the logits and of the last feature map.
-        feature_info: (name, channels, stride) of each map of `forward_pyramid`, finest first.
+        options: the options of `trickzoo.create` on which the weights depend, such as the activation.
+        weights: where the weights come from and how to prepare images for them (`LoadedWeights`); None without loaded weights.
+        num_classes: number of logits.
+        num_features: number of channels of the last feature map.
+        feature_info: name, channels and stride of each map of `forward_pyramid`, finest first.
     """
 
     name: str = ""
@@ -81,31 +88,34 @@ class Backbone(nn.Module):
 
     @property
     def in_chans(self) -> int:
-        """Channels of the images that it takes."""
+        """The number of input channels."""
         return next(self.stem.parameters()).shape[1]
 
     @property
     def num_features(self) -> int:
-        """Channels of the last feature map."""
+        """The number of channels of the last feature map."""
         return self.feature_info[-1].channels
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) → the last feature map (N, num_features, h, w)."""
+        """Return the last feature map: (N, in_chans, H, W) → (N, num_features, h, w)."""
         x = self.pool(self.stem(x))
         for stage in self.stages:
             x = stage(x)
         return x
 
     def forward_head(self, features: Tensor, *, pre_logits: bool = False) -> Tensor:
-        """(N, num_features, h, w) → (N, num_classes) logits, or the (N, num_features) pooled vector with `pre_logits`."""
+        """Return the (N, num_classes) logits of an (N, num_features, h, w) map, or with `pre_logits` its (N, num_features) average."""
         return self.head.pool(features) if pre_logits else self.head(features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) float → (N, num_classes) logits."""
+        """Return the (N, num_classes) logits of (N, in_chans, H, W) float images."""
         return self.forward_head(self.forward_features(x))
 
     def forward_pyramid(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, in_chans, H, W) → {name: (N, channels, ceil(H / stride), ceil(W / stride))}, as `feature_info` declares."""
+        """Return the feature maps of (N, in_chans, H, W) images by the names in `feature_info`.
+
+        Each has the shape (N, channels, ceil(H / stride), ceil(W / stride)).
+        """
         x = self.stem(x)
         maps = {"stem": x}
         x = self.pool(x)
@@ -114,7 +124,10 @@ class Backbone(nn.Module):
         return maps
 
     def reset_head(self, num_classes: int) -> Self:
-        """Replace the classifier by a new one of `num_classes` outputs (0: none), on the same device and in the same dtype."""
+        """Replace the classifier by a new one with `num_classes` outputs, or by none if that is 0, and return the network.
+
+        The new classifier has the device and the dtype of the network. Raises BadOption if `num_classes` is negative.
+        """
         if num_classes < 0:
             raise BadOption(f"num_classes must be 0 or more, not {num_classes}")
         like = next(self.parameters())
@@ -126,9 +139,10 @@ class Backbone(nn.Module):
         return self
 
     def freeze(self, *modules: nn.Module) -> Self:
-        """Freeze parts of this network: `model.freeze(model.stem, *model.stages[:2])`.
+        """Freeze parts of this network, as in `model.freeze(model.stem, *model.stages[:2])`, and return the network.
 
-        Their parameters take no gradient and their BatchNorms keep their statistics, also after `model.train()`.
+        The parameters of frozen parts get no gradient, and their BatchNorms keep their statistics, even after `model.train()`.
+        Raises BadOption if a module is not a part of this network.
         """
         own = set(self.modules())
         for module in modules:
@@ -140,7 +154,7 @@ class Backbone(nn.Module):
         return self
 
     def unfreeze(self) -> Self:
-        """Undo every `freeze`."""
+        """Undo every `freeze`, and return the network."""
         frozen, self._frozen = self._frozen, []
         for module in frozen:
             module.requires_grad_(True)
@@ -148,7 +162,7 @@ class Backbone(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but frozen parts stay in evaluation mode."""
+        """Set training mode, or evaluation mode if `mode` is False, and return the network. Frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
             for part in module.modules():
@@ -156,14 +170,17 @@ class Backbone(nn.Module):
         return self
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """What torch calls before it scripts a module. Raises BadOption, because torch has deprecated TorchScript."""
+        """Raise BadOption, because torch has deprecated TorchScript. Torch calls this method before it scripts a module."""
         raise BadOption(
             f"{self.name or type(self).__name__} cannot be scripted, because torch has deprecated TorchScript; "
             "use torch.export, torch.compile or torch.onnx.export"
         )
 
     def init_weights(self) -> Self:
-        """Initialise in place: He normal (fan out) for convolutions, 1 and 0 for BatchNorm, torch's default for the classifier."""
+        """Initialise all parameters in place, and return the network.
+
+        Convolutions are drawn from He's normal distribution (fan out), BatchNorm gets scale 1 and shift 0, the classifier torch's default.
+        """
         for module in self.modules():
             init_module(module)
         return self
@@ -173,7 +190,7 @@ _NOTHING = torch.empty(0, device="meta")
 
 
 def init_module(module: nn.Module) -> None:
-    """Initialise the module's own parameters and buffers, not its children's. On the meta device there is nothing to initialise."""
+    """Initialise the parameters and buffers of a module, without those of its children. A module on the meta device is left as it is."""
     if next(module.parameters(recurse=False), _NOTHING).is_meta:
         return
     if isinstance(module, nn.Conv2d):
@@ -185,10 +202,11 @@ def init_module(module: nn.Module) -> None:
 
 
 def dilation_plan(strides: tuple[int, ...], output_stride: int, *, entering: int) -> list[tuple[int, int, int]]:
-    """(stride, dilation of the first block, dilation of the others) per stage, so that the network ends at `output_stride`.
+    """Return the stride, the dilation of the first block and the dilation of the other blocks of each stage.
 
-    `entering` is the stride of the first stage's input. A stage that would go below `output_stride` keeps its resolution and dilates
-    instead; its first block still has the dilation of the stage before, as in the official implementation (GluonCV `resnetv1b`).
+    `strides` are the strides of the stages without dilation, and `entering` is the stride of the first stage's input. A stage that would
+    make the stride larger than `output_stride` gets stride 1 and a larger dilation instead. Its first block still has the dilation of the
+    stage before, as in the official implementation (GluonCV `resnetv1b`).
     """
     total, dilation, plan = entering, 1, []
     for stride in strides:
@@ -201,7 +219,7 @@ def dilation_plan(strides: tuple[int, ...], output_stride: int, *, entering: int
 
 
 def check_output_stride(output_stride: int, supported: tuple[int, ...], what: str) -> None:
-    """Raise BadOption if the architecture `what` cannot have this output stride."""
+    """Raise BadOption if the output stride is not one that the architecture named `what` supports."""
     if output_stride not in supported:
         allowed = " or ".join(map(str, supported))
         raise BadOption(f"{what}: output_stride must be {allowed}, not {output_stride}")

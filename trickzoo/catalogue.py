@@ -1,4 +1,4 @@
-"""What the zoo holds: models, weights and what is known of them. No torch."""
+"""Lists and describes the models and weights of the zoo, without importing torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trickzoo.weights.record import Record
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
-    """Names of the models that a shell pattern matches, in natural order.
+    """Return the names of the models that match a shell pattern, in natural order (resnet50 before resnet101).
 
-    With `pretrained`, those that `create(name, pretrained=True)` has a weight for.
+    With `pretrained`, only models that have a default weight are listed, which `create(name, pretrained=True)` loads.
     """
     names = registry.match(pattern)
     if pretrained:
@@ -24,9 +24,10 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
 
 def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str]:
-    """Names `<model>.<tag>` of the weights that a shell pattern matches; a pattern without a dot is one of models.
+    """Return the names `<model>.<tag>` of the weights that match a shell pattern, in natural order.
 
-    `non_commercial=False` leaves out weights whose licence is unknown or forbids commercial use.
+    A pattern without a dot is matched with the names of models. `non_commercial=False` leaves out weights whose licence is unknown or
+    forbids commercial use.
     """
     if "." not in pattern:
         models = set(registry.match(pattern))
@@ -38,7 +39,7 @@ def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str
 
 @dataclass(frozen=True)
 class Description:
-    """A model, the weights it has, and the one that `pretrained=True` takes."""
+    """A model, its weights, and its default weight, which `pretrained=True` loads (None if there is none)."""
 
     architecture: Architecture
     weights: tuple[Record, ...]
@@ -46,7 +47,10 @@ class Description:
 
 
 def describe(name: str) -> Description:
-    """Everything the zoo knows of a model, or of one weight of it with `<model>.<tag>`. Raises UnknownName with the nearest names."""
+    """Return the description of a model with all its weights, or with one weight if `name` is `<model>.<tag>`.
+
+    Raises UnknownName with the nearest names.
+    """
     if "." in name:
         record = manifest.find(name)
         return Description(registry.find(record.model), (record,), record if record.default else None)

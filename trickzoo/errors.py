@@ -1,4 +1,4 @@
-"""Errors a user can mend: each message names the thing, what is wrong and what to do. The command line prints it and exits with 2."""
+"""Errors that a user can correct. Each message names the cause and the remedy. A command prints it and exits with status 2."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 JOINERS = "\u200c\u200d"
-"""The invisible characters that words of some languages, and emoji, are spelt with."""
+"""Invisible characters that are part of the spelling of some languages and of emoji."""
 
 
 def printable(text: object) -> str:
-    """The text on one line, with every character that would act on a terminal instead of being shown written as its escape.
+    """Return the text on one line, with every character that would control a terminal, or be invisible, replaced by its escape sequence.
 
-    These are control characters (line breaks and the escape character among them), marks that turn the direction of writing, other
+    These are control characters (including line breaks and the escape character), marks that change the direction of writing, other
     invisible marks, and the bytes of a file name that is not UTF-8: "a\\x1b[31m", "b\\n", "c\\u202e", "caf\\xe9.jpg".
     """
     shown = str(text)
@@ -23,7 +23,7 @@ def printable(text: object) -> str:
 def _shown(character: str) -> str:
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in JOINERS:
         return character
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file name that is not UTF-8
+    if "\udc80" <= character <= "\udcff":  # a surrogate escape: a byte of a file name that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     if unicodedata.category(character) == "Cs":
         return f"\\u{ord(character):04x}"
@@ -31,9 +31,9 @@ def _shown(character: str) -> str:
 
 
 class TrickzooError(Exception):
-    """Base of every error that trickzoo raises about its input.
+    """Base class of every error that trickzoo raises about its input.
 
-    `str(error)` is one line that is written for the user and safe to print, whatever names are in it. `status` is the exit status.
+    `str(error)` is one line for the user, which is safe to print whatever names are in it. `status` is the exit status of a command.
     """
 
     status = 2
@@ -43,13 +43,13 @@ class TrickzooError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that suggests the nearest known names; empty if none is near."""
+    """Return the end of a sentence that suggests up to three similar known names, such as "; did you mean a, b?"; "" if none is similar."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 
 class UnknownName(TrickzooError, LookupError):
-    """A model, weight, tag or class that does not exist."""
+    """A name of a model, a weight, a class or the like does not exist. The message suggests similar names, or lists the first ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = list(known)
@@ -58,35 +58,38 @@ class UnknownName(TrickzooError, LookupError):
 
 
 class NoWeights(TrickzooError, LookupError):
-    """A model that no weight, or no default weight, is published for."""
+    """A model has no published weights, or no default weight."""
 
 
 class BadOption(TrickzooError, ValueError):
-    """An argument with a value that the thing asked for does not support."""
+    """An argument or option has a value that is not supported."""
 
 
 class BadManifest(TrickzooError, ValueError):
-    """A manifest file that cannot be read, or a record that contradicts itself."""
+    """A manifest file or a lock file cannot be read, or a record in it is not valid."""
 
 
 class WeightsUnavailable(TrickzooError, OSError):
-    """No source of a weight gave the file."""
+    """The file of a weight could not be obtained from any source, or the disk refused it."""
 
 
 class DigestMismatch(TrickzooError, OSError):
-    """A file whose SHA-256 is not the recorded one."""
+    """A file does not have the recorded SHA-256."""
 
 
 class BadCheckpoint(TrickzooError, ValueError):
-    """A file that is not a checkpoint, or is one of another architecture."""
+    """A file is not a checkpoint, is damaged, or belongs to another architecture."""
 
 
 class BadData(TrickzooError, ValueError):
-    """A data set or image that cannot be used as it is."""
+    """A data set or an image cannot be used as it is."""
 
 
 class NotWritten(TrickzooError, OSError):
-    """A file that the disk refuses: it is full or read-only, or the folder is not the user's. `strerror` is the system's reason alone."""
+    """A file cannot be written: the disk is full or read-only, or the user may not write to the folder.
+
+    `strerror` is the reason alone, as the operating system states it.
+    """
 
     def __init__(self, path: object, error: OSError, remedy: str = "make room, or name another place") -> None:
         reason = error.strerror or str(error)
@@ -95,18 +98,18 @@ class NotWritten(TrickzooError, OSError):
 
 
 class NoEffect(TrickzooError, ValueError):
-    """A training trick, or an option, that was asked for and finds nothing to act on."""
+    """A requested training trick or option would have no effect, for example because the network has no layer that it acts on."""
 
     def __init__(self, trick: str, reason: str) -> None:
         super().__init__(f"{trick} has no effect: {reason}; leave it out")
 
 
 class WorkerLost(TrickzooError, RuntimeError):
-    """A worker process that ended before its work did."""
+    """A worker process ended before it had finished its work."""
 
 
 class Elsewhere(TrickzooError):
-    """Another process of the same run has failed and has told why; this one stops too, and is silent on the command line."""
+    """Another process of the same run has failed and has printed its error. This process stops too, without printing anything."""
 
     def __init__(self, process: int, message: str, status: int) -> None:
         super().__init__(f"process {process} stopped: {message}")
@@ -114,4 +117,4 @@ class Elsewhere(TrickzooError):
 
 
 class InUse(TrickzooError, OSError):
-    """A folder that another run writes to."""
+    """Another run is writing to the folder."""

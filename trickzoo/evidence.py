@@ -1,4 +1,4 @@
-"""The evidence beside a number: what was run, on what, with what."""
+"""Result files: the environment that a figure was measured in, and JSON and CSV files that are written atomically."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from trickzoo.errors import BadOption, printable
 from trickzoo.files import write_atomically
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
-"""What a formula begins with in spreadsheets."""
+"""Characters with which a formula begins in spreadsheets."""
 PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the evaluation of a detector or a segmenter gave.
+    """The result of evaluating a detector or a segmenter.
 
     Attributes:
-        content: the figures as the result file has them.
-        figures: the figures that are printed, by name, in percent; None where nothing could be judged.
-        header, rows: the table of classes.
+        content: the figures as they are written to the result file.
+        figures: the printed figures in percent, by name; None for a figure that is not defined because no object or pixel counts.
+        header, rows: the table with one row for each class.
     """
 
     content: dict[str, Any]
@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def environment() -> dict[str, Any]:
-    """Commit, command, versions, machine and time, for a result file."""
+    """Return the commit, command, time, hardware, platform and package versions of this process, for a result file."""
     import torch
 
     device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
@@ -61,15 +61,15 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that runs, with "+" if tracked files differ from it; None outside a checkout.
+    """Return the commit of the checkout that the package is run from, with "+" if tracked files differ from it; None outside a checkout.
 
-    It is read once in a process: later the checkout may be another than the one whose code runs.
+    It is read once for each process, because the checkout may change after its code has been loaded.
     """
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
         return None
     try:
-        git = ["git", "--no-optional-locks", "-C", str(root)]  # else `status` writes to the checkout
+        git = ["git", "--no-optional-locks", "-C", str(root)]  # without this option `status` writes to the checkout
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -108,22 +108,22 @@ def duration(seconds: float) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Raise BadOption now rather than after the run if the file `path` cannot be written."""
+    """Raise BadOption if the file `path` cannot be written. It is called before a run, whose result would otherwise be lost."""
     if path.is_dir():
         raise BadOption(f"{path} is a folder; name a file")
     _check_writable(path, path.parent)
 
 
 def check_apart(paths: Mapping[str, Path | None]) -> None:
-    """Raise BadOption if two of these options name one place: the second would replace what the first wrote there."""
+    """Raise BadOption if two options (path by name of the option) name the same file or folder, because one would replace the other."""
     taken: dict[Path, str] = {}
     for name, path in paths.items():
         if path is not None and (other := taken.setdefault(path.resolve(), name)) != name:
-            raise BadOption(f"{other} and {name} are both {path}; name a place for each")
+            raise BadOption(f"{other} and {name} are both {path}; name a different path for each")
 
 
 def check_folder(path: Path) -> None:
-    """Raise BadOption now rather than after the run if files cannot be written into the folder `path`, which need not be there yet."""
+    """Raise BadOption if files cannot be written into the folder `path`, which need not exist. It is called before a run."""
     _check_writable(path, path)
 
 
@@ -131,22 +131,25 @@ def _check_writable(path: Path, folder: Path) -> None:
     try:
         while not folder.exists():
             folder = folder.parent
-        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell: root has all of them, on a read-only disk too
+        with tempfile.TemporaryFile(dir=folder):  # permissions are no evidence: root has all of them, even on a read-only disk
             pass
     except OSError as error:
         raise BadOption(f"{path} cannot be written: {folder}: {error.strerror}; name another place") from None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a result file, whole or not at all.
+    """Write a result file as JSON, atomically. Raises NotWritten if the operating system refuses.
 
-    The bytes of a file name that is not UTF-8 are written as JSON escapes, which Python reads back as it holds such names itself.
+    Bytes of file names that are not UTF-8 are written as JSON escapes, which Python reads back as surrogate escapes.
     """
     write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table, whole or not at all, so that no cell is a formula to a spreadsheet; control characters are escaped."""
+    """Write a table as CSV, atomically. Raises NotWritten if the operating system refuses.
+
+    A text that a spreadsheet would take for a formula is preceded by an apostrophe, and control characters are escaped.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_cell(cell) for cell in row] for row in (header, *rows))
@@ -154,7 +157,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _cell(value: Any) -> Any:
-    """What a spreadsheet shows as the text it is: an apostrophe stands before what it would take for a formula. Numbers stay numbers."""
+    """Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front. Numbers are not changed."""
     if not isinstance(value, str):
         return value
     text = printable(value)

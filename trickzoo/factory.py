@@ -1,4 +1,4 @@
-"""`create`: a name becomes a model, with weights or without."""
+"""Creates backbones by name, with or without weights, and freezes parts of them for fine-tuning."""
 
 from __future__ import annotations
 
@@ -33,24 +33,29 @@ def create(
     """Create a backbone of the zoo.
 
     Args:
-        name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k"), which is then loaded.
-        pretrained: True takes the model's default weight, a string the weight of that tag.
-        weights: a tag, the path of a file (ours, timm's or torchvision's layout; safetensors or pickled tensors), or a hub reference
-            "hf-hub:user/name[@revision]". Instead of `pretrained`.
-        num_classes: outputs; 0 for none. By default what the weights have, or 1000. Another number than the weights' gives a new
-            classifier, and the log says so.
-        in_chans: input channels. Weights for three are adapted: summed for one, else repeated and scaled.
-        drop_rate: dropout before the classifier.
-        output_stride: 32, or 16 or 8 with dilation (not Inception).
-        device: where the tensors are; torch's default device by default.
-        dtype: of the parameters; torch's default dtype by default, whatever the file has.
-        **options: of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
+        name: a model ("resnet50_d"), or a weight of a model ("resnet50_d.gluon_in1k"), which is then loaded.
+        pretrained: True loads the default weight of the model, a string loads the weight with that tag.
+        weights: a tag, the path of a file (in the layout of trickzoo, timm or torchvision; safetensors or pickled tensors), or a hub
+            reference "hf-hub:user/name[@revision]". It cannot be combined with `pretrained`.
+        num_classes: number of outputs; 0 leaves out the classifier. By default the number that the weights have, or 1000 without weights.
+            If the weights have another number, the classifier is initialised anew and a warning is logged.
+        in_chans: number of input channels. Weights for three channels are adapted: summed for one channel, else repeated and scaled.
+        drop_rate: probability of dropout before the classifier.
+        output_stride: 32, or 16 or 8 with dilation (Inception V3 has 32 only).
+        device: device of the parameters; by default torch's default device.
+        dtype: type of the parameters; by default torch's default dtype, whatever type the file has.
+        **options: options of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
 
     Returns:
-        The network in evaluation mode if weights were loaded, else in training mode. `.weights` says where they came from.
+        The network, in evaluation mode if weights were loaded, else in training mode. Its attribute `weights` describes the weights.
 
     Raises:
-        UnknownName, BadOption, WeightsUnavailable, DigestMismatch, BadCheckpoint: with one line that says what to do.
+        UnknownName: if there is no such model, weight or tag.
+        NoWeights: if the model has no weights, or no default weight.
+        BadOption: if an option has a value that the model does not support.
+        WeightsUnavailable: if no source gives the file of the weights.
+        DigestMismatch: if the file does not have the recorded SHA-256.
+        BadCheckpoint: if the file cannot be read or does not fit the model.
     """
     reference = str(weights) if weights is not None else pretrained if isinstance(pretrained, str) else None
     if weights is not None and pretrained:
@@ -58,7 +63,7 @@ def create(
     if "." in name:
         record = manifest.find(name)
         if reference is not None and reference not in (record.tag, record.name):
-            raise BadOption(f"{name} names a weight already; to load {reference}, create {record.model}")
+            raise BadOption(f"{name} already names a weight; to load {reference}, create {record.model}")
         name, reference = record.model, record.tag
     for option, value, right in (
         ("num_classes", num_classes, num_classes is None or num_classes >= 0),
@@ -103,7 +108,7 @@ def create(
 
 
 def check_options(architecture: Architecture, options: Mapping[str, Any], where: str = "") -> None:
-    """Raise BadOption for an option that the architecture's family does not have; `where` says whose options they are."""
+    """Raise BadOption for an option that the architecture's family does not have. The message begins with `where`."""
     known = architecture.own_options
     for option in options:
         if option not in known:
@@ -112,35 +117,37 @@ def check_options(architecture: Architecture, options: Mapping[str, Any], where:
 
 
 Trainable = int | Literal["all"]
-
-
+"""How many of the last stages of a backbone are trained; "all" adds the stem."""
 Norms = Literal["frozen", "live"]
+"""Whether the BatchNorm layers of a backbone are frozen."""
 
 
 def create_trunk(
     name: str, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None, *, output_stride: int = 32
 ) -> Backbone:
-    """`create` without classifier.
+    """Create a backbone without classifier, for a detector or a segmenter.
 
     Args:
-        name: a model, or one weight of it.
-        weights: True for the default weight, a tag, a file or a hub reference; None or False for none.
-        options: of the model's family, as `create` takes them.
-        output_stride: as `create` takes it.
+        name: a model, or a weight of a model.
+        weights: True for the default weight, a tag, a file or a hub reference; None or False for random parameters.
+        options: options of the model's family, such as `{"activation": "relu6"}`.
+        output_stride: 32, 16 or 8, as far as the model supports it.
+
+    Raises the errors of `create`.
     """
     file = None if isinstance(weights, bool) else weights
     return create(name, pretrained=weights is True, weights=file, num_classes=0, output_stride=output_stride, **(options or {}))
 
 
 def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> None:
-    """Freeze, in place, all but the last stages.
+    """Freeze, in place, all stages of a backbone but the last ones.
 
     Args:
         trunk: a backbone.
         trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
-        norms: "frozen" fixes statistics, scale and shift of every BatchNorm, "live" only those of frozen parts.
+        norms: "frozen" freezes statistics, scale and shift of every BatchNorm, "live" only those in the frozen stages.
 
-    Raises BadOption for a value that does not exist.
+    Raises BadOption for any other value.
     """
     if norms not in ("frozen", "live"):
         raise BadOption(f'{trunk.name}: norms must be "frozen" or "live", not "{norms}"')
@@ -158,7 +165,7 @@ def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> 
 def freeze_norms(module: nn.Module) -> nn.Module:
     """Replace, in place, every BatchNorm2d inside `module` by torchvision's FrozenBatchNorm2d with the same tensors and eps.
 
-    Returns the module, or its replacement if it is a BatchNorm2d itself. What the network computes in evaluation stays.
+    Returns the module, or its replacement if it is a BatchNorm2d itself. The output of the network in evaluation mode does not change.
     """
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps).to(module.weight.device, module.weight.dtype)

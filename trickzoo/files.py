@@ -1,4 +1,4 @@
-"""Files that are whole or not there, what is in them, and where this package keeps its own."""
+"""Reads regular files only, writes files atomically, computes their digests, and finds the folder of this package's own files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_NAME = 255
 
 
 class Identity(NamedTuple):
-    """What tells one state of a file from another without reading it: the same identity means the same bytes."""
+    """Size, times, inode and device of a file. A file with the same identity as before has the same bytes as before."""
 
     size: int
     mtime_ns: int
@@ -33,23 +33,23 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> Identity:
-        """The identity that `os.stat` or `os.fstat` tells."""
+        """Return the identity in a result of `os.stat` or `os.fstat`."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 
 def expanded(place: str | os.PathLike[str]) -> Path:
-    """The path with a leading ~ replaced by the user's home. Raises BadOption where the system knows no such home."""
+    """Return the path with a leading ~ replaced by the user's home folder. Raises BadOption if the system knows no such folder."""
     try:
         return Path(place).expanduser()
     except RuntimeError:
-        raise BadOption(f"{place}: the home folder that ~ stands for is not known; write the whole path") from None
+        raise BadOption(f"{place}: the home folder that ~ stands for is unknown; write the whole path") from None
 
 
 def home() -> Path:
-    """Folder of weights from urls, stamps, lock file and decoded images: TRICKZOO_HOME, else trickzoo in the user's cache.
+    """Return the folder of weights from urls, stamps, the lock file and decoded images.
 
-    A user without a home, as in many containers, has a folder of their own among the system's temporary files.
-    Raises BadOption if that folder belongs to somebody else.
+    It is TRICKZOO_HOME if that variable is set, else the folder trickzoo in the user's cache folder. A user without a home folder, as in
+    many containers, gets a folder of their own among the system's temporary files. Raises BadOption if anybody else may write to it.
     """
     if own := os.environ.get("TRICKZOO_HOME"):
         return expanded(own)
@@ -62,7 +62,10 @@ def home() -> Path:
 
 
 def _temporary_home() -> Path:
-    """Folder for a user without a home. Nobody else may write to it, because verified files and their stamps are trusted."""
+    """Return the folder for a user without a home folder.
+
+    Raises BadOption if anybody else may write to it, because the files and stamps in it are trusted.
+    """
     path = Path(tempfile.gettempdir()) / f"trickzoo-{os.getuid()}"
     try:
         path.mkdir(mode=0o700, exist_ok=True)
@@ -79,7 +82,7 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises OSError if it cannot be opened, or is not a regular file: reading from a FIFO may wait forever, and a device may have no end.
     """
-    flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))  # each where the system has it
+    flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))  # not every system has all of them
     descriptor = os.open(path, os.O_RDONLY | sum(flags))
     try:
         mode = os.fstat(descriptor).st_mode
@@ -94,7 +97,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
-    """The bytes of a regular file. Raises OSError as `open_regular` does, or if the file has more than `at_most` bytes."""
+    """Return the bytes of a regular file.
+
+    Raises OSError if it cannot be read, is not a regular file, or has more than `at_most` bytes.
+    """
     with open_regular(path) as file:
         content = file.read() if at_most is None else file.read(at_most + 1)
     if at_most is not None and len(content) > at_most:
@@ -103,9 +109,10 @@ def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of up to 64 MiB, in UTF-8 or UTF-16, with a byte-order mark or without.
+    """Return the content of a JSON file of up to 64 MiB, in UTF-8 or UTF-16, with a byte-order mark or without.
 
-    Raises OSError as `read_regular` does, and ValueError for what is no JSON, nests deeper than Python can follow, or names a key twice.
+    Raises OSError if the file cannot be read, is not a regular file or is larger. Raises ValueError if it is not JSON, is nested more
+    deeply than Python can parse, or has an object with the same key twice.
     """
     try:
         return json.loads(read_regular(path, at_most=64 << 20), object_pairs_hook=_each_once)
@@ -125,12 +132,15 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a regular file, in hex."""
+    """Return the SHA-256 of a regular file, in hexadecimal digits. Raises OSError as `examine` does."""
     return examine(path)[0]
 
 
 def examine(path: Path) -> tuple[str, Identity]:
-    """SHA-256 of a regular file, in hex, and the identity of the very file that was read. Raises OSError if it changes meanwhile."""
+    """Return the SHA-256 of a regular file, in hexadecimal digits, and the identity of the file that was read.
+
+    Raises OSError if it cannot be read, is not a regular file, or changes while it is read.
+    """
     with open_regular(path) as file:
         before = Identity.of(os.fstat(file.fileno()))
         value = hashlib.sha256()
@@ -143,7 +153,7 @@ def examine(path: Path) -> tuple[str, Identity]:
 
 @contextlib.contextmanager
 def writing(path: Path, **remedy: str) -> Iterator[None]:
-    """Within the block `path` is written: what the operating system refuses is raised as NotWritten, which names it and the `remedy`."""
+    """Convert an OSError within the block to NotWritten, which names `path` and the remedy (`remedy="…"`, or a general one)."""
     try:
         yield
     except TrickzooError:
@@ -171,10 +181,10 @@ def file_name(stem: str, suffix: str) -> str:
 
 @contextlib.contextmanager
 def atomically(path: Path, **remedy: str) -> Iterator[Path]:
-    """Yield the path of an empty temporary file beside `path`.
+    """Yield the path of an empty temporary file beside `path`, which replaces `path` when the block ends.
 
-    When the block ends without an error, the file is synced to the disk and renamed to `path`; otherwise it is removed.
-    Raises NotWritten as `writing` does.
+    The file is synced to the disk before it is renamed. If the block raises an error, it is deleted and `path` stays as it was.
+    Raises NotWritten if the operating system refuses the file.
     """
     with writing(path, **remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +193,7 @@ def atomically(path: Path, **remedy: str) -> Iterator[Path]:
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(mode)  # safetensors puts a file there that nobody but its owner may read
+            temporary.chmod(mode)  # safetensors creates files that only their owner may read
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -193,7 +203,7 @@ def atomically(path: Path, **remedy: str) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes, **remedy: str) -> None:
-    """Write a file so that it has the whole content or keeps what it had. Raises NotWritten as `writing` does."""
+    """Write a file so that it has either the whole new content or its old content. Raises NotWritten if the operating system refuses."""
     with atomically(path, **remedy) as temporary:
         temporary.write_bytes(content)
 
@@ -203,13 +213,16 @@ _SEAL_LENGTH = len(_SEAL) + 64
 
 
 def seal_zip(archive: bytes) -> bytes:
-    """A zip archive without comment, such as torch writes, with its SHA-256 as the comment, which readers of archives skip."""
+    """Return a zip archive with its SHA-256 added as the archive comment, which readers ignore. The archive must have no comment yet."""
     assert archive[-22:-18] == b"PK\x05\x06" and archive[-2:] == b"\0\0", "the archive has a comment"
     return archive[:-2] + _SEAL_LENGTH.to_bytes(2, "little") + _SEAL + hashlib.sha256(archive).hexdigest().encode()
 
 
 def seal_is_whole(file: BinaryIO) -> bool | None:
-    """Whether an open file is as `seal_zip` gave it; None if it has no seal. Raises OSError if it cannot be read."""
+    """Return whether an open zip archive still has the SHA-256 that `seal_zip` added to it; None if it has no such comment.
+
+    Raises OSError if the file cannot be read.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 22 - _SEAL_LENGTH))
     tail = file.read()

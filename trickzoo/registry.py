@@ -1,4 +1,4 @@
-"""Names and what they stand for, as data: listing the zoo needs no torch."""
+"""The architectures of the zoo and their names, as data, so that listing them does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from trickzoo.errors import UnknownName
 
 OUTPUT_STRIDES = (8, 16, 32)
-"""What the stride of a network's last map can be."""
+"""The strides that the last feature map of a network can have."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,19 @@ class Architecture:
     """One network of the zoo.
 
     Attributes:
-        name: its name; `aliases` are other names of the same network.
-        builder: "module:callable", called with `options` and the options of `trickzoo.create`.
-        family: the file of `weights_manifest/` that holds its weights.
-        parameters: weights and biases at 1000 classes, without BatchNorm statistics.
-        own_options: options of `trickzoo.create` that only its family has.
-        output_strides: those of `OUTPUT_STRIDES` that it can be built with.
+        name: the name of the network.
+        builder: "module:callable". The callable takes `options` and the options of `trickzoo.create`, and returns the network.
+        family: the name of the file in `weights_manifest/` that holds its weights.
+        summary: what distinguishes the network from others, in a few words.
+        parameters: number of parameters with 1000 classes, without BatchNorm statistics.
         macs: multiply-adds of convolutions and linear layers for one image of `size` × `size` pixels.
-        tweaked: names of the networks that lead to it by one tweak of the paper's section 4 each, from the plain one to itself.
-        residual: whether it has residual blocks.
+        size: side of an input image in pixels, for which `macs` is counted.
+        own_options: options of `trickzoo.create` that only its family has.
+        output_strides: the members of `OUTPUT_STRIDES` that the network supports.
+        options: arguments of the builder that make this network of its family.
+        aliases: other names of the same network.
+        tweaked: names of the networks from the plain one to this one, each with one more tweak of the paper's section 4.
+        residual: whether the network has residual blocks.
     """
 
     name: str
@@ -45,19 +49,22 @@ class Architecture:
     residual: bool = False
 
     def output_stride_from(self, finest: int) -> int:
-        """The smallest output stride that it has and that is not below `finest`; a stride that no network has is returned as it is."""
+        """Return the smallest supported output stride that is not below `finest`.
+
+        A `finest` that is not in `OUTPUT_STRIDES` is returned unchanged, so that the builder refuses it.
+        """
         return min(stride for stride in self.output_strides if stride >= finest) if finest in OUTPUT_STRIDES else finest
 
 
 TWEAKS = {
-    "": "stride in the first 1x1",
-    "b": "stride in the 3x3",
-    "c": "B and a stem of three 3x3",
+    "": "stride in the first 1x1 convolution",
+    "b": "stride in the 3x3 convolution",
+    "c": "B and a stem of three 3x3 convolutions",
     "d": "C and average pooling in the shortcut",
 }
 BASIC_TWEAKS = {
     "": "basic blocks (B is the same network)",
-    "c": "stem of three 3x3",
+    "c": "stem of three 3x3 convolutions",
     "d": "C and average pooling in the shortcut",
 }
 
@@ -143,12 +150,12 @@ ALIASES: dict[str, str] = {alias: a.name for a in ARCHITECTURES.values() for ali
 
 
 def natural(name: str) -> list[str | int]:
-    """Sort key that puts resnet50 before resnet101."""
+    """Return a sort key that puts resnet50 before resnet101."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def find(name: str) -> Architecture:
-    """The architecture of this name or alias. Raises UnknownName with the nearest names."""
+    """Return the architecture with this name or alias. Raises UnknownName with the nearest names."""
     canonical = ALIASES.get(name, name)
     if canonical not in ARCHITECTURES:
         raise UnknownName("model", name, [*ARCHITECTURES, *ALIASES])
@@ -156,7 +163,7 @@ def find(name: str) -> Architecture:
 
 
 def match(pattern: str = "*") -> list[str]:
-    """Model names that a shell pattern matches, in natural order; an alias that matches gives its model's name."""
+    """Return the names of the models whose name or alias matches a shell pattern, in natural order."""
     hits = {name for name in ARCHITECTURES if fnmatchcase(name, pattern)}
     hits |= {name for alias, name in ALIASES.items() if fnmatchcase(alias, pattern)}
     return sorted(hits, key=natural)

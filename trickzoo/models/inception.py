@@ -1,8 +1,8 @@
 """Inception V3 (Szegedy et al., arXiv 1512.00567).
 
-The published network convolves without padding in its stem and reductions, so its maps are not exact halvings (149, 147, 73, 71, 35, 17,
-8 at 299 pixels). `forward` keeps that, as every published weight needs it. `forward_pyramid` pads these layers, with the same weights, so
-that strides are exact for detectors and segmenters.
+The published network has no padding in the convolutions of its stem and reductions, so the sides of its maps are not exact halvings (149,
+147, 73, 71, 35, 17 and 8 at 299 pixels). `forward` computes these maps, because every published weight needs them. `forward_pyramid` pads
+these layers, with the same weights, so that the strides are exact for detectors and segmenters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride
 
 
 class ConvNorm(nn.Module):
-    """Convolution, BatchNorm (eps 0.001), ReLU. With `exact`, a layer that has no padding is given it."""
+    """Convolution, BatchNorm (eps 0.001) and ReLU. With `exact`, a 3x3 convolution without padding is padded by one pixel."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, padding: Any = 0, **factory: Any) -> None:
         super().__init__()
@@ -34,21 +34,21 @@ class ConvNorm(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """3x3 of stride 2, unpadded unless `exact`."""
+    """3x3 max pooling with stride 2, padded only if `exact`."""
 
     def forward(self, x: Tensor, exact: bool = False) -> Tensor:
         return F.max_pool2d(x, 3, 2, padding=1 if exact else 0)
 
 
 class AvgPool(nn.Module):
-    """3x3 of stride 1, padded; the padding counts."""
+    """3x3 average pooling with stride 1 and padding, whose zeros count in the average."""
 
     def forward(self, x: Tensor, exact: bool = False) -> Tensor:
         return F.avg_pool2d(x, 3, 1, padding=1)
 
 
 class Chain(nn.Sequential):
-    """Layers one after the other."""
+    """A sequence of layers that passes `exact` to each of them."""
 
     def forward(self, x: Tensor, exact: bool = False) -> Tensor:
         for layer in self:
@@ -57,7 +57,7 @@ class Chain(nn.Sequential):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, concatenated."""
+    """Parallel branches whose outputs are concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ Conv = Callable[..., ConvNorm]
 
 
 def mixed_a(conv: Conv, inputs: int, pool_features: int) -> Mixed:
-    """35x35 grid (figure 5 of the Inception paper)."""
+    """Return a block of the 35x35 grid (figure 5 of the Inception paper)."""
     return Mixed(
         Chain(conv(inputs, 64, 1)),
         Chain(conv(inputs, 48, 1), conv(48, 64, 5, padding=2)),
@@ -81,7 +81,7 @@ def mixed_a(conv: Conv, inputs: int, pool_features: int) -> Mixed:
 
 
 def mixed_b(conv: Conv, inputs: int) -> Mixed:
-    """Reduction to the 17x17 grid."""
+    """Return the reduction to the 17x17 grid."""
     return Mixed(
         Chain(conv(inputs, 384, 3, stride=2)),
         Chain(conv(inputs, 64, 1), conv(64, 96, 3, padding=1), conv(96, 96, 3, stride=2)),
@@ -90,7 +90,7 @@ def mixed_b(conv: Conv, inputs: int) -> Mixed:
 
 
 def mixed_c(conv: Conv, inputs: int, width: int) -> Mixed:
-    """17x17 grid, 7x7 factorised (figure 6)."""
+    """Return a block of the 17x17 grid, with factorised 7x7 convolutions (figure 6 of the Inception paper)."""
     row: dict[str, Any] = {"kernel": (1, 7), "padding": (0, 3)}
     column: dict[str, Any] = {"kernel": (7, 1), "padding": (3, 0)}
     return Mixed(
@@ -108,7 +108,7 @@ def mixed_c(conv: Conv, inputs: int, width: int) -> Mixed:
 
 
 def mixed_d(conv: Conv, inputs: int) -> Mixed:
-    """Reduction to the 8x8 grid."""
+    """Return the reduction to the 8x8 grid."""
     return Mixed(
         Chain(conv(inputs, 192, 1), conv(192, 320, 3, stride=2)),
         Chain(
@@ -122,7 +122,7 @@ def mixed_d(conv: Conv, inputs: int) -> Mixed:
 
 
 def mixed_e(conv: Conv, inputs: int) -> Mixed:
-    """8x8 grid, branches that split into 1x3 and 3x1 (figure 7)."""
+    """Return a block of the 8x8 grid, whose branches split into 1x3 and 3x1 convolutions (figure 7 of the Inception paper)."""
 
     def split(width: int) -> Mixed:
         return Mixed(conv(width, 384, kernel=(1, 3), padding=(0, 1)), conv(width, 384, kernel=(3, 1), padding=(1, 0)))
@@ -153,9 +153,14 @@ class InceptionV3(Backbone):
     """Inception V3.
 
     Args:
-        aux_head: also build the auxiliary classifier, used by `forward_with_aux` alone; without classes there is none.
-        num_classes, in_chans, drop_rate: as of `ResNet`. The official implementation drops 0.5 in training.
-        output_stride: 32 only.
+        aux_head: whether to build the auxiliary classifier too, which only `forward_with_aux` uses. It is left out if `num_classes` is 0.
+        num_classes: number of outputs; 0 leaves out the classifier.
+        in_chans: number of input channels.
+        drop_rate: probability of dropout before the classifier. The official implementation trains with 0.5.
+        output_stride: must be 32.
+        device, dtype: device and type of the parameters.
+
+    Raises BadOption for another output stride.
     """
 
     def __init__(
@@ -197,7 +202,7 @@ class InceptionV3(Backbone):
         self.init_weights()
 
     def forward_pyramid(self, x: Tensor) -> dict[str, Tensor]:
-        """As `Backbone.forward_pyramid`, with padding in the layers that have none: exact strides from the same weights."""
+        """Return the feature maps as `Backbone.forward_pyramid` does, with padding in every layer, so that strides are exact."""
         x = self.stem(x, exact=True)
         maps = {"stem": x}
         for i, stage in enumerate(self.stages):
@@ -205,7 +210,10 @@ class InceptionV3(Backbone):
         return maps
 
     def forward_with_aux(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, in_chans, H, W), sides of 299 or more → logits and auxiliary logits, each (N, num_classes)."""
+        """Return the logits and the auxiliary logits, each (N, num_classes), of (N, in_chans, H, W) images.
+
+        H and W must be at least 299. Raises RuntimeError if the network was created without `aux_head=True`.
+        """
         if self.aux_head is None:
             raise RuntimeError("this network was built without its auxiliary head; create it with aux_head=True")
         x = self.stem(x)
@@ -214,7 +222,10 @@ class InceptionV3(Backbone):
         return self.head(self.stages[3](x)), self.aux_head(x)
 
     def reset_head(self, num_classes: int) -> InceptionV3:
-        """As `Backbone.reset_head`; the auxiliary classifier is replaced too, or dropped with `num_classes=0`."""
+        """Replace the classifier and the auxiliary classifier by new ones with `num_classes` outputs, and return the network.
+
+        With `num_classes=0` both are removed.
+        """
         super().reset_head(num_classes)
         if num_classes == 0:
             self.aux_head = None

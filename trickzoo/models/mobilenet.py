@@ -1,4 +1,4 @@
-"""MobileNet v1 (Howard et al., arXiv 1704.04861) as the paper trains it: ReLU, no bias, no dropout."""
+"""MobileNet v1 (Howard et al., arXiv 1704.04861) as the Bag of Tricks paper trains it: ReLU, no bias, no dropout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, dilation_plan
 from trickzoo.errors import BadOption
 
-# (outputs, stride) of each unit, by stage: a stage ends where the next unit strides.
+# Output channels and stride of each unit, by stage. Each stage but the first begins with a unit of stride 2.
 STAGES: tuple[tuple[tuple[int, int], ...], ...] = (
     ((64, 1),),
     ((128, 2), (128, 1)),
@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
 
 class Unit(nn.Module):
-    """Depthwise 3x3, then pointwise 1x1, each with BatchNorm and activation."""
+    """A depthwise 3x3 convolution and a pointwise 1x1 convolution, each followed by BatchNorm and activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dilation: int, activation: type[nn.Module], **factory: Any) -> None:
         super().__init__()
@@ -39,12 +39,18 @@ class Unit(nn.Module):
 
 
 class MobileNetV1(Backbone):
-    """A 3x3 stem and thirteen depthwise-separable units in five stages, linear head.
+    """MobileNet v1: a 3x3 stem, thirteen depthwise-separable units in five stages, and a linear head.
 
     Args:
-        multiplier: factor on every channel count (rounded down).
-        activation: "relu" as the official implementation, "relu6" for weights that were trained with it.
-        num_classes, in_chans, drop_rate, output_stride: as of `ResNet`.
+        multiplier: factor by which the number of channels of every layer is multiplied (rounded down).
+        activation: "relu" as in the official implementation, or "relu6" for weights that were trained with it.
+        num_classes: number of outputs; 0 leaves out the classifier.
+        in_chans: number of input channels.
+        drop_rate: probability of dropout before the classifier.
+        output_stride: 32, or 16 or 8 with dilation in the last one or two stages.
+        device, dtype: device and type of the parameters.
+
+    Raises BadOption for another activation or output stride.
     """
 
     def __init__(

@@ -15,14 +15,15 @@ from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, 
 
 @dataclass(frozen=True)
 class Tweaks:
-    """The paper's three changes to the original network, each on its own (figure 2)."""
+    """The paper's three changes to the original network (figure 2), each of which can be made alone."""
 
     stride_in_3x3: bool = False
-    """B: a down-sampling bottleneck strides in its 3x3 convolution; the original strides in the first 1x1 and drops 3/4 of its input."""
+    """B: a down-sampling bottleneck has its stride in the 3x3 convolution. The original has it in the first 1x1, which ignores 3/4 of its
+    input."""
     deep_stem: bool = False
-    """C: three 3x3 convolutions in place of the 7x7."""
+    """C: three 3x3 convolutions replace the 7x7 convolution of the stem."""
     average_pool_shortcut: bool = False
-    """D: a down-sampling shortcut is a 2x2 average pool and a 1x1 of stride 1, so nothing is dropped there either."""
+    """D: a down-sampling shortcut is a 2x2 average pooling and a 1x1 convolution with stride 1, so that it uses all of its input."""
 
 
 ORIGINAL = Tweaks()
@@ -32,15 +33,20 @@ D = Tweaks(stride_in_3x3=True, deep_stem=True, average_pool_shortcut=True)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1, **factory: Any) -> nn.Conv2d:
+    """Return a 3x3 convolution without bias, padded so that a stride of 1 keeps the size of the map."""
     return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False, **factory)
 
 
 def conv1x1(inputs: int, outputs: int, stride: int = 1, bias: bool = False, **factory: Any) -> nn.Conv2d:
+    """Return a 1x1 convolution."""
     return nn.Conv2d(inputs, outputs, 1, stride, bias=bias, **factory)
 
 
 def plain_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
-    """7x7 of stride 2. The max pool that follows is `ResNet.pool`, so that the stem's map has stride 2."""
+    """Return the original stem, a 7x7 convolution with stride 2.
+
+    The max pooling after it is not part of the stem but `ResNet.pool`, so that the stem's feature map has stride 2.
+    """
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(in_chans, outputs, 7, 2, padding=3, bias=False, **factory),
@@ -51,7 +57,10 @@ def plain_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
 
 
 def deep_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
-    """Three 3x3 of widths 32, 32, 64. Only the first has stride 2, whatever the paper's sentence seems to say."""
+    """Return the stem of tweak C: three 3x3 convolutions with `outputs // 2`, `outputs // 2` and `outputs` channels.
+
+    Only the first has stride 2, as in the official implementation (GluonCV `resnetv1b`); the paper's text is ambiguous.
+    """
     half = outputs // 2
     return nn.Sequential(
         OrderedDict(
@@ -69,21 +78,21 @@ def deep_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
 
 
 def make_shortcut(inputs: int, outputs: int, stride: int, tweaks: Tweaks, **factory: Any) -> nn.Module:
-    """The projection of a block whose input and output differ, else the identity.
+    """Return the projection of a block whose input and output differ in shape, else the identity.
 
-    A stage that is dilated in place of strided has stride 1 and hence no pool: the official rule (GluonCV `resnetv1b`), not timm's.
+    A dilated stage has stride 1, so its shortcut does not pool, as in the official implementation (GluonCV `resnetv1b`). timm pools there.
     """
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     if not tweaks.average_pool_shortcut:
         return nn.Sequential(conv1x1(inputs, outputs, stride, **factory), nn.BatchNorm2d(outputs, **factory))
-    # The first slot is taken with stride 1 too, so that the keys of a D network are its own and the same at every output stride.
+    # With stride 1 an identity takes the place of the pooling, so that the names of the tensors are the same at every output stride.
     pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
     return nn.Sequential(pool, conv1x1(inputs, outputs, **factory), nn.BatchNorm2d(outputs, **factory))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3: the block of ResNet-18 and 34. Its stride is in a 3x3 already, so B changes nothing here."""
+    """The block of ResNet-18 and 34: two 3x3 convolutions. Its stride is in a 3x3 convolution anyway, so tweak B does not change it."""
 
     expansion = 1
 
@@ -103,7 +112,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1: the block of ResNet-50, 101 and 152."""
+    """The block of ResNet-50, 101 and 152: a 1x1, a 3x3 and a 1x1 convolution."""
 
     expansion = 4
 
@@ -111,7 +120,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         outputs = width * self.expansion
         stride1, stride2 = (1, stride) if tweaks.stride_in_3x3 else (stride, 1)
-        # The official original keeps a bias in its two 1x1, though a BatchNorm follows; B and later dropped it.
+        # The 1x1 convolutions of the official original network have a bias, although BatchNorm follows. B, C and D have none.
         bias = not tweaks.stride_in_3x3
         self.conv1 = conv1x1(inputs, width, stride1, bias, **factory)
         self.bn1 = nn.BatchNorm2d(width, **factory)
@@ -130,14 +139,19 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(Backbone):
-    """Stem, max pool, four stages of residual blocks, linear head.
+    """ResNet: a stem, max pooling, four stages of residual blocks, and a linear head.
 
     Args:
-        layers: blocks per stage.
+        layers: number of blocks in each stage.
         block: `BasicBlock` or `Bottleneck`.
-        tweaks: which of the paper's tweaks it has: `ORIGINAL`, `B`, `C`, `D` or any other combination.
-        num_classes, in_chans, drop_rate: classifier outputs (0: none), input channels, dropout before the classifier.
+        tweaks: the tweaks of the paper that the network has: `ORIGINAL`, `B`, `C`, `D` or any other combination.
+        num_classes: number of outputs; 0 leaves out the classifier.
+        in_chans: number of input channels.
+        drop_rate: probability of dropout before the classifier.
         output_stride: 32, or 16 or 8 with dilation in the last one or two stages.
+        device, dtype: device and type of the parameters.
+
+    Raises BadOption for another output stride.
     """
 
     def __init__(
@@ -188,6 +202,9 @@ LETTERS = {"": ORIGINAL, "b": B, "c": C, "d": D}
 
 
 def resnet(depth: int, letter: str = "", **options: Any) -> ResNet:
-    """ResNet of this depth with the tweaks up to the paper's `letter` ("", "b", "c" or "d"); `options` as of `ResNet`."""
+    """Return a ResNet of the given depth (18, 34, 50, 101 or 152) with the paper's tweaks up to `letter` ("", "b", "c" or "d").
+
+    `options` are further arguments of `ResNet`.
+    """
     block, layers = LAYERS[depth]
     return ResNet(layers, block, tweaks=LETTERS[letter], **options)
