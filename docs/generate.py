@@ -1,4 +1,4 @@
-"""Writes the pages that follow from other files: `python docs/generate.py`. A test fails when a page differs.
+"""Generates pages of the documentation from other files: `python docs/generate.py`. A test fails if a page is not up to date.
 
 docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in benchmarks/results/, and
 the results in docs/ladder.md and docs/transfer.md from what is in benchmarks/results/ too.
@@ -28,7 +28,8 @@ Generated from `trickzoo/registry.py` and `weights_manifest/` by `docs/generate.
 
 ## Models
 
-Parameters at 1000 classes; multiply-adds of convolutions and linear layers at the size given. Default is what `pretrained=True` loads.
+Parameters are counted with 1000 classes, and multiply-adds for the convolutions and linear layers at the stated side of the input in
+pixels ("at"). `pretrained=True` loads the default weight.
 
 | model | parameters | multiply-adds | at | default weight | |
 | --- | ---: | ---: | ---: | --- | --- |
@@ -37,9 +38,10 @@ Parameters at 1000 classes; multiply-adds of convolutions and linear layers at t
 WEIGHTS = """
 ## Weights
 
-Published accuracy in percent on the 50,000 ImageNet-1k validation images, with the weight's own preprocessing: input side / fraction that
-the centre crop keeps, and the resize filter. **Bold** is the model's default. "Paper" is top-1 of the same training in the paper. Source of
-each figure: `trickzoo describe WEIGHT`.
+The accuracy is the published one in percent on the 50,000 ImageNet-1k validation images, with the preprocessing of the weight: "at" is
+the side of the input in pixels and the fraction of the image that the centre crop keeps, and "filter" is the interpolation of the
+resizing. The default weight of a model is printed in **bold**. "Paper" is the top-1 accuracy of the same training in the paper.
+`trickzoo describe WEIGHT` shows the source of each figure.
 
 | weight | top-1 | top-5 | paper | at | filter | licence | tricks or recipe |
 | --- | ---: | ---: | ---: | --- | --- | --- | --- |
@@ -48,11 +50,12 @@ each figure: `trickzoo describe WEIGHT`.
 OWN = """
 ## Trained by this project
 
-Accuracy in percent on the validation split of each set, measured with `trickzoo-eval` on the file that is loaded. They are small: for
-trying things out, as teachers, and to start a fine-tuning on a small machine from. `trickzoo-train --recipe RECIPE` trains them again;
-"any seed" is top-1 over trainings with several, mean ± standard deviation, each in `benchmarks/results/weights/`.
+The accuracy in percent on the validation split of the data set was measured with `trickzoo-eval` on the file that is loaded. These
+networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a small
+machine. `trickzoo-train --recipe RECIPE` repeats the training. "Several seeds" is the top-1 accuracy over trainings with different random
+seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
 
-| weight | trained on | top-1 | top-5 | any seed | at | recipe | |
+| weight | data set | top-1 | top-5 | several seeds | at | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |
 """
 
@@ -224,7 +227,7 @@ def tricks() -> str:
 
 
 def models() -> str:
-    """docs/models.md."""
+    """Return the content of docs/models.md."""
     models, weights, own = [], [], []
     for name in catalogue.list_models():
         d = catalogue.describe(name)

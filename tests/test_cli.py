@@ -155,7 +155,7 @@ def test_a_lock_file_that_cannot_be_written_is_named(call: Call, tmp_path: Path,
 
 def test_rm_says_what_goes_and_what_stays(call: Call) -> None:
     path = Path(call("weights", "path", OURS)[1].strip())
-    assert call("weights", "rm", OURS)[:2] == (0, f"{OURS}: comes with trickzoo, stays\n")
+    assert call("weights", "rm", OURS)[:2] == (0, f"{OURS}: part of the trickzoo installation, not deleted\n")
     assert path.exists()
     other = home() / "files" / "resnet18.tv_in1k" / "model.safetensors"
     other.parent.mkdir(parents=True)
@@ -336,7 +336,7 @@ def test_what_is_said_of_the_images_replaces_what_the_weights_say(
 def test_a_size_that_no_image_can_have(tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
-    with pytest.raises(BadOption, match="images cannot be prepared so: size must be at most 4,096 pixels"):
+    with pytest.raises(BadOption, match="this preprocessing is not possible: size must be at most 4,096 pixels"):
         preprocessing_of(model, size=30_000)
 
 

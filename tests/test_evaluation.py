@@ -284,7 +284,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100 has them"),
         (["--data", "PHOTOS", "--model", "resnet18", "--weights", "gluon"], "did you mean resnet18.gluon_in1k"),
         (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
-        ([*MINE, "--classes", "imagenet1k"], "10 outputs, the class list 1000"),
+        ([*MINE, "--classes", "imagenet1k"], "10 outputs, but the class list has 1000"),
         ([*MINE, "--batch-size", "0"], "--batch-size must be 1"),
         ([*MINE, "--size", "0"], "--size must be 1 or more, not 0"),
         ([*MINE, "--size=-3"], "--size must be 1 or more, not -3"),
@@ -317,7 +317,7 @@ def test_a_file_without_preprocessing_or_classes_must_be_told(photos: Path, tmp_
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
     tokens = ["--data", photos, "--model", "mobilenet_v1_025", "--weights", path]
     assert call(evaluation, "imagenet", *tokens) == 2
-    assert "10 outputs and does not say which classes" in capsys.readouterr().err
+    assert "10 outputs and does not state its classes" in capsys.readouterr().err
     tokens += ["--classes", "folders"]
     assert call(evaluation, "imagenet", *tokens) == 2
     assert "pass --size, --crop and --interpolation" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Functions that several commands share: loading a model, its preprocessing and its classes, and a progress bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from trickzoo.weights.record import Interpolation, Preprocessing
 
 
 def loaded(model: str, weights: str | None) -> Backbone:
-    """A model with the weights asked for, or its default ones; or the one in a file that says its model."""
+    """Return a model with the given weights, or with its default weight.
+
+    `model` is a model, a weight of a model, or a weight file whose header names its model. Raises the errors of `create`.
+    """
     if weights is None and not model.startswith("hf-hub:") and is_file(model):
         model, weights = model_of(expanded(model)), model
     return create(model, weights=weights) if weights is not None else create(model, pretrained="." not in model)
@@ -29,14 +32,23 @@ def loaded(model: str, weights: str | None) -> Backbone:
 def preprocessing_of(
     model: Backbone, *, size: int | None = None, crop: float | None = None, interpolation: Interpolation | None = None
 ) -> Preprocessing:
-    """The preprocessing that the weights state, with what the user overrides. Raises BadOption if neither says it all."""
+    """Return the preprocessing that the weights state, with the given values in place of the stated ones.
+
+    Args:
+        model: the model.
+        size: side of the centre crop in pixels.
+        crop: fraction of the resized short side that the crop keeps.
+        interpolation: filter of the resizing.
+
+    Raises BadOption if the weights state no preprocessing and one of the three is not given, or if a value is out of its range.
+    """
     stated = model.weights.preprocessing if model.weights else None
     if stated is None:
         if size is None or crop is None or interpolation is None:
             name = model.weights.name if model.weights else model.name
             raise BadOption(
-                f"{name} does not say how images are prepared for it; pass --size, --crop and --interpolation "
-                "(mean and deviation are then ImageNet's)"
+                f"{name} does not state its preprocessing; pass --size, --crop and --interpolation "
+                "(mean and standard deviation are then those of ImageNet)"
             )
         return _checked({"size": size, "crop": crop, "interpolation": interpolation})
     if size is None and crop is None and interpolation is None:
@@ -44,7 +56,7 @@ def preprocessing_of(
     given = {"size": size, "crop": crop, "interpolation": interpolation}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if size is not None or crop is not None:
-        changes["resize"] = None  # what is stated belongs to the stated size and crop
+        changes["resize"] = None  # the stated value belongs to the stated size and crop
     return _checked(msgspec.structs.asdict(stated) | changes)
 
 
@@ -52,13 +64,19 @@ def _checked(fields: dict[str, Any]) -> Preprocessing:
     try:
         return Preprocessing(**fields)
     except ValueError as error:
-        raise BadOption(f"images cannot be prepared so: {error}") from None
+        raise BadOption(f"this preprocessing is not possible: {error}") from None
 
 
 def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The model's classes in the order of its outputs: as the user or the weights say; 1000 outputs are ImageNet-1k's.
+    """Return the names of a model's classes in the order of its outputs.
 
-    Raises BadOption if nobody says, or the list has another length than the outputs.
+    Args:
+        model: the model.
+        classes: the name of a class list, a text file, or "folders" for the names in `folders`. By default the classes of the weights are
+            returned, or those of ImageNet-1k for a model with 1000 outputs.
+        folders: the names of the class folders of the images.
+
+    Raises BadOption if the classes are unknown, or their number is not the number of outputs.
     """
     stated = classes or (model.weights.classes if model.weights else None)
     if stated is None and model.num_classes == 1000:
@@ -66,19 +84,22 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = 
     if stated is None:
         name = model.weights.name if model.weights else model.name
         raise BadOption(
-            f"{name} has {model.num_classes} outputs and does not say which classes they are; "
+            f"{name} has {model.num_classes} outputs and does not state its classes; "
             "pass --classes imagenette, imagenet1k, folders (the sorted folder names) or a text file with one class a line"
         )
     names = folders if stated == "folders" else class_list(stated)
     if len(names) != model.num_classes:
         raise BadOption(
-            f"{model.name} has {model.num_classes} outputs, the class list {len(names)} classes; pass the right one with --classes"
+            f"{model.name} has {model.num_classes} outputs, but the class list has {len(names)} classes; pass the right list with --classes"
         )
     return names
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, chief: bool, processes: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal of the first process; the others' shares are taken to run alongside."""
+    """Show a progress bar on the terminal of the first process, and yield a function that moves it by a number of steps.
+
+    The other processes are assumed to progress equally, so each step counts `processes` times.
+    """
     with printing.progress(chief, title, total) as move:
         yield lambda done: move(advance=done * processes)

@@ -1,4 +1,4 @@
-"""`trickzoo export`."""
+"""The command `trickzoo export`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def export(
     out: Path,
     /,
     *,
-    model: Annotated[str, Parameter(help="A model, or one weight of it.")],
+    model: Annotated[str, Parameter(help="Model, or weight of a model.")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
-    layout: Annotated[Layout, Parameter(help="Names of the tensors in the file.")] = "trickzoo",
+    layout: Annotated[Layout, Parameter(help="Library whose names the tensors in the file have.")] = "trickzoo",
     dtype: Annotated[Literal["float32", "float16", "bfloat16"] | None, Parameter(help="Round tensors; float16 halves the file.")] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a model's weights to OUT, a .safetensors or .pth file, in our layout, timm's or torchvision's."""
+    """Write a model's weights to OUT, a .safetensors or .pth file, with the tensor names of trickzoo, timm or torchvision."""
     import torch
 
     from trickzoo.cli.common import loaded

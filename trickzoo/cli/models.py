@@ -1,4 +1,4 @@
-"""`trickzoo list` and `trickzoo describe`."""
+"""The commands `trickzoo list` and `trickzoo describe`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def list_(
     pattern: str = "*",
     /,
     *,
-    pretrained: Annotated[bool, Parameter(negative="", help="Only models that have a default weight.")] = False,
+    pretrained: Annotated[bool, Parameter(negative="", help="List only models that have a default weight.")] = False,
     json: Json = False,
 ) -> None:
     """List the models whose names match a shell pattern, such as "resnet*_d"."""
@@ -50,7 +50,7 @@ def list_(
 
 
 def describe(name: str, /, *, json: Json = False) -> None:
-    """Show all that is known of a model ("resnet50_d") or of one weight of it ("resnet50_d.gluon_in1k")."""
+    """Describe a model ("resnet50_d") and its weights, or one weight ("resnet50_d.gluon_in1k")."""
     d = catalogue.describe(name)
     a = d.architecture
     if json:

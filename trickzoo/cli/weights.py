@@ -1,4 +1,4 @@
-"""`trickzoo weights list | fetch | verify | path | lock | rm`."""
+"""The commands `trickzoo weights list | fetch | verify | path | lock | rm`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def list_(
     pattern: str = "*",
     /,
     *,
-    cached: Annotated[bool, Parameter(negative="", help="Only weights that are on this machine.")] = False,
+    cached: Annotated[bool, Parameter(negative="", help="List only weights that are on this machine.")] = False,
 ) -> None:
-    """List weights with figure, licence and whether they are on this machine."""
+    """List weights with their accuracy, size and licence, and whether they are on this machine."""
     rows = []
     names = catalogue.list_weights(pattern)
     if not names:
@@ -43,9 +43,10 @@ def fetch(*names: str) -> None:
 
 
 def verify(*names: str) -> None:
-    """Compute the digests of weights that are on this machine anew; without names, of all of them.
+    """Compute the digests of weights on this machine again, and compare them with the recorded ones.
 
-    A file put in place by hand that no digest is known for is called unverified as long as it is that of its first use.
+    Without names, all weights on this machine are checked. A file that was put in place by hand, and whose digest is recorded nowhere, is
+    reported as unverified: it is only compared with the file that was used first.
     """
     wrong = []
     records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
@@ -65,7 +66,7 @@ def verify(*names: str) -> None:
 
 
 def path(name: str, /) -> None:
-    """Print where a weight's file is, without any network."""
+    """Print the path of a weight's file. Nothing is downloaded."""
     (record,) = _records((name,))
     file = local.locate(record)
     if file is None:
@@ -74,7 +75,10 @@ def path(name: str, /) -> None:
 
 
 def lock(*names: str) -> None:
-    """Fetch weights and pin their revision and digest in the lock file (TRICKZOO_LOCK); without names, of all that are on this machine."""
+    """Download weights and pin their revisions and digests in the lock file (TRICKZOO_LOCK).
+
+    Without names, all weights on this machine are pinned.
+    """
     records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
     files = store.pin(records)
     for file in files:
@@ -83,17 +87,17 @@ def lock(*names: str) -> None:
     pinned = {file.name for file in files}
     if left := [record.name for record in records if record.name not in pinned]:
         raise TrickzooError(
-            f"{', '.join(left)}: put in place by hand, and no digest is known to pin; "
-            f"state sha256 in the manifest, or `trickzoo weights rm {' '.join(left)}` and lock what the hub has"
+            f"{', '.join(left)}: put in place by hand, and no digest is known that could be pinned; "
+            f"state sha256 in the manifest, or run `trickzoo weights rm {' '.join(left)}` and lock the file of the hub"
         )
 
 
 def rm(*names: str) -> None:
-    """Delete weights from this machine: their cached files and what is known of them."""
+    """Delete the cached files of weights from this machine."""
     for record in _records(names):
         gone = local.remove(record)
         if local.is_packaged(record):
-            say(f"{record.name}: comes with trickzoo, stays")
+            say(f"{record.name}: part of the trickzoo installation, not deleted")
         elif gone:
             say(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
         else:
@@ -101,6 +105,7 @@ def rm(*names: str) -> None:
 
 
 def _records(names: tuple[str, ...]) -> list[Record]:
+    """Return the records of weights, the default records of models, and the records that match patterns."""
     if not names:
         raise TrickzooError("name a weight, a model or a pattern; `trickzoo weights list` shows them")
     found = []
