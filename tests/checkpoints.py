@@ -1,4 +1,4 @@
-"""Networks to save, their tensors as files of every kind, and what `create` says of a bad one."""
+"""Networks to save, their tensors in files of every kind, and the messages of `create` for bad files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ State = dict[str, Tensor]
 
 
 def network(name: str = SMALL, **options: Any) -> Backbone:
-    """A network to save, with statistics of its own. Shared, so not to be changed."""
+    """Return a network with random statistics. It is shared between tests, which must not change it."""
     return _network(name, **options)
 
 
 def randomise_norms(model: torch.nn.Module) -> None:
-    """Statistics, scales and shifts as after a training, so that a mistake in them shows."""
+    """Set statistics, scales and shifts to values as after a training, so that an error in them is noticed."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1)
@@ -48,7 +48,7 @@ def _network(name: str, **options: Any) -> Backbone:
 
 
 def state(name: str = SMALL, layout: str = "trickzoo", **options: Any) -> State:
-    """Its tensors under the names of a layout."""
+    """Return the tensors of a network under the names of a layout."""
     ours = network(name, **options).state_dict()
     return {theirs: ours[own] for theirs, own in convert.key_map(registry.find(name), layout, ours).items()}
 
@@ -59,13 +59,13 @@ def saved(tensors: State, file: Path) -> Path:
 
 
 def same(model: Backbone, other: Backbone, *but: str) -> bool:
-    """Whether all tensors are equal, apart from those under the prefixes `but`."""
+    """Return whether all tensors are equal, except those whose names begin with one of the prefixes `but`."""
     theirs = other.state_dict()
     return all(torch.equal(tensor, theirs[key]) for key, tensor in model.state_dict().items() if not key.startswith((*but,)))
 
 
 def complaint(kind: type[TrickzooError], *args: Any, **options: Any) -> str:
-    """What `create` says as it refuses: one line."""
+    """Return the message of the error that `create` raises, which must be one line."""
     with pytest.raises(kind) as error:
         trickzoo.create(*args, **options)
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""A hub on the loopback interface, for the real hub client, with faults that a test sets as data.
+"""A hub on the loopback interface for the real hub client. Tests define its faults as data.
 
 It answers what the client asks of huggingface.co (HEAD and GET of `/{repo}/resolve/{revision}/{file}`, with ranges) and
 serves plain files below `/files/`. Commits of a repository are kept apart; `main` is the last one added.
@@ -21,7 +21,7 @@ LARGE = (".safetensors", ".bin", ".pth")
 
 
 class Request(NamedTuple):
-    """One request as it came in; `path` has no leading slash."""
+    """A request that the hub received. `path` has no leading slash."""
 
     method: str
     path: str
@@ -47,7 +47,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
     def strikes(self, method: str) -> bool:
-        """Whether this kind of request is struck."""
+        """Return whether the fault affects this kind of request."""
         return method == (self.method or ("GET" if self.kind in ("stall", "cut", "wrong", "endless", "drip") else method))
 
 
@@ -105,7 +105,7 @@ class Hub:
         self._faults.append((place, fault, itertools.count() if fault.times is None else iter(range(fault.times))))
 
     def heal(self) -> None:
-        """Forget the faults, and what was requested under them."""
+        """Remove all faults and the recorded requests."""
         self._faults.clear()
         self.requests.clear()
 
@@ -114,7 +114,7 @@ class Hub:
         self._gate.set()
 
     def count(self, method: str) -> int:
-        """How many requests of this method came in."""
+        """Return the number of requests with this method."""
         return sum(request.method == method for request in self.requests)
 
     def _record(self, request: Request) -> Fault | None:
@@ -151,7 +151,7 @@ class _Server(ThreadingHTTPServer):
     hub: Hub
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet about clients that went away."""
+        """Ignore clients that closed their connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub = self.server.hub
-        path = unquote(self.requestline.split()[1])[1:]  # `self.path` would forgive a double slash
+        path = unquote(self.requestline.split()[1])[1:]  # `self.path` would accept a double slash
         fault = hub._record(Request(self.command, path, self.headers.get("Range")))
         kind = fault.kind if fault else None
         if kind == "hang":
@@ -199,4 +199,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[half:])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are recorded, not printed."""
+        """Do not print requests; they are recorded."""

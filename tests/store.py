@@ -1,4 +1,4 @@
-"""A record's file in good and bad versions, and where the store keeps it."""
+"""The file of a test record in good and bad versions, and the paths where the store keeps it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def hub_cache() -> Path:
 
 
 def kept() -> set[str]:
-    """Digests of every file that has a final name, in the hub's cache and below home()/files."""
+    """Return the digest of every file with a final name in the hub's cache and below home()/files."""
     files = [path for path in hub_cache().glob("*/blobs/*") if path.suffix != ".incomplete"]
     files += [path for path in (home() / "files").rglob("*") if path.name != ".lock"]
     return {digest(path.read_bytes()) for path in files if path.is_file()}

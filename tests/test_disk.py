@@ -1,4 +1,4 @@
-"""Disks that refuse: one line that names the file, nothing under its name, and no temporary file that stays."""
+"""Full and read-only disks: one line that names the file, no incomplete file, and no temporary file left."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_tensorboard(tmp_path: Path, disk: Disk, capfd: pytest.CaptureFixture[st
         watched(tmp_path / "file")
 
 
-def test_what_was_there_stays(tmp_path: Path, disk: Disk) -> None:
+def test_an_existing_file_keeps_its_content(tmp_path: Path, disk: Disk) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
     disk(10)
@@ -128,7 +128,7 @@ def test_names_of_files_are_cut_to_255_bytes_and_stay_apart(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_any_other_refusal_of_the_system_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """A command that writes on its own, or a library that it uses, meets a disk that is full."""
+    """The error may come from the command itself or from a library that it uses."""
     app = App(name="trickzoo")
 
     @app.default
@@ -152,7 +152,7 @@ def test_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err.startswith("trickzoo: there is no folder for temporary files that can be written; ")
 
 
-def test_a_mistake_of_the_program_is_not_hidden() -> None:
+def test_an_unexpected_exception_is_not_hidden() -> None:
     app = App(name="trickzoo")
 
     @app.default

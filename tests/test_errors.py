@@ -1,4 +1,4 @@
-"""Messages: whatever a name holds, what is printed of it is one line that a terminal shows and does not act on."""
+"""Messages are one line without control characters, whatever the names in them contain."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from trickzoo.errors import BadData, TrickzooError, UnknownName, WeightsUnavaila
         ("👩‍👧 می‌خواهم", "👩‍👧 می‌خواهم"),
     ],
 )
-def test_names_are_shown_and_not_obeyed(name: str, shown: str) -> None:
+def test_control_characters_in_names_are_escaped(name: str, shown: str) -> None:
     assert printable(name) == shown
     assert str(TrickzooError(name)) == shown
 
 
 @given(st.text(st.characters()))
-def test_all_that_is_printed_can_be_written_and_is_on_one_line(text: str) -> None:
+def test_printable_text_is_one_line_that_can_be_encoded(text: str) -> None:
     shown = printable(text)
     shown.encode()
     assert len(shown.splitlines()) <= 1

@@ -1,4 +1,4 @@
-"""Result files: tables that are no program to a spreadsheet, and names of any bytes."""
+"""Result files: tables without formulas for spreadsheets, and file names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_json_keeps_the_bytes_of_a_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def latin(tmp_path: Path) -> Path:
-    """Images of two classes, one with a name in Latin-1."""
+    """Create images of two classes, one of which has a folder name in Latin-1."""
     for label in ("n01440764", "n02102040"):
         jpeg(tmp_path / "set" / label / "a.jpg")
     os.rename(tmp_path / "set/n01440764/a.jpg", os.fsencode(tmp_path / "set/n01440764") + b"/caf\xe9.jpg")

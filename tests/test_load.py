@@ -1,4 +1,4 @@
-"""`create` and files: what is loaded. What is refused is in test_load_refusals.py."""
+"""Files that `create` loads. Files that it refuses are in test_load_refusals.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILES += [("resnet18", "torchvision", form) for form in ("safetensors", "zip.pth
 
 @contextlib.contextmanager
 def no_pickle() -> Any:
-    """Every way of the standard library into a pickle raises."""
+    """Make every function of the standard library that unpickles raise an error."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a pickle is being loaded")
@@ -59,8 +59,8 @@ def test_every_format_and_layout_without_a_pickle(name: str, layout: str, form: 
         torch.testing.assert_close(model(x), network(name)(x))
 
 
-def test_a_file_says_what_it_is(tmp_path: Path) -> None:
-    """What trickzoo writes keeps the options that the weights depend on; an explicit one wins."""
+def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:
+    """A file that trickzoo wrote keeps the options that the weights depend on. An explicit option takes precedence."""
     model = trickzoo.create(SMALL, activation="relu6", num_classes=3)
     publish.export(model, file := tmp_path / "own.safetensors")
     again = trickzoo.create(SMALL, weights=file)
@@ -69,7 +69,7 @@ def test_a_file_says_what_it_is(tmp_path: Path) -> None:
     assert trickzoo.create(SMALL, weights=file, activation="relu").activation == "relu"
 
 
-def test_timms_mobilenet_means_relu6(tmp_path: Path) -> None:
+def test_mobilenet_weights_of_timm_get_relu6(tmp_path: Path) -> None:
     file = saved(state(layout="timm"), tmp_path / "timm.safetensors")
     assert trickzoo.create(SMALL, weights=file).activation == "relu6"
     assert trickzoo.create(SMALL, weights=file, activation="relu").activation == "relu"
@@ -79,7 +79,7 @@ def test_timms_mobilenet_means_relu6(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("num_classes", "anew"), [(10, ("head.fc.weight", "head.fc.bias")), (0, ()), (1000, ()), (None, ())])
 def test_another_number_of_classes(num_classes: int | None, anew: tuple[str, ...], tmp_path: Path, caplog: Any) -> None:
-    """Only the classifier starts anew, and the log names it."""
+    """Only the classifier is initialised anew, and a warning names its tensors."""
     file = saved(state(), tmp_path / "weights.safetensors")
     model = trickzoo.create(SMALL, weights=file, num_classes=num_classes)
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, {None: 1000, 0: model.num_features}.get(num_classes, num_classes))
@@ -91,7 +91,7 @@ def test_another_number_of_classes(num_classes: int | None, anew: tuple[str, ...
 
 
 def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
-    """A new classifier is not announced, or published, as one of the old classes."""
+    """A new classifier does not keep the class names of the file, neither in the network nor when it is exported."""
     model = trickzoo.create(SMALL, num_classes=2)
     model.weights = LoadedWeights("animals", tmp_path, classes=("cat", "dog"))
     publish.export(model, file := tmp_path / "animals.safetensors")
@@ -103,7 +103,7 @@ def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_chans", [1, 2, 4, 6])
-def test_other_input_channels_by_timms_rule(in_chans: int, tmp_path: Path) -> None:
+def test_weights_are_adapted_to_other_input_channels_as_in_timm(in_chans: int, tmp_path: Path) -> None:
     file = saved(state(), tmp_path / "weights.safetensors")
     model = trickzoo.create(SMALL, weights=file, in_chans=in_chans)
     torch.testing.assert_close(model.stem.conv.weight, adapt_input_conv(in_chans, network().stem.conv.weight), rtol=0, atol=1e-7)
@@ -113,7 +113,7 @@ def test_other_input_channels_by_timms_rule(in_chans: int, tmp_path: Path) -> No
 @pytest.mark.parametrize("of_file", [False, True])
 @pytest.mark.parametrize("of_model", [False, True])
 @pytest.mark.parametrize("layout", ["trickzoo", "torchvision"])
-def test_inceptions_second_head_on_either_side(layout: str, of_file: bool, of_model: bool, tmp_path: Path) -> None:
+def test_auxiliary_head_in_the_file_or_in_the_network(layout: str, of_file: bool, of_model: bool, tmp_path: Path) -> None:
     file = saved(state("inception_v3", layout, aux_head=of_file), tmp_path / "weights.safetensors")
     model = trickzoo.create("inception_v3", weights=file, aux_head=of_model)
     assert (model.aux_head is not None) == of_model
@@ -129,7 +129,7 @@ def test_both_inception_heads_follow_the_number_of_classes(tmp_path: Path) -> No
     assert same(model, network("inception_v3", aux_head=True), "head.", "aux_head.fc.")
 
 
-def test_files_older_than_the_step_counter(tmp_path: Path) -> None:
+def test_files_without_the_step_counter_of_batchnorm(tmp_path: Path) -> None:
     old = {key: tensor for key, tensor in state().items() if not key.endswith("num_batches_tracked")}
     model = trickzoo.create(SMALL, weights=saved(old, tmp_path / "old.safetensors"))
     assert same(model, network())
@@ -137,15 +137,15 @@ def test_files_older_than_the_step_counter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16, torch.float64])
-def test_dtype_is_the_models_not_the_files(dtype: torch.dtype | None, tmp_path: Path) -> None:
+def test_dtype_of_the_network_does_not_depend_on_the_file(dtype: torch.dtype | None, tmp_path: Path) -> None:
     half = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in state().items()}
     model = trickzoo.create(SMALL, weights=saved(half, tmp_path / "half.safetensors"), dtype=dtype, num_classes=5)
     assert {t.dtype for t in model.state_dict().values()} == {dtype or torch.float32, torch.int64}
     assert torch.equal(model.stem.conv.weight, half["stem.conv.weight"].to(dtype or torch.float32))
 
 
-def test_training_leaves_the_file_alone(tmp_path: Path) -> None:
-    """The tensors are mapped from the file, and are the model's own all the same."""
+def test_training_does_not_change_the_file(tmp_path: Path) -> None:
+    """The tensors are memory-mapped, but writing to them does not change the file."""
     file = saved(state(), tmp_path / "weights.safetensors")
     before = file.read_bytes()
     model = trickzoo.create(SMALL, weights=file).train()
@@ -157,8 +157,8 @@ def test_training_leaves_the_file_alone(tmp_path: Path) -> None:
     assert same(trickzoo.create(SMALL, weights=file), network())
 
 
-def test_a_checkpoint_of_ours_says_what_it_holds(resident: Resident, tmp_path: Path) -> None:
-    """Its options too, which the tensors depend on; one from before checkpoints did still says its model."""
+def test_a_checkpoint_of_trickzoo_states_its_model_and_options(resident: Resident, tmp_path: Path) -> None:
+    """An old checkpoint without a header still states its model through its recipe."""
     publish.export(trickzoo.create(SMALL, activation="relu6", num_classes=4), start := tmp_path / "start.safetensors")
     training.run(resident, tmp_path / "run", training.RECIPE.but("test.start", pretrained=str(start)), save_every=1, stop_after=2)
     file = tmp_path / "run" / "last.pt"
@@ -174,8 +174,8 @@ def test_a_checkpoint_of_ours_says_what_it_holds(resident: Resident, tmp_path: P
     assert f"{old} holds {SMALL}, not resnet18; create {SMALL} to load it" == complaint(BadCheckpoint, "resnet18", weights=old)
 
 
-def test_of_a_checkpoint_with_an_average_that_is_taken(resident: Resident, tmp_path: Path) -> None:
-    """Its figures are the average's."""
+def test_the_average_in_a_checkpoint_of_trickzoo_is_loaded(resident: Resident, tmp_path: Path) -> None:
+    """The accuracies in a result file were measured with the average."""
     training.run(resident, tmp_path, training.RECIPE.but("test.ema", ema=0.9), save_every=1, stop_after=2)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     model = trickzoo.create(SMALL, weights=tmp_path / "last.pt")
@@ -183,8 +183,8 @@ def test_of_a_checkpoint_with_an_average_that_is_taken(resident: Resident, tmp_p
     assert not torch.equal(model.stem.conv.weight, content["model"]["stem.conv.weight"])
 
 
-def test_a_checkpoint_of_timms_trainer_loads(tmp_path: Path) -> None:
-    """Beside the weights it stores its options, a Namespace of plain values."""
+def test_a_checkpoint_of_the_trainer_of_timm_loads(tmp_path: Path) -> None:
+    """The trainer stores its options beside the weights, in a Namespace of plain values."""
     content = {"epoch": 3, "arch": "resnet18", "state_dict": timm.create_model("resnet18").state_dict(), "version": 2}
     torch.save(content | {"args": argparse.Namespace(lr=0.1, model="resnet18")}, tmp_path / "last.pth.tar")
     (tmp_path / "last.pth.tar").rename(tmp_path / "last.pth")

@@ -1,4 +1,4 @@
-"""`create` and files: what is refused, and in which words."""
+"""Files that `create` refuses, and the messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trickzoo.weights.record import METADATA_KEY
 
 
 class Payload:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -38,7 +38,7 @@ PICKLES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("what", PICKLES)
-def test_pickles_that_want_more_than_tensors(what: str, zipped: bool, tmp_path: Path) -> None:
+def test_pickles_with_more_than_tensors(what: str, zipped: bool, tmp_path: Path) -> None:
     make, wants = PICKLES[what]
     file, target = tmp_path / "weights.pth", tmp_path / "executed"
     torch.save(make(target), file, _use_new_zipfile_serialization=zipped)
@@ -87,7 +87,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "write", "words"), DAMAGED, ids=[name for name, _, _ in DAMAGED])
-def test_files_that_are_no_checkpoints(name: str, write: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints(name: str, write: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     assert complaint(BadCheckpoint, SMALL, weights=tmp_path / name).startswith(f"{tmp_path / name} {words}")
 
@@ -117,7 +117,7 @@ def test_checkpoint_of_no_network_of_the_zoo(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [False, True], ids=["found", "said"])
 @pytest.mark.parametrize(("change", "key"), [("missing", "stages.2.0.bn1.running_mean"), ("unexpected", "stages.9.weight")])
 def test_checkpoint_with_one_key_too_few_or_too_many(change: str, key: str, header: bool, tmp_path: Path) -> None:
-    """Whether the layout is found from the keys or the file says it."""
+    """The layout is found from the keys, or stated by the header."""
     tensors = state()
     if change == "missing":
         del tensors[key]
@@ -127,8 +127,8 @@ def test_checkpoint_with_one_key_too_few_or_too_many(change: str, key: str, head
     assert complaint(BadCheckpoint, SMALL, weights=file) == f"{file} does not fit {SMALL}: {change} {key}"
 
 
-def test_timms_resnet50_is_not_ours(tmp_path: Path) -> None:
-    """Its stride is in the 3x3. The tensors would fit but for the biases, and compute something else."""
+def test_resnet50_of_timm_is_resnet50_b(tmp_path: Path) -> None:
+    """Its stride is in the 3x3 convolution. All tensors but the missing biases would fit, and compute something else."""
     with torch.device("meta"):
         names = timm.create_model("resnet50").state_dict()
     file = saved({key: torch.zeros(tensor.shape) for key, tensor in names.items()}, tmp_path / "resnet50.safetensors")
@@ -137,7 +137,7 @@ def test_timms_resnet50_is_not_ours(tmp_path: Path) -> None:
     assert message.endswith("Its tensors are those of resnet50_b: create that")
 
 
-def test_file_that_says_it_is_of_another_model(tmp_path: Path) -> None:
+def test_file_whose_header_names_another_model(tmp_path: Path) -> None:
     publish.export(network("resnet18_c"), file := tmp_path / "own.safetensors")
     words = f"{file} holds resnet18_c, not resnet18_d; create resnet18_c to load it"
     assert complaint(BadCheckpoint, "resnet18_d", weights=file) == words

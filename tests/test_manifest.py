@@ -128,7 +128,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("extra", ["file", "folder", "two"])
-def test_own_records_beside_the_shipped_ones(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_records_are_added_to_the_shipped_ones(extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.toml").write_text(GOOD, encoding="utf-8")
     (tmp_path / "empty.toml").touch()
     places = {"file": [tmp_path / "own.toml"], "folder": [tmp_path], "two": [tmp_path / "empty.toml", tmp_path / "own.toml"]}
@@ -152,7 +152,7 @@ def test_unknown_table(refused) -> None:
     assert message == f"{file}: Object contains unknown field `models`"
 
 
-def test_weights_that_are_no_array_of_tables(refused) -> None:
+def test_weights_must_be_an_array_of_tables(refused) -> None:
     file, message = refused("weights = 3\n")
     assert message == f"{file}: Expected `array`, got `int` - at `$.weights`"
 
@@ -170,7 +170,7 @@ def test_bad_toml(bad: str, refused) -> None:
     assert f"line {line_of('note =', text) - 1}," in message
 
 
-def test_not_text(tmp_path: Path) -> None:
+def test_manifest_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadManifest, match=r"own.toml: cannot be read"):
         manifest.read(tmp_path / "own.toml")
@@ -189,7 +189,7 @@ def test_two_defaults(refused) -> None:
     assert message.endswith("default: resnet50_d already has a default weight, resnet50_d.gluon_in1k; remove one of them")
 
 
-def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(manifest.VARIABLE, str(tmp_path / "nothing.toml"))
     with pytest.raises(BadManifest) as error:
         trickzoo.list_weights()
@@ -230,7 +230,7 @@ def test_defaults_of_this_release() -> None:
         assert record.published() is not None
 
 
-def test_non_commercial_weights_are_asked_for_by_name() -> None:
+def test_non_commercial_weights_load_only_by_name() -> None:
     assert set(trickzoo.list_weights()) - set(trickzoo.list_weights(non_commercial=False)) == NON_COMMERCIAL
     for name in NON_COMMERCIAL:
         model, _, tag = name.partition(".")

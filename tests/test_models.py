@@ -1,4 +1,4 @@
-"""The backbone contract, written once and held by every model of the zoo; then what single families add to it."""
+"""The interface of backbones, tested with every model of the zoo, and then the features of single families."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from trickzoo.errors import BadOption
 MODELS = trickzoo.list_models()
 DILATED = [name for name in MODELS if registry.find(name).family != "inception_v3" and not name.startswith(("resnet101", "resnet152"))]
 FAMILIES = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]
-"""A cheap one of each family; the residual one has the deep stem and the pools."""
+"""A small network of each family. The ResNet is of type D, with the deep stem and pooling in its shortcuts."""
 
-PUBLISHED = {  # parameters and multiply-adds as the paper's survey prints them
+PUBLISHED = {  # parameters and multiply-adds as published
     "resnet18": (11_689_512, "1.814 G"),
     "resnet18_c": (11_708_744, "2.054 G"),
     "resnet18_d": (11_708_744, "2.054 G"),
@@ -53,7 +53,7 @@ PUBLISHED = {  # parameters and multiply-adds as the paper's survey prints them
 
 @functools.cache
 def shape_of(name: str, **options: Any) -> Backbone:
-    """The network on the meta device: shapes for nothing. Shared, so not to be changed."""
+    """Return the network on the meta device, which computes shapes only. It is shared between tests, which must not change it."""
     return trickzoo.create(name, device="meta", **options).eval()
 
 
@@ -62,17 +62,17 @@ def empty(height: int, width: int | None = None) -> Tensor:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of every parameter and buffer."""
+    """Return copies of every parameter and buffer."""
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def differing(before: dict[str, Tensor], module: nn.Module) -> set[str]:
-    """Names of the tensors that are no longer bit-identical."""
+    """Return the names of the tensors that are no longer bit-identical."""
     return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
 def input_for(name: str, batch: int = 2, channels: int = 3) -> Tensor:
-    """A small random batch; Inception's unpadded layers need 75 pixels."""
+    """Return a small random batch. The layers of Inception without padding need at least 75 pixels."""
     return torch.randn(batch, channels, 75, 80) if name == "inception_v3" else torch.randn(batch, channels, 33, 40)
 
 
@@ -117,7 +117,7 @@ def test_output_stride_dilates_and_changes_no_weight(name: str, output_stride: i
 
 @pytest.mark.parametrize("name", ["resnet18_d", "resnet50_d"])
 def test_dilated_stage_of_d_has_no_pool(name: str) -> None:
-    """The official rule; timm pools there, with stride 1."""
+    """The official implementation does not pool there; timm pools with stride 1."""
 
     def pools(output_stride: int) -> list[bool]:
         stages = shape_of(name, output_stride=output_stride).stages
@@ -141,7 +141,7 @@ def test_output_stride_that_does_not_exist(name: str, output_stride: int, words:
 
 @pytest.mark.parametrize("name", [*FAMILIES, "resnet50"])
 class TestEveryFamilyAndBlock:
-    """What takes real numbers; with the bottleneck, whose original has biases."""
+    """Tests that compute real values, for one network of each family and the original bottleneck, which has biases."""
 
     def test_forward_is_its_parts(self, name: str) -> None:
         model, x = trickzoo.create(name), input_for(name)
@@ -168,7 +168,7 @@ class TestEveryFamilyAndBlock:
         assert differing(first, seeded(2)) == {key for key, t in first.items() if t.ndim > 1} | {"head.fc.bias"}
 
     def test_initial_values(self, name: str) -> None:
-        """Nothing is left of the memory that the network was given: torch fills it with NaN here."""
+        """Every tensor is initialised. In deterministic mode torch fills new memory with NaN, which would remain otherwise."""
         torch.use_deterministic_algorithms(True)
         try:
             model = trickzoo.create(name)
@@ -262,7 +262,7 @@ class TestEveryFamily:
 
 
 class Everything(nn.Module):
-    """Logits and pyramid in one `forward`, which is all that the exporter knows."""
+    """A module that returns logits and pyramid from `forward`, the only method that the exporter calls."""
 
     def __init__(self, model: Backbone) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ class Everything(nn.Module):
 
 
 def train_a_step(model: Backbone) -> None:
-    """Everything that takes a gradient moves, decay included, and so does every statistic of a BatchNorm in training."""
+    """Make a training step with weight decay, which changes every parameter with a gradient and every live BatchNorm statistic."""
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.1)
     F.cross_entropy(model(input_for(model.name)), torch.tensor([0, 1])).backward()
     with torch.no_grad():
@@ -294,7 +294,7 @@ def test_a_frozen_network_trains_nothing() -> None:
 
 
 @pytest.mark.parametrize("foreign", [lambda: nn.Conv2d(3, 8, 1), lambda: trickzoo.create("resnet18", device="meta").stem])
-def test_only_own_parts_can_be_frozen(foreign: Callable[[], nn.Module]) -> None:
+def test_only_parts_of_the_network_can_be_frozen(foreign: Callable[[], nn.Module]) -> None:
     with pytest.raises(BadOption, match="is not a part of this MobileNetV1"):
         trickzoo.create("mobilenet_v1_025", device="meta").freeze(foreign())
 
@@ -327,8 +327,8 @@ def test_alias_is_the_same_network(alias: str) -> None:
     assert trickzoo.create(alias, device="meta").name == alias.removesuffix("_b")
 
 
-def test_b_moves_the_stride_and_d_pools() -> None:
-    """The three tweaks where they stand, so that no two letters can be one network by mistake."""
+def test_tweaks_b_c_and_d_change_the_layers_that_the_paper_names() -> None:
+    """Each tweak is checked in the layer that it changes, so that no two letters can be the same network by mistake."""
 
     def down(name: str) -> nn.Module:
         return shape_of(name).stages[1][0]
@@ -357,7 +357,7 @@ def test_inception_computes_on_the_published_grids() -> None:
     assert features.shape == (1, 2048, 8, 8)
 
 
-def test_inceptions_pyramid_pads_and_uses_the_same_weights() -> None:
+def test_pyramid_of_inception_pads_and_uses_the_same_weights() -> None:
     model, x = trickzoo.create("inception_v3", num_classes=5).eval(), torch.randn(1, 3, 96, 96)
     first = model.stem[0]
     torch.testing.assert_close(first(x, exact=True), first(F.pad(x, (1, 1, 1, 1))))
@@ -369,7 +369,7 @@ def test_inceptions_pyramid_pads_and_uses_the_same_weights() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torchscript_is_refused_in_one_line(name: str) -> None:
-    """Torch has deprecated it. Inside another network too."""
+    """A backbone inside another network is refused too."""
     model = shape_of(name)
     for network in (model, nn.Sequential(model)):
         with pytest.raises(BadOption, match=f"^{name} cannot be scripted, because torch has deprecated TorchScript; use torch.export"):
@@ -381,7 +381,7 @@ def test_input_channels_are_known(name: str) -> None:
     assert [shape_of(name, in_chans=n).in_chans for n in (1, 3, 4)] == [1, 3, 4]
 
 
-def test_inceptions_second_head() -> None:
+def test_auxiliary_head_of_inception() -> None:
     model = trickzoo.create("inception_v3", aux_head=True, num_classes=6, device="meta").eval()
     assert [tuple(logits.shape) for logits in model.forward_with_aux(empty(299))] == [(1, 6), (1, 6)]
     assert model(empty(299)).shape == (1, 6)

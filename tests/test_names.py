@@ -1,4 +1,4 @@
-"""Names: of models and weights as a user gives them, of tensors as each layout has them."""
+"""Names of models and weights as users type them, and names of tensors in each layout."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "name", "options", "words"), NAMES)
-def test_names_that_name_nothing(kind: type[TrickzooError], name: str, options: dict[str, Any], words: str) -> None:
+def test_unknown_names_and_wrong_options(kind: type[TrickzooError], name: str, options: dict[str, Any], words: str) -> None:
     assert complaint(kind, name, **options).startswith(words)
 
 
@@ -73,7 +73,7 @@ def test_a_weight_of_another_network_is_refused_by_name() -> None:
         trickzoo.create("resnet50d.ra2_in1k")
 
 
-def test_a_folder_named_like_a_tag_hides_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_named_like_a_tag_does_not_hide_the_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gluon_in1k").mkdir()
     monkeypatch.chdir(tmp_path)
     assert not opened.is_file("gluon_in1k")
@@ -112,7 +112,7 @@ def our_keys(name: str) -> list[str]:
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(st.data())
 def test_key_maps_are_bijections(data: st.DataObject) -> None:
-    """Whichever of our keys are mapped, in whichever order: each has a name of its own, the same as in the whole map."""
+    """Any selection of keys, in any order, is mapped to distinct names, which are those of the complete map."""
     name, layout = data.draw(st.sampled_from(PLACES))
     architecture, keys = registry.find(name), our_keys(name)
     whole = convert.key_map(architecture, layout, keys)
@@ -128,7 +128,7 @@ def test_key_maps_are_bijections(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("name", "layout"), PLACES)
 def test_layout_is_detected(name: str, layout: str) -> None:
-    """Where both have a network, timm's and torchvision's names are the same and mean the same."""
+    """Timm and torchvision use the same names for every network that both have."""
     architecture, keys = registry.find(name), our_keys(name)
     theirs = convert.key_map(architecture, layout, keys)
     assert convert.detect_layout(architecture, theirs, keys) == ("timm" if layout == "torchvision" else layout)
@@ -141,8 +141,8 @@ def test_layout_that_does_not_exist() -> None:
         convert.key_map(registry.find("resnet50_d"), "torchvision", our_keys("resnet50_d"))
 
 
-def test_networks_that_differ_have_keys_that_differ() -> None:
-    """So that a bare state dict of ours cannot be taken for that of another network; activations alone leave no trace."""
+def test_different_networks_have_different_keys() -> None:
+    """A state dict without a header is never taken for that of another network. Activations have no tensors, so they are not compared."""
     shapes = {}
     for name in trickzoo.list_models():
         state = trickzoo.create(name, device="meta").state_dict()

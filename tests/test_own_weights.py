@@ -1,4 +1,4 @@
-"""The weights that this project trained: their files, their records and their evidence belong together."""
+"""The weights that this project trained: their files, records and result files agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ names = pytest.mark.parametrize("record", OWN, ids=lambda record: record.name)
 
 
 def evidence(record: Record, name: str = "result.json") -> dict[str, Any]:
-    """What the training measured, or, as `evaluation.json`, what trickzoo-eval did on the file."""
+    """Return the result of the training, or, with `evaluation.json`, that of trickzoo-eval for the file."""
     path = ROOT / "benchmarks" / "results" / "weights" / record.name / name
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -53,13 +53,13 @@ def test_the_record_is_what_was_measured_on_the_file(record: Record) -> None:
     training = evidence(record)
     assert metric.n == found["n"] == training["n"]
     assert found["data"]["digest"] == training["val_digest"]
-    # a training evaluates in its own precision: by bfloat16 a few of the images that lie at a boundary change sides
+    # a training evaluates in its own precision: with bfloat16 a few images near a decision boundary get another class
     bound = 0.1 if training["recipe"]["precision"] == "bf16" else 1e-6
     assert (training["top1"], training["top5"]) == pytest.approx((found["top1"], found["top5"]), abs=bound)
 
 
 @names
-def test_other_seeds_are_trainings_by_the_same_recipe_and_end_alike(record: Record) -> None:
+def test_other_seeds_have_the_same_recipe_and_similar_accuracy(record: Record) -> None:
     first = evidence(record)
     low, high = evidence(record, "evaluation.json")["results"][0]["top1_interval"]
     folder = ROOT / "benchmarks" / "results" / "weights" / record.name

@@ -1,4 +1,4 @@
-"""Acceptance: every weight of the manifest, put into the zoo's network, computes what the same weight computes upstream.
+"""Parity: every weight of the manifest gives the same outputs in the zoo's network as in the upstream network.
 
 The files are not here, so each upstream network is filled with random numbers, BatchNorm statistics included, saved as its publisher
 saves it, and loaded the way a user loads it. A wrong name, stride, epsilon, activation or pool shows as another number.
@@ -31,7 +31,7 @@ from trickzoo.weights.record import Record
 RECORDS = {name: record for name, record in manifest.records().items() if record.layout != "trickzoo"}
 BLOCKS = ("stages.0", "stages.1", "stages.2", "stages.3")
 
-TIMM = {  # the zoo's name → timm's, with what it takes to make the network there
+TIMM = {  # the zoo's name → timm's name, with the arguments that timm needs
     "resnet18": ("resnet18", {}),
     "resnet34": ("resnet34", {}),
     "resnet50_b": ("resnet50", {}),
@@ -62,7 +62,7 @@ TORCHVISION = {
     "inception_v3": "inception_v3",
 }
 LAYERS = dict(zip(BLOCKS, ("layer1", "layer2", "layer3", "layer4"), strict=True))
-TAPS = {  # our map → the upstream module that makes it
+TAPS = {  # the zoo's feature map → the upstream module that outputs it
     ("resnet", "timm"): {"stem": "act1", **LAYERS},
     ("resnet", "torchvision"): {"stem": "relu", **LAYERS},
     ("mobilenet_v1", "timm"): {"stem": "bn1", **{f"stages.{i}": f"blocks.{i}" for i in range(5)}},
@@ -74,16 +74,16 @@ TAPS = {  # our map → the upstream module that makes it
 
 
 def in_timm(model: str, **options: Any) -> nn.Module:
-    """A network of timm's, without memory."""
+    """Return a network of timm on the meta device."""
     name, own = TIMM[model]
-    # timm names no MobileNet of fewer channels, though its generator makes them
+    # timm has no names for MobileNets with fewer channels, but its generator can build them
     make = efficientnet._gen_mobilenet_v1 if "channel_multiplier" in own else timm.create_model
     with torch.device("meta"):
         return make(name, **own, **options)
 
 
 def in_torchvision(model: str, **options: Any) -> nn.Module:
-    """A network of torchvision's, without memory."""
+    """Return a network of torchvision on the meta device."""
     inception = {"transform_input": False, "aux_logits": True, "init_weights": False} if model == "inception_v3" else {}
     with torch.device("meta"):
         return getattr(torchvision.models, TORCHVISION[model])(weights=None, **inception, **options)
@@ -93,7 +93,7 @@ LIBRARIES = {"timm": in_timm, "torchvision": in_torchvision}
 
 
 def filled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """The network with random weights and statistics that keep the signal's size: He (fan in), small last norms in residual blocks."""
+    """Fill the network with random weights that keep the scale of the signal: He (fan in), and small last norms in residual blocks."""
     generator = torch.Generator().manual_seed(seed)
     network = network.to_empty(device="cpu").eval()
 
@@ -121,7 +121,7 @@ def filled(network: nn.Module, seed: int = 0) -> nn.Module:
 
 @torch.inference_mode()
 def run(network: nn.Module, x: Tensor, taps: dict[str, str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The network's output, and by our names the outputs of the modules that `taps` names."""
+    """Return the output of a network, and the outputs of the modules in `taps` by the zoo's names."""
     maps: dict[str, Tensor] = {}
     hooks = [
         network.get_submodule(path).register_forward_hook(lambda *call, name=name: maps.__setitem__(name, call[-1].clone()))
@@ -134,13 +134,13 @@ def run(network: nn.Module, x: Tensor, taps: dict[str, str]) -> tuple[Tensor, di
 
 
 def images(model: str) -> Tensor:
-    """A batch of two, small and with odd sides."""
+    """Return a batch of two small images with odd sides."""
     size = (107, 131) if model == "inception_v3" else (97, 65)
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 class Upstream(NamedTuple):
-    """A file in an upstream's layout, and what the upstream's network computes with it from `images`."""
+    """A file in an upstream layout, and the outputs of the upstream network for `images`."""
 
     file: Path
     logits: Tensor
@@ -149,7 +149,7 @@ class Upstream(NamedTuple):
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Callable[..., Upstream]]:
-    """`upstream(library, model, **options)` makes each upstream network once; the files go when the module is done."""
+    """Return `upstream(library, model, **options)`, which builds each upstream network once. Its files are deleted with the module."""
     with tempfile.TemporaryDirectory() as folder:
 
         @functools.cache
@@ -157,7 +157,7 @@ def upstream() -> Iterator[Callable[..., Upstream]]:
             network = filled(LIBRARIES[library](model, **options))
             file = Path(folder) / f"{library}-{model}-{len(options)}.safetensors"
             save_file(network.state_dict(), file)
-            network.aux_logits = False  # Inception's second head is in the file; to run it takes 299 pixels
+            network.aux_logits = False  # the auxiliary head is in the file, but running it takes 299 pixels
             logits, maps = run(network, images(model), TAPS[registry.find(model).family, library])
             assert 0.05 < logits.std() < 20, "random networks must stay well scaled, or 1e-4 means nothing"
             assert all(0.05 < m.std() < 20 for m in maps.values())
@@ -167,7 +167,7 @@ def upstream() -> Iterator[Callable[..., Upstream]]:
 
 
 def assert_same(model: Backbone, expected: Upstream) -> None:
-    """Equal logits and equal maps. Inception's are taken from the ordinary forward, as `forward_pyramid` pads; others' from the pyramid."""
+    """Compare logits and maps. Those of Inception are taken from `forward`, because `forward_pyramid` pads; others from the pyramid."""
     x = images(model.name)
     assert not model.weights.not_loaded
     logits, maps = run(model, x, {info.name: info.name for info in model.feature_info})
@@ -203,7 +203,7 @@ def test_every_upstream_file_is_recognised(library: str, model: str, upstream: C
 
 @pytest.mark.parametrize(("library", "model"), [("timm", model) for model in TIMM] + [("torchvision", "inception_v3")])
 def test_names_map_one_to_one(library: str, model: str) -> None:
-    """With Inception's second head on both sides."""
+    """Both networks have the auxiliary head of Inception."""
     second = model == "inception_v3"
     theirs = LIBRARIES[library](model, **({"aux_logits": True} if second and library == "timm" else {}))
     ours = trickzoo.create(model, device="meta", **({"aux_head": True} if second else {})).state_dict()
@@ -211,8 +211,8 @@ def test_names_map_one_to_one(library: str, model: str) -> None:
     assert {key: ours[own].shape for key, own in names.items()} == {key: t.shape for key, t in theirs.state_dict().items()}
 
 
-def test_torchvisions_inception_rescales_its_input_as_the_record_says(upstream: Callable[..., Upstream]) -> None:
-    """There, images are normalised as for ImageNet and rescaled inside; our record gives what its layers receive."""
+def test_record_combines_the_normalisation_and_rescaling_of_torchvision(upstream: Callable[..., Upstream]) -> None:
+    """Torchvision normalises images as for ImageNet and rescales them inside the network; the record combines both steps."""
     prepared = RECORDS["inception_v3.torchvision_in1k"].preprocessing
     theirs = filled(in_torchvision("inception_v3"))
     theirs.transform_input = True
@@ -223,7 +223,7 @@ def test_torchvisions_inception_rescales_its_input_as_the_record_says(upstream: 
         torch.testing.assert_close(ours(normalize(pixels, [*prepared.mean], [*prepared.std])), expected, atol=1e-4, rtol=0)
 
 
-def test_inceptions_second_head(upstream: Callable[..., Upstream]) -> None:
+def test_auxiliary_head_of_inception(upstream: Callable[..., Upstream]) -> None:
     theirs = filled(in_timm("inception_v3", aux_logits=True))
     ours = trickzoo.create("inception_v3", weights=upstream("timm", "inception_v3", aux_logits=True).file, aux_head=True)
     x = torch.randn(1, 3, 299, 299)
@@ -232,8 +232,8 @@ def test_inceptions_second_head(upstream: Callable[..., Upstream]) -> None:
             torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
 
 
-def test_original_bottleneck_is_torchvisions_with_its_stride_moved() -> None:
-    """No upstream has this network; torchvision's becomes it by moving the stride and giving the 1x1 a bias."""
+def test_original_bottleneck_is_that_of_torchvision_with_its_stride_moved() -> None:
+    """No upstream library has this network. It is torchvision's with the stride moved and a bias in the 1x1 convolutions."""
     theirs = filled(in_torchvision("resnet50_b"))
     for layer in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
         layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, (1, 1)
@@ -251,7 +251,7 @@ def test_original_bottleneck_is_torchvisions_with_its_stride_moved() -> None:
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("model", ["resnet18", "resnet50_b", "resnet50_c", "resnet50_d", "mobilenet_v1_100"])
 def test_dilated_networks(model: str, output_stride: int, upstream: Callable[..., Upstream]) -> None:
-    """As timm's, but for D: timm pools a dilated stage's shortcut, the official implementation does not."""
+    """Dilated networks agree with timm, except D: timm pools in the shortcut of a dilated stage, the official implementation does not."""
     theirs = filled(in_timm(model, output_stride=output_stride))
     pools = 0
     for module in theirs.modules():
@@ -266,11 +266,11 @@ def test_dilated_networks(model: str, output_stride: int, upstream: Callable[...
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# what the manifest says, against the upstreams' own registries
+# the manifest against the registries of the upstream libraries
 
 HUB = [record for record in RECORDS.values() if record.sources[0].hub]
-LICENCES = {  # where the manifest does not repeat timm, and why
-    "inception_v3.tv_in1k": "bsd-3-clause",  # torchvision's weights; timm's entry has its file's default
+LICENCES = {  # records whose licence differs from timm's, and why
+    "inception_v3.tv_in1k": "bsd-3-clause",  # the weights are torchvision's; timm's entry has the default of its file
     "resnet50_b.bamboo": "unknown",  # timm states none
 }
 
@@ -280,7 +280,7 @@ def upstream_config(record: Record) -> Any:
 
 
 @pytest.mark.parametrize("record", HUB, ids=lambda record: record.name)
-def test_record_says_what_timm_says(record: Record) -> None:
+def test_record_agrees_with_timm(record: Record) -> None:
     architecture, _ = TIMM[record.model]
     assert record.sources[0].hub == f"timm/{architecture}.{record.tag}"
     if f"{architecture}.{record.tag}" not in timm.list_pretrained(f"{architecture}.*"):
@@ -293,14 +293,14 @@ def test_record_says_what_timm_says(record: Record) -> None:
     assert prepared.crop == (config.test_crop_pct if test and config.test_crop_pct else config.crop_pct)
     assert prepared.interpolation == config.interpolation
     assert (prepared.mean, prepared.std) == (config.mean, config.std)
-    if config.license is not None or record.name in LICENCES:  # releases before October 2025 do not say
+    if config.license is not None or record.name in LICENCES:  # releases of timm before October 2025 state no licence
         assert record.licence == LICENCES.get(record.name, config.license)
     assert not config.url or config.url in {source.url for source in record.sources}
     assert (record.classes == "none") == (config.num_classes == 0)
 
 
 @pytest.mark.parametrize("model", TORCHVISION)
-def test_record_says_what_torchvision_says(model: str) -> None:
+def test_record_agrees_with_torchvision(model: str) -> None:
     for weights in torchvision.models.get_model_weights(TORCHVISION[model]):
         [record] = [r for r in RECORDS.values() if r.model == model and weights.url in {source.url for source in r.sources}]
         accuracy = weights.meta["_metrics"]["ImageNet-1K"]

@@ -1,4 +1,4 @@
-"""What a file is verified against: the manifest, the lock file, its stamp; and its removal."""
+"""Verification of weight files against the manifest, the lock file and their stamps, and their removal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trickzoo.weights.record import Source
 @pytest.mark.parametrize("route", ["hub", "url"])
 @pytest.mark.parametrize("kind", ["sha256", "sha256_prefix"])
 @pytest.mark.parametrize("agrees", [True, False])
-def test_the_manifests_digest_is_law(hub: Hub, route: str, kind: str, agrees: bool) -> None:
+def test_only_the_digest_of_the_manifest_is_accepted(hub: Hub, route: str, kind: str, agrees: bool) -> None:
     hub.add(REPO, FILE, GOOD)
     url = hub.add_file(FILE, GOOD)
     wanted = digest(GOOD if agrees else OTHER)[: 64 if kind == "sha256" else 8]
@@ -36,7 +36,7 @@ def test_the_manifests_digest_is_law(hub: Hub, route: str, kind: str, agrees: bo
         store.fetch(weight)
     assert wanted in str(error.value)
     assert digest(GOOD) in str(error.value)
-    assert hub.count("GET") == (route == "url")  # the hub states its digest before any byte is sent
+    assert hub.count("GET") == (route == "url")  # the hub states the digest before it sends the file
     assert kept() == set()
 
 
@@ -48,7 +48,7 @@ def test_pin_writes_revision_and_digest(hub: Hub) -> None:
     }
 
 
-def test_pin_of_a_conversion_has_the_digest_of_what_is_served(hub: Hub) -> None:
+def test_pin_of_a_converted_file_has_the_digest_of_the_upstream_file(hub: Hub) -> None:
     source = url_source(hub, PTH, "net.pth")
     store.pin([record(source)])
     entry = json.loads(pins.lock_file().read_text())["resnet18.test"]
@@ -56,7 +56,7 @@ def test_pin_of_a_conversion_has_the_digest_of_what_is_served(hub: Hub) -> None:
     assert local.locate(record(source)) is not None
 
 
-def test_after_pin_the_same_bytes_come_though_main_moved_on(hub: Hub) -> None:
+def test_a_pinned_weight_stays_the_same_after_main_moved_on(hub: Hub) -> None:
     commit = hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
     hub.add(REPO, FILE, OTHER)
@@ -65,7 +65,7 @@ def test_after_pin_the_same_bytes_come_though_main_moved_on(hub: Hub) -> None:
     assert (file.path.read_bytes(), file.revision) == (GOOD, commit)
 
 
-def test_after_pin_a_hub_that_states_another_digest_is_refused(hub: Hub) -> None:
+def test_a_pinned_weight_is_refused_if_the_hub_states_another_digest(hub: Hub) -> None:
     commit = hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
     hub.add(REPO, FILE, OTHER, revision=commit)
@@ -76,7 +76,7 @@ def test_after_pin_a_hub_that_states_another_digest_is_refused(hub: Hub) -> None
     assert hub.count("GET") == 0
 
 
-def test_after_pin_a_cached_file_of_another_digest_is_refused(hub: Hub) -> None:
+def test_a_pinned_weight_is_refused_if_the_cached_file_has_another_digest(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     store.pin([record(HUB)])
     content = json.loads(pins.lock_file().read_text())
@@ -86,14 +86,14 @@ def test_after_pin_a_cached_file_of_another_digest_is_refused(hub: Hub) -> None:
         local.locate(record(HUB))
 
 
-def test_a_broken_lock_file_is_named(hub: Hub) -> None:
+def test_a_damaged_lock_file_is_named(hub: Hub) -> None:
     home().mkdir()
     pins.lock_file().write_text("[]")
     with pytest.raises(TrickzooError, match=str(pins.lock_file())):
         store.fetch(record(HUB))
 
 
-def test_verify_finds_a_changed_byte_that_the_stamp_cannot_show(hub: Hub) -> None:
+def test_verify_finds_a_changed_byte_although_the_stamp_is_valid(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     path = store.fetch(record(HUB)).path
     before = path.stat()
@@ -106,16 +106,16 @@ def test_verify_finds_a_changed_byte_that_the_stamp_cannot_show(hub: Hub) -> Non
         local.verify(record(HUB))
 
 
-def test_verify_of_a_good_file_and_of_none(hub: Hub) -> None:
+def test_verify_of_a_good_file_and_of_a_missing_one(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     assert local.verify(record(HUB)) is None
     file = store.fetch(record(HUB))
     assert local.verify(record(HUB)) == file
 
 
-def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned() -> None:
+def test_a_file_put_in_place_without_a_digest_is_unverified_and_not_pinned() -> None:
     by_hand().write_bytes(GOOD)
-    for find in (local.locate, local.verify):  # of the first use, and by its stamp
+    for find in (local.locate, local.verify):  # the first use, and a later one with a stamp
         file = find(record(HUB))
         assert file is not None
         assert local.is_unverified(record(HUB), file)
@@ -127,7 +127,7 @@ def test_a_file_by_hand_without_a_digest_is_whole_but_unverified_and_not_pinned(
 
 
 @pytest.mark.parametrize(("filename", "content"), [(FILE, b"a photograph"), (FILE, GOOD[:-1]), ("net.pth", b"a photograph")])
-def test_a_file_by_hand_that_is_no_checkpoint_is_refused(filename: str, content: bytes) -> None:
+def test_a_file_put_in_place_that_is_not_a_checkpoint_is_refused(filename: str, content: bytes) -> None:
     by_hand(filename).write_bytes(content)
     weight = record(Source(hub=REPO, file=filename))
     for find in (local.locate, local.verify, store.fetch):
@@ -152,7 +152,9 @@ def replace_by(content: bytes) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize("change", [touch, replace_by(GOOD)], ids=["mtime", "inode"])
-def test_the_same_bytes_are_verified_again_once(hub: Hub, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
+def test_same_bytes_with_an_invalid_stamp_are_hashed_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
     hub.add(REPO, FILE, GOOD)
     file = store.fetch(record(HUB))
     change(file.path)
@@ -164,7 +166,7 @@ def test_the_same_bytes_are_verified_again_once(hub: Hub, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("content", [GOOD[:-1], GOOD[:-1] + b"?"], ids=["size", "bytes"])
-def test_other_bytes_are_refused_with_what_to_delete(hub: Hub, content: bytes) -> None:
+def test_a_changed_file_is_refused_with_the_command_that_deletes_it(hub: Hub, content: bytes) -> None:
     hub.add(REPO, FILE, GOOD)
     path = store.fetch(record(HUB)).path
     replace_by(content)(path)
@@ -178,7 +180,7 @@ def test_other_bytes_are_refused_with_what_to_delete(hub: Hub, content: bytes) -
 
 
 @pytest.mark.parametrize("route", ["hub", "url", "converted", "hub converted", "main moved on"])
-def test_remove_deletes_all_and_says_what(hub: Hub, route: str) -> None:
+def test_remove_deletes_every_file_and_returns_their_paths(hub: Hub, route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     hub.add(REPO, "net.pth", PTH)
     sources = {"url": url_source(hub), "converted": url_source(hub, PTH, "net.pth"), "hub converted": Source(hub=REPO, file="net.pth")}

@@ -1,4 +1,4 @@
-"""Hubs, servers and disks that fail: what is told, what is tried next, and that no bad file is left."""
+"""Failing hubs, servers and disks: the message, the next source, and that no incomplete file is left."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ URL_FAULTS = {
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that the hub client would have made before trying again; none is made."""
+    """Record the pauses of the hub client before it retries, and skip them."""
     naps: list[float] = []
     for module in (file_download, _http):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=naps.append))
@@ -60,14 +60,14 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a body is awaited, little patience: the hub of these tests is silent for ever or answers at once."""
+    """Shorten the wait for the next part of a file: the hub of these tests answers at once or never."""
     monkeypatch.setattr(download, "READ_SECONDS", 0.5)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # as if the file had many of the client's 10 MB chunks
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1024)  # several chunks; by default one has 10 MB
 
 
 def refused(weight: Record) -> str:
-    """The message of the one error; nothing may be left under a final name."""
+    """Return the message of the error of a fetch, after which no file may have its final name."""
     with pytest.raises(WeightsUnavailable) as error:
         store.fetch(weight)
     assert kept() == set()
@@ -79,7 +79,7 @@ def refused(weight: Record) -> str:
 @pytest.mark.parametrize("second", [False, True], ids=["alone", "with a second source"])
 @pytest.mark.parametrize("name", HUB_FAULTS)
 @pytest.mark.usefixtures("impatient")
-def test_a_hub_that_fails(hub: Hub, naps: list[float], name: str, second: bool) -> None:
+def test_a_failing_hub(hub: Hub, naps: list[float], name: str, second: bool) -> None:
     fault, reason = HUB_FAULTS[name]
     hub.add(REPO, FILE, GOOD)
     hub.fail(REPO, fault)
@@ -99,7 +99,7 @@ def test_a_hub_that_fails(hub: Hub, naps: list[float], name: str, second: bool) 
 @pytest.mark.parametrize("second", [False, True], ids=["alone", "with a second source"])
 @pytest.mark.parametrize("name", URL_FAULTS)
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_fails(hub: Hub, name: str, second: bool) -> None:
+def test_a_failing_server(hub: Hub, name: str, second: bool) -> None:
     fault, reason = URL_FAULTS[name]
     hub.add(REPO, FILE, GOOD)
     source = url_source(hub)
@@ -121,14 +121,14 @@ def test_a_server_that_fails(hub: Hub, name: str, second: bool) -> None:
     ],
     ids=["repository", "file", "revision"],
 )
-def test_what_the_hub_does_not_have(hub: Hub, source: Source, reason: str) -> None:
+def test_a_file_that_the_hub_does_not_have(hub: Hub, source: Source, reason: str) -> None:
     hub.add(REPO, FILE, GOOD)
     assert f"{source}: {reason}" in refused(record(source))
     assert hub.count("GET") == 0
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_a_refused_connection_is_told_at_once(monkeypatch: pytest.MonkeyPatch, naps: list[float], route: str) -> None:
+def test_a_refused_connection_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, naps: list[float], route: str) -> None:
     asked: list[object] = []
     real = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address) or real(self, address))
@@ -138,10 +138,10 @@ def test_a_refused_connection_is_told_at_once(monkeypatch: pytest.MonkeyPatch, n
 
 
 @pytest.mark.usefixtures("impatient", "naps")
-def test_a_download_that_was_cut_is_resumed(hub: Hub) -> None:
+def test_an_interrupted_download_is_resumed(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     hub.fail(REPO, Fault("cut", times=1))
-    with contextlib.suppress(WeightsUnavailable):  # client 2 resumes by itself, client 1 when it is asked again
+    with contextlib.suppress(WeightsUnavailable):  # version 2 of the client resumes by itself, version 1 at the next call
         store.fetch(record(HUB))
     assert store.fetch(record(HUB)).path.read_bytes() == GOOD
     assert [request.range for request in hub.requests if request.method == "GET"] == [None, f"bytes={len(GOOD) // 2 // 1024 * 1024}-"]
@@ -156,7 +156,7 @@ def test_a_hub_that_recovers_is_used_again(hub: Hub) -> None:
 
 
 def after_the_first_answer(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Let something happen between the store's question about a file and the hub client's own."""
+    """Run a function after the store's first request for a file and before the hub client's own request."""
     real = huggingface_hub.get_hf_file_metadata
 
     def ask(url: str, **more: Any) -> huggingface_hub.HfFileMetadata:
@@ -174,7 +174,7 @@ def test_a_hub_that_stops_answering(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
     assert "the hub stopped answering" in refused(record(HUB))
 
 
-def test_a_repository_that_changes_meanwhile(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_that_changes_during_a_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, FILE, GOOD)
     after_the_first_answer(monkeypatch, lambda: hub.add(REPO, FILE, OTHER))
     with pytest.raises(WeightsUnavailable, match="changed meanwhile; try again"):
@@ -182,7 +182,7 @@ def test_a_repository_that_changes_meanwhile(hub: Hub, monkeypatch: pytest.Monke
     assert store.fetch(record(HUB)).path.read_bytes() == OTHER
 
 
-def test_after_a_silent_source_the_next_is_given_half_the_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_silent_source_the_next_one_gets_half_the_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float] = []
     real = store._download
     monkeypatch.setattr(store, "REACH_SECONDS", 0.2)
@@ -192,17 +192,17 @@ def test_after_a_silent_source_the_next_is_given_half_the_time(hub: Hub, monkeyp
     assert given == [0.2, 0.1]
 
 
-def test_an_answer_without_a_commit_is_no_hub(hub: Hub) -> None:
+def test_a_server_that_states_no_commit_is_not_a_hub(hub: Hub) -> None:
     hub.fail(REPO, Fault(200))
     assert "is this a hub?" in refused(record(HUB))
 
 
-def test_a_repository_name_that_cannot_be_is_one_clear_error(hub: Hub) -> None:
+def test_an_invalid_repository_name_is_one_clear_error(hub: Hub) -> None:
     assert "a/b/c/model.safetensors: " in refused(record(Source(hub="a/b/c", file=FILE)))
     assert hub.requests == []
 
 
-def test_a_home_that_cannot_be_made_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_that_cannot_be_created_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRICKZOO_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(WeightsUnavailable, match="TRICKZOO_HOME"):
@@ -215,7 +215,7 @@ def test_write_atomically_writes_all_or_nothing(tmp_path: Path, monkeypatch: pyt
     plain = tmp_path / "plain"
     plain.touch()
     weights = tmp_path / "model.safetensors"
-    tensors.save_atomically({"weight": torch.zeros(1)}, weights, {})  # its writer gives a file to its owner alone
+    tensors.save_atomically({"weight": torch.zeros(1)}, weights, {})  # its writer creates files that only their owner may read
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(weights.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
     def full(handle: int) -> None:

@@ -1,4 +1,4 @@
-"""What bounds a download in size and time, and what ties a verified file to the one that is loaded."""
+"""Limits of the size and duration of downloads, and that only the file that was verified is loaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refused(weight: Any, words: str) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of unknown size may have 1 MB."""
+    """Limit files of unknown size to 1 MB."""
     monkeypatch.setattr(streams, "LARGEST", 1 << 20)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
 
@@ -48,18 +48,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_a_body_without_an_end(hub: Hub, route: str, recorded: bool) -> None:
+def test_an_endless_download_is_stopped(hub: Hub, route: str, recorded: bool) -> None:
     hub.add(REPO, FILE, GOOD)
     url = url_source(hub).url
     hub.fail("", Fault("endless"))
     size = len(GOOD) if recorded else None
     source = Source(hub=REPO, file=FILE, size=size) if route == "hub" else Source(url=url, sha256=digest(GOOD), size=size)
-    most = len(GOOD) if recorded or route == "hub" else 1 << 20  # a hub states the size
+    most = len(GOOD) if recorded or route == "hub" else 1 << 20  # the hub states the size
     refused(record(source), f"it sends more than {most:,} bytes")
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_a_body_that_drips(hub: Hub, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+def test_a_slow_download_is_stopped(hub: Hub, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
     monkeypatch.setattr(streams, "SLOW_SECONDS", 0.2)
     hub.add(REPO, FILE, GOOD)
     source = HUB if route == "hub" else url_source(hub)
@@ -69,7 +69,7 @@ def test_a_body_that_drips(hub: Hub, monkeypatch: pytest.MonkeyPatch, route: str
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_after_a_bad_body_the_good_one_comes(hub: Hub, route: str) -> None:
+def test_a_weight_can_be_fetched_after_a_stopped_download(hub: Hub, route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     source = HUB if route == "hub" else url_source(hub)
     hub.fail("", Fault("endless"))
@@ -77,7 +77,7 @@ def test_after_a_bad_body_the_good_one_comes(hub: Hub, route: str) -> None:
         store.fetch(record(source))
     hub.heal()
     hub.release()
-    with contextlib.suppress(WeightsUnavailable):  # the client goes on with the bytes that it has; they are found wrong and deleted
+    with contextlib.suppress(WeightsUnavailable):  # the client resumes with the wrong bytes, which are then found and deleted
         store.fetch(record(source))
     assert store.fetch(record(source)).path.read_bytes() == GOOD
 
@@ -88,7 +88,7 @@ def test_a_hub_that_states_another_size_is_not_asked_for_the_file(hub: Hub) -> N
     assert hub.count("GET") == 0
 
 
-def test_the_http_client_is_left_as_it_was(hub: Hub) -> None:
+def test_the_http_client_is_restored_after_a_download(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     before = huggingface_hub.get_session().event_hooks
     store.fetch(record(HUB))
@@ -101,7 +101,7 @@ def test_the_http_client_is_left_as_it_was(hub: Hub) -> None:
 
 @pytest.fixture
 def fresh_client() -> Iterator[None]:
-    """The http client is made anew, with the environment as it is then, and forgotten afterwards."""
+    """Create the HTTP client again in the changed environment, and discard it afterwards."""
     huggingface_hub.close_session()
     yield
     huggingface_hub.close_session()
@@ -117,7 +117,7 @@ ENVIRONMENTS = {
 @pytest.mark.usefixtures("fresh_client")
 @pytest.mark.parametrize("route", ["hub", "url"])
 @pytest.mark.parametrize("what", ENVIRONMENTS)
-def test_an_environment_that_no_connection_can_be_made_in(what: str, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_a_usable_connection(what: str, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variables, words = ENVIRONMENTS[what]
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -128,7 +128,7 @@ def test_an_environment_that_no_connection_can_be_made_in(what: str, route: str,
     assert "free some space" not in str(error.value)
 
 
-def test_a_variable_that_keeps_the_hub_client_from_starting() -> None:
+def test_a_variable_that_prevents_the_hub_client_from_starting() -> None:
     code = "from trickzoo.weights import download\ntry:\n    download.hub_cache()\nexcept Exception as error:\n    print(repr(error))"
     environment = {**os.environ, "HF_HUB_ETAG_TIMEOUT": "2.5", "HF_HUB_OFFLINE": "0"}
     environment.pop("HF_HUB_CACHE")
@@ -137,7 +137,7 @@ def test_a_variable_that_keeps_the_hub_client_from_starting() -> None:
     assert out.endswith('; correct or unset HF_HUB_ETAG_TIMEOUT")\n')
 
 
-def test_a_timeout_that_is_no_number(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeout_must_be_a_number(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "soon")
     with pytest.raises(BadOption, match="HF_HUB_ETAG_TIMEOUT must be a number of seconds, not soon"):
         store.fetch(record(HUB))
@@ -145,7 +145,7 @@ def test_a_timeout_that_is_no_number(hub: Hub, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A user without a home; the folder of temporary files."""
+    """Simulate a user without a home folder, and return the folder for temporary files."""
 
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -158,7 +158,7 @@ def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_user_without_a_home_has_a_folder_of_their_own(homeless: Path, hub: Hub) -> None:
+def test_a_user_without_a_home_folder_gets_a_private_temporary_folder(homeless: Path, hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     own = homeless / f"trickzoo-{os.getuid()}"
     assert store.fetch(record(HUB)).path.is_relative_to(own / "hub")
@@ -168,7 +168,7 @@ def test_a_user_without_a_home_has_a_folder_of_their_own(homeless: Path, hub: Hu
 
 
 @pytest.mark.parametrize("what", ["open to all", "a link", "a file"])
-def test_a_folder_that_others_may_write_to_is_not_trusted(homeless: Path, what: str) -> None:
+def test_a_folder_that_others_may_write_to_is_refused(homeless: Path, what: str) -> None:
     own = homeless / f"trickzoo-{os.getuid()}"
     if what == "a file":
         own.touch()
@@ -187,7 +187,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(homeless: Path, what: 
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_a_record_that_names_another_source_is_not_served_by_the_old_file(hub: Hub, route: str) -> None:
+def test_a_record_with_a_new_source_does_not_use_the_old_file(hub: Hub, route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     hub.add("org/new", FILE, OTHER)
     old, new = record(HUB), record(Source(hub="org/new", file=FILE, sha256=digest(OTHER)))
@@ -200,7 +200,7 @@ def test_a_record_that_names_another_source_is_not_served_by_the_old_file(hub: H
         assert store.fetch(new).path.read_bytes() == OTHER
 
 
-def test_a_record_that_names_another_digest_of_the_same_source(hub: Hub) -> None:
+def test_a_record_with_a_new_digest_of_the_same_source(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     store.fetch(record(HUB))
     with pytest.raises(DigestMismatch, match=f"{digest(OTHER)} wanted, {digest(GOOD)} found"):
@@ -208,7 +208,7 @@ def test_a_record_that_names_another_digest_of_the_same_source(hub: Hub) -> None
 
 
 @pytest.mark.parametrize("file", [FILE, "net.pth"])
-def test_a_record_that_names_another_revision(hub: Hub, file: str) -> None:
+def test_a_record_with_a_new_revision(hub: Hub, file: str) -> None:
     content = GOOD if file == FILE else PTH
     first = hub.add(REPO, file, content)
     second = hub.add(REPO, "README.md", b"the same file, another commit")
@@ -218,7 +218,7 @@ def test_a_record_that_names_another_revision(hub: Hub, file: str) -> None:
     assert stamp()["revision"] == second
 
 
-def test_a_branch_is_a_revision_too(hub: Hub) -> None:
+def test_a_branch_as_revision(hub: Hub) -> None:
     commit = hub.add(REPO, FILE, GOOD)
     weight = record(Source(hub=REPO, file=FILE, revision="main"))
     assert store.fetch(weight).revision == commit
@@ -228,10 +228,10 @@ def test_a_branch_is_a_revision_too(hub: Hub) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# a file that is swapped
+# a file that is replaced
 
 
-def test_a_file_that_is_swapped_after_it_was_verified_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_replaced_after_its_verification_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     packaged = store.fetch(trickzoo.weights.manifest.find(f"{SMALL}.tz_imagenette128"))
     real = opened.read_tensors
     copy = tmp_path / "copy.safetensors"
@@ -241,7 +241,7 @@ def test_a_file_that_is_swapped_after_it_was_verified_is_not_loaded(monkeypatch:
         trickzoo.create(SMALL, pretrained="tz_imagenette128")
 
 
-def test_a_pickle_that_is_swapped_before_its_conversion_is_not_kept(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_replaced_before_its_conversion_is_not_kept(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "net.pth", PTH)
     weight = record(Source(hub=REPO, file="net.pth"))
     real = tensors.read_tensors
@@ -258,7 +258,7 @@ def test_a_pickle_that_is_swapped_before_its_conversion_is_not_kept(hub: Hub, mo
     assert not list((home() / "files").rglob("*.safetensors"))
 
 
-def test_a_file_that_is_swapped_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_replaced_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.safetensors"
     safetensors.torch.save_file(state(), file)
     real = safetensors.safe_open
@@ -276,7 +276,7 @@ def test_a_file_that_is_swapped_while_it_is_read(tmp_path: Path, monkeypatch: py
 # the lock file and the stamps
 
 
-def test_pins_of_many_at_once_are_all_kept() -> None:
+def test_concurrent_pins_are_all_kept() -> None:
     names = [f"resnet18.t{i}" for i in range(16)]
     threads = [threading.Thread(target=pins.write, args=({name: pins.Pin(source="x", sha256=name)},)) for name in names]
     for thread in threads:
@@ -298,7 +298,7 @@ def test_a_lock_file_that_cannot_be_read(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"path":' * 100_000, b"7", b"{}", b'{"path": 7}', b"\xff"])
-def test_a_stamp_that_cannot_be_read_is_none(hub: Hub, content: bytes) -> None:
+def test_an_unreadable_stamp_is_ignored(hub: Hub, content: bytes) -> None:
     hub.add(REPO, FILE, GOOD)
     first = store.fetch(record(HUB))
     (home() / "verified" / "resnet18.test.json").write_bytes(content)

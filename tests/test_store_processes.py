@@ -1,4 +1,4 @@
-"""Fetches in processes of their own: two at once, killed, on a full disk, with nothing but their own to say to the hub."""
+"""Fetches in separate processes: two at the same time, a killed one, on a full disk, and without needless requests to the hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ except TrickzooError as error:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts processes that fetch a record, with a limit of bytes per file; none outlives the test."""
+    """Return a function that starts a process which fetches a record, with a limit of bytes per file. All end with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(weight: Record, limit: int = 0) -> subprocess.Popen[str]:
@@ -78,12 +78,12 @@ def test_two_processes_at_once(hub: Hub, start: Callable[..., subprocess.Popen[s
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_killed_in_mid_download(hub: Hub, start: Callable[..., subprocess.Popen[str]], route: str) -> None:
+def test_process_killed_during_a_download(hub: Hub, start: Callable[..., subprocess.Popen[str]], route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     weight = record(HUB if route == "hub" else url_source(hub))
     hub.fail("", Fault("stall"))
     process = start(weight)
-    by_hand(".net.safetensors.1234").touch()  # what a killed conversion leaves
+    by_hand(".net.safetensors.1234").touch()  # the temporary file of a killed conversion
     partial = {"hub": lambda: list(hub_cache().rglob("*.incomplete")), "url": lambda: list(by_hand().parent.glob(".download-*/*"))}
     wait_until(lambda: hub.count("GET") and partial[route](), process)
     process.kill()
@@ -125,7 +125,7 @@ def test_a_full_disk_is_one_clear_error(hub: Hub, start: Callable[..., subproces
     assert store.fetch(weight).path.exists()
 
 
-def test_a_silent_hub_is_asked_for_the_file_and_nothing_else(
+def test_a_silent_hub_gets_no_request_but_the_one_for_the_file(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")

@@ -1,4 +1,4 @@
-"""Where a weight's file comes from: the hub, its cache, a url, the package, a place by hand; and files named `hf-hub:user/name`."""
+"""Sources of a weight's file: the hub, its cache, a url, the package, a file put in place by hand, and `hf-hub:user/name`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_cached_file_makes_no_request(hub: Hub, monkeypatch: pytest.MonkeyPatc
     assert hub.requests == []
 
 
-def test_a_lost_stamp_makes_no_request(hub: Hub) -> None:
+def test_a_cached_file_without_stamp_makes_no_request(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     first = store.fetch(record(HUB))
     (home() / "verified" / "resnet18.test.json").write_text("{")
@@ -46,7 +46,7 @@ def test_a_lost_stamp_makes_no_request(hub: Hub) -> None:
     assert stamp()["sha256"] == digest(GOOD)
 
 
-def test_offline_says_which_file_is_wanted_from_where_and_where_to_put_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_error_names_the_file_its_origin_and_its_place(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, FILE, GOOD)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsUnavailable) as error:
@@ -57,7 +57,7 @@ def test_offline_says_which_file_is_wanted_from_where_and_where_to_put_it(hub: H
 
 
 @pytest.mark.parametrize("file", [FILE, f"weights/{FILE}"])
-def test_a_file_that_the_hub_client_has_already_is_found(hub: Hub, file: str) -> None:
+def test_a_file_in_the_cache_of_the_hub_client_is_found(hub: Hub, file: str) -> None:
     commit = hub.add(REPO, file, GOOD)
     theirs = huggingface_hub.hf_hub_download(REPO, file, endpoint=hub.endpoint, cache_dir=hub_cache())
     hub.requests.clear()
@@ -66,7 +66,7 @@ def test_a_file_that_the_hub_client_has_already_is_found(hub: Hub, file: str) ->
     assert (str(ours.path), ours.sha256, ours.revision) == (theirs, digest(GOOD), commit)
 
 
-def test_a_file_that_the_hub_client_has_with_other_bytes_is_refused(hub: Hub) -> None:
+def test_a_file_in_the_cache_of_the_hub_client_with_other_bytes_is_refused(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     theirs = huggingface_hub.hf_hub_download(REPO, FILE, endpoint=hub.endpoint, cache_dir=hub_cache())
     Path(theirs).write_bytes(OTHER)
@@ -74,13 +74,13 @@ def test_a_file_that_the_hub_client_has_with_other_bytes_is_refused(hub: Hub) ->
         store.fetch(record(HUB))
 
 
-def test_the_hub_client_finds_what_was_fetched(hub: Hub) -> None:
+def test_the_hub_client_finds_a_fetched_file(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     ours = store.fetch(record(HUB))
     assert huggingface_hub.try_to_load_from_cache(REPO, FILE, cache_dir=hub_cache()) == str(ours.path)
 
 
-def test_a_pinned_revision_is_fetched_though_main_moved_on(hub: Hub) -> None:
+def test_a_recorded_revision_is_fetched_after_main_moved_on(hub: Hub) -> None:
     old = hub.add(REPO, FILE, GOOD)
     hub.add(REPO, FILE, OTHER)
     file = store.fetch(record(Source(hub=REPO, file=FILE, revision=old)))
@@ -93,14 +93,14 @@ def test_an_endpoint_may_end_in_a_slash(hub: Hub, monkeypatch: pytest.MonkeyPatc
     assert store.fetch(record(HUB)).sha256 == digest(GOOD)
 
 
-def test_the_second_source_steps_in(hub: Hub) -> None:
+def test_the_second_source_is_used_if_the_first_fails(hub: Hub) -> None:
     second = url_source(hub)
     file = store.fetch(record(HUB, second))
     assert file.path == by_hand("net.safetensors")
     assert (file.path.read_bytes(), file.source) == (GOOD, second.url)
 
 
-def test_every_source_has_its_reason(hub: Hub) -> None:
+def test_the_error_has_a_reason_for_every_source(hub: Hub) -> None:
     second = url_source(hub)
     hub.fail("files/", Fault(500))
     with pytest.raises(WeightsUnavailable) as error:
@@ -134,7 +134,7 @@ def test_a_pickle_is_converted_once(hub: Hub, route: str) -> None:
     assert (hub.requests, file.path.stat()) == ([], before)
 
 
-def test_a_file_of_the_package_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_package_is_used_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "PACKAGE", tmp_path / "trickzoo")
     packaged = tmp_path / "trickzoo" / "weights_manifest" / FILE
     packaged.parent.mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_a_file_of_the_package_is_used_where_it_is(tmp_path: Path, monkeypatch: 
     assert packaged.exists()
 
 
-def test_an_update_of_the_package_brings_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_updated_package_uses_its_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for release, content in (("old", GOOD), ("new", OTHER), ("old", GOOD)):  # in one cache
         monkeypatch.setattr(manifest, "PACKAGE", tmp_path / release / "trickzoo")
         packaged = tmp_path / release / "trickzoo" / FILE
@@ -160,7 +160,7 @@ def test_an_update_of_the_package_brings_its_own_file(tmp_path: Path, monkeypatc
     assert store.fetch(record(Source(path=FILE, sha256=digest(OTHER)))).sha256 == digest(OTHER)
 
 
-def test_a_missing_file_of_the_package_is_said_to_be_missing() -> None:
+def test_a_missing_file_of_the_package_is_reported() -> None:
     with pytest.raises(WeightsUnavailable, match=r"package:nowhere/model\.safetensors: this installation does not contain it"):
         store.fetch(record(Source(path=f"nowhere/{FILE}", sha256=digest(GOOD))))
 
@@ -214,13 +214,13 @@ def test_a_hub_reference_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch, file
 
 
 @pytest.mark.parametrize("reference", ["hf-hub:org/none", f"hf-hub:{REPO}@none", "hf-hub:", "hf-hub:a/b/c", "hf-hub:../x"])
-def test_a_hub_reference_to_nothing(hub: Hub, reference: str) -> None:
+def test_a_hub_reference_to_a_missing_repository(hub: Hub, reference: str) -> None:
     hub.add(REPO, FILE, GOOD)
     with pytest.raises(WeightsUnavailable, match=reference):
         download.fetch_hub_reference(reference)
 
 
-def test_a_hub_reference_asks_for_the_pickle_only_if_there_is_no_other(hub: Hub) -> None:
+def test_a_hub_reference_requests_the_pickle_only_without_safetensors(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     hub.add(REPO, "pytorch_model.bin", PTH)
     hub.fail(f"{REPO}/resolve/main/{FILE}", Fault(500))
@@ -229,7 +229,7 @@ def test_a_hub_reference_asks_for_the_pickle_only_if_there_is_no_other(hub: Hub)
     assert {request.path for request in hub.requests} == {f"{REPO}/resolve/main/{FILE}"}
 
 
-def test_a_hub_reference_with_a_config_that_cannot_be_had_is_not_taken_without(hub: Hub) -> None:
+def test_a_hub_reference_is_refused_if_its_config_cannot_be_downloaded(hub: Hub) -> None:
     hub.add(REPO, "config.json", json.dumps(CONFIG).encode())
     commit = hub.add(REPO, FILE, GOOD)
     hub.fail(f"{REPO}/resolve/{commit}/config.json", Fault(500))
@@ -238,7 +238,7 @@ def test_a_hub_reference_with_a_config_that_cannot_be_had_is_not_taken_without(h
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_a_hub_reference_with_a_broken_config(hub: Hub, content: bytes) -> None:
+def test_a_hub_reference_with_a_damaged_config(hub: Hub, content: bytes) -> None:
     hub.add(REPO, "config.json", content)
     hub.add(REPO, FILE, GOOD)
     with pytest.raises(BadCheckpoint, match=r"hf-hub:org/net: config\.json"):

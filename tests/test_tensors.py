@@ -1,4 +1,4 @@
-"""Weight files of every make: what others wrap a state dict in, and files that were made to do harm."""
+"""Weight files of other programs, which wrap state dicts in several ways, and malicious files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
 
 
 def other() -> dict[str, torch.Tensor]:
-    """The same network with other numbers: those of the last step, where the right ones are the average."""
+    """Return the tensors of the same network with other values, such as those of the last step beside an average."""
     return {key: tensor * 0 for key, tensor in state().items()}
 
 
@@ -56,7 +56,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], Any]]] = {
 
 
 @pytest.mark.parametrize("what", VARIANTS)
-def test_what_others_wrap_a_state_dict_in(what: str, tmp_path: Path) -> None:
+def test_wrapped_state_dicts_load(what: str, tmp_path: Path) -> None:
     name, make = VARIANTS[what]
     model = trickzoo.create(SMALL, weights=saved(make(), tmp_path / name))
     assert same(model, network())
@@ -64,7 +64,7 @@ def test_what_others_wrap_a_state_dict_in(what: str, tmp_path: Path) -> None:
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in model.parameters())
 
 
-def test_averaged_weights_are_said_to_be_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_loading_averaged_weights_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = saved({"state_dict": other(), "state_dict_ema": state()}, tmp_path / "a.pth")
     trickzoo.create(SMALL, weights=file)
     assert [record.getMessage() for record in caplog.records] == [f'{file}: its averaged weights are loaded, those under "state_dict_ema"']
@@ -86,8 +86,8 @@ def test_safetensors_under_another_name(tmp_path: Path) -> None:
     assert same(trickzoo.create(SMALL, weights=file), network())
 
 
-def test_tensors_that_shared_memory_are_trained_apart(tmp_path: Path) -> None:
-    """BatchNorms of one width whose scales are one tensor in the file."""
+def test_tensors_that_share_memory_in_the_file_are_trained_separately(tmp_path: Path) -> None:
+    """Several BatchNorm layers have the same tensor as their scale in the file."""
     content = dict(state())
     names = [key for key in content if key.endswith(("bn1.weight", "bn2.weight"))]
     first, second = next((a, b) for a in names for b in names if a < b and content[a].shape == content[b].shape)
@@ -103,7 +103,7 @@ def test_tensors_that_shared_memory_are_trained_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["four.safetensors", "four.pth"])
-def test_weights_for_other_channels_than_the_networks(name: str, tmp_path: Path) -> None:
+def test_weights_for_another_number_of_channels(name: str, tmp_path: Path) -> None:
     model = trickzoo.create(SMALL, in_chans=4)
     publish.export(model, file := tmp_path / name)
     assert (
@@ -115,7 +115,7 @@ def test_weights_for_other_channels_than_the_networks(name: str, tmp_path: Path)
         assert headers.of_file(file).in_chans == 4
 
 
-def test_weights_for_one_channel_are_not_made_to_three(tmp_path: Path) -> None:
+def test_weights_for_one_channel_are_not_adapted_to_three(tmp_path: Path) -> None:
     publish.export(trickzoo.create(SMALL, in_chans=1), file := tmp_path / "one.safetensors")
     assert "of 1 channel, the network for 3; create it with in_chans=1" in complaint(BadCheckpoint, SMALL, weights=file)
 
@@ -157,7 +157,7 @@ PREPROCESSINGS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("preprocessing", PREPROCESSINGS, ids=str)
-def test_a_preprocessing_that_no_image_survives(preprocessing: dict[str, Any], tmp_path: Path) -> None:
+def test_a_preprocessing_out_of_range_is_refused(preprocessing: dict[str, Any], tmp_path: Path) -> None:
     file = with_header(tmp_path / "a.safetensors", {"preprocessing": preprocessing})
     assert "its trickzoo header cannot be read" in complaint(BadCheckpoint, SMALL, weights=file)
 
@@ -206,8 +206,8 @@ def test_tensors_that_do_not_fit(what: str, form: str, tmp_path: Path) -> None:
     assert len(message) < 1000
 
 
-def test_a_classifier_without_its_bias_is_refused_whatever_is_asked_for(tmp_path: Path) -> None:
-    """What was loaded would be drawn anew with it."""
+def test_a_classifier_without_its_bias_is_refused_for_any_number_of_classes(tmp_path: Path) -> None:
+    """Its weight would otherwise be initialised anew together with the missing bias."""
     file = saved(changed(**{"head.fc.bias": None}), tmp_path / "a.pth")
     assert "missing head.fc.bias" in complaint(BadCheckpoint, SMALL, weights=file, num_classes=1000)
     assert trickzoo.create(SMALL, weights=file, num_classes=0).num_classes == 0
@@ -230,7 +230,7 @@ ODD: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("what", ODD)
-def test_tensors_that_are_no_plain_numbers(what: str, zipped: bool, tmp_path: Path) -> None:
+def test_tensors_that_are_not_plain_numbers(what: str, zipped: bool, tmp_path: Path) -> None:
     make, kind = ODD[what]
     file = tmp_path / "a.pth"
     torch.save({**state(), "extra": make()}, file, _use_new_zipfile_serialization=zipped)
@@ -239,7 +239,7 @@ def test_tensors_that_are_no_plain_numbers(what: str, zipped: bool, tmp_path: Pa
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# files that were made to do harm
+# malicious files
 
 
 def refused_soon(file: Path, words: str) -> None:
@@ -248,7 +248,7 @@ def refused_soon(file: Path, words: str) -> None:
     assert time.process_time() - start < 10
 
 
-def test_an_archive_that_unpacks_to_more_than_it_has(tmp_path: Path) -> None:
+def test_an_archive_that_unpacks_to_more_bytes_than_it_has(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"zeros": torch.zeros(25_000_000)}, buffer)
     with zipfile.ZipFile(buffer) as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
@@ -323,12 +323,12 @@ def test_a_legacy_file_that_claims_terabytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a"])
-def test_what_is_no_regular_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+def test_reading_does_not_wait_for_a_file_that_is_not_regular(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     refused_soon(tmp_path / name, "cannot be read (not a regular file)")
 
 
-LOOKS = {
+HINTS = {
     "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n": "it is a pointer of git-lfs; `git lfs pull` fetches",
     "<!DOCTYPE html><html>": "it is a web page that was saved in place of the file",
     "\n<html>": "it is a web page",
@@ -336,10 +336,10 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
-@pytest.mark.parametrize("text", LOOKS)
-def test_what_was_saved_in_place_of_a_file(text: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", HINTS)
+def test_a_web_page_or_pointer_saved_as_a_weight_file(text: str, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
-    assert LOOKS[text] in complaint(BadCheckpoint, SMALL, weights=tmp_path / name)
+    assert HINTS[text] in complaint(BadCheckpoint, SMALL, weights=tmp_path / name)
 
 
 def test_text_that_begins_like_an_opcode(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_checkpoint_of_ours_that_is_damaged(change: str, tmp_path: Path) -> No
 # names of files
 
 
-def test_a_file_called_like_a_weight_is_named_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_with_the_name_of_a_weight_needs_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("tz_imagenette128", f"{SMALL}.tz_imagenette128"):
         Path(name).write_text("notes")
@@ -380,7 +380,7 @@ def test_a_file_called_like_a_weight_is_named_by_its_path(tmp_path: Path, monkey
     assert same(trickzoo.create(SMALL, weights="unnamed"), network())
 
 
-def test_a_home_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_home_folder(tmp_path: Path) -> None:
     assert complaint(BadOption, SMALL, weights="~nobody-is-called-so/a.pth").startswith("~nobody-is-called-so/a.pth: the home folder")
 
 

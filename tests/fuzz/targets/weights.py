@@ -1,4 +1,4 @@
-"""Weight files, the manifest, and what the store keeps beside its files."""
+"""Fuzz targets for weight files, the manifest, the lock file and stamps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _body() -> tuple[dict[str, Any], bytes]:
 
 
 def weight_header(content: bytes, folder: Path) -> None:
-    """The trickzoo header of a .safetensors file, through `create` and all that asks the model for it."""
+    """The trickzoo header of a .safetensors file, read by `create` and by everything that uses its fields."""
     head, body = _body()
     whole = json.dumps(head | {"__metadata__": {"trickzoo": content.decode("utf-8", "replace")}}).encode()
     path = folder / "model.safetensors"
@@ -69,7 +69,7 @@ def weight_header(content: bytes, folder: Path) -> None:
 
 
 def created(weights: str) -> Backbone:
-    """The network of a file. What does not fit is compared with two networks alone: with all of the zoo it takes a second."""
+    """Load the network of a file. A misfit is compared with two networks only, because all of the zoo takes a second."""
     few = {name: registry.ARCHITECTURES[name] for name in (SMALL, "resnet18_d")}
     with mock.patch.object(registry, "ARCHITECTURES", few):
         return trickzoo.create(SMALL, weights=weights)
@@ -80,7 +80,7 @@ def prepare_detector(folder: Path) -> None:
 
 
 def detector_header(content: bytes, folder: Path) -> None:
-    """The header of a fine-tuned network, whose recipe says how to build it."""
+    """The header of a fine-tuned network, whose recipe defines the network."""
     whole = (folder / "whole.safetensors").read_bytes()
     length = int.from_bytes(whole[:8], "little")
     head = json.loads(whole[8 : 8 + length]) | {"__metadata__": {"trickzoo": content.decode("utf-8", "replace")}}
@@ -104,11 +104,11 @@ def detector_seed() -> dict[str, Any]:
 
 
 def safetensors(content: bytes, folder: Path) -> None:
-    """A .safetensors file of whatever tensors."""
+    """A .safetensors file with any tensors."""
     path = folder / "file.safetensors"
     path.write_bytes(content)
     tensors.read_tensors(path)
-    with suppress(TrickzooError):  # the tensors are no network's
+    with suppress(TrickzooError):  # the tensors belong to no network
         created(str(path))
 
 
@@ -135,7 +135,7 @@ def keys(content: bytes, folder: Path) -> None:
     path = folder / "keys.safetensors"
     try:
         save_file(tensors, path)
-    except Exception:  # a name that safetensors cannot write
+    except Exception:  # safetensors cannot write every name
         return
     created(str(path))
 
@@ -181,7 +181,7 @@ def _reference(folder: Path, reference: str) -> tuple[Path, dict[str, Any], str]
 
 
 def manifest_file(content: bytes, folder: Path) -> None:
-    """A manifest of one's own."""
+    """A user's manifest."""
     path = folder / "own.toml"
     path.write_bytes(content)
     for record in manifest.read(path):
