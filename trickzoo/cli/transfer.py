@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,84 +16,110 @@ from trickzoo.cli.printing import say
 from trickzoo.data.layouts import find_layout
 from trickzoo.errors import BadOption, nearest
 from trickzoo.recipes.collection import find_fine_tuning, override
-from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
+
+if TYPE_CHECKING:
+    from trickzoo.data.location import AnnotatedLocation
 
 Recipe = DetectionRecipe | SegmentationRecipe
 
 SPLITS = ("train", "val", "year", "val_year")
-"""Options of both tasks that each may have its own of: --detection-train."""
+"""Options that a task may have of its own, such as --detection-train. The option without a prefix is the default for both tasks."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Images with boxes, and the recipe that trains the detectors."""
+
+    layout: Annotated[
+        Literal["coco", "voc", "shapes"] | None, Parameter(name="--detection", help="How the images with boxes are annotated.")
+    ] = None
+    data: Annotated[Path | None, Parameter(name="--detection-data", help="Folder of the images with boxes.")] = None
+    recipe: Annotated[
+        str | None, Parameter(name="--detection-recipe", help="Recipe of the detectors, as for trickzoo-finetune --recipe.")
+    ] = None
+    train: Annotated[str | None, Parameter(name="--detection-train", help="Split to train detectors on.")] = None
+    val: Annotated[str | None, Parameter(name="--detection-val", help="Split to validate detectors on.")] = None
+    year: Annotated[str | None, Parameter(name="--detection-year", help="Year of the images with boxes.")] = None
+    val_year: Annotated[
+        str | None, Parameter(name="--detection-val-year", help="Year of the validation images with boxes, if it is another.")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """Images with masks, and the recipe that trains the segmenters."""
+
+    layout: Annotated[
+        Literal["voc", "ade20k", "lists", "shapes"] | None,
+        Parameter(name="--segmentation", help="How the images with masks are annotated."),
+    ] = None
+    data: Annotated[Path | None, Parameter(name="--segmentation-data", help="Folder of the images with masks.")] = None
+    recipe: Annotated[
+        str | None, Parameter(name="--segmentation-recipe", help="Recipe of the segmenters, as for trickzoo-finetune --recipe.")
+    ] = None
+    train: Annotated[str | None, Parameter(name="--segmentation-train", help="Split to train segmenters on.")] = None
+    val: Annotated[str | None, Parameter(name="--segmentation-val", help="Split to validate segmenters on.")] = None
+    year: Annotated[str | None, Parameter(name="--segmentation-year", help="Year of the images with masks.")] = None
+    val_year: Annotated[
+        str | None, Parameter(name="--segmentation-val-year", help="Year of the validation images with masks, if it is another.")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Both:
+    """The images of both tasks, for all that a task does not state itself."""
+
+    data: Annotated[Path | None, Parameter(help="Folder of the images, if both tasks use the same one.")] = None
+    year: Annotated[str | None, Parameter(help="Year of VOC (2007, 2012, 07+12) or COCO, if the folder holds several.")] = None
+    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None
+    train: Annotated[str, Parameter(help="Split to train on, if the task has none of its own.")] = "train"
+    val: Annotated[str, Parameter(help="Split to validate on, if the task has none of its own.")] = "val"
+    images: Annotated[
+        int | None,
+        Parameter(help="With shapes: number of training images, 1000 by default; a fifth as many are generated for validation."),
+    ] = None
 
 
 def transfer(
     *,
     checkpoints: Annotated[Path, Parameter(help="Folder of a finished `trickzoo ladder`, with its trainings.")],
-    detection: Annotated[Literal["coco", "voc", "shapes"] | None, Parameter(help="How the images with boxes are annotated.")] = None,
-    segmentation: Annotated[
-        Literal["voc", "ade20k", "lists", "shapes"] | None, Parameter(help="How the images with masks are annotated.")
-    ] = None,
-    data: Annotated[Path | None, Parameter(help="Folder of the images, where one serves both tasks.")] = None,
-    detection_data: Annotated[Path | None, Parameter(help="Folder of the images with boxes.")] = None,
-    segmentation_data: Annotated[Path | None, Parameter(help="Folder of the images with masks.")] = None,
-    detection_recipe: Annotated[str | None, Parameter(help="As trickzoo-finetune's --recipe.")] = None,
-    segmentation_recipe: Annotated[str | None, Parameter(help="As trickzoo-finetune's --recipe.")] = None,
-    seeds: Annotated[int, Parameter(help="How many trainings for each rung; seed s starts from the ladder's seed s.")] = 3,
-    rungs: Annotated[str | None, Parameter(help="Only these, such as baseline,cosine,mixup.")] = None,
-    year: Annotated[
-        str | None,
-        Parameter(help="Of VOC (2007, 2012, 07+12) or COCO, where there are several; of one task: --detection-year."),
-    ] = None,
-    val_year: Annotated[str | None, Parameter(help="Of the validation images, where it is another; --detection-val-year.")] = None,
-    train: Annotated[str, Parameter(help="Split to train on; of one task: --detection-train.")] = "train",
-    val: Annotated[str, Parameter(help="Split to validate on; of one task: --detection-val.")] = "val",
+    detection: Detection = Detection(),
+    segmentation: Segmentation = Segmentation(),
+    both: Both = Both(),
+    seeds: Annotated[int, Parameter(help="Number of trainings per rung; seed s starts from the ladder's seed s.")] = 3,
+    rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     running: options.Running = options.Running(),
-    images: Annotated[
-        int | None, Parameter(help="With shapes: how many to train on, 1000 by default; a fifth as many are evaluated on.")
-    ] = None,
     pictures: Annotated[
-        int, Parameter(help="Validation images of each task that are drawn into the report, which then holds them; 0 for none.")
+        int,
+        Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
     ] = 3,
     planning: options.Planning = options.Planning(),
-    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
-    **fields: Annotated[str, Parameter(help="Fields of the recipes that have them: --epochs 10; of one: --detection-epochs 10.")],
+    report_only: Annotated[
+        bool, Flag, Parameter(help="Write the tables, plots and report of the finished trainings, and train nothing.")
+    ] = False,
+    **fields: Annotated[
+        str, Parameter(help="Fields of the recipes: --epochs 10 for every recipe that has the field, --detection-epochs 10 for one task.")
+    ],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
-    Everything but the backbone's weights is the same for all. After a stop the same command goes on where it was.
-    OUT/report.html has the ladder and what became of it.
+    Everything but the backbone's weights is the same for all rungs. Run the same command again to resume a study that was stopped.
+    OUT/report.html shows the ladder's gains and what became of them.
     """
-    from trickzoo.data.location import AnnotatedLocation
-
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     folder = out or checkpoints / "transfer"
     if planning.plan:
         _plan(checkpoints, folder, range(seeds), wanted, planning.plan_sd)
         return
-    branches: list[study.Branch] = []
     changes = {name.replace("-", "_"): text for name, text in fields.items()}
-    shared: dict[str, Any] = {"train": train, "val": val, "year": year, "val_year": val_year}
-    with_years = [each for each in (detection, segmentation) if each and find_layout(each).years]
-    for kind, layout, own_data, name in (
-        (DetectionRecipe, detection, detection_data, detection_recipe),
-        (SegmentationRecipe, segmentation, segmentation_data, segmentation_recipe),
-    ):
-        if layout is None:
-            _none_of(kind.task, {f"{kind.task}_data": own_data, f"{kind.task}_recipe": name, **changes})
-            continue
-        place = own_data or data
-        if (place is None) != (layout == "shapes"):
-            raise BadOption(
-                "shapes are generated; leave the folder out" if place else f"name the folder of images with --{kind.task}-data or --data"
-            )
-        default = find_layout(layout).readers[kind.task].recipe
-        recipe = cast(Recipe, find_fine_tuning(name or default, kind))
-        own = {split: changes.pop(f"{kind.task}_{split}", _shared(shared, split, layout, with_years)) for split in SPLITS}
-        drawn = images if layout == "shapes" or "shapes" not in (detection, segmentation) else None  # the other task's may be
-        location = AnnotatedLocation(layout, place or Path(), images=drawn, **own)
-        branches.append(study.Branch(override(recipe, {"data": layout, **_own(recipe, changes)}), location))
-    _all_known(branches, changes)
-    plan = study.plan(checkpoints, tuple(branches), seeds=seeds, rungs=wanted)
+    branches = _branches({"detection": detection, "segmentation": segmentation}, both, changes)
+    plan = study.plan(checkpoints, branches, seeds=seeds, rungs=wanted)
     if not report_only:
         _run(plan, folder, running)
     from trickzoo.training.processes import processes
@@ -103,26 +131,61 @@ def transfer(
         state.destroy_process_group()
 
 
-def _shared(shared: dict[str, Any], split: str, layout: str, with_years: list[Any]) -> Any:
-    """Return an option of both tasks for one of them: a year is only for the layouts that have years, if one of the two does."""
-    return None if split in ("year", "val_year") and with_years and layout not in with_years else shared[split]
+def _branches(tasks: Mapping[str, Detection | Segmentation], both: Both, changes: dict[str, str]) -> tuple[study.Branch, ...]:
+    """Return the recipe and the images of each task that is asked for. Raises BadOption for options that contradict each other."""
+    layouts = [given.layout for given in tasks.values() if given.layout]
+    branches = []
+    for task, given in tasks.items():
+        if given.layout is None:
+            _check_unused(task, given, changes)
+            continue
+        location = _location(task, given, both, layouts)
+        default = find_layout(given.layout).readers[task].recipe
+        recipe = find_fine_tuning(given.recipe or default, KINDS[task])
+        changed = override(recipe, {"data": given.layout, **_changes_of(recipe, changes)})
+        branches.append(study.Branch(changed, location))
+    _check_fields(branches, changes)
+    return tuple(branches)
 
 
-def _none_of(task: str, given: dict[str, Any]) -> None:
+def _location(task: str, given: Detection | Segmentation, both: Both, layouts: Sequence[str]) -> AnnotatedLocation:
+    """Return where the images of a task lie. `layouts` are those of all tasks asked for.
+
+    A year for both tasks applies to the layouts that have years, and a number of images for both to the generated ones, if there are any.
+    """
+    from trickzoo.data.location import AnnotatedLocation
+
+    layout, folder = given.layout, given.data or both.data
+    assert layout is not None
+    if folder is None and layout != "shapes":
+        raise BadOption(f"name the folder of images with --{task}-data or --data")
+    if folder is not None and layout == "shapes":
+        raise BadOption("shapes are generated; leave the folder out")
+    default = asdict(both)
+    if not find_layout(layout).years and any(find_layout(each).years for each in layouts):
+        default |= {"year": None, "val_year": None}
+    if layout != "shapes" and "shapes" in layouts:
+        default["images"] = None
+    own = {name: value for name in SPLITS if (value := getattr(given, name)) is not None}
+    return AnnotatedLocation(layout, folder or Path(), **{name: default[name] for name in (*SPLITS, "images")} | own)
+
+
+def _check_unused(task: str, given: Detection | Segmentation, changes: Mapping[str, str]) -> None:
     """Raise BadOption for an option of a task that is not asked for: it would have no effect."""
-    for name, value in given.items():
-        if name.startswith(f"{task}_") and value is not None:
-            raise BadOption(f"--{_option(name)} is for {task}, which is not asked for; name its images with --{task}, or leave it out")
+    options_given = [name for name, value in asdict(given).items() if value is not None]
+    for name in (*options_given, *(name.removeprefix(f"{task}_") for name in changes if name.startswith(f"{task}_"))):
+        raise BadOption(f"--{task}-{_option(name)} is for {task}, which is not asked for; name its images with --{task}, or leave it out")
 
 
-def _own(recipe: Recipe, changes: dict[str, str]) -> dict[str, str]:
-    """Of the changes, those to fields that this recipe has: "epochs" of any, "detection_epochs" of a detector's, which counts for more."""
+def _changes_of(recipe: Recipe, changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the changes to fields of this recipe: those with its task's name, such as "detection_epochs", replace those without."""
     names = {field.name for field in fields_of(recipe)}
     both = {name: text for name, text in changes.items() if name in names}
     return both | {name: changes[f"{recipe.task}_{name}"] for name in names if f"{recipe.task}_{name}" in changes}
 
 
-def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
+def _check_fields(branches: list[study.Branch], changes: Mapping[str, str]) -> None:
+    """Raise BadOption for a change to a field that no recipe has, or that the study sets itself."""
     known = {f"{prefix}{f.name}": f.name for b in branches for f in fields_of(b.recipe) for prefix in ("", f"{b.recipe.task}_")}
     for name in changes:
         field = known.get(name)
@@ -130,7 +193,7 @@ def _all_known(branches: list[study.Branch], changes: dict[str, str]) -> None:
             near = nearest(name, [*known, *(f"{branch.recipe.task}_{split}" for branch in branches for split in SPLITS)])
             raise BadOption(f'a recipe has no field "{_option(name)}"{near}')
         if field in ("name", "model", "weights", "data"):
-            raise BadOption(f"the study names {field} itself; leave --{_option(name)} out")
+            raise BadOption(f"the study sets {field} itself; leave --{_option(name)} out")
 
 
 def _option(name: str) -> str:
@@ -154,7 +217,7 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
 
 
 def _report(plan: study.Plan, out: Path, pictures: int) -> None:
-    """Write the study's tables, plots and report, and print what was found in short: the report says all of it."""
+    """Write the study's tables, plots and report, and print a summary."""
     from trickzoo.studies import report, transfer_summary, transfer_words
 
     asked: transfer_summary.Results = {branch.recipe.task: {} for branch in plan.branches}
@@ -167,7 +230,7 @@ def _report(plan: study.Plan, out: Path, pictures: int) -> None:
 
 
 def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None) -> None:
-    """Print what more seeds would show in each task that has finished fine-tunings, or in any."""
+    """Print what more seeds would detect: in each task with finished fine-tunings, or in any task if there are none."""
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import outlook, transfer_summary
 
@@ -178,5 +241,5 @@ def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], gu
     if not results and (any_task := outlook.of_guess(len(rungs or ladder.rungs), guess)):
         found = [any_task]
     if not found:
-        raise BadOption(f"{out} holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2")
+        raise BadOption(f"{out} has fewer than two finished seeds to estimate a spread from; name a guess in points, such as --plan-sd 2")
     print_outlooks(found)
