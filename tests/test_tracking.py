@@ -42,3 +42,13 @@ def test_the_labels_of_a_studys_plots_are_drawn_as_they_are() -> None:
         axes.set_yticks([0.2, 0.8], ["$5_ or $6^", "$\\frac{$"])
     assert plots.png(figure).startswith(b"\x89PNG")
     assert "$5_ or $6^" in plots.svg(figure, "x") and "$\\frac{$" in plots.svg(figure, "x")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_character_that_the_font_lacks_gives_no_warning(tmp_path: Path) -> None:
+    with literal_text():
+        figure = Figure()
+        figure.suptitle("日本")
+    assert plots.png(figure).startswith(b"\x89PNG")
+    with pytest.warns(UserWarning, match="missing from font"):
+        figure.savefig(tmp_path / "a.png")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import colorsys
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,14 @@ GOLDEN = 0.618034
 
 @contextlib.contextmanager
 def literal_text() -> Iterator[None]:
-    """Within the block matplotlib draws text as it is: a dollar sign in a name begins no formula."""
+    """Let matplotlib draw any text as it is within the block.
+
+    A dollar sign does not begin a formula, and a character that the font lacks is drawn as an empty box without a warning.
+    """
     import matplotlib
 
-    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}):
+    with matplotlib.rc_context({"text.parse_math": False, "text.usetex": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
         yield
 
 
