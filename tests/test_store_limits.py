@@ -306,6 +306,16 @@ def test_an_unreadable_stamp_is_ignored(hub: Hub, content: bytes) -> None:
     assert stamp()["sha256"] == digest(GOOD)
 
 
+@pytest.mark.parametrize("route", ["hub", "url"])
+def test_a_home_whose_path_is_not_utf8(hub: Hub, route: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRICKZOO_HOME", str(tmp_path / os.fsdecode(b"caf\xe9")))
+    hub.add(REPO, FILE, GOOD)
+    wanted = record(HUB if route == "hub" else url_source(hub))
+    file = store.fetch(wanted)
+    assert stamp()["path"] == str(file.path)
+    assert store.fetch(wanted) == file
+
+
 def test_a_config_that_is_nested_too_deeply(hub: Hub) -> None:
     hub.add(REPO, "config.json", b"[" * 100_000)
     hub.add(REPO, FILE, GOOD)

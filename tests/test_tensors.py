@@ -86,6 +86,18 @@ def test_safetensors_under_another_name(tmp_path: Path) -> None:
     assert same(trickzoo.create(SMALL, weights=file), network())
 
 
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pth"])
+def test_a_path_that_is_not_utf8(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    file = folder / name
+    publish.export(network(), file)
+    assert same(trickzoo.create(SMALL, weights=file), network())
+    file.write_bytes(file.read_bytes()[:-100])
+    wanted = {"a.safetensors": "is not a whole safetensors file", "a.pth": "is not a PyTorch checkpoint"}[name]
+    assert wanted in complaint(BadCheckpoint, SMALL, weights=file)
+
+
 def test_tensors_that_share_memory_in_the_file_are_trained_separately(tmp_path: Path) -> None:
     """Several BatchNorm layers have the same tensor as their scale in the file."""
     content = dict(state())

@@ -96,6 +96,18 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def utf8_path(path: Path, file: BinaryIO) -> Path:
+    """Return a path to an open file for a library that takes only paths in UTF-8: `path` itself if it is one, else that of its descriptor.
+
+    Names that are not UTF-8 occur only on systems that have the descriptors of a process under /dev/fd.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # a surrogate stands for each byte that is not UTF-8
+        return Path(f"/dev/fd/{file.fileno()}")
+    return path
+
+
 def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
     """Return the bytes of a regular file.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trickzoo.errors import BadCheckpoint, DigestMismatch, NotWritten, TrickzooError
-from trickzoo.files import Identity, examine, home
+from trickzoo.files import Identity, examine, home, open_regular, utf8_path
 from trickzoo.weights import manifest, pins, stamps
 from trickzoo.weights.download import agrees, commit_of, in_hub_cache, refused
 from trickzoo.weights.record import Record, Source
@@ -260,7 +260,7 @@ def _check_whole(record: Record, path: Path) -> None:
     if path.suffix != ".safetensors":
         return
     try:
-        with safetensors.safe_open(path, framework="np"):
+        with open_regular(path) as file, safetensors.safe_open(utf8_path(path, file), framework="np"):
             pass
     except safetensors.SafetensorError as error:
         remedy = f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"

@@ -9,7 +9,7 @@ import msgspec
 from filelock import FileLock
 
 from trickzoo.errors import BadManifest
-from trickzoo.files import expanded, home, read_regular, write_atomically, writing
+from trickzoo.files import expanded, home, read_json, write_atomically, writing
 from trickzoo.weights.record import Record, Source
 
 
@@ -39,11 +39,9 @@ def read() -> dict[str, Pin]:
     """Return every pin by the name of its weight. Raises BadManifest if the file is not a lock file."""
     path = lock_file()
     try:
-        return msgspec.json.decode(read_regular(path), type=dict[str, Pin])
+        return msgspec.convert(read_json(path), dict[str, Pin])
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except RecursionError:
-        raise BadManifest(f"{path}: not a lock file (it is nested too deeply); delete it or restore it") from None
     except (OSError, ValueError) as error:
         raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from trickzoo.files import Identity, home, write_atomically
+from trickzoo.evidence import write_json
+from trickzoo.files import Identity, home, read_json
 
 log = logging.getLogger("trickzoo")
 
@@ -62,8 +63,8 @@ def place(name: str) -> Path:
 def read(name: str) -> Stamp | None:
     """Return the stamp of a weight; None if there is none or it cannot be read, in which case the file is verified again."""
     try:
-        return msgspec.json.decode(place(name).read_bytes(), type=Stamp)
-    except (OSError, ValueError, RecursionError):
+        return msgspec.convert(read_json(place(name)), Stamp)
+    except (OSError, ValueError):
         return None
 
 
@@ -81,6 +82,6 @@ def write(file: WeightFile) -> None:
         inode=file.identity.inode,
     )
     try:
-        write_atomically(place(file.name), msgspec.json.encode(stamp))
+        write_json(place(file.name), msgspec.structs.asdict(stamp))
     except OSError as error:
         log.info("no stamp written for %s: %s", file.name, error)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, UnknownName, printable
-from trickzoo.files import Identity, atomically, open_regular, seal_is_whole
+from trickzoo.files import Identity, atomically, open_regular, seal_is_whole, utf8_path
 from trickzoo.weights.record import METADATA_KEY
 
 log = logging.getLogger("trickzoo")
@@ -113,7 +113,7 @@ def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str,
     if objects > MOST_TENSORS:
         raise _too_many(path, objects)
     try:
-        with safetensors.safe_open(path, framework="pt") as mapped:
+        with safetensors.safe_open(utf8_path(path, file), framework="pt") as mapped:
             return {name: mapped.get_tensor(name) for name in mapped.keys()}, mapped.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
         what = _hint(file) or "fetch or write it again"
