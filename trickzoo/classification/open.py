@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from torchvision.transforms import v2
 
+from trickzoo import evidence
 from trickzoo.data.imageset import as_known
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
@@ -77,6 +78,8 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     comparison: Comparison | None = None
     workers = machine.decoders
     cache = location.cache or home() / "resident"
+    if not cache.is_dir():  # one that exists may be complete, and is then only read
+        evidence.check_folder(cache)
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if location.generated:
