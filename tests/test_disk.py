@@ -100,8 +100,9 @@ def test_an_existing_file_keeps_its_content(tmp_path: Path, disk: Disk) -> None:
         write_atomically(path, bytes(11), remedy="pray")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(NotWritten, match="below cannot be written"):
-        write_atomically(path / "below", b"")
+    for below in (path / "below", path / "further" / "below"):
+        with pytest.raises(NotWritten, match=rf"below cannot be written \({path} is a file\); make room"):
+            write_atomically(below, b"")
     with pytest.raises(ZeroDivisionError), atomically(path):
         raise ZeroDivisionError
 

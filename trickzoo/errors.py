@@ -88,11 +88,10 @@ class BadData(TrickzooError, ValueError):
 class NotWritten(TrickzooError, OSError):
     """A file cannot be written: the disk is full or read-only, or the user may not write to the folder.
 
-    `strerror` is the reason alone, as the operating system states it.
+    `strerror` is the reason alone.
     """
 
-    def __init__(self, path: object, error: OSError, remedy: str = "make room, or name another place") -> None:
-        reason = error.strerror or str(error)
+    def __init__(self, path: object, reason: str, remedy: str = "make room, or name another place") -> None:
         super().__init__(f"{path} cannot be written ({reason}); {remedy}")
         self.strerror = reason
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadOption, printable
-from trickzoo.files import write_atomically
+from trickzoo.files import refusal, write_atomically
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """Characters with which a formula begins in spreadsheets."""
@@ -134,7 +134,8 @@ def _check_writable(path: Path, folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):  # permissions are no evidence: root has all of them, even on a read-only disk
             pass
     except OSError as error:
-        raise BadOption(f"{path} cannot be written: {folder}: {error.strerror}; name another place") from None
+        reason = f"{folder}: {error.strerror}" if folder.is_dir() else refusal(path, error)
+        raise BadOption(f"{path} cannot be written: {reason}; name another place") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -163,6 +163,18 @@ def examine(path: Path) -> tuple[str, Identity]:
     return value.hexdigest(), before
 
 
+def refusal(path: Path, error: OSError) -> str:
+    """Return why the system refuses to write the file or folder `path`.
+
+    The system says "File exists" or "Not a directory" if a part of the path is a file where a folder is needed. That part is named.
+    """
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        for part in (path, *path.parents):
+            if part.exists() and not part.is_dir():
+                return f"{part} is a file"
+    return error.strerror or str(error)
+
+
 @contextlib.contextmanager
 def writing(path: Path, **remedy: str) -> Iterator[None]:
     """Convert an OSError within the block to NotWritten, which names `path` and the remedy (`remedy="…"`, or a general one)."""
@@ -171,7 +183,7 @@ def writing(path: Path, **remedy: str) -> Iterator[None]:
     except TrickzooError:
         raise
     except OSError as error:
-        raise NotWritten(path, error, **remedy) from None
+        raise NotWritten(path, refusal(path, error), **remedy) from None
 
 
 def temporary_name() -> str:

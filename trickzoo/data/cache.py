@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from trickzoo.data.imageset import Sample
 from trickzoo.data.workers import in_order, load
 from trickzoo.errors import BadData, BadOption
-from trickzoo.files import write_atomically
+from trickzoo.files import refusal, write_atomically
 
 log = logging.getLogger("trickzoo")
 
@@ -59,7 +59,7 @@ def keep_once(
                         log.warning("%s is made again, because %s", place, fault)
                     _decode(data, place, workers, tell)
         except OSError as error:
-            why = error.strerror or error
+            why = refusal(place, error)
             raise BadOption(f"{place.parent} cannot keep decoded images ({why}); name another folder with --cache") from None
     return np.load(place / PIXELS, mmap_mode="r"), np.load(place / SIZES)
 

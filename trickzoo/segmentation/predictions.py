@@ -15,7 +15,7 @@ from torch import Tensor
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.drawing import palette
 from trickzoo.errors import BadOption
-from trickzoo.files import file_name, temporary_name
+from trickzoo.files import file_name, refusal, temporary_name
 
 
 def check_predictions(folder: Path) -> None:
@@ -63,7 +63,7 @@ def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterato
                 folder.rmdir()
             os.replace(staged, folder)
     except OSError as error:
-        raise BadOption(f"{folder} cannot be written ({error.strerror or error})") from None
+        raise BadOption(f"{folder} cannot be written ({refusal(folder, error)}); name another --predictions") from None
     finally:
         if chief:
             shutil.rmtree(staged, ignore_errors=True)

@@ -16,7 +16,7 @@ from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
 
 from trickzoo.errors import InUse
-from trickzoo.files import TEMPORARY
+from trickzoo.files import TEMPORARY, refusal
 from trickzoo.training import checkpoint, stopping, tracking
 
 log = logging.getLogger("trickzoo")
@@ -68,7 +68,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     except NotImplementedError:  # a file system without locks
         log.warning("%s is on a file system without locks: do not start a second run there", folder)
     except OSError as error:
-        raise InUse(f"{folder} cannot be written ({error.strerror or error}); name another --out") from None
+        raise InUse(f"{folder} cannot be written ({refusal(folder, error)}); name another --out") from None
 
 
 def _read(holder: Path) -> str:

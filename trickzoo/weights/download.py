@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trickzoo.errors import BadCheckpoint, BadOption, WeightsUnavailable
-from trickzoo.files import Identity, examine, home
+from trickzoo.files import Identity, examine, home, refusal
 from trickzoo.weights import streams
 from trickzoo.weights.record import Source
 from trickzoo.weights.streams import Wrong, failure, first_line
@@ -248,7 +248,7 @@ def refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavail
     remedy = (
         f"free some space, or set {variable} to a folder elsewhere" if error.errno in NO_ROOM else f"set {variable} to a folder of your own"
     )
-    return WeightsUnavailable(f"{folder}: {error.strerror or error}; {remedy}")
+    return WeightsUnavailable(f"{folder}: {refusal(Path(folder), error)}; {remedy}")
 
 
 def _status(error: Any) -> str:
