@@ -70,7 +70,7 @@ def test_images_whose_names_are_not_utf_8(tiny: Path, latin: Path, tmp_path: Pat
     images = open_imagenet(latin)
     assert images.entries[0].identity == b"n01440764/caf\xed\xb3\xa9.jpg\0"
     assert images.entries[1].identity == b"n02102040/a.jpg\0"
-    assert Streamed(images).digest == hashlib.sha256(b"n01440764/caf\xed\xb3\xa9.jpg\0n02102040/a.jpg\0").hexdigest()
+    assert Streamed(images).digest.partition("-")[0] == hashlib.sha256(b"n01440764/caf\xed\xb3\xa9.jpg\0n02102040/a.jpg\0").hexdigest()
     outputs = ("--out", tmp_path / "o.json", "--predictions", tmp_path / "p.csv", "--workers", 0)
     assert call(evaluation, "imagenet", "--data", latin, "--model", tiny, *outputs) == 0
     assert "n01440764/caf\\xe9.jpg," in (tmp_path / "p.csv").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_images_whose_names_are_not_utf_8(tiny: Path, latin: Path, tmp_path: Pat
 
 def test_a_class_whose_name_is_not_utf_8_is_refused(latin: Path) -> None:
     os.rename(latin / "n01440764", os.fsencode(latin) + b"/r\xe9d")
-    with pytest.raises(BadData, match=r'the class name "r\\xe9d" is not UTF-8 text; rename it'):
+    with pytest.raises(BadData, match=r"the name of the class folder b'r\\xe9d' is not UTF-8; rename it"):
         open_imagenet(latin)
 
 
@@ -99,7 +99,7 @@ def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.M
     asked: list[list[str]] = []
     monkeypatch.setattr(evidence.Path, "exists", lambda path: True)
     monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
-    assert evidence.commit() == "c0ffee+"
+    assert evidence.commit.__wrapped__() == "c0ffee+"  # without the cache of the process
     assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)
 
 

@@ -27,7 +27,7 @@ from trickzoo.weights.record import Record, Source
 
 HUB_FAULTS = {
     "401": (Fault(401, headers={"X-Error-Code": "RepoNotFound"}), "not found"),
-    "gated": (Fault(403, headers={"X-Error-Code": "GatedRepo"}), "access to the repository must be asked for"),
+    "gated": (Fault(403, headers={"X-Error-Code": "GatedRepo"}), "the repository is gated; request access"),
     "404": (Fault(404), "the hub answered 404"),
     "429": (Fault(429), "the hub answered 429"),
     "429, come back later": (Fault(429, headers={"Retry-After": "60"}), "the hub answered 429"),

@@ -13,7 +13,7 @@ from trickzoo.errors import BadCheckpoint, BadOption, WeightsUnavailable
 from trickzoo.files import Identity, examine, home, refusal
 from trickzoo.weights import streams
 from trickzoo.weights.record import Source
-from trickzoo.weights.streams import Wrong, failure, first_line
+from trickzoo.weights.streams import SourceError, first_line, network_error
 
 REACH_SECONDS = 2.0
 """Seconds to wait for the first answer of a source. After a source that did not answer, the next one gets half of this, so that a missing
@@ -30,7 +30,7 @@ def offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-class Missing(Wrong):
+class Missing(SourceError):
     """The source does not have the file."""
 
 
@@ -97,7 +97,7 @@ def hub_cache() -> str:
     return str(home() / "hub") if own.startswith("~") else own
 
 
-def _patience(seconds: float) -> float:
+def _timeout(seconds: float) -> float:
     """Return the seconds to wait for an answer: HF_HUB_ETAG_TIMEOUT, or by default `seconds`."""
     own = os.environ.get("HF_HUB_ETAG_TIMEOUT")
     try:
@@ -118,20 +118,20 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
 
     Raises:
         Missing: if the hub does not have the file.
-        Wrong: if it cannot be downloaded, or its bytes are not the wanted ones, which are then deleted.
+        SourceError: if it cannot be downloaded, or its bytes are not the wanted ones, which are then deleted.
         WeightsUnavailable: if the disk refuses the file.
     """
     hub = _hub()
     assert source.hub is not None and source.file is not None
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    timeout = _patience(seconds)
+    timeout = _timeout(seconds)
     session = streams.client()
     try:
         url = hub.hf_hub_url(source.hub, source.file, revision=revision, endpoint=endpoint)
         # Check with a single request whether the hub answers: the client itself may wait 3 s for its list of agents, or retry for a minute.
         status = session.head(url, timeout=timeout, follow_redirects=False).status_code
         if status == 429 or status >= 500:
-            raise Wrong(f"the hub answered {status}")
+            raise SourceError(f"the hub answered {status}")
         metadata = hub.get_hf_file_metadata(url, timeout=timeout)
         stated = _agreed(metadata, wanted, size)
         # Ask for the revision by its name instead of its commit: the client then stores which commit it is, and finds the file offline.
@@ -142,8 +142,8 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
                 )
             )
         if commit_of(source, path) != metadata.commit_hash:
-            raise Wrong("the repository changed meanwhile; try again")
-    except Wrong:
+            raise SourceError("the repository changed meanwhile; try again")
+    except SourceError:
         raise
     except Exception as error:
         raise _hub_failure(error, hub.errors) from None
@@ -152,55 +152,55 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
     if not agrees(got, wanted):
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+        raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
     return HubFile(path, got, metadata.commit_hash, identity)
 
 
 def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
     """Return the SHA-256 that the hub states for a large file, None for a small one.
 
-    Raises Wrong if the hub states another digest or size than the recorded one.
+    Raises SourceError if the hub states another digest or size than the recorded one.
     """
     if metadata.commit_hash is None:
-        raise Wrong("the answer names no commit; is this a hub?")
+        raise SourceError("the answer names no commit; is this a hub?")
     stated: str | None = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
     if wanted and stated and not agrees(stated, wanted):
-        raise Wrong(f"the hub states SHA-256 {stated}, {wanted} is recorded")
+        raise SourceError(f"the hub states SHA-256 {stated}, {wanted} is recorded")
     if size is not None and metadata.size is not None and metadata.size != size:
-        raise Wrong(f"the hub states {metadata.size:,} bytes, {size:,} are recorded")
+        raise SourceError(f"the hub states {metadata.size:,} bytes, {size:,} are recorded")
     return stated
 
 
 def _hub_failure(error: Exception, errors: Any) -> Exception:
-    """Convert an error of the hub client to Missing, Wrong, or WeightsUnavailable if the disk refused the file."""
+    """Convert an error of the hub client to Missing, SourceError, or WeightsUnavailable if the disk refused the file."""
     if isinstance(error, errors.GatedRepoError):
-        return Wrong("access to the repository must be asked for; log in with `hf auth login`")
+        return SourceError("the repository is gated; request access on its page and log in with `hf auth login`")
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return Wrong("the hub stopped answering")
+        return SourceError("the hub stopped answering")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError)):
         what = "not found, or private" if (answer := _status(error)) == "401" else "not found"
         return Missing(f"{what} ({answer})")
     if isinstance(error, errors.HfHubHTTPError):
-        return Wrong(f"the hub answered {_status(error)}")
+        return SourceError(f"the hub answered {_status(error)}")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-        return refused(hub_cache(), "HF_HUB_CACHE", error)
+        return write_error(hub_cache(), "HF_HUB_CACHE", error)
     if type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport: httpx, httpx2, …
-        return failure(error)
-    return Wrong(first_line(error))
+        return network_error(error)
+    return SourceError(first_line(error))
 
 
 def from_url(source: Source, target: Path, wanted: str | None, seconds: float, size: int | None = None) -> tuple[str, Identity]:
     """Download a plain file to `target`, and return its SHA-256 and its identity.
 
     `target` must be in a folder that no other process writes to. `wanted` is the recorded SHA-256 or its first digits, `seconds` how long
-    to wait for the first answer, `size` the recorded size in bytes. Raises Wrong if the file cannot be downloaded or has other bytes.
+    to wait for the first answer, `size` the recorded size in bytes. Raises SourceError if the file cannot be downloaded or has other bytes.
     """
     assert source.url is not None
     largest = min(size or streams.LARGEST, streams.LARGEST)
-    streams.save(streams.client(), source.url, target, largest, _patience(seconds), READ_SECONDS)
+    streams.save(streams.client(), source.url, target, largest, _timeout(seconds), READ_SECONDS)
     got, identity = examine(target)
     if not agrees(got, wanted):
-        raise Wrong(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+        raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
     return got, identity
 
 
@@ -217,7 +217,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
             return from_hub_cache(source) if offline() else from_hub(source, at, None, REACH_SECONDS).path
         except Missing:
             raise
-        except Wrong as error:
+        except SourceError as error:
             with contextlib.suppress(Missing):  # the hub does not answer, but the file may be in the cache
                 return from_hub_cache(source)
             raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
@@ -243,7 +243,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
     return path, config, commit
 
 
-def refused(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:
+def write_error(folder: Path | str, variable: str, error: OSError) -> WeightsUnavailable:
     """Return the error for a folder that cannot be written to; `variable` is the environment variable that names the folder."""
     remedy = (
         f"free some space, or set {variable} to a folder elsewhere" if error.errno in NO_ROOM else f"set {variable} to a folder of your own"

@@ -99,11 +99,13 @@ def _fitting(
             del state[weight], state[bias]
 
     theirs = {own: key for key, own in ours.items()}
-    spare = [key for key in opened.tensors if key not in ours]
+    unexpected = [key for key in opened.tensors if key not in ours]
     shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
     types = [theirs[key] for key in wanted if key in state and state[key].is_floating_point() != wanted[key].is_floating_point()]
-    if missing or spare or shapes or types:
-        raise BadCheckpoint(_misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], spare, shapes, types))
+    if missing or unexpected or shapes or types:
+        raise BadCheckpoint(
+            _misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], unexpected, shapes, types)
+        )
     return state
 
 
@@ -187,23 +189,23 @@ def _misfit(
     architecture: Architecture,
     known: Sequence[str],
     missing: Sequence[str] | None = None,
-    spare: Sequence[str] | None = None,
+    unexpected: Sequence[str] | None = None,
     shapes: Sequence[str] = (),
     types: Sequence[str] = (),
 ) -> str:
     """Return the message for a file that does not fit: the first names that differ, and the architectures that the file fits.
 
-    `missing` and `spare` are None if the file has none of the layouts of the architecture; it is then compared with the nearest one.
+    `missing` and `unexpected` are None if the file has none of the layouts of the architecture; it is then compared with the nearest one.
     """
     keys = opened.tensors.keys()
-    if missing is None or spare is None:
+    if missing is None or unexpected is None:
         maps = [convert.key_map(architecture, layout, known) for layout in ("trickzoo", *convert.layouts(architecture))]
         nearest = min(maps, key=lambda names: len(names.keys() ^ keys))
         missing = [key for key, own in nearest.items() if key not in keys and not convert.is_optional(own)]
-        spare = [key for key in keys if key not in nearest]
+        unexpected = [key for key in keys if key not in nearest]
     parts = [
         f"{word} {', '.join(map(_short, names[:2]))}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
-        for word, names in (("missing", missing), ("unexpected", spare), ("wrong shape", shapes), ("wrong type", types))
+        for word, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types))
         if names
     ]
     fitting = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and _fits(opened, other)]

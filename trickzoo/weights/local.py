@@ -18,7 +18,7 @@ from typing import NamedTuple
 from trickzoo.errors import BadCheckpoint, DigestMismatch, NotWritten, TrickzooError
 from trickzoo.files import Identity, examine, home, open_regular, utf8_path
 from trickzoo.weights import manifest, pins, stamps
-from trickzoo.weights.download import agrees, commit_of, in_hub_cache, refused
+from trickzoo.weights.download import agrees, commit_of, in_hub_cache, write_error
 from trickzoo.weights.record import Record, Source
 from trickzoo.weights.stamps import Stamp, WeightFile
 
@@ -116,7 +116,7 @@ def writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, TrickzooError) and not isinstance(error, NotWritten):
             raise
-        raise refused(folder, "TRICKZOO_HOME", error) from error
+        raise write_error(folder, "TRICKZOO_HOME", error) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------

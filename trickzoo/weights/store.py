@@ -17,7 +17,7 @@ from trickzoo.weights import local, pins, stamps
 from trickzoo.weights.download import REACH_SECONDS, from_hub, from_url, offline
 from trickzoo.weights.record import Record, Source
 from trickzoo.weights.stamps import WeightFile
-from trickzoo.weights.streams import TimedOut, Wrong
+from trickzoo.weights.streams import SourceError, TimedOut
 
 log = logging.getLogger("trickzoo")
 
@@ -43,7 +43,7 @@ def fetch(record: Record) -> WeightFile:
             seconds = REACH_SECONDS / 2 if silent else REACH_SECONDS
             try:
                 file = _download(record, source, seconds)
-            except Wrong as error:
+            except SourceError as error:
                 reasons.append(f"{source}: {error}")
                 silent = silent or isinstance(error, TimedOut)
                 log.info("%s: %s", source, error)
@@ -98,9 +98,9 @@ def _advice(record: Record, problem: str) -> str:
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
-    """Download, verify and, if it is pickled, convert the file of one source. Raises Wrong with the reason if the source does not give it.
+    """Download, verify and, if it is pickled, convert the file of one source.
 
-    `seconds` is how long to wait for the first answer.
+    `seconds` is how long to wait for the first answer. Raises SourceError with the reason if the source does not give the file.
     """
     if source.hub:
         wanted, size = pins.wanted(record, source), pins.size(record, source)
@@ -109,7 +109,7 @@ def _download(record: Record, source: Source, seconds: float) -> WeightFile:
         return file if hub.path.suffix == ".safetensors" else local.converted(record, file)
     if source.url:
         return _download_url(record, source, seconds)
-    raise Wrong("this installation does not contain it; the repository does")
+    raise SourceError("this installation does not contain it; the repository does")
 
 
 def _download_url(record: Record, source: Source, seconds: float) -> WeightFile:
@@ -125,5 +125,5 @@ def _download_url(record: Record, source: Source, seconds: float) -> WeightFile:
         os.replace(path, kept)
         moved = Identity.of(kept.stat())
         if moved._replace(ctime_ns=identity.ctime_ns) != identity:
-            raise Wrong("the file was replaced while it was put in place")
+            raise SourceError("the file was replaced while it was put in place")
         return replace(file, path=kept, identity=moved)

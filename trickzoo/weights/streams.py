@@ -20,18 +20,18 @@ LARGEST_PACKED = 1 << 20
 """The largest compressed download in bytes. Hubs compress only small text files, and the size after decompression is unknown."""
 
 
-class Wrong(Exception):
+class SourceError(Exception):
     """A source did not give the right file. The message is the reason, and the caller tries the next source."""
 
 
-class TimedOut(Wrong):
+class TimedOut(SourceError):
     """A source did not answer, or sent its file too slowly."""
 
 
 def client() -> Any:
     """Return the HTTP client of the hub client, which uses the proxies and certificates of the environment.
 
-    Raises Wrong if it cannot be created.
+    Raises SourceError if it cannot be created.
     """
     import huggingface_hub
 
@@ -44,14 +44,14 @@ def client() -> Any:
             for name in variables
             if (place := os.environ.get(name)) and not os.path.exists(place)
         ]
-        raise Wrong(f"no connection can be made: {'; '.join(gone) or first_line(error)}") from None
+        raise SourceError(f"no connection can be made: {'; '.join(gone) or first_line(error)}") from None
 
 
 @contextlib.contextmanager
 def bounded(session: Any, largest: int) -> Iterator[None]:
     """Limit the responses that this thread receives from `session` within the block.
 
-    Reading a response raises Wrong beyond `largest` bytes, and TimedOut if the bytes arrive too slowly.
+    Reading a response raises SourceError beyond `largest` bytes, and TimedOut if the bytes arrive too slowly.
     """
     transport = sys.modules[next(kind.__module__ for kind in type(session).__mro__ if kind.__name__ == "Client").partition(".")[0]]
     thread = threading.get_ident()
@@ -81,13 +81,13 @@ def bounded(session: Any, largest: int) -> Iterator[None]:
 
 
 def _watched(stream: Any, largest: int) -> Iterator[bytes]:
-    """Yield the parts of a stream. Raises Wrong beyond `largest` bytes, and TimedOut if they arrive too slowly."""
+    """Yield the parts of a stream. Raises SourceError beyond `largest` bytes, and TimedOut if they arrive too slowly."""
     total, recent, since = 0, 0, time.monotonic()
     for chunk in stream:
         total += len(chunk)
         recent += len(chunk)
         if total > largest:
-            raise Wrong(f"it sends more than {largest:,} bytes, which the file should have at most")
+            raise SourceError(f"it sends more than {largest:,} bytes, which the file should have at most")
         if (seconds := time.monotonic() - since) >= SLOW_SECONDS:
             if recent < SLOW_BYTES:
                 raise TimedOut(f"it is too slow: {recent:,} bytes in {seconds:.0f} s")
@@ -98,8 +98,8 @@ def _watched(stream: Any, largest: int) -> Iterator[bytes]:
 def save(session: Any, url: str, target: Path, largest: int, connect_seconds: float, read_seconds: float) -> None:
     """Download a url to a file, with a progress bar on a terminal.
 
-    `connect_seconds` and `read_seconds` limit the wait for a connection and for the next part. Raises Wrong if the server does not give the
-    file, and OSError if the disk refuses it.
+    `connect_seconds` and `read_seconds` limit the wait for a connection and for the next part. Raises SourceError if the server does not
+    give the file, and OSError if the disk refuses it.
     """
     from huggingface_hub.utils import tqdm  # the progress bar that hub files have
 
@@ -108,17 +108,17 @@ def save(session: Any, url: str, target: Path, largest: int, connect_seconds: fl
     try:
         with bounded(session, largest), session.stream("GET", url, **request) as response, target.open("wb") as file:
             if response.status_code >= 400:
-                raise Wrong(f"the server answered {response.status_code}")
+                raise SourceError(f"the server answered {response.status_code}")
             length = response.headers.get("content-length", "")
             total = int(length) if length.isdecimal() else None
             with tqdm(desc=target.name, total=total, unit="B", unit_scale=True, disable=None) as bar:
                 for chunk in response.iter_raw():
                     file.write(chunk)
                     bar.update(len(chunk))
-    except (Wrong, OSError):
+    except (SourceError, OSError):
         raise
     except Exception as error:  # of the transport
-        raise failure(error) from None
+        raise network_error(error) from None
 
 
 def first_line(error: BaseException) -> str:
@@ -126,16 +126,16 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].strip().rstrip(".")
 
 
-def failure(error: BaseException) -> Wrong:
-    """Return a network error as Wrong or TimedOut, with the reason in a few words."""
+def network_error(error: BaseException) -> SourceError:
+    """Return a network error as SourceError or TimedOut, with the reason in a few words."""
     name = type(error).__name__.lower()
     text = str(error).lower()
     if "timeout" in name or "timed out" in text:
         return TimedOut("timed out")
     if "refused" in text:
-        return Wrong("connection refused")
+        return SourceError("connection refused")
     if "resolve" in text or "name or service" in text or "getaddrinfo" in text or "name resolution" in text:
-        return Wrong("the host name cannot be resolved")
+        return SourceError("the host name cannot be resolved")
     if "incomplete" in text or "complete message body" in text:
-        return Wrong("the download was cut short")
-    return Wrong(first_line(error))
+        return SourceError("the download was cut short")
+    return SourceError(first_line(error))
