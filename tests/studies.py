@@ -17,12 +17,12 @@ MODEL = "mobilenet_v1_025"
 
 
 def plan(**options: Any) -> ladder.Plan:
-    """The study on own images, or one that differs from it in these options."""
+    """Return a small study on own images, with these options changed."""
     return ladder.plan("own", MODEL, **{"seeds": 2, "rungs": RUNGS, "changes": FIELDS, **options})
 
 
 def simulate(out: Path, tops: dict[str, list[float]], more: dict[str, Any] | None = None, **options: Any) -> LadderStudy:
-    """The summary of a study with these accuracies by seed; `more` goes into each result file."""
+    """Return the summary of a study with these accuracies by seed; `more` is added to each result file."""
     study = plan(rungs=tuple(tops), seeds=max(map(len, tops.values())), **options)
     for step in study.steps:
         for seed, top1 in enumerate(tops[step.rung]):
@@ -54,7 +54,7 @@ def simulate(out: Path, tops: dict[str, list[float]], more: dict[str, Any] | Non
 
 
 class Page(HTMLParser):
-    """Cells of the tables, visible text, and every address that the page refers to; the words beside its images, if it may have any."""
+    """The table cells, the visible text and the addresses of a page, and the alternative texts of its images if it may have any."""
 
     def __init__(self, text: str, *, images: bool = False) -> None:
         super().__init__()

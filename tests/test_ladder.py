@@ -160,7 +160,7 @@ def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:
     assert f"2 points: {power.seeds_for(2.0, 2.0)} seeds; after Holm {power.seeds_for(2.0, 2.0, 0.025)} seeds" in text
     assert not (tmp_path / "none").exists()
     for tokens, message in (
-        (("--plan",), "holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2"),
+        (("--plan",), "holds fewer than two finished seeds, so the spread is unknown; name a guess in points, such as --plan-sd 2"),
         (("--plan-sd", "2"), "--plan-sd is for --plan"),
         (("--plan", "--plan-sd", "nan"), "--plan-sd must be above 0 and at most 100 points, not nan"),
     ):
@@ -202,8 +202,8 @@ def test_a_stopped_study_goes_on(
     common = ("--data", colours, "--rungs", ",".join(RUNGS), *fields, "--seeds", 2, "--out", tmp_path)
     status, text, _ = call(*common, "--workers", 0, "--device", "cpu", "--cache", colours.with_name("cache"))
     assert status == 0
-    assert "1/6 baseline, seed 0: there already" in text
-    assert "2/6 cosine, seed 0: " + ("top-1" if step == 3 else "there already") in text
+    assert "1/6 baseline, seed 0: already finished" in text
+    assert "2/6 cosine, seed 0: " + ("top-1" if step == 3 else "already finished") in text
     assert text.rstrip().endswith("report.html")
     assert figures(tmp_path) == figures(straight)
     for name in ("cosine-0", "mixup-1"):

@@ -1,4 +1,4 @@
-"""What a ladder study's report says: no more than its figures allow, and each of them right."""
+"""The report of a ladder study: its sentences claim no more than the figures show, and its figures are correct."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
     assert corrected.startswith(
         "After Holm correction for 4 comparisons, these differences are significant: no bias decay, cosine decay, mixup"
     )
-    assert majority.startswith("Predicting the largest class for every image gives 26.50 %, chance 25.00 % (4 classes); every rung is")
+    assert majority.startswith("Predicting the largest class for every image gives 26.50 %, chance 25.00 % (4 classes). Every rung is")
     assert "3 seeds detect" in advice
 
 
@@ -133,7 +133,7 @@ def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
     page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))
     assert "not run" in page.rows[2][1]
     assert "3 of 6 trainings" in page.text
-    assert content.rungs[2].difference is None  # what it adds to is not there
+    assert content.rungs[2].difference is None  # the rung that it builds on has no training
 
 
 # ---------------------------------------------------------------------------------------------------------------------

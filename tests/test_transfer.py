@@ -79,7 +79,7 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
     for finding in transfer_words.answers(read(tmp_path / "transfer.json", TransferStudy)):
         assert finding in text
     status, text, _ = call(*tokens, "--rungs", "baseline,mixup")
-    assert (status, text.count("there already")) == (0, 4)
+    assert (status, text.count("already finished")) == (0, 4)
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert [rung["rung"] for rung in content["tasks"][0]["rungs"]] == ["baseline", "mixup"]
     assert content["tasks"][0]["total"]["whole"]
@@ -168,7 +168,7 @@ def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
         transfer.run(plan, settings, each=stopping)
     lines: list[str] = []
     transfer.run(plan, settings, each=quiet, tell=lines.append)
-    assert lines[0] == "1/4 detection, baseline, seed 0: there already"
+    assert lines[0] == "1/4 detection, baseline, seed 0: already finished"
     assert lines[1].startswith("2/4 detection, mixup, seed 0: VOC AP50")
     plan = transfer.plan(ladder, branches()[:1], seeds=1, rungs=("mixup",))
     transfer.run(plan, Machine(out=tmp_path / "straight", workers=0, use_cpu=True), each=quiet)
@@ -186,7 +186,7 @@ def test_the_backbones_count_and_not_where_they_lie(call: Call, ladder: Path, tm
     (tmp_path / "ladder").rename(tmp_path / "moved")
     monkeypatch.chdir(tmp_path)
     status, text, _ = study("moved")
-    assert (status, text.count("there already")) == (0, 1)
+    assert (status, text.count("already finished")) == (0, 1)
     trained, weights = (
         tmp_path / "moved" / "transfer" / "segmentation" / "baseline-0",
         tmp_path / "moved" / "baseline-0" / "model.safetensors",
@@ -239,10 +239,10 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
         ((*here, "--crop", 32), 'no field "crop"'),
-        ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which is not asked for; name its images"),
-        ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which is not asked for"),
-        ((*here, "--segmentation-recipe", "nonsense"), "--segmentation-recipe is for segmentation, which is not asked for"),
-        ((*here, "--segmentation-val", "test"), "--segmentation-val is for segmentation, which is not asked for"),
+        ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which this study does not include; add"),
+        ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which this study does not include"),
+        ((*here, "--segmentation-recipe", "nonsense"), "--segmentation-recipe is for segmentation, which this study does not include"),
+        ((*here, "--segmentation-val", "test"), "--segmentation-val is for segmentation, which this study does not include"),
         ((*here, "--detection-trian", "all"), 'no field "detection-trian"; did you mean detection_train'),
         ((*here, "--model", "resnet18"), "leave --model out"),
         ((*here, "--detection-weights", "none"), "leave --detection-weights out"),

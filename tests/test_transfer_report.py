@@ -1,4 +1,4 @@
-"""What a transfer study's report says: no more than its figures allow, and each of them right."""
+"""The report of a transfer study: its sentences claim no more than the figures show, and its figures are correct."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Figures = dict[str, list[float | None]]
 ALIKE: Figures = {rung: [round(5 + 0.4 * TOP1[rung][seed] + (1, 0.2, -0.9)[seed], 4) for seed in range(3)] for rung in RUNGS}
 """Figures that follow top-1 accuracy."""
 APART: Figures = {rung: [30.0 + (3 * i % 7) + 0.1 * seed * (i + 1) for seed in range(3)] for i, rung in enumerate(RUNGS)}
-"""Figures that do not."""
+"""Figures that do not follow top-1 accuracy."""
 
 
 def result(task: str, rung: str, seed: int, figure: float | None) -> dict[str, Any]:
@@ -107,9 +107,7 @@ def test_rank_correlation_is_scipys(n: int, ties: bool) -> None:
 def test_rank_correlation_by_hand() -> None:
     found = rank_correlation([1, 2, 3, 4, 5], [10, 20, 40, 30, 50])  # 1 - 6 * 2 / (5 * 24)
     assert found.rho == pytest.approx(0.9)
-    assert found.p == pytest.approx(
-        2 * 5 / 120
-    )  # the right order, and the four that exchange two neighbours; and as many the other way round
+    assert found.p == pytest.approx(2 * 5 / 120)  # the right order, the four orders that exchange two neighbours, and the reverse of each
     assert rank_correlation([1, 2, 3, 4, 5], [50, 30, 40, 20, 10]).interval == tuple(-end for end in reversed(found.interval or ()))
 
 
@@ -163,23 +161,23 @@ def test_the_figures_are_those_of_independent_formulas() -> None:
             assert rung.figure.interval == pytest.approx(list(one))
 
 
-def test_what_goes_together_and_what_does_not() -> None:
+def test_correlated_and_uncorrelated_figures() -> None:
     content = summarise(detection=ALIKE, segmentation=APART)
     detection, segmentation = transfer_words.answers(content)
     assert detection.startswith("Rungs that classify better also detect better: over the means of 7 rungs, Spearman's rank correlation")
-    assert segmentation.startswith("It is not shown that rungs which classify better also segment better")
+    assert segmentation.startswith("The study does not show that rungs which classify better also segment better")
     for task, answer in zip(content.tasks, (detection, segmentation), strict=True):
         low, high = task.correlation.interval
-        assert ("not shown" in answer) == (low <= 0 <= high)
+        assert ("does not show" in answer) == (low <= 0 <= high)
     backwards = summarise(detection={rung: [100 - value for value in values] for rung, values in ALIKE.items()})
     assert transfer_words.answers(backwards)[0].startswith("Rungs that classify better detect worse")
     said = content.findings
     assert said[:2] == (detection, segmentation)
     assert "12 epochs of fine-tuning (small.detection.voc) with 1,500 images of 256 pixels" in " ".join(said)
-    assert said[-1].endswith("Other images, longer trainings and other models may give other results.")
-    looks = "not corrected for multiple comparisons"
-    assert looks in said[-1]
-    assert looks not in " ".join(backwards.findings)
+    assert said[-1].endswith("Other images, longer training and other models may give different results.")
+    uncorrected = "not corrected for multiple comparisons"
+    assert uncorrected in said[-1]
+    assert uncorrected not in " ".join(backwards.findings)
 
 
 def test_rungs_are_compared_as_their_intervals_allow() -> None:
@@ -196,7 +194,7 @@ def test_rungs_are_compared_as_their_intervals_allow() -> None:
     [
         ([10, 10.2, 10.1], [2, 2.2, 2.1], "The gain in top-1 accuracy transfers to detection"),
         ([10, 10.2, 10.1], [2, -2.2, 0.1], "The gain in top-1 accuracy is not shown to transfer to detection"),
-        ([10, 10.2, 10.1], [-2, -2.2, -2.1], "The gain in top-1 accuracy turns into a loss when it comes to detection"),
+        ([10, 10.2, 10.1], [-2, -2.2, -2.1], "The gain in top-1 accuracy becomes a loss in detection."),
         ([10, -10.2, 0], [2, 2.2, 2.1], "which is not statistically significant: there is no established gain to transfer"),
         ([-10, -10.2, -10.1], [2, 2.2, 2.1], "there is no gain to transfer, but a loss"),
     ],
@@ -209,9 +207,10 @@ def test_a_gain_transfers_only_where_both_intervals_exclude_0(top1: list[float],
 
 def test_few_rungs_one_seed_and_constant_figures() -> None:
     (answer,) = transfer_words.answers(summarise(detection=only(ALIKE, rungs=3)))
-    assert answer == "Whether rungs that classify better also detect better cannot be said from 3 rungs: a rank correlation needs 4."
+    whether = "The study cannot show whether rungs that classify better also detect better"
+    assert answer == f"{whether}: a rank correlation needs at least 4 rungs, and it has 3."
     (answer,) = transfer_words.answers(summarise(detection={rung: [7.0] * 3 for rung in RUNGS}))
-    assert "is the same for all of them, so that there is no correlation" in answer
+    assert "is the same for all rungs, so there is no correlation" in answer
     content = summarise(detection=only(ALIKE, seeds=1))
     (task,) = content.tasks
     assert {rung.figure.interval for rung in task.rungs} == {None}
@@ -219,7 +218,7 @@ def test_few_rungs_one_seed_and_constant_figures() -> None:
     assert "better than the first" not in " ".join(content.findings)
 
 
-def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) -> None:
+def test_an_unfinished_study_and_fine_tunings_without_a_figure(tmp_path: Path) -> None:
     figures = {**ALIKE, "warmup": [], "cosine": [None, 25.0, 26.0], "mixup": [None] * 3}
     tasks = results(detection=figures)
     content = transfer_summary.summarise(LADDER, tasks, seeds=(0, 1, 2))
@@ -229,7 +228,11 @@ def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) 
     assert rungs["cosine"].difference.seeds == (1, 2)
     assert (rungs["mixup"].figure, rungs["mixup"].difference) == (None, None)
     said = " ".join(content.findings)
-    for part in ("18 of 21 fine-tunings", "no VOC AP50 all-point of them: 4 fine-tunings", "over the whole ladder is not known yet"):
+    for part in (
+        "18 of 21 fine-tunings",
+        "4 fine-tunings have no VOC AP50 all-point and are left out",
+        "over the whole ladder is not known yet",
+    ):
         assert part in said
     page = Page(report.write_transfer(content, LADDER, tmp_path).read_text(encoding="utf-8"))
     shown = {row[0].strip(): [cell.split() for cell in row[1:]] for row in page.rows[1:8]}
@@ -239,7 +242,7 @@ def test_an_unfinished_study_and_figures_that_there_are_none_of(tmp_path: Path) 
 
 
 def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
-    """A folder may hold more than the study that is reported: what another command has run there."""
+    """A folder may also hold trainings of other commands, which are not part of the reported study."""
     asked = {rung: ALIKE[rung][:2] for rung in ("baseline", "mixup")}
     content = transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[0, 1], rungs=["baseline", "mixup"])
     assert content == transfer_summary.summarise(LADDER, results(detection=asked), seeds=[0, 1], rungs=["baseline", "mixup"])
@@ -372,14 +375,14 @@ def test_names_of_dots_do_not_cover_one_another(figures: Figures, narrow: bool) 
 
 
 def test_too_few_rungs_for_a_relation_are_rows_and_no_scatter(tmp_path: Path) -> None:
-    """Two dots always lie on a line."""
+    """Two points always lie on a line, so a scatter plot of them shows no relation."""
     few = summarise(detection=only(ALIKE, rungs=2))
     level, difference = plots.transfer(few.tasks).axes
     assert [label.get_text() for label in level.get_yticklabels()] == ["baseline", "+ large batch, linear scaling"]
     assert [line.get_xdata()[0] for line in difference.lines if line.get_marker() == "o" and line.get_markersize() < 6] == [
         pytest.approx(few.tasks[0].rungs[1].difference.mean)
     ]
-    assert "A dot is a rung" not in report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
+    assert "Each dot is a rung" not in report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
 
 
 def test_the_backbones_gain_is_said_once() -> None:

@@ -1,4 +1,4 @@
-"""`trickzoo ladder`."""
+"""The command `trickzoo ladder`."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ def ladder(
     *,
     set_: Annotated[
         Literal["imagenette128", "cifar10", "shapes"] | None,
-        Parameter(name="--set", help="What the images are, shapes being generated ones; without it they are your own."),
+        Parameter(name="--set", help="The data set; shapes are generated images. Without it the images are your own."),
     ] = None,
-    data: Annotated[str | None, Parameter(help="Where the images are, as trickzoo-train takes it.")] = None,
-    model: Annotated[str, Parameter(help="The model at the ladder's top; with a letter the ladder climbs from the network without it.")],
-    seeds: Annotated[int, Parameter(help="How many trainings of each rung; without two there is no interval.")] = 3,
+    data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo-train.")] = None,
+    model: Annotated[str, Parameter(help="The model of the last rung. If it has a letter, the ladder starts from the network without it.")],
+    seeds: Annotated[int, Parameter(help="Number of trainings of each rung. A confidence interval needs at least two.")] = 3,
     rungs: Annotated[
-        str | None, Parameter(help="Only these, such as baseline,cosine,mixup; each is compared with the one below it.")
+        str | None, Parameter(help="Run only these rungs, such as baseline,cosine,mixup. Each is compared with the next lower one.")
     ] = None,
-    teacher: Annotated[str | None, Parameter(help="Weight, model or file to distil from; without it there is no such rung.")] = None,
-    low_precision: Annotated[Literal["bf16", "fp16"] | None, Parameter(help="Adds the rung of low precision.")] = None,
-    out: Annotated[Path | None, Parameter(help="Folder of the study; by default runs/ladder-SET-MODEL.")] = None,
+    teacher: Annotated[str | None, Parameter(help="Weight, model or file to distil from. Without it distillation is left out.")] = None,
+    low_precision: Annotated[Literal["bf16", "fp16"] | None, Parameter(help="Add the low-precision rung, in this precision.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder of the study, by default runs/ladder-SET-MODEL.")] = None,
     decode: options.Decode = "once",
     cache: options.Cache = None,
     running: options.Running = options.Running(),
     images: Annotated[
-        int | None, Parameter(help="With --set shapes: how many to train on, 10,000 by default; a fifth as many are evaluated on.")
+        int | None, Parameter(help="With --set shapes: number of training images, 10,000 by default. Validation uses a fifth as many.")
     ] = None,
-    dry_run: Annotated[bool, Flag, Parameter(help="List what would be run, and stop.")] = False,
+    dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
-    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of what is finished; train nothing.")] = False,
-    **fields: Annotated[str, Parameter(help="Fields of the baseline, and so of every rung: --epochs 30 --size 96.")],
+    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished trainings; train nothing.")] = False,
+    **fields: Annotated[str, Parameter(help="Fields of the baseline, and therefore of every rung: --epochs 30 --size 96.")],
 ) -> None:
-    """Train every rung of the paper's ladder with several seeds: which tricks help on these images?
+    """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
 
-    After a stop the same command goes on where it was; more seeds or rungs add to what is there. OUT/report.html says what was found.
+    The same command resumes a stopped study; with more seeds or rungs it adds to the finished trainings. OUT/report.html has the findings.
     """
     name = set_ or study.OWN
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
@@ -86,7 +86,7 @@ def ladder(
 
 
 def _report(plan: study.Plan, out: Path) -> None:
-    """Write a study's tables, plots and report, and print what was found."""
+    """Write a study's tables, plots and report, and print the findings."""
     from trickzoo.studies import ladder_summary, report
 
     found = ladder_summary.summarise(plan, out)
@@ -96,19 +96,19 @@ def _report(plan: study.Plan, out: Path) -> None:
 
 
 def _plan(plan: study.Plan, out: Path, guess: float | None) -> None:
-    """Print what more seeds would show."""
+    """Print which differences more seeds would detect, and at what cost."""
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import ladder_summary, outlook
 
     begun = any(study.state(out, *run) == "done" for run in plan.runs)
     found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
     if found is None:
-        raise BadOption(f"{out} holds no two finished seeds to take a spread from; name a guess in points, such as --plan-sd 2")
+        raise BadOption(f"{out} holds fewer than two finished seeds, so the spread is unknown; name a guess in points, such as --plan-sd 2")
     print_outlooks([found])
 
 
 def _list(plan: study.Plan, out: Path) -> None:
-    """What a study would run, and how far it is."""
+    """Print the trainings of a study and the state of each."""
     rows = []
     for step in plan.steps:
         states = (study.state(out, step, seed) for seed in plan.seeds)

@@ -1,4 +1,4 @@
-"""What `--plan` of the studies prints: the differences that a number of seeds detects, and the time that they take."""
+"""The output of `--plan` of both studies: the differences that a number of seeds detects, and the time that this takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EFFECTS = (1.0, 2.0)
 
 
 def print_outlooks(outlooks: Sequence[Outlook]) -> None:
-    """A table for each comparison, and how many seeds show 1 and 2 points."""
+    """Print a table for each comparison, and the number of seeds that detect differences of 1 and 2 points."""
     for found in outlooks:
         say("")
         say(f"{found.title}: {_spread(found)}")
@@ -22,8 +22,8 @@ def print_outlooks(outlooks: Sequence[Outlook]) -> None:
         for effect in EFFECTS:
             say(f"{effect:g} point{'s' if effect != 1 else ''}: {_needed(found, effect, power.ALPHA)}{_corrected(found, effect)}")
     say("")
-    say("Detectable: the smallest true difference that is significant with a chance of 80 % (paired t test, two-sided, alpha = 0.05).")
-    say("After Holm: the same at the first and strictest step of Holm's correction, alpha = 0.05 / comparisons.")
+    say("Detectable: the smallest true difference that is significant with 80 % power (paired t test, two-sided, alpha = 0.05).")
+    say("After Holm: the same at the first, strictest step of Holm's correction, alpha = 0.05 / comparisons.")
 
 
 def _spread(found: Outlook) -> str:
@@ -37,7 +37,7 @@ def _spread(found: Outlook) -> str:
 
 
 def _table(found: Outlook) -> tuple[list[str], list[list[str]]]:
-    """Titles of the columns, and the rows."""
+    """Return the titles of the columns, and the rows."""
     several = found.comparisons > 1
     titles = ["seeds", "detectable, points", *([f"after Holm ({found.comparisons})"] if several else [])]
     alphas = (power.ALPHA, *((found.holm_alpha,) if several else ()))

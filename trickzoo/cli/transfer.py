@@ -110,7 +110,7 @@ def transfer(
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
     Everything but the backbone's weights is the same for all rungs. Run the same command again to resume a study that was stopped.
-    OUT/report.html shows the ladder's gains and what became of them.
+    OUT/report.html contains the ladder and the results of the fine-tunings.
     """
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     folder = out or checkpoints / "transfer"
@@ -174,7 +174,7 @@ def _check_unused(task: str, given: Detection | Segmentation, changes: Mapping[s
     """Raise BadOption for an option of a task that is not asked for: it would have no effect."""
     options_given = [name for name, value in asdict(given).items() if value is not None]
     for name in (*options_given, *(name.removeprefix(f"{task}_") for name in changes if name.startswith(f"{task}_"))):
-        raise BadOption(f"--{task}-{_option(name)} is for {task}, which is not asked for; name its images with --{task}, or leave it out")
+        raise BadOption(f"--{task}-{_option(name)} is for {task}, which this study does not include; add --{task}, or leave it out")
 
 
 def _changes_of(recipe: Recipe, changes: Mapping[str, str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Studies: many trainings, compared with the statistics that the comparison needs, and written up."""
+"""Studies: many trainings, their statistical comparison, and a report."""

@@ -1,4 +1,4 @@
-"""Validation images as networks see them, side by side, for a report."""
+"""Pictures of the predictions of several networks side by side, for a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAP = 12
 
 
 def draw(task: str, location: AnnotatedLocation, networks: Sequence[tuple[str, Path]], n: int) -> list[tuple[str, bytes]]:
-    """Caption and JPEG of n validation images with annotations: as annotated, then as each network, (name, file), sees them."""
+    """Return (caption, JPEG) for n annotated validation images: the annotation, then the prediction of each network (name, file)."""
     package = find_annotated_task(task)
     data = package.open_split(location, "val")
     models = [package.load(path) for _, path in networks]
@@ -27,12 +27,12 @@ def draw(task: str, location: AnnotatedLocation, networks: Sequence[tuple[str, P
 
 
 def _spread(indices: list[int], n: int) -> list[int]:
-    """Some of them, evenly: neighbours in a set are often alike."""
+    """Return n of the indices, evenly spaced, because neighbours in a set are often similar."""
     return [indices[i * len(indices) // n] for i in range(min(n, len(indices)))]
 
 
 def _jpeg(views: Sequence[Image.Image]) -> bytes:
-    """Pictures of one width in a row, tops in line."""
+    """Return pictures in a row, aligned at the top, as one JPEG."""
     whole = Image.new("RGB", (sum(v.width for v in views) + GAP * (len(views) - 1), max(v.height for v in views)), "white")
     x = 0
     for view in views:

@@ -1,4 +1,4 @@
-"""What studies find, as typed records: `ladder.json`, `transfer.json`, and the result files that they are made from."""
+"""Typed records of the studies' files: `ladder.json`, `transfer.json`, and the result files that these are made from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from trickzoo.studies.statistics import LEAST_PAIRS, estimate, holm
 from trickzoo.training.tracking import MEASURES
 
 HELPED, HURT, UNCLEAR, NO_INTERVAL = "helped", "hurt", "not significant", "no interval"
-"""What a paired difference is: its 95 % confidence interval lies above 0, below 0, includes 0, or cannot be given."""
+"""The verdicts on a paired difference: its 95 % confidence interval is above 0, is below 0, includes 0, or does not exist."""
 TOGETHER, AGAINST, CONSTANT = "together", "against each other", "constant"
-"""What the ranks of two figures do, beside `UNCLEAR` and `NO_INTERVAL`."""
+"""The verdicts on a rank correlation beside `UNCLEAR` and `NO_INTERVAL`: positive, negative, or undefined because a side is constant."""
 
 Interval = tuple[float, float]
 Share = Annotated[float, Meta(ge=0, le=100)]
@@ -30,19 +30,19 @@ Spread = Annotated[float, Meta(ge=0, le=200)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 RungName = Annotated[str, Meta(pattern=r"^\w+$", max_length=100)]
-"""A rung's short name, which is part of its folders' names."""
+"""A rung's short name, which is part of the names of its folders."""
 Seed = Count
 Curve = tuple[tuple[int | float, float], ...]
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """A figure of each seed, and what they say of the mean.
+    """A figure of each seed, with mean, standard deviation and confidence interval.
 
     Attributes:
-        values: a figure for each seed.
-        n: how many.
+        values: the figure of each seed.
+        n: number of seeds.
         s: sample standard deviation (n - 1); None for one value.
-        interval: 95 % confidence interval of the mean by Student's t; None where there is no spread to take it from.
+        interval: 95 % confidence interval of the mean by Student's t; None for one value or equal values.
     """
 
     values: tuple[Points, ...]
@@ -53,13 +53,13 @@ class Sample(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.values or self.n != len(self.values):
-            raise ValueError(f"n is {self.n}, with {len(self.values)} values")
+            raise ValueError(f"n is {self.n}, but there are {len(self.values)} values")
         if self.interval and (self.interval[0] > self.interval[1] or not self.s):
-            raise ValueError("an interval without a spread, or with its ends exchanged")
+            raise ValueError("the interval has no spread, or its ends are exchanged")
 
 
 class Percentage(Sample, frozen=True, kw_only=True):
-    """A sample of percentages: the interval of their mean is cut at 0 and at 100."""
+    """A sample of percentages, whose interval is cut at 0 and at 100."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,10 +73,10 @@ class Difference(Sample, frozen=True, kw_only=True):
 
     Attributes:
         p: two-sided p of the paired t test; None without an interval.
-        p_holm: the same after Holm's correction for all comparisons of the study; None where there is only one.
-        seeds: those that both rungs have.
-        verdict: `HELPED`, `HURT`, `UNCLEAR` or `NO_INTERVAL`; follows from the interval.
-        detectable: smallest difference that n seeds with this s detect with 80 % power at alpha = 0.05; None without an interval.
+        p_holm: p after Holm's correction for all comparisons of the study; None if there is only one comparison.
+        seeds: the seeds that both rungs have.
+        verdict: `HELPED`, `HURT`, `UNCLEAR` or `NO_INTERVAL`; computed from the interval.
+        detectable: smallest true difference that n seeds with this s detect with 80 % power at alpha = 0.05; None without an interval.
     """
 
     p: float | None
@@ -88,7 +88,7 @@ class Difference(Sample, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.seeds) != self.n or (self.p is None) != (self.interval is None):
-            raise ValueError("seeds, interval and p do not belong together")
+            raise ValueError("seeds, interval and p do not match")
         force_setattr(self, "verdict", _verdict(self.interval))
         force_setattr(self, "detectable", power.detectable(self.s, self.n) if self.interval and self.s else None)
 
@@ -100,7 +100,7 @@ def _verdict(interval: Interval | None) -> str:
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """What trainings ran on and with, and how many of them did."""
+    """Hardware, platform, commit, processes and library versions, and the number of trainings that ran with them."""
 
     hardware: str = "unknown hardware"
     platform: str = ""
@@ -111,7 +111,7 @@ class Environment(Struct, frozen=True, kw_only=True):
 
 
 class Compared(Struct, frozen=True, kw_only=True):
-    """What a rung of either study has. `skipped` are titles of the rungs between it and its base that are not in the study."""
+    """The common part of the rungs of both studies. `skipped`: titles of rungs between a rung and its base that are not in the study."""
 
     rung: RungName
     title: str
@@ -128,7 +128,7 @@ class Compared(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if len(self.seeds) != (self.figure_of_study.n if self.figure_of_study else 0):
-            raise ValueError(f"{self.rung} has other seeds than figures")
+            raise ValueError(f"{self.rung} has a different number of seeds and figures")
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -141,8 +141,8 @@ class LadderRung(Compared, frozen=True, kw_only=True):
 
     Attributes:
         base: short name of the rung that it is compared with; None for the first.
-        changes: each recipe field that differs from the base's: (there, here).
-        curves: for each seed top-1 after each evaluated epoch, (epochs, top-1).
+        changes: (value of the base, value here) for each recipe field that differs.
+        curves: for each seed, (number of epochs, top-1) of each evaluated epoch.
     """
 
     recipe: str
@@ -155,9 +155,9 @@ class TransferRung(Compared, frozen=True, kw_only=True):
     """A rung's fine-tunings for one task.
 
     Attributes:
-        without_figure: seeds whose fine-tuning gave no figure, as there was nothing to find.
-        top1: of the backbones whose fine-tunings have a figure.
-        others: further measures by their keys.
+        without_figure: seeds whose fine-tuning has no figure, because the validation images contain nothing to find.
+        top1: top-1 accuracy of the backbones whose fine-tunings have a figure.
+        others: the other measures by their keys in result files.
     """
 
     without_figure: tuple[Seed, ...]
@@ -171,7 +171,7 @@ class TransferRung(Compared, frozen=True, kw_only=True):
 
 
 class Total(Struct, frozen=True, kw_only=True):
-    """The difference between a study's first and last rung. `whole` says whether these are the ends of the paper's whole ladder."""
+    """The difference between a study's first and last rung. `whole` is true if these are the ends of the paper's whole ladder."""
 
     first: RungName = field(name="from")
     last: RungName = field(name="to")
@@ -181,7 +181,7 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """What both studies say of themselves."""
+    """The common part of the summaries of both studies."""
 
     title: str
     data: str
@@ -199,9 +199,9 @@ class LadderStudy(Study, frozen=True, kw_only=True):
     """The content of `ladder.json`. Accuracies are top-1 in percent.
 
     Attributes:
-        generated: what the images are, where they are generated.
+        generated: description of the images if they are generated, else None.
         majority: share of the largest class among the validation images, percent; None in files of older versions.
-        num_classes: likewise.
+        num_classes: number of classes; None in files of older versions.
         baseline: the first rung's recipe as plain data.
     """
 
@@ -222,17 +222,17 @@ class LadderStudy(Study, frozen=True, kw_only=True):
         _check_rungs(self.rungs, self.total)
         kinds = {"name": str, "epochs": int, "size": int, "augmentation": dict}
         if any(not isinstance(self.baseline.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError("the baseline is no recipe")
+            raise ValueError("the baseline is not a recipe")
 
 
 def _check_rungs(rungs: Sequence[Compared], total: Total) -> None:
     names = [rung.rung for rung in rungs]
     if len(set(names)) < len(names) or not {total.first, total.last} <= set(names):
-        raise ValueError("two rungs of one name, or a total between rungs that are not there")
+        raise ValueError("two rungs have the same name, or the total names a rung that does not exist")
 
 
 class SeedCorrelation(Struct, frozen=True, kw_only=True):
-    """Spearman's rho over the n rungs of one seed; None where one side is constant."""
+    """Spearman's rho over the n rungs of one seed; None if one side is constant."""
 
     seed: Seed
     n: Count
@@ -244,10 +244,11 @@ class Correlation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         n: number of rungs.
-        interval, p: as `statistics.RankCorrelation` has them.
-        verdict: `TOGETHER`, `AGAINST`, `UNCLEAR`, `CONSTANT` or `NO_INTERVAL`; follows from the rest.
-        draws: of the interval; `all_permutations` says whether p is exact.
-        by_seed: the same over the rungs of each seed alone.
+        interval, p: 95 % confidence interval, and p of the permutation test; see `statistics.RankCorrelation`.
+        verdict: `TOGETHER`, `AGAINST`, `UNCLEAR`, `CONSTANT` or `NO_INTERVAL`; computed from the other fields.
+        draws: number of random draws from which the interval is estimated.
+        all_permutations: whether p counts all permutations, which makes it exact.
+        by_seed: rho over the rungs of each seed alone.
     """
 
     n: Count
@@ -261,11 +262,11 @@ class Correlation(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.interval and (self.rho is None or self.p is None):
-            raise ValueError("an interval without a correlation")
+            raise ValueError("there is an interval but no correlation")
         force_setattr(self, "verdict", self._direction() if self.n >= LEAST_PAIRS else NO_INTERVAL)
 
     def _direction(self) -> str:
-        """Interval and test must agree, as one is drawn and the other counted."""
+        """Return the verdict. It is significant only if interval and test agree, because the interval comes from random draws."""
         if self.rho is None or self.interval is None or self.p is None:
             return CONSTANT
         if self.p >= 0.05 or self.interval[0] <= 0 <= self.interval[1]:
@@ -278,7 +279,7 @@ Measure = Literal["voc_ap50", "voc_ap50_11_point", "coco_ap", "coco_ap50", "miou
 
 
 class TaskStudy(Struct, frozen=True, kw_only=True):
-    """What a transfer study found for one task. `measure` is the key of its figure, `recipe` plain data but for the backbone."""
+    """The results of a transfer study for one task. `measure` is the key of its figure; `recipe` is plain data without the backbone."""
 
     task: Task
     measure: Measure
@@ -309,7 +310,7 @@ class TransferStudy(Study, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a study takes from the `result.json` of any training. `data` says what the images are where they are generated."""
+    """The part of a training's `result.json` that studies use. `data` describes the images if they are generated."""
 
     seed: Seed
     n: Annotated[int, Meta(ge=1)]
@@ -331,7 +332,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def environment(self) -> Environment:
-        """What the training ran on and with."""
+        """Hardware, platform, commit, processes and library versions of the training."""
         return Environment(
             hardware=self.hardware, platform=self.platform, commit=self.commit, processes=self.processes, versions=self.versions
         )
@@ -343,7 +344,7 @@ def _check_name(recipe: Mapping[str, Any]) -> None:
 
 
 class ClassifierResult(Result, frozen=True, kw_only=True):
-    """The `result.json` of a classifier's training. `majority` and `num_classes` are not in files of older versions."""
+    """The `result.json` of a classifier's training. Files of older versions lack `majority` and `num_classes`."""
 
     top1: Share
     majority: Share | None = None
@@ -356,7 +357,7 @@ class ClassifierResult(Result, frozen=True, kw_only=True):
 
 
 class Backbone(Struct, frozen=True, kw_only=True):
-    """Which training of a ladder study a backbone comes from, and its top-1."""
+    """The training of a ladder study that a backbone comes from, and its top-1 accuracy."""
 
     rung: RungName
     seed: Seed
@@ -364,7 +365,7 @@ class Backbone(Struct, frozen=True, kw_only=True):
 
 
 class FineTuning(Result, frozen=True, kw_only=True):
-    """The `result.json` of a detector's or segmenter's training in a transfer study. A figure is None where there was nothing to find."""
+    """The `result.json` of a fine-tuning in a transfer study. A figure is None if the validation images contain nothing to find."""
 
     task: Task
     measure: Measure
@@ -383,12 +384,12 @@ class FineTuning(Result, frozen=True, kw_only=True):
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """Each measure that there is, in percent."""
+        """The measures in the file, in percent."""
         return {key: value for key in MEASURES if (value := getattr(self, key, UNSET)) is not UNSET}
 
     @property
     def common_recipe(self) -> dict[str, Any]:
-        """The recipe without what is the backbone's own."""
+        """The recipe without the fields that name the backbone."""
         return {key: value for key, value in self.recipe.items() if key not in ("model", "weights")}
 
 
@@ -402,7 +403,7 @@ KINDS: dict[type, str] = {
 
 
 def read(path: Path, kind: type[Read]) -> Read:
-    """A study's summary or a training's result from its file. Raises BadCheckpoint if it cannot be read or is something else."""
+    """Read a study's summary or a training's result. Raises BadCheckpoint if the file cannot be read or has other content."""
     try:
         return msgspec.json.decode(read_regular(path), type=kind)
     except OSError as error:
@@ -418,7 +419,7 @@ def read(path: Path, kind: type[Read]) -> Read:
 
 
 def percentage(values: Iterable[float]) -> Percentage | None:
-    """The sample of percentages; None without any."""
+    """Return the sample of these percentages; None if there are none."""
     repeated = list(values)
     if not repeated:
         return None
@@ -427,7 +428,7 @@ def percentage(values: Iterable[float]) -> Percentage | None:
 
 
 def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
-    """The paired difference of two rungs' figures by seed, in points, by the seeds that both have."""
+    """Return the paired difference of two rungs' figures by seed, in points, over the seeds that both have; None without such seeds."""
     seeds = tuple(seed for seed in values if seed in base)
     if not seeds:
         return None
@@ -439,7 +440,7 @@ AnyRung = TypeVar("AnyRung", LadderRung, TransferRung)
 
 
 def corrected(rungs: Iterable[AnyRung]) -> tuple[AnyRung, ...]:
-    """The rungs with Holm's p of their differences, if there are several with a p."""
+    """Return the rungs with Holm's corrected p of their differences, if at least two of them have a p."""
     rungs = list(rungs)
     ps = {rung.rung: rung.difference.p for rung in rungs if rung.difference and rung.difference.p is not None}
     if len(ps) < 2:
@@ -454,7 +455,7 @@ def corrected(rungs: Iterable[AnyRung]) -> tuple[AnyRung, ...]:
 
 
 def environments(results: Iterable[Result]) -> tuple[Environment, ...]:
-    """What the trainings ran on and with, each environment once, with the number of its trainings."""
+    """Return the environments of the trainings, each once, with the number of its trainings."""
     seen: list[Environment] = []
     for here in (result.environment for result in results):
         at = next((i for i, there in enumerate(seen) if msgspec.structs.replace(there, trainings=1) == here), None)

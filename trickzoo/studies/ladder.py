@@ -1,4 +1,4 @@
-"""The ladder study: every rung with every seed, each a training of its own that a stop does not lose."""
+"""The ladder study: a training of every rung with every seed, which can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from trickzoo.training.progress import Progress
 
 OWN = "own"
-"""Name of the data where it is the user's own folder."""
+"""Name of the data if it is the user's own folder."""
 
 State = Literal["done", "begun", "to do"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A rung as it is run.
+    """A rung of a study with its recipe.
 
     Attributes:
-        rung: short name, such as "no_bias_decay"; the runs' folders are named by it.
+        rung: short name, such as "no_bias_decay", which is part of the names of the trainings' folders.
         base: short name of the rung that it is compared with; None for the first.
-        skipped: titles of the rungs between the two that are not run, whose changes this one brings too.
-        changes: each recipe field that differs from the base's: (there, here).
+        skipped: titles of the rungs between the two that are not run; this rung includes their changes.
+        changes: (value of the base, value here) for each recipe field that differs.
     """
 
     rung: str
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study runs: steps × seeds. `top` is the short name of the whole ladder's last rung, run or not."""
+    """The trainings of a study: steps × seeds. `top` is the short name of the last rung of the whole ladder, whether it is run or not."""
 
     data: str
     model: str
@@ -58,12 +58,12 @@ class Plan:
 
     @property
     def runs(self) -> Iterator[tuple[Step, int]]:
-        """Every training, all rungs of a seed before the next seed: a study that is stopped early leaves whole ladders."""
+        """Every training, sorted by seed, so that a study that is stopped early contains complete ladders."""
         return ((step, seed) for seed in self.seeds for step in self.steps)
 
 
 def folder(out: Path, step: Step, seed: int) -> Path:
-    """Where a training of the study lies."""
+    """Return the folder of a training of the study."""
     return out / f"{step.rung}-{seed}"
 
 
@@ -77,9 +77,10 @@ def plan(
     low_precision: str | None = None,
     changes: dict[str, str] | None = None,
 ) -> Plan:
-    """The study of `scaled.ladder`, or of some of its rungs. `changes` are fields of the baseline as text: {"epochs": "30"}.
+    """Return the plan of a study of `scaled.ladder`, or of some of its rungs. `changes`: fields of the baseline as text, {"epochs": "30"}.
 
-    Without the rung that it adds to, a rung is compared with the one below that. Raises BadOption or UnknownName for what does not exist.
+    If the rung that a rung builds on is left out, it is compared with the next lower rung. Raises BadOption for a value or field that is
+    not allowed, and UnknownName for an unknown model or rung.
     """
     if seeds < 1:
         raise BadOption(f"--seeds must be 1 or more, not {seeds}")
@@ -91,7 +92,7 @@ def plan(
 
 
 def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:
-    """Fields of the baseline from text; with another batch size the learning rate goes with it."""
+    """Return fields of the baseline parsed from text; with another batch size the learning rate is scaled."""
     if "name" in changes:
         raise BadOption("the ladder names its recipes itself; leave --name out")
     changed = override(first, changes)
@@ -128,7 +129,7 @@ def _differences(there: Recipe, here: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def in_words(changes: dict[str, tuple[Any, Any]]) -> str:
-    """Changed fields in a line: "batch_size 64 → 128, lr 0.1 → 0.2"."""
+    """Return the changed fields as one line: "batch_size 64 → 128, lr 0.1 → 0.2"."""
     return ", ".join(f"{name} {_short(there)} → {_short(here)}" for name, (there, here) in changes.items())
 
 
@@ -139,7 +140,7 @@ def _short(value: Any) -> str:
 
 
 def state(out: Path, step: Step, seed: int) -> State:
-    """How far a training is, by its files' names."""
+    """Return the state of a training, from the names of its files."""
     from trickzoo.training import checkpoint
 
     place = folder(out, step, seed)
@@ -147,7 +148,7 @@ def state(out: Path, step: Step, seed: int) -> State:
 
 
 def read_result(out: Path, step: Step, seed: int, **this: Any) -> ClassifierResult:
-    """A finished training's result. Raises BadCheckpoint if it is one of another recipe, seed or data set (`this`), or no result file."""
+    """Read a finished training's result. Raises BadCheckpoint for another recipe, seed or data set (`this`), or a damaged file."""
     from trickzoo.training import checkpoint
 
     path = folder(out, step, seed) / "result.json"
@@ -164,19 +165,19 @@ def run(
     each: Each,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Do what is left of a study in `machine.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
+    """Run the remaining trainings of a study in `machine.out`; a training that was stopped is resumed from its checkpoint.
 
     Args:
-        plan: what to run.
+        plan: the trainings to run.
         location: where the images are.
-        machine: of every training; `out` is the study's folder, the seeds are the plan's.
-        each: the block that a training runs in.
-        tell: called with a line for each training.
+        machine: the machine of every training; `out` is the study's folder. The seeds come from the plan.
+        each: returns the context manager in which a training runs, by its title.
+        tell: called with a line of text for each training.
 
     Raises:
-        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
+        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
         InUse: another run is writing to the folder.
-        Stopped: SIGTERM, SIGINT or SIGHUP came; the same call goes on.
+        Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
     from trickzoo import classification, evidence, tasks
     from trickzoo.training import job as jobs
@@ -184,10 +185,10 @@ def run(
     from trickzoo.training.processes import processes
 
     evidence.check_folder(machine.out)
-    images = classification.open_data(plan.steps[0].recipe, location, machine)  # the rungs differ in nothing that the images depend on
+    images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
     left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, machine.out, step, seed, images)]
     for step in plan.steps:
-        if any(step is unfinished for unfinished, _ in left):  # what cannot be trained is told at once and not after hours
+        if any(step is unfinished for unfinished, _ in left):  # raises errors at once instead of after hours of training
             tasks.prepare(step.recipe, location, machine, images)
 
     def train(step: Step, seed: int, report: Callable[[Progress], None]) -> str:
@@ -203,7 +204,7 @@ def run(
 
 
 def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:
-    """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
+    """Return whether a training is finished. Raises BadCheckpoint if its folder holds a different training, finished or not."""
     from trickzoo.training import checkpoint
 
     now, place = state(out, step, seed), folder(out, step, seed)
@@ -216,7 +217,7 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) 
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:
-    """SHA-256 of the weight files that a recipe names by their paths."""
+    """Return the SHA-256 of each weight file that a recipe names by its path."""
     from trickzoo import files
     from trickzoo.weights.opened import is_file
 

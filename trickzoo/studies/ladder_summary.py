@@ -1,4 +1,4 @@
-"""What a ladder study found: the figures of its result files, and the sentences that they allow."""
+"""The summary of a ladder study: the figures of its result files, and the findings as sentences."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ IN_WORDS = {OWN: "own images", "shapes": "generated shapes"}
 
 
 def summarise(plan: Plan, out: Path) -> LadderStudy:
-    """Everything that the finished trainings in `out` say.
+    """Return the summary of the finished trainings in `out`.
 
-    A rung is compared with its base by the seeds that both have. Raises BadData if no training is finished, or if they are of other images,
-    and BadCheckpoint if one is of another recipe, or its file is damaged.
+    A rung is compared with its base over the seeds that both have. Raises BadData if no training is finished or if the trainings used
+    different images, and BadCheckpoint if a training used another recipe or its file is damaged.
     """
     results = {
         step.rung: {seed: read_result(out, step, seed) for seed in plan.seeds if state(out, step, seed) == "done"} for step in plan.steps
@@ -75,7 +75,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
 
 
 def with_findings(study: LadderStudy) -> LadderStudy:
-    """The study with the sentences that its figures allow."""
+    """Return the study with its findings, which are sentences that follow from its figures."""
     return msgspec.structs.replace(study, findings=tuple(findings(study)))
 
 
@@ -100,7 +100,7 @@ def _top1(results: Mapping[int, ClassifierResult]) -> dict[int, float]:
 
 
 def _curve(place: Path) -> Curve:
-    """Top-1 after each evaluated epoch: (epochs, top-1). Empty where the log is not there or cannot be read."""
+    """Return (number of epochs, top-1) for each evaluated epoch of a training; empty if its log is missing or cannot be read."""
     from trickzoo.training import tracking
 
     try:
@@ -115,7 +115,7 @@ def _curve(place: Path) -> Curve:
 
 
 def findings(study: LadderStudy) -> Iterable[str]:
-    """What was found, in plain sentences: the gain over the whole ladder, which steps are significant, and how far it holds."""
+    """Yield the findings as sentences: the gain over the whole ladder, the significant steps, and the scope."""
     learned = not no_better_than_majority(study) or len(no_better_than_majority(study)) < sum(bool(rung.top1) for rung in study.rungs)
     if learned:
         yield total_in_words(study.total, study.rungs)
@@ -126,18 +126,18 @@ def findings(study: LadderStudy) -> Iterable[str]:
     if study.generated:
         yield f"The images are generated, not photographs: {study.generated}."
     if study.finished < study.planned:
-        yield f"The study is not finished: {study.finished} of {study.planned} trainings are in it."
+        yield f"The study is not finished: {study.finished} of {study.planned} trainings are done."
     yield (
-        f"Measured on {study.n_val:,} validation images after {count(study.baseline['epochs'], 'epoch')} with {study.n_train:,} training "
-        f"images of {study.baseline['size']} pixels. The intervals are over seeds; other images, longer trainings and other models may "
-        "give other results."
+        f"Accuracy is measured on {study.n_val:,} validation images after {count(study.baseline['epochs'], 'epoch')} with "
+        f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "
+        "seeds; other images, longer training and other models may give different results."
     )
 
 
 def no_better_than_majority(study: LadderStudy) -> list[LadderRung]:
-    """The rungs whose accuracy is not significantly above that of predicting the largest class for every image.
+    """Return the rungs whose accuracy is not significantly above that of predicting the largest class for every image.
 
-    A rung is above it if the 95 % Wilson interval of its mean accuracy, on this number of images, is.
+    The accuracy is significantly above it if the whole 95 % Wilson interval of the mean accuracy, on this number of images, is.
     """
     from trickzoo.classification.metrics import wilson_interval
 
@@ -163,6 +163,6 @@ def _beside_majority(study: LadderStudy, learned: bool) -> Iterable[str]:
             "--lr, or start from --pretrained weights."
         )
     elif below:
-        yield f"{reference}; not significantly better than the largest class: {', '.join(map(name, below))}."
+        yield f"{reference}. These rungs are not significantly better than the largest class: {', '.join(map(name, below))}."
     else:
-        yield f"{reference}; every rung is significantly better."
+        yield f"{reference}. Every rung is significantly better."

@@ -1,4 +1,4 @@
-"""How many seeds a study needs: the spread that finished seeds show, or a guess, and what more seeds would detect and cost."""
+"""The number of seeds that a study needs, from the spread of its finished seeds or a guess: detectable differences and their cost."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from trickzoo.studies import power
 from trickzoo.studies.found import UNCLEAR, Compared, Interval, LadderStudy, TaskStudy
 
 FEW = 30
-"""Seeds that a study can be asked for."""
+"""The largest number of seeds that the advice suggests."""
 AIM = 2.0
-"""Points that a study of a small scale may hope to show."""
+"""The difference, in points, that a study at a small scale should be able to detect."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a study's power follows from.
+    """The quantities that determine the power of a study.
 
     Attributes:
-        title: what is compared.
+        title: name of the comparison.
         sd: standard deviation of the paired differences over seeds, in points: pooled over the comparisons, or a guess.
         interval: its 95 % confidence interval, by the chi-squared distribution; None for a guess.
-        comparisons: how many paired differences the study tests.
-        seeds: how many are finished.
-        unclear: whether a comparison is not significant so far.
-        seconds: that one more seed of all rungs takes; None if no training is finished.
+        comparisons: number of paired differences that the study tests.
+        seeds: number of finished seeds.
+        unclear: whether at least one comparison is not significant so far.
+        seconds: time for one more seed of all rungs; None if no training is finished.
     """
 
     title: str
@@ -40,22 +40,22 @@ class Outlook:
 
     @property
     def holm_alpha(self) -> float:
-        """The level of the strictest of Holm's steps."""
+        """The significance level of the strictest step of Holm's correction."""
         return power.ALPHA / max(self.comparisons, 1)
 
 
 def of_ladder(study: LadderStudy, guess: float | None = None) -> Outlook | None:
-    """The outlook of a ladder study, with a guessed standard deviation or that of its seeds; None if these give no estimate."""
+    """Return the outlook of a ladder study, from a guessed standard deviation or that of its seeds; None if these give no estimate."""
     return _outlook("difference to the rung below, top-1 points", study.rungs, guess)
 
 
 def of_task(task: TaskStudy, guess: float | None = None) -> Outlook | None:
-    """The same of one task of a transfer study."""
+    """Return the outlook of one task of a transfer study, from a guessed standard deviation or that of its seeds; None without either."""
     return _outlook(f"{task.task}: difference to the first rung, points", task.rungs, guess)
 
 
 def of_guess(rungs: int, guess: float | None) -> Outlook | None:
-    """The outlook of a study of so many rungs that has not begun; None without a guess."""
+    """Return the outlook of a study with this number of rungs that has not started; None without a guessed standard deviation."""
     return None if guess is None else Outlook("paired difference of two rungs, points", guess, None, max(rungs - 1, 1))
 
 
@@ -78,7 +78,7 @@ def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outl
 
 
 def _pooled(spreads: Sequence[tuple[float, int]]) -> tuple[float, Interval]:
-    """Pooled standard deviation of samples, (s, degrees of freedom) each, and its 95 % interval."""
+    """Return the pooled standard deviation of samples, given as (s, degrees of freedom), and its 95 % interval."""
     from scipy.stats import chi2
 
     freedom = sum(df for _, df in spreads)
@@ -88,15 +88,15 @@ def _pooled(spreads: Sequence[tuple[float, int]]) -> tuple[float, Interval]:
 
 
 def advice(found: Outlook | None) -> str | None:
-    """What to try next, where something is not significant."""
+    """Return a sentence on how many seeds to run next; None if every comparison is significant, or with fewer than two seeds."""
     if found is None or not found.unclear or found.seeds < 2:
         return None
     now = power.detectable(found.sd, found.seeds)
     spread = f"The paired differences have a pooled standard deviation of {found.sd:.2f} points"
-    detects = f"{spread}: {count(found.seeds, 'seed')} detect {now:.2f} points with 80 % power"
+    detects = f"{spread}. With this spread, {count(found.seeds, 'seed')} detect a difference of {now:.2f} points with 80 % power"
     needed = power.seeds_for(AIM, found.sd)
     if needed is not None and needed <= found.seeds:
-        return f"{detects}, so that the differences which are not significant are probably smaller."
+        return f"{detects}. Differences that are not significant are therefore probably smaller."
     if needed is not None and needed <= FEW:
         return f"{detects}; to detect {AIM:g} points, use --seeds {needed}{_more(found, needed)}."
     more = min(FEW, max(10, 2 * found.seeds))

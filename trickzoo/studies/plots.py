@@ -1,4 +1,4 @@
-"""Plots of a study: as files, and as SVG for a page whose colours they take on."""
+"""Plots of a study, as files and as SVG elements that take the colours of the page."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 INK, FAINT, GRID, ACCENT, HELPED, HURT = "#1d2129", "#6a7280", "#d9dde3", "#2457a6", "#18794a", "#b3321f"
 ROLES = {INK: "--ink", FAINT: "--faint", GRID: "--line", ACCENT: "--accent", HELPED: "--helped", HURT: "--hurt"}
-"""The page's variable that each colour stands for."""
+"""The CSS variable of the page for each colour."""
 
 VERDICTS = {found.HELPED: HELPED, found.HURT: HURT}
 
 
 def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
-    """Dots and intervals, a row for each rung: its accuracy, and its paired difference to the rung that it is compared with."""
+    """Return the plot of a ladder study: for each rung its accuracy, and its paired difference to the rung that it is compared with."""
     rungs = [rung for rung in study.rungs if rung.top1]
     with _style():
         from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ BELOW = "paired difference to the rung below, points"
 
 
 def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
-    """A row for each rung: its figure in one panel, its paired difference in the other."""
+    """Draw a row for each rung, with its figure in one panel and its paired difference in the other."""
     for row, rung in enumerate(rungs):
         if rung.figure_of_study:
             _row(level, row, rung.figure_of_study, ACCENT)
@@ -69,7 +69,7 @@ def _label(rung: Compared) -> str:
 
 
 def _row(axes: Axes, row: int, sample: Sample, colour: str) -> None:
-    """Every seed as a ring, the mean as a dot, the 95 % interval as a bar."""
+    """Draw every seed as a ring, the mean as a dot, and the 95 % confidence interval as a bar."""
     if sample.interval:
         axes.plot(sample.interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2)
     axes.plot(sample.values, [row] * sample.n, "o", markersize=6.5, markerfacecolor="none", color=FAINT, markeredgewidth=0.9, zorder=3)
@@ -77,7 +77,7 @@ def _row(axes: Axes, row: int, sample: Sample, colour: str) -> None:
 
 
 def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
-    """Validation top-1 over the epochs: a panel for each rung with its seeds, behind them those of the rung that it is compared with."""
+    """Return validation top-1 over the epochs: a panel for each rung, with its seeds in front of those of the rung it is compared with."""
     rungs = [rung for rung in study.rungs if any(rung.curves)]
     drawn = {rung.rung: [curve for curve in rung.curves if curve] for rung in rungs}
     with _style():
@@ -98,9 +98,7 @@ def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
             axes.grid()
         for axes in panels[len(rungs) :]:
             axes.set_visible(False)
-        for axes in panels[
-            max(len(rungs) - columns, 0) : len(rungs)
-        ]:  # the lowest panel of each column, with or without a hidden one below
+        for axes in panels[max(len(rungs) - columns, 0) : len(rungs)]:  # the lowest visible panel of each column
             axes.tick_params(labelbottom=True)
         figure.supxlabel("epoch", fontsize=9, color=INK)
         figure.supylabel("top-1, %", fontsize=9, color=INK)
@@ -108,12 +106,12 @@ def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
 
 
 def is_scatter(tasks: Sequence[TaskStudy]) -> bool:
-    """Whether `transfer` draws figures over top-1 accuracy: fewer rungs than a rank correlation needs show no relation."""
+    """Return whether `transfer` draws a scatter plot, which needs as many rungs as a rank correlation."""
     return all(len(_measured(task)) >= LEAST_PAIRS for task in tasks)
 
 
 def transfer(tasks: Sequence[TaskStudy], *, narrow: bool = False) -> Figure:
-    """For each task a panel of its figure over top-1 accuracy, or rows of figures and differences where there are too few rungs."""
+    """Return a panel per task with its figure over top-1 accuracy, or rows of figures and differences if there are too few rungs."""
     with _style():
         return _scatter(tasks, narrow) if is_scatter(tasks) else _transfer_rows(tasks, narrow)
 
@@ -132,7 +130,7 @@ def _transfer_rows(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
 
 
 def _scatter(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
-    """A named dot for each rung, and the 95 % intervals of both figures."""
+    """Return a scatter plot with a named dot for each rung and the 95 % confidence intervals of both figures."""
     from matplotlib.figure import Figure
 
     width, height = (4.3, 4.0 * len(tasks)) if narrow else (9.6 if len(tasks) == 1 else 12.0, 4.6)
@@ -149,7 +147,7 @@ def _scatter(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
         axes.set_xlabel("top-1 accuracy, %")
         axes.set_ylabel(f"{measure(task.measure)}, %")
         axes.grid()
-    figure.draw_without_rendering()  # the layout has to be settled before names are laid beside dots
+    figure.draw_without_rendering()  # fix the layout before names are placed beside the dots
     figure.set_layout_engine("none")
     for axes, task in zip(panels, tasks, strict=True):
         _name_dots(axes, _measured(task))
@@ -166,7 +164,7 @@ def _centre(rung: TransferRung) -> tuple[float, float]:
 
 
 def _cross(rung: TransferRung) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
-    """Both ends of the intervals through a rung's dot."""
+    """Yield the two ends of each interval through a rung's dot."""
     assert rung.top1 and rung.figure
     x, y = _centre(rung)
     if rung.top1.interval:
@@ -176,7 +174,7 @@ def _cross(rung: TransferRung) -> Iterator[tuple[tuple[float, float], tuple[floa
 
 
 def _name_dots(axes: Axes, rungs: Sequence[TransferRung]) -> None:
-    """The name of each rung beside its dot, clear of the other names and dots; a line leads to a far one."""
+    """Write the name of each rung beside its dot without overlapping other names and dots; a line joins distant names to their dots."""
     from adjustText import adjust_text
 
     texts = [axes.text(*_centre(rung), name(rung), fontsize=8.5) for rung in rungs]
@@ -186,7 +184,7 @@ def _name_dots(axes: Axes, rungs: Sequence[TransferRung]) -> None:
         objects=[line for line in axes.lines if line.get_marker() == "o"],
         ax=axes,
         expand=(1.1, 1.3),
-        iter_lim=500,  # and no limit of time, so that the same figure has the same names in the same places
+        iter_lim=500,  # instead of a time limit, so that the result is reproducible
         arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7},
     )
 
@@ -208,7 +206,7 @@ def _style() -> Iterator[None]:
         "grid.color": GRID,
         "grid.linewidth": 0.8,
         "svg.fonttype": "none",
-        "text.parse_math": False,  # a title may have a $
+        "text.parse_math": False,  # a title may contain a $
     }
     settings |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "ytick.labelcolor", "xtick.labelcolor"), INK)
     settings |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), GRID)
@@ -217,7 +215,7 @@ def _style() -> Iterator[None]:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure on white."""
+    """Return the figure as a PNG file with a white background."""
     image = io.BytesIO()
     with literal_text():
         figure.savefig(image, format="png", dpi=160)
@@ -225,7 +223,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG document, the same for the same figure; its ids depend on `name`."""
+    """Return the figure as a reproducible SVG document, whose ids depend on `name`."""
     import matplotlib
 
     image = io.StringIO()
@@ -235,7 +233,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def inline(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element of a page: without a background, in the page's colours and font."""
+    """Return the figure as an `<svg>` element without a background, in the page's colours and font."""
     figure.patch.set_visible(False)
     for axes in figure.axes:
         axes.patch.set_visible(False)
@@ -245,6 +243,6 @@ def inline(figure: Figure, name: str, description: str) -> str:
     width, height = (float(head.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
     for colour, role in ROLES.items():
         rest = rest.replace(colour, f"var({role})")
-    rest = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", rest)  # an id is one figure's among all on the page
+    rest = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", rest)  # makes the ids unique on the page
     label = html.escape(description, quote=True)
     return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width:g} {height:g}" style="max-width:{width * 4 / 3:.0f}px">{rest}'

@@ -1,7 +1,7 @@
-"""The power of a study: which differences a number of seeds detects, by the paired t test (two-sided).
+"""The power of a study: which differences a number of seeds detects with the paired t test (two-sided).
 
-`sd` is the standard deviation of the paired differences over seeds, in points, as `effect` is. Under an effect the test's statistic has the
-noncentral t distribution with noncentrality effect / sd · √n (Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988).
+`sd` is the standard deviation of the paired differences over seeds; `sd` and `effect` are in points. Under an effect the test statistic has
+the noncentral t distribution with noncentrality effect / sd · √n (Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 
 ALPHA, POWER = 0.05, 0.8
-"""The significance level, and the chance to find an effect that a study is planned for."""
+"""The significance level, and the power that a study is planned for."""
 MOST_SEEDS = 100_000
 
 
 def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
-    """The chance that n seeds show a true difference of `effect` as significant. Raises ValueError for fewer than 2 seeds or sd ≤ 0."""
+    """Return the probability that n seeds show a true difference of `effect` as significant. Raises ValueError if n < 2 or sd ≤ 0."""
     import numpy as np
     from scipy.stats import nct, t
 
@@ -22,11 +22,11 @@ def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
         raise ValueError(f"power: a paired t test needs 2 seeds and a spread, not {n} and {sd:g}")
     critical, noncentrality = t.ppf(1 - alpha / 2, n - 1), abs(effect) / sd * math.sqrt(n)
     above, below = nct.sf(critical, n - 1, noncentrality), nct.cdf(-critical, n - 1, noncentrality)
-    return float(above + np.nan_to_num(below))  # far in the tail scipy gives NaN for what is below 1e-8
+    return float(above + np.nan_to_num(below))  # far in the tail scipy returns NaN for values below 1e-8
 
 
 def detectable(sd: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
-    """The smallest true difference, in the unit of `sd`, that n seeds show with the wanted power."""
+    """Return the smallest true difference, in the unit of `sd`, that n seeds show as significant with the power `wanted`."""
     from scipy.optimize import brentq
 
     high = sd
@@ -36,7 +36,7 @@ def detectable(sd: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -
 
 
 def seeds_for(effect: float, sd: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
-    """The least number of seeds that shows a true difference of `effect` with the wanted power; None for more than 100,000."""
+    """Return the smallest number of seeds that shows a true difference of `effect` with the power `wanted`; None if above 100,000."""
     low, high = 1, 2
     while power(effect, sd, high, alpha) < wanted:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""A study's report: one HTML file that needs nothing else, and the files beside it."""
+"""A study's report: one self-contained HTML file, and JSON, CSV and plots beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Pictures = Sequence[tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: `body` is HTML, from one of the templates."""
+    """A part of a page; `body` is HTML that one of the templates has rendered."""
 
     anchor: str
     heading: str
@@ -34,12 +34,12 @@ class Section:
 
 
 def page(title: str, findings: Sequence[str], sections: Sequence[Section], further: Mapping[str, Sequence[str]] | None = None) -> str:
-    """A whole HTML page: what was found first, in sentences; `further` sentences are under their headings."""
+    """Return an HTML page: first the findings as sentences, then the `further` sentences under their headings, then the sections."""
     return _template("page.html")(title=title, findings=findings, further=further or {}, sections=sections)
 
 
 def write_ladder(study: LadderStudy, out: Path) -> Path:
-    """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a study's summary into `out`; return the report's path."""
+    """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a ladder study into `out`; return the report's path."""
     _write_json(out / "ladder.json", study)
     header = ("rung", "title", "base", *_columns("top1"), *DIFFERENCE, *_seeds("top1", study))
     evidence.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
@@ -49,12 +49,12 @@ def write_ladder(study: LadderStudy, out: Path) -> Path:
 
 
 def ladder_sections(study: LadderStudy) -> list[Section]:
-    """The parts of a ladder study's report."""
+    """Return the sections of a ladder study's report."""
     figures = {"ladder": _inline(lambda narrow: plots.ladder(study, narrow=narrow), "ladder", _in_words(study))}
     curves = any(any(rung.curves) for rung in study.rungs)
     if curves:
-        said = "Validation accuracy over the epochs, a panel for each rung."
-        figures["curves"] = _inline(lambda narrow: plots.curves(study, narrow=narrow), "curves", said)
+        description = "Validation accuracy over the epochs, a panel for each rung."
+        figures["curves"] = _inline(lambda narrow: plots.curves(study, narrow=narrow), "curves", description)
     parts = [("rungs", "Every rung", "rungs.html"), ("made", "How it was made", "made.html")]
     if curves:
         parts.insert(1, ("curves", "Training curves", "curves.html"))
@@ -62,13 +62,13 @@ def ladder_sections(study: LadderStudy) -> list[Section]:
 
 
 def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures: Pictures = ()) -> Path:
-    """Write `transfer.json`, `.csv`, `.png`, `.svg` and one report, the ladder's parts in it; return the report's path.
+    """Write `transfer.json`, `.csv`, `.png`, `.svg` and one report, which includes the ladder's sections; return the report's path.
 
     Args:
-        study: what `transfer_summary.summarise` gives.
-        below: the ladder's summary that it was given.
+        study: the summary from `transfer_summary.summarise`.
+        below: the summary of the ladder study that the backbones come from.
         out: the study's folder.
-        pictures: as `transfer_sections` takes them.
+        pictures: (caption, PNG or JPEG file) of predictions.
     """
     _write_json(out / "transfer.json", study)
     header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
@@ -84,7 +84,7 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
 
 
 def transfer_sections(study: TransferStudy, pictures: Pictures = ()) -> list[Section]:
-    """The parts of a transfer study's report. `pictures` are of predictions: PNG or JPEG files with what each shows."""
+    """Return the sections of a transfer study's report. `pictures` are (caption, PNG or JPEG file) of predictions."""
     sections = [_task_section(study, task) for task in study.tasks]
     if pictures:
         makers = " and ".join(f"{transfer_words.TASKS[task.task][1]}s" for task in study.tasks)
@@ -100,7 +100,7 @@ def _task_section(study: TransferStudy, task: TaskStudy) -> Section:
 
 
 def _inline(draw: Callable[[bool], Figure], name: str, description: str) -> list[str]:
-    """A figure as SVG, for a wide screen and for a narrow one."""
+    """Return a figure as SVG for a wide screen and for a narrow one."""
     return [plots.inline(draw(narrow), f"{name}-{narrow:d}", description) for narrow in (False, True)]
 
 
@@ -155,14 +155,14 @@ def _template(name: str) -> Callable[..., str]:
 
 
 def _write_json(path: Path, study: Study) -> None:
-    """Write a summary as a reader wants it: what the study is first, how it was made last."""
+    """Write a summary with the kind of study first, and commands, environments and findings last."""
     content = msgspec.to_builtins(study)
     last = {key: content.pop(key) for key in ("commands", "environments", "findings")}
     evidence.write_json(path, {"what": content.pop("what"), **content, **last})
 
 
 def _write_plot(path: Path, draw: Callable[[], Figure]) -> None:
-    """Write a figure as `.png` and `.svg`, drawn for each, as its layout depends on the resolution."""
+    """Write a figure as `.png` and `.svg`. It is drawn for each, because its layout depends on the resolution."""
     write_atomically(path.with_suffix(".png"), plots.png(draw()))
     write_atomically(path.with_suffix(".svg"), plots.svg(draw(), path.name).encode())
 
@@ -183,12 +183,12 @@ def _seeds(figure: str, study: Study) -> tuple[str, ...]:
 
 
 def _cells(found: Sample | None) -> list[Any]:
-    """Of `_columns`."""
+    """Return the cells of `_columns`."""
     return [None] * 5 if found is None else [found.n, found.mean, found.s, *(found.interval or (None, None))]
 
 
 def _difference_cells(found: Difference | None) -> list[Any]:
-    """Of `DIFFERENCE`."""
+    """Return the cells of `DIFFERENCE`."""
     return [*_cells(found), *([found.p, found.p_holm, found.verdict, found.detectable] if found else [None] * 4)]
 
 

@@ -1,4 +1,4 @@
-"""Many trainings in a row, of which a stop loses none."""
+"""A series of trainings that can be stopped and resumed without losing any of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from trickzoo.training.progress import Progress
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
-"""Gives for a training's title the block that it runs in, with the function that is told of its progress."""
+"""Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One of them: `train` does it, or goes on with it, and returns what it found in a few words."""
+    """One training of a series: `train` starts or resumes it, and returns its result in a few words."""
 
     title: str
     done: bool
@@ -24,7 +24,10 @@ class Training:
 
 
 def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str], None]) -> None:
-    """Do what is left. `tell` is called with a line for each. Raises Stopped if SIGTERM or SIGINT came; the same call goes on."""
+    """Run the trainings that are not done; `tell` is called with a line of text for each.
+
+    Raises Stopped if SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the series.
+    """
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
@@ -34,11 +37,11 @@ def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str]
     for number, training in enumerate(trainings, 1):
         title = f"{number}/{total} {training.title}"
         if training.done:
-            tell(f"{title}: there already")
+            tell(f"{title}: already finished")
             continue
         with stopping.signals() as asked, each(title) as report:
             found = training.train(report)
         tell(f"{title}: {found}")
-        if any(gather_object([asked()])) and number < total:  # the signal may have reached one process alone
-            stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command goes on")
+        if any(gather_object([asked()])) and number < total:  # the signal may have reached only one process
+            stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command resumes it")
             raise stopping.everywhere(stopped, PartialState())

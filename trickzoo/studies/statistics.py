@@ -1,4 +1,4 @@
-"""Means over seeds and rank correlations, with their intervals."""
+"""Means over seeds and rank correlations, with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 LEVEL = 0.95
 LEAST_PAIRS = 4
-"""Fewer pairs give no interval of a rank correlation."""
+"""The smallest number of pairs for which a rank correlation has an interval."""
 ENUMERATED = 8
-"""Up to so many pairs every permutation is counted."""
+"""The largest number of pairs for which every permutation is counted."""
 PERMUTATIONS = math.factorial(ENUMERATED)
 DRAWS = 40_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a few repetitions say of a mean.
+    """A mean estimated from a few repetitions.
 
     Attributes:
         values: the repetitions.
         s: sample standard deviation (n - 1); None for one value.
-        interval: 95 % confidence interval of the mean by Student's t; None where there is no spread to take it from.
-        p: two-sided p of Student's t test that the mean is 0; None likewise.
+        interval: 95 % confidence interval of the mean by Student's t; None for one value or equal values.
+        p: two-sided p of Student's t test that the mean is 0; None for one value or equal values.
     """
 
     values: tuple[float, ...]
@@ -36,15 +36,15 @@ class Estimate:
 
     @property
     def n(self) -> int:
-        """Number of repetitions."""
+        """The number of repetitions."""
         return len(self.values)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, standard deviation, interval and test of values that were drawn independently, from a distribution taken to be normal.
+    """Return mean, standard deviation, interval and test of independent values, which are assumed to be normally distributed.
 
-    Of one value, or of equal ones, neither interval nor p is given: a spread cannot be estimated from them.
-    Raises ValueError without values.
+    One value, or equal values, give neither an interval nor a p, because the spread cannot be estimated from them.
+    Raises ValueError if there are no values.
     """
     from scipy.stats import ttest_1samp
 
@@ -62,7 +62,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values (1979): the chance that any of them is below 0.05 when no effect is real is at most 5 %."""
+    """Return Holm's adjusted p values (1979). If there is no true effect, the probability that any of them is below 0.05 is at most 5 %."""
     order = sorted(range(len(ps)), key=lambda i: ps[i])
     adjusted, least = [0.0] * len(ps), 0.0
     for rank, i in enumerate(order):
@@ -76,9 +76,9 @@ class RankCorrelation:
     """Spearman's rank correlation of n pairs.
 
     Attributes:
-        rho: as `spearman` gives it.
-        interval: 95 % confidence interval; None for fewer than four pairs.
-        p: two-sided p of the permutation test that the two sides have nothing to do with one another; None likewise.
+        rho: the correlation; None for one pair, or if one side is constant.
+        interval: 95 % confidence interval; None without rho or for fewer than four pairs.
+        p: two-sided p of the permutation test that the two sides are independent; None without an interval.
     """
 
     n: int
@@ -88,7 +88,7 @@ class RankCorrelation:
 
 
 def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Spearman's rank correlation of pairs, ties having their mean rank; None for one pair, or where one side is constant."""
+    """Return Spearman's rank correlation of pairs, with mean ranks for ties; None for one pair, or if one side is constant."""
     if len(xs) != len(ys):
         raise ValueError(f"spearman: {len(xs)} and {len(ys)} values")
     if len(xs) < 2 or _constant(xs) or _constant(ys):
@@ -99,14 +99,14 @@ def spearman(xs: Sequence[float], ys: Sequence[float]) -> float | None:
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> RankCorrelation:
-    """Spearman's rho of pairs, with the interval and the test for a few of them.
+    """Return Spearman's rho of pairs, with an interval and a test that are valid for small numbers of pairs.
 
-    The interval is made of all correlations that would not be rejected: those under which a rho as high as this one, and one as low, both
-    have a chance of 2.5 % or more. The chance is counted in 40,000 draws by a fixed generator from two normal variables, or any increasing
-    functions of such, which ranks do not tell apart; their rank correlation is 6/pi arcsin(r/2) (Pearson 1907). It covers 95 % or more for
-    four pairs too, and for a rho of 1, where resampling the pairs gives far too short an interval, or one of length 0.
-    p is that of all permutations, beyond eight pairs of 40,320 random ones. Both take the pairs to be drawn independently.
-    Raises ValueError for sides of different lengths.
+    The interval contains every correlation that would not be rejected: under it, a rho at least as high as the observed one and a rho at
+    least as low both have a probability of 2.5 % or more. The probability is estimated from 40,000 draws, with a fixed seed, of two normal
+    variables whose rank correlation is 6/pi arcsin(r/2) (Pearson 1907). Since only ranks count, this includes increasing functions of
+    normal variables. The coverage is 95 % or more even for four pairs and for a rho of 1, for which resampling the pairs gives an interval
+    that is far too short or has length 0. p is computed from all permutations; for more than eight pairs, from 40,320 random ones.
+    Interval and p assume that the pairs are independent. Raises ValueError if the two sides have different lengths.
     """
     from scipy.stats import permutation_test, rankdata
 
@@ -114,7 +114,7 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> RankCorrelatio
     if rho is None or n < LEAST_PAIRS:
         return RankCorrelation(n, rho, None, None)
     ranks = rankdata(ys) - (n + 1) / 2
-    test = permutation_test(  # for given ranks, rho is their scalar product but for a factor
+    test = permutation_test(  # for given ranks, rho is proportional to their scalar product
         (rankdata(xs),), lambda x, axis=-1: (x * ranks).sum(axis), permutation_type="pairings", vectorized=True, n_resamples=PERMUTATIONS,
         random_state=0,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> RankCorrelatio
 
 
 def _lower_end(rho: float, n: int) -> float:
-    """The rank correlation under which `rho` or more is seen in n pairs with a chance of 2.5 %."""
+    """Return the rank correlation under which n pairs have a rho of `rho` or more with a probability of 2.5 %."""
     import numpy as np
 
     a, b = np.random.default_rng(0).standard_normal((2, DRAWS, n))
@@ -142,10 +142,10 @@ def _lower_end(rho: float, n: int) -> float:
 
 
 def _ranks(values: Any) -> Any:
-    """Ranks within each row, of values without ties."""
+    """Return the ranks within each row of values without ties."""
     return values.argsort(axis=1).argsort(axis=1)
 
 
 def _constant(values: Sequence[float]) -> bool:
-    """Whether values are equal but for rounding."""
+    """Return whether values are equal up to rounding."""
     return max(values) - min(values) <= 1e-9 * max(1.0, *map(abs, values))

@@ -1,4 +1,4 @@
-"""The transfer study: every rung's backbone of a finished ladder study through the same detection and segmentation recipes."""
+"""The transfer study: the backbones of a finished ladder study are fine-tuned with the same detection and segmentation recipes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trunk:
-    """A backbone that the ladder study trained."""
+    """A backbone from a training of the ladder study."""
 
     rung: str
     seed: int
@@ -33,13 +33,13 @@ class Trunk:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of the weights: what tells this backbone from another, wherever they lie."""
+        """SHA-256 of the weight file, which identifies the backbone independently of its path."""
         return files.digest(self.weights)
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A task that every backbone goes through: all by one recipe but for the backbone, on the same images."""
+    """A task with its images and its recipe, which is the same for all backbones except for the backbone itself."""
 
     recipe: DetectionRecipe | SegmentationRecipe
     location: AnnotatedLocation
@@ -47,7 +47,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study runs: branches × trunks, of the ladder study with this summary."""
+    """The trainings of a study: branches × trunks. `ladder` is the summary of the ladder study that the trunks come from."""
 
     ladder: LadderStudy
     trunks: tuple[Trunk, ...]
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def runs(self) -> list[tuple[Branch, Trunk]]:
-        """Every training, all of a seed before the next seed: a study that is stopped early leaves whole comparisons."""
+        """Every training, sorted by seed, so that a study that is stopped early contains complete comparisons."""
         return [
             (branch, trunk)
             for seed in dict.fromkeys(trunk.seed for trunk in self.trunks)
@@ -66,15 +66,15 @@ class Plan:
 
 
 def folder(out: Path, branch: Branch, trunk: Trunk) -> Path:
-    """Where a training of the study lies."""
+    """Return the folder of a training of the study."""
     return out / branch.recipe.task / f"{trunk.rung}-{trunk.seed}"
 
 
 def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, rungs: tuple[str, ...] = ()) -> Plan:
-    """The study on the ladder study in a folder, or on some of its rungs.
+    """Return the plan of a transfer study on the ladder study in the folder `checkpoints`, or on some of its rungs.
 
-    Seed s starts from the backbone that the ladder trained with seed s, so that differences between rungs can be taken seed by seed.
-    Raises BadOption or UnknownName for what does not exist, BadData for a ladder that is not finished as far as it is needed.
+    Seed s starts from the backbone that the ladder trained with seed s, so that differences between rungs are paired by seed.
+    Raises BadOption without a branch or a seed, UnknownName for an unknown rung, and BadData if the ladder lacks a training that is needed.
     """
     if not branches:
         raise BadOption("name a set with --detection, with --segmentation, or with both")
@@ -86,10 +86,10 @@ def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, run
 
 
 def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
-    """The summary of the ladder study in a folder. Raises BadData if there is none, UnknownName for a rung that it has not."""
+    """Return the summary of the ladder study in a folder. Raises BadData if there is none, UnknownName for a rung that it does not have."""
     path = checkpoints / "ladder.json"
     if not path.is_file():
-        raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; `trickzoo ladder` writes it at its end")
+        raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; let `trickzoo ladder` finish, which writes it")
     ladder = read(path, LadderStudy)
     names = [each.rung for each in ladder.rungs]
     for rung in rungs:
@@ -101,29 +101,29 @@ def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
 def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
     place = checkpoints / f"{rung}-{seed}"
     if not (place / "result.json").is_file() or not (place / "model.safetensors").is_file():
-        raise BadData(f"{place} holds no finished training; let `trickzoo ladder` end it, ask for fewer --seeds, or name the --rungs")
+        raise BadData(f"{place} holds no finished training; finish it with `trickzoo ladder`, ask for fewer --seeds, or name the --rungs")
     found = read(place / "result.json", ClassifierResult)
     return Trunk(rung, seed, found.recipe["model"], place / "model.safetensors", found.top1)
 
 
 def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:
-    """The branch's recipe on this backbone."""
+    """Return the branch's recipe with this backbone."""
     return replace(branch.recipe, model=trunk.model, weights=str(trunk.weights))
 
 
 def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None) -> None:
-    """Do what is left of a study in `settings.out`: finished trainings are kept, a half-done one goes on from its checkpoint.
+    """Run the remaining trainings of a study in `settings.out`; a training that was stopped is resumed from its checkpoint.
 
     Args:
-        plan: what to run.
-        settings: of every training; `out` is the study's folder, the seeds are the plan's.
-        each: the block that a training runs in.
-        tell: called with a line for each training.
+        plan: the trainings to run.
+        settings: the machine of every training; `out` is the study's folder. The seeds come from the plan.
+        each: returns the context manager in which a training runs, by its title.
+        tell: called with a line of text for each training.
 
     Raises:
-        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Nothing has been trained then.
+        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
         InUse: another run is writing to the folder.
-        Stopped: SIGTERM, SIGINT or SIGHUP came; the same call goes on.
+        Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
     from trickzoo import evidence, tasks
     from trickzoo.training import job as jobs
@@ -156,9 +156,9 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
 
 
 def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
-    """For each task n validation images as the networks of the first and the last rung, of the first seed, see them.
+    """Return (caption, JPEG) with the predictions of the first and the last rung, with the first seed, on n validation images per task.
 
-    Captions and JPEGs; none of a task whose two trainings are not finished.
+    A task is left out if one of these two trainings is not finished.
     """
     from trickzoo.studies.examples import draw
 
@@ -176,7 +176,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
 
 
 def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Splits[Any]]) -> bool:
-    """Whether a training is finished. Raises BadCheckpoint if what is in its folder is another training, finished or half-done."""
+    """Return whether a training is finished. Raises BadCheckpoint if its folder holds a different training, finished or not."""
     from trickzoo.training import checkpoint
 
     branch, trunk = plan_run

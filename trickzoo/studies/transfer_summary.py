@@ -1,4 +1,4 @@
-"""What a transfer study found: the figures of its result files."""
+"""The summary of a transfer study: the figures of its result files."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate
 from trickzoo.studies.transfer_words import TASKS, findings
 
 Results = Mapping[str, Mapping[str, Mapping[int, FineTuning]]]
-"""Task, rung, seed: the result of a fine-tuning."""
+"""The results of fine-tunings by task, rung and seed."""
 Figures = Mapping[str, Mapping[int, float]]
-"""Rung, seed: a figure in percent."""
+"""Figures in percent by rung and seed."""
 
 
 def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTuning]]]:
-    """The results of every finished fine-tuning in `out`, which holds TASK/RUNG-SEED/result.json; `ladder` is that study's summary.
+    """Return the results of every finished fine-tuning in `out`, by task, rung and seed, from the files TASK/RUNG-SEED/result.json.
 
-    Raises BadCheckpoint for a file that is no such result, or is of another ladder, and BadData if the results of a task differ in their
-    images, recipe or measure.
+    Raises BadCheckpoint if a file is not such a result or its backbone is not from `ladder`, and BadData if the results of a task differ in
+    their images, recipe or measure.
     """
     found: dict[str, dict[str, dict[int, FineTuning]]] = {}
     for task in TASKS:
@@ -63,22 +63,22 @@ def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuning:
 
 
 def _differs(result: FineTuning, first: FineTuning) -> str | None:
-    """The first thing that the results of one task must have in common and do not."""
+    """Return the first property in which two results of one task differ although they must agree; None if there is none."""
     common = ("data_digest", "val_digest", "common_recipe", "measure")
     return next((what.removeprefix("common_") for what in common if getattr(result, what) != getattr(first, what)), None)
 
 
 def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | None = None, rungs: Sequence[str] = ()) -> TransferStudy:
-    """Everything that the fine-tunings say.
+    """Return the summary of a transfer study.
 
     Args:
         ladder: the summary of the ladder study that the backbones come from.
-        tasks: what `read` gives. A fine-tuning with seed s starts from the backbone that was trained with seed s.
-        seeds: of the whole study, finished or not; by default those that are there. Fine-tunings with others do not count.
-        rungs: of the study, where it is not of all of the ladder's. Fine-tunings from others do not count.
+        tasks: the results from `read`. A fine-tuning with seed s starts from the backbone that was trained with seed s.
+        seeds: the seeds of the whole study, finished or not; by default those of the results. Results with other seeds are ignored.
+        rungs: the rungs of the study; by default all of the ladder. Results from other rungs are ignored.
 
-    Everything is taken from the seeds that have a figure, top-1 too. A rung is compared with the ladder's first by the seeds that both
-    have. Raises BadData if there is no result.
+    All figures, including top-1, are taken from the seeds that have a figure for the task. A rung is compared with the ladder's first rung
+    over the seeds that both have. Raises BadData if there is no result.
     """
     tasks = {task: _asked_for(by_rung, seeds, rungs) for task, by_rung in tasks.items()}
     found = [result for task in tasks.values() for rung in task.values() for result in rung.values()]
@@ -104,7 +104,7 @@ def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | Non
 def _asked_for(
     results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int] | None, rungs: Sequence[str]
 ) -> dict[str, dict[int, FineTuning]]:
-    """The results of these seeds and rungs: the folder holds those of other commands too."""
+    """Return the results of these seeds and rungs; the folder may also hold results of other commands."""
     return {
         rung: {seed: result for seed, result in by_seed.items() if seeds is None or seed in seeds}
         for rung, by_seed in results.items()
@@ -113,7 +113,7 @@ def _asked_for(
 
 
 def _part(ladder: LadderStudy, wanted: Sequence[str]) -> LadderStudy:
-    """The ladder with some of its rungs; each names those that were left out below it."""
+    """Return the ladder with only the wanted rungs; the `skipped` of each rung names those left out below it."""
     kept: list[LadderRung] = []
     left_out: tuple[str, ...] = ()
     for rung in ladder.rungs:
@@ -128,7 +128,7 @@ def _part(ladder: LadderStudy, wanted: Sequence[str]) -> LadderStudy:
 
 
 def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int]) -> TaskStudy:
-    """What the fine-tunings of one task say, by rung and seed."""
+    """Return the summary of one task from its results by rung and seed."""
     first = next(result for by_seed in results.values() for result in by_seed.values())
     by_rung = {rung.rung: dict(sorted(results.get(rung.rung, {}).items())) for rung in ladder.rungs}
     figures = {
@@ -176,7 +176,7 @@ def _rung(rung: LadderRung, results: Mapping[int, FineTuning], figures: Figures,
 
 
 def _correlation(top1: Figures, figures: Figures, seeds: Sequence[int]) -> Correlation:
-    """Spearman's rho over the rungs' means, and over the rungs of each seed alone."""
+    """Return Spearman's rho over the rungs' means, and over the rungs of each seed alone."""
     done = [rung for rung in figures if figures[rung]]
     found = rank_correlation(*([estimate(list(of[rung].values())).mean for rung in done] for of in (top1, figures)))
     by_seed = []

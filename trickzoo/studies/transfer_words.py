@@ -1,4 +1,4 @@
-"""What a transfer study found, in words: whether the rungs that classify better also detect and segment better."""
+"""The findings of a transfer study as sentences: whether rungs that classify better also detect and segment better."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trickzoo.studies.words import name, points, probability, span, steps_in_wor
 from trickzoo.training.tracking import MEASURES
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}
-"""Every task, with its verb and what does it."""
+"""The verb of every task, and the name of its network."""
 
 OUTCOMES = {
     HELPED: ("rung is significantly better than the first", "rungs are significantly better than the first"),
@@ -34,18 +34,18 @@ OUTCOMES = {
 
 
 def question(study: TransferStudy) -> str:
-    """What the study asks: "Does a better classifier make a better detector?"."""
+    """Return the question of the study: "Does a better classifier make a better detector?"."""
     makers = " and ".join(f"a better {TASKS[task.task][1]}" for task in study.tasks)
     return f"Does a better classifier make {makers}?"
 
 
 def measure(key: str) -> str:
-    """What a figure is called."""
+    """Return the name of a measure for a reader, by its key in result files."""
     return MEASURES.get(key, key)
 
 
 def correlation_in_words(found: Correlation) -> str:
-    """The rank correlation with its interval and p: "+0.93 (95 % CI +0.60 to +0.99, p = 0.007)"."""
+    """Return the rank correlation with its interval and p: "+0.93 (95 % CI +0.60 to +0.99, p = 0.007)"."""
     if found.rho is None or found.interval is None or found.p is None:
         return "none" if found.rho is None else points(found.rho)
     p = probability(found.p)
@@ -53,25 +53,25 @@ def correlation_in_words(found: Correlation) -> str:
 
 
 def findings(study: TransferStudy) -> list[str]:
-    """What was found, in plain sentences: first whether each task goes with top-1 accuracy, then the rest."""
+    """Return the findings as sentences: first whether each task correlates with top-1 accuracy, then the details."""
     return [*answers(study), *(sentence for sentences in details(study).values() for sentence in sentences)]
 
 
 def answers(study: TransferStudy) -> list[str]:
-    """Whether the rungs that classify better do better, a sentence for each task."""
+    """Return one sentence per task: whether rungs that classify better also have a better figure."""
     return [_relation(task, measure(task.measure)) for task in study.tasks]
 
 
 def totals(study: TransferStudy) -> list[str]:
-    """What all tricks together change in each task, a sentence for each."""
+    """Return one sentence per task: by how much all tricks together change its figure."""
     return [f"{task.task.capitalize()}: {_total(task)}" for task in study.tasks if task.total.first != task.total.last]
 
 
 def details(study: TransferStudy) -> dict[str, list[str]]:
-    """The sentences beside the answers, by heading: what all tricks and each rung change in each task, and how far it holds."""
+    """Return the sentences other than the answers, by heading: the effect of all tricks and of each rung in each task, and the scope."""
     scale = [*map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
-        scale.insert(0, f"The study is not finished: {study.finished} of {study.planned} fine-tunings are in it.")
+        scale.insert(0, f"The study is not finished: {study.finished} of {study.planned} fine-tunings are done.")
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
     of_tasks = {task.task.capitalize(): list(_of_task(task, alone=len(changes) > 1)) for task in study.tasks}
@@ -83,7 +83,7 @@ def _total(task: TaskStudy) -> str:
 
 
 def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
-    """A task's sentences; `alone` if its backbones' gain is not that of the other tasks, and so is said here."""
+    """Yield the sentences of a task. With `alone`, they include the gain of its backbones, which differs from that of the other tasks."""
     if task.total.first != task.total.last:
         yield _total(task)
         if alone and (change := _top1(task.total.top1)):
@@ -94,27 +94,28 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
         yield advice
     without = sum(len(rung.without_figure) for rung in task.rungs)
     if without:
-        yield f"Left out, as there is no {measure(task.measure)} of them: {count(without, 'fine-tuning')}."
+        verb, left = ("has", "is") if without == 1 else ("have", "are")
+        yield f"{count(without, 'fine-tuning')} {verb} no {measure(task.measure)} and {left} left out."
 
 
 def _relation(task: TaskStudy, figure: str) -> str:
     found, verb = task.correlation, TASKS[task.task][0]
-    whether = f"Whether rungs that classify better also {verb} better cannot be said"
+    whether = f"whether rungs that classify better also {verb} better"
     if found.verdict == NO_INTERVAL:
-        return f"{whether} from {count(found.n, 'rung')}: a rank correlation needs {LEAST_PAIRS}."
+        return f"The study cannot show {whether}: a rank correlation needs at least {LEAST_PAIRS} rungs, and it has {found.n}."
     if found.verdict == CONSTANT:
-        return f"{whether}: top-1 accuracy or {figure} is the same for all of them, so that there is no correlation."
+        return f"The study cannot show {whether}: top-1 accuracy or {figure} is the same for all rungs, so there is no correlation."
     claim = {
         TOGETHER: f"Rungs that classify better also {verb} better",
         AGAINST: f"Rungs that classify better {verb} worse",
-        UNCLEAR: f"It is not shown that rungs which classify better also {verb} better",
+        UNCLEAR: f"The study does not show that rungs which classify better also {verb} better",
     }[found.verdict]
     over = f"over the means of {found.n} rungs, Spearman's rank correlation of top-1 accuracy and {figure}"
     return f"{claim}: {over} is {correlation_in_words(found)}."
 
 
 def _top1(found: Difference | None) -> str | None:
-    """What the same backbones' top-1 accuracy does over the whole ladder."""
+    """Return a sentence on the change of the same backbones' top-1 accuracy over the whole ladder; None without an interval."""
     if found is None or found.interval is None:
         return None
     change = f"The backbones' top-1 accuracy changes by {points(found.mean)} points (95 % CI {span(found.interval)})"
@@ -126,11 +127,15 @@ def _top1(found: Difference | None) -> str | None:
 
 
 def _whether_it_transfers(task: TaskStudy) -> Iterable[str]:
-    """A gain transfers only where both intervals exclude 0."""
+    """Yield whether a significant gain in top-1 accuracy is one in the task too. A gain transfers only if both intervals exclude 0."""
     top1, figure = task.total.top1, task.total.difference
     if top1 and figure and figure.interval and top1.verdict == HELPED:
-        outcome = {HELPED: "transfers", HURT: "turns into a loss when it comes", UNCLEAR: "is not shown to transfer"}[figure.verdict]
-        yield f"The gain in top-1 accuracy {outcome} to {task.task}."
+        outcome = {
+            HELPED: f"transfers to {task.task}",
+            HURT: f"becomes a loss in {task.task}",
+            UNCLEAR: f"is not shown to transfer to {task.task}",
+        }[figure.verdict]
+        yield f"The gain in top-1 accuracy {outcome}."
 
 
 def _scale(task: TaskStudy) -> str:
@@ -147,10 +152,10 @@ def _scale(task: TaskStudy) -> str:
 def _limits(tasks: Sequence[TaskStudy]) -> str:
     said = []
     if any(rung.difference and rung.difference.interval for task in tasks for rung in task.rungs):
-        said.append("The confidence intervals of the differences are over seeds, of classifier and fine-tuning together.")
+        said.append("The confidence intervals of the differences cover the variation between seeds, of classifier and fine-tuning.")
     correlations = [task.correlation for task in tasks if task.correlation.interval]
     if correlations:
-        said.append("The correlation's interval takes the rungs for a random sample, which they are not: each builds on the one before.")
+        said.append("The correlation's interval assumes that the rungs are independent, which they are not: each builds on the one before.")
     if len(correlations) > 1:
         said.append("The correlations of the tasks are not corrected for multiple comparisons.")
-    return " ".join([*said, "Other images, longer trainings and other models may give other results."])
+    return " ".join([*said, "Other images, longer training and other models may give different results."])

@@ -1,4 +1,4 @@
-"""Figures and comparisons in words, as the reports of both studies put them."""
+"""Figures and comparisons as text, for the reports of both studies."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from trickzoo.studies.found import HELPED, HURT, NO_INTERVAL, UNCLEAR, Compared,
 
 
 def points(value: float) -> str:
-    """A difference with its sign: "+1.23", "−0.45"."""
+    """Return a difference with its sign: "+1.23", "−0.45"."""
     return f"{value:+.2f}".replace("-", "−")
 
 
 def span(interval: Interval | None) -> str:
-    """The interval of a difference: "−0.45 to +1.23"."""
+    """Return the interval of a difference: "−0.45 to +1.23"."""
     return "none" if interval is None else f"{points(interval[0])} to {points(interval[1])}"
 
 
 def probability(p: float) -> str:
-    """A p value: "0.012", "< 0.001"."""
+    """Return a p value: "0.012", "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def title(rung: Compared) -> str:
-    """A rung's title, with the count of the steps below it that come with it because their own rungs are not run."""
+    """Return a rung's title, with the number of steps that it includes because their own rungs are not run."""
     steps = len(rung.skipped)
     return rung.title + (f" with {count(steps, 'step')} before it" if steps else "")
 
 
 def name(rung: Compared) -> str:
-    """A rung's bare title inside a sentence."""
+    """Return a rung's title for use in a sentence, without the number of steps that it includes."""
     return rung.title.removeprefix("+ ")
 
 
 def step_name(rung: Compared) -> str:
-    """A rung's `title` inside a sentence."""
+    """Return a rung's title for use in a sentence, with the number of steps that it includes."""
     return title(rung).removeprefix("+ ")
 
 
 def result_in_words(found: Difference | None) -> str:
-    """A difference, as a table's cell has it: "+4.85 (95 % CI +3.74 to +5.96, n = 3 seeds, p = 0.003)"."""
+    """Return a difference for a table's cell: "+4.85 (95 % CI +3.74 to +5.96, n = 3 seeds, p = 0.003)"."""
     if found is None:
         return "–"
     if found.interval is None or found.p is None:
@@ -50,12 +50,12 @@ def result_in_words(found: Difference | None) -> str:
 
 
 def significance(found: Difference) -> str:
-    """The outcome of a paired t test: "helped", "not significant (detectable: 13.97)"."""
+    """Return the outcome of a paired t test: "helped", "not significant (detectable: 13.97)"."""
     return f"{UNCLEAR} (detectable: {found.detectable:.2f})" if found.verdict == UNCLEAR and found.detectable else found.verdict
 
 
 def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-1 accuracy") -> str:
-    """The difference between a study's first and last rung, of the figure that is called `measure`."""
+    """Return a sentence on the difference between a study's first and last rung; `measure` is the name of the figure."""
     by_name = {rung.rung: rung for rung in rungs}
     found, first, last = total.difference, by_name[total.first], by_name[total.last]
     if found is None:
@@ -81,7 +81,7 @@ STEPS = {
     HURT: ("step lowers top-1 accuracy significantly", "steps lower top-1 accuracy significantly"),
     UNCLEAR: ("step makes no statistically significant difference", "steps make no statistically significant difference"),
 }
-"""What is said of one step, and of several, by their verdict."""
+"""The text for one step and for several steps, by their verdict."""
 
 
 def steps_in_words(
@@ -89,12 +89,13 @@ def steps_in_words(
     outcomes: dict[str, tuple[str, str]] = STEPS,
     called: Callable[[Compared], str] = step_name,
 ) -> Iterable[str]:
-    """Which rungs' differences are significant and which are not, and what is left after Holm's correction.
+    """Yield sentences on which rungs' differences are significant, which are not, and which remain significant after Holm's correction.
 
-    `outcomes` says it of each verdict, for one rung and for several; `called` is what a rung is called.
+    `outcomes` maps each verdict to its text for one rung and for several; `called` returns the name of a rung. With fewer than three rungs
+    there are no sentences, because the difference over the whole ladder is the only one.
     """
     compared = [(rung, rung.difference) for rung in rungs if rung.difference]
-    if len(rungs) < 3 or not compared:  # with two rungs the gain over the whole is all there is
+    if len(rungs) < 3 or not compared:
         return
     for outcome, (one, several) in outcomes.items():
         these = [f"{called(rung)} ({points(found.mean)})" for rung, found in compared if found.verdict == outcome]
@@ -102,7 +103,7 @@ def steps_in_words(
             yield f"{f'One {one}' if len(these) == 1 else f'{len(these)} {several}'}: {', '.join(these)}."
     none = [f"{called(rung)} ({points(found.mean)})" for rung, found in compared if found.verdict == NO_INTERVAL]
     if none:
-        yield f"Without a confidence interval, as one seed or equal seeds give no estimate of the spread: {', '.join(none)}."
+        yield f"One seed, or equal seeds, give no estimate of the spread and no confidence interval: {', '.join(none)}."
     corrected = {called(rung): found.p_holm for rung, found in compared if found.p_holm is not None}
     if any(found.verdict in (HELPED, HURT) for _, found in compared) and corrected:
         firm = [rung for rung, p in corrected.items() if p < 0.05]
