@@ -272,7 +272,7 @@ def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: 
 
 def test_a_study_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
     with held(tmp_path, PartialState(cpu=True)):
-        status, _, error = call("--data", colours, "--model", MODEL, "--out", tmp_path, "--workers", 0, "--device", "cpu")
+        status, _, error = call("--data", colours, "--out", tmp_path, "--batch-size", 8, "--workers", 0, "--device", "cpu")
     assert status == 2
     assert f"{tmp_path} is in use by process {os.getpid()} on" in error
     assert error.count("\n") == 1
