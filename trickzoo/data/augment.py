@@ -1,8 +1,9 @@
-"""The paper's training augmentation (section 2.1), and two of today's that are off by default, for whole batches, on any device.
+"""The training augmentation of the paper (section 2.1), TrivialAugment and random erasing, for whole batches on any device.
 
-Randomness comes in as uniform draws, one row an image: the same row gives the same image, whatever batch, process or order it comes in.
-Row layout: `DRAWS` columns, of which `CROP` are for the crop (ten tries of an area, an aspect and a place), four for flip and colour, three
-for PCA noise, three for TrivialAugment, and one and another `CROP` for erasing.
+TrivialAugment and random erasing are not in the paper and are off by default. Random numbers are passed in as uniform draws, one row for
+each image, so that an image does not depend on its batch, its process or its position. A row has `DRAWS` columns: `CROP` for the crop (ten
+tries of an area, an aspect ratio and a position), four for flip and colour, three for PCA noise, three for TrivialAugment, and 1 + `CROP`
+for erasing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ERASE = TRIVIAL + 3
 DRAWS = ERASE + 1 + CROP
 
 ERASED = Augmentation(area=(0.02, 1 / 3), aspect=(0.3, 10 / 3))
-"""Area and aspect of the erased rectangles (Zhong et al., arXiv 1708.04896)."""
+"""Ranges of the area and the aspect ratio of the erased rectangles (Zhong et al., arXiv 1708.04896)."""
 
 # ImageNet's colour covariance in RGB, scaled to 0…255 (Krizhevsky et al. 2012; the values are those of the released script).
 PCA_VALUES = (55.46, 4.794, 1.148)
@@ -33,10 +34,11 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def crop_boxes(draws: Tensor, width: Tensor, height: Tensor, augmentation: Augmentation) -> Tensor:
-    """Random crops: (n, ≥ CROP) draws and (n,) sides in pixels → (n, 4) boxes (x0, y0, x1, y1) with whole sides.
+    """Draw random crops: (n, ≥ CROP) draws and (n,) sides in pixels → (n, 4) boxes (x0, y0, x1, y1) with whole sides.
 
-    Each of ten tries takes an area and a log-uniform aspect; the first that fits is used, at a random place. If none fits: the largest
-    centred crop whose aspect is in range. As torchvision's RandomResizedCrop does it, without its loop.
+    Each of ten tries draws an area and a log-uniform aspect ratio. The first crop that fits into the image is used, at a random position.
+    If none fits, the largest centred crop with an aspect ratio in the range is used. The distribution is that of torchvision's
+    RandomResizedCrop; all images are computed at once.
     """
     tries = draws[:, :CROP].view(-1, TRIES, 4)
     w, h = width[:, None].to(draws), height[:, None].to(draws)
@@ -61,19 +63,27 @@ def crop_boxes(draws: Tensor, width: Tensor, height: Tensor, augmentation: Augme
 
 
 def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """(n, 3, H, W) uint8 or float and (n, 4) boxes → (n, 3, size, size) float in 0…255, one box an image.
+    """Cut one box out of each image: (n, 3, H, W) uint8 or float and (n, 4) boxes → (n, 3, size, size) float in 0…255.
 
-    Pixels are averaged where a box shrinks and interpolated where it grows.
+    Pixels are averaged if the box is reduced, and interpolated if it is enlarged.
     """
     index = torch.arange(len(images), device=images.device, dtype=torch.float32)[:, None]
     return roi_align(images.float(), torch.cat([index, boxes.to(index)], 1), size, aligned=True)
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
-    """Flip, TrivialAugment, colour jitter, PCA noise and erasing on cropped images: (n, 3, H, W) float in 0…255 → the same, not clipped.
+    """Apply flip, TrivialAugment, colour jitter, PCA noise and erasing to cropped images.
 
-    Brightness, saturation and hue or contrast are each scaled by U[1 - jitter, 1 + jitter]; hue is turned by (factor - 1) · π, as MXNet
-    does it.
+    Brightness, saturation, and hue or contrast are each scaled by a factor from U[1 - jitter, 1 + jitter]. Hue is rotated by
+    (factor - 1) · π, as in MXNet.
+
+    Args:
+        images: (n, 3, H, W) float in 0…255.
+        draws: (n, DRAWS) uniform draws.
+        augmentation: which of these are applied, and how strongly.
+
+    Returns:
+        (n, 3, H, W) float; values are not clipped to 0…255.
     """
     flip, *colour = draws[:, CROP : CROP + 4].to(images).unbind(1)
     noise = draws[:, CROP + 4 : CROP + 7].to(images)
@@ -102,12 +112,12 @@ def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
 
 
 def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
-    """Random erasing: a rectangle becomes ImageNet's mean colour, which normalisation makes 0.
+    """Fill a random rectangle of some images with ImageNet's mean colour, which normalisation maps to 0.
 
     Args:
         images: (n, 3, H, W) float in 0…255.
-        draws: (n, 1 + CROP): whether, and the rectangle as a crop is drawn.
-        probability: of each image.
+        draws: (n, 1 + CROP) uniform draws: the first decides whether the image is erased, the others give the rectangle as in `crop_boxes`.
+        probability: the probability that an image is erased.
     """
     n, _, height, width = images.shape
     sides = torch.tensor([[width, height]]).expand(n, 2).to(draws)
@@ -126,7 +136,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _turn_hue(images: Tensor, angle: Tensor) -> Tensor:
-    """Turn the chroma plane of YIQ by (n,) angles in radians: luma stays."""
+    """Rotate the chroma plane of YIQ by (n,) angles in radians. Luma is unchanged."""
     to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], device=images.device, dtype=images.dtype)
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)

@@ -1,11 +1,10 @@
-"""Images with boxes around objects, wherever they come from. Readers: `data.coco`, `data.voc`, and here the generated shapes.
+"""Images with boxes around objects. The readers are in `data.readers.coco` and `data.readers.voc`; generated shapes are opened here.
 
-Boxes are (x0, y0, x1, y1) in pixels, 0-based and half-open: the whole of a w × h image is (0, 0, w, h), and x1 - x0 is the width.
-Labels run from 1 to the number of classes; 0 is the background, as torchvision's detectors have it.
+Boxes are (x0, y0, x1, y1) in pixels, 0-based and half-open: the box of a whole w × h image is (0, 0, w, h), and x1 - x0 is the width.
+Labels run from 1 to the number of classes; 0 is the background, as in torchvision's detectors.
 
-What a file says that cannot be is dropped and counted (`Faults`): boxes without area, and boxes that lie wholly outside their image.
-Boxes that hang over its edge are counted; they are clipped in training, and stay as stated for the metric, as the reference metrics
-take them.
+Boxes without area, and boxes that lie completely outside their image, are dropped and counted (`Faults`). Boxes that extend beyond the edge
+of their image are counted too. They are clipped in training and stay unclipped for the metric, as in the reference metrics.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
 FARTHEST = 1e9
-"""Pixels: a coordinate or a side beyond is no pixel of any image, and its square would not be exact."""
+"""The largest coordinate or side in pixels that is accepted. No image is larger, and areas up to its square are still exact."""
 SHOWN = 20
-"""Characters of a number that a message shows."""
+"""How many characters of a number a message shows."""
 
 
 class DetectionImage(NamedTuple):
-    """One image: its path below the set's root, its id in the source (COCO's number, VOC's name), and its size in pixels."""
+    """One image: its path below the set's root, its id in the source (the number in COCO, the name in VOC), and its size in pixels."""
 
     name: str
     id: int | str
@@ -49,7 +48,7 @@ Box = tuple[float, float, float, float]
 
 
 class Annotation(NamedTuple):
-    """An object as a source states it; `area` is of its segment where the source has one, for COCO's size ranges."""
+    """An object as the source states it. `area` is that of its segment if the source has one; COCO's size ranges need it."""
 
     box: Box
     label: int
@@ -60,7 +59,7 @@ class Annotation(NamedTuple):
 
 
 def within_reach(box: Box, where: str) -> Box:
-    """The box itself. Raises BadData in the name of `where` it stands if a number of it is not finite or could be no pixel."""
+    """Return the box itself. Raises BadData, which begins with `where`, if a coordinate is not finite or beyond `FARTHEST`."""
     for value in box:
         if not abs(value) <= FARTHEST:
             raise BadData(f"{where} has a box that reaches {str(value)[:SHOWN]}; coordinates are finite numbers up to {FARTHEST:g}")
@@ -68,9 +67,9 @@ def within_reach(box: Box, where: str) -> Box:
 
 
 def side(value: float, where: str) -> int:
-    """A width or height that an annotation states, 0 where it is not above 0: some tools write 0 or -1 where they do not know it.
+    """Return the width or height that an annotation states, or 0 for a negative value: some tools write 0 or -1 for an unknown side.
 
-    Raises BadData in the name of `where` it stands if it is no whole number of pixels.
+    Raises BadData, which begins with `where`, if the value is not a whole number of pixels or is beyond `FARTHEST`.
     """
     if value <= 0:
         return 0
@@ -81,15 +80,15 @@ def side(value: float, where: str) -> int:
 
 @dataclass(frozen=True)
 class Objects:
-    """Annotated objects, of one image or of many in a row.
+    """Annotated objects of one image, or of several images one after the other.
 
     Attributes:
-        boxes: (n, 4) x0, y0, x1, y1.
-        labels: (n,) from 1.
-        difficult: (n,) VOC's flag, and "ignore" in COCO's format.
-        crowd: (n,) COCO's flag: a box around many objects.
-        areas: (n,) pixels; of the segment in COCO, else of the box.
-        ids: (n,) of the annotation in COCO, else its place in the file.
+        boxes: (n, 4) x0, y0, x1, y1 in pixels.
+        labels: (n,) labels of the classes, from 1.
+        difficult: (n,) VOC's flag "difficult", and COCO's flag "ignore".
+        crowd: (n,) COCO's flag "iscrowd": the box is around many objects.
+        areas: (n,) areas in square pixels: those of the segments in COCO, otherwise those of the boxes.
+        ids: (n,) ids of the annotations in COCO, otherwise their positions in the file.
     """
 
     boxes: NDArray[np.float64]
@@ -104,21 +103,21 @@ class Objects:
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """(n,): neither crowd nor difficult. These train; the others are for the metric, which neither asks for them nor punishes them."""
+        """(n,) whether each object is neither crowd nor difficult. Only these train; the metric ignores detections of the others."""
         return ~(self.crowd | self.difficult)
 
     def scaled(self, across: float, down: float) -> Objects:
-        """The same in an image of other sides."""
+        """Return the objects in the image resized by these factors."""
         sides = np.array([across, down, across, down])
         return replace(self, boxes=self.boxes * sides, areas=self.areas * (across * down))
 
     def take(self, which: slice | NDArray[Any]) -> Objects:
-        """Some of them."""
+        """Return the objects that a slice, an array of indices or a mask selects."""
         return Objects(*(getattr(self, each.name)[which] for each in fields(self)))
 
     @staticmethod
     def of(annotations: Sequence[Annotation]) -> Objects:
-        """Arrays of what a source states."""
+        """Return the objects of these annotations."""
         boxes = np.array([a.box for a in annotations], np.float64).reshape(-1, 4)
         of_box = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         return Objects(
@@ -133,19 +132,19 @@ class Objects:
 
 @dataclass
 class Faults:
-    """Boxes that are not as they should be: the image of each, in the set's order; and images that are turned."""
+    """Boxes with faults, as the name of the image of each in the set's order, and notes on images with an EXIF orientation."""
 
     degenerate: list[str] = field(default_factory=list)
-    """Dropped: without width or height."""
+    """Images of the boxes that were dropped because they have no width or no height."""
     outside: list[str] = field(default_factory=list)
-    """Dropped: wholly outside the image."""
+    """Images of the boxes that were dropped because they lie completely outside the image."""
     overhanging: list[str] = field(default_factory=list)
-    """Kept: partly outside the image."""
+    """Images of the boxes that lie partly outside the image. They are kept."""
     oriented: tuple[str, ...] = ()
-    """What `images.orientation_notes` says."""
+    """Sentences from `images.orientation_notes`."""
 
     def sort(self, image: DetectionImage, annotations: Iterable[Annotation]) -> list[Annotation]:
-        """The annotations of an image without those that are dropped; faults are noted."""
+        """Return the annotations of an image without those that are dropped, and record the faults."""
         kept = []
         for annotation in annotations:
             x0, y0, x1, y1 = annotation.box
@@ -161,7 +160,7 @@ class Faults:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for each kind that occurs, to be shown to the user."""
+        """One line for each kind of fault that occurs, to be shown to the user."""
         kinds = (
             (self.degenerate, "without area dropped"),
             (self.outside, "outside the image dropped"),
@@ -173,17 +172,18 @@ class Faults:
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """Images with their objects; images without objects among them.
+    """Images with their objects. Some images may have no objects.
 
     Attributes:
-        root: the folder that the images' names are below.
-        layout: what was found, in words.
-        classes: names of labels 1 … K.
-        class_ids: what the source calls them: COCO's category ids, else 1 … K.
-        objects: of all images, in the images' order.
-        starts: (n + 1,) where the objects of each image begin.
-        faults: boxes that were dropped or hang over the edge.
-        drawings: the images, where they are generated and no files.
+        root: the folder that contains the images.
+        layout: a description of the layout and the split.
+        classes: the names of labels 1 … K.
+        class_ids: the ids of the classes in the source: COCO's category ids, otherwise 1 … K.
+        images: the images, with their names relative to `root`.
+        objects: the objects of all images, in the order of the images.
+        starts: (n + 1,) for each image, the index of its first object in `objects`; the last element is the number of objects.
+        faults: the boxes that were dropped or extend beyond the edge of their image.
+        drawings: the images themselves if they were generated, otherwise empty.
     """
 
     root: Path
@@ -203,14 +203,14 @@ class DetectionSet:
         return len(self.images)
 
     def objects_of(self, index: int) -> Objects:
-        """The objects of an image."""
+        """Return the objects of an image."""
         return self.objects.take(slice(self.starts[index], self.starts[index + 1]))
 
     def read(self, index: int) -> Image.Image:
-        """An image, RGB, turned as its boxes are for (`images.Picture.as_annotated`).
+        """Read an image as RGB, in the EXIF orientation that its boxes refer to (`images.Picture.as_annotated`).
 
-        It is smaller than its entry says where that is of more than `images.MAX_PIXELS`. Raises BadData if it is unreadable, or is not of
-        the size that its boxes are for.
+        An image of more than `images.MAX_PIXELS` is reduced. Raises BadData if the image cannot be read, or if its size is not the size
+        that its annotation states.
         """
         entry = self.images[index]
         if self.drawings:
@@ -226,27 +226,31 @@ class DetectionSet:
         return seen.image
 
     def name(self, index: int) -> str:
-        """The name of an image, below the root."""
+        """Return the name of an image, relative to the root."""
         return self.images[index].name
 
     def is_annotated(self, index: int) -> bool:
-        """Whether an image has any annotation."""
+        """Return whether an image has at least one object."""
         return bool(len(self.objects_of(index)))
 
     @property
     def generated(self) -> bool:
-        """Whether the images were generated and are no files."""
+        """Whether the images were generated, and so are not files."""
         return bool(self.drawings)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the annotations: a line for each kind of box that was dropped or clipped."""
+        """Lines for the user about the annotations:
+
+        one for each kind of box that was dropped or clipped, and for images that are rotated.
+        """
         return self.faults.notes
 
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> DetectionSet:
-        """The same images with labels 1, 2, … for these classes.
+        """Return the same images with labels 1, 2, … for these classes.
 
-        Raises BadData if the set has other classes, or lacks some and `all_of_them` are wanted. Those that it lacks get ids that are free.
+        Classes that the set does not have get unused ids. Raises BadData, with what these classes are `known_by`, if the set has a class
+        that is not among them, or if `all_of_them` is true and the set lacks one.
         """
         if self.classes == tuple(classes):
             return self
@@ -259,19 +263,23 @@ class DetectionSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the images, below the root."""
+        """The names of the images, relative to the root."""
         return tuple(image.name for image in self.images)
 
     @functools.cached_property
     def contents(self) -> tuple[bytes, ...]:
-        """SHA-256 of each image's file; none where the images are generated. Computed once; raises BadData if one cannot be read."""
+        """The SHA-256 of each image's file, or nothing if the images are generated.
+
+        Computed once. Raises BadData for an unreadable file.
+        """
         return () if self.drawings else contents.digests(self.root, self.names)
 
     @functools.cached_property
     def survey(self) -> Survey:
-        """How many objects of each class train and are judged, and in how many images.
+        """The number of objects of each class that train and are judged, and the number of images that contain them.
 
-        Computed once. Raises BadData for an image that is not readable, or not of the size that its boxes are for, by the files' headers.
+        Computed once, from the headers of all files. Raises BadData for an image that cannot be read, or whose size is not the size that
+        its annotation states.
         """
         for _ in contents.each_image(self._look, 0 if self.drawings else len(self)):
             pass
@@ -287,13 +295,13 @@ class DetectionSet:
     def _look(self, index: int) -> None:
         entry = self.images[index]
         if image_files.size_of(self.root / entry.name) != (entry.width, entry.height):
-            self.read(index)  # says what is wrong, unless the image is to be turned
+            self.read(index)  # raises the error, unless the image only has to be rotated
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the names of images and classes, boxes, labels, flags and the images' contents; it tells one set from another.
+        """The SHA-256 over the names of images and classes, boxes, labels, flags and the images' contents, which identifies the set.
 
-        Every image is read for it, in threads. Computed once; raises BadData for a file that cannot be read.
+        Computed once: every file is read, in threads. Raises BadData for a file that cannot be read.
         """
         whole = hashlib.sha256(json.dumps([self.layout if self.drawings else "", self.classes, self.images]).encode())
         for array in (self.starts, *(getattr(self.objects, each.name) for each in fields(self.objects))):
@@ -311,7 +319,18 @@ def collect(
     class_ids: Sequence[int | str] | None = None,
     drawings: tuple[Drawing, ...] = (),
 ) -> DetectionSet:
-    """A set of images and what a source states about each; what cannot be is sorted out. Raises BadData if there is no image."""
+    """Build a set from images and the annotations of each. Invalid boxes are dropped, as `Faults` says.
+
+    Args:
+        root: the folder that contains the images.
+        layout: a description of the layout and the split.
+        classes: the names of labels 1 … K.
+        annotated: the images with their annotations.
+        class_ids: the ids of the classes in the source, by default 1 … K.
+        drawings: the images themselves if they were generated.
+
+    Raises BadData if there is no image.
+    """
     faults = Faults()
     images, kept, starts = [], [], [0]
     for image, stated in annotated:
@@ -327,7 +346,7 @@ def collect(
 
 
 def detection_shapes(shapes: Shapes) -> DetectionSet:
-    """Generated shapes with tight boxes; all are drawn at once and kept in memory. `objects="several"` gives two to five an image."""
+    """Return generated shapes with tight boxes. All images are drawn at once and kept in memory."""
     drawings = draw_all(shapes)
     annotated = (
         (

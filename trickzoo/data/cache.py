@@ -1,4 +1,4 @@
-"""Images that are decoded once: a folder of two arrays, with their digests beside them."""
+"""Decoded images that are kept on the disk: a folder with two arrays, and a file with their digests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger("trickzoo")
 
 PIXELS, SIZES, SEALS = "pixels.npy", "sizes.npy", "digests.json"
 CHUNK = 1 << 24
-"""Bytes of a file that are hashed at once."""
+"""How many bytes of a file one thread hashes at a time."""
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """A file as it was written. While `size` and `mtime_ns` stay, its contents are not hashed again."""
+    """The size, time and digest of a file when it was written. The file is hashed again only if `size` or `mtime_ns` has changed."""
 
     size: int
     mtime_ns: int
@@ -41,13 +41,20 @@ class Seal(msgspec.Struct, frozen=True):
 def keep_once(
     data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None] = lambda batch: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The pixels, (n, 3, side, side), and the widths and heights in the files, (n, 2), of n samples, from the folder `place`.
+    """Return the pixels of n samples, (n, 3, side, side), and the widths and heights of their files, (n, 2), from the folder `place`.
 
-    It is made if it is not there, and made again, which a warning says, if a file of it is damaged. A whole folder is only read. One that
-    an older version wrote has no digests yet, and gets them. `tell` is called with the samples as they are decoded.
+    If the folder does not exist, the samples are decoded into it. If a file in it is damaged, they are decoded again, and a warning says
+    so. An intact folder is not written to, unless an older version wrote it without digests, which are then added. Two processes may call
+    this
+    at once: one decodes, and the other waits.
 
-    Safe when two processes do it at once: one decodes, the other waits. Raises BadData with the path of an image that cannot be read,
-    BadOption if the folder cannot be written or the disk is full.
+    Args:
+        data: the samples to decode.
+        place: the folder of the decoded images.
+        workers: number of decoding processes; 0 decodes in this process.
+        tell: called with the samples of each batch after they are decoded.
+
+    Raises BadData with the path of an image that cannot be read, and BadOption if the folder cannot be written or the disk is full.
     """
     n = len(data)  # type: ignore[arg-type]
     if _fault(place, n):
@@ -65,7 +72,7 @@ def keep_once(
 
 
 def _fault(place: Path, n: int) -> str:
-    """Why a folder does not hold n decoded images; empty if it does."""
+    """Return the reason why a folder does not contain n decoded images, or an empty string if it does."""
     try:
         pixels, sizes = (np.lib.format.open_memmap(place / name, mode="r") for name in (PIXELS, SIZES))
         if (pixels.dtype, pixels.ndim, pixels.shape[:2]) != (np.uint8, 4, (n, 3)) or (sizes.dtype, sizes.shape) != (np.int64, (n, 2)):
@@ -82,13 +89,13 @@ def _fault(place: Path, n: int) -> str:
         if name in now and now[name].sha256 != seal.sha256:
             return f"{name} is not as it was written"
     if now != kept:
-        with contextlib.suppress(OSError):  # a folder that cannot be written is hashed at each start
+        with contextlib.suppress(OSError):  # files in a folder that cannot be written are hashed at each start
             write_atomically(place / SEALS, msgspec.json.encode(now))
     return ""
 
 
 def _seal(path: Path, kept: Seal | None = None) -> Seal:
-    """A file as it is now; its contents are hashed unless `kept` has its size and time."""
+    """Return the current size, time and digest of a file. The file is hashed only if its size or time differs from `kept`."""
     stat = path.stat()
     if kept is not None and (kept.size, kept.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
         return kept
@@ -96,7 +103,7 @@ def _seal(path: Path, kept: Seal | None = None) -> Seal:
 
 
 def _digest(path: Path, size: int) -> str:
-    """SHA-256 over the SHA-256 of each chunk of a file; several threads hash at once."""
+    """Return the SHA-256 over the SHA-256 of each chunk of a file. Several threads hash chunks at once."""
 
     def of_chunk(start: int) -> bytes:
         with path.open("rb") as file:
@@ -108,9 +115,9 @@ def _digest(path: Path, size: int) -> str:
 
 
 def _decode(data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None]) -> None:
-    """Write the arrays to a folder of their own, and give it its name when it is whole and on the disk. The caller holds the lock."""
+    """Write the arrays to a temporary folder, and rename it once all files are complete and on the disk. The caller holds the lock."""
     scratch = place.with_name(f".{place.name}.unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
     scratch.mkdir()
     try:
         n = len(data)  # type: ignore[arg-type]
@@ -134,14 +141,17 @@ def _decode(data: Dataset[Sample], place: Path, workers: int, tell: Callable[[li
         if place.exists():
             shutil.rmtree(place)
         os.replace(scratch, place)
-        with contextlib.suppress(OSError):  # not every system syncs a folder
+        with contextlib.suppress(OSError):  # not every system can sync a folder
             _sync(place.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    """A file of uint8 to write to. Raises OSError if the disk has no room for it: a write to a map that has none kills the process."""
+    """Create a memory-mapped array of uint8.
+
+    Raises OSError if the disk has too little space: otherwise a later write to the memory map would kill the process.
+    """
     pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -150,7 +160,7 @@ def _room(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.d
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file or a folder to the disk."""
+    """Flush a file or a folder to the disk (fsync)."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -1,6 +1,6 @@
-"""What annotated sets hold, against what their class lists say.
+"""Summaries of annotated sets, and checks of the sets against their class lists.
 
-It is looked at before a training starts, told to the user in a few lines, and kept in the result file.
+They are computed before a training starts, shown to the user in a few lines, and stored in the result file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from trickzoo.errors import BadData
 
 SHOWN = 10
-"""Classes that a line names; the result file has all."""
+"""How many classes a line names. The result file contains all of them."""
 NOT_JUDGED = 255
 """The value of a mask's pixels that are neither trained on nor judged, in every layout."""
 
@@ -24,12 +24,12 @@ class Survey:
     """How often each class occurs in a set.
 
     Attributes:
-        unit: what is counted.
-        counts: of each class of the set, in its order: objects that train and are judged, or such pixels.
-        images: with at least one of these, of each class.
-        left_out: crowd and difficult objects, or pixels that are not judged.
-        values: the values that the masks' files have, each with its pixels; empty for boxes.
-        first: the value of the first class in the masks' files.
+        unit: whether objects or pixels are counted.
+        counts: for each class, in the set's order, the number of objects or pixels that train and are judged.
+        images: for each class, the number of images with at least one of these.
+        left_out: the number of crowd and difficult objects, or of pixels that are not judged.
+        values: for each value in the mask files, the number of its pixels; empty for boxes.
+        first: the value of the first class in the mask files.
     """
 
     unit: Literal["objects", "pixels"]
@@ -41,7 +41,7 @@ class Survey:
 
     @property
     def total(self) -> int:
-        """Of all classes."""
+        """The sum of the counts of all classes."""
         return sum(self.counts.values())
 
     @property
@@ -51,24 +51,24 @@ class Survey:
 
     @property
     def alone(self) -> str | None:
-        """The one class that all judged pixels have, where there are several classes."""
+        """The class of all judged pixels, if they have only one although the set has several; otherwise None."""
         present = [name for name, count in self.counts.items() if count]
         return present[0] if self.unit == "pixels" and len(present) == 1 < len(self.counts) else None
 
 
 class Annotated(Protocol):
-    """What is asked of a set, whether it has boxes or masks."""
+    """The members of a set with boxes or masks that the checks need."""
 
     @property
     def root(self) -> Path: ...
 
     @property
     def names(self) -> Sequence[str]:
-        """Of the images, below the root."""
+        """The names of the images, relative to the root."""
 
     @property
     def contents(self) -> Sequence[bytes]:
-        """A digest of each image's file; none where the images are generated."""
+        """A digest of each image's file, or nothing if the images are generated."""
 
     @property
     def survey(self) -> Survey: ...
@@ -76,12 +76,12 @@ class Annotated(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """What the user is told, a line each, and what the result file keeps.
+    """A summary of one or two sets, as lines for the user and as content of the result file.
 
     Attributes:
-        amounts: how often each class occurs.
-        odd: what makes figures mean less than they seem to.
-        content: all of it for the result file.
+        amounts: lines on how often each class occurs.
+        odd: lines on what limits the meaning of the figures, such as classes that never occur.
+        content: the whole summary for the result file.
     """
 
     amounts: tuple[str, ...]
@@ -90,12 +90,12 @@ class Summary:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All lines."""
+        """All lines for the user."""
         return (*self.amounts, *self.odd)
 
 
 def check(train: Annotated, val: Annotated) -> None:
-    """Raise BadData where a training would be pointless: nothing to learn, one class alone in all masks, or nothing that can be judged."""
+    """Raise BadData if a training would be pointless: no object or pixel to learn, one class only in all masks, or nothing to judge."""
     learnt, judged = train.survey, val.survey
     if not learnt.total:
         raise BadData(f"{train.root}: {_nothing(learnt)} in the training images, so there is nothing to learn; name others with --train")
@@ -106,7 +106,7 @@ def check(train: Annotated, val: Annotated) -> None:
 
 
 def summary_of_both(train: Annotated, val: Annotated) -> Summary:
-    """What training and validation images hold, and how many are in both by their content."""
+    """Return the summary of training and validation images, with the number of validation images that are training images too."""
     first = dict(zip(reversed(train.contents), reversed(train.names), strict=False))
     both = [(name, first[digest]) for digest, name in zip(val.contents, val.names, strict=False) if digest in first]
     trained, judged = summary_of(train, "training"), summary_of(val, "validation")
@@ -121,7 +121,7 @@ def summary_of_both(train: Annotated, val: Annotated) -> Summary:
 
 
 def summary_of(data: Annotated, what: str = "images") -> Summary:
-    """What one set holds, `what` being its images in the notes."""
+    """Return the summary of one set. `what` is how the notes call its images."""
     survey = data.survey
     content: dict[str, Any] = {
         "images": len(data.names),
@@ -138,7 +138,7 @@ def summary_of(data: Annotated, what: str = "images") -> Summary:
 
 
 def _hint(survey: Survey) -> str:
-    """What may be wrong with masks in which classes are missing."""
+    """Return what may be wrong with masks in which classes are missing."""
     absent = _listed(survey.absent)
     if len(survey.absent) == 1 and NOT_JUDGED in survey.values:
         number = list(survey.counts).index(survey.absent[0]) + survey.first
@@ -156,7 +156,7 @@ def _nothing(survey: Survey) -> str:
 
 
 def _absent(what: str, survey: Survey) -> list[str]:
-    """A line on the classes that never occur, if there are any and others do."""
+    """Return a line on the classes that never occur, if there are any and other classes occur."""
     if not survey.total or survey.alone or not survey.absent:
         return []
     return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {len(survey.counts):,} classes)"]
@@ -203,7 +203,7 @@ def _ranges(values: Mapping[int, int]) -> str:
 
 
 def _copies(data: Annotated) -> list[tuple[str, str]]:
-    """Images with the content of an earlier one, and the name of that."""
+    """Return the name of each image with the content of an earlier image, and the name of the earlier one."""
     if max(Counter(data.contents).values(), default=1) == 1:
         return []
     first: dict[bytes, str] = {}

@@ -1,4 +1,4 @@
-"""Class lists: what the outputs of a classifier mean, in order."""
+"""Class lists: the names of a classifier's outputs, in order."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ NAMES = ("imagenet1k", "imagenette")
 
 @functools.cache
 def imagenet1k() -> tuple[str, ...]:
-    """The 1000 synsets of ImageNet-1k in the order that every published classifier uses."""
+    """Return the 1000 synsets of ImageNet-1k in the order that every published classifier uses."""
     from timm.data import ImageNetInfo
 
     return tuple(ImageNetInfo().label_names())
 
 
 def class_names(model: Backbone) -> tuple[str, ...]:
-    """What each output of a classifier means, in words: "tench", "goldfish", …; 1000 outputs without a statement are ImageNet-1k's.
+    """Return the name of each output of a classifier in words: "tench", "goldfish", ….
 
-    Raises BadOption if its weights do not say, or speak of another number of classes than it has.
+    A classifier with 1000 outputs whose weights name no classes is assumed to have ImageNet-1k's. Raises BadOption if the weights of any
+    other classifier name no classes, or if their number is not the number of its outputs.
     """
     stated = model.weights.classes if model.weights else None
     names = class_list(stated or ("imagenet1k" if model.num_classes == 1000 else ()))
@@ -55,10 +56,10 @@ def class_names(model: Backbone) -> tuple[str, ...]:
 
 
 def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of a named list, of a text file with one class a line, or those given.
+    """Return the classes of a list: one of `NAMES`, the path of a text file with one class a line, or the classes themselves.
 
-    What stands behind a synset in its line is left out, and ImageNet-1k in words (two are called crane) is its synsets.
-    Raises BadData for a file that is empty, is no text or has a class twice.
+    In a text file, words after a synset are ignored, and ImageNet-1k's classes in words become its synsets, since two of them are called
+    crane. Raises UnknownName for any other name, and BadData for a file that is empty, is not text or has a class twice.
     """
     if isinstance(name, tuple):
         return name
@@ -75,7 +76,7 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_names(classes: Iterable[str], root: Path) -> None:
-    """Raise BadData for a class of the set at `root` whose name is no text: the bytes of a folder's name that is not UTF-8."""
+    """Raise BadData if the name of a class of the set at `root` is not text, as of a folder whose name is not UTF-8."""
     for name in classes:
         try:
             name.encode()
@@ -84,10 +85,11 @@ def check_names(classes: Iterable[str], root: Path) -> None:
 
 
 def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) -> tuple[list[str], tuple[str, ...]]:
-    """The class of each label, and all classes in their order; labels that are words are classes already, in no order of their own.
+    """Return the class of each label, and all classes in order.
 
-    Numbers are indices into `names`; without names they are ImageNet-1k's if all of 0 … 999 occur, and otherwise classes called by their
-    number as it is written. Raises BadData for a number that no name is there for.
+    Labels that are words are the classes themselves, and the order is returned empty. Labels that are numbers are indices into `names`.
+    Without names, they are ImageNet-1k's classes if all of 0 … 999 occur, and otherwise classes that are named by their numbers. Raises
+    BadData for a number that is not an index into `names`.
     """
     written = [str(label) for label in labels]
     if not all(NUMBER.fullmatch(label) for label in written):
@@ -105,9 +107,9 @@ def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) 
 
 
 def synsets(names: Sequence[str]) -> tuple[str, ...]:
-    """The classes of a list in words: ImageNet-1k's synsets where the names describe these in order, and otherwise the names."""
+    """Return ImageNet-1k's synsets if the names are their descriptions in order, and otherwise the names."""
     if len(names) == 1000 and sum(describe_class(a) == b.partition(",")[0] for a, b in zip(imagenet1k(), names, strict=True)) > 500:
-        return imagenet1k()  # most are enough: lists differ in a few words
+        return imagenet1k()  # published lists differ in a few descriptions, so most of them must match
     return tuple(names)
 
 
@@ -120,7 +122,7 @@ def _descriptions() -> dict[str, str]:
 
 
 def describe_class(name: str) -> str:
-    """A class in words: "tench" for n01440764; the name itself if it is no synset of ImageNet-1k."""
+    """Return a class in words, such as "tench" for n01440764, or the name itself if it is not a synset of ImageNet-1k."""
     return _descriptions().get(name, name).partition(",")[0]
 
 

@@ -1,4 +1,4 @@
-"""Looking at every file of a set once: in threads, as reading, hashing and decoding leave Python's lock to others."""
+"""Reading every file of a set once, in threads: reading, hashing and decoding release Python's global lock."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ U = TypeVar("U")
 
 THREADS = min(8, os.cpu_count() or 1)
 AT_ONCE = 1024
-"""Calls that are waiting at a time, so that a large set needs no more memory than a small one."""
+"""How many calls are submitted at a time, so that a large set needs no more memory than a small one."""
 
 
 def in_threads(function: Callable[[T], U], arguments: Iterable[T]) -> Iterator[U]:
-    """The function's value for each argument, in their order. Raises what the first call that fails raises."""
+    """Yield the function's value for each argument, in order. Raises the error of the first argument that fails."""
     arguments = iter(arguments)
     with ThreadPoolExecutor(THREADS) as pool:
         while some := list(islice(arguments, AT_ONCE)):
@@ -30,7 +30,10 @@ def in_threads(function: Callable[[T], U], arguments: Iterable[T]) -> Iterator[U
 
 
 def each_image(look: Callable[[int], U], count: int) -> Iterator[U]:
-    """What `look` gives for 0 … count - 1, in threads. Raises BadData with the first image that it refuses, and what can be done."""
+    """Yield the value of `look` for 0 … count - 1, computed in threads.
+
+    Raises its BadData for the first image that fails, with a remedy.
+    """
     try:
         yield from in_threads(look, range(count))
     except BadData as error:
@@ -38,5 +41,5 @@ def each_image(look: Callable[[int], U], count: int) -> Iterator[U]:
 
 
 def digests(root: Path, names: Iterable[str]) -> tuple[bytes, ...]:
-    """SHA-256 of each of the files below `root`. Raises BadData for one that cannot be read."""
+    """Return the SHA-256 of each of these files below `root`. Raises BadData for a file that cannot be read."""
     return tuple(in_threads(lambda name: hashlib.sha256(images.content(root / name)).digest(), names))

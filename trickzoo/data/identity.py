@@ -1,9 +1,9 @@
-"""What tells one set of images from another.
+"""Digests that identify sets of images.
 
-The digest of a set has two parts, as in "4f…e1-09…c3". The first covers the names of the images and, where each file is read before a
-training starts, their contents. The second covers the labels and the classes and, where the contents are not read before, the size and the
-time of modification of each file: copy such a set with its times (cp -p, rsync -t, tar) to go on with a training elsewhere. Files of older
-versions hold the first part alone.
+The digest of a set has two parts, as in "4f…e1-09…c3". The first part covers the names of the images and, if all files are read before the
+training starts, their contents. The second part covers the labels and the classes and, if the contents are not read before, the size and
+the modification time of each file. To resume a training on such a set elsewhere, copy the set with its times (cp -p, rsync -t, tar). Files
+of older versions contain the first part only.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from trickzoo.data.imageset import ImageSet
 
 
 def contents_digest(images: ImageSet) -> str:
-    """SHA-256 over names and contents of the files of a set."""
+    """Return the SHA-256 over the names and the contents of the files of a set, which are all read."""
     return digest_of((entry.name, hashlib.sha256(images.read(entry)).digest()) for entry in images.entries)
 
 
 def digest_of(contents: Iterable[tuple[str, bytes]]) -> str:
-    """SHA-256 over names of images and the SHA-256 of their contents."""
+    """Return the SHA-256 over the names of images and the SHA-256 digests of their contents."""
     whole = hashlib.sha256()
     for name, digest in contents:
         whole.update(name_bytes(name) + b"\0" + digest)
@@ -28,7 +28,7 @@ def digest_of(contents: Iterable[tuple[str, bytes]]) -> str:
 
 
 def names_digest(images: ImageSet) -> str:
-    """SHA-256 over the names of the files of a set."""
+    """Return the SHA-256 over the names of the files of a set."""
     whole = hashlib.sha256()
     for entry in images.entries:
         whole.update(name_bytes(entry.name) + b"\0")
@@ -36,7 +36,7 @@ def names_digest(images: ImageSet) -> str:
 
 
 def set_digest(first: str, classes: Sequence[str], labels: Iterable[str] = (), stamps: Iterable[str] = ()) -> str:
-    """The digest of a set, from its first part and what the second part covers."""
+    """Return the digest of a set, from its first part and from what the second part covers."""
     second = hashlib.sha256()
     for part in (classes, labels, stamps):
         for text in part:
@@ -46,12 +46,12 @@ def set_digest(first: str, classes: Sequence[str], labels: Iterable[str] = (), s
 
 
 def same_set(digest: str, other: str) -> bool:
-    """Whether two digests are of one set. Where one of them is of an older version, the first parts decide."""
+    """Return whether two digests are of the same set. If an older version wrote one of them, only the first parts are compared."""
     if "-" in digest and "-" in other:
         return digest == other
     return digest.partition("-")[0] == other.partition("-")[0]
 
 
 def name_bytes(name: str) -> bytes:
-    """The bytes of a name, also of a file whose name is no UTF-8."""
+    """Return the bytes of a name, including that of a file whose name is not UTF-8."""
     return name.encode("utf-8", "surrogatepass")

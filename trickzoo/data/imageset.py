@@ -1,4 +1,4 @@
-"""Labelled images, wherever they come from, and reading them in workers."""
+"""Sets of labelled images from any source, and reading their images in workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset"
 
 
 class Entry(NamedTuple):
-    """One image: its path within the set, its class, and where its bytes are: offset and size in a file, which is the root or below it."""
+    """One image of a set.
+
+    Attributes:
+        name: its path within the set.
+        label: its class.
+        offset, size: where its bytes are in `file`; -1 if the image is a file itself.
+        file: the path of the file that contains the image, relative to the root; empty if that is the root itself.
+    """
 
     name: str
     label: str
@@ -32,7 +39,7 @@ class Entry(NamedTuple):
 
     @property
     def identity(self) -> bytes:
-        """The name as digests take it, whether it is text or the bytes of a name that is not UTF-8."""
+        """The bytes of the name that digests cover, also for a name that is not UTF-8."""
         return self.name.encode("utf-8", "surrogatepass") + b"\0"
 
 
@@ -41,11 +48,12 @@ class ImageSet:
     """A labelled set of images.
 
     Attributes:
-        root: the folder that the entries' names are below, or the tar that holds them.
-        layout: what was found, in words.
-        empty: class folders without an image.
-        strangers: files that are not read, because they are not named as images, are hidden, or belong to no sample.
-        order: all classes in the set's own order, where it has one.
+        root: the folder that contains the images, or the tar file that contains them.
+        layout: a description of the layout that was found.
+        entries: the images.
+        empty: the names of class folders without an image, which are not classes of the set.
+        strangers: the names of files that are not read, because they are not named as images, are hidden, or belong to no sample.
+        order: all classes in the set's own order, or empty if it has none.
     """
 
     root: Path
@@ -60,21 +68,21 @@ class ImageSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that occur, in the set's own order or sorted."""
+        """The classes that occur, in the set's own order if it has one, otherwise sorted."""
         found = {entry.label for entry in self.entries}
         return tuple(name for name in self.order if name in found) if self.order else tuple(sorted(found))
 
     @functools.cached_property
     def upright(self) -> bool:
-        """Whether its images are turned upright by their EXIF orientation (`turns_upright`)."""
+        """Whether the images are turned upright by their EXIF orientation, as `turns_upright` decides."""
         return turns_upright(self.classes)
 
     def place(self, entry: Entry) -> str:
-        """Where an image is, for messages."""
+        """Return the path of an image, for messages."""
         return str(self.root / entry.name)
 
     def stamps(self) -> Iterator[str]:
-        """Size and time of modification of each file that holds images. Raises BadData for a file that is not there."""
+        """Yield the size and the modification time of each file that contains images. Raises BadData for a missing file."""
         for name in dict.fromkeys(entry.name if entry.offset < 0 else entry.file for entry in self.entries):
             try:
                 stat = (self.root / name).stat()
@@ -83,13 +91,13 @@ class ImageSet:
             yield f"{stat.st_size} {stat.st_mtime_ns}"
 
     def size(self, entry: Entry) -> int:
-        """How many bytes an image's file has. Raises OSError if it is not there."""
+        """Return the size of an image's file in bytes. Raises OSError if the file does not exist."""
         return (self.root / entry.name).stat().st_size if entry.offset < 0 else entry.size
 
     def read(self, entry: Entry, *, last: int | None = None) -> bytes:
-        """The bytes of an image's file, or no more than the `last` of them.
+        """Return the bytes of an image's file, or only the `last` bytes.
 
-        Raises OSError if it cannot be read, is not a regular file, or has more than `images.MAX_FILE`.
+        Raises OSError if the file cannot be read, is not a regular file, or has more than `images.MAX_FILE` bytes.
         """
         if entry.size > images.MAX_FILE:
             raise OSError(errno.EFBIG, f"more than {images.MAX_FILE:,} bytes", entry.name)
@@ -102,17 +110,19 @@ class ImageSet:
 
 
 def turns_upright(classes: Iterable[str]) -> bool:
-    """Whether images of these classes are turned upright by their EXIF orientation: all but those of ImageNet's classes.
+    """Return whether images of these classes are turned upright by their EXIF orientation.
 
-    What is published of ImageNet was measured on the pixels as they are stored.
+    They are, unless all classes are ImageNet's: the published figures for ImageNet were measured on the pixels as they are stored.
     """
     return not set(classes).issubset(imagenet1k())
 
 
 def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
-    """The set as one who knows these classes sees it: where they are ImageNet-1k's, folders that are called by some of 0 … 999 are too.
+    """Return the set for a model with these classes.
 
-    The folders alone do not say it: 0, 1 and 2 may be anybody's classes.
+    If they are ImageNet-1k's, class folders whose names are numbers from 0 to 999 are taken as indices of ImageNet's classes. The folders
+    alone
+    do not show this: 0, 1 and 2 may be classes of any other set. In every other case the set is returned unchanged.
     """
     names = imagenet1k()
     if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(classes):
@@ -123,13 +133,16 @@ def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be read.
+    """An image that a worker has read.
 
     Attributes:
-        size: width and height in the file; of the upright image where it is turned.
-        digest: the SHA-256 of its content.
-        label: the index of its class where a stream gave it.
-        orientation: EXIF's, 1 to 8.
+        index: the position of the image in its set.
+        pixels: the transformed image, or None if it cannot be read.
+        size: width and height in the file, or those of the upright image if it is turned.
+        digest: the SHA-256 of the file's content.
+        error: the reason why the image cannot be read; otherwise empty.
+        label: the index of its class if the image comes from a stream; otherwise -1.
+        orientation: the EXIF orientation, 1 to 8.
     """
 
     index: int
@@ -143,7 +156,7 @@ class Sample:
 
 @dataclass
 class Decoded(Dataset[Sample]):
-    """The images of a set, decoded and transformed. Errors are handed over, not raised, so that the caller decides."""
+    """The images of a set, decoded and transformed. An error is returned in the sample, so that the caller decides what to do."""
 
     images: ImageSet
     transform: Callable[..., Tensor]

@@ -1,6 +1,6 @@
-"""The layouts that annotated images come in. Importing this table does not import torch.
+"""The layouts of annotated images. Importing this table does not import torch.
 
-A new format is a reader in `data/readers/` and a line here.
+To add a format, add a reader in `data/readers/` and an entry in `LAYOUTS`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from trickzoo.errors import UnknownName
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads a layout for one task.
+    """The reader of a layout for one task.
 
     Attributes:
         function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years.
-        recipe: name of the recipe that is used if the user names none.
+        recipe: the name of the recipe that is used if the user names none.
     """
 
     function: str
@@ -29,10 +29,10 @@ class Layout:
     """A layout of annotated images.
 
     Attributes:
-        what: what the images are, for the command line's help.
-        readers: the reader of each task that it has annotations for.
-        years: whether the splits come by year.
-        generated: whether the images are generated. Their readers are called with the `Shapes` to draw.
+        what: a description of the images, for the command line's help.
+        readers: the reader for each task that the layout has annotations for.
+        years: whether each split belongs to a year.
+        generated: whether the images are generated. The readers are then called with the `Shapes` to draw.
     """
 
     what: str
@@ -72,12 +72,12 @@ LAYOUTS = {
 
 
 def find_layout(name: str) -> Layout:
-    """The layout of this name. Raises UnknownName with the nearest names."""
+    """Return the layout of this name. Raises UnknownName, with the nearest names, if there is none."""
     if name not in LAYOUTS:
         raise UnknownName("layout", name, LAYOUTS)
     return LAYOUTS[name]
 
 
 def of_task(task: str) -> tuple[str, ...]:
-    """The names of the layouts that have annotations for a task."""
+    """Return the names of the layouts that have annotations for a task."""
     return tuple(name for name, layout in LAYOUTS.items() if task in layout.readers)

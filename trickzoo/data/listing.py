@@ -1,4 +1,4 @@
-"""What people write beside their images: split files, class lists, folders of images by name."""
+"""Reading split files and class lists, and finding the files that they name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = logging.getLogger("trickzoo")
 
 NUMBERED = re.compile(r"([0-9]{1,6})[\s:,]+(.+)")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
-"""A line of a list of one class, as VOC has them: a name, and whether the class is in the image."""
+"""A line of one of VOC's lists for a single class: the name of an image, and whether the class is in it."""
 LONGEST = 255
-"""Characters of a name that a message shows."""
+"""How many characters of a name a message shows."""
 COMMENT = re.compile(r"#(\s|$)")
 BYTES = 16 << 20
-"""Bytes that a list may have."""
+"""How many bytes a list may have."""
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, stripped, without those that are blank or begin with "#" and a space.
+    """Return the stripped lines of a text file, without blank lines and comments, which begin with "#" and a space.
 
-    Raises BadData if the file cannot be read, is not in UTF-8, or has no such line.
+    Raises BadData if the file cannot be read, is not UTF-8, or has no other lines.
     """
     try:
         stripped = (line.strip() for line in read_regular(path, at_most=BYTES).decode("utf-8-sig").splitlines())
@@ -72,10 +72,10 @@ def _say_indices(path: Path, first: int, names: tuple[str, ...]) -> None:
 
 
 def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
-    """The names in `folder/split.txt`, one a line, in the form that `same_form` gives. A name may have spaces in it.
+    """Return the names in `folder/split.txt`, one a line, in Unicode's composed form. A name may contain spaces.
 
-    `known` has the names that there can be: they tell a name that ends in a number from a line of VOC's lists of one class.
-    Raises BadData if the file is not there, is empty, has a name twice, or is a list of one class.
+    `known` contains the possible names. They distinguish a name that ends in a number from a line of VOC's lists for a single class.
+    Raises BadData if the file does not exist, is empty, has a name twice, or is a list for a single class.
     """
     path = folder / f"{split}.txt"
     if not path.is_file():
@@ -91,7 +91,7 @@ def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
 
 
 def no_twin(names: Sequence[str], path: Path) -> None:
-    """Raise BadData for a name that occurs twice in a list of the file `path`."""
+    """Raise BadData for a name that occurs twice in a list from the file `path`."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -100,14 +100,14 @@ def no_twin(names: Sequence[str], path: Path) -> None:
 
 
 def same_form(name: str) -> str:
-    """A name in Unicode's composed form (NFC). Some systems decompose the accents of file names, and lists may have either form."""
+    """Return a name in Unicode's composed form (NFC). Some systems decompose the accents of file names; lists may use either form."""
     return unicodedata.normalize("NFC", name)
 
 
 def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
-    """Name of each file directly in a folder that has one of the suffixes, by its name without the suffix, in the form of `same_form`.
+    """Return the names of the files directly in a folder that have one of the suffixes, by their stems in Unicode's composed form.
 
-    Raises BadData if the folder is not there, or if two files differ in their suffix alone.
+    Raises BadData if the folder does not exist, or if the names of two files differ only in their suffix.
     """
     if not folder.is_dir():
         raise BadData(f"{folder} is not there")
@@ -119,14 +119,14 @@ def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
 
 
 def images_by_stem(folder: Path) -> dict[str, str]:
-    """File name of each image directly in a folder, by its name without the suffix. Raises what `by_stem` raises."""
+    """Return the names of the images directly in a folder, by their stems. Raises BadData as `by_stem` does."""
     return by_stem(folder, images.EXTENSIONS)
 
 
 class Files:
-    """The files below a folder, found by the names that lists and annotations have for them.
+    """The files below a folder, found by the names that lists and annotations use.
 
-    Folders are listed once, as they are needed. Nothing outside the folder is found, and a name may have either Unicode form.
+    Each folder is listed once, when it is needed. Files outside the root are never found. Names may have composed or decomposed accents.
     """
 
     def __init__(self, root: Path) -> None:
@@ -134,7 +134,7 @@ class Files:
         self._listed: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def find(self, name: str) -> str | None:
-        """The path below the folder of the file that `name` means, as the disk spells it; None if there is none."""
+        """Return the path of the file `name` relative to the root, as it is spelt on the disk, or None if there is no such file."""
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or not path.parts:
             return None
@@ -150,7 +150,10 @@ class Files:
         return None if is_folder else place
 
     def require(self, name: str, source: str) -> str:
-        """As `find`. Raises BadData in the name of `source`, which lists the file, if it is not there or would be outside the folder."""
+        """Return the path of the file `name` relative to the root, as it is spelt on the disk.
+
+        Raises BadData, which names the list `source`, if the file does not exist or would lie outside the root.
+        """
         shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
         path = PurePosixPath(name.replace("\\", "/"))
         if not name or path.is_absolute() or ".." in path.parts:
@@ -161,7 +164,10 @@ class Files:
         return found
 
     def _in(self, place: str) -> dict[str, tuple[str, bool]]:
-        """What is in a folder below the root: by its name, and by the composed form of it, the name and whether it is a folder."""
+        """Return what a folder below the root contains.
+
+        The keys are the names on the disk and their composed forms; the values are the name on the disk and whether it is a folder.
+        """
         if place not in self._listed:
             try:
                 with os.scandir(self.root / place) as entries:

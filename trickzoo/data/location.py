@@ -1,4 +1,4 @@
-"""Where annotated images lie, and opening their two splits."""
+"""Locations of annotated images, and opening their training and validation splits."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Part = Literal["train", "val"]
 SHAPE_SIZE = 96
 """Side of generated images in pixels. Several shapes must fit into one image."""
 NUMBER = 1000
-"""How many images are generated for training if the user does not say."""
+"""How many images are generated for training by default."""
 
 
 @dataclass(frozen=True)
 class AnnotatedLocation(Checked):
-    """Where annotated images lie.
+    """The location of annotated images.
 
     Attributes:
-        layout: how the folder is organised: a name in `data.layouts.LAYOUTS`.
-        root: the folder. It is not used for shapes.
+        layout: the layout of the folder, a name in `data.layouts.LAYOUTS`.
+        root: the folder. It is not used for generated images.
         year, val_year: the year of COCO or VOC for training and for validation. `val_year` defaults to `year`.
-        train, val: names of the splits.
-        images: how many shapes to generate for training, `NUMBER` by default. Validation uses a fifth as many.
+        train, val: the names of the splits.
+        images: how many images to generate for training, `NUMBER` by default. A fifth as many are generated for validation.
 
-    Raises UnknownName for a layout that does not exist, BadOption for a value out of range, NoEffect for `images` with a layout that
-    generates nothing, and for a year with one that has none.
+    Raises UnknownName for a layout that does not exist, BadOption for a value out of range, and NoEffect for `images` with a layout that is
+    not generated or a year with a layout that has no years.
     """
 
     layout: str
@@ -55,14 +55,14 @@ class AnnotatedLocation(Checked):
                 raise NoEffect(name, f"{self.layout} has no years")
 
     def shapes(self, part: Part) -> Shapes:
-        """The generated images of a part."""
+        """Return the generated images for training or for validation."""
         number = self.images or NUMBER
         return Shapes(part, number if part == "train" else number // 5, SHAPE_SIZE, objects="several")
 
     def open(self, task: str, part: Part) -> Any:
-        """The training or the validation images with their annotations for a task.
+        """Open the training or the validation images with their annotations for a task.
 
-        Raises BadOption if the layout has none for it, BadData with what is wrong in the folder.
+        Raises BadOption if the layout has no annotations for the task, and BadData if the folder does not have the layout.
         """
         layout = find_layout(self.layout)
         if task not in layout.readers:
@@ -83,7 +83,7 @@ A = TypeVar("A", bound="AnnotatedSet")
 
 
 class AnnotatedSet(Annotated, Protocol):
-    """What every set of annotated images has, whatever its annotations are."""
+    """The members of every set of annotated images, with boxes or with masks."""
 
     @property
     def layout(self) -> str: ...
@@ -114,9 +114,10 @@ class Splits(Generic[T]):
 
 
 def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
-    """Open training and validation images; classes are the training's, known by their names.
+    """Open training and validation images. Both have the classes of the training images, in their order.
 
-    Raises BadData if the two do not belong together or a training on them would be pointless, and what `AnnotatedLocation.open` raises.
+    Raises BadData if the classes of the two splits do not agree, if both are the same images, or if a training on them would be pointless;
+    and what `AnnotatedLocation.open` raises.
     """
     train, val = location.open(task, "train"), location.open(task, "val")
     for name in val.classes:

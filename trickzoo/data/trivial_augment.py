@@ -12,7 +12,7 @@ BINS = 31
 
 
 def _shear(image: Tensor, x: float = 0.0, y: float = 0.0) -> Tensor:
-    """Shear by degrees around the upper left corner, black where nothing is."""
+    """Shear by degrees around the upper left corner; uncovered pixels are black."""
     return v2.affine(image, angle=0.0, translate=[0, 0], scale=1.0, shear=[x, y], center=[0.0, 0.0])
 
 
@@ -38,14 +38,14 @@ OPERATIONS: tuple[tuple[Operation, float, bool], ...] = (
     (lambda image, m: v2.autocontrast(image), 0.0, False),
     (lambda image, m: v2.equalize(image), 0.0, False),
 )
-"""What may be done to a uint8 image, the largest magnitude, and whether it has two directions."""
+"""The operations on a uint8 image. Each has its largest magnitude, and whether the magnitude may be negative."""
 
 
 def trivial_augment(images: Tensor, draws: Tensor) -> Tensor:
-    """One operation with one strength on each image: (n, 3, H, W) float in 0…255 and (n, 3) uniform draws → the same shape.
+    """Apply one random operation to each image: (n, 3, H, W) float in 0…255 and (n, 3) uniform draws → images of the same shape.
 
-    The draws choose the operation, its magnitude among 31, and its direction. Images are rounded to whole values, as the operations are
-    defined on them.
+    The draws choose the operation, one of 31 magnitudes, and the sign. Images are rounded to whole values first, because the operations are
+    defined on whole values.
     """
     rounded = images.clamp(0, 255).round().to(torch.uint8)
     changed = []
