@@ -44,9 +44,8 @@ def keep_once(
     """Return the pixels of n samples, (n, 3, side, side), and the widths and heights of their files, (n, 2), from the folder `place`.
 
     If the folder does not exist, the samples are decoded into it. If a file in it is damaged, they are decoded again, and a warning says
-    so. An intact folder is not written to, unless an older version wrote it without digests, which are then added. Two processes may call
-    this
-    at once: one decodes, and the other waits.
+    so. An intact folder is not written to, unless an older version wrote it without digests, which are then added. Two processes may
+    call this at once: one decodes, and the other waits.
 
     Args:
         data: the samples to decode.

@@ -121,8 +121,7 @@ def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
     """Return the set for a model with these classes.
 
     If they are ImageNet-1k's, class folders whose names are numbers from 0 to 999 are taken as indices of ImageNet's classes. The folders
-    alone
-    do not show this: 0, 1 and 2 may be classes of any other set. In every other case the set is returned unchanged.
+    alone do not show this: 0, 1 and 2 may be classes of any other set. In every other case the set is returned unchanged.
     """
     names = imagenet1k()
     if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(classes):

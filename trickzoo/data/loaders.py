@@ -1,4 +1,4 @@
-"""Training images: cropped at random from files as they are read, or from a copy that was decoded once."""
+"""Training images: random crops of files that are read each time, or of decoded images that are kept on the disk."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ log = logging.getLogger("trickzoo")
 
 MEND = "put it back with its time of modification to go on, or replace or remove it and name another --out"
 Plan = Iterable[tuple[Tensor, Tensor]]
-"""Micro-batches: (k,) indices and (k, DRAWS) uniform draws of each."""
+"""Micro-batches: for each of them, (k,) indices of images and (k, DRAWS) uniform draws."""
 
 
 class TrainingImages(Protocol):
-    """What the loop needs of its images; `digest` tells one set from another, as `data.identity` says.
+    """The training images, as the training loop needs them.
 
-    `labels` (n,) are indices into `classes`. They are None for a stream, which can only be read in its own order: its image k is number
-    k % n of epoch k // n.
+    Attributes:
+        labels: (n,) indices into `classes`, or None for a stream. A stream can only be read in its own order: index k is image k % n of
+            epoch k // n.
+        classes: the names of the classes.
+        digest: identifies the set, as `data.identity` describes.
     """
 
     def __len__(self) -> int: ...
@@ -58,14 +61,14 @@ class TrainingImages(Protocol):
     def crops(
         self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each micro-batch of the plan its random crops, (k, 3, size, size) float in 0…255, and labels, (k,), on the device.
+        """Yield the random crops of each micro-batch of the plan, (k, 3, size, size) float in 0…255, and their (k,) labels, on the device.
 
-        `seed` is of the order of a stream.
+        `seed` determines the order of a stream. Raises BadData with the path of an image that cannot be read.
         """
 
 
 def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """(n,) index of each image's class. Raises BadData for classes that are not among `classes`."""
+    """Return (n,) the index of each image's class in `classes`. Raises BadData for a class that is not among them."""
     index_of = {name: i for i, name in enumerate(classes)}
     strangers = [name for name in images.classes if name not in index_of]
     if strangers:
@@ -81,7 +84,7 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
 
 
 class Streamed:
-    """Images read from their files each time: for sets that do not fit in memory."""
+    """Images that are read from their files in each epoch, for sets that do not fit into memory."""
 
     def __init__(self, images: ImageSet, *, workers: int = 2) -> None:
         self.images, self.workers = images, workers
@@ -95,7 +98,7 @@ class Streamed:
     def crops(
         self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `TrainingImages.crops`; workers decode and crop. Raises BadData with the path of an image that cannot be read."""
+        """Yield random crops and labels, as `TrainingImages.crops` does. Worker processes decode and crop the images."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
         for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
             say_orientation(samples, str(self.images.root))
@@ -105,7 +108,7 @@ class Streamed:
 
 
 def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
-    """(k, 3, size, size) uint8 of k samples. Raises BadData with the message about the first error among them."""
+    """Return the (k, 3, size, size) uint8 pixels of k samples. If one has an error, raise BadData with what `message` returns for it."""
     found = []
     for sample in samples:
         if sample.pixels is None:
@@ -115,7 +118,7 @@ def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
 
 
 def say_orientation(samples: Iterable[Sample], where: str) -> None:
-    """Tell the user that images of a set have an EXIF orientation, once."""
+    """Log a warning, once for each set, if a sample has an EXIF orientation."""
     if any(sample.orientation > 1 for sample in samples):
         _say_orientation(where)
 
@@ -128,11 +131,18 @@ def _say_orientation(where: str) -> None:
 def random_crops(
     found: Sequence[tuple[Sample, str, bytes, Tensor]], size: int, augmentation: Augmentation, *, upright: bool
 ) -> list[Sample]:
-    """Samples without pixels, names, bytes of image files and (DRAWS,) draws → the samples with (3, size, size) uint8, or with an error.
+    """Decode images and cut a random crop out of each.
 
-    `upright` tells whether the crops are turned by the images' EXIF orientation (`ImageSet.upright`).
+    The boxes of all images are computed together, because a single box would take as long as decoding a small image.
 
-    The boxes of all are drawn together: for a small image, one alone would cost as much as its decoding.
+    Args:
+        found: for each image, its sample without pixels, its name, the bytes of its file, and (DRAWS,) uniform draws.
+        size: the side of the crops in pixels.
+        augmentation: the ranges of area and aspect ratio.
+        upright: whether the crops are turned upright by the images' EXIF orientation (`ImageSet.upright`).
+
+    Returns:
+        The samples with (3, size, size) uint8 pixels, or with an error.
     """
     sizes = torch.tensor([_size(content, name) for _, name, content, _ in found])
     boxes = crop_boxes(torch.stack([draws for *_, draws in found]), sizes[:, 0], sizes[:, 1], augmentation).int().tolist()
@@ -142,7 +152,7 @@ def random_crops(
 def _size(content: bytes, name: str) -> tuple[int, int]:
     try:
         return image_files.size_in(content, name)
-    except BadData:  # decoding will say it
+    except BadData:  # decoding raises the same error
         return 1, 1
 
 
@@ -154,7 +164,7 @@ def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float,
     except BadData as error:
         return replace(sample, error=str(error))
     image = picture.image
-    if image.size != picture.size:  # one that is too large to be used whole
+    if image.size != picture.size:  # a large image is reduced while it is decoded
         across, down = image.width / picture.size[0], image.height / picture.size[1]
         box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
     crop = replace(picture, image=image.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
@@ -165,7 +175,7 @@ def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float,
 
 @dataclass
 class _Crops(Dataset[Sample]):
-    """Random crops by (index, draws)."""
+    """The random crops of a set, by the index of an image and its draws."""
 
     images: ImageSet
     size: int
@@ -189,14 +199,16 @@ class _Crops(Dataset[Sample]):
 
 @dataclass(frozen=True)
 class Resident:
-    """Images decoded once to a memory-map, for sets that fit in memory; crops are cut in batches on the training device.
+    """Decoded images in a memory-mapped array, for sets that fit into memory. Crops are cut in batches on the training device.
 
     Attributes:
-        pixels: (n, 3, side, side) uint8.
-        sizes: (n, 2) width and height in the file: an image that is not square is squashed, and nothing of it is cut off.
-        digest: of names, contents and labels, as `data.identity` says.
-        description: what the images are, where they are not photographs from files.
-        comparison: of validation images with the training images, where both are files.
+        pixels: (n, 3, side, side) uint8. An image that is not square is resized to a square, and nothing of it is cut off.
+        sizes: (n, 2) width and height in the file.
+        labels: (n,) indices into `classes`.
+        classes: the names of the classes.
+        digest: identifies the set by names, contents and labels, as `data.identity` describes.
+        description: a description of generated images, otherwise empty.
+        comparison: the comparison of these validation images with the training images, if both come from files.
     """
 
     pixels: NDArray[np.uint8]
@@ -211,13 +223,13 @@ class Resident:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> Tensor:
-        """(k,) indices → (k, 3, side, side) uint8."""
+        """Return the images at (k,) indices, (k, 3, side, side) uint8."""
         return torch.from_numpy(self.pixels[indices.numpy()])
 
     def crops(
         self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `TrainingImages.crops`."""
+        """Yield random crops and labels, as `TrainingImages.crops` does."""
         side = self.pixels.shape[-1]
         for indices, draws in plan:
             width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
@@ -228,7 +240,7 @@ class Resident:
 
 
 def squash(side: int) -> Callable[[Image.Image], Tensor]:
-    """PIL image → (3, side, side) uint8, the whole image whatever its aspect."""
+    """Return a transform of PIL images → (3, side, side) uint8 that resizes the whole image to a square, whatever its aspect ratio."""
     return v2.Compose([v2.Resize((side, side), InterpolationMode.BICUBIC, antialias=True), v2.PILToTensor()])
 
 
@@ -241,9 +253,19 @@ def decode_once(
     classes: tuple[str, ...] | None = None,
     workers: int = 2,
 ) -> Resident:
-    """Decode a set into `folder`, or take what an earlier call left there for the same files and the same `name` of the transform.
+    """Decode a set, or open the decoded images of an earlier call with the same files and the same `name`.
 
-    Safe when two processes do it at once: one decodes, the other waits. Raises BadData with the path of an image that cannot be read.
+    Two processes may call this at once: one decodes, and the other waits.
+
+    Args:
+        images: the set.
+        transform: what is applied to each decoded image.
+        name: a name of the transform, which must differ for transforms that give other pixels.
+        folder: the folder of all decoded sets.
+        classes: the classes that labels are indices into, by default those of the set.
+        workers: number of decoding processes.
+
+    Raises BadData with the path of an image that cannot be read.
     """
     classes = classes or images.classes
     labels = label_indices(images, classes)
@@ -255,11 +277,11 @@ def decode_once(
 
 
 def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:
-    """Draw generated shapes into `folder`, or take what an earlier call left there for the same shapes and `name` of the transform.
+    """Draw generated shapes, or open those that an earlier call with the same shapes and the same `name` of the transform kept in `folder`.
 
-    Safe when two processes do it at once: one draws, the other waits.
+    Two processes may call this at once: one draws, and the other waits.
     """
-    digest = hashlib.sha256(shapes.description.encode()).hexdigest()  # the description says all that the pixels depend on
+    digest = hashlib.sha256(shapes.description.encode()).hexdigest()  # the description names everything that the pixels depend on
     labels = np.array([shapes.label(index) for index in range(shapes.n)])
     pixels, sizes = keep_once(_Drawings(shapes, transform), folder / f"{digest[:32]}-{name}", workers)
     return Resident(pixels, sizes, labels, CLASSES, digest, shapes.description)
@@ -285,7 +307,7 @@ class _Drawings(Dataset[Sample]):
 
 
 class AnnotatedSample(Protocol):
-    """An image with its annotation as a worker hands it over; `error` says why if it cannot be used."""
+    """An image with its annotation, as a worker returns it. `error` is the reason why it cannot be used; otherwise it is empty."""
 
     @property
     def error(self) -> str: ...
@@ -295,13 +317,13 @@ S = TypeVar("S", bound=AnnotatedSample)
 
 
 def read_batches(samples: Dataset[S], plan: Plan, workers: int) -> Iterator[list[S]]:
-    """The samples of each micro-batch of a plan, made in workers. Raises BadData with the first error among them."""
+    """Yield the samples of each micro-batch of a plan, which workers make. Raises BadData with the first error among them."""
     keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
     return _checked(load(samples, keys, workers))
 
 
 def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
-    """Each of the samples that fall to this process, one by one, in their order. Raises BadData with the first error."""
+    """Yield this process's share of the n samples one by one, in order. Raises BadData with the first error among them."""
     mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
     return (sample for batch in _checked(load(samples, mine, workers)) for sample in batch)
 
@@ -315,6 +337,6 @@ def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
 
 
 def there(tensor: Tensor | None) -> Tensor:
-    """A tensor of a sample without error."""
+    """Return the tensor of a sample without an error, which is not None."""
     assert tensor is not None
     return tensor

@@ -1,6 +1,6 @@
-"""Images with a class for each pixel. Readers: `data.voc`, and here ADE20K's layout, lists of images and masks, and the generated shapes.
+"""Images with a class for each pixel. The readers are in `data.readers`; generated shapes are opened here.
 
-Whatever a file has, a mask as read has 0 … K - 1, and 255 where a pixel is neither trained nor judged.
+Whatever numbers a file uses, a mask that has been read contains 0 … K - 1, and 255 for pixels that are neither trained on nor judged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trickzoo.errors import BadData
 
 IGNORE = 255
 STRIP = 2**20
-"""Pixels of a mask that are counted at a time: counting takes several bytes for each."""
+"""How many pixels of a mask are counted at a time. Counting takes several bytes of memory for each pixel."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class SegmentationSet:
     """Images with masks.
 
     Attributes:
-        root: the folder that the names are below.
-        layout: what was found, in words.
-        classes: names of 0 … K - 1.
-        pairs: (image, mask) paths below the root.
-        first: what the files have for class 0.
-        ignored: what the files have for pixels that do not count; 255 is always among it.
-        drawings: the images, where they are generated and no files.
+        root: the folder that contains images and masks.
+        layout: a description of the layout and the split.
+        classes: the names of classes 0 … K - 1.
+        pairs: the path of each image and the path of its mask, relative to the root.
+        first: the value of class 0 in the files.
+        ignored: the values in the files of pixels that do not count, in addition to 255.
+        drawings: the images themselves if they were generated, otherwise empty.
     """
 
     root: Path
@@ -61,10 +61,11 @@ class SegmentationSet:
         return len(self.pairs)
 
     def read(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """An image, RGB, turned as its mask is (`images.Picture.as_annotated`), and its mask, (H, W) of classes and `IGNORE`.
+        """Read an image and its (H, W) mask of classes and `IGNORE`.
 
-        The image is smaller than the mask where it has more than `images.MAX_PIXELS`.
-        Raises BadData if either is unreadable, if their sizes differ, or if the mask has a value that is no class.
+        The image is RGB, in the EXIF orientation of the mask (`images.Picture.as_annotated`).
+        An image of more than `images.MAX_PIXELS` is reduced; its mask is not.
+        Raises BadData if either cannot be read, if their sizes differ, or if the mask contains a value that is not a class.
         """
         if self.drawings:
             return Image.fromarray(self.drawings[index].image), self.drawings[index].semantic
@@ -87,16 +88,16 @@ class SegmentationSet:
         return seen.image, mask.astype(np.uint8)
 
     def name(self, index: int) -> str:
-        """The name of an image, below the root."""
+        """Return the name of an image, relative to the root."""
         return self.pairs[index][0]
 
     def is_annotated(self, index: int) -> bool:
-        """Whether an image has any annotation."""
+        """Return True: every image has a mask."""
         return True
 
     @property
     def generated(self) -> bool:
-        """Whether the images were generated and are no files."""
+        """Whether the images were generated, and so are not files."""
         return bool(self.drawings)
 
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> SegmentationSet:
@@ -113,7 +114,7 @@ class SegmentationSet:
 
     @functools.cached_property
     def _table(self) -> NDArray[np.int16]:
-        """From what files have to classes; -1, as the last value of all and for those below 0, is no class."""
+        """The class of each value in the files, or -1 for a value that is not a class. Its last element is for values out of range."""
         table = np.full(IGNORE + 2, -1, np.int16)
         table[self.first : self.first + len(self.classes)] = np.arange(len(self.classes))
         table[[*self.ignored, IGNORE]] = IGNORE
@@ -121,19 +122,23 @@ class SegmentationSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the images, below the root."""
+        """The names of the images, relative to the root."""
         return tuple(name for name, _ in self.pairs)
 
     @functools.cached_property
     def contents(self) -> tuple[bytes, ...]:
-        """SHA-256 of each image's file; none where the images are generated. Computed once; raises BadData if one cannot be read."""
+        """The SHA-256 of each image's file, or nothing if the images are generated.
+
+        Computed once. Raises BadData for an unreadable file.
+        """
         return () if self.drawings else contents.digests(self.root, self.names)
 
     @functools.cached_property
     def survey(self) -> Survey:
-        """How many judged pixels each class has, and in how many images; all masks are decoded for it, in threads.
+        """The number of judged pixels of each class, and the number of images that contain them.
 
-        Computed once. Raises BadData for a mask that `read` would refuse, and for an image whose header is not readable.
+        Computed once: all masks are decoded, in threads. Raises BadData for a mask that `read` would refuse, and for an image whose header
+        cannot be read.
         """
         pixels, images = np.zeros((2, IGNORE + 1), np.int64)
         for found in contents.each_image(self._look, len(self)):
@@ -146,7 +151,7 @@ class SegmentationSet:
         return Survey("pixels", counts, occurs, sum(values.values()) - sum(counts.values()), values, self.first)
 
     def _look(self, index: int) -> NDArray[np.int64]:
-        """(256,) pixels of each value in a mask's file."""
+        """Return (256,) the number of pixels of each value in a mask's file."""
         if self.drawings:
             return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1)
         name, mask_name = (self.root / part for part in self.pairs[index])
@@ -156,19 +161,19 @@ class SegmentationSet:
             some = stated.reshape(-1)[place : place + STRIP].astype(np.int64)
             found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
         if found[self._table < 0].any() or image_files.size_of(name) != stated.shape[::-1]:
-            self.read(index)  # says what is wrong, unless the image is to be turned
+            self.read(index)  # raises the error, unless the image only has to be rotated
         return found[:-1]
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the images."""
+        """Lines for the user about images with an EXIF orientation."""
         return () if self.drawings else image_files.orientation_notes(self.root, [image for image, _ in self.pairs])
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the names of images, masks and classes, and the contents of images and masks; it tells one set from another.
+        """The SHA-256 over the names of images, masks and classes and the contents of images and masks, which identifies the set.
 
-        Every file is read for it, in threads. Computed once; raises BadData for a file that cannot be read.
+        Computed once: every file is read, in threads. Raises BadData for a file that cannot be read.
         """
         what = [self.layout if self.drawings else "", self.classes, self.pairs, self.first, self.ignored]
         whole = hashlib.sha256(json.dumps(what).encode())
@@ -178,7 +183,10 @@ class SegmentationSet:
 
 
 def segmentation_shapes(shapes: Shapes) -> SegmentationSet:
-    """Generated shapes: 0 is the background, distractors among it. All are drawn at once and kept in memory."""
+    """Return generated shapes with masks. Class 0 is the background, which includes distractors.
+
+    All images are drawn at once and kept in memory.
+    """
     drawings = draw_all(shapes)
     pairs = tuple((f"{shapes.split}/{index}", f"{shapes.split}/{index}") for index in range(len(drawings)))
     return SegmentationSet(Path("shapes"), shapes.description, ("background", *CLASSES), pairs, drawings=drawings)

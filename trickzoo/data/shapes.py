@@ -1,10 +1,11 @@
-"""Shapes, the embedded data set: generated images, drawn from a seed and never downloaded. Ten classes differ in shape and in nothing else.
+"""Shapes, the embedded data set: generated images that are drawn from a seed and need no download. Its ten classes differ in shape only.
 
-Colour, texture, area, rotation and stretch are drawn alike for every class, over a textured background with distractors of no class,
-an occluder and noise. A score on it says that training works and how tricks compare here; it says nothing about photographs.
+Colour, texture, area, rotation and stretch have the same distribution for every class. Images have a textured background with distractors
+that belong to no class, an occluder and noise. A score on this set shows that training works and how tricks compare on it; it says nothing
+about photographs.
 
-An image depends on (seed, split, objects, index, size) alone, so any can be drawn by itself, in any order, in any process, and a larger
-`n` only adds images. Random numbers come from PCG64 through `Generator.random`, whose stream NumPy has never changed.
+An image depends only on (seed, split, objects, index, size), so images can be drawn in any order and in any process, and a larger `n` only
+adds images. Random numbers come from PCG64 through `Generator.random`, whose stream NumPy has never changed.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ import numpy.typing as npt
 from trickzoo.errors import BadOption, nearest
 
 VERSION = 1
-"""Raised whenever the pixels change: numbers of different versions do not compare."""
+"""Increased whenever the pixels change. Results on different versions cannot be compared."""
 
 Split: TypeAlias = Literal["train", "val"]
 Objects: TypeAlias = Literal["one", "several"]
 Array: TypeAlias = npt.NDArray[np.float64]
 Shape: TypeAlias = Callable[[Array, Array, float], Array]
-"""(x, y, variant in 0…1) → about the signed distance to the outline, negative inside; outlines lie within 1.8 of either axis."""
+"""(x, y, variant in 0…1) → the approximate signed distance to the outline, negative inside. Outlines lie within ±1.8 in x and y."""
 Window: TypeAlias = tuple[slice, slice]
 
 
 def _fold(x: Array, y: Array, sectors: int) -> tuple[Array, Array]:
-    """The plane turned and mirrored into one half sector next to the x axis."""
+    """Map the points of the plane into one half sector next to the x axis, by rotation and reflection."""
     angle = 2 * np.pi / sectors
     turned = np.abs((np.arctan2(y, x) + angle / 2) % angle - angle / 2)
     return np.hypot(x, y) * np.cos(turned), np.hypot(x, y) * np.sin(turned)
@@ -80,23 +81,23 @@ SHAPES: dict[str, Shape] = {
 }
 CLASSES = tuple(SHAPES)
 DISTRACTORS: tuple[Shape, ...] = (_bar, _bent_bar, _wave, _clover)
-"""Shapes of no class, drawn below the objects."""
+"""Shapes that belong to no class, drawn below the objects."""
 OCCLUDERS: tuple[Shape, ...] = (_bar, _wave)
-"""Shapes of no class, drawn on top of the objects."""
+"""Shapes that belong to no class, drawn on top of the objects."""
 
 STRETCH = 1.3
-"""The longest stretch in any one direction against the shortest: squares become parallelograms, discs ellipses."""
+"""The largest ratio of the stretch in one direction to that across it: squares become parallelograms, and discs become ellipses."""
 SIDES: dict[Objects, tuple[float, float]] = {"one": (0.33, 0.44), "several": (0.18, 0.3)}
-"""Square root of an object's area, as a fraction of the image's side."""
+"""The range of the square root of an object's area, as a fraction of the image's side."""
 NOISE = 0.1
-"""The most that noise adds to or takes from a colour in 0…1."""
+"""The largest amount by which noise changes a colour in 0…1."""
 VISIBLE = 0.75
-"""No object shows less of its area than this."""
+"""The smallest fraction of an object's area that stays visible."""
 
 
 @functools.cache
 def _measure(shape: Shape, variant: float) -> tuple[float, Array]:
-    """Area of a shape, and the (2, 64) points of it that lie farthest in 64 directions."""
+    """Return the area of a shape, and its (2, 64) farthest points in 64 directions."""
     points = np.linspace(-1.8, 1.8, 200)
     x, y = (axis.ravel() for axis in np.meshgrid(points, points))
     inside = np.stack([x, y])[:, shape(x, y, variant) <= 0]
@@ -107,7 +108,7 @@ def _measure(shape: Shape, variant: float) -> tuple[float, Array]:
 
 @functools.cache
 def _pixels(size: int) -> tuple[Array, Array]:
-    """Coordinates (x, y) of the pixel centres, each (size, size), as fractions of the image's side."""
+    """Return the coordinates (x, y) of the pixel centres, each (size, size), as fractions of the image's side."""
     centres = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(centres, centres)
     return x, y
@@ -119,7 +120,7 @@ def _turn(turns: float) -> Array:
 
 
 def _texture(rng: np.random.Generator, size: int, window: Window) -> Array:
-    """The window's part of a (size, size) map in 0…1: a slope, stripes or checks of any direction and scale."""
+    """Return the window of a random (size, size) texture in 0…1: a gradient, stripes or checks of any direction and scale."""
     kind, angle, scale, phase, edge = rng.random(5)
     x, y = (axis[window] for axis in _pixels(size))
     cos, sin = np.cos(2 * np.pi * angle), np.sin(2 * np.pi * angle)
@@ -134,7 +135,10 @@ def _texture(rng: np.random.Generator, size: int, window: Window) -> Array:
 
 
 def _paint(rng: np.random.Generator, size: int, window: Window, away_from: Array | None = None) -> Array:
-    """The window's part of (size, size, 3) in about 0…1: two colours mixed by a texture; of eight pairs, the one farthest from a colour."""
+    """Return the window of a (size, size, 3) image in about 0…1, in which a texture mixes two colours.
+
+    If the colour `away_from` is given, the pair of colours farthest from it is used, out of eight random pairs.
+    """
     first, second = rng.random((2, 8, 3))
     second = first + (second - 0.5) * (0.4 * rng.random())
     which = 0 if away_from is None else int(np.argmax(np.abs((first + second) / 2 - away_from).sum(axis=1)))
@@ -143,23 +147,23 @@ def _paint(rng: np.random.Generator, size: int, window: Window, away_from: Array
 
 @dataclass(frozen=True)
 class Drawing:
-    """A generated image with the truth about it. All of it is measured on visible pixels."""
+    """A generated image with its annotations, which refer to the visible pixels."""
 
     image: npt.NDArray[np.uint8]
     """(size, size, 3) RGB."""
     labels: npt.NDArray[np.int64]
-    """(k,) classes of the objects, lowest first."""
+    """(k,) classes of the objects, from the lowest layer to the highest."""
     masks: npt.NDArray[np.bool_]
-    """(k, size, size) visible pixels of each object; no two share one."""
+    """(k, size, size) the visible pixels of each object. No pixel belongs to two objects."""
 
     @property
     def label(self) -> int:
-        """The class of the image: that of its first object."""
+        """The class of the image, which is that of its first object."""
         return int(self.labels[0])
 
     @property
     def boxes(self) -> npt.NDArray[np.float32]:
-        """(k, 4) tight bounds (x0, y0, x1, y1) of the masks in pixels; the last row and column lie before y1 and x1."""
+        """(k, 4) tight half-open boxes (x0, y0, x1, y1) around the masks in pixels."""
         bounds = []
         for mask in self.masks:
             columns, rows = (np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1))
@@ -168,12 +172,12 @@ class Drawing:
 
     @property
     def semantic(self) -> npt.NDArray[np.uint8]:
-        """(size, size): 0 is background, distractors and occluders among it; an object is its class + 1."""
+        """(size, size) classes of the pixels: class + 1 for an object, and 0 for the background, distractors and occluders."""
         return (self.masks * (self.labels + 1)[:, None, None]).sum(axis=0).astype(np.uint8)
 
 
 class _Scene:
-    """An image while it is drawn."""
+    """An image that is being drawn."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
         self.rng, self.size = rng, size
@@ -184,7 +188,10 @@ class _Scene:
         self.areas: list[int] = []
 
     def add(self, shape: Shape, sides: tuple[float, float], label: int | None = None) -> None:
-        """Draw a shape somewhere on top, or nothing if it would hide too much of an object. One with a label lies inside the image."""
+        """Draw a shape on top at a random position, or nothing if it would hide too much of an object.
+
+        A shape with a label lies completely inside the image.
+        """
         form, scale, stretch, turn, turn_before, *place = self.rng.random(7)
         variant = int(8 * form) / 7
         area, outline = _measure(shape, variant)
@@ -215,7 +222,7 @@ class _Scene:
             self.areas.append(int(np.count_nonzero(solid)))
 
     def finish(self) -> Drawing:
-        """Light from one side, noise, and 8 bits."""
+        """Add light from one side and noise, round to 8 bits, and return the image with its annotations."""
         strength, *light = self.rng.random(3)
         x, y = _pixels(self.size)
         slope = (light[0] - 0.5) * x + (light[1] - 0.5) * y
@@ -226,16 +233,16 @@ class _Scene:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The generated images of a split, numbered from 0. Raises BadOption if an option has a value that cannot be drawn."""
+    """The generated images of a split, numbered from 0. Raises BadOption for a value out of range."""
 
     split: Split
     n: int
-    """Number of images; an image does not depend on it."""
+    """The number of images. The images themselves do not depend on it."""
     size: int = 64
-    """Side in pixels. At another size an image is a new drawing of much the same scene."""
+    """The side of the images in pixels. At another size, an image shows nearly the same scene."""
     seed: int = 0
     objects: Objects = "one"
-    """One object an image, to classify; or several (two to five), to detect and segment."""
+    """Either "one" object in each image, for classification, or "several" (two to five), for detection and segmentation."""
 
     def __post_init__(self) -> None:
         for option, value, known in (("split", self.split, get_args(Split)), ("objects", self.objects, get_args(Objects))):
@@ -250,7 +257,7 @@ class Shapes:
 
     @property
     def description(self) -> str:
-        """One line for reports and result files: what these images are, and that they are generated."""
+        """One line that describes the images for reports and result files, and says that they are generated."""
         return (
             f"generated shapes (version {VERSION}, not photographs): {self.n:,} {self.split} images of {self.size} pixels, "
             f"{self.objects} object{'s' if self.objects == 'several' else ''} each, seed {self.seed}"
@@ -260,14 +267,14 @@ class Shapes:
         return self.n
 
     def label(self, index: int) -> int:
-        """Class of an image without drawing it. Every ten images from 0 on hold each class once, in an order of their own."""
+        """Return the class of an image without drawing it. Images 10 k to 10 k + 9 contain each class once, in random order."""
         if not 0 <= index < self.n:
             raise IndexError(f"image {index} of {self.n}")
         block, place = divmod(index, len(CLASSES))
         return int(np.argsort(self._random("labels", block).random(len(CLASSES)))[place])
 
     def draw(self, index: int) -> Drawing:
-        """The image of that number, with its labels and masks."""
+        """Draw the image of this number, with its labels and masks."""
         label = self.label(index)
         rng = self._random(self.objects, index)
         scene = _Scene(rng, self.size)
@@ -276,7 +283,7 @@ class Shapes:
         scene.add(SHAPES[CLASSES[label]], SIDES[self.objects], label)
         if self.objects == "several":
             wanted = 2 + int(4 * rng.random())
-            for _ in range(20):  # some would hide too much of another, and are left out
+            for _ in range(20):  # an object that would hide too much of another is not drawn
                 if len(scene.labels) < wanted:
                     other = int(len(CLASSES) * rng.random())
                     scene.add(SHAPES[CLASSES[other]], SIDES["several"], other)
@@ -285,7 +292,7 @@ class Shapes:
         return scene.finish()
 
     def arrays(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """All images, (n, size, size, 3) RGB, and their labels, (n,)."""
+        """Draw all images, and return them as (n, size, size, 3) RGB with their (n,) labels."""
         images = np.empty((self.n, self.size, self.size, 3), dtype=np.uint8)
         labels = np.empty(self.n, dtype=np.int64)
         for index in range(self.n):
@@ -300,5 +307,5 @@ class Shapes:
 
 @functools.lru_cache(maxsize=4)
 def draw_all(shapes: Shapes) -> tuple[Drawing, ...]:
-    """All images of a split, kept in memory for whoever asks again: drawing takes longer than a small network's step."""
+    """Draw all images of a split. They are kept in memory for later calls, since drawing takes longer than a small network's step."""
     return tuple(shapes.draw(index) for index in range(shapes.n))

@@ -1,4 +1,4 @@
-"""What training and validation images have in common, and what validation lacks."""
+"""Comparison of training and validation images: which images are in both, and which classes validation lacks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.errors import BadData
 
 END = 4096
-"""Bytes at the end of a file that tell most images apart: headers are often the same, compressed pixels hardly ever."""
+"""How many bytes at the end of a file are compared first. Headers are often the same, but compressed pixels rarely are."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Validation images beside the training images.
+    """A comparison of validation images with training images.
 
     Attributes:
-        n: validation images in all.
-        repeated: names of validation images whose file has the same bytes as a training image's.
-        unseen: training classes without a validation image.
-        classes: training classes in all.
+        n: the number of validation images.
+        repeated: the names of the validation images whose files have the same bytes as a training image.
+        unseen: the training classes without a validation image.
+        classes: the number of training classes.
     """
 
     n: int
@@ -32,7 +32,7 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """What a user has to know before a training starts; nothing if all is well."""
+        """Warnings for the user before a training starts; empty if there are none."""
         found = []
         if self.repeated:
             found.append(
@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def as_result(self) -> dict[str, Any]:
-        """For a result file."""
+        """The comparison under the names of result files."""
         return {"val_images_in_train": len(self.repeated), "classes_without_val_images": list(self.unseen)}
 
 
 def compare(train: ImageSet, val: ImageSet) -> Comparison:
-    """Compare two sets; images are one where their files have the same bytes. Raises BadData if a file cannot be read."""
+    """Compare two sets. Images are the same if their files have the same bytes. Raises BadData if a file cannot be read."""
     try:
         repeated = tuple(entry.name for entry in _repeated(train, val))
     except OSError as error:
@@ -62,9 +62,9 @@ def compare(train: ImageSet, val: ImageSet) -> Comparison:
 
 
 def _repeated(train: ImageSet, val: ImageSet) -> Sequence[Entry]:
-    """The images of `val` that are in `train`.
+    """Return the images of `val` that are in `train`.
 
-    Few files of a large set are read whole: those whose size and whose end are those of some file of the other set.
+    Only files whose size and whose last bytes equal those of a file of the other set are read completely.
     """
     mine, theirs = val.entries, train.entries
     for key in (_size, _end, _contents):

@@ -1,4 +1,4 @@
-"""Samples made in worker processes."""
+"""Making samples in worker processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from trickzoo.errors import WorkerLost
 T = TypeVar("T")
 Package = tuple[bytes, list[int], Tensor]
 ALIGNMENT = 64
-"""Arrays start at multiples of so many bytes, as numpy and torch expect."""
+"""Arrays start at multiples of this many bytes, as numpy and torch expect."""
 
 
 def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
-    """The samples of each batch of keys, made in workers; the batches are asked for here, shortly before they are needed.
+    """Yield the samples of each batch of keys, which worker processes make.
 
-    A set with `__getitems__` makes those of a batch together, as torch has it.
+    `batches` is iterated in this process, shortly before the samples are needed. A set with `__getitems__` makes the samples of a batch
+    together, as in torch. With 0 `workers`, this process makes the samples.
+
+    Raises WorkerLost if a worker process dies, and what `batches` or a sample raises.
     """
     if not workers:
         return (_made(samples, batch) for batch in batches)
@@ -39,7 +42,7 @@ def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Ite
 
 
 def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
-    """Keys 0 … n - 1 in batches."""
+    """Yield the keys 0 … n - 1 in batches."""
     return (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
 
 
@@ -48,7 +51,7 @@ _open: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
 @atexit.register
 def _close() -> None:
-    """End the workers of whatever is half read at the process's end, which would wait for them: its signal to end is one they leave."""
+    """End the workers of unfinished iterators at exit. Otherwise the process would wait for them, because they ignore its SIGTERM."""
     for made in list(_open):
         made.close()
 
@@ -81,7 +84,10 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int)
 
 
 def _until_error(batches: Iterable[list[Any]], errors: list[Exception]) -> Iterator[Package]:
-    """The batches of keys, packed, until one cannot be had. That error is left in `errors`: raised here it would leave workers behind."""
+    """Yield the packed batches of keys.
+
+    An error is appended to `errors` and ends the batches: if it were raised here, workers would remain.
+    """
     try:
         yield from map(_pack, batches)
     except Exception as error:
@@ -90,12 +96,13 @@ def _until_error(batches: Iterable[list[Any]], errors: list[Exception]) -> Itera
 
 @contextlib.contextmanager
 def _without_handler() -> Iterator[None]:
-    """A loader that starts within the block does not raise an error in whatever the process does when a worker is lost.
+    """Within the block, a loader that starts does not install torch's handler of SIGCHLD.
 
-    It is still raised where a batch is waited for. Torch sets a handler of SIGCHLD for the other.
+    That handler raises an error in whatever code the process runs when a worker dies. Without it, the error is raised only where the
+    process waits for a batch.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        yield  # nor does torch set one there
+        yield  # torch does not install the handler in this case either
         return
     before = signal.getsignal(signal.SIGCHLD)
     yield
@@ -110,7 +117,7 @@ def _how(code: int) -> str:
 
 
 class _Packed(Dataset[Any]):
-    """Samples by batches of keys, both packed: each tensor that travels is an open file, and most systems allow 1,024 of them."""
+    """The samples of packed batches of keys, packed too: each tensor that is sent takes an open file, and most systems allow 1,024."""
 
     def __init__(self, samples: Dataset[Any]) -> None:
         self.samples = samples
@@ -129,7 +136,10 @@ def _as_it_is(package: Package) -> Package:
 
 
 def _leave_signals(worker: int) -> None:
-    """A signal to the process group is the parent's to answer: it finishes its step with these workers, saves, and then ends them."""
+    """Ignore SIGTERM and SIGINT.
+
+    On a signal to the process group, the parent finishes its step with these workers, saves, and ends them.
+    """
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -141,7 +151,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _pack(values: list[Any]) -> Package:
-    """A pickle, the lengths of the arrays that it lacks, and these in one tensor."""
+    """Return a pickle without the contents of its arrays, the lengths of these in bytes, and the contents in one tensor."""
     head, parts = io.BytesIO(), []
     _Pickler(head, protocol=5, buffer_callback=lambda part: parts.append(part.raw())).dump(values)
     body = bytearray()

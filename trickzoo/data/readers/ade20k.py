@@ -1,4 +1,4 @@
-"""ADE20K's folder."""
+"""ADE20K in the folder layout of its scene parsing benchmark."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ADE20K_CLASSES = 150
 
 
 def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:
-    """ADE20K's scene parsing layout: `images/training`, `annotations/training` and the same for validation.
+    """Open ADE20K in the layout of its scene parsing benchmark: `images/training` and `annotations/training`, and the same for validation.
 
-    In the files 0 is "other", which is ignored, and 1 … 150 become 0 … 149. Classes are named by `objectInfo150.txt`, or by their
-    number without it. Raises BadData with what is wrong.
+    In the files, 0 is "other", which is ignored, and 1 … 150 become classes 0 … 149. Their names come from `objectInfo150.txt`; without
+    that file they are "class 1" to "class 150". Raises BadData if a folder is missing, or if an image or a mask has no counterpart.
     """
     if not (root / "annotations").is_dir() and (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"

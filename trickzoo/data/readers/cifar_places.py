@@ -1,4 +1,4 @@
-"""CIFAR-10 and Places365 as torchvision's own readers lay them out; nothing is downloaded."""
+"""CIFAR-10 and Places365 in the layouts of torchvision's readers. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ PLACES365 = "categories_places365.txt"
 
 @dataclass(frozen=True)
 class ArraySet(ImageSet):
-    """Images that are kept as an array, (n, H, W, 3) uint8; an entry's offset is its row."""
+    """Images in an array `pixels`, (n, H, W, 3) uint8. The offset of an entry is its index in the array."""
 
     pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
 
     def stamps(self) -> Iterator[str]:
-        """SHA-256 of the pixels: there is one array, and it is in memory."""
+        """Yield the SHA-256 of the pixels, which are all in memory."""
         yield hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
 
     def size(self, entry: Entry) -> int:
-        """How many bytes `read` gives."""
+        """Return how many bytes `read` returns for an image."""
         return len(self.read(entry))
 
     def read(self, entry: Entry, *, last: int | None = None) -> bytes:
-        """The image as a PPM file: a header and the pixels as they are."""
+        """Return the image as the bytes of a PPM file, or only the `last` bytes."""
         pixels = self.pixels[entry.offset]
         content = b"P6 %d %d 255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
         return content if last is None else content[-last:]
 
 
 def open_cifar10(path: Path, split: str) -> ImageSet:
-    """CIFAR-10 in `path`, the folder of `cifar-10-batches-py` or that folder; its test images are the validation set.
+    """Open CIFAR-10. Its test images are the validation set.
 
-    Raises BadData if torchvision finds it incomplete or with other digests.
+    `path` is `cifar-10-batches-py` or the folder that contains it. Raises BadData if files are missing or have other digests.
     """
     folder = path if path.name == CIFAR10 else path / CIFAR10
     try:
@@ -55,9 +55,10 @@ def open_cifar10(path: Path, split: str) -> ImageSet:
 
 
 def open_places365(path: Path, split: str) -> ImageSet:
-    """Places365 (standard) in `path`, which holds its lists and its images, of 256 pixels or, without these, large.
+    """Open Places365 (standard) in `path`, which contains its lists and its images.
 
-    Raises BadData if torchvision finds a list missing or with another digest, or if there is no folder of images.
+    The images of 256 pixels are preferred to the large ones. Raises BadData if a list is missing or has another digest, or if there is no
+    folder of images.
     """
     kind = "train-standard" if split == "train" else split
     folders = [f"data_{size}_standard" if split == "train" else f"{split}_{size}" for size in ("256", "large")]

@@ -1,13 +1,14 @@
-"""Boxes in COCO's json: COCO's own folder, and what annotation tools export in its format.
+"""Boxes in COCO's JSON format: COCO's own folder, and the exports of annotation tools.
 
-Taken are, with SPLIT for train or val and YEAR 2017 unless another is named:
+The following layouts are read. SPLIT is train or val, and YEAR is 2017 unless another is named:
 
 - `annotations/instances_SPLITYEAR.json` with the images in `SPLITYEAR/` or `images/SPLITYEAR/`, as COCO is distributed;
 - `annotations/instances_SPLIT.json` with the images in `SPLIT/`, `images/SPLIT/`, `images/` or beside `annotations/`, as CVAT exports it;
 - `SPLIT/_annotations.coco.json` with the images beside it, as Roboflow exports it; the split val may be called valid.
 
-Categories and images are known by their ids, which may be any numbers or words. A width or height that is left out, or is not positive,
-is read from the image. An object with `"ignore": 1` counts as VOC's difficult ones do: it neither trains nor is it judged.
+Categories and images are identified by their ids, which may be any whole numbers or words. A width or height that is missing or not
+positive is read from the image. An object with `"ignore": 1` is treated as VOC's difficult objects are: it is neither trained on nor
+judged.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ YEAR = "2017"
 ROBOFLOW = "_annotations.coco.json"
 WHOLE = re.compile(r"-?\d{1,18}")
 SHOWN = 40
-"""Characters of an id that a message shows."""
+"""How many characters of an id a message shows."""
 
 Id = int | float | str
 Flag = bool | int | float | None
@@ -65,7 +66,10 @@ class _File(msgspec.Struct):
 
 
 def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
-    """A split of a folder in one of the layouts that the module's docstring names. Raises BadData with what is wrong."""
+    """Open a split of a folder in one of the layouts that the module's docstring names.
+
+    Raises BadData if the folder has no such layout, and as `read_coco` does; BadOption for a year that is not a number.
+    """
     if year is not None and not year.isdecimal():
         raise BadOption(f'no year "{year}" of COCO; 2014 and 2017 are the ones with boxes')
     annotations, candidates = _locate(root, split, year)
@@ -79,16 +83,16 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
 
 
 def read_coco(annotations: Path, images: Path) -> DetectionSet:
-    """A json file in COCO's format and the folder of its images.
+    """Open a JSON file in COCO's format, with the folder of its images.
 
-    Images and classes come in the order of their ids. Raises BadData for a file that is not as COCO defines it, for ids or class names that
-    occur twice, for ids that lead nowhere, and for images that are not there or occur twice.
+    Images and classes are sorted by their ids. Raises BadData for a file that does not have COCO's format, for ids or class names that
+    occur twice, for ids of images or categories that are not in the file, and for images that do not exist or occur twice.
     """
     return _collect(annotations, _decode(annotations), images)
 
 
 def _locate(root: Path, split: str, year: str | None) -> tuple[Path, list[Path]]:
-    """The annotations of a split, and the folders that its images may be in."""
+    """Return the annotation file of a split, and the folders that may contain its images."""
     name = f"{split}{year or YEAR}"
     official = root / "annotations" / f"instances_{name}.json"
     if official.is_file():
@@ -144,7 +148,10 @@ def _collect(annotations: Path, content: _File, images: Path) -> DetectionSet:
 
 
 def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
-    """The label of each category's id, and (id, name) in the order of the ids. Raises BadData if an id or a name occurs twice."""
+    """Return the label of each category's id, and (id, name) of all categories sorted by id.
+
+    Raises BadData if an id or a name occurs twice.
+    """
     where = f"{annotations}: a category"
     categories = sorted(((_id(one.id, where), one.name.strip()) for one in content.categories), key=lambda one: _order(one[0]))
     _no_twin(annotations, "categories", [number for number, _ in categories])
@@ -163,7 +170,7 @@ def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int]
 
 
 def _images(annotations: Path, stated: Sequence[_Image], folder: Path) -> dict[int | str, DetectionImage]:
-    """The images by their ids, in the order of these."""
+    """Return the images by their ids, sorted by id."""
     files, entries = Files(folder), {}
     by_id = sorted(((_id(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
     _no_twin(annotations, "images", [number for number, _ in by_id])
@@ -198,7 +205,7 @@ def _id(value: Id, where: str) -> int | str:
 
 
 def _side(value: Id | None, where: str) -> int:
-    """A width or height in pixels; 0 where the file states none. Raises BadData if it is none."""
+    """Return a width or height in pixels, or 0 if the file states none. Raises BadData if it is not a number of pixels."""
     if isinstance(value, str):
         if not WHOLE.fullmatch(value):
             raise BadData(f'{where} has a side of "{_shown(value)}", not a number of pixels')
@@ -207,7 +214,7 @@ def _side(value: Id | None, where: str) -> int:
 
 
 def _order(number: int | str) -> tuple[bool, Any]:
-    """For sorting: numbers by their value, then words."""
+    """Return the sorting key of an id: numbers by their value, then words."""
     return isinstance(number, str), number
 
 

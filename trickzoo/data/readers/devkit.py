@@ -1,4 +1,4 @@
-"""The labels of ImageNet's validation images: from the devkit, a folder or an archive, or from Kaggle's LOC_val_solution.csv."""
+"""The labels of ImageNet's validation images, from the devkit (a folder or an archive) or from Kaggle's LOC_val_solution.csv."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 KAGGLE = "LOC_val_solution.csv"
 LIMIT = 64 << 20
-"""Bytes that each of these files may have, unpacked. The largest has some millions."""
+"""How many bytes each of these files may have after unpacking. The largest one distributed has a few million."""
 DAMAGED = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError, struct.error, zlib.error)
-"""What the readers of these files raise where a file is damaged."""
+"""The errors that the readers of these files raise for a damaged file."""
 READ_SECONDS = 60
 """For reading meta.mat, which takes about one."""
 
 
 def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
-    """The synset of each validation image by its number, from `devkit` or from what lies in or beside the folder `near`.
+    """Return the synset of each validation image by the image's number.
 
-    Raises BadData if it is not there or is not what ImageNet and Kaggle distribute.
+    The labels are read from `devkit`, or from a devkit or solution file in or beside the folder `near`. Raises BadData if there is none, or
+    if it is not what ImageNet and Kaggle distribute.
     """
     if devkit is not None and not devkit.exists():
         raise BadData(f"--devkit: {devkit} does not exist")
@@ -51,7 +52,7 @@ def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
 
 
 def _devkit_labels(place: Path) -> dict[int, str]:
-    """Ground truth by ILSVRC2012_ID, an order of its own, through meta.mat to synsets."""
+    """Return the synset of each image by its number. The ground truth is in ILSVRC2012_IDs, which meta.mat maps to synsets."""
     try:
         files = _devkit_files(place)
         numbers = [int(line) for line in files[TRUTH].split()]
@@ -62,7 +63,7 @@ def _devkit_labels(place: Path) -> dict[int, str]:
 
 
 def _devkit_files(place: Path) -> dict[str, bytes]:
-    """The two files that matter of the devkit's folder or archive. Raises OSError, ValueError or KeyError."""
+    """Return the ground truth and meta.mat from the devkit's folder or archive. Raises OSError, ValueError or KeyError."""
     if place.is_dir():
         folder = place / DEVKIT if (place / DEVKIT).is_dir() else place
         return {name: read_regular(folder / "data" / name, at_most=LIMIT) for name in (TRUTH, META)}

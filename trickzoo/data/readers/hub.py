@@ -1,7 +1,7 @@
 """Data sets of the hub, read by the datasets library: hf:OWNER/NAME, or hf:PATH of a local folder that it can load.
 
-`@REVISION` may follow, and `?config=…&image=…&label=…` where a set has several configurations or columns.
-Training streams: images come in the order of the library's shuffle, drawn from (seed, epoch). Everything else copies a split once.
+`@REVISION` may follow, and `?config=…&image=…&label=…` for a set with several configurations or columns.
+Training streams the images, in the order of the library's shuffle, which is drawn from (seed, epoch). Everything else copies a split once.
 """
 
 from __future__ import annotations
@@ -40,27 +40,30 @@ if TYPE_CHECKING:
 log = logging.getLogger("trickzoo")
 
 SCHEME = "hf:"
-SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first that is there
+SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first one that the set has is used
 LABELS = ("label", "labels", "cls", "class")
 ENTRIES, IMAGES = "entries.json", "images"
 BUFFER = 2_000
-"""Images that the shuffle draws from, beside the order of the files: about 200 MB of JPEGs of ImageNet's size."""
+"""How many images the shuffle draws from, in addition to shuffling the files: about 200 MB of JPEGs of ImageNet's size."""
 
 
 def is_hub(data: str | Path) -> bool:
-    """Whether `--data` names a data set of the hub."""
+    """Return whether `--data` names a data set of the hub."""
     return str(data).startswith(SCHEME)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A split of a data set: its rows in order, as {image: {bytes, path}, label}.
+    """A split of a data set.
 
     Attributes:
-        name: as the user wrote it.
-        digest: of the files' revision or times, and the columns.
-        n: number of images; None if the set does not say.
-        classes: in the order of the labels; empty if labels have no names.
+        name: the name of the set as the user wrote it.
+        split: the name of the split in the set.
+        rows: the rows in order, as {image: {bytes, path}, label}.
+        image, label: the names of the columns.
+        digest: the SHA-256 over the files' revision or times, and the columns.
+        n: the number of images, or None if the set does not state it.
+        classes: the names of the classes in the order of the labels; empty if labels have no names.
     """
 
     name: str
@@ -73,7 +76,7 @@ class Source:
     classes: tuple[str, ...]
 
     def content(self, row: dict[str, Any], name: str) -> tuple[str, bytes]:
-        """The name of a row's image, with its path where it has one, and its bytes. Raises BadData if it has none."""
+        """Return the name of a row's image, with its path if it has one, and its bytes. Raises BadData if the row has no image."""
         image = row[self.image] or {}
         path, content = image.get("path"), image.get("bytes")
         name = f"{name} ({path})" if path else name
@@ -84,7 +87,7 @@ class Source:
         return name, content
 
     def label_of(self, row: dict[str, Any], name: str) -> int | str:
-        """A row's label. Raises BadData if it has none, or where there are names, none with a name."""
+        """Return a row's label. Raises BadData if the row has no label, or a label that is not an index into `classes` if there are any."""
         label = row[self.label]
         if not isinstance(label, int | str):
             raise BadData(f"{self.name}: {name} has no label, which is a number or a word, in {self.label}")
@@ -107,8 +110,9 @@ def _content_at(path: str) -> bytes:
 
 
 def open_source(text: str, split: str) -> Source:
-    """Find a split and its columns. Raises BadData if there is no such set or split, or if a column has to be named; BadOption if the
-    datasets library is missing.
+    """Find a split and its columns.
+
+    Raises BadData if there is no such set or split, or if a column has to be named; BadOption if the datasets library is not installed.
     """
     place, _, query = text.removeprefix(SCHEME).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -145,7 +149,10 @@ def open_source(text: str, split: str) -> Source:
 
 
 def _column(text: str, what: str, options: dict[str, str], found: list[str], features: dict[str, Any]) -> str:
-    """The column that the user names, or the one that was found."""
+    """Return the column that the user names, or the only one that was found.
+
+    Raises BadData if there is no such column, or not exactly one.
+    """
     if what in options:
         if options[what] not in features:
             raise BadData(f'{text} has no column "{options[what]}"{nearest(options[what], features)}; it has {", ".join(features)}')
@@ -160,7 +167,7 @@ def _column(text: str, what: str, options: dict[str, str], found: list[str], fea
 
 @contextlib.contextmanager
 def _plainly(text: str) -> Iterator[None]:
-    """What the datasets library raises, in one line: of a damaged set that is anything that its YAML, JSON and Parquet readers raise."""
+    """Raise BadData for any error of the datasets library in the block. For a damaged set, its readers raise errors of many types."""
     try:
         yield
     except TrickzooError:
@@ -176,9 +183,10 @@ def _plainly(text: str) -> Iterator[None]:
 
 
 def open_hub(text: str, split: str) -> ImageSet:
-    """The images of a split, copied to the store's home by the first call: the files' bytes, one after the other.
+    """Open the images of a split. The first call copies the bytes of all image files into one file in the package's home.
 
-    Safe when two processes do it at once: one copies, the other waits.
+    Two processes may call this at once: one copies, and the other waits. Raises what `open_source` raises, and BadData for a row without
+    image or label.
     """
     source = open_source(text, split)
     place = home() / "hub" / source.digest[:32]
@@ -200,11 +208,11 @@ def open_hub(text: str, split: str) -> ImageSet:
 
 
 Kept = list[tuple[str, int | str, int, int]]
-"""Of each image its name, its label, and where its bytes are in the copy: offset and size."""
+"""For each image, its name, its label, and the offset and the size of its bytes in the copy."""
 
 
 def _kept(place: Path) -> Kept | None:
-    """What a copy holds; None if it is not there or not whole."""
+    """Return the entries of a copy, or None if there is no copy or it is incomplete."""
     try:
         kept = msgspec.json.decode((place / ENTRIES).read_bytes(), type=Kept)
         size = (place / IMAGES).stat().st_size
@@ -214,7 +222,7 @@ def _kept(place: Path) -> Kept | None:
 
 
 def _copy(source: Source, place: Path) -> Kept:
-    """Write images and entries to a folder of their own, and give it its name when it is whole."""
+    """Write images and entries to a temporary folder, and rename it once it is complete. Returns the entries."""
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
         entries: Kept = []
@@ -237,10 +245,11 @@ def _copy(source: Source, place: Path) -> Kept:
 
 
 class HubStream:
-    """Training images as they come from the hub, in the order of a shuffle that is drawn from (seed, epoch).
+    """Training images that are streamed from the hub, in the order of a shuffle that is drawn from (seed, epoch).
 
-    The order depends on neither workers nor processes: each process reads the whole stream, and decodes its share. A training that goes
-    on in the middle of an epoch reads up to there again. Raises BadData if the set does not say how many images and which classes it has.
+    The order does not depend on the number of workers or processes: each process reads the whole stream and decodes its share. A training
+    that is resumed within an epoch reads the epoch from its beginning again. Raises BadData if the set does not state its number of images
+    and its classes.
     """
 
     labels = None
@@ -261,14 +270,17 @@ class HubStream:
     def crops(
         self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `TrainingImages.crops`, for indices that rise. Raises BadData with the place of an image that cannot be read."""
+        """Yield random crops and labels, as `TrainingImages.crops` does, for indices in rising order.
+
+        Raises BadData with the position of an image that cannot be read.
+        """
         for samples in load(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
             say_orientation(samples, self.source.name)
             pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
             yield pixels.to(device).float(), torch.tensor([sample.label for sample in samples], device=device)
 
     def _keys(self, plan: Plan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
-        """For each micro-batch, of each image: index, label, name, bytes and draws."""
+        """Yield, for each image of each micro-batch, its index, label, name, bytes and draws."""
         shuffled = self.source.rows.shuffle(seed=seed, buffer_size=self.buffer)
         rows: Iterator[tuple[int, dict[str, Any]]] = iter(())
         reached = -1
@@ -290,7 +302,7 @@ class HubStream:
 
 @dataclass
 class _Crops(Dataset[Sample]):
-    """Random crops of images that come with their bytes."""
+    """Random crops of images whose bytes are part of their keys."""
 
     size: int
     augmentation: Augmentation

@@ -1,7 +1,7 @@
-"""ImageNet-style validation data in each layout that people have it in.
+"""Sets in ImageNet's layouts.
 
 - class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `valid/`, `validation/`) above;
-- class folders named 0 … 999, or some of these: they are ImageNet's to a model that knows its classes;
+- class folders named 0 … 999, or some of these: ImageNet's classes if all are there, or if the model has ImageNet's classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
 - the original ILSVRC2012_img_val.tar, unopened, with the same.
 """
@@ -32,11 +32,11 @@ VALIDATION_TAR = "ILSVRC2012_img_val.tar"
 SPLITS = {"val": ("val", "validation", "valid"), "train": ("train",)}
 """The names that the folder of a split may have. If several of them are there, the first is used."""
 DISTRIBUTED = "ILSVRC2012_"
-"""How the names of ImageNet's own archives begin."""
+"""The beginning of the names of ImageNet's own archives."""
 DEEPEST = 100
-"""Folders that may be nested in a class folder."""
+"""How deeply folders may be nested in a class folder."""
 DESKTOP = {"thumbs.db", "desktop.ini"}
-"""Files that file managers write everywhere. As those whose names begin with a dot, they are nobody's data."""
+"""Files that file managers write into every folder. Like files whose names begin with a dot, they are ignored."""
 
 
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
@@ -73,9 +73,10 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
 
 
 def _split_folder(path: Path, split: str) -> Path:
-    """The folder of a split below `path`, or `path` itself if it holds the class folders. Raises BadData if it holds the other split only.
+    """Return the folder of a split below `path`, or `path` itself if it contains the class folders.
 
-    A folder called train or val is a class, and no split, where it has images in it and stands beside folders that are no splits.
+    A folder called train or val is a class and not a split if it contains images and there are other class folders beside it.
+    Raises BadData if `path` contains the other split only.
     """
     folders, _ = _listing(path)
     there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
@@ -93,14 +94,14 @@ def _split_folder(path: Path, split: str) -> Path:
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and files directly below `path`, sorted, without hidden ones."""
+    """Return the sorted names of the folders and of the files directly in `path`, without hidden ones."""
     entries = [entry for entry in _entries(path) if not _is_hidden(entry.name)]
     folders = [entry.name for entry in entries if os.path.isdir(entry.path)]
     return folders, [entry.name for entry in entries if os.path.isfile(entry.path)]
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What is directly in a folder, by name. Raises BadData if it cannot be read."""
+    """Return the entries directly in a folder, sorted by name. Raises BadData if the folder cannot be read."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
@@ -117,9 +118,10 @@ def _is_image(name: str) -> bool:
 
 
 def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
-    """The class of each class folder: its name, with accents composed, as systems differ in how they store these.
+    """Return the class of each class folder: its name in Unicode's composed form, because systems store accents differently.
 
-    Raises BadData for a name that is not text, and for two that are one. Says it of names that a reader would take for one.
+    Raises BadData for a name that is not UTF-8, and for two folders of the same class. Logs a warning for classes whose names differ only
+    in capitals or blanks.
     """
     for name in folders:
         try:
@@ -138,7 +140,7 @@ def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
 
 
 def _alike(names: dict[str, str], key: Callable[[str], str]) -> list[list[str]]:
-    """The groups of names that have one key, of two and more."""
+    """Return the groups of at least two names that have the same key."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[key(name)].append(name)
@@ -146,7 +148,7 @@ def _alike(names: dict[str, str], key: Callable[[str], str]) -> list[list[str]]:
 
 
 def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
-    """The images below the folders that `labels` gives the class of. What is not read is in `strangers` and `empty`."""
+    """Return the images below the class folders in `labels`, with the files that are not read and the empty class folders."""
     entries, empty, strangers = [], [], []
     for top in _entries(path):
         if not os.path.isdir(top.path):
@@ -168,7 +170,7 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
 
 
 class _File(NamedTuple):
-    """A file below a class folder. `hidden` is true of all below a hidden folder, `can_be_read` is false of pipes, devices and folders."""
+    """A file below a class folder. All files below a hidden folder are hidden. Pipes, devices and folders cannot be read."""
 
     path: str
     is_image: bool
@@ -177,10 +179,10 @@ class _File(NamedTuple):
 
 
 def _files_below(folder: str, *, hidden: bool, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
-    """The files below a folder, sorted.
+    """Yield the files below a folder, sorted.
 
-    Links to folders are followed, but for one that leads back to a folder `above`, by device and inode, which is given as a file is.
-    Raises BadData for folders that are nested without end.
+    Links to folders are followed. A link back to one of the folders `above`, which are given by device and inode, is yielded as a file that
+    cannot be read. Raises BadData for folders that are nested more than `DEEPEST` folders deep.
     """
     identity = _identity(folder)
     if identity in above:
@@ -192,7 +194,7 @@ def _files_below(folder: str, *, hidden: bool, above: frozenset[tuple[int, int]]
         concealed = hidden or _is_hidden(entry.name)
         if os.path.isdir(entry.path):
             yield from _files_below(entry.path, hidden=concealed, above=above | {identity})
-        else:  # a link that leads nowhere is taken for an image, so that reading it is an error
+        else:  # a broken link counts as an image, so that reading it is an error
             regular = not _is_special(entry.path) if entry.is_symlink() else entry.is_file()
             yield _File(entry.path, _is_image(entry.name), regular, concealed)
 
@@ -207,7 +209,7 @@ def _is_special(path: str) -> bool:
 
 
 def _tar(path: Path, devkit: Path | None) -> ImageSet:
-    """The validation set as distributed: members are found by a scan of the headers, nothing is extracted."""
+    """Return the validation set in the tar that ImageNet distributes. Its headers are read; nothing is extracted."""
     entries = []
     labels = None
     try:

@@ -1,4 +1,4 @@
-"""Images and masks that lists name, as CamVid has them."""
+"""Images and masks that are named in lists, as in CamVid."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData
 
 UNLABELLED = {"unlabelled", "unlabeled", "void", "ignore"}
-"""Names in a class list that are no class."""
+"""Names in a class list that are not classes."""
 LONGEST = 8192
-"""Characters of a line: two paths have no more on any system."""
+"""How many characters a line may have. Two paths are shorter on every system."""
 
 
 def open_lists(root: Path, split: str = "train") -> SegmentationSet:
-    """Images and masks by a list, as CamVid has them: `split.txt` with "image mask" a line, both below the root, and `classes.txt`.
+    """Open images and masks that a list names. The folder contains `classes.txt` and, for each split, a list such as `train.txt`.
 
-    The two are separated by spaces or a tab, and may have spaces in their own names.
-    Classes are counted from 0; one named unlabelled, void or ignore at the list's end is not judged. Raises BadData with what is wrong.
+    A line of the list names an image and its mask, relative to the root, separated by spaces or a tab. The names themselves may contain
+    spaces. Masks contain class numbers from 0, in the order of `classes.txt`. Classes named unlabelled, void or ignore at its end are not
+    judged. Raises BadData if a list or a file is missing, or if a line does not name an image and a mask.
     """
     if not root.is_dir():
         raise BadData(f"{root} is not a folder")
@@ -35,7 +36,7 @@ def open_lists(root: Path, split: str = "train") -> SegmentationSet:
 
 
 def _pair(line: str, files: Files, where: str) -> tuple[str, str]:
-    """The image and the mask that a line names. Raises BadData in the name of `where` it stands."""
+    """Return the image and the mask that a line names. Raises BadData, which begins with `where`, if they cannot be determined."""
     gaps = [gap.span() for gap in re.finditer(r"\t+" if "\t" in line else r"\s+", line)]
     if not gaps or len(line) > LONGEST:
         raise BadData(f"{files.root / where} does not name an image and a mask, separated by a space")
@@ -51,9 +52,9 @@ def _pair(line: str, files: Files, where: str) -> tuple[str, str]:
 
 
 def read_mask_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The classes of a list that count, from 0, and the values of the others, which must stand at the end: numbers do not change.
+    """Return the classes of a list without those that are not judged, and the mask values of the latter.
 
-    Raises BadData with what is wrong.
+    Raises BadData if names that are not judged come before classes, since the classes would get other numbers; and as `read_classes` does.
     """
     names = read_classes(path)
     ignored = tuple(value for value, name in enumerate(names) if name.lower() in UNLABELLED)

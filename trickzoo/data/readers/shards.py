@@ -1,8 +1,8 @@
 """Tar shards in the webdataset convention: the files of a sample share a key, which is the path up to the first dot of the file's name.
 
-A sample has an image (`key.jpg`, png or another format that is read) and a label, a number or a word: `key.cls`, or "cls" or "label" in
-`key.json`.
-Shards are indexed and nothing is extracted, so every image can be had at once: order and resumption are those of single files.
+A sample has an image (`key.jpg`, png or another supported format) and a label, a number or a word, in `key.cls` or as "cls" or "label" in
+`key.json`. Shards are indexed and nothing is extracted, so images can be read in any order, and order and resuming are the same as for
+single files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trickzoo.errors import BadData
 from trickzoo.files import home, open_regular, write_atomically
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
-LABELS = ("cls", "json")  # the first that says it
+LABELS = ("cls", "json")  # the first one that has a label is used
 NAMES = "classes.txt"
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.bz2", "*.tar.xz")
@@ -36,13 +36,13 @@ LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
 SPLITS_IN_NAMES = {split: re.compile(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", re.IGNORECASE) for split, names in SPLITS.items()}
 """The names of a split as whole words: "val-0.tar" and "Val0.tar" are shards of val, "oval.tar" is not."""
 INDEX_VERSION = 2
-"""Of what is kept of the headers. An index of another version is made anew."""
+"""The version of the stored index. An index of another version is built again."""
 
 
 def find_shards(path: Path, split: str) -> list[Path]:
-    """The shards of a split: in `train/` or `val/`, or with the split in their names, or else all; empty if `path` holds no shards.
+    """Return the shards of a split: those in `train/` or `val/`, or those with the split as a word in their names, or otherwise all.
 
-    Raises BadData if there are shards of the other split only, or compressed ones.
+    The result is empty if `path` contains no shards. Raises BadData if there are shards of the other split only, or compressed shards.
     """
     for name in SPLITS[split]:
         if found := _shards(path / name):
@@ -61,7 +61,10 @@ def find_shards(path: Path, split: str) -> list[Path]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The shards directly in a folder. Raises BadData if some are compressed: images cannot be found in these without reading them all."""
+    """Return the shards directly in a folder.
+
+    Raises BadData for compressed shards: finding one image would mean reading the whole shard.
+    """
     if not folder.is_dir():
         return []
     packed = sorted(p for pattern in COMPRESSED for p in folder.glob(pattern) if _is_shard(p))
@@ -76,17 +79,18 @@ def _is_shard(path: Path) -> bool:
 
 @dataclass
 class Index:
-    """What the headers of shards say: the samples, with their labels as they are written, and images that belong to no sample."""
+    """An index of shards, from their headers: the samples with their labels as written, and images that belong to no sample."""
 
     entries: list[Entry] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
 
 
 def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
-    """The images of shards below `root`. `classes.txt` beside them or in `root`, one class a line, names labels that are numbers.
+    """Open the images of shards below `root`.
 
-    The first call reads the headers of all shards and keeps what it found in the store's home, for as long as their names, sizes and times
-    of modification stay. Raises BadData for a shard that is damaged, an image without a label or a label without an image.
+    `classes.txt` beside the shards or in `root`, with one class a line, names labels that are numbers. The first call reads the headers of
+    all shards and stores an index in the package's home, which is used until the name, size or modification time of a shard changes. Raises
+    BadData for a damaged shard, an image without a label or a label without an image.
     """
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
     identity = json.dumps([INDEX_VERSION, str(root.resolve()), stats]).encode()
@@ -112,7 +116,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
 
 
 def _add(index: Index, path: Path, name: str) -> None:
-    """Add what a shard holds. Raises BadData for what is wrong with it."""
+    """Add the samples of a shard to the index. Raises BadData if the shard is damaged."""
     try:
         with open_regular(path) as file, open_regular(path) as content:
             shard = _Shard(path, content)
@@ -125,7 +129,7 @@ def _add(index: Index, path: Path, name: str) -> None:
 
 
 class _Shard:
-    """The members of a shard by the keys of their samples."""
+    """The members of one shard, sorted by the keys of their samples."""
 
     def __init__(self, path: Path, content: IO[bytes]) -> None:
         self.path, self.content = path, content
@@ -135,7 +139,7 @@ class _Shard:
         self.hidden: list[str] = []
 
     def add(self, member: Member) -> None:
-        """Sort a member in."""
+        """Add a member to its sample. Raises BadData for a link, a label that cannot be read, or a second image or label of one key."""
         suffix = PurePosixPath(member.name).suffix.lower().removeprefix(".")
         is_image, is_label = suffix in IMAGES, suffix in LABELS
         if member.kind == "folder" or not (is_image or is_label):
@@ -158,7 +162,7 @@ class _Shard:
             self.dotted.append((match[1], member))
 
     def samples(self) -> Iterator[tuple[Member, str]]:
-        """Each image with its label. Raises BadData for one without the other."""
+        """Yield each image with its label. Raises BadData for an image without a label, or a label without an image."""
         for key, member in self.images.items():
             if key not in self.labels:
                 raise BadData(f'{self.path}: {member.name} has no label; {key}.cls, or {key}.json with "cls" or "label", belongs beside it')
@@ -174,12 +178,12 @@ class _Shard:
                 )
 
     def strangers(self) -> list[str]:
-        """Images that are not read: further ones of a sample, and those whose names begin with a dot."""
+        """Return the images that are not read: additional images of a sample, and images whose names begin with a dot."""
         return [member.name for _, member in self.dotted] + self.hidden
 
 
 def _label(content: IO[bytes], member: Member, extension: str, path: Path) -> str:
-    """The label as it is written; empty if a json has none."""
+    """Return the label as it is written, or an empty string for a JSON file without a label. Raises BadData if it cannot be read."""
     wrong = f"{path}: {member.name} is not a label"
     if member.size > LABEL_BYTES:
         raise BadData(f"{wrong} (it has {member.size:,} bytes; {LABEL_BYTES:,} are the most)")

@@ -1,4 +1,4 @@
-"""Members of tars that nobody has checked: found header by header, in bounded memory, and never extracted."""
+"""Listing the members of untrusted tar files: headers are read one by one, in bounded memory, and nothing is extracted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import IO, Literal, NamedTuple
 from trickzoo.errors import BadData
 
 HEADER_LIMIT = 1 << 20
-"""Bytes that the headers of one member may have. A long name or a pax header takes some hundreds."""
+"""How many bytes the headers of one member may have. A long name or a pax header takes a few hundred."""
 
 
 class Member(NamedTuple):
-    """A member of a tar: its path without a leading "./", its kind, and where its content is in the tar's file, in bytes."""
+    """A member of a tar file: its path without a leading "./", its kind, and the offset and the size of its content in bytes."""
 
     name: str
     kind: Literal["file", "folder", "other"]
@@ -23,10 +23,16 @@ class Member(NamedTuple):
 
 
 def members(file: IO[bytes], name: str, *, what: str = "not a whole, uncompressed tar") -> Iterator[Member]:
-    """The members of an uncompressed tar in its order; `name` and `what` are for errors.
+    """Yield the members of an uncompressed tar file in order.
 
-    Memory does not depend on what the headers claim. Raises BadData for a tar that is damaged, cut short, or has sparse members, whose
-    content is not in one piece.
+    The memory needed does not depend on what the headers claim.
+
+    Args:
+        file: the tar file.
+        name: its name, for messages.
+        what: what the file is if it is no tar, for messages.
+
+    Raises BadData if the file is damaged or truncated, or has sparse members, whose content is not in one piece.
     """
     headers = _Headers(file)
     try:
@@ -41,24 +47,24 @@ def members(file: IO[bytes], name: str, *, what: str = "not a whole, uncompresse
                 kind: Literal["file", "folder", "other"] = "file" if member.isreg() else "folder" if member.isdir() else "other"
                 yield Member(_plain(member.name), kind, member.offset_data, member.size)
             end = tar.offset
-        file.seek(end)  # where tarfile met no further header; it says nothing of an archive that is cut there
+        file.seek(end)  # where tarfile found no further header; it does not report an archive that is truncated there
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise BadData(f"{name} is cut short or damaged at byte {end:,}; copy or download it again")
     except BadData:
         raise
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # the headers are damaged, or made to be
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # errors that damaged or malicious headers cause
         raise BadData(f"{name} is {what} ({error}); copy or download it again") from None
     except OSError as error:
         raise BadData(f"{name} cannot be read ({error.strerror or error})") from None
 
 
 def _plain(name: str) -> str:
-    """A member's path without the "./" that some programs write before it; a path that is absolute or has ".." stays as it is."""
+    """Return a member's path without the leading "./" that some programs write. Absolute paths and ".." are left as they are."""
     return name if name.startswith("/") else PurePosixPath(name).as_posix()
 
 
 class _Headers:
-    """A file as tarfile reads headers from it. What it reads for one member is limited: it trusts the sizes that headers claim."""
+    """A file from which tarfile reads headers. The bytes read for one member are limited, because tarfile trusts the claimed sizes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,11 +1,11 @@
 """PASCAL VOC: boxes in XML, masks in palette images, splits in lists.
 
-Taken are `VOCdevkit/VOC2007` and its like (the devkit, the folder that holds it, or one year's folder) and any folder of its own with
-`Annotations/` and `JPEGImages/`. VOC counts pixels from 1 and both ends of a box are within it, so (xmin, ymin, xmax, ymax) becomes
-(xmin - 1, ymin - 1, xmax, ymax): the area, and every overlap, is what the devkit computes. A box whose xmax is not above xmin, or ymax
-not above ymin, counts as one without area.
+The root may be the devkit with folders such as `VOC2007`, the folder that contains `VOCdevkit/`, the folder of one year, or any other
+folder with `Annotations/` and `JPEGImages/`. VOC counts pixels from 1 and includes both ends of a box, so (xmin, ymin, xmax, ymax) becomes
+(xmin - 1, ymin - 1, xmax, ymax). Areas and overlaps are then the same as in the devkit. A box whose xmax is not greater than xmin, or whose
+ymax is not greater than ymin, counts as a box without area.
 
-The classes are those of `classes.txt` where a folder has one, else VOC's twenty in a year's folder.
+The classes are those of `classes.txt` if the folder has one, and otherwise VOC's twenty classes for the folder of a year.
 """
 
 from __future__ import annotations
@@ -36,24 +36,28 @@ CLASSES = (
 BACKGROUND = "background"
 YEAR = re.compile(r"VOC(20\d\d)")
 ALL = "all"
-"""The split of every annotated image, for folders without a list of them."""
+"""The name of the split that contains every annotated image, for folders without a list of them."""
 CLASS_LIST = "classes.txt"
 LONGEST = 80
-"""Characters of a name that a message shows."""
+"""How many characters of a name a message shows."""
 MAX_XML = 16 * 2**20
-"""Bytes; an annotation of more is refused before it is parsed."""
+"""How many bytes an annotation may have. A larger one is refused before it is parsed."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def open_voc(root: Path, split: str = "train", *, year: str | None = None, classes: tuple[str, ...] | None = None) -> DetectionSet:
-    """Objects in VOC's XML. Raises BadData with the file and what is wrong in it.
+    """Open images with boxes in VOC's XML.
 
     Args:
         root: any folder that the module's docstring names.
-        split: of `ImageSets/Main`: train, val, trainval or test; or "all".
-        year: "2007", "2012", or "07+12" for both; needed where there are several.
-        classes: in the order of their labels. Default: those of `classes.txt` beside `Annotations/` (without the background that masks have
-            first in it), or else VOC's twenty in a year's folder, and all names in the annotations, of whatever split, sorted in any other.
+        split: a list in `ImageSets/Main`, such as train, val, trainval or test; or "all".
+        year: "2007", "2012", or "07+12" for both. It is required if there are several years.
+        classes: the names of labels 1, 2, …. By default those of `classes.txt` beside `Annotations/`, without a leading background; without
+            that file, VOC's twenty classes for the folder of a year, and for any other folder the sorted names in the annotations of all
+            splits.
+
+    Raises BadData, with the path of the file, if a folder or a file is missing or an annotation is not valid; BadOption for a year that
+    does not exist.
     """
     found = year_folders(root, year)
     for folder in found:
@@ -68,15 +72,17 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
 
 
 def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None) -> SegmentationSet:
-    """VOC's semantic segmentation: 21 classes with the background; the border around objects (255) is not judged.
+    """Open images with masks as in VOC's semantic segmentation: 21 classes with the background. Borders of objects (255) are not judged.
 
-    A folder with `classes.txt` has its classes, the background first, read as `open_lists` reads it; one that is no year's must have it.
-    Masks of `SegmentationClassAug`, where that folder is there, serve images that have none in `SegmentationClass`.
+    If a folder has `classes.txt`, it names the classes, the background first, as for `open_lists`. The folder of a year needs no such file;
+    any other folder does. Images without a mask in `SegmentationClass` use that in `SegmentationClassAug`, if that folder exists.
 
     Args:
         root: as for `open_voc`.
+        split: a list in `ImageSets/Segmentation`.
         year: as for `open_voc`.
-        split: of `ImageSets/Segmentation`.
+
+    Raises BadData if a list, an image or a mask is missing, or if the classes are not named; BadOption for a year that does not exist.
     """
     found = year_folders(root, year)
     base = found[0] if len(found) == 1 else found[0].parent
@@ -102,7 +108,7 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
 
 
 def year_folders(root: Path, year: str | None) -> list[Path]:
-    """The folders of the years asked for, or the one folder that there is. Raises BadData if one is missing or a year must be named."""
+    """Return the folders of the given years, or the only folder. Raises BadData if one is missing, or if a year has to be named."""
     if not root.is_dir():
         raise BadData(f"{root} is not a folder")
     if year is not None and not re.fullmatch(r"(20)?\d\d(\+(20)?\d\d)*", year):
@@ -125,7 +131,7 @@ def year_folders(root: Path, year: str | None) -> list[Path]:
 
 
 def _is_year(folder: Path) -> bool:
-    """Whether a folder is called as one of VOC's own, and so has VOC's classes unless it says otherwise."""
+    """Return whether a folder has the name of one of VOC's years. It then has VOC's classes unless `classes.txt` names others."""
     return YEAR.fullmatch(folder.absolute().name) is not None
 
 
@@ -187,7 +193,10 @@ def _number(node: Element | None, field: str, xml: Path, where: str, *, default:
 
 
 def parse(xml: Path) -> Element:
-    """The root of an annotation. Raises BadData if it is not well-formed, is no annotation, or declares a type or entities of its own."""
+    """Return the root of an annotation.
+
+    Raises BadData if it is not well-formed, is no annotation, or declares a document type or entities.
+    """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -207,7 +216,7 @@ def parse(xml: Path) -> Element:
 
 
 def _agreed(folders: Sequence[Path], classes_of: Callable[[Path], T]) -> T:
-    """What the folders of several years all have as their classes. Raises BadData if they differ."""
+    """Return the classes of the folders of several years. Raises BadData if they differ."""
     first, *others = (classes_of(folder) for folder in folders)
     for folder, other in zip(folders[1:], others, strict=True):
         if other != first:
@@ -216,7 +225,7 @@ def _agreed(folders: Sequence[Path], classes_of: Callable[[Path], T]) -> T:
 
 
 def _box_classes(folder: Path) -> tuple[str, ...]:
-    """Listed in the folder, or VOC's own in a year's folder, or all that the annotations name."""
+    """Return the classes in the folder's list, or VOC's own for the folder of a year, or all that the annotations name."""
     if (folder / CLASS_LIST).is_file():
         listed = read_classes(folder / CLASS_LIST)
         return listed[1:] if listed[0] == BACKGROUND else listed
@@ -231,7 +240,7 @@ def _box_classes(folder: Path) -> tuple[str, ...]:
 
 
 def _mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The classes in the folder's list, or VOC's own in a year's folder, and the values that do not count. A mask has no names in it."""
+    """Return the classes in the folder's list, or VOC's own for the folder of a year, and the mask values that are not judged."""
     path = folder / CLASS_LIST
     if not path.is_file():
         if _is_year(folder):
