@@ -29,62 +29,65 @@ ANNOTATED = ("detection", "segmentation")
 
 
 class TaskPackage(Protocol):
-    """What the package of every task has."""
+    """The members of the package of every task."""
 
     def open_data(self, recipe: Any, location: Any, machine: Machine) -> Splits[Any]:
-        """Open training and validation images. Raises BadData with what is wrong."""
+        """Open training and validation images. Raises BadData if they cannot be used."""
 
     def new_task(self, recipe: Any, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> loop.Task:
-        """Build the network of a recipe, and what the loop needs to train it. Raises one clear error if recipe and images do not fit."""
+        """Build the network of a recipe, and the task that the training loop needs.
+
+        Raises a TrickzooError if recipe and images do not match.
+        """
 
     def load(self, path: Path, **sides: int | None) -> nn.Module:
-        """The network in a weight file that a training of this task wrote, in evaluation mode."""
+        """Load the network from a weight file that a training of this task wrote, in evaluation mode."""
 
 
 class AnnotatedTaskPackage(TaskPackage, Protocol):
-    """What the packages of detection and segmentation have beside."""
+    """The additional members of the packages of detection and segmentation."""
 
     @property
     def SIDES(self) -> tuple[str, ...]:
-        """Names of the image sides in pixels that `load` can replace."""
+        """The names of the image sides in pixels that `load` can replace."""
 
     def open_split(self, location: AnnotatedLocation, part: Part) -> Any:
         """Open the images of one part with their annotations."""
 
     def evaluate_set(self, model: Any, data: Any, accelerator: Accelerator, **options: Any) -> evidence.Evaluation:
-        """Run a network over a set, each process on its share of the images, and compute the figures."""
+        """Run a network on a set, each process on its share of the images, and compute the metrics."""
 
     def check_predictions(self, path: Path) -> None:
-        """Raise BadOption now rather than after the run if `evaluate_set` cannot write its predictions there."""
+        """Raise BadOption before the run if `evaluate_set` could not write its predictions to this path."""
 
     def compare(self, data: Any, index: int, models: Any) -> Any:
-        """The beginning of a caption, and pictures of one image: as annotated, and as each network sees it."""
+        """Return the beginning of a caption, and pictures of one image: with its annotation, and with the predictions of each network."""
 
 
 def find_task(name: str) -> TaskPackage:
-    """The package of a task. Raises UnknownName with the nearest names."""
+    """Return the package of a task. Raises UnknownName, with the nearest names, if there is no such task."""
     if name not in PACKAGES:
         raise UnknownName("task", name, PACKAGES)
     return cast(TaskPackage, import_module(PACKAGES[name]))
 
 
 def find_annotated_task(name: str) -> AnnotatedTaskPackage:
-    """The package of detection or segmentation. Raises UnknownName for any other name."""
+    """Return the package of detection or segmentation. Raises UnknownName for any other name."""
     if name not in ANNOTATED:
         raise UnknownName("task with annotated images", name, ANNOTATED)
     return cast(AnnotatedTaskPackage, find_task(name))
 
 
 def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any] | None = None) -> Job:
-    """Everything that a training needs, built and checked.
+    """Build and check everything that a training needs.
 
     Args:
-        recipe: what to train; its `task` says which package is asked.
-        location: where the images are: an `ImageLocation` for classification, else an `AnnotatedLocation`.
-        machine: what the training runs on.
-        data: the images, if they are open already.
+        recipe: the recipe; its `task` names the package.
+        location: the location of the images: an `ImageLocation` for classification, otherwise an `AnnotatedLocation`.
+        machine: devices, processes and the output folder of the training.
+        data: the images, if they have been opened already.
 
-    Raises one clear error if the folder cannot be written, or if images and recipe do not fit.
+    Raises a TrickzooError if the output folder cannot be written, or if images and recipe do not match.
     """
     if not (machine.out / RESULT).exists():  # a finished training is only read
         evidence.check_folder(machine.out)

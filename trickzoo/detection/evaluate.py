@@ -1,4 +1,4 @@
-"""What a detector finds: in one image, and in a set, with its figures."""
+"""Predictions of a detector: the objects in one image, and in a set with the metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trickzoo.training.stopping import together
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:
-    """The evaluation's summary under the names of result files."""
+    """Return the evaluation's summary under the names of result files."""
     summary = found.summary()
     voc, coco = summary["voc"], summary["coco"]
     return {
@@ -49,8 +49,9 @@ def detect(
     workers: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> DetectionEvaluation:
-    """What a detector finds in a set, one image at a time (its borders then see no other image's padding), each process on its share.
+    """Run a detector on a set, each process on its share of the images, and return the gathered detections.
 
+    Images are passed to the network one at a time, so that they are not padded to the size of other images.
     `progress` is called with the number of images that this process has just finished.
     """
     net.eval()
@@ -72,14 +73,14 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """VOC's and COCO's average precision of a detector from `load` on a set with its classes, each process on its share.
+    """Compute VOC's and COCO's average precision of a detector, each process on its share of the images.
 
     Args:
-        model: the detector.
-        data: the set; its labels are those of the model.
+        model: the detector, from `load`.
+        data: the set; its classes are those of the model, in the same order.
         accelerator: device, precision and processes.
-        workers: decoding processes.
-        predictions: JSON file for all boxes in COCO's results format.
+        workers: number of decoding processes.
+        predictions: JSON file to which all boxes are written in COCO's results format.
         progress: called with the number of images that this process has just finished.
     """
     assert model.recipe is not None
@@ -96,7 +97,10 @@ def evaluate_set(
 
 
 def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:
-    """What is shown, and an image with its objects as annotated, then for each detector with as many of its surest boxes."""
+    """Return the beginning of a caption and pictures of one image: with its annotated boxes, and for each detector with its boxes.
+
+    For each detector, as many boxes are drawn as the image has objects, those with the highest scores.
+    """
     image, truth = data.read(index), data.objects_of(index)
     views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes)]
     for model in models:
@@ -107,10 +111,10 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 
 @torch.inference_mode()
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
-    """What a detector from `load` finds in an image of any mode, in its pixels, by falling score.
+    """Return the objects that a detector from `load` finds in an image of any mode, sorted by falling score.
 
-    `labels` count from 1, as torchvision's detectors have it, and `names` are the classes' names. Raises BadData for an image of
-    32-bit integers or floating-point numbers, whose range is unknown.
+    Boxes are in pixels of the image. `labels` count from 1, as in torchvision's detectors, and `names` are the names of the classes. Raises
+    BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
     assert model.recipe is not None
     image = rgb(image)
@@ -122,11 +126,14 @@ def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
 
 
 def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes in a file of `size`, scores and labels that a detector finds in its (3, h, w) pixels, all on the CPU."""
+    """Return the boxes, scores and labels in (3, h, w) pixels, on the CPU.
+
+    The boxes are in pixels of the file, which has the sides `size`.
+    """
     (result,) = net([to_input(pixels, device)])
     return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
 
 
 def to_input(pixels: Tensor, device: torch.device) -> Tensor:
-    """(3, h, w) uint8 → float in 0…1 on the device, as a detector takes it."""
+    """Convert (3, h, w) uint8 to a detector's input, float in 0…1 on the device."""
     return pixels.to(device).float() / 255

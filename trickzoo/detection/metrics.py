@@ -1,11 +1,11 @@
-"""Average precision of detections: COCO's by pycocotools, and VOC's in its two forms, which differ by points and so are always named.
+"""Average precision of detections: COCO's, computed by pycocotools, and VOC's in its two forms, which differ by several points.
 
-Crowd and difficult objects are in neither metric asked for, and any number of detections may hit them without being punished.
+Neither metric counts crowd and difficult objects as objects to find, and detections that match them are ignored, however many there are.
 
-That is what both devkits do with the flag that each knows: VOCevaldet.m leaves out every detection whose best match is difficult, and
-pycocotools every one whose best match is a crowd. Pycocotools knows no difficult objects, and overwrites the `ignore` of an annotation
-with its `iscrowd`. Here it treats a difficult object as a crowd that is overlapped as any object is: in proportion to the union of the
-two boxes, and not to the detection alone.
+Both devkits treat the flag that they know in this way: VOCevaldet.m ignores every detection whose best match is a difficult object, and
+pycocotools every detection whose best match is a crowd. Pycocotools does not know difficult objects, and overwrites the `ignore` of an
+annotation with its `iscrowd`. Here it treats a difficult object as a crowd, with one difference: the overlap is in proportion to the union
+of the two boxes, as for any other object, and not to the detection alone.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.errors import BadCheckpoint
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")
-"""What pycocotools sums up, in its order; AR n is the recall with n detections an image."""
+"""The summary figures of pycocotools, in its order. AR n is the recall with n detections for each image."""
 
 
 class Detections(NamedTuple):
-    """What a model finds in one image.
+    """The objects that a model finds in one image.
 
     Attributes:
         boxes: (m, 4) x0, y0, x1, y1 in pixels of the file, 0-based and half-open.
-        scores: (m,), higher is surer.
-        labels: (m,) from 1.
+        scores: (m,) confidences; a higher score is a more confident detection.
+        labels: (m,) labels of the classes, from 1.
     """
 
     boxes: NDArray[np.float64]
@@ -45,32 +45,32 @@ class Detections(NamedTuple):
 
 
 class NamedDetections(Detections):
-    """What a model finds in one image, with the names of the classes.
+    """The objects that a model finds in one image, with the names of their classes.
 
     Attributes:
-        names: of the class of each box: that of label 1 is the first of the model's classes.
+        names: the name of each box's class. The name of label 1 is the first of the model's classes.
     """
 
     names: tuple[str, ...]
 
 
 class DetectionEvaluation:
-    """The detections in a set, as they come in, on one process or several."""
+    """Collects the detections in a set, on one process or several, and evaluates them."""
 
     def __init__(self, data: DetectionSet) -> None:
         self.data = data
         self.found: dict[int, Detections] = {}
 
     def add(self, index: int, boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike) -> None:
-        """The detections in image `index`; images that are never added are not judged. Tensors must be on the CPU."""
+        """Add the detections in image `index`. Images that are never added are not judged. Tensors must be on the CPU."""
         self.found[index] = Detections(
             np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64), np.asarray(labels, np.int64)
         )
 
     def gather(self) -> None:
-        """Bring together what all processes found; to be called on all. An image that two of them had counts once.
+        """Gather the detections of all processes. It must be called on all of them. An image that two processes evaluated counts once.
 
-        Raises BadCheckpoint, on all, if a box or score is not finite or a label is none of the set's.
+        Raises BadCheckpoint, on all processes, if a box or a score is not finite or a label is not one of the set's.
         """
         self.found = dict(sorted(gather_object(list(self.found.items())), key=lambda item: item[0]))
         for index, (boxes, scores, labels) in self.found.items():
@@ -83,7 +83,10 @@ class DetectionEvaluation:
                 )
 
     def summary(self) -> dict[str, Any]:
-        """COCO's twelve figures and VOC's mean AP in both forms, in percent; None where there is nothing to find. Call `gather` before."""
+        """Return COCO's twelve figures and VOC's mean AP in both forms, in percent, or None for a figure without objects.
+
+        `gather` must be called first.
+        """
         coco, voc = coco_average_precision(self.data, self.found), voc_average_precision(self.data, self.found)
         return {
             "n": len(self.found),
@@ -114,11 +117,11 @@ def _percent(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class VocPrecision:
-    """Average precision of each class, in 0…1; NaN for a class without an object to find.
+    """The average precision of each class, in 0…1, or NaN for a class without objects.
 
     Attributes:
-        eleven_point: (K,) mean of the best precision at recalls of 0, 0.1 … 1: VOC 2007.
-        all_point: (K,) area below the precision made monotonic: VOC 2010 and later.
+        eleven_point: (K,) mean of the best precision at recalls of 0, 0.1 … 1, as in VOC 2007.
+        all_point: (K,) area under the monotonic precision-recall curve, as in VOC 2010 and later.
     """
 
     eleven_point: NDArray[np.float64]
@@ -126,11 +129,11 @@ class VocPrecision:
 
 
 def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5) -> VocPrecision:
-    """Average precision as VOC's devkit computes it (VOCevaldet.m), over the images in `found`.
+    """Compute average precision as VOC's devkit does (VOCevaldet.m), over the images in `found`.
 
-    In the order of their scores, each detection goes to the object of its class that it overlaps most. It is right if the overlap is at
-    least `overlap` and no detection before it had the object, is left out if the object is difficult or a crowd, and else is wrong. Of
-    equal scores the one in the earlier image comes first.
+    Detections are matched in the order of falling scores, each to the object of its class with the largest overlap. A detection is correct
+    if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a crowd.
+    Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
     """
     indices = sorted(found)
     wanted = np.zeros(len(data.classes) + 1, np.int64)
@@ -148,7 +151,7 @@ def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *
 
 
 def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """(labels, scores, right or wrong) of the detections in an image that count."""
+    """Return the labels, the scores, and the correctness of the detections in an image that are not ignored."""
     order = np.argsort(-found.scores, kind="stable")
     boxes, scores, labels = found.boxes[order], found.scores[order], found.labels[order]
     right, counts = np.zeros(len(labels), bool), np.ones(len(labels), bool)
@@ -163,17 +166,17 @@ def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray
 
 
 def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, 4) and (n, 4) boxes → (m, n) overlaps in 0…1; 0 where neither has an area."""
+    """Return the (m, n) intersections over union, in 0…1, of (m, 4) and (n, 4) boxes. It is 0 for two boxes without area."""
     return np.nan_to_num(box_iou(torch.from_numpy(first), torch.from_numpy(second)).numpy())
 
 
 def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:
-    """11-point and all-point average precision of detections by falling score."""
+    """Return the 11-point and the all-point average precision of detections that are sorted by falling score."""
     if not wanted:
         return np.nan, np.nan
     hits = right.cumsum()
     best = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]  # precision at this recall or any higher
-    # recall ≥ k / 10 in whole numbers: as floats 3 / 10 is not 3 × 0.1
+    # recall ≥ k / 10 is compared in whole numbers, because in floating point 3 / 10 is not 3 × 0.1
     eleven = [best[np.argmax(10 * hits >= k * wanted)] if len(hits) and 10 * hits[-1] >= k * wanted else 0.0 for k in range(11)]
     return float(np.mean(eleven)), float(best[right].sum() / wanted)
 
@@ -215,10 +218,13 @@ def _evaluator() -> Any:
     from pycocotools.cocoeval import COCOeval
 
     class Evaluation(COCOeval):
-        """COCO's evaluation, to which several detections may hit a difficult object."""
+        """COCO's evaluation, which ignores all detections that match a difficult object."""
 
         def computeIoU(self, imgId: int, catId: int) -> Any:
-            """The overlaps as they are; only then, and so only in what is made of them, difficult objects become crowds."""
+            """Return the overlaps.
+
+            Difficult objects are marked as crowds only afterwards, so that the mark does not change the overlaps.
+            """
             overlaps = super().computeIoU(imgId, catId)
             for truth in self._gts[imgId, catId]:
                 truth["iscrowd"] = truth["ignore"] = truth["iscrowd"] or truth["difficult"]
@@ -228,7 +234,7 @@ def _evaluator() -> Any:
 
 
 def _sides(boxes: NDArray[np.float64]) -> list[list[float]]:
-    """(n, 4) corners → COCO's x, y, width, height."""
+    """Convert (n, 4) corners to COCO's x, y, width, height."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
 
 
@@ -239,14 +245,14 @@ def _coco(data: DetectionSet, found: Mapping[int, Detections], annotations: list
     coco.dataset = {
         "images": [{"id": index} for index in found],
         "categories": [{"id": label} for label in range(1, len(data.classes) + 1)],
-        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, 1)],  # it takes an id of 0 for none
+        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, 1)],  # an id of 0 means no match
     }
     coco.createIndex()
     return coco
 
 
 def coco_results(data: DetectionSet, found: Mapping[int, Detections]) -> list[dict[str, Any]]:
-    """The detections in COCO's results format, with the source's own ids of images and classes."""
+    """Return the detections in COCO's results format, with the source's own ids of images and classes."""
     return [
         {"image_id": data.images[index].id, "category_id": data.class_ids[label - 1], "bbox": box, "score": score}
         for index, (boxes, scores, labels) in sorted(found.items())

@@ -1,7 +1,7 @@
 """Faster R-CNN (Ren et al., arXiv 1506.01497) on torchvision's detection parts, for every backbone of the zoo.
 
-What differs from torchvision's own builder: strides come from the backbone's `feature_info` and are never inferred from the size of an
-image; boxes stay in full precision under autocast; parts are frozen by module; losses can be had in evaluation mode.
+It differs from torchvision's own builder: strides come from the backbone's `feature_info` and are never inferred from the size of an image;
+boxes stay in full precision under autocast; parts are frozen by module; losses can be computed in evaluation mode.
 """
 
 from __future__ import annotations
@@ -83,14 +83,15 @@ C4_COCO: Mapping[str, Any] = MappingProxyType({**COCO, "rpn_post_nms_top_n_test"
 
 
 def _full(tensor: Tensor) -> Tensor:
-    """At least float32: a coordinate of 600 pixels has steps of 4 in bfloat16."""
+    """Convert a tensor to at least float32: near 600, bfloat16 has steps of 4 pixels."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 class Anchors(AnchorGenerator):
     """torchvision's anchors at declared strides, in full precision.
 
-    torchvision divides the padded image by the map and rounds down, which is wrong for a pooled level with an odd number of cells.
+    torchvision divides the side of the padded image by that of the map and rounds down, which is wrong for a pooled level with an odd
+    number of cells.
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]], strides: Sequence[int]) -> None:
@@ -98,7 +99,7 @@ class Anchors(AnchorGenerator):
         self.strides = tuple(strides)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Boxes (A, 4) in pixels of the padded image, all levels in a row; the same for every image."""
+        """Return the (A, 4) anchors in pixels of the padded image, level after level. They are the same for every image."""
         like = feature_maps[0]
         self.set_cell_anchors(torch.promote_types(like.dtype, torch.float32), like.device)
         anchors = torch.cat(self.grid_anchors([feature.shape[-2:] for feature in feature_maps], [[stride] * 2 for stride in self.strides]))
@@ -106,9 +107,10 @@ class Anchors(AnchorGenerator):
 
 
 class Transform(GeneralizedRCNNTransform):
-    """torchvision's normalisation and resizing, whose ONNX graph gives the sizes that it gives itself.
+    """torchvision's normalisation and resizing, with the same sizes in an exported ONNX graph.
 
-    In a trace torchvision multiplies by the scale in float32, and 47 × (64 / 47) becomes 63.
+    While it is traced, torchvision multiplies sides by the scale in float32, so that 47 × (64 / 47) becomes 63. Here the sides are computed
+    in float64.
     """
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
@@ -122,7 +124,7 @@ class Transform(GeneralizedRCNNTransform):
 
 
 class FullPrecisionRPNHead(RPNHead):
-    """torchvision's RPN head whose outputs are at least float32, as the proposals made from them are."""
+    """torchvision's RPN head with outputs of at least float32, so that the proposals are computed in full precision."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = super().forward(x)
@@ -130,7 +132,7 @@ class FullPrecisionRPNHead(RPNHead):
 
 
 class FullPrecisionPredictor(FastRCNNPredictor):
-    """torchvision's classifier and box regressor whose outputs are at least float32; initialised as the released recipe does it."""
+    """torchvision's classifier and box regressor with outputs of at least float32, initialised as in the released recipe."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__(in_channels, num_classes)
@@ -155,12 +157,14 @@ class StageHead(nn.Module):
 
 
 class Features(nn.Module):
-    """The maps of some levels of a backbone, through a feature pyramid network if `fpn` is one.
+    """The feature maps of some levels of a backbone, optionally combined by a feature pyramid network.
 
     Attributes:
-        levels: the backbone's maps that RoIs are taken from.
-        strides: of every map of the result; with a feature pyramid there is one more than levels, for large anchors only.
-        out_channels: of every map.
+        body: the backbone.
+        fpn: the feature pyramid network, or an identity.
+        levels: the levels of the backbone that RoIs are pooled from.
+        strides: the stride of every output map. A feature pyramid has one map more than `levels`, for large anchors only.
+        out_channels: the number of channels of every output map.
     """
 
     def __init__(self, body: Backbone, levels: Sequence[FeatureInfo], strides: Sequence[int], fpn: nn.Module, out_channels: int) -> None:
@@ -177,14 +181,14 @@ class Features(nn.Module):
 
 
 def pyramid(body: Backbone, channels: int) -> Features:
-    """Feature pyramid network on the maps of strides 4 to 32, and every second cell of the last as one of 64."""
+    """Build a feature pyramid network on the maps of strides 4 to 32. Every second cell of the last map is a further map of stride 64."""
     levels = [info for info in body.feature_info if 4 <= info.stride <= 32]
     fpn = FeaturePyramidNetwork([info.channels for info in levels], channels, extra_blocks=LastLevelMaxPool())
     return Features(body, levels, [*(info.stride for info in levels), 2 * levels[-1].stride], fpn, channels)
 
 
 def without_last_stage(body: Backbone) -> tuple[Features, nn.Module]:
-    """The features of stride 16 of a ResNet, and its last stage, which is no longer a part of the backbone."""
+    """Return the features of stride 16 of a ResNet, and its last stage, which is removed from the backbone."""
     stage = body.stages.pop(-1)
     body.feature_info = body.feature_info[:-1]
     level = body.feature_info[-1]
@@ -192,15 +196,15 @@ def without_last_stage(body: Backbone) -> tuple[Features, nn.Module]:
 
 
 class FasterRCNN(detection.FasterRCNN):
-    """torchvision's Faster R-CNN, with losses in every mode.
+    """torchvision's Faster R-CNN, which can compute its losses in every mode.
 
-    In training `model(images, targets)` gives the losses; after `model.eval()` `model(images)` gives a dict of boxes, labels and scores for
-    each image. Images: (3, H, W) in 0…1, of any sizes. Targets: dicts of `boxes`, (n, 4) float, x1 y1 x2 y2 in pixels, (0, 4) for no
-    object, and `labels`, (n,) int64, 1 to num_classes - 1.
+    In training mode, `model(images, targets)` returns the losses. After `model.eval()`, `model(images)` returns a dict of boxes, labels and
+    scores for each image. Images are (3, H, W) in 0…1, of any sizes. Targets are dicts of `boxes`, (n, 4) float, x1 y1 x2 y2 in pixels, (0,
+    4) for no object, and `labels`, (n,) int64, 1 to num_classes - 1.
 
     Attributes:
-        classes: names of labels 1, 2, …, where the detector comes from a file.
-        recipe: what it was trained by, where it comes from a file.
+        classes: the names of labels 1, 2, …; empty unless the detector comes from a file.
+        recipe: the recipe of its training; None unless the detector comes from a file.
     """
 
     classes: tuple[str, ...] = ()
@@ -208,15 +212,16 @@ class FasterRCNN(detection.FasterRCNN):
 
     @property
     def trunk(self) -> Backbone:
-        """The backbone inside the neck."""
+        """The backbone, which is part of the neck."""
         return self.backbone.body
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The four losses of training, of the network as it is: after `model.eval()` nothing drops out and no statistic moves.
+        """Compute the four losses of training without changing the mode: after `model.eval()`, dropout is off and statistics stay fixed.
 
-        Anchors and proposals are still sampled, from torch's generator: seed it for equal numbers. A validation wants `torch.no_grad()`.
+        Anchors and proposals are still sampled from torch's generator, so seed it for reproducible values. For validation, use
+        `torch.no_grad()`.
         """
-        # The three modules that choose between losses and detections; what they hold keeps its mode.
+        # These three modules choose between losses and detections. The modules inside them keep their modes.
         switches = (self, self.rpn, self.roi_heads)
         modes = [module.training for module in switches]
         for module in switches:
@@ -246,26 +251,27 @@ def faster_rcnn(
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
-        weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
-        options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
-        num_classes: classes, background included.
-        neck: "fpn": a feature pyramid of strides 4 to 32 and a pooled level of 64, two linear layers as head. "c4", ResNets only: the
-            stages up to stride 16 are the features and the last stage is the head, on RoIs of 14 × 14 cells.
-        trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem. By default 3, which
-            freezes what is up to stride 4, and "all" without weights.
-        norms: "frozen": statistics, scale and shift of every BatchNorm of the backbone stay; "live": only those of frozen parts do. By
-            default "frozen", and "live" without weights.
-        anchor_sizes: side of the square anchors in pixels. FPN: one per level, by default 8 × its stride, 32 to 512; C4: all on its one
-            level, by default 32 to 512. Each also at the aspect ratios 1:2 and 2:1.
-        fpn_channels: of every map of the feature pyramid.
-        representation_size: width of the two linear layers that are the head of FPN.
-        **settings: any of `FPN` or `C4`, under torchvision's names: `min_size=400, max_size=600, box_nms_thresh=0.4`.
+        weights: the weights of the backbone: True for its default weight, or a tag, a file or a hub reference as for `trickzoo.create`;
+            None for random weights.
+        options: options of the backbone's family, as for `trickzoo.create`, such as `{"activation": "relu6"}` for MobileNet v1.
+        num_classes: the number of classes, including the background.
+        neck: "fpn" is a feature pyramid of strides 4 to 32 with a pooled level of stride 64, and a head of two linear layers. "c4", for
+            ResNets only, takes the features of stride 16, and the last stage as the head on RoIs of 14 × 14 cells.
+        trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem. The default is 3, which
+            freezes everything up to stride 4, and "all" without weights.
+        norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" freezes only those in frozen parts.
+            The default is "frozen", and "live" without weights.
+        anchor_sizes: the sides of the square anchors in pixels. FPN has one for each level, by default 8 × its stride, 32 to 512; C4 has
+            all of them on its only level, by default 32 to 512. Each anchor also has the aspect ratios 1:2 and 2:1.
+        fpn_channels: the number of channels of every map of the feature pyramid.
+        representation_size: the width of the two linear layers of FPN's head.
+        **settings: any settings in `FPN` or `C4`, under torchvision's names, such as `min_size=400, max_size=600, box_nms_thresh=0.4`.
 
     Returns:
-        The detector in training mode. It normalises its images as the backbone's weights want it.
+        The detector in training mode. It normalises images as the backbone's weights require.
 
     Raises:
-        BadOption: for a value that does not exist. And what `trickzoo.create` raises.
+        BadOption: for a value or a setting that does not exist; and what `trickzoo.create` raises.
     """
     if neck not in ("fpn", "c4"):
         raise BadOption(f'{name}: neck must be "fpn" or "c4", not "{neck}"')
@@ -316,7 +322,10 @@ def faster_rcnn(
 
 
 def _roi_align(levels: Sequence[FeatureInfo], cells: int) -> MultiScaleRoIAlign:
-    """RoIAlign on these levels. It keeps the scales of the first maps it sees, guessed from their size, so it is shown exact ones."""
+    """Build RoIAlign on these levels.
+
+    It infers the scales from the sizes of the first maps that it gets, so it gets maps of exact sizes.
+    """
     align = MultiScaleRoIAlign([level.name for level in levels], cells, sampling_ratio=2)
     side = max(level.stride for level in levels)
     maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}

@@ -11,12 +11,12 @@ from trickzoo.training.job import Machine
 def open_split(location: AnnotatedLocation, part: Part) -> DetectionSet:
     """Open the training or the validation images with their boxes.
 
-    Raises BadData with what is wrong, BadOption for a layout without boxes.
+    Raises BadData if the folder does not have the layout, BadOption for a layout without boxes.
     """
     data: DetectionSet = location.open(DetectionRecipe.task, part)
     return data
 
 
 def open_data(recipe: DetectionRecipe, location: AnnotatedLocation, machine: Machine) -> Splits[DetectionSet]:
-    """Open training and validation images. Raises BadData if they do not belong together, and what `open_split` raises."""
+    """Open training and validation images. Raises BadData as `open_splits` does, and what `open_split` raises."""
     return open_splits(location, DetectionRecipe.task)

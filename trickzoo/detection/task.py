@@ -1,4 +1,4 @@
-"""Fine-tuning a Faster R-CNN: built by a recipe, trained, evaluated, written and read again."""
+"""Fine-tuning a Faster R-CNN: building it from a recipe, training it, evaluating it, and loading it from its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIDES = ("short", "long")
 
 
 def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
-    """The recipe's detector, for so many classes beside the background. Raises what `faster_rcnn` raises."""
+    """Build the recipe's detector. `classes` is the number of classes without the background. Raises what `faster_rcnn` raises."""
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
@@ -65,10 +65,10 @@ def _build(
 
 
 def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
-    """A detector that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of labels 1, 2, ….
+    """Load a detector that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of labels 1, 2, ….
 
-    `short` and `long` replace the recipe's sides. Raises BadCheckpoint if the file holds something else, or is damaged,
-    BadOption if the short side would be the longer one.
+    `short` and `long` replace the recipe's image sides in pixels. Raises BadCheckpoint if the file contains something else or is damaged,
+    and BadOption if the short side would be longer than the long side.
     """
     opened, recipe = network_file.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
@@ -85,7 +85,7 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
 
 def new_task(recipe: DetectionRecipe, data: Splits[DetectionSet], machine: Machine, accelerator: Accelerator) -> Detection:
-    """Build the recipe's detector for the classes of the images, and what the loop needs to train it. Raises what `faster_rcnn` raises."""
+    """Build the recipe's detector for the classes of the images, and the task that trains it. Raises what `faster_rcnn` raises."""
     torch.manual_seed(machine.seed)
     model = build(recipe, len(data.train.classes))
     return Detection(
@@ -101,15 +101,16 @@ def new_task(recipe: DetectionRecipe, data: Splits[DetectionSet], machine: Machi
 
 
 class Detection(AnnotatedTask):
-    """Boxes by a recipe.
+    """The training of a detector by a recipe.
 
     Args:
-        recipe, model: what to do, and the detector from `build`.
+        recipe: the recipe.
+        model: the detector, from `build`.
         data, val: training and validation images.
-        seed: of order, flips, and the choice of anchors and proposals.
+        seed: the random seed of the order, the flips, and the sampling of anchors and proposals.
         accelerator: device, precision and processes.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        workers: decoding processes.
+        micro_batch: how many images a process takes at once; gradients are accumulated over its share of the batch.
+        workers: number of decoding processes.
     """
 
     def __init__(
@@ -132,16 +133,16 @@ class Detection(AnnotatedTask):
         self.shares = Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
 
     def optimiser(self) -> torch.optim.SGD:
-        """SGD on what is not frozen."""
+        """Return SGD over the parameters that are not frozen."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay)
 
     def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
-        """Resized, flipped images with the boxes that train."""
+        """Yield micro-batches of resized and flipped images with the boxes that train, from this step to the end of its epoch."""
         return read_batches(DetectionSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
 
     def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
-        """Sum of the four losses."""
+        """Return the sum of the four losses."""
         device = self.accelerator.device
         targets = [{"boxes": there(sample.boxes).to(device), "labels": there(sample.labels).to(device)} for sample in batch]
         with self.accelerator.autocast():
@@ -149,7 +150,7 @@ class Detection(AnnotatedTask):
         return torch.stack([value.float() for value in losses.values()]).sum()
 
     def evaluate(self) -> dict[str, Any] | None:
-        """VOC's AP in both forms and COCO's, in percent."""
+        """Return VOC's AP in both forms and COCO's AP, in percent, or None without validation images."""
         if self.val is None:
             return None
         return figures(detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers))

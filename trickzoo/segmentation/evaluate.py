@@ -1,4 +1,4 @@
-"""The classes of pixels that a segmenter sees: in one image, and in a set, with its figures."""
+"""Predictions of a segmenter: the classes of the pixels of one image, and of a set with the metrics."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from trickzoo.segmentation.predictions import masks_in
 from trickzoo.training.stopping import together
 
 AT_ONCE = 2**26
-"""Logits that are enlarged at once: 256 MB."""
+"""How many logits are enlarged at once: 256 MB."""
 
 
 def figures(found: ConfusionMatrix) -> dict[str, Any]:
-    """The evaluation's summary under the names of result files."""
+    """Return the evaluation's summary under the names of result files."""
     summary = found.summary()
     return {name: summary[name] for name in ("miou", "pixel_accuracy", "per_class")}
 
@@ -47,9 +47,9 @@ def segment(
     workers: int = 0,
     keep: Callable[[int, Tensor], None] = lambda index, found: None,
 ) -> ConfusionMatrix:
-    """Every pixel of a set as a network classifies it, in the masks' sizes, each process on its share of the images.
+    """Classify every pixel of a set in the sizes of its masks, each process on its share of the images, and return the gathered counts.
 
-    `keep` is called with the index of each image of this process and the (H, W) classes of its pixels.
+    `keep` is called with the index of each image of this process and the (H, W) predicted classes of its pixels.
     """
     net.eval()
     found = ConfusionMatrix(data.classes)
@@ -73,14 +73,14 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Mean IoU and pixel accuracy of a segmenter from `load` on a set with its classes, each process on its share.
+    """Compute mean IoU and pixel accuracy of a segmenter, each process on its share of the images.
 
     Args:
-        model: the segmenter.
+        model: the segmenter, from `load`.
         data: the set; its classes are those of the model, in the same order.
         accelerator: device, precision and processes.
-        workers: decoding processes.
-        predictions: new folder for the masks as PNG, in the numbers of the set's own masks.
+        workers: number of decoding processes.
+        predictions: new folder for the predicted masks as PNG files, in the class numbers of the set's own masks.
         progress: called with the number of images that this process has just finished.
     """
     assert model.recipe is not None
@@ -99,7 +99,7 @@ def evaluate_set(
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
-    """What is shown, and an image with its mask as annotated, then with the mask of each segmenter."""
+    """Return the beginning of a caption and pictures of one image: with its annotated mask, and with the mask of each segmenter."""
     image, truth = data.read(index)
     masks = [truth, *(predict(model, image) for model in models)]
     views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
@@ -108,7 +108,7 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 
 @torch.inference_mode()
 def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
-    """The class of each pixel of an image of any mode as a segmenter from `load` sees it, (H, W) in the image's size.
+    """Return the (H, W) class of each pixel of an image of any mode, predicted by a segmenter from `load`, in the image's size.
 
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
@@ -120,10 +120,10 @@ def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = AT_ONCE) -> Tensor:
-    """(N, K, h, w) logits → (N, *size) uint8 classes; the logits are brought to the size, not the classes.
+    """Return the (N, *size) uint8 classes of (N, K, h, w) logits, which are resized before the best class is taken.
 
-    Where these would be more than `at_once` numbers, they are enlarged in parts, with the same classes: a group of the K at a time, first
-    along the rows, and then strip by strip along the columns.
+    If the resized logits were more than `at_once` numbers, they are resized in parts, with the same result: a group of the K classes at a
+    time, first along the rows, and then strip by strip along the columns.
     """
     logits, (height, width) = logits.float(), size
     n, classes, h, _ = logits.shape

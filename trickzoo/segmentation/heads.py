@@ -1,4 +1,4 @@
-"""Heads of segmenters: what makes class scores of a backbone's map. A new head is a module and a line in `HEADS`."""
+"""Heads of segmenters, which compute class scores from a backbone's feature map. A new head is a module and an entry in `HEADS`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trickzoo.errors import UnknownName
 
 
 class FCNHead(nn.Sequential):
-    """FCN's head (Long et al., arXiv 1411.4038), as the paper's implementation has it.
+    """The head of FCN (Long et al., arXiv 1411.4038), as in the paper's implementation.
 
-    3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, 1x1 convolution to the classes.
+    It consists of a 3x3 convolution to a quarter of the channels, BatchNorm, ReLU, dropout, and a 1x1 convolution to the classes.
     """
 
     def __init__(self, channels: int, num_classes: int, drop_rate: float) -> None:
@@ -27,11 +27,11 @@ class FCNHead(nn.Sequential):
 
 
 HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {"fcn": FCNHead}
-"""Heads by name. Each is called with the channels of its map, the number of classes, and the dropout rate."""
+"""The heads by name. Each is called with the number of channels of the feature map, the number of classes, and the dropout rate."""
 
 
 def find_head(name: str) -> Callable[[int, int, float], nn.Module]:
-    """The head of this name. Raises UnknownName with the nearest names."""
+    """Return the head of this name. Raises UnknownName, with the nearest names, if there is none."""
     if name not in HEADS:
         raise UnknownName("head", name, HEADS)
     return HEADS[name]

@@ -1,4 +1,4 @@
-"""Intersection over union and pixel accuracy, all from one confusion matrix."""
+"""Intersection over union and pixel accuracy, computed from one confusion matrix."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from trickzoo.errors import BadCheckpoint
 
 
 class ConfusionMatrix:
-    """Pixels by true class (row) and predicted class (column), in whole numbers, so that processes sum up exactly."""
+    """The number of pixels by true class (row) and predicted class (column). Whole numbers make the sum over processes exact."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
         self.counts: NDArray[np.int64] = np.zeros((len(self.classes),) * 2, np.int64)
         self.stray = 0
-        """Judged pixels with a prediction that is no class."""
+        """The number of judged pixels whose prediction is not a class."""
 
     def add(self, predicted: Tensor, truth: Tensor) -> None:
-        """Count the pixels of two tensors of whole numbers and one shape, on one device. Truth of `IGNORE` is not judged."""
+        """Count the pixels of two integer tensors of the same shape, on the same device. Pixels whose truth is `IGNORE` are not judged.
+
+        Raises ValueError if the shapes differ, or if a truth is neither a class nor `IGNORE`.
+        """
         if predicted.shape != truth.shape:
             raise ValueError(f"predictions of shape {tuple(predicted.shape)} for masks of {tuple(truth.shape)}")
         n = len(self.classes)
@@ -37,9 +40,9 @@ class ConfusionMatrix:
         self.counts += torch.bincount(pairs.flatten(), minlength=n * n + 1)[:-1].view(n, n).cpu().numpy()
 
     def gather(self) -> None:
-        """Sum over all processes; to be called on all, once. Each image must have been added by one of them.
+        """Sum the counts of all processes. It must be called once on all of them, after each image was added by exactly one.
 
-        Raises BadCheckpoint, on all, if a prediction is no class.
+        Raises BadCheckpoint, on all processes, if a prediction is not a class.
         """
         parts = gather_object([(self.counts, self.stray)])
         self.counts, self.stray = sum(counts for counts, _ in parts), sum(stray for _, stray in parts)
@@ -49,7 +52,7 @@ class ConfusionMatrix:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Mean IoU over the classes that occur, pixel accuracy and each class's IoU, in percent; None where there is no pixel."""
+        """Return mean IoU over the classes that occur, pixel accuracy and each class's IoU, in percent; None if there is no pixel."""
         pixels, each = int(self.counts.sum()), intersection_over_union(self.counts)
         return {
             "pixels": pixels,
@@ -60,12 +63,15 @@ class ConfusionMatrix:
 
 
 def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K, K) confusion matrix → (K,) IoU in 0…1. NaN for a class that is neither there nor predicted; one that is only predicted has 0."""
+    """Return the (K,) IoU in 0…1 of each class of a (K, K) confusion matrix.
+
+    It is NaN for a class that is neither annotated nor predicted, and 0 for a class that is only predicted.
+    """
     right = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - right
     return np.divide(right, union, out=np.full(len(counts), np.nan), where=union > 0)
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> float:
-    """Fraction of the judged pixels that are right."""
+    """Return the fraction of the judged pixels that are predicted correctly."""
     return float(counts.trace() / counts.sum())

@@ -1,4 +1,4 @@
-"""Segmenters: a dilated backbone, a head, and an auxiliary head, as the paper's implementation of FCN has them."""
+"""Segmenters: a dilated backbone, a head, and an auxiliary head, as in the paper's implementation of FCN."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from trickzoo.training.draws import seed_dropout
 
 
 class Logits(NamedTuple):
-    """What a segmenter gives in training, each (N, num_classes, H, W). `aux` is None without auxiliary head."""
+    """The outputs of a segmenter in training mode, each (N, num_classes, H, W). `aux` is None without an auxiliary head."""
 
     main: Tensor
     aux: Tensor | None
 
 
 class Segmenter(nn.Module):
-    """A backbone, a head on its last map, and an auxiliary FCN head on the map of the stage before.
+    """A backbone, a head on its last feature map, and an auxiliary FCN head on the map of the stage before.
 
     Attributes:
-        classes: names of 0, 1, …, where the network comes from a file.
-        recipe: what it was trained by, where it comes from a file.
+        classes: the names of classes 0, 1, …; empty unless the network comes from a file.
+        recipe: the recipe of its training; None unless the network comes from a file.
     """
 
     classes: tuple[str, ...] = ()
@@ -52,7 +52,10 @@ class Segmenter(nn.Module):
         return self.backbone
 
     def forward(self, x: Tensor) -> Tensor | Logits:
-        """(N, 3, H, W) of any size, normalised as the backbone's weights want it → (N, num_classes, H, W) logits, in training `Logits`."""
+        """Return (N, num_classes, H, W) logits of (N, 3, H, W) images, or `Logits` in training mode.
+
+        Images may have any size, and are normalised as the backbone's weights require.
+        """
         maps = self.backbone.forward_pyramid(x)
         before, last = self.backbone.feature_info[-2:]
         main = _resize(self.head(maps[last.name]), x)
@@ -82,21 +85,22 @@ def segmenter(
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
-        head: name of the head, one of `heads.HEADS`.
-        weights: of the backbone: True for its default weight, a tag, a file or a hub reference as of `trickzoo.create`; None for none.
-        options: of the backbone's family, as of `trickzoo.create`: `{"activation": "relu6"}` for MobileNet v1.
-        num_classes: classes, background included where the data set has one.
-        output_stride: 8, 16 or 32; Inception V3 has 32 only. By default the smallest that the backbone has.
-        aux: with an auxiliary head on the stage before the last, used in training only.
-        drop_rate: dropout before the last convolution of each head.
+        head: the name of the head, one of `heads.HEADS`.
+        weights: the weights of the backbone: True for its default weight, or a tag, a file or a hub reference as for `trickzoo.create`;
+            None for random weights.
+        options: options of the backbone's family, as for `trickzoo.create`, such as `{"activation": "relu6"}` for MobileNet v1.
+        num_classes: the number of classes, including the background if the data set has one.
+        output_stride: 8, 16 or 32; Inception V3 has 32 only. The default is the smallest that the backbone has.
+        aux: whether there is an auxiliary head on the stage before the last, which is used in training only.
+        drop_rate: the dropout rate before the last convolution of each head.
         trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
-        norms: "live" BatchNorms in what is trained, or "frozen": statistics, scale and shift of all of the backbone's stay.
+        norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" freezes only those in frozen parts.
 
     Returns:
-        The network in training mode: `model(x)` gives `Logits(main, aux)`, after `model.eval()` the (N, num_classes, H, W) logits alone.
+        The network in training mode: `model(x)` returns `Logits(main, aux)`, and after `model.eval()` the (N, num_classes, H, W) logits.
 
     Raises:
-        UnknownName, BadOption: for a head or a value that does not exist. And what `trickzoo.create` raises.
+        UnknownName, BadOption: for a head or a value that does not exist; and what `trickzoo.create` raises.
     """
     if num_classes < 1:
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")

@@ -1,4 +1,4 @@
-"""Fine-tuning a segmenter: built by a recipe, trained, evaluated, written and read again."""
+"""Fine-tuning a segmenter: building it from a recipe, training it, evaluating it, and loading it from its file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIDES = ("short",)
 
 
 def build(recipe: SegmentationRecipe, classes: int) -> Segmenter:
-    """The recipe's segmenter, for so many classes, the background among them. Raises what `segmenter` raises."""
+    """Build the recipe's segmenter. `classes` is the number of classes, including the background. Raises what `segmenter` raises."""
     return _build(recipe, classes, True if recipe.weights == "default" else recipe.weights)
 
 
@@ -56,7 +56,7 @@ def _build(
 
 
 def _output_stride(recipe: SegmentationRecipe) -> int:
-    """The recipe's output stride, or the next that its backbone has, which the log then says."""
+    """Return the recipe's output stride, or the next larger one that its backbone has, with a warning in the log."""
     architecture = registry.find(recipe.model.partition(".")[0])
     stride = architecture.output_stride_from(recipe.output_stride)
     if stride != recipe.output_stride:
@@ -65,9 +65,9 @@ def _output_stride(recipe: SegmentationRecipe) -> int:
 
 
 def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
-    """A segmenter that `trickzoo-finetune` wrote, in evaluation mode; `model.classes` are the names of 0, 1, ….
+    """Load a segmenter that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of classes 0, 1, ….
 
-    `short` replaces the recipe's side. Raises BadCheckpoint if the file holds something else, or is damaged.
+    `short` replaces the recipe's short image side in pixels. Raises BadCheckpoint if the file contains something else or is damaged.
     """
     opened, recipe = network_file.open_file(Path(path), SegmentationRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short)
@@ -81,7 +81,7 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:
-    """Build the recipe's segmenter for the classes of the images, and what the loop needs to train it. Raises what `segmenter` raises."""
+    """Build the recipe's segmenter for the classes of the images, and the task that trains it. Raises what `segmenter` raises."""
     torch.manual_seed(machine.seed)
     model = build(recipe, len(data.train.classes))
     return Segmentation(
@@ -97,15 +97,16 @@ def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine:
 
 
 class Segmentation(AnnotatedTask):
-    """A class for each pixel by a recipe.
+    """The training of a segmenter by a recipe.
 
     Args:
-        recipe, model: what to do, and the segmenter from `build`.
+        recipe: the recipe.
+        model: the segmenter, from `build`.
         data, val: training and validation images.
-        seed: of order, crops, flips, blur and dropout.
+        seed: the random seed of the order, the crops, the flips, the blur and dropout.
         accelerator: device, precision and processes.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        workers: decoding processes.
+        micro_batch: how many images a process takes at once; gradients are accumulated over its share of the batch.
+        workers: number of decoding processes.
     """
 
     measure = "miou"
@@ -131,7 +132,7 @@ class Segmentation(AnnotatedTask):
         self.normalise = Normalisation.of(model.trunk)
 
     def optimiser(self) -> torch.optim.SGD:
-        """SGD on what is not frozen, the heads at their own rate."""
+        """Return SGD over the parameters that are not frozen. The heads have their own learning rate."""
         recipe = self.recipe
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
@@ -139,11 +140,11 @@ class Segmentation(AnnotatedTask):
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
     def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
-        """Crops of images and masks."""
+        """Yield micro-batches of crops of images and masks, from this step to the end of its epoch."""
         return read_batches(SegmentationSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
 
     def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
-        """Cross-entropy over the pixels that count, of both heads."""
+        """Return the cross-entropy over the judged pixels, with that of the auxiliary head added at the recipe's weight."""
         device = self.accelerator.device
         images, masks = (torch.stack([there(getattr(s, each)) for s in batch]).to(device) for each in ("pixels", "mask"))
         with self.accelerator.autocast():
@@ -152,7 +153,7 @@ class Segmentation(AnnotatedTask):
         return loss if aux is None else loss + self.recipe.aux * pixel_cross_entropy(aux, masks)
 
     def evaluate(self) -> dict[str, Any] | None:
-        """Mean IoU and pixel accuracy over whole images in the files' sizes, in percent."""
+        """Return mean IoU and pixel accuracy in percent, over whole images in the files' sizes, or None without validation images."""
         if self.val is None:
             return None
         transform = Scale(self.recipe.short)
@@ -160,6 +161,6 @@ class Segmentation(AnnotatedTask):
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean over the pixels of (N, H, W) masks that are not `IGNORE`; 0 where there is none, as a crop may have none."""
+    """Return the mean cross-entropy over the pixels of (N, H, W) masks that are not `IGNORE`, or 0 if there are none, as in some crops."""
     total = F.cross_entropy(logits.float(), masks.long(), ignore_index=IGNORE, reduction="sum")
     return total / (masks != IGNORE).sum().clamp(min=1)
