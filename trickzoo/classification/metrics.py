@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927), which stays inside [0, 1] even for 0 or n hits.
+    """Return the 95 % confidence interval of a proportion (Wilson 1927), which stays inside [0, 1] even for 0 or n hits.
 
-    Returns (low, high) as fractions. Raises ValueError unless 0 ≤ hits ≤ n and n > 0.
+    The result is (low, high) as fractions. Raises ValueError unless 0 ≤ hits ≤ n and n > 0.
     """
     from scipy.stats import binomtest
 
@@ -20,9 +20,10 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
 
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width (Guo et al., arXiv 1706.04599, equation 3), as a fraction.
+    """Return the mean gap between confidence and accuracy over bins of equal width as a fraction (Guo et al., arXiv 1706.04599, eq. 3).
 
-    `confidence` (n,) is the probability of the predicted class, `correct` (n,) whether it was right. Bin i is ((i - 1)/bins, i/bins].
+    `confidence` (n,) is the probability of the predicted class, and `correct` (n,) whether the prediction is correct. Bin i is
+    ((i - 1)/bins, i/bins].
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     weight = np.bincount(which, minlength=bins)
@@ -31,5 +32,5 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
 
 
 def top_k_hits(top: NDArray[np.integer], labels: NDArray[np.integer], k: int) -> int:
-    """How many labels (n,) are among the first k of the ranked predictions (n, ≥ k or all classes)."""
+    """Return how many of the (n,) labels are among the first k ranked predictions, (n, ≥ k or all classes)."""
     return int((top[:, :k] == labels[:, None]).any(1).sum())

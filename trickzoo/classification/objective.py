@@ -1,4 +1,4 @@
-"""From a batch to a loss: label smoothing, mixup or CutMix, and distillation, in the order of the paper."""
+"""The loss of a batch, with label smoothing, mixup or CutMix, and distillation, in the order of the paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 
 
 def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Images and (N, num_classes) target probabilities: labels are smoothed first, then mixed together with the images."""
+    """Return the images and (N, num_classes) target probabilities. Labels are smoothed first, and then mixed together with the images."""
     target = (
         smooth_labels(labels, num_classes, recipe.smoothing, form=recipe.smoothing_form)
         if recipe.smoothing
@@ -28,7 +28,7 @@ def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) ->
 
 
 def loss(recipe: Recipe, logits: Tensor, target: Tensor, teacher: Tensor | None) -> Tensor:
-    """Scalar training loss of (N, K) logits; `teacher` has the teacher's logits for the same, perhaps mixed, images."""
+    """Return the scalar training loss of (N, K) logits. `teacher` contains the teacher's logits for the same images, after mixing."""
     hard = soft_cross_entropy(logits, target)
     if teacher is None:
         return hard

@@ -26,14 +26,14 @@ from trickzoo.training.job import Machine
 from trickzoo.weights.record import Preprocessing
 
 SHAPES = "shapes"
-"""`ImageLocation.data` for the generated shapes. A folder of this name has to be given with a longer path, such as ./shapes."""
+"""The value of `ImageLocation.data` for the generated shapes. A folder of this name needs a longer path, such as ./shapes."""
 NUMBER = 10_000
-"""How many shapes are generated for training if the user does not say."""
+"""How many shapes are generated for training by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLocation(Checked):
-    """Where the images of a classifier are, and how they are kept.
+    """The location of a classifier's images, and how they are decoded.
 
     Attributes:
         data: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
@@ -42,7 +42,7 @@ class ImageLocation(Checked):
         cache: folder of decoded images; None is resident/ in the package's home.
         images: how many shapes to generate for training, `NUMBER` by default. Validation uses a fifth as many.
 
-    Raises BadOption for a value out of range, NoEffect for a value that nothing would come of.
+    Raises BadOption for a value out of range, and NoEffect for a value that would have no effect.
     """
 
     data: Path | str
@@ -65,14 +65,14 @@ class ImageLocation(Checked):
 
 
 def evaluation_preprocessing(recipe: Recipe) -> Preprocessing:
-    """How validation images of a recipe are resized and cropped."""
+    """Return how the validation images of a recipe are resized and cropped."""
     return Preprocessing(size=recipe.eval_size or recipe.size, crop=recipe.crop, interpolation=recipe.interpolation)
 
 
 def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Splits[Any]:
     """Open training images (`TrainingImages`) and validation images (`Resident`) at the sizes that the recipe names.
 
-    Every recipe of the same sizes can use them. Raises BadData or BadOption if the images cannot be used.
+    Other recipes with the same sizes can use the same images. Raises BadData or BadOption if the images cannot be used.
     """
     train: TrainingImages
     comparison: Comparison | None = None

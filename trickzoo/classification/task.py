@@ -1,4 +1,4 @@
-"""Training a classifier: what the loop needs to know of it."""
+"""Training a classifier: the task that the training loop runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ log = logging.getLogger("trickzoo")
 
 
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
-    """The recipe's network, with its weights, or initialised from the seed as the recipe says."""
+    """Build the recipe's network with its pretrained weights, or initialise it from the seed as the recipe says.
+
+    `create` builds the network, as `trickzoo.create` does. Raises BadOption if the recipe has an option that would undo its pretrained
+    weights.
+    """
     torch.manual_seed(seed)
     starting = actions(recipe, "network")
     if recipe.pretrained is not None:
@@ -65,17 +69,18 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
 
 
 def load(path: str | PathLike[str]) -> Backbone:
-    """A classifier that `trickzoo-train` wrote, in evaluation mode.
+    """Load a classifier that `trickzoo-train` wrote, in evaluation mode.
 
-    Raises BadCheckpoint if the file holds something else, or is damaged.
+    Raises BadCheckpoint if the file contains something else or is damaged.
     """
     return create(model_of(Path(path)), weights=path)
 
 
 def adopt(model: Backbone, classes: Sequence[str]) -> bool:
-    """Give a network's outputs the order of these classes; False, and nothing is done, if its weights are of others.
+    """Reorder a network's outputs to the order of these classes, and return True.
 
-    Weights that do not say which classes they are of are taken to be of these.
+    If its weights are for other classes, nothing is changed and False is returned. Weights that name no classes are assumed to be for
+    these.
     """
     if model.weights is None or model.weights.classes is None:
         return True
@@ -92,9 +97,9 @@ def adopt(model: Backbone, classes: Sequence[str]) -> bool:
 
 
 def _teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
-    """The recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
+    """Load the recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
 
-    Raises BadOption if it is of other classes.
+    Raises BadOption if it was trained for other classes.
     """
     if recipe.teacher is None:
         return None
@@ -116,9 +121,9 @@ def _few(classes: tuple[str, ...]) -> str:
 
 
 def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> Classification:
-    """Build the recipe's network and its teacher for the classes of the images, and what the loop needs to train it.
+    """Build the recipe's network and its teacher for the classes of the images, and the task that trains it.
 
-    Raises one clear error if recipe, weights and images do not fit.
+    Raises a TrickzooError if recipe, weights and images do not match.
     """
     classes = data.train.classes
     model = prepare(recipe, len(classes), machine.seed, create)
@@ -148,7 +153,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
 
 
 def check(data: TrainingImages, val: Resident | None) -> None:
-    """Raise one clear error for images that a training cannot work with."""
+    """Raise BadData if there is one class only, if a class has fewer than two training images, or if the validation classes differ."""
     if len(data.classes) < 2:
         raise BadData(f"there is one class, {data.classes[0]}; at least two are needed")
     if data.labels is not None:
@@ -160,15 +165,17 @@ def check(data: TrainingImages, val: Resident | None) -> None:
 
 
 class Classification(loop.Task):
-    """Images to classes by a recipe.
+    """The training of a classifier by a recipe.
 
     Args:
-        recipe, model: what to do, and the network from `prepare`.
-        data, val: training images, and validation images decoded at the recipe's evaluation size.
-        seed: of order, crops, augmentation and mixup.
+        recipe: the recipe.
+        model: the network, from `prepare`.
+        data: the training images.
+        val: the validation images, decoded at the recipe's evaluation size.
+        seed: the random seed of the order, the crops, augmentation and mixup.
         accelerator: device, precision and processes.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        teacher: network to distil from, on the device.
+        micro_batch: how many images a process takes at once; gradients are accumulated over its share of the batch.
+        teacher: the network to distil from, on the device.
     """
 
     measure = "top1"
@@ -198,7 +205,7 @@ class Classification(loop.Task):
             self.average = copy.deepcopy(model).to(accelerator.device).requires_grad_(False)
 
     def optimiser(self) -> torch.optim.SGD:
-        """Nesterov SGD as the recipe says."""
+        """Return Nesterov SGD with the recipe's settings."""
         recipe, model = self.recipe, self.model
         groups: Any = model.parameters() if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
         return torch.optim.SGD(
@@ -206,11 +213,11 @@ class Classification(loop.Task):
         )
 
     def learning_rate(self, step: int) -> float:
-        """By the recipe's schedule."""
+        """Return the learning rate of a step by the recipe's schedule."""
         return learning_rate(self.recipe, step, self.shares.per_epoch)
 
     def batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Crops, (k, 3, size, size) float in 0…255, their labels, and the draws of what is done to the crops."""
+        """Yield micro-batches of crops, (k, 3, size, size) float in 0…255, with their labels and the draws for augmentation."""
         size = size_at(self.recipe, first_step // self.shares.per_epoch)
         plan = self.shares.of_epoch(first_step)
         crops = self.data.crops(plan, size, self.recipe.augmentation, self.accelerator.device, seed=self.seed)
@@ -218,7 +225,7 @@ class Classification(loop.Task):
             yield images, labels, draws
 
     def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Cross-entropy with what the recipe makes of labels and images."""
+        """Return the cross-entropy after augmentation, label smoothing, mixing and distillation, as far as the recipe uses them."""
         images, labels, draws = batch
         images = self.normalise(augment(images, draws.to(images.device), self.recipe.augmentation))
         images, target = objective.targets(self.recipe, images, labels, len(self.data.classes))
@@ -228,39 +235,41 @@ class Classification(loop.Task):
         return objective.loss(self.recipe, logits, target, soft)
 
     def stepped(self, step: int) -> None:
-        """Moves the averaged weights."""
+        """Update the averaged weights after a step."""
         if self.average is not None:
             update_average(self.average, self.model, ema_decay(step, self.recipe.ema))
 
     def metadata(self) -> dict[str, str]:
-        """As `weights.publish` writes it."""
+        """Return the header that `weights.publish` writes into a weight file."""
         return header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
-        """Top-1 and top-5, of the averaged weights if there are any."""
+        """Return top-1 and top-5 in percent, of the averaged weights if there are any, or None without validation images."""
         if self.val is None:
             return None
         return evaluate(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
 
     def finish(self) -> None:
-        """With `ema` the model ends with the averaged weights."""
+        """Load the averaged weights into the model, if the recipe has `ema`."""
         if self.average is not None:
             self.model.load_state_dict(self.average.state_dict())
 
     @property
     def data_in_words(self) -> str:
-        """How many training images of how many classes there are."""
+        """The number of training images and of classes, in words."""
         return f"{len(self.data):,} images of {len(self.data.classes)} classes"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the images are, if they were generated."""
+        """A line that describes the images if they were generated."""
         found = (images.description for images in (self.data, self.val) if isinstance(images, Resident) and images.description)
         return tuple(filter(None, ("; ".join(found),)))
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of images and classes, the largest class's share of the validation images in percent, digests of the images, and what
-        training and validation images have in common.
+        """Return facts about the images for the result file.
+
+        These are the numbers of images and classes, the share of the largest class among the validation images in percent, the digests of
+        the images, and the comparison of training and validation images.
         """
         labels = self.val.labels if self.val is not None else ()
         comparison = self.val.comparison if self.val is not None else None
@@ -276,7 +285,7 @@ class Classification(loop.Task):
         }
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the network as `create` and `trickzoo-eval imagenet` read it."""
+        """Write the network to a file that `create` and `trickzoo-eval imagenet` read."""
         publish.export(self.model, path, overwrite=True, training=training)
 
 
@@ -293,7 +302,10 @@ def train(
     teacher: nn.Module | None = None,
     **options: Any,
 ) -> Outcome:
-    """`loop.fit`, which has the options, of a `Classification` with these arguments; nothing but checkpoints is written."""
+    """Train a network by a recipe, and return the outcome. Only checkpoints and logs are written to `out`.
+
+    The arguments are those of `Classification`; `options` are passed to `loop.fit`.
+    """
     task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
     outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
     task.finish()
@@ -301,7 +313,7 @@ def train(
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:
-    """Side in pixels of the training images of a 0-based epoch."""
+    """Return the side in pixels of the training images of a 0-based epoch."""
     if recipe.start_size is None:
         return recipe.size
     return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
@@ -316,7 +328,7 @@ def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
 def evaluate(
     net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
 ) -> dict[str, float]:
-    """Top-1 and top-5 in percent, each process on its share."""
+    """Compute top-1 and top-5 in percent, each process on its share of the images."""
     net.eval()
     n = len(val.labels)
     mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
