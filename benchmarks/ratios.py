@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Statistics that several benchmarks use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 
 
 def summary(ratios: list[float]) -> dict[str, float | list[float]]:
-    """Median, quartiles and range."""
+    """Return median, quartiles and range of ratios."""
     return {
         "median": round(statistics.median(ratios), 3),
         "quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],

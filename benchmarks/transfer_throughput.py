@@ -31,7 +31,7 @@ CLASSES, STEPS = 21, 2
 
 
 def seconds(model: nn.Module, loss: Callable[[], Tensor]) -> float:
-    """Of a step."""
+    """Return the mean wall time of a training step in seconds."""
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     times = []
     for _ in range(1 + STEPS):  # the first warms up
@@ -46,7 +46,7 @@ def seconds(model: nn.Module, loss: Callable[[], Tensor]) -> float:
 
 
 def boxes(short: int, n: int, ours: bool) -> float:
-    """Of a step of Faster R-CNN."""
+    """Return the mean wall time of a training step of Faster R-CNN in seconds."""
     torch.manual_seed(0)
     if ours:
         model: nn.Module = faster_rcnn("resnet50_b", num_classes=CLASSES, min_size=short, max_size=2 * short)
@@ -63,7 +63,7 @@ def boxes(short: int, n: int, ours: bool) -> float:
 
 
 def masks(crop: int, n: int, ours: bool) -> float:
-    """Of a step of FCN."""
+    """Return the mean wall time of a training step of FCN in seconds."""
     torch.manual_seed(0)
     if ours:
         model: nn.Module = fcn("resnet50_b", num_classes=CLASSES)

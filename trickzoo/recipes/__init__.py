@@ -1,1 +1,1 @@
-"""Trainings as plain data."""
+"""Recipes: the settings of a training as plain data."""

@@ -1,4 +1,4 @@
-"""How a trick takes part in a training: the field that switches it on in a recipe says what it acts on, and which function does it."""
+"""How recipes apply tricks: the recipe field that switches a trick on names what it acts on and the function that applies it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ActsOn:
 
     Attributes:
         part: "network": `function(model)` changes a network in place, once, before a training from scratch.
-            "batch": `function(images, target, value)` gives other images and targets, in every micro-batch; images are (N, C, H, W)
+            "batch": `function(images, target, value)` returns changed images and targets for every micro-batch; images are (N, C, H, W)
             float, targets (N, K) probabilities.
         function: "module:function". If the recipe has a field of the same name with "_form" behind it, it is passed as `form`.
-        typical: a value of the field that its paper uses.
+        typical: the value of the field in the trick's paper.
     """
 
     part: Part
@@ -30,7 +30,7 @@ class ActsOn:
 
 @dataclass(frozen=True)
 class Action:
-    """A trick of a recipe that is switched on: its field, its value, and what does it."""
+    """A trick that a recipe switches on: the recipe's field, its value, and the function with its options."""
 
     field: str
     value: Any
@@ -40,14 +40,14 @@ class Action:
 
 @functools.cache
 def marks(kind: type[Any]) -> dict[str, ActsOn]:
-    """The marked fields of a recipe's class, in their order."""
+    """Return the fields of a recipe's class that are marked with `ActsOn`, in their order."""
     hints = get_type_hints(kind, include_extras=True)
     found = {name: [mark for mark in _metadata(hint) if isinstance(mark, ActsOn)] for name, hint in hints.items()}
     return {name: marked[0] for name, marked in found.items() if marked}
 
 
 def actions(recipe: Any, part: Part) -> list[Action]:
-    """The tricks of a recipe that act on a part and are switched on, in the order of their fields."""
+    """Return the tricks of a recipe that are switched on and act on this part, in the order of their fields."""
     found = []
     for name, mark in marks(type(recipe)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
         value = getattr(recipe, name)

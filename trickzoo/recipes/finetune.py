@@ -13,18 +13,18 @@ from trickzoo.recipes.ranges import BelowOne, Checked, Count, CountOrZero, LowTo
 
 @dataclass(frozen=True)
 class FineTuning(Checked):
-    """What the recipes of both tasks say.
+    """The fields of the recipes of both tasks.
 
     Attributes:
         name: "<collection>.<task>.<data>".
         model: the zoo's name of the backbone.
-        data: what it is for; the command line names where it lies.
+        data: layout of the data set; the command line gives its location.
         weights: of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random backbone.
         batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
-        warmup_steps: the rate rises to `lr` on a line, from `warmup_start` × `lr`.
+        warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`.
         schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
-        trainable_stages: how many of the last stages are trained, "all" with the stem; None is what the network's builder takes.
-        norms: whether the backbone's BatchNorms are "frozen" or "live"; None is what the network's builder takes.
+        trainable_stages: how many of the last stages are trained, "all" includes the stem; None is the default of the network's builder.
+        norms: whether the backbone's BatchNorms are "frozen" or "live"; None is the default of the network's builder.
     """
 
     name: str
@@ -48,7 +48,7 @@ class FineTuning(Checked):
 
 @dataclass(frozen=True)
 class DetectionRecipe(FineTuning):
-    """A Faster R-CNN.
+    """The recipe of a Faster R-CNN.
 
     Attributes:
         short, long: the short side of an image becomes `short` pixels, or less where the long side would pass `long`.
@@ -92,7 +92,7 @@ class DetectionRecipe(FineTuning):
 
 @dataclass(frozen=True)
 class SegmentationRecipe(FineTuning):
-    """A segmenter.
+    """The recipe of a segmenter.
 
     Attributes:
         head: name of the head, as of `segmentation.segmenter`.

@@ -1,7 +1,7 @@
-"""The ladder of the paper (arXiv 1812.01187): each rung is the one before with one thing replaced.
+"""The ladder of the paper (arXiv 1812.01187): each rung is the one before it with one change.
 
-The figures are the paper's, top-1 and top-5 on the ImageNet-1k validation set in percent (table 7: Places365's), recalled and not checked
-against its pages. Momentum and weight decay are the released script's, as the paper states neither.
+The figures are the paper's top-1 and top-5 accuracy in percent on the ImageNet-1k validation set (table 7: Places365). They are recalled
+and not checked against its pages. Momentum and weight decay come from the released script, because the paper states neither.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LR = scaled_lr(0.1, BATCH)
 
 
 def _heuristics(batch: int, figures: tuple[tuple[float, float], ...]) -> Ladder:
-    """Table 4: the efficient training's heuristics on ResNet-50, at one batch size."""
+    """Return table 4: the heuristics of efficient training on ResNet-50, at one batch size."""
     name = f"paper.resnet50.bs{batch}"
     scaled = Recipe(f"{name}.linear_scaling", "resnet50", "imagenet1k", batch_size=batch, lr=scaled_lr(0.1, batch))
     warmed_up = scaled.but(f"{name}.warmup", warmup_epochs=5)
@@ -38,7 +38,7 @@ TABLE_4_BS1024 = _heuristics(1024, ((75.17, 92.54), (75.93, 92.84), (76.37, 92.9
 
 
 def efficient(model: str, *, data: str = "imagenet1k", size: int = 224, zero_gamma: bool = True) -> Recipe:
-    """The whole of table 4 for a network: batch 1024, warm-up, zero gamma where there are residual blocks, no bias decay, fp16."""
+    """Return the last recipe of table 4 for a network: batch 1024, warm-up, zero gamma (if `zero_gamma`), no bias decay, fp16."""
     return Recipe(
         f"paper.{model}.efficient",
         model,
@@ -65,11 +65,11 @@ TABLE_5 = Ladder(
 )
 
 TEACHER = "resnet152_d.gluon_in1k"
-"""The paper's teacher is a ResNet-152-D of its own, trained with cosine decay and label smoothing (with mixup, mixup too)."""
+"""The paper trains its own teacher, a ResNet-152-D, with cosine decay and label smoothing, and with mixup for the rung with mixup."""
 
 
 def _refinements(first: Recipe, title: str, figures: tuple[tuple[float, float], ...]) -> Ladder:
-    """Table 6. After label smoothing the rows branch: distillation and mixup are alternatives, the last row has both."""
+    """Return table 6. After label smoothing the rows branch: distillation and mixup are alternatives, and the last row has both."""
     name = f"paper.{first.model}"
     cosine = first.but(f"{name}.cosine", schedule="cosine")
     smooth = cosine.but(f"{name}.label_smoothing", smoothing=0.1)

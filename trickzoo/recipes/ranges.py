@@ -1,4 +1,4 @@
-"""The values that a field may have: stated with the field, and checked wherever its dataclass is made, from text, a file or Python."""
+"""Ranges of the values of dataclass fields. They are declared with the field and checked whenever the dataclass is created."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from trickzoo.errors import BadOption
 
 @dataclass(frozen=True)
 class Range:
-    """What every number of a field must be: in words, and as a test."""
+    """The range of a field's numbers, as text for messages and as a function that checks a number."""
 
     words: str
     holds: Callable[[float], bool]
 
 
 class LowToHigh:
-    """Marks a pair of numbers whose first is not above its second."""
+    """Marks a pair of numbers whose first must not be above the second."""
 
 
 LARGEST = 2**53
-"""Beyond it not every whole number is a float."""
+"""The largest number that is allowed. Above it, floats do not represent every integer."""
 
 _NOT_NEGATIVE = Range("0 or more", lambda number: number >= 0)
 
@@ -39,7 +39,7 @@ Seed = Annotated[int, Range(f"from 0 to {2**32 - 1}", lambda number: 0 <= number
 
 
 class Checked:
-    """Base of the dataclasses whose fields have ranges. Making one raises BadOption with the first field that is out of its own."""
+    """Base of dataclasses whose fields have ranges. Creating one raises BadOption that names the first field out of its range."""
 
     def __post_init__(self) -> None:
         for name, parts in _fields(type(self)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
@@ -62,13 +62,13 @@ def _wanted(part: Range, number: float) -> str:
 def _in_short(number: float) -> str:
     try:
         return f"{number:g}"
-    except OverflowError:  # a whole number that is no float
+    except OverflowError:  # an integer that is too large for a float
         return "a number of more than 300 digits"
 
 
 @functools.cache
 def _fields(kind: type[Any]) -> dict[str, tuple[Any, ...]]:
-    """All that the type of each field consists of."""
+    """Return all parts of the type of each field, such as its `Range`."""
     return {name: tuple(_parts(hint)) for name, hint in get_type_hints(kind, include_extras=True).items()}
 
 

@@ -1,4 +1,4 @@
-"""The schema of a recipe: everything that decides what a training gives, and nothing of the machine it runs on."""
+"""The schema of a recipe: every setting that determines the result of a training, and none that depends on the machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Augmentation(Checked):
     """Training augmentation (section 2.1); the defaults are the paper's.
 
     Attributes:
-        area, aspect: random resized crop: range of the crop's part of the image's area, and of its aspect ratio.
+        area, aspect: ranges of the random resized crop: its fraction of the image's area, and its aspect ratio.
         flip: probability of a horizontal flip.
         jitter: brightness, saturation and `jitter_third` are each scaled by U[1 - jitter, 1 + jitter].
         jitter_third: "hue" as the paper says, "contrast" as the released script does.
-        pca: deviation of the PCA noise's coefficients.
+        pca: standard deviation of the coefficients of the PCA noise.
         trivial: whether each image goes through one operation of TrivialAugment. Not in the paper.
         erasing: probability that a rectangle of an image is erased. Not in the paper.
     """
@@ -35,25 +35,28 @@ class Augmentation(Checked):
 
 @dataclass(frozen=True)
 class Recipe(Checked):
-    """One training.
+    """The recipe of a classifier's training.
 
     Attributes:
         name: "<collection>.<model>.<rung>".
         model: the zoo's name of the network.
-        data: what it is for: "imagenet1k", "places365", …; the command line names where it lies.
-        size: side of the training and evaluation images in pixels; `crop` and `interpolation` of the evaluation.
-        eval_size: side of the evaluation images where it is not `size`.
-        start_size: side of the training images at first; it grows to `size` over the first `growth` of the epochs. None: `size` throughout.
-        pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is drawn anew if the
-            classes differ. None: from scratch.
+        data: name of the data set, such as "imagenet1k" or "places365"; the command line gives its location.
+        size: side of the training and evaluation images in pixels.
+        crop, interpolation: fraction of the image that the centre crop of the evaluation keeps, and the filter of its resizing.
+        eval_size: side of the evaluation images in pixels, if it is not `size`.
+        start_size: side of the first training images in pixels, which grows to `size` over the fraction `growth` of the epochs. None:
+            `size` throughout.
+        pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is initialised
+            anew if the classes differ. None: from scratch.
         batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
-        warmup_epochs: part of `epochs`.
-        schedule: "step" divides by 10 at `milestones`; "cosine" falls to 0.
+        warmup_epochs: number of warm-up epochs, which are part of `epochs`.
+        schedule: "step" divides the learning rate by 10 at the epochs in `milestones`; "cosine" lets it fall to 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
-        smoothing: ε; 0 is none. mixup, cutmix: α; 0 is none. With several of them, each micro-batch takes one, evenly.
+        smoothing: ε of label smoothing; 0 switches it off.
+        mixup, cutmix: α; 0 switches it off. With both, each micro-batch uses one of them with equal probability.
         teacher: weight, model or checkpoint to distil from.
-        ema: decay of the averaged weights, which are then the ones evaluated and exported; 0 is none.
-        *_form: where the paper and its released script differ, which of the two.
+        ema: decay of the averaged weights, which are then evaluated and exported; 0 switches averaging off.
+        *_form: the variant to use if the paper and its released script differ.
     """
 
     task: ClassVar[str] = "classification"
@@ -93,7 +96,7 @@ class Recipe(Checked):
     ema: BelowOne = 0.0
 
     def but(self, name: str, **changes: Any) -> Recipe:
-        """A recipe like this one but for its name and some fields."""
+        """Return a copy of this recipe with another name and some fields changed."""
         return replace(self, name=name, **changes)
 
 
@@ -107,9 +110,9 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of a ladder: what it adds, its recipe, the paper's figure for it, and the recipe that it adds to, where the ladder branches.
+    """A step of a ladder, with the title of its change, its recipe and the paper's figure.
 
-    `after` is the name of that recipe; None is the rung before.
+    `after` is the name of the recipe that the step builds on, if the ladder branches; None means the rung before it.
     """
 
     title: str
@@ -120,7 +123,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Recipes that differ from the one before in one thing, or from the one that `Rung.after` names."""
+    """A series of recipes. Each one differs in one change from the one before it, or from the one that `Rung.after` names."""
 
     title: str
     rungs: tuple[Rung, ...]

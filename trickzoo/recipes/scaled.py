@@ -1,7 +1,7 @@
-"""The paper's ladder at a scale for small sets and small machines: the same steps in the same order, on any images, for any model.
+"""The paper's ladder for small data sets and small machines: the same steps in the same order, on any images, for any model.
 
-What differs from the paper: fewer epochs, small images, crops of a quarter of the image or more (8 % of a 64-pixel image show little), a
-large batch that is twice the first one, and as many epochs with mixup as without, so that each rung costs the same.
+Differences from the paper: fewer epochs, small images, crops of at least a quarter of the image (8 % of a 64-pixel image show little), a
+large batch of twice the first one, and as many epochs with mixup as without, so that all rungs cost the same.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from trickzoo.recipes.recipe import Augmentation, Ladder, Recipe, Rung
 from trickzoo.tricks.linear_scaling import scaled_lr
 
 BATCH = 64
-"""Of the baseline. The large batch is twice that."""
+"""Batch size of the baseline. The large batch is twice as large."""
 RATES = {"mobilenet_v1": 0.2}
-"""Learning rates of the baseline, by family, where images cut from Imagenette's training split spoke for another than the paper's."""
+"""Learning rates of the baseline by family, if they differ from the paper's. They were chosen on a part of Imagenette's training split."""
 
 EXAMPLES = ("resnet18_d", "resnet50_d", "mobilenet_v1_025", "mobilenet_v1_100", "inception_v3")
 SIZES = {"imagenette128": 64, "cifar10": 32, "shapes": 64}
 WHOLE = ("cifar10", "shapes")
-"""Sets whose images are evaluated whole: they are small, and what they show reaches to the edge."""
+"""Sets that are evaluated without a centre crop, because their images are small and their objects reach to the edge."""
 AUGMENTATION = {"shapes": Augmentation(area=(0.9, 1.0), aspect=(1.0, 1.0), jitter=0.0, pca=0.0)}
-"""Shapes have their size, place, stretch and colours drawn at random already, and are small: a crop of a quarter would often miss them."""
+"""Shapes already have random sizes, positions, aspect ratios and colours, and are small: a crop of a quarter would often miss them."""
 EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6}
 
 
 def baseline(name: str, data: str, model: str, **changes: Any) -> Recipe:
-    """What the ladder starts from: the paper's baseline, its three steps at the same parts of the training."""
+    """Return the first recipe of the ladder: the paper's baseline, with its three milestones at the same fractions of the training."""
     epochs = changes.pop("epochs", EPOCHS.get(data, 12))
     first = Recipe(
         name,
@@ -45,7 +45,7 @@ def baseline(name: str, data: str, model: str, **changes: Any) -> Recipe:
 
 
 def ladder(data: str, model: str, *, teacher: str | None = None, low_precision: str | None = None, **changes: Any) -> Ladder:
-    """The ladder for a model on a set of images: heuristics (table 4), tweaks (table 5) and refinements (table 6).
+    """Return the ladder of a model on a data set: heuristics (table 4), tweaks (table 5) and refinements (table 6).
 
     A rung that does not exist for the model is left out: zero γ without residual blocks, the tweaks where the model has no letter,
     low precision unless `low_precision` names "fp16" or "bf16", distillation without a teacher. A model with a letter climbs from the

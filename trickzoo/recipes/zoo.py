@@ -36,8 +36,8 @@ MOBILENET_025 = RESNET18_D.but(
     precision="fp32",
     mixup=0.0,
 )
-"""Depthwise convolutions are faster in fp32 on a CPU; a small network wants a higher rate and more epochs, and does not overfit,
-so it goes without mixup."""
+"""Depthwise convolutions are faster in fp32 on a CPU. A small network needs a higher learning rate and more epochs; it does not overfit, so
+mixup is left out."""
 
 FINE_TUNE = Recipe(
     "own.finetune",
@@ -54,6 +54,6 @@ FINE_TUNE = Recipe(
     smoothing=0.1,
     smoothing_form="uniform",
 )
-"""Fine-tuning on own images: the weights are near a good place, so a tenth of the rate, and crops that keep most of the object."""
+"""Fine-tuning on your own images. Pretrained weights need only a tenth of the learning rate, and crops that keep most of the object."""
 
 RECIPES = (RESNET18_D, MOBILENET_025, FINE_TUNE)
