@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,8 @@ def test_trainings_and_results_of_older_versions_go_on(resident: Resident, tmp_p
     path = tmp_path / "out" / "last.pt"
     content = checkpoint.load(path, RECIPE, seed=0, data_digest=resident.digest)
     content["data_digest"] = content["data_digest"].partition("-")[0]
-    checkpoint.save(path, content)
+    state = checkpoint.State(**{field.name: content[field.name] for field in fields(checkpoint.State)})
+    checkpoint.save(path, state, content)
     assert same(run(resident, tmp_path / "out"), straight)
     result = {"seed": 0, "data_digest": "1" * 64, "recipe": json.loads(json.dumps(content["recipe"]))}
     (tmp_path / "result.json").write_text(json.dumps(result))
