@@ -1,0 +1,165 @@
+"""Images that are small as files and large or thin when unpacked, and what the package takes to read them.
+
+`python -m tests.hostile` prints the table of docs/images.md: CPU seconds, and peak memory above that of the imports, each in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from tests.annotated import detector, segmenter
+
+MIB = 2**20
+
+
+def png(path: Path, width: int, height: int, *, colour: bool = True) -> None:
+    """Write a PNG of one colour without ever having its pixels in memory."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row, packer = bytes(1 + width * (3 if colour else 1)), zlib.compressobj(9)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if colour else 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+def _photograph(path: Path) -> None:
+    Image.linear_gradient("L").resize((4000, 3000)).convert("RGB").save(path, "JPEG")
+
+
+def _large_jpeg(path: Path) -> None:
+    Image.new("L", (20_000, 20_000)).save(path, "JPEG")
+
+
+class Case(NamedTuple):
+    """Images of one kind: what they are, how one is written, and how many there are."""
+
+    name: str
+    write: Callable[[Path], None]
+    count: int = 1
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("PNG, 60,000 × 1", lambda path: png(path, 60_000, 1)),
+        Case("PNG, 2,000,000 × 1", lambda path: png(path, 2_000_000, 1)),
+        Case("PNG, 1 × 2,000,000", lambda path: png(path, 1, 2_000_000)),
+        Case("PNG, 9,999 × 9,999", lambda path: png(path, 9_999, 9_999)),
+        Case("grey PNG, 12,000 × 9,000", lambda path: png(path, 12_000, 9_000, colour=False)),
+        Case("PNG, 20,000 × 20,000", lambda path: png(path, 20_000, 20_000)),
+        Case("grey JPEG, 20,000 × 20,000", _large_jpeg),
+        Case("20 JPEGs, 4,000 × 3,000", _photograph, 20),
+    )
+}
+
+PREDICT = """
+import torch
+from trickzoo.cli import predict
+torch.set_num_threads(1)
+ready()
+predict.predict(*files, {options}, overwrite={overwrite}, json=True)
+"""
+ONCE = """
+import shutil
+from pathlib import Path
+from trickzoo.data.loaders import decode_once, squash
+from trickzoo.data.readers.imagenet import open_imagenet
+(place / "set" / "a").mkdir(parents=True)
+for file in files:
+    shutil.copy(file, place / "set" / "a" / file.name)
+ready()
+decode_once(open_imagenet(place / "set"), squash(64), "squash64", place / "cache", workers=0)
+"""
+TASKS = {
+    "classification": PREDICT.format(options='model="mobilenet_v1_025.tz_imagenette128"', overwrite=False),
+    "detection": PREDICT.format(options='weights=str(shared / "boxes.safetensors"), out=place / "out"', overwrite=True),
+    "segmentation": PREDICT.format(options='weights=str(shared / "masks.safetensors"), out=place / "out"', overwrite=True),
+    "decoded once": ONCE,
+}
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from trickzoo import detection, segmentation
+from trickzoo.errors import TrickzooError
+shared, place, *files = map(Path, sys.argv[1:])
+start = [0.0, 0]
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+def ready():
+    start[:] = [time.process_time(), peak()]
+try:
+    {task}
+    said = ""
+except TrickzooError as error:
+    said = str(error)
+print()
+print(time.process_time() - start[0], peak() - start[1], said, sep="\\t")
+"""
+
+
+class Measured(NamedTuple):
+    """CPU seconds, bytes above the start, and the refusal, if the images are refused."""
+
+    seconds: float
+    memory: int
+    said: str
+
+
+def networks(folder: Path) -> None:
+    """Write the detector and the segmenter that `measure` takes."""
+    detector(folder / "boxes.safetensors", ("cat", "dog"))
+    segmenter(folder / "masks.safetensors", tuple(f"class {i}" for i in range(21)))
+
+
+def measure(task: str, files: list[Path], shared: Path) -> Measured:
+    """What one of `TASKS` takes for some images in a new process, with the networks in `shared`."""
+    program = PROGRAM.format(task=TASKS[task].strip().replace("\n", "\n    "))
+    with tempfile.TemporaryDirectory() as place:
+        done = subprocess.run(
+            [sys.executable, "-c", program, shared, place, *files],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    seconds, memory, said = done.stdout.splitlines()[-1].split("\t")
+    return Measured(float(seconds), int(memory), said)
+
+
+def write(case: Case, folder: Path) -> list[Path]:
+    """Write the images of a case: one, and further names for it."""
+    files = [folder / f"{i}.png" for i in range(case.count)]
+    case.write(files[0])
+    for other in files[1:]:
+        os.link(files[0], other)
+    return files
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"| image | {' | '.join(TASKS)} |\n| --- |{' --- |' * len(TASKS)}", flush=True)
+    with tempfile.TemporaryDirectory() as shared:
+        networks(Path(shared))
+        for case in CASES.values():
+            with tempfile.TemporaryDirectory() as folder:
+                files = write(case, Path(folder))
+                found = [measure(task, files, Path(shared)) for task in TASKS]
+            cells = ["refused" if each.said else f"{each.memory / MIB:.0f} MiB, {each.seconds:.1f} s" for each in found]
+            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
