@@ -1,7 +1,7 @@
-"""Images that are small as files and large or thin when unpacked, and what the package takes to read them.
+"""Small files that unpack to large or thin images, and measurements of the memory and time that the package needs for them.
 
-`python -m tests.hostile` prints the table of docs/images.md: CPU seconds, and peak memory above that of the imports, each in a
-process of its own.
+`python -m tests.hostile` prints the table of docs/images.md. Each figure is measured in a new process: CPU seconds, and peak memory
+above that of the imports.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from tests.annotated import detector, segmenter
 MIB = 2**20
 
 
-def png(path: Path, width: int, height: int, *, colour: bool = True) -> None:
-    """Write a PNG of one colour without ever having its pixels in memory."""
+PNG_KINDS = {"RGB": (8, 2, 3), "RGBA": (8, 6, 4), "grey": (8, 0, 1), "16-bit grey": (16, 0, 2)}
+"""Bits a channel, colour type and bytes a pixel."""
+
+
+def png(path: Path, width: int, height: int, kind: str = "RGB") -> None:
+    """Write a black PNG of one of `PNG_KINDS`, row by row: its pixels are never in memory together."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    row, packer = bytes(1 + width * (3 if colour else 1)), zlib.compressobj(9)
+    bits, colour_type, bytes_per_pixel = PNG_KINDS[kind]
+    row, packer = bytes(1 + width * bytes_per_pixel), zlib.compressobj(1)
     rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if colour else 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
@@ -44,7 +49,7 @@ def _large_jpeg(path: Path) -> None:
 
 
 class Case(NamedTuple):
-    """Images of one kind: what they are, how one is written, and how many there are."""
+    """Images of one kind: their name in the table, a function that writes one, and how many there are."""
 
     name: str
     write: Callable[[Path], None]
@@ -57,11 +62,15 @@ CASES = {
         Case("PNG, 60,000 × 1", lambda path: png(path, 60_000, 1)),
         Case("PNG, 2,000,000 × 1", lambda path: png(path, 2_000_000, 1)),
         Case("PNG, 1 × 2,000,000", lambda path: png(path, 1, 2_000_000)),
+        Case("PNG, 6,000 × 6,000", lambda path: png(path, 6_000, 6_000)),
         Case("PNG, 9,999 × 9,999", lambda path: png(path, 9_999, 9_999)),
-        Case("grey PNG, 12,000 × 9,000", lambda path: png(path, 12_000, 9_000, colour=False)),
+        Case("PNG, 13,000 × 13,000", lambda path: png(path, 13_000, 13_000)),
+        Case("PNG with transparency, 9,900 × 9,900", lambda path: png(path, 9_900, 9_900, "RGBA")),
+        Case("grey PNG, 12,000 × 9,000", lambda path: png(path, 12_000, 9_000, "grey")),
+        Case("grey PNG of 16 bits, 9,900 × 9,900", lambda path: png(path, 9_900, 9_900, "16-bit grey")),
         Case("PNG, 20,000 × 20,000", lambda path: png(path, 20_000, 20_000)),
         Case("grey JPEG, 20,000 × 20,000", _large_jpeg),
-        Case("20 JPEGs, 4,000 × 3,000", _photograph, 20),
+        Case("60 JPEGs, 4,000 × 3,000", _photograph, 60),
     )
 }
 
@@ -111,7 +120,7 @@ print(time.process_time() - start[0], peak() - start[1], said, sep="\\t")
 
 
 class Measured(NamedTuple):
-    """CPU seconds, bytes above the start, and the refusal, if the images are refused."""
+    """CPU seconds, peak memory in bytes above that of the imports, and the message if the images were refused, else ""."""
 
     seconds: float
     memory: int
@@ -119,13 +128,13 @@ class Measured(NamedTuple):
 
 
 def networks(folder: Path) -> None:
-    """Write the detector and the segmenter that `measure` takes."""
+    """Write the detector and the segmenter that `measure` uses into a folder."""
     detector(folder / "boxes.safetensors", ("cat", "dog"))
     segmenter(folder / "masks.safetensors", tuple(f"class {i}" for i in range(21)))
 
 
 def measure(task: str, files: list[Path], shared: Path) -> Measured:
-    """What one of `TASKS` takes for some images in a new process, with the networks in `shared`."""
+    """Run one of `TASKS` on some images in a new process, with the networks in `shared`, and return what it took."""
     program = PROGRAM.format(task=TASKS[task].strip().replace("\n", "\n    "))
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
@@ -140,7 +149,7 @@ def measure(task: str, files: list[Path], shared: Path) -> Measured:
 
 
 def write(case: Case, folder: Path) -> list[Path]:
-    """Write the images of a case: one, and further names for it."""
+    """Write the images of a case and return their paths; all of them are hard links to one file."""
     files = [folder / f"{i}.png" for i in range(case.count)]
     case.write(files[0])
     for other in files[1:]:

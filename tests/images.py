@@ -1,4 +1,4 @@
-"""Small sets in each ImageNet layout, and files that are no images."""
+"""Writers of small image sets in ImageNet's layouts, and of files that are damaged or hostile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 Files = Mapping[str, tuple[str, bytes]]
-"""Name of an image → its synset and its bytes."""
+"""From the name of each image to its synset and its bytes."""
 
 
 def jpeg(path: Path, seed: int = 0, size: tuple[int, int] = (40, 30)) -> Path:
@@ -37,7 +37,7 @@ def bomb(path: Path, side: int = 60_000) -> Path:
 
 
 def devkit(folder: Path, labels: list[str]) -> Path:
-    """Write the two files of the devkit that matter, with synsets in an order of their own and inner nodes, as the real one has."""
+    """Write the two files of ImageNet's devkit that are read, with the order and the inner nodes of the real one."""
     synsets = sorted(set(labels), key=lambda s: s[::-1])
     fields = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images")
     table = np.zeros((len(synsets) + 1, 1), dtype=[(name, "O") for name in fields])
@@ -52,7 +52,7 @@ def devkit(folder: Path, labels: list[str]) -> Path:
 
 
 def pack(folder: Path, archive: Path, mode: str = "w") -> Path:
-    """Put the files of a folder into a tar."""
+    """Write a tar archive of the files in a folder."""
     with tarfile.open(archive, mode) as tar:  # type: ignore[call-overload]
         for path in sorted(folder.iterdir()):
             tar.add(path, path.name)

@@ -1,4 +1,4 @@
-"""No image takes more than a gigabyte or ten seconds, however large or thin it unpacks to; each is read in a process of its own."""
+"""No image takes more than 1 GB of memory or ten seconds, however large or thin it is. Each is read in a new process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a detector and a segmenter."""
+    """Return a folder with a detector and a segmenter."""
     folder = tmp_path_factory.mktemp("shared")
     networks(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The one place where images are opened: which files, which formats, which modes, how large."""
+"""Reading of image files: file types, formats, modes, EXIF orientations, and large or thin images."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from trickzoo.data.loaders import random_crops, squash
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import middle, resize_and_crop
+from trickzoo.detection import evaluate as detection
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import read_regular
 from trickzoo.recipes.recipe import Augmentation
+from trickzoo.segmentation import evaluate as segmentation
 from trickzoo.segmentation.evaluate import classes_of_pixels
 from trickzoo.weights.record import Preprocessing
 
@@ -157,7 +159,7 @@ def test_a_model_of_one_input_channel_is_fed_grey_images() -> None:
 
 
 def turned(path: Path, image: Image.Image, orientation: int) -> Path:
-    """Write an image so that its EXIF orientation makes it upright again, as a camera does."""
+    """Write an image as a turned camera does: with pixels turned so that the EXIF orientation makes them upright."""
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # members of Image.Transpose
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -166,7 +168,7 @@ def turned(path: Path, image: Image.Image, orientation: int) -> Path:
 
 
 def quarters(size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """Four colours, so that every orientation looks different."""
+    """Return an image of four quarters in different colours, so that no two orientations are equal."""
     small = Image.fromarray(np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 255)]], np.uint8))
     return small.resize(size, Image.Resampling.NEAREST)
 
@@ -283,6 +285,45 @@ def test_annotations_follow_an_image_that_is_decoded_smaller(tmp_path: Path, mon
     assert torch.equal(whole.boxes, reduced.boxes)
     assert reduced.size == (400, 300)
     assert (whole.pixels.int() - reduced.pixels.int()).abs().float().mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_large_image_of_any_mode_is_reduced_as_its_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    gradient = Image.linear_gradient("L").resize((60, 40))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(gradient).astype(np.uint16) * 257)
+    else:
+        image = Image.merge("RGB", (gradient, gradient.rotate(180), gradient.rotate(90))).convert(mode)
+    image.save(tmp_path / "a.png")
+    whole = np.asarray(images.read(tmp_path / "a.png")).astype(int)
+    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 40)
+    assert np.array_equal(np.asarray(images.read(tmp_path / "a.png")), whole)
+    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 40 - 1)
+    means = whole.reshape(20, 2, 30, 2, 3).mean((1, 3))
+    assert np.abs(np.asarray(images.read(tmp_path / "a.png")) - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_annotations_are_drawn_on_the_object_of_an_image_that_is_read_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    image, mask = Image.new("RGB", (400, 300), "white"), np.zeros((300, 400), np.uint8)
+    image.paste("red", (40, 60, 140, 120))
+    mask[60:120, 40:140] = 1
+    image.save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    colour: Any = drawing.OKABE_ITO[0]
+    if task == "detection":
+        boxes = [(DetectionImage("a.png", 1, 400, 300), [Annotation((40, 60, 140, 120), 1)])]
+        _, (view,) = detection.compare(collect(tmp_path, "made", ["block"], boxes), 0, ())
+    else:
+        masks = SegmentationSet(tmp_path, "made", ("background", "block"), (("a.png", "m.png"),))
+        _, (view,) = segmentation.compare(masks, 0, ())
+        colour = np.rint(0.4 * np.asarray(Image.new("RGB", (1, 1), "red").convert("L")).item() + 0.6 * np.array(colour))
+    rows, columns = (np.abs(np.asarray(view)[:450].astype(int) - colour).max(-1) <= 1).nonzero()  # drawn three times as large as 200 × 150
+    bottom, right = (np.percentile(places, 99) for places in (rows, columns))  # the box's name lies above it
+    assert (bottom, right, columns.min()) == (pytest.approx(179, abs=3), pytest.approx(209, abs=3), pytest.approx(60, abs=3))
 
 
 def test_a_thin_image_stays_small_however_long_it_is() -> None:

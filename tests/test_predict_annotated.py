@@ -160,7 +160,7 @@ def test_brackets_in_names_are_printed(call: Call, place: Path, tmp_path: Path) 
         ("classes", ("--size", 0), "--size must be 1 or more, not 0"),
         ("classes", ("--crop", 7), "--crop must be above 0 and at most 1, not 7"),
         ("boxes", ("--threshold", 2), "--threshold must be from 0 to 1, not 2"),
-        ("boxes", ("--out", "there"), "there/a.png is there already; replace it with --overwrite"),
+        ("boxes", ("--out", "there"), "there/a.png exists already; replace it with --overwrite"),
         ("boxes", ("other/a.jpg",), "a.jpg and other/a.jpg would both be drawn into predictions/a.png"),
         ("boxes", ("L.png", "--out", ".", "--overwrite"), "L.png is one of the images"),
         ("boxes", ("broken.jpg", "--out", "new"), "broken.jpg is not a readable image"),

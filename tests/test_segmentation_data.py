@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.annotated import lists, mask
 from tests.images import bomb, jpeg
+from trickzoo.data import masks
 from trickzoo.data.masks import SegmentationSet, segmentation_shapes
 from trickzoo.data.readers.ade20k import open_ade20k
 from trickzoo.data.readers.mask_lists import open_lists
@@ -91,6 +92,18 @@ def test_voc_masks_of_a_folder_of_its_own_bring_their_classes(tmp_path):
     assert values(data) == [0, 1, 2, 255]
     mask(folder / "SegmentationClass" / "train.png", rows(0, 4), "P")
     refused(lambda: data.read(0), "train.png has the value 4; the 3 classes are 0 to 2, and 3, 255 is not judged")
+
+
+def test_large_masks_are_looked_up_in_strips(tmp_path, monkeypatch):
+    folder = voc_masks(tmp_path / "cells")
+    (folder / "classes.txt").write_text("background\nRBC\nWBC\n")
+    numbers = np.random.default_rng(0).choice([0, 1, 2, 255], (30, 40)).astype(np.uint8)
+    mask(folder / "SegmentationClass" / "train.png", numbers, "P")
+    monkeypatch.setattr(masks, "STRIP", 7)
+    assert np.array_equal(open_voc_masks(folder).read(0)[1], numbers)
+    numbers[29, 39] = 9
+    mask(folder / "SegmentationClass" / "train.png", numbers, "P")
+    refused(lambda: open_voc_masks(folder).read(0), "train.png has the value 9; the 3 classes are 0 to 2")
 
 
 def test_voc_masks_of_a_years_folder_that_is_the_current_one(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from trickzoo.errors import BadCheckpoint
+from trickzoo.segmentation import metrics
 from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_union, pixel_accuracy
 
 CLASSES = ("background", "cat", "dog", "bird")
@@ -55,6 +56,15 @@ def test_by_hand():
         "pixel_accuracy": 60.0,
         "per_class": {"background": 33.3333, "cat": 66.6667, "dog": 0.0},
     }
+
+
+def test_large_masks_are_counted_in_strips(monkeypatch):
+    truth, predicted = np.random.default_rng(0).integers(0, 4, (2, 11, 13), np.uint8)
+    truth[2:4] = 255
+    monkeypatch.setattr(metrics, "STRIP", 10)
+    matrix = ConfusionMatrix(CLASSES)
+    matrix.add(torch.from_numpy(predicted), torch.from_numpy(truth))
+    assert np.array_equal(matrix.counts, confusion_matrix(truth[truth != 255], predicted[truth != 255], labels=range(4)))
 
 
 def test_predictions_of_other_classes_and_wrong_shapes():

@@ -1,10 +1,10 @@
-"""Boxes and masks drawn over their image.
+"""Drawing of boxes and masks over their image.
 
-A class has the colour of its place among the classes, background aside, however many there are. The first seven colours are those of Okabe
-and Ito, made for every kind of colour vision.
+The colour of a class depends only on its place among the classes without the background. The first seven colours are those of Okabe and
+Ito, which people with any kind of colour vision can tell apart.
 
-Small images are enlarged by a whole factor, so that names can be read, and large ones are drawn smaller; coordinates are always those of
-the image as given.
+Small images are enlarged by a whole factor, so that names can be read, and large images are drawn smaller. Coordinates are always those of
+the image that is passed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ OKABE_ITO: tuple[Colour, ...] = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (
 SIDE, LONGEST = 480, 1920
 """Pixels: images are enlarged towards this short side, unless the long side would pass the other."""
 LARGEST = 4096
-"""Pixels: the long side of what is drawn has no more."""
+"""Pixels of the long side of a picture at most."""
 ALPHA = 0.6
-"""How much of a pixel is the colour of its class; the rest is its grey, so that the hue is the class's alone."""
+"""The weight of the class's colour in a tinted pixel. The rest is the pixel's grey, so that the hue is that of the class."""
 
 GOLDEN = 0.618034
-"""Steps of this part of the circle of hues never meet, however many there are."""
+"""The step between hues, as a part of their circle: the golden ratio's fraction, which keeps any number of hues apart."""
 
 
 @contextlib.contextmanager
@@ -53,26 +53,26 @@ def literal_text() -> Iterator[None]:
 
 
 def colours(n: int) -> tuple[Colour, ...]:
-    """As many distinct colours; the first of them are those of any smaller n."""
+    """Return n distinct colours, which begin with those of any smaller n."""
     further = (colorsys.hsv_to_rgb(i * GOLDEN % 1, (0.9, 0.55)[i % 2], (0.95, 0.7)[i // 2 % 2]) for i in range(n - len(OKABE_ITO)))
     return (*OKABE_ITO[:n], *((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in further))
 
 
 def class_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
-    """The colour of each class; the background's is black, and it is not drawn."""
+    """Return the colour of each class. The background's is black, and it is not drawn."""
     others = iter(colours(len(classes) - (BACKGROUND in classes)))
     return tuple((0, 0, 0) if name == BACKGROUND else next(others) for name in classes)
 
 
 def palette(classes: Sequence[str], *, first: int = 0) -> list[int]:
-    """For `PIL.Image.putpalette`: black for all that is no class, and the classes' colours from number `first` on."""
+    """Return a palette for `PIL.Image.putpalette`: the classes' colours from number `first` on, and black for the numbers before."""
     return [0] * (3 * first) + [value for colour in class_colours(classes) for value in colour]
 
 
 def draw_boxes(
     image: Image.Image, boxes: ArrayLike, labels: ArrayLike, classes: Sequence[str], scores: ArrayLike | None = None
 ) -> Image.Image:
-    """The image with boxes, the names of their classes and their scores, the surest on top.
+    """Draw boxes on an image, with the names of their classes and their scores. Those with the highest scores are on top.
 
     Args:
         image: of any mode.
@@ -101,7 +101,7 @@ def draw_boxes(
 
 
 def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Image.Image:
-    """The image with each pixel tinted by its class, and below it the names of the classes that occur, the most frequent first.
+    """Tint each pixel of an image by its class, and write the names of the classes that occur below it, the most frequent first.
 
     Args:
         image: of any mode.
@@ -115,20 +115,22 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Im
     coloured = np.array([name != BACKGROUND for name in classes])
     counts = _counts(whole, len(classes))
     rows, columns = (np.arange(drawn) * given // drawn for drawn, given in zip(picture.size[::-1], whole.shape, strict=True))
-    numbers = whole[rows[:, None], columns].astype(np.int64)
-    known = (numbers >= 0) & (numbers < len(classes))
-    numbers = np.where(known, numbers, 0)
     colour_of = class_colours(classes)
-    where, tint = known & coloured[numbers], np.array(colour_of, np.uint8)[numbers]
-    grey = np.asarray(picture.convert("L"))[..., None]
-    over = np.rint((1 - ALPHA) * grey + ALPHA * tint).astype(np.uint8)
-    picture = Image.fromarray(np.where(where[..., None], over, np.asarray(picture)))
+    tinted = np.rint((1 - ALPHA) * np.arange(256)[:, None] + ALPHA * np.array(colour_of)[:, None]).astype(np.uint8)  # (K, 256 greys, 3)
+    pixels, grey = np.array(picture), np.asarray(picture.convert("L"))
+    for row, place in enumerate(rows):  # one row at a time, as all indices at once would take a gigabyte
+        numbers = whole[place, columns].astype(np.int64)
+        known = (numbers >= 0) & (numbers < len(classes))
+        numbers = np.where(known, numbers, 0)
+        where = known & coloured[numbers]
+        pixels[row, where] = tinted[numbers[where], grey[row, where]]
+    picture = Image.fromarray(pixels)
     shown = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and coloured[i]]
     return _with_legend(picture, [(printable(classes[i]), colour_of[i]) for i in shown])
 
 
 def _sized(image: Image.Image) -> tuple[Image.Image, float]:
-    """A copy in RGB, larger by a whole factor if the image is small, smaller if it is large, and the factor."""
+    """Return a copy in RGB, enlarged by a whole factor if the image is small, reduced if it is large, and the factor."""
     factor: float = max(1, min(round(SIDE / min(image.size)), LONGEST // max(image.size)))
     factor = min(factor, LARGEST / max(image.size))
     width, height = (max(round(side * factor), 1) for side in image.size)
@@ -136,7 +138,7 @@ def _sized(image: Image.Image) -> tuple[Image.Image, float]:
 
 
 def _counts(mask: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """How many pixels each class has. They are counted in parts, as a large mask of 64-bit numbers would fill the memory."""
+    """Count the pixels of each class. They are counted in parts, because a large mask of 64-bit numbers would take much memory."""
     counts = np.zeros(classes, np.int64)
     for part in np.array_split(mask.ravel(), mask.size // 2**22 + 1):
         counts += np.bincount(part[(part >= 0) & (part < classes)].astype(np.int64), minlength=classes)
@@ -152,7 +154,7 @@ def _font(picture: Image.Image) -> ImageFont.FreeTypeFont:
 def _label(
     draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, corner: tuple[float, float], text: str, colour: Colour, size: tuple[int, int]
 ) -> None:
-    """A name on its colour, above the corner of its box, or wherever near it is inside the picture."""
+    """Write a name on its colour above the corner of its box, or as near to it as the picture allows."""
     pad = 2
     width, height = draw.textlength(text, font) + 2 * pad, sum(font.getmetrics()) + pad
     x = max(min(corner[0], size[0] - width), 0)
@@ -162,12 +164,12 @@ def _label(
 
 
 def _ink(colour: Colour) -> str:
-    """Black or white, whichever is seen better on a colour."""
+    """Return black or white, whichever has more contrast on a colour."""
     return "black" if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else "white"
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
-    """The picture with a row or more of names on their colours below."""
+    """Return the picture with rows of names on their colours below it."""
     font = _font(picture)
     height, gap, pad = sum(font.getmetrics()) + 8, 6, 6
     places, x, row = [], gap, 0

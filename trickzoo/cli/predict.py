@@ -1,4 +1,4 @@
-"""`trickzoo predict`."""
+"""The command `trickzoo predict`."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 
 def predict(
     *images: Path,
-    model: Annotated[str | None, Parameter(help="A model, or one weight of it; not needed for a file of trickzoo's own.")] = None,
+    model: Annotated[str | None, Parameter(help="A model or one of its weights. Files that trickzoo wrote do not need it.")] = None,
     weights: Annotated[
-        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight. A file says what it is for.")
+        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight. A file's header names the task.")
     ] = None,
     task: Annotated[
-        Literal["classification", "detection", "segmentation"] | None, Parameter(help="What the file must be for, if you want it checked.")
+        Literal["classification", "detection", "segmentation"] | None,
+        Parameter(help="The task that the file must be for; without it, the file's own."),
     ] = None,
-    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, where the weights do not say.")] = None,
-    size: Annotated[int | None, Parameter(help="Input side in pixels, in place of the weights' own.")] = None,
+    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
+    size: Annotated[int | None, Parameter(help="Side of the input in pixels, instead of the weights' own.")] = None,
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
     interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
     top: Annotated[int | None, Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
-    out: Annotated[Path | None, Parameter(help=f"Folder for the pictures of boxes or masks, {PICTURES}/ by default.")] = None,
-    threshold: Annotated[float | None, Parameter(help=f"Score that a box must have, {THRESHOLD} by default.")] = None,
-    overwrite: Annotated[bool, Flag, Parameter(help="Replace pictures that are there.")] = False,
+    out: Annotated[Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default.")] = None,
+    threshold: Annotated[float | None, Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")] = None,
+    overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
 ) -> None:
-    """Print the likeliest classes of each image; or draw and print the boxes or masks that a fine-tuned network finds.
+    """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned network predicts.
 
-    Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright file. For
-    masks the share of each class is printed.
+    Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
+    full size. For masks each class's share of the pixels is printed.
     """
     if not images:
         raise BadOption("name one image or more")
@@ -84,7 +85,7 @@ def predict(
 
 
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
-    """What is to be found, and the file that says so, if the weights are one. Raises BadOption where it is not what is asked for."""
+    """Return the task, and the path of the weights if they are a file. Raises BadOption if the file is for another task than `task`."""
     from trickzoo.weights.header import task_of
     from trickzoo.weights.opened import is_file
 
@@ -98,7 +99,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
 
 
 def _model(model: str | None, path: Path | None) -> str:
-    """The classifier that is named, or that the file names. Raises BadOption if neither does."""
+    """Return the name of the classifier, from `model` or from the file's header. Raises BadOption if neither is given."""
     from trickzoo.weights.header import model_of
 
     if model is None and path is None:
@@ -127,7 +128,7 @@ def _classify(
     from trickzoo.data.images import read, size_of
     from trickzoo.data.transforms import eval_transform
 
-    for image in images:  # before the network is loaded, which takes longer
+    for image in images:  # a wrong path is told before the network is loaded, which takes longer
         size_of(image)
     network = loaded(model, weights)
     names = classes_of(network, classes)
@@ -146,7 +147,7 @@ def _classify(
 
 
 def _named(image: Path, picture: Picture) -> dict[str, Any]:
-    """What tells of an image whatever is found in it: its path, and its EXIF orientation if it was turned upright."""
+    """Return the entries of the output that do not depend on the task: the path, and the EXIF orientation if the image was turned."""
     return {"image": str(image), **({"exif_orientation": picture.orientation} if picture.orientation > 1 else {})}
 
 
@@ -166,7 +167,11 @@ def _say_classes(found: dict[str, Any]) -> None:
 
 
 def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
-    """Where the picture of each image goes. Raises BadOption if one would replace a file, or another, and BadData if one cannot be read."""
+    """Return the path of each image's picture.
+
+    Raises BadOption if a picture would replace an existing file without `overwrite`, an image, or the picture of another image. Raises
+    BadData if an image cannot be read.
+    """
     from trickzoo.data.images import read
     from trickzoo.files import file_name
 
@@ -180,8 +185,8 @@ def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
         if picture.resolve() in originals:
             raise BadOption(f"{picture} is one of the images; name another folder with --out")
         if picture.exists() and not overwrite:
-            raise BadOption(f"{picture} is there already; replace it with --overwrite, or name another folder with --out")
-    for image in images:  # all are looked at before the first is drawn, and none is kept: there may be many
+            raise BadOption(f"{picture} exists already; replace it with --overwrite, or name another folder with --out")
+    for image in images:  # all are decoded before the first picture is drawn, and none is kept, as there may be many
         read(image)
     return pictures
 
@@ -198,7 +203,7 @@ def _boxes(images: Sequence[Path], pictures: Sequence[Path], weights: Path, thre
         sure = found.scores >= threshold
         boxes, scores, labels = (each[sure] for each in found)
         _save(draw_boxes(photograph.image, boxes, labels, model.classes, scores), picture)
-        scale = photograph.size[0] / photograph.image.width  # 1, unless the image is too large to be used whole
+        scale = photograph.size[0] / photograph.image.width  # 1, unless the image was reduced when it was decoded
         names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
         rows = [
             {"class": name, "score": round(score, 4), "box": [round(edge * scale, 1) for edge in box]}

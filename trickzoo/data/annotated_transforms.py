@@ -1,7 +1,7 @@
-"""Transforms that move boxes or masks with their image, and the samples of detection and segmentation.
+"""Transforms of images with boxes or masks, and the samples of detection and segmentation.
 
-Randomness comes in as uniform draws, one row an image (`DRAWS` of each transform): the same row gives the same sample, whatever batch,
-process or order it comes in. Without draws a transform does only what evaluation does.
+A transform takes its random numbers as an argument: `DRAWS` uniform draws for each image. The same draws give the same sample, in any
+batch, process or order. `FitAndFlip` without draws is the transform of evaluation.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.errors import BadData, BadOption
 
 BLUR_KERNEL = 7
-"""Pixels; a deviation below 1 has no weight to speak of beyond."""
+"""Pixels. With a standard deviation below 1 the weights of a Gaussian kernel are negligible beyond this width."""
 
 
 def fit(width: int, height: int, short: int, long: float = math.inf) -> tuple[int, int]:
-    """Width and height with the short side at `short`, or less if the long side would pass `long`; the aspect stays."""
+    """Return the width and height at which the short side is `short`, or less if the long side would exceed `long`.
+
+    The aspect ratio is kept, and no side becomes less than one pixel.
+    """
     scale = min(short / min(width, height), long / max(width, height))
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
@@ -46,9 +49,14 @@ def check_sides(short: int, long: int) -> None:
 
 @dataclass(frozen=True)
 class FitAndFlip:
-    """Detection: resize to a short side, within a long side; flip half of the images. Sides in pixels.
+    """The transform of detection: resizing, and in training a random horizontal flip.
 
-    The defaults are the released recipe's for VOC; for COCO it has 800 and 1333.
+    Attributes:
+        short: pixels of the short side.
+        long: pixels that the long side has at most; the short side becomes less if need be.
+        flip: probability of a flip.
+
+    The default sides are those of the released recipe for VOC; its sides for COCO are 800 and 1333.
     """
 
     short: int = 600
@@ -60,9 +68,10 @@ class FitAndFlip:
         check_sides(self.short, self.long)
 
     def __call__(self, image: Image.Image, objects: Objects, draws: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """An RGB image and its objects → (3, h, w) uint8, (k, 4) float32 boxes in its pixels, clipped to it, and (k,) labels.
+        """Return a sample of an RGB image and its objects: pixels, boxes and labels.
 
-        Crowd and difficult objects are left out: a loss has no use for them.
+        The pixels are (3, h, w) uint8, the boxes (k, 4) float32 in these pixels, clipped to the image, and the labels (k,). Crowd and
+        difficult objects are left out, because the loss does not use them. `draws` is of shape (1,); without it the image is not flipped.
         """
         plain = objects.take(objects.plain)
         pixels = functional.pil_to_tensor(image)
@@ -73,17 +82,17 @@ class FitAndFlip:
         if draws is not None and float(draws[0]) < self.flip:
             pixels, boxes = functional.horizontal_flip(pixels), functional.horizontal_flip(boxes)
         corners = boxes.as_subclass(Tensor)
-        some = (corners[:, 2:] > corners[:, :2]).all(1)  # float32 may leave nothing of a sliver, and detectors refuse such a box
+        some = (corners[:, 2:] > corners[:, :2]).all(1)  # a very thin box may become empty in float32, and detectors refuse empty boxes
         return pixels, corners[some], torch.from_numpy(plain.labels)[some]
 
 
 @dataclass(frozen=True)
 class DetectionSample:
-    """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be used.
+    """An image with its objects, from a worker process. If the image cannot be used, `pixels` is None and `error` gives the reason.
 
     Attributes:
         pixels: (3, h, w) uint8.
-        boxes, labels: (k, 4) float32 in pixels of `pixels`, and (k,) from 1; of the objects that train.
+        boxes, labels: (k, 4) float32 in pixels of `pixels`, and (k,) from 1, without crowd and difficult objects.
         size: width and height in the file.
     """
 
@@ -97,7 +106,10 @@ class DetectionSample:
 
 @dataclass
 class DetectionSamples(Dataset[DetectionSample]):
-    """The images of a set by index, for evaluation, or by (index, draws), for training. Errors are handed over, not raised."""
+    """The samples of a detection set: by index for evaluation, by (index, draws) for training.
+
+    For an image that cannot be used the sample holds the error; none is raised.
+    """
 
     data: DetectionSet
     transform: FitAndFlip
@@ -111,14 +123,12 @@ class DetectionSamples(Dataset[DetectionSample]):
             image = self.data.read(index)
         except BadData as error:
             return DetectionSample(index, error=str(error))
-        objects, (*_, width, height) = self.data.objects_of(index), self.data.images[index]
-        if image.size != (width, height):  # one that is too large to be used whole
-            objects = objects.scaled(image.width / width, image.height / height)
-        return DetectionSample(index, *self.transform(image, objects, draws), (width, height))
+        *_, width, height = self.data.images[index]
+        return DetectionSample(index, *self.transform(image, self.data.objects_in(index, image), draws), (width, height))
 
 
 def to_file(boxes: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """(k, 4) boxes found in `pixels` (3, h, w) → the same in an image of `size`, the width and height in the file."""
+    """Scale (k, 4) boxes from the (3, h, w) `pixels` that they were found in to an image of `size`, the file's width and height."""
     height, width = pixels.shape[-2:]
     scale = torch.tensor([size[0] / width, size[1] / height] * 2, dtype=torch.float64, device=boxes.device)
     return boxes.double() * scale
@@ -130,12 +140,13 @@ def to_file(boxes: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class ScaleAndCrop:
-    """Segmentation in training: random size, place, flip and blur, as the released script has it (gluoncv/data/segbase.py).
+    """The transform of segmentation in training: random size, crop, flip and blur, as in the released script (gluoncv/data/segbase.py).
 
     Attributes:
         base: the long side becomes a whole number of pixels between base × `scale[0]` and base × `scale[1]`.
-        crop: side of the square that is cut out; what is missing on the right and below is black, and ignored in the mask.
-        flip, blur: probabilities; the blur's deviation is U[0, 1) pixels.
+        crop: side in pixels of the square that is cut out. A smaller image is padded on the right and below, in black; the mask is
+            padded with `IGNORE`.
+        flip, blur: probabilities. The standard deviation of the blur is U[0, 1) pixels.
     """
 
     base: int = 520
@@ -146,12 +157,12 @@ class ScaleAndCrop:
     DRAWS: ClassVar[int] = 6
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8], draws: Tensor) -> tuple[Tensor, Tensor]:
-        """An RGB image, its (H, W) mask and (6,) draws → (3, crop, crop) and (crop, crop), both uint8."""
+        """Return a random crop of an RGB image and its (H, W) mask, by (6,) draws: (3, crop, crop) and (crop, crop), both uint8."""
         flip, size, right, down, blur, radius = draws.tolist()
         shortest, longest = (int(self.base * factor) for factor in self.scale)
         side = shortest + int(size * (longest - shortest + 1))
         width, height = fit(image.width, image.height, side, side)
-        # as an image, for the exact mode: masks are resized by the plain "nearest", which lies up to half a pixel beside the image
+        # Resized as an image, because torchvision resizes masks by "nearest", which shifts them by up to half a pixel.
         resized = functional.resize(torch.from_numpy(mask)[None], [height, width], InterpolationMode.NEAREST_EXACT)
         pixels, classes = _resize(image, width, height), tv_tensors.Mask(resized)
         if flip < self.flip:
@@ -168,11 +179,13 @@ class ScaleAndCrop:
 
 @dataclass(frozen=True)
 class Scale:
-    """Segmentation in evaluation, one scale.
+    """The transform of segmentation in evaluation, at one scale.
 
     Attributes:
-        short: short side of the image in pixels; None leaves it. It is less where the long side would pass `LONGEST` times as many, and
-            without a short side where the image has more than `MOST` pixels: a thin or large image would take any amount of memory.
+        short: pixels of the image's short side; None keeps the image's size.
+
+    To bound the memory, the long side has at most `LONGEST` × `short` pixels, and without `short` an image at most `MOST` pixels. A larger
+    one becomes smaller, with the same aspect ratio.
     """
 
     short: int | None = 480
@@ -180,14 +193,14 @@ class Scale:
     MOST: ClassVar[int] = 2**22
 
     def __call__(self, image: Image.Image, mask: NDArray[np.uint8], draws: None = None) -> tuple[Tensor, Tensor]:
-        """An RGB image and its (H, W) mask → (3, h, w) and the mask, both uint8.
+        """Return an RGB image as (3, h, w) uint8, and its (H, W) mask as it is.
 
-        The mask keeps the file's size: predictions are to be brought to it, so that every pixel of the file is judged.
+        The mask keeps the file's size. Predictions are enlarged to it, so that every pixel of the file is judged.
         """
         return self.image(image), torch.from_numpy(mask)
 
     def image(self, image: Image.Image) -> Tensor:
-        """An RGB image → (3, h, w) uint8."""
+        """Return an RGB image, resized, as (3, h, w) uint8."""
         if self.short:
             width, height = fit(image.width, image.height, self.short, self.LONGEST * self.short)
         else:
@@ -202,11 +215,11 @@ def _resize(image: Image.Image, width: int, height: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SegmentationSample:
-    """An image as a worker hands it over; `pixels` is None and `error` says why if it cannot be used.
+    """An image with its mask, from a worker process. If the image cannot be used, `pixels` is None and `error` gives the reason.
 
     Attributes:
         pixels: (3, h, w) uint8.
-        mask: (h, w) uint8 of classes and 255; after `Scale` in the size of the file.
+        mask: (h, w) uint8 of classes and 255, after `Scale` (H, W), the size in the file.
     """
 
     index: int
@@ -217,7 +230,10 @@ class SegmentationSample:
 
 @dataclass
 class SegmentationSamples(Dataset[SegmentationSample]):
-    """The images of a set by index, for evaluation, or by (index, draws), for training. Errors are handed over, not raised."""
+    """The samples of a segmentation set: by index for evaluation, by (index, draws) for training.
+
+    For an image that cannot be used the sample holds the error; none is raised.
+    """
 
     data: SegmentationSet
     transform: ScaleAndCrop | Scale

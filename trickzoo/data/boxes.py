@@ -203,8 +203,15 @@ class DetectionSet:
         return len(self.images)
 
     def objects_of(self, index: int) -> Objects:
-        """Return the objects of an image."""
+        """The objects of an image, in pixels of its file."""
         return self.objects.take(slice(self.starts[index], self.starts[index + 1]))
+
+    def objects_in(self, index: int, image: Image.Image) -> Objects:
+        """The objects of an image in pixels of `image`, which `read` returned and may have reduced."""
+        (*_, width, height), objects = self.images[index], self.objects_of(index)
+        if image.size == (width, height):
+            return objects
+        return objects.scaled(image.width / width, image.height / height)
 
     def read(self, index: int) -> Image.Image:
         """Read an image as RGB, in the EXIF orientation that its boxes refer to (`images.Picture.as_annotated`).

@@ -1,4 +1,4 @@
-"""The one place where image files are opened: which formats, how large, and what becomes of their modes and orientations."""
+"""Reading of image files. All commands open images here, so formats, sizes, modes and EXIF orientations are handled alike."""
 
 from __future__ import annotations
 
@@ -37,29 +37,34 @@ FORMATS = {
 }
 """The formats that are read, by Pillow's names for them, and the suffixes of their files.
 
-Pillow knows many more, which its own plug-ins and those of other packages register; some start programs, as EPS starts Ghostscript.
-Whatever a file is called, it is opened as one of these or not at all.
+A file is opened as one of these formats, whatever its suffix, or it is refused. Pillow's plug-ins and those of other packages register
+more formats. Some of these start programs: EPS, for example, starts Ghostscript.
 """
 if "AVIF" not in Image.OPEN:
     del FORMATS["AVIF"]
 EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 INDEXED = ("P", "L", "1", "I", "I;16")
-"""Modes of PIL that hold indices."""
-MAX_PIXELS = 100_000_000
-"""A decoded image has no more; a file that has more is decoded at a whole fraction of its size."""
-MAX_MEMORY = 900_000_000
-"""Bytes that decoding an image may take, its file among them. One that would take more is refused before it is decoded.
+"""Pillow's modes of images whose pixels can be class indices."""
+MAX_PIXELS = 36_000_000
+"""The largest number of pixels of a decoded image. The sides of a larger image are divided by a whole number when it is decoded.
 
-A small file can unpack to any size.
+Resizing takes several times the memory of an image, and a segmenter of 21 classes needs about a second to classify 6 million pixels.
+"""
+MAX_MEMORY = 900_000_000
+"""Bytes that decoding an image may take, including its file. An image that would take more is refused before it is decoded.
+
+The size of a file is no bound, because a small file can unpack to an image of any size.
 """
 LOOKED_AT = 2_000
-"""Images whose EXIF is read to tell the user of orientations, before any is decoded."""
+"""The least number of images whose EXIF orientation is read for the notes on a large set."""
 MAX_FILE = 2**29
-"""Bytes; a longer file is not read."""
-BYTES = {"L": 2, "RGB": 5}
-"""What a pixel of a mode takes while it is decoded and brought to RGB; 8 in the other modes."""
+"""Bytes of the longest file that is read."""
+BYTES = {"L": 3, "RGB": 5, "I": 14}
+"""Bytes that a pixel takes while an image is decoded, brought to RGB and reduced, by the image's mode."""
+OTHER_BYTES = 9
+"""The same for all other modes: four bytes as stored, four in RGB, and one of the reduced image."""
 FRAMES = {"WEBP": 16, "AVIF": 12}
-"""The same for formats whose decoders hold several copies, whatever the mode."""
+"""The same for formats whose decoders hold several copies of the image, whatever its mode."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,9 +75,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings an image of each EXIF orientation upright."""
+"""The transposition that turns an image of each EXIF orientation upright."""
 SIDEWAYS = (5, 6, 7, 8)
-"""The orientations that exchange width and height."""
+"""The EXIF orientations that exchange width and height."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,9 @@ class Picture:
     """An image as it is read.
 
     Attributes:
-        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` where that is more than `MAX_PIXELS`.
+        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` if that is more than `MAX_PIXELS`.
         size: width and height in the file.
-        orientation: of EXIF, 1 to 8; 1 is upright, and what a file has that states none. TIFF is turned upright by Pillow itself.
+        orientation: the EXIF orientation, 1 to 8; 1 is upright. It is 1 if the file states none, and for TIFF, which Pillow turns upright.
     """
 
     image: Image.Image
@@ -90,31 +95,32 @@ class Picture:
     orientation: int = 1
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """(height, width, 3) uint8, for `numpy.asarray`."""
+        """Return the pixels as (height, width, 3) uint8, for `numpy.asarray`."""
         return np.array(self.image, dtype)
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height of the file's image when it is upright."""
+        """Width and height of the file's image after it is turned upright."""
         return self.size[::-1] if self.orientation in SIDEWAYS else self.size
 
     @property
     def sides(self) -> str:
-        """The size in words, for a message."""
+        """The size in the file, and the upright size if there is an orientation, in words for a message."""
         turned = f" ({'{} × {}'.format(*self.upright_size)} upright, by its EXIF orientation {self.orientation})"
         return f"{self.size[0]} × {self.size[1]}{turned if self.orientation > 1 else ''}"
 
     def upright(self) -> Picture:
-        """The picture as viewers show it: turned and mirrored as its orientation says. `orientation` stays, to tell what was done."""
+        """Return the picture turned and mirrored by its orientation, as viewers show it. Its `orientation` keeps the file's value."""
         if self.orientation not in TURNS:
             return self
         return Picture(self.image.transpose(TURNS[self.orientation]), self.upright_size, self.orientation)
 
     def as_annotated(self, stated: tuple[int, int]) -> Picture | None:
-        """The picture as its annotation, which is for an image of the `stated` width and height, has seen it; None if neither way fits.
+        """Return the picture that an annotation for an image of the `stated` width and height was made on, stored or upright.
 
-        If the image has an EXIF orientation, the stated size tells whether the annotation is for the stored or for the upright image. Where
-        both have that size it is taken for the upright one, as browsers and annotation tools show it.
+        If the image has an EXIF orientation, the stated size tells whether the annotation is for the stored or for the upright image. If
+        both have that size, the upright image is returned, because browsers and annotation tools show it. If neither has it, the result
+        is None.
         """
         if stated == self.upright_size:
             return self.upright()
@@ -122,18 +128,20 @@ class Picture:
 
 
 def decode(content: bytes, name: str) -> Picture:
-    """The image in the bytes of a file: the first of several frames or pages.
+    """Decode the image in the bytes of a file. If the file has several frames or pages, this is the first.
 
-    Transparency is dropped. Of grey of 16 bits the upper byte is taken, as Pillow does it for colours of 16 bits. Raises BadData with
-    `name` if it is not a whole image, too large, or has numbers of unknown range for pixels (32-bit integers, floating point).
+    Transparency is dropped. Grey of 16 bits is reduced to its upper byte, as Pillow does for colours of 16 bits. An image of more than
+    `MAX_PIXELS` is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, if it is too large, or if its
+    pixels are 32-bit integers or floating-point numbers, whose range is unknown.
     """
     return _opened(content, name, lambda image: _decoded(image, name, len(content)))
 
 
 def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
-    """(H, W) indices in the bytes of a file of one channel; of a palette the numbers, not the colours. Raises BadData as `decode` does.
+    """Decode a mask in the bytes of a file of one channel to (H, W) class indices. Of a palette these are the numbers, not the colours.
 
-    A mask that has an EXIF orientation of its own is turned upright.
+    A mask with an EXIF orientation is turned upright; none is reduced. Raises BadData, with `name` in the message, if the bytes are not
+    a whole image, if it is too large, or if it has colours.
     """
 
     def take(image: Image.Image) -> tuple[str, NDArray[np.integer[Any]]]:
@@ -153,9 +161,9 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
 
 
 def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """A line for the user if images of an annotated set have an EXIF orientation.
+    """Return one line for the user if images of an annotated set have an EXIF orientation, else nothing.
 
-    Of a large set between `LOOKED_AT` and twice as many images are looked at, evenly spread.
+    Of a set of more than twice `LOOKED_AT` images, at least `LOOKED_AT` are looked at, evenly spread.
     """
     looked_at = names[:: max(len(names) // LOOKED_AT, 1)]
     found = [name for name in looked_at if orientation_of(root / name) > 1]
@@ -169,7 +177,10 @@ def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
-    """An image of any of Pillow's modes in RGB, 8 bits a channel, as `decode` makes it. Raises BadData as `decode` does."""
+    """Convert an image of any of Pillow's modes to RGB with 8 bits a channel, in the way that `decode` does.
+
+    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # both are of 16 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -181,7 +192,10 @@ def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of the upright image in a file, from its first bytes. Raises BadData as `decode` does."""
+    """Return width and height of the upright image in a file without decoding it.
+
+    Raises BadData if the file cannot be read or begins no image.
+    """
     try:
         with open_regular(path) as file:
             return _opened(file, str(path), lambda image: Picture(image, image.size, _early_orientation(image)).upright_size)
@@ -190,12 +204,12 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def size_in(content: bytes, name: str) -> tuple[int, int]:
-    """Width and height of the stored image in the bytes of a file, from the first of them. Raises BadData as `decode` does."""
+    """Return width and height of the stored image in the bytes of a file without decoding it. Raises BadData if they begin no image."""
     return _opened(content, name, lambda image: image.size)
 
 
 def orientation_of(path: Path) -> int:
-    """EXIF's orientation of the image in a file, from its first bytes; 1 where they state none, or cannot be read."""
+    """Return the EXIF orientation of the image in a file without decoding it; 1 if none is stated or the file cannot be read."""
     try:
         with open_regular(path) as file:
             return _opened(file, str(path), _early_orientation)
@@ -204,7 +218,7 @@ def orientation_of(path: Path) -> int:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file. Raises BadData if it cannot be read."""
+    """Return the bytes of a file. Raises BadData if it cannot be read."""
     try:
         return read_regular(path, at_most=MAX_FILE)
     except OSError as error:
@@ -212,16 +226,16 @@ def content(path: Path) -> bytes:
 
 
 def read(path: Path) -> Picture:
-    """The image in a file. Raises BadData as `decode` does, or if the file cannot be read."""
+    """Decode the image in a file as `decode` does. Raises BadData also if the file cannot be read."""
     return decode(content(path), str(path))
 
 
 def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image], T]) -> T:
-    """What `take` makes of the image in the bytes or the open file."""
+    """Open the image in bytes or an open file and return what `take` makes of it. Raises BadData for all that Pillow raises."""
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken EXIF and of large images: the size is checked in `take`
+            warnings.simplefilter("ignore")  # about broken EXIF and large images: `take` checks the size
             return take(_open(file, name))
     except BadData:
         raise
@@ -236,7 +250,7 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
         return Image.open(file, formats=tuple(FORMATS))
     except Image.DecompressionBombError:
         file.seek(0)
-        if file.read(3) == b"\xff\xd8\xff":  # Pillow's limit is for whole images, and a JPEG can be decoded at a fraction of its size
+        if file.read(3) == b"\xff\xd8\xff":  # Pillow's limit is for whole images, but a JPEG can be decoded at a fraction of its size
             file.seek(0)
             return JpegImageFile(file)
         raise _too_large(name, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
@@ -257,18 +271,20 @@ def _decoded(image: Image.Image, name: str, length: int) -> Picture:
     if factor > 1 and isinstance(image, JpegImageFile):
         image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
     image.load()
+    orientation = _orientation(image)
     if factor > 1 and not isinstance(image, JpegImageFile):
-        image = image.reduce(factor)
-    return Picture(rgb(image, name), size, _orientation(image))
+        # Pillow reduces neither palettes nor grey of 16 bits, so they become RGB first. Grey stays grey, as RGB takes four times as much.
+        image = (image if image.mode == "L" else rgb(image, name)).reduce(factor)
+    return Picture(rgb(image, name), size, orientation)
 
 
 def _factor(image: Image.Image, length: int) -> int | None:
-    """By how much the sides of an image are divided as it is decoded, 1 for most; None if it cannot be decoded within `MAX_MEMORY`.
+    """Return the number that the sides of an image are divided by, 1 for most images; None if decoding takes more than `MAX_MEMORY`.
 
-    `length` is of its file in bytes.
+    `length` is the length of the image's file in bytes.
     """
     pixels = image.width * image.height
-    needed = pixels * (FRAMES.get(image.format or "") or BYTES.get(image.mode, 8))
+    needed = pixels * (FRAMES.get(image.format or "") or BYTES.get(image.mode, OTHER_BYTES))
     if not isinstance(image, JpegImageFile):
         return math.ceil(math.sqrt(pixels / MAX_PIXELS)) if needed + length <= MAX_MEMORY else None
     held = length + _coefficients(image)
@@ -276,7 +292,7 @@ def _factor(image: Image.Image, length: int) -> int | None:
 
 
 def _coefficients(image: JpegImageFile) -> int:
-    """Bytes that libjpeg holds of a JPEG in several scans, which it must read to the end before it has a pixel."""
+    """Return the bytes of coefficients that libjpeg keeps in memory: 0, unless a JPEG has several scans, which are all read first."""
     assert image.fp is not None
     place, length = image.fp.tell(), 8 + 2 * image.layers
     image.fp.seek(max(place - length, 0))
@@ -290,10 +306,10 @@ def _coefficients(image: JpegImageFile) -> int:
 
 
 def _early_orientation(image: Image.Image) -> int:
-    """The orientation of an image that is not decoded yet."""
-    if image.format == "TIFF":  # Pillow turns it as it decodes it, and states the size that it will have
+    """Return the EXIF orientation of an image that is not decoded yet."""
+    if image.format == "TIFF":  # Pillow turns it upright when it decodes it, and already states the upright size
         return 1
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look for EXIF behind the pixels
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole image to look for EXIF after the pixels
         return 1
     return _orientation(image)
 

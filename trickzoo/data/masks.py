@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from trickzoo.errors import BadData
 
 IGNORE = 255
 STRIP = 2**20
-"""How many pixels of a mask are counted at a time. Counting takes several bytes of memory for each pixel."""
+"""Pixels of a mask that are looked up or counted at a time, as that takes up to 30 bytes for each."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,22 @@ class SegmentationSet:
         seen = picture.as_annotated((width, height))
         if seen is None:
             raise BadData(f"{mask_name} is {width} × {height} pixels and its image {picture.sides}; they must be of one size")
-        numbers = stated if stated.dtype == np.uint8 else np.clip(stated.astype(np.int64), -1, IGNORE + 1)
-        mask = self._table[numbers]
-        if (mask < 0).any():
-            value = int(stated[mask < 0][0])
-            last = self.first + len(self.classes) - 1
-            raise BadData(
-                f"{mask_name} has the value {value}; the {len(self.classes)} classes are {self.first} to {last}, "
-                f"and {', '.join(map(str, sorted({*self.ignored, IGNORE})))} is not judged"
-            )
-        return seen.image, mask.astype(np.uint8)
+        return seen.image, self._classes_in(stated, mask_name)
+
+    def _classes_in(self, stated: NDArray[np.integer[Any]], name: Path) -> NDArray[np.uint8]:
+        """(H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is no class."""
+        mask = np.empty(stated.shape, np.uint8)
+        for place in range(0, stated.size, STRIP):
+            some = stated.reshape(-1)[place : place + STRIP]
+            classes = self._table[np.clip(some.astype(np.int64), -1, IGNORE + 1)]
+            if (classes < 0).any():
+                last = self.first + len(self.classes) - 1
+                raise BadData(
+                    f"{name} has the value {some[classes < 0][0]}; the {len(self.classes)} classes are {self.first} to {last}, "
+                    f"and {', '.join(map(str, sorted({*self.ignored, IGNORE})))} is not judged"
+                )
+            mask.reshape(-1)[place : place + STRIP] = classes
+        return mask
 
     def name(self, index: int) -> str:
         """Return the name of an image, relative to the root."""

@@ -1,4 +1,7 @@
-"""Evaluation transforms. Preprocessing is part of a weight: another resize filter alone can cost more than a point."""
+"""Evaluation transforms of classification, and normalisation.
+
+Each weight is evaluated with its own preprocessing, because another resize filter alone can change top-1 by more than a point.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,14 @@ from trickzoo.errors import BadOption
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 LONGEST = 16
-"""An image of which one side is more than so many times the other is cut to that before it is resized: the crop keeps its middle alone."""
+"""The largest ratio of an image's sides. A longer image is cut to its middle before it is resized; the centre crop uses no more."""
 
 
 def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
-    """PIL image → (3, size, size) uint8, of grey (1, size, size): the part of the preprocessing that works on one image at a time."""
+    """Return the resizing and centre crop of a preprocessing, for PIL images.
+
+    It turns an RGB image into (3, size, size) uint8, and a grey image into (1, size, size).
+    """
     return v2.Compose(
         [
             middle,
@@ -32,16 +38,19 @@ def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
 
 
 def middle(image: Image.Image) -> Image.Image:
-    """The image, or the middle of one that is more than `LONGEST` times as long as it is wide: resized, it would have any size."""
+    """Return the image, cut to its middle if one side is more than `LONGEST` times the other.
+
+    Resizing the short side of a long and narrow image would otherwise take any amount of memory.
+    """
     limit = LONGEST * min(image.size)
     across, down = (max(side - limit, 0) // 2 for side in image.size)
     return image.crop((across, down, image.width - across, image.height - down)) if across or down else image
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(…, 3, H, W) uint8 → float32 of the preprocessing's mean and deviation; on the device that the images are on.
+    """Normalise (…, 3, H, W) uint8 images to float32 with the preprocessing's mean and standard deviation, on the images' device.
 
-    Grey images, (…, 1, H, W), take the means over the three channels of both.
+    Grey images, (…, 1, H, W), are normalised with the mean of both values over the three channels.
     """
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     if images.shape[-3] == 1:
@@ -50,7 +59,7 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 class _EvalTransform:
-    """What `eval_transform` gives: a class, for worker processes that are sent it and for who prints it."""
+    """The transform that `eval_transform` returns. It is a class so that it can be pickled for worker processes and has a readable repr."""
 
     def __init__(self, preprocessing: Preprocessing, channels: int) -> None:
         self.preprocessing = preprocessing
@@ -66,13 +75,13 @@ class _EvalTransform:
 
 
 def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], Tensor]:
-    """PIL image of any mode → (3, size, size) float32, as the loaded weights of a model (or this preprocessing) need it.
+    """Return the evaluation transform of a model's loaded weights, or of a preprocessing.
 
-    For a model of one input channel images become grey, (1, size, size). An EXIF orientation is not looked at:
-    `PIL.ImageOps.exif_transpose` turns an image upright.
+    The transform turns a PIL image of any mode into (3, size, size) float32, or into (1, size, size) for a model of one input channel. It
+    ignores EXIF orientations: `PIL.ImageOps.exif_transpose` turns an image upright. It raises BadData for an image of 32-bit integers or
+    floating-point numbers, whose range is unknown.
 
-    Raises BadOption if the model's weights do not say how to feed them, or if it has neither one nor three input channels. The transform
-    raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
+    Raises BadOption if the model has no weights, if these state no preprocessing, or if it has neither one nor three input channels.
     """
     channels = 3
     if isinstance(source, Backbone):
@@ -89,25 +98,25 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is subtracted and divided by, RGB, for images in 0…1: what a network's weights state, else ImageNet's."""
+    """The RGB mean and standard deviation that images in 0…1 are normalised with; by default ImageNet's."""
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
     @classmethod
     def of(cls, model: nn.Module | None) -> Normalisation:
-        """The normalisation that a network was trained with."""
+        """Return the normalisation that a network's weights state, or ImageNet's if they state none."""
         stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
         return cls(stated.mean, stated.std) if stated else cls()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) in 0…255 → a network's input."""
+        """Normalise (n, 3, H, W) images in 0…255 to float32 in the channels-last memory format, as the network's input."""
         return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
             memory_format=torch.channels_last
         )
 
     def towards(self, other: Normalisation, images: Tensor) -> Tensor:
-        """Images of one normalisation as another's. Mixed images are mixed alike."""
+        """Convert images with this normalisation to another. As this is linear, it may be done to images that mixup has mixed."""
         if self == other:
             return images
         return (images * _column(self.std, images) + _column(self.mean, images) - _column(other.mean, images)) / _column(other.std, images)

@@ -1,4 +1,4 @@
-"""Predictions of a detector: the objects in one image, and in a set with the metrics."""
+"""Prediction and evaluation of detectors, on one image and on a set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trickzoo.training.stopping import together
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:
-    """Return the evaluation's summary under the names of result files."""
+    """Return the summary of an evaluation under the names that result files use."""
     summary = found.summary()
     voc, coco = summary["voc"], summary["coco"]
     return {
@@ -49,9 +49,9 @@ def detect(
     workers: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> DetectionEvaluation:
-    """Run a detector on a set, each process on its share of the images, and return the gathered detections.
+    """Return what a detector finds in a set, gathered from all processes.
 
-    Images are passed to the network one at a time, so that they are not padded to the size of other images.
+    Each process takes its share, one image at a time: in a batch, the padding of other images would change the features at the borders.
     `progress` is called with the number of images that this process has just finished.
     """
     net.eval()
@@ -73,7 +73,7 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Compute VOC's and COCO's average precision of a detector, each process on its share of the images.
+    """Evaluate a detector from `load` on a set with its classes by VOC's and COCO's average precision. Each process takes its share.
 
     Args:
         model: the detector, from `load`.
@@ -97,11 +97,12 @@ def evaluate_set(
 
 
 def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:
-    """Return the beginning of a caption and pictures of one image: with its annotated boxes, and for each detector with its boxes.
+    """Return a caption and pictures of one image: one with its annotated boxes, and one for each detector.
 
-    For each detector, as many boxes are drawn as the image has objects, those with the highest scores.
+    A detector's picture shows as many boxes as are annotated, those with the highest scores.
     """
-    image, truth = data.read(index), data.objects_of(index)
+    image = data.read(index)
+    truth = data.objects_in(index, image)
     views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes)]
     for model in models:
         boxes, scores, labels = (each[: len(truth)] for each in predict(model, image))
@@ -111,10 +112,10 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 
 @torch.inference_mode()
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
-    """Return the objects that a detector from `load` finds in an image of any mode, sorted by falling score.
+    """Return the boxes that a detector from `load` finds in an image of any mode, in its pixels, by descending score.
 
-    Boxes are in pixels of the image. `labels` count from 1, as in torchvision's detectors, and `names` are the names of the classes. Raises
-    BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
+    The labels begin at 1, as in torchvision's detectors, and `names` are the classes' names. Raises BadData for an image of 32-bit
+    integers or floating-point numbers, whose range is unknown.
     """
     assert model.recipe is not None
     image = rgb(image)
@@ -126,14 +127,11 @@ def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
 
 
 def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the boxes, scores and labels in (3, h, w) pixels, on the CPU.
-
-    The boxes are in pixels of the file, which has the sides `size`.
-    """
+    """Return what a detector finds in (3, h, w) pixels: boxes scaled to the file's `size`, scores and labels, all on the CPU."""
     (result,) = net([to_input(pixels, device)])
     return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
 
 
 def to_input(pixels: Tensor, device: torch.device) -> Tensor:
-    """Convert (3, h, w) uint8 to a detector's input, float in 0…1 on the device."""
+    """Convert (3, h, w) uint8 pixels to float in 0…1 on the device, a detector's input."""
     return pixels.to(device).float() / 255

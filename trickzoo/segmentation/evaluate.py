@@ -1,4 +1,4 @@
-"""Predictions of a segmenter: the classes of the pixels of one image, and of a set with the metrics."""
+"""Prediction and evaluation of segmenters, on one image and on a set."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
 from trickzoo.training.stopping import together
 
-AT_ONCE = 2**26
-"""How many logits are enlarged at once: 256 MB."""
+AT_ONCE = 2**24
+"""How many logits `classes_of_pixels` enlarges at once; as float32 they take 64 MB."""
 
 
 def figures(found: ConfusionMatrix) -> dict[str, Any]:
-    """Return the evaluation's summary under the names of result files."""
+    """Return the summary of an evaluation under the names that result files use."""
     summary = found.summary()
     return {name: summary[name] for name in ("miou", "pixel_accuracy", "per_class")}
 
@@ -47,7 +47,9 @@ def segment(
     workers: int = 0,
     keep: Callable[[int, Tensor], None] = lambda index, found: None,
 ) -> ConfusionMatrix:
-    """Classify every pixel of a set in the sizes of its masks, each process on its share of the images, and return the gathered counts.
+    """Classify every pixel of a set at the masks' sizes, and return the confusion matrix over all processes.
+
+    Each process takes its share of the images.
 
     `keep` is called with the index of each image of this process and the (H, W) predicted classes of its pixels.
     """
@@ -73,7 +75,7 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Compute mean IoU and pixel accuracy of a segmenter, each process on its share of the images.
+    """Evaluate a segmenter from `load` on a set with its classes by mean IoU and pixel accuracy. Each process takes its share.
 
     Args:
         model: the segmenter, from `load`.
@@ -99,8 +101,10 @@ def evaluate_set(
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
-    """Return the beginning of a caption and pictures of one image: with its annotated mask, and with the mask of each segmenter."""
+    """Return a caption and pictures of one image: one with its annotated mask, and one with the mask of each segmenter."""
     image, truth = data.read(index)
+    if truth.shape != (image.height, image.width):  # the image has more than `images.MAX_PIXELS` and was reduced
+        truth = np.asarray(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
     masks = [truth, *(predict(model, image) for model in models)]
     views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
     return f"Classes of the pixels in {data.name(index)}: as annotated, then", views
@@ -108,7 +112,7 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 
 @torch.inference_mode()
 def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
-    """Return the (H, W) class of each pixel of an image of any mode, predicted by a segmenter from `load`, in the image's size.
+    """Return the class that a segmenter from `load` predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
@@ -120,10 +124,10 @@ def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = AT_ONCE) -> Tensor:
-    """Return the (N, *size) uint8 classes of (N, K, h, w) logits, which are resized before the best class is taken.
+    """Enlarge (N, K, h, w) logits to `size`, a height and width, and return the most likely class of each pixel, (N, *size) uint8.
 
-    If the resized logits were more than `at_once` numbers, they are resized in parts, with the same result: a group of the K classes at a
-    time, first along the rows, and then strip by strip along the columns.
+    More than `at_once` enlarged logits are not computed together but in parts, with the same result to the last bit. A part is a group
+    of the K classes, enlarged to the full width, and then a strip of columns of it, enlarged to the full height.
     """
     logits, (height, width) = logits.float(), size
     n, classes, h, _ = logits.shape

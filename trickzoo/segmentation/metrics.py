@@ -14,6 +14,9 @@ from torch import Tensor
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint
 
+STRIP = 2**22
+"""Pixels that are counted at a time, as counting takes about 30 bytes for each."""
+
 
 class ConfusionMatrix:
     """The number of pixels by true class (row) and predicted class (column). Whole numbers make the sum over processes exact."""
@@ -25,19 +28,23 @@ class ConfusionMatrix:
         """The number of judged pixels whose prediction is not a class."""
 
     def add(self, predicted: Tensor, truth: Tensor) -> None:
-        """Count the pixels of two integer tensors of the same shape, on the same device. Pixels whose truth is `IGNORE` are not judged.
+        """Count the pixels of two tensors of whole numbers that have one shape and are on one device.
 
-        Raises ValueError if the shapes differ, or if a truth is neither a class nor `IGNORE`.
+        Pixels whose truth is `IGNORE` are not judged. Raises ValueError if the shapes differ, or if a truth is no class.
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"predictions of shape {tuple(predicted.shape)} for masks of {tuple(truth.shape)}")
+        for parts in zip(predicted.flatten().split(STRIP), truth.flatten().split(STRIP), strict=True):
+            self._add(*parts)
+
+    def _add(self, predicted: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
         judged, known = truth != IGNORE, (predicted >= 0) & (predicted < n)
         if bool((judged & ((truth < 0) | (truth >= n))).any()):
             raise ValueError(f"masks have values up to {int(truth[judged].max())}; there are {n} classes, and {IGNORE} is not judged")
         self.stray += int((judged & ~known).sum())
         pairs = (n * truth.long() + predicted.long()).where(judged & known, n * n)
-        self.counts += torch.bincount(pairs.flatten(), minlength=n * n + 1)[:-1].view(n, n).cpu().numpy()
+        self.counts += torch.bincount(pairs, minlength=n * n + 1)[:-1].view(n, n).cpu().numpy()
 
     def gather(self) -> None:
         """Sum the counts of all processes. It must be called once on all of them, after each image was added by exactly one.
