@@ -127,6 +127,7 @@ def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
         ("milestones", 5, "Expected `array`"),
         ("\x1b[2J", 1, 'a recipe has no field "\\x1b[2J"'),
         ("name", 3, "Expected `str`"),
+        ("precision", "\ud800", 'a recipe has the text "\\ud800", which is not Unicode'),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -182,6 +182,8 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
             raise BadOption(f'a recipe has no field "{path}"{near}')
     try:
         return msgspec.convert(content, kind, strict=False)
+    except UnicodeEncodeError as error:  # half a surrogate pair, as "\\ud800" in JSON gives it
+        raise BadOption(f'a recipe has the text "{error.object}", which is not Unicode; replace it') from None
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, BadOption):  # a value out of its range
             raise error.__cause__ from None
