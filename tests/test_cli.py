@@ -267,7 +267,7 @@ for words in (["list", "resnet18"], ["weights", "list", "resnet18_d*"]) * 2:
 def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, words: str, command: str) -> None:
     status, _, err = call(*words.split())
     assert status == 2
-    assert err.endswith(f"(`{command} --help` lists what there is)\n")
+    assert err.endswith(f"(`{command} --help` lists the options)\n")
 
 
 def test_help_and_the_answer_to_a_typo_never_import_torch() -> None:

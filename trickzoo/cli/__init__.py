@@ -13,17 +13,21 @@ from trickzoo.errors import Elsewhere, TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
 zoo.command("trickzoo.cli.models:list_", name="list", help="List the models.")
-zoo.command("trickzoo.cli.models:describe", name="describe", help="Show a model or a weight: cost, weights, figures, sources.")
+zoo.command("trickzoo.cli.models:describe", name="describe", help="Show a model or a weight: cost, weights, accuracy, sources.")
 
 weights_app = App(name="weights", help="List, fetch, verify, pin and remove weights.")
-weights_app.command("trickzoo.cli.weights:list_", name="list", help="List weights with figure and licence, and whether they are here.")
+weights_app.command(
+    "trickzoo.cli.weights:list_", name="list", help="List weights with accuracy, licence, and whether they are on this machine."
+)
 weights_app.command("trickzoo.cli.weights:fetch", name="fetch", help="Download weights, verify them and print their paths.")
-weights_app.command("trickzoo.cli.weights:verify", name="verify", help="Compute the digests of weights anew.")
-weights_app.command("trickzoo.cli.weights:path", name="path", help="Print where a weight's file is, without any network.")
+weights_app.command("trickzoo.cli.weights:verify", name="verify", help="Compute the digests of weights again and compare them.")
+weights_app.command("trickzoo.cli.weights:path", name="path", help="Print the path of a weight's file without using the network.")
 weights_app.command("trickzoo.cli.weights:lock", name="lock", help="Pin revision and digest of weights in the lock file.")
 weights_app.command("trickzoo.cli.weights:rm", name="rm", help="Delete weights from this machine.")
 zoo.command(weights_app)
-zoo.command("trickzoo.cli.predict:predict", name="predict", help="Print the likeliest classes of each image, or draw its boxes or masks.")
+zoo.command(
+    "trickzoo.cli.predict:predict", name="predict", help="Print the most probable classes of each image, or draw its boxes or masks."
+)
 zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
 zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
 zoo.command(
@@ -31,10 +35,10 @@ zoo.command(
     name="transfer",
     help="Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",
 )
-zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named by what they show.")
+zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named after the shape that they show.")
 
 FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}
-"""What the evaluation of a task measures."""
+"""The measure of each task, for the help texts."""
 evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__)
 evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
 for _name, _layout in LAYOUTS.items():
@@ -56,7 +60,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         status = error.status
     except CycloptsError as error:
         command = " ".join([app.name[0], *(error.command_chain or ())])
-        printing.complain(f"{' '.join(str(error).split())} (`{command} --help` lists what there is)")
+        printing.complain(f"{' '.join(str(error).split())} (`{command} --help` lists the options)")
         status = 2
     except BrokenPipeError:  # `trickzoo list | head`
         status = 141

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from trickzoo.evidence import Evaluation
     from trickzoo.weights.loaded import LoadedWeights
 
-Data = Annotated[Path, Parameter(help="The folder of the set.")]
-Split = Annotated[str, Parameter(help="Which of its splits.")]
+Data = Annotated[Path, Parameter(help="Folder of the data set.")]
+Split = Annotated[str, Parameter(help="Split to evaluate on.")]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every one of these commands takes."""
+    """Options of every command that evaluates on annotated images."""
 
     model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo-finetune wrote.")]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
@@ -36,8 +36,8 @@ class Options:
         Path | None,
         Parameter(help="Boxes: write them to this JSON file, in COCO's results format. Masks: write them to this new folder, as PNG."),
     ] = None
-    short: Annotated[int | None, Parameter(help="Short side of the images in pixels, in place of the training's.")] = None
-    long: Annotated[int | None, Parameter(help="What the long side may not pass, in place of the training's; for detectors.")] = None
+    short: Annotated[int | None, Parameter(help="Short side of the resized images in pixels, in place of the training's.")] = None
+    long: Annotated[int | None, Parameter(help="Largest long side in pixels, in place of the training's; for detectors.")] = None
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
@@ -45,8 +45,8 @@ class Options:
 
 def shapes(
     *,
-    images: Annotated[int, Parameter(help="How many; a training on n evaluates on the first n / 5.")] = 200,
-    split: Annotated[Literal["val", "train"], Parameter(help="Which of the generated images.")] = "val",
+    images: Annotated[int, Parameter(help="Number of images; a training on n images validates on the first n / 5.")] = 200,
+    split: Annotated[Literal["val", "train"], Parameter(help="Split of the generated images.")] = "val",
     evaluation: Options,
 ) -> None:
     """Evaluate a detector or a segmenter on generated images.
@@ -59,7 +59,7 @@ def shapes(
 
 
 def __getattr__(name: str) -> Callable[..., None]:
-    """The command of each layout, under the layout's name."""
+    """Return the command of a layout, under the layout's name."""
     if name not in LAYOUTS:
         raise AttributeError(name)
 
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Callable[..., None]:
         *,
         data: Data,
         split: Split = "val",
-        year: Annotated[str | None, Parameter(help="Such as 2012, or 07+12 for VOC, where there are several.")] = None,
+        year: Annotated[str | None, Parameter(help="Year, such as 2012, or 07+12 for VOC, if the folder holds several.")] = None,
         evaluation: Options,
     ) -> None:
         """Evaluate a detector or a segmenter on annotated images.
@@ -142,7 +142,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
 
 
 def _task(path: Path, layout: str) -> str:
-    """The task of a weight file. Raises BadOption if the layout has no annotations for it."""
+    """Return the task of a weight file. Raises BadOption if the layout has no annotations for that task."""
     from trickzoo.weights.header import task_of
 
     task, fitting = task_of(path), LAYOUTS[layout].readers
@@ -155,11 +155,11 @@ def _task(path: Path, layout: str) -> str:
 
 
 def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
-    """What the result says of the images."""
+    """Return what the result file states about the images."""
     from trickzoo.data.checks import summary_of
 
     seen = data.digest == (weights.training or {}).get("data_digest")
-    trained_on = ["the model was trained on these very images: the figures say little of others"] if seen else []
+    trained_on = ["the model was trained on these very images: the figures say little about other images"] if seen else []
     summary = summary_of(data)
     return {
         "path": str(data.root),

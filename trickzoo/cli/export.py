@@ -17,7 +17,9 @@ def export(
     model: Annotated[str, Parameter(help="Model, or weight of a model.")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
     layout: Annotated[Layout, Parameter(help="Library whose names the tensors in the file have.")] = "trickzoo",
-    dtype: Annotated[Literal["float32", "float16", "bfloat16"] | None, Parameter(help="Round tensors; float16 halves the file.")] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, Parameter(help="Data type to round the tensors to; float16 halves the file.")
+    ] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a model's weights to OUT, a .safetensors or .pth file, with the tensor names of trickzoo, timm or torchvision."""

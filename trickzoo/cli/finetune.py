@@ -25,30 +25,32 @@ def finetune(
     ],
     /,
     *,
-    task: Annotated[Literal["detection", "segmentation"] | None, Parameter(help="Needed for voc and shapes, which serve both.")] = None,
-    data: Annotated[Path | None, Parameter(help="The folder of the set; not for shapes.")] = None,
+    task: Annotated[
+        Literal["detection", "segmentation"] | None, Parameter(help="Required for voc and shapes, which have annotations for both tasks.")
+    ] = None,
+    data: Annotated[Path | None, Parameter(help="Folder of the data set; not for shapes.")] = None,
     recipe: Annotated[
         str | None,
         Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the paper's for coco, voc and ade20k."),
     ] = None,
-    year: Annotated[str | None, Parameter(help="Of VOC (2007, 2012, 07+12) or COCO, where there are several.")] = None,
-    val_year: Annotated[str | None, Parameter(help="Of the validation images, where it is another.")] = None,
+    year: Annotated[str | None, Parameter(help="Year of VOC (2007, 2012, 07+12) or COCO, if the folder holds several.")] = None,
+    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
-    out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-MODEL-SEED.")] = None,
-    seed: Annotated[int, Parameter(help="Of the new layers, order, crops and flips.")] = 0,
+    out: Annotated[Path | None, Parameter(help="Folder for checkpoints, metrics and weights; by default runs/RECIPE-MODEL-SEED.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of new layers, order, crops and flips.")] = 0,
     running: options.Watched = options.Watched(),
     images: Annotated[
-        int | None, Parameter(help="With shapes: how many to train on, 1000 by default; a fifth as many are evaluated on.")
+        int | None, Parameter(help="With shapes: number of training images, 1000 by default; a fifth as many are used for validation.")
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipe: --model resnet18_d --weights TAG --epochs 10 --short 320.")],
 ) -> None:
-    """Fine-tune a backbone as a Faster R-CNN or an FCN. After a stop the same command goes on where it was.
+    """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
 
-    Every field of the recipe is an option too, above all --model, the backbone, and --weights: a tag, a file, a hub reference, or none.
-    With another --batch-size the learning rate is scaled to it, unless --lr is given.
+    Every field of the recipe is also an option. The most important are --model, the backbone, and --weights: a tag, a file, a hub reference,
+    or none. If --batch-size differs from the recipe's, the learning rate is scaled in proportion unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     from trickzoo.recipes.finetune import KINDS
@@ -72,9 +74,9 @@ def finetune(
 
 
 def _task_of(layout: str, task: str | None) -> tuple[str, str]:
-    """The task, and the recipe that is used if the user names none.
+    """Return the task, and the recipe that is used if the user names none.
 
-    Raises UnknownName for a layout that does not exist, BadOption if it leaves the choice of the task.
+    Raises UnknownName for a layout that does not exist, BadOption if the layout serves both tasks and `task` is None.
     """
     readers = find_layout(layout).readers
     if task is None and len(readers) > 1:

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Flag = Parameter(negative="")
 
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
 Decode = Annotated[
-    Literal["once", "always"], Parameter(help="once keeps decoded images in a memory-map, always reads the files each time.")
+    Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")
 ]
-Device = Annotated[Literal["auto", "cpu"], Parameter(help="cpu leaves an accelerator unused.")]
-DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, say what the training will take, and stop.")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Arithmetic of the network.")]
+Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto uses an accelerator if there is one; cpu does not.")]
+DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, print the expected time and memory, and stop.")]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
-Workers = Annotated[int | None, Parameter(help="Decoding processes; by default one a core, 8 at most.")]
+Workers = Annotated[int | None, Parameter(help="Number of decoding processes; by default one per core, at most 8.")]
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:
-    """Raise BadOption for a `--size` or `--crop` that no image can be prepared with."""
+    """Raise BadOption if `--size` or `--crop` is out of range."""
     if size is not None and size < 1:
         raise BadOption(f"--size must be 1 or more, not {size}")
     if crop is not None and not 0 < crop <= 1:
@@ -36,14 +36,16 @@ def check_preprocessing(size: int | None, crop: float | None) -> None:
 class Running:
     """How any training runs on this machine."""
 
-    micro_batch: Annotated[int | None, Parameter(help="Images a process takes at once; the rest of the batch is accumulated.")] = None
+    micro_batch: Annotated[
+        int | None, Parameter(help="Images per forward pass on each process; gradients are accumulated over the batch.")
+    ] = None
     workers: Workers = None
-    save_every: Annotated[int, Parameter(help="Steps between checkpoints, beside the one at each epoch's end.")] = 0
+    save_every: Annotated[int, Parameter(help="Steps between checkpoints within an epoch; 0 saves only at the end of each epoch.")] = 0
     device: Device = "auto"
 
     @property
     def of_machine(self) -> dict[str, Any]:
-        """As `training.run.Machine` takes it."""
+        """The options as keyword arguments of `training.job.Machine`."""
         rest = asdict(self)
         return {"use_cpu": rest.pop("device") == "cpu", **rest}
 
@@ -51,24 +53,24 @@ class Running:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Watched(Running):
-    """How one training runs, and what it tells."""
+    """How a single training runs, and what it records."""
 
-    evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last one always has one.")] = 1
-    tensorboard: Annotated[bool, Flag, Parameter(help="Write curves for TensorBoard to OUT/tensorboard too.")] = False
+    evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last epoch is always evaluated.")] = 1
+    tensorboard: Annotated[bool, Flag, Parameter(help="Also write curves for TensorBoard to OUT/tensorboard.")] = False
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """How many seeds a study needs."""
+    """Options that plan the number of seeds of a study."""
 
     plan: Annotated[
         bool,
         Flag,
-        Parameter(help="Say which differences how many seeds detect, and in what time here, by the finished seeds; train nothing."),
+        Parameter(help="Estimate from the finished seeds which differences more seeds would detect, and in what time; train nothing."),
     ] = False
     plan_sd: Annotated[
-        float | None, Parameter(help="With --plan: a guess of the differences' standard deviation over seeds, in points.")
+        float | None, Parameter(help="With --plan: assumed standard deviation of the differences over seeds, in points.")
     ] = None
 
     def __post_init__(self) -> None:

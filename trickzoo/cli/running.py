@@ -1,4 +1,4 @@
-"""Running one training from the command line: what is said before, while and after."""
+"""Running one training from the command line: the lines printed before, during and after it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(job: Job, network: str, *, dry_run: bool) -> None:
-    """Say what is trained, and train it or only rehearse it. `network` names the network for the user."""
+    """Print what is trained, then train it or only rehearse it. `network` is the network's name for the user."""
     from trickzoo.training import job as jobs
     from trickzoo.training.tracking import in_words
 
@@ -40,7 +40,7 @@ def run(job: Job, network: str, *, dry_run: bool) -> None:
 
 @contextlib.contextmanager
 def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on a terminal, and a line for each evaluation."""
+    """Show a progress bar on a terminal, and print a line for each evaluation."""
     from trickzoo.training.tracking import in_words
 
     def tell(p: Progress) -> None:
@@ -57,7 +57,7 @@ def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> I
 
 
 def tell(task: Task, rehearsal: Rehearsal) -> None:
-    """What a training will take, and its learning rate over the epochs."""
+    """Print the time and memory that a training needs, and its learning rate over the epochs."""
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step
     steps = per_epoch * recipe.epochs

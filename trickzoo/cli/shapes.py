@@ -15,9 +15,9 @@ def shapes(
     out: Path,
     /,
     *,
-    n: Annotated[int, Parameter(help="How many; any ten in a row from a multiple of ten hold each class once.")] = 10,
-    first: Annotated[int, Parameter(help="Number of the first; a training on n images validates on the first n / 5.")] = 0,
-    size: Annotated[int, Parameter(help="Side in pixels.")] = 64,
+    n: Annotated[int, Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
+    first: Annotated[int, Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")] = 0,
+    size: Annotated[int, Parameter(help="Side of the images in pixels.")] = 64,
 ) -> None:
     """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png."""
     from PIL import Image
@@ -26,7 +26,7 @@ def shapes(
     from trickzoo.files import atomically
 
     if n < 1 or first < 0:
-        raise BadOption("--n is 1 or more, --first 0 or more")
+        raise BadOption("--n must be 1 or more and --first 0 or more")
     drawn = Shapes("val", first + n, size)
     for index in range(first, first + n):
         drawing = drawn.draw(index)

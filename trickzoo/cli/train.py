@@ -22,29 +22,34 @@ def train(
     *,
     recipe: Annotated[
         str | None,
-        Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, they are listed."),
+        Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, all names are listed."),
     ] = None,
     data: Annotated[
         str | None,
-        Parameter(help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes: generated ones."),
+        Parameter(
+            help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes for generated images."
+        ),
     ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder of checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
-    seed: Annotated[int, Parameter(help="Of initialisation, order, crops, augmentation and mixup.")] = 0,
+    out: Annotated[Path | None, Parameter(help="Folder for checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of initialisation, order, crops, augmentation and mixup.")] = 0,
     decode: options.Decode = "always",
-    side: Annotated[int | None, Parameter(help="With --decode once: side of the kept images; by default size × 8 / 7.")] = None,
+    side: Annotated[
+        int | None, Parameter(help="With --decode once: side of the decoded images in pixels; by default size × 8 / 7.")
+    ] = None,
     cache: options.Cache = None,
     running: options.Watched = options.Watched(),
     images: Annotated[
-        int | None, Parameter(help="With --data shapes: how many to train on, 10,000 by default; a fifth as many are evaluated on.")
+        int | None,
+        Parameter(help="With --data shapes: number of training images, 10,000 by default; a fifth as many are used for validation."),
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     **fields: Annotated[str, Parameter(help="Fields of the recipe: --epochs 20 --jitter 0 --teacher none.")],
 ) -> None:
-    """Train a backbone by a recipe. After a stop the same command goes on where it was.
+    """Train a backbone by a recipe. Run the same command again to resume a training that was stopped.
 
-    Every field of the recipe is an option too: --model resnet18_d --size 64 --epochs 20. With another --batch-size the learning rate is
-    scaled to it, unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
+    Every field of the recipe is also an option: --model resnet18_d --size 64 --epochs 20. If --batch-size differs from the recipe's, the
+    learning rate is scaled in proportion unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     if recipe is None:
         for name in recipes():
