@@ -1,7 +1,7 @@
-"""All that the commands write to the terminal goes through here: names are escaped, and any encoding of the output will do.
+"""Output of the commands to the terminal: names are escaped, and the output may have any encoding.
 
-A name that a data set, a file or the user brings along is never read as markup, and characters that would act on the terminal are shown
-instead, as `errors.printable` says.
+A name from a data set, a file or the user is never interpreted as markup. Control characters are shown as escapes (see
+`errors.printable`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN = {"█": "#", "–": "-", "—": "-", "…": "...", "×": "x", "·": "*", "→": "->", "•": "*", "“": '"', "”": '"', "‘": "'", "’": "'"}
-"""What stands in for a character that the output's encoding has not; all others become escapes."""
+"""Replacements for characters that the output's encoding lacks. All other characters become escapes."""
 ERRORS = "trickzoo.plain"
-"""Name of the codec's error handler that does so."""
+"""Name of the codec error handler that applies PLAIN."""
 ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
-"""Errors of the operating system that say what is wrong with the machine, and are no fault of this program."""
+"""Errors of the operating system whose cause is the machine and not this program."""
 WIDE = 100_000
-"""Columns of what is no terminal: a table there is never cut."""
+"""Columns of an output that is not a terminal, so that tables are never cut there."""
 NARROWEST = 20
-"""Columns that text which may be wrapped has at the least."""
+"""Smallest number of columns for wrapped text."""
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -53,7 +53,7 @@ class _Formatter(logging.Formatter):
 
 
 def prepare() -> None:
-    """Let standard output and standard error take every character in whatever encoding they have, and the log go to the latter."""
+    """Make standard output and standard error accept every character in any encoding, and send the log to standard error."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ERRORS)
@@ -63,14 +63,14 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Write out what was printed. Raises BrokenPipeError if nobody reads it any more, OSError if the disk that it goes to is full."""
+    """Flush the output. Raises BrokenPipeError if its reader has closed it, OSError if the disk that it goes to is full."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 def silence() -> None:
-    """Drop what cannot be written any more, so that the interpreter does not complain of it when it ends."""
+    """Discard output that can no longer be written, so that the interpreter does not report an error when it exits."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             try:
@@ -80,7 +80,7 @@ def silence() -> None:
 
 
 def of_the_machine(error: OSError) -> str | None:
-    """What is wrong with this machine and what to do, where that is why a system call failed; None where the program is to blame."""
+    """Return the cause and the remedy if a system call failed because of this machine, or None if this program is at fault."""
     if error.errno in ENVIRONMENT:
         return f"{error.filename or 'the output'}: {error.strerror}; make room, or name another place"
     try:
@@ -91,7 +91,7 @@ def of_the_machine(error: OSError) -> str | None:
 
 
 def complain(message: str) -> None:
-    """Print what is wrong to standard error: one line, if anybody reads it."""
+    """Print an error to standard error on one line. Errors of writing it are ignored."""
     with contextlib.suppress(OSError):
         print(f"trickzoo: {printable(message)}", file=sys.stderr, flush=True)
 
@@ -108,7 +108,7 @@ def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
 
 
 def say_json(content: Any) -> None:
-    """Print JSON, in ASCII: its escapes are those of its standard."""
+    """Print JSON in ASCII, with the escapes of the JSON standard."""
     print(jsonlib.dumps(content, indent=1))
 
 
@@ -137,7 +137,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequen
 
 
 def fit(text: str, width: int) -> str:
-    """The text in exactly so many columns of the terminal: cut, or filled with spaces."""
+    """Return the text in exactly `width` columns of the terminal: cut, or padded with spaces."""
     from rich.cells import set_cell_size
 
     return set_cell_size(_encodable(text), width)
@@ -145,10 +145,10 @@ def fit(text: str, width: int) -> str:
 
 @contextlib.contextmanager
 def progress(shown: bool, title: str, total: int | None, *, elapsed: bool = False, keep: bool = False) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error, if that is a terminal and `shown`.
+    """Show a progress bar on standard error if that is a terminal and `shown` is set.
 
-    Yields what moves it, which takes `advance`, `completed`, `total` and `description`. With `elapsed` it says the time so far, too, and
-    with `keep` it stays when the block ends.
+    Yields a function that updates the bar and takes `advance`, `completed`, `total` and `description`. With `elapsed` it also shows the
+    time so far, and with `keep` it remains on the screen after the block.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -171,7 +171,7 @@ def progress(shown: bool, title: str, total: int | None, *, elapsed: bool = Fals
 
 
 def console(**settings: Any) -> Console:
-    """A terminal of rich's on standard output, or by `stderr=True` on standard error, for text that is no markup."""
+    """Return a rich console on standard output, or with `stderr=True` on standard error, that interprets no markup."""
     from rich.console import Console
 
     class Plain(Console):
@@ -184,6 +184,6 @@ def console(**settings: Any) -> Console:
 
 
 def _encodable(text: str) -> str:
-    """The text as it will stand in the output, so that its width is known before it is written."""
+    """Return the text as the output's encoding will show it, so that its width is known in advance."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return printable(text).encode(encoding, ERRORS).decode(encoding)
