@@ -136,8 +136,8 @@ def damaged(folder: Path) -> dict[str, str]:
         "list": ([], "list.safetensors: its trickzoo header cannot be read"),
         "model": ({"task": "detection"}, "model.safetensors: its trickzoo header cannot be read"),
         "options": (boxes | {"options": {"activation": []}}, "options.safetensors: its trickzoo header cannot be read"),
-        "nobody": (boxes | {"training": {}}, "nobody.safetensors does not say its recipe and its classes; name a file that"),
-        "words": (boxes | {"training": {"recipe": "x"}}, "words.safetensors does not say its recipe"),
+        "nobody": (boxes | {"training": {}}, "nobody.safetensors: its header lacks the recipe or the classes; name a file that"),
+        "words": (boxes | {"training": {"recipe": "x"}}, "words.safetensors: its header lacks the recipe or the classes"),
         "empty": (boxes | {"training": {"recipe": {}}}, "empty.safetensors: its recipe cannot be read"),
         "field": (
             boxes | {"training": {"recipe": recipe | {"short": "x"}}},

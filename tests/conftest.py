@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # else the hub client asks huggingface.co for a list of agents; read when it is imported
 
@@ -98,6 +101,28 @@ def disk() -> Iterator[Callable[[int], None]]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Make a folder read-only, for root too: opening a file below it for writing, and renaming to it, fail with EROFS."""
+
+    def refuse(call: Callable[..., Any], folder: Path, place: int, writes: Callable[..., bool]) -> Callable[..., Any]:
+        def checked(*arguments: Any, **options: Any) -> Any:
+            path = arguments[place]
+            if writes(*arguments[1:], **options) and isinstance(path, str | os.PathLike) and Path(path).is_relative_to(folder):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return call(*arguments, **options)
+
+        return checked
+
+    def read_only(folder: Path) -> None:
+        for_writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        monkeypatch.setattr(os, "open", refuse(os.open, folder, 0, lambda flags, *_, **__: bool(flags & for_writing)))
+        monkeypatch.setattr(io, "open", refuse(io.open, folder, 0, lambda mode="r", *_, **__: not set("wax+").isdisjoint(mode)))
+        monkeypatch.setattr(os, "replace", refuse(os.replace, folder, 1, lambda *_, **__: True))
+
+    return read_only
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fine-tunings that take seconds: a recipe for each task, and how to run one."""
+"""Fine-tunings that take seconds: a recipe for each task, and functions that run them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator
 
-from trickzoo import tasks
+from trickzoo import segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.recipes import finetune as recipes
 from trickzoo.training import job as jobs
@@ -27,6 +29,26 @@ SHAPES = AnnotatedLocation("shapes", images=12)
 def run(
     recipe: Any, out: Path, source: AnnotatedLocation = SHAPES, *, report: Any = lambda progress: None, **options: Any
 ) -> dict[str, Any]:
-    """Fine-tune, and return the result."""
+    """Fine-tune a network on the images of `source`, and return the result."""
     settings = Machine(out=out, **{"workers": 0, "use_cpu": True, **options})
     return jobs.run(tasks.prepare(recipe, source, settings), report)
+
+
+def without_batch_statistics(accelerator: Accelerator, *, dropout: float = 0.1, **options: Any) -> segmentation.task.Segmentation:
+    """Return the fine-tuning of a segmenter whose gradient does not depend on how the batch is divided.
+
+    BatchNorm keeps its statistics, those of pretrained weights, because otherwise few gradients reach the first layers. The crops have no
+    padding, so that all have the same number of labelled pixels.
+    """
+    recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
+    splits = segmentation.open_data(recipe, SHAPES, Machine(out=Path("unused")))
+    torch.manual_seed(0)
+    model = segmentation.task.build(recipe, len(splits.train.classes))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
+            module.training = False
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == 0.1
+            module.p = dropout
+    return segmentation.task.Segmentation(recipe, model, splits.train, splits.val, seed=0, accelerator=accelerator, **options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Checkpoints: what is damaged is refused with a way out, and what older versions wrote is read."""
+"""Checkpoints: damaged ones are refused with a remedy, and those of older versions are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
 
 
 def small(path: Path, step: int = 3) -> Path:
-    """A checkpoint of a few hundred bytes of tensors."""
+    """Write a checkpoint with small tensors, and return its path."""
     checkpoint.save(path, checkpoint.State(step=step), SMALL)
     return path
 
@@ -39,7 +39,7 @@ def load(path: Path, **this: Any) -> dict[str, Any]:
 
 
 def unsealed(path: Path) -> None:
-    """Write the file again as older versions wrote it: without digest, and without the fields that are younger."""
+    """Rewrite a checkpoint as older versions wrote it: without the digest and without the newer fields."""
     content = tensors.read_pickle(path)
     for name in ("loss_sum", "losses", "unevaluated", "commits", "draws", "teacher_sha256"):
         content.pop(name, None)
@@ -77,7 +77,7 @@ def test_any_truncated_file_is_refused(tmp_path: Path) -> None:
     draws = random.Random(0)
     for length in [0, 1, 4, len(content) - 1, len(content) - 80, *(draws.randrange(len(content)) for _ in range(40))]:
         (tmp_path / "last.pt").write_bytes(content[:length])
-        with pytest.raises(BadCheckpoint, match=r"last\.pt .*; remove it to begin anew, or name another --out"):
+        with pytest.raises(BadCheckpoint, match=r"last\.pt .*; remove it to start again, or name another --out"):
             load(tmp_path / "last.pt")
 
 
@@ -91,18 +91,18 @@ def test_a_missing_or_wrong_field_is_named(name: str, value: str | None, tmp_pat
         load(tmp_path / "last.pt")
 
 
-def test_the_checkpoint_before_is_offered(tmp_path: Path) -> None:
+def test_an_intact_checkpoint_is_offered_instead_of_a_damaged_one(tmp_path: Path) -> None:
     small(tmp_path / "best.pt", step=2)
     path = small(tmp_path / "last.pt")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(BadCheckpoint, match=r"copy .*best\.pt over it to go on from step 2, or name another --out"):
+    with pytest.raises(BadCheckpoint, match=r"copy .*best\.pt over it to resume from step 2, or name another --out"):
         load(path)
     (tmp_path / "best.pt").write_bytes(b"")
-    with pytest.raises(BadCheckpoint, match=r"remove it to begin anew"):
+    with pytest.raises(BadCheckpoint, match=r"remove it to start again"):
         load(path)
 
 
-def test_damage_is_found_wherever_a_checkpoint_is_read(tmp_path: Path) -> None:
+def test_every_reader_of_checkpoints_finds_damage(tmp_path: Path) -> None:
     path = small(tmp_path / "last.pt")
     content = bytearray(path.read_bytes())
     content[content.index(torch.arange(24.0).numpy().tobytes()) + 5] ^= 1
@@ -112,7 +112,7 @@ def test_damage_is_found_wherever_a_checkpoint_is_read(tmp_path: Path) -> None:
             read(path)
 
 
-def test_without_digest_the_checksums_of_the_archive_tell(tmp_path: Path) -> None:
+def test_without_a_digest_the_checksums_of_the_archive_show_damage(tmp_path: Path) -> None:
     path = small(tmp_path / "last.pt")
     unsealed(path)
     assert whole(path) is None
@@ -124,22 +124,24 @@ def test_without_digest_the_checksums_of_the_archive_tell(tmp_path: Path) -> Non
         load(path)
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "last.pt").mkdir()
     with pytest.raises(BadCheckpoint, match=r"last\.pt cannot be read"):
         load(tmp_path / "last.pt")
 
 
-def test_a_training_of_an_older_version_goes_on_and_says_so(resident: Resident, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recipe = RECIPE.but("test.old", mixup=0.0)  # without mixup nothing is drawn otherwise than it was
+def test_a_training_of_an_older_version_resumes_with_a_warning(
+    resident: Resident, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = RECIPE.but("test.old", mixup=0.0)  # without mixup both versions draw the same random numbers
     run(resident, tmp_path / "old", recipe, save_every=1, stop_after=9)
     unsealed(tmp_path / "old" / "last.pt")
     again = run(resident, tmp_path / "old", recipe)
-    assert "is of an older version: mixup, dropout and sampled boxes are drawn otherwise from here on" in caplog.text
+    assert "was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers" in caplog.text
     assert same(again, run(resident, tmp_path / "straight", recipe))
 
 
-def test_replaced_weight_files_are_another_training(tmp_path: Path) -> None:
+def test_a_training_with_a_replaced_weight_file_is_refused(tmp_path: Path) -> None:
     recipe = RECIPE.but("test.distilled", pretrained="w.safetensors", teacher="t.safetensors")
     content = {**SMALL, "recipe": plain(recipe), "weights_sha256": "a", "teacher_sha256": "b"}
 
@@ -148,9 +150,9 @@ def test_replaced_weight_files_are_another_training(tmp_path: Path) -> None:
 
     check(weights_sha256="a", teacher_sha256="b")
     check(recipe.but(recipe.name, teacher="elsewhere/t.safetensors"), weights_sha256="a", teacher_sha256="b")
-    with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: pretrained is a there, c here"):
+    with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: pretrained is a there, c here"):
         check(weights_sha256="c", teacher_sha256="b")
-    with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: teacher is b there, c here"):
+    with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: teacher is b there, c here"):
         check(weights_sha256="a", teacher_sha256="c")
     old = {key: value for key, value in content.items() if not key.endswith("sha256")}
     check(content=old, weights_sha256="c", teacher_sha256="c")
@@ -159,7 +161,7 @@ def test_replaced_weight_files_are_another_training(tmp_path: Path) -> None:
 def test_the_best_checkpoint_is_written_before_the_last(
     resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a kill between the two loses neither: the training goes on from before, and writes both again."""
+    """A training that is killed between the two resumes from the previous `last.pt`, and writes both again."""
     written: list[str] = []
     save = checkpoint.save
 
@@ -193,7 +195,7 @@ def test_a_damaged_log_is_set_aside(line: str, resident: Resident, tmp_path: Pat
     tracking.write_log(tmp_path / "out")
 
 
-def test_seals_of_empty_and_short_files(tmp_path: Path) -> None:
+def test_empty_and_short_files_have_no_digest(tmp_path: Path) -> None:
     for content in (b"", b"x" * 80, b"trickzoo sha256 " + b"0" * 64):
         (tmp_path / "f").write_bytes(content)
         assert whole(tmp_path / "f") is None

@@ -1,9 +1,13 @@
-"""Fine-tuning: both tasks train by their recipes, and go on after a stop."""
+"""Fine-tuning: both tasks train by their recipes, and resume after a stop."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import trickzoo
 from tests.annotated import voc, xml
-from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run
+from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run, without_batch_statistics
 from tests.training import same
 from trickzoo import detection, files, segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation
@@ -27,7 +31,7 @@ from trickzoo.recipes.collection import find_fine_tuning, from_plain, override, 
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
-from trickzoo.training import checkpoint, loop
+from trickzoo.training import checkpoint, loop, tracking
 from trickzoo.training.job import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate
@@ -42,8 +46,8 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
 # recipes
 
 
-def test_the_released_rates() -> None:
-    """From the released log of VOC, and the script's options for COCO and ADE20K."""
+def test_learning_rates_are_those_of_the_released_trainings() -> None:
+    """The values are from the released log for VOC, and from the options of the released scripts for COCO and ADE20K."""
     voc_boxes, coco_boxes = recipes.VOC_BOXES, recipes.COCO_BOXES
     assert [fine_tuning_rate(voc_boxes, epoch * 10, 10) for epoch in (0, 13, 14, 19)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     rates = [fine_tuning_rate(coco_boxes, step, 14_000) for step in (0, 500, 1000, 17 * 14_000, 23 * 14_000)]
@@ -86,7 +90,7 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_training_and_what_it_leaves(recipe: Any, tmp_path: Path) -> None:
+def test_a_training_and_its_files(recipe: Any, tmp_path: Path) -> None:
     found = run(recipe, tmp_path)
     assert (found["task"], found["weights_sha256"]) == (recipe.task, None)
     assert 0 <= found[found["measure"]] <= 100
@@ -109,7 +113,20 @@ def test_a_training_and_what_it_leaves(recipe: Any, tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_stopped_training_goes_on_bit_for_bit(recipe: Any, tmp_path: Path) -> None:
+def test_a_finished_training_in_a_read_only_folder_gives_its_result(recipe: Any, tmp_path: Path, read_only: Callable[[Path], None]) -> None:
+    recipe = replace(recipe, epochs=1)
+    run(recipe, tmp_path / "out")
+    read_only(tmp_path)
+    assert run(recipe, tmp_path / "out") == json.loads((tmp_path / "out" / "result.json").read_text())
+    with pytest.raises(BadOption, match=r"new cannot be written: .*: Read-only file system; name another place"):
+        run(recipe, tmp_path / "new")
+    (tmp_path / "out" / "model.safetensors").unlink()
+    with pytest.raises(BadOption, match=r"out cannot be written: .*: Read-only file system; name another place"):
+        run(recipe, tmp_path / "out")
+
+
+@BOTH
+def test_a_stopped_training_resumes_bit_for_bit(recipe: Any, tmp_path: Path) -> None:
     straight = run(recipe, tmp_path / "straight")
 
     def stop(progress: Progress) -> None:
@@ -122,36 +139,26 @@ def test_a_stopped_training_goes_on_bit_for_bit(recipe: Any, tmp_path: Path) -> 
     assert same(tensors(tmp_path / "stopped"), tensors(tmp_path / "straight"))
     assert again[again["measure"]] == straight[straight["measure"]]
     assert again["per_class"] == straight["per_class"]
-    with pytest.raises(BadCheckpoint, match="of another recipe: lr is"):
+    with pytest.raises(BadCheckpoint, match="has another recipe: lr is"):
         run(replace(recipe, lr=7.0), tmp_path / "stopped")
 
 
 @BOTH
-def test_workers_change_nothing(recipe: Any, tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_the_weights(recipe: Any, tmp_path: Path) -> None:
     recipe = replace(recipe, epochs=1)
     run(recipe, tmp_path / "none"), run(recipe, tmp_path / "two", workers=2)
     assert same(tensors(tmp_path / "none"), tensors(tmp_path / "two"))
 
 
-def test_micro_batches_add_up(tmp_path: Path) -> None:
-    """Without BatchNorm in the way, a batch in parts has the whole's gradient, with dropout too: FCN, every crop of one size."""
-    # On weights with statistics of their own: through frozen norms of a random backbone hardly a gradient comes to the first layers.
-    # Without padding: each part counts as many pixels.
-    recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
-    splits = segmentation.open_data(recipe, SHAPES, Machine(out=tmp_path))
+def test_the_gradients_of_micro_batches_add_up(tmp_path: Path) -> None:
+    """The gradient of a segmenter with dropout is the same for the whole batch and for micro-batches, if BatchNorm keeps its statistics."""
 
     def step(micro: int) -> tuple[float, dict[str, torch.Tensor]]:
-        torch.manual_seed(0)
-        model = segmentation.task.build(recipe, len(splits.train.classes))
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.train = lambda mode=True: None  # type: ignore[assignment, misc, return-value]
-                module.training = False
         accelerator, found = Accelerator(cpu=True), {}
-        task = segmentation.task.Segmentation(recipe, model, splits.train, splits.val, seed=0, accelerator=accelerator, micro_batch=micro)  # type: ignore[arg-type]
+        task = without_batch_statistics(accelerator, micro_batch=micro)
 
         def keep(*_: Any) -> None:
-            found.update({name: parameter.grad.clone() for name, parameter in model.named_parameters()})  # type: ignore[union-attr]
+            found.update({name: parameter.grad.clone() for name, parameter in task.model.named_parameters()})  # type: ignore[union-attr]
 
         losses: list[float] = []
         hook = register_optimizer_step_pre_hook(keep)
@@ -175,9 +182,45 @@ def test_micro_batches_add_up(tmp_path: Path) -> None:
         assert (parts[name] - gradient).norm() < 1e-4 * gradient.norm(), name
 
 
+PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+from accelerate import Accelerator
+from tests.finetuning import without_batch_statistics
+from trickzoo.training import loop
+folder, accelerator = Path(sys.argv[1]), Accelerator(cpu=True)
+assert accelerator.num_processes == 2
+loop.fit(without_batch_statistics(accelerator), folder, seed=0, accelerator=accelerator, stop_after=3, save_every=1)
+accelerator.end_training()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_train_a_segmenter_with_dropout_as_one_does(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "main.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([*command, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    accelerator = Accelerator(cpu=True)
+    for name, dropout in (("one", 0.1), ("none", 0.0)):
+        task = without_batch_statistics(accelerator, dropout=dropout)
+        loop.fit(task, tmp_path / name, seed=0, accelerator=accelerator, stop_after=3, save_every=1)
+    one, two, none = (tensors(tmp_path / name) for name in ("one", "two", "none"))
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], atol=1e-5, rtol=1e-4)
+    losses = [[row["loss"] for row in tracking.rows(tmp_path / name) if "loss" in row] for name in ("one", "two", "none")]
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] != pytest.approx(losses[0], rel=1e-3), "dropout acts on the loss"
+    assert not all(torch.allclose(none[key], one[key], atol=1e-5, rtol=1e-4) for key in one), "dropout acts on the weights"
+
+
 @pytest.mark.parametrize("name", ["resnet18_d", "mobilenet_v1_025"])
-def test_frozen_stages_keep_every_bit(name: str, tmp_path: Path) -> None:
-    """Parameters and statistics, the deep stem included."""
+def test_frozen_stages_do_not_change(name: str, tmp_path: Path) -> None:
+    """Their parameters and their statistics of BatchNorm stay the same, those of the deep stem included."""
     source = trickzoo.create(name, num_classes=10)
     path = tmp_path / "trunk.safetensors"
     from trickzoo.weights.publish import export
@@ -200,7 +243,7 @@ def test_frozen_stages_keep_every_bit(name: str, tmp_path: Path) -> None:
         )
 
 
-def test_heads_learn_faster(tmp_path: Path) -> None:
+def test_heads_have_a_higher_learning_rate(tmp_path: Path) -> None:
     job = tasks.prepare(MASKS, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
     backbone, heads = job.task.optimiser().param_groups
     model = job.task.model
@@ -209,7 +252,7 @@ def test_heads_learn_faster(tmp_path: Path) -> None:
     assert len(backbone["params"]) + len(heads["params"]) == len(list(model.parameters()))
 
 
-def test_pixels_that_do_not_count() -> None:
+def test_ignored_pixels_have_no_loss() -> None:
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     masks = torch.randint(0, 3, (2, 4, 5))
     masks[0, :2] = IGNORE
@@ -221,8 +264,8 @@ def test_pixels_that_do_not_count() -> None:
     assert not logits.grad.any()  # type: ignore[union-attr]
 
 
-def test_the_content_of_a_weight_file_counts_and_not_its_path() -> None:
-    """Of a file that was written before digests were kept, the path."""
+def test_weight_files_are_compared_by_content() -> None:
+    """Files of older versions have no digests, so the path is compared."""
     here = BOXES.but("test.detection", weights="here.safetensors")
     old = {"recipe": plain(here.but("test.detection", weights="there.safetensors")), "seed": 0, "data_digest": "d"}
 
@@ -232,11 +275,11 @@ def test_the_content_of_a_weight_file_counts_and_not_its_path() -> None:
     check({**old, "weights_sha256": "a"})
     check(old, here.but("test.detection", weights="there.safetensors"))
     for other in (old, {**old, "weights_sha256": None}, {**old, "recipe": plain(here), "weights_sha256": "b"}):
-        with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: weights is (there\.safetensors|b) there"):
+        with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: weights is (there\.safetensors|b) there"):
             check(other)
 
 
-def test_images_without_objects_train(tmp_path: Path) -> None:
+def test_training_with_images_without_objects(tmp_path: Path) -> None:
     root = voc(
         tmp_path / "own",
         {**{name: xml() for name in "abc"}, **{name: xml([("cat", (1, 1, 9, 9))]) for name in "de"}},

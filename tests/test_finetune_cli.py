@@ -1,4 +1,4 @@
-"""`trickzoo-finetune`, and images and options that it refuses."""
+"""The command `trickzoo-finetune`, and the images and options that it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trickzoo.errors import BadData
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs `trickzoo-finetune`; (exit status, stdout, stderr)."""
+    """A function that runs `trickzoo-finetune` and returns (exit status, stdout, stderr)."""
     return caller(capsys, app)
 
 
@@ -38,7 +38,7 @@ def test_the_command(call: Call, tmp_path: Path) -> None:
     assert not (tmp_path / "dry").exists()
 
 
-def test_bad_input_ends_in_a_line(call: Call, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
     common = (
         "--weights",
         "none",

@@ -1,4 +1,4 @@
-"""Fine-tuned networks: judged in the files' own pixels, and back from their files as they were."""
+"""Fine-tuned networks: they are evaluated in the pixels of the image files, and their weight files restore them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trickzoo.weights.record import METADATA_KEY
 
 
 class Oracle(torch.nn.Module):
-    """A detector that finds what it is told, in the pixels of the image that it is given."""
+    """A detector that returns given boxes, scaled to the size of its input."""
 
     def __init__(self, found: list[list[list[float]]], short: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Oracle(torch.nn.Module):
         return [{"boxes": boxes, "scores": torch.ones(len(boxes)), "labels": torch.ones(len(boxes), dtype=torch.int64)}]
 
 
-def test_boxes_are_judged_in_pixels_of_the_file(tmp_path: Path) -> None:
+def test_boxes_are_evaluated_in_pixels_of_the_image_file(tmp_path: Path) -> None:
     places = [[[3.0, 4, 21, 28]], [[10.0, 2, 30, 20], [1.0, 1, 9, 9]]]
     annotations = {f"{i}": xml([("cat", [x0 + 1, y0 + 1, x1, y1]) for x0, y0, x1, y1 in boxes]) for i, boxes in enumerate(places)}
     data = detection.open_split(AnnotatedLocation("voc", voc(tmp_path / "own", annotations)), "train")
@@ -57,7 +57,7 @@ def test_boxes_are_judged_in_pixels_of_the_file(tmp_path: Path) -> None:
     assert detection.evaluate.figures(found)["voc_ap50"] < 50
 
 
-def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
+def test_masks_are_evaluated_at_the_size_of_the_image_file(tmp_path: Path) -> None:
     truth = np.zeros((30, 40), np.uint8)
     truth[:, 20:], truth[0] = 1, 2
     data = segmentation.open_split(AnnotatedLocation("lists", lists(tmp_path, [truth])), "train")
@@ -69,14 +69,14 @@ def test_masks_are_judged_in_the_files_size(tmp_path: Path) -> None:
     net = torch.nn.Module()
     net.forward = oracle  # type: ignore[method-assign]
     found = segmentation.evaluate.segment(net, data, Scale(15), Normalisation(), Accelerator(cpu=True))
-    assert found.counts.sum() == 29 * 40  # the row of 2, unlabelled, is not judged
+    assert found.counts.sum() == 29 * 40  # the first row has the value 2, which is unlabelled and not evaluated
     assert found.summary()["miou"] == 100
 
 
 @BOTH
 @pytest.mark.parametrize("activation", ["relu", "relu6"])
-def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: Path) -> None:
-    """With what its backbone was built with, which no tensor shows, too."""
+def test_a_weight_file_restores_the_network(recipe: Any, activation: str, tmp_path: Path) -> None:
+    """Options of the backbone that no tensor shows, such as the activation, are restored too."""
     named = f"{recipe.model}.tz_imagenette128"
     mine, wanted = replace(recipe, model=named, epochs=1), manifest.find(named).sources[0].sha256
     if activation == "relu6":
@@ -86,7 +86,7 @@ def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: P
     job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
     assert jobs.run(job)["weights_sha256"] == wanted
     package = detection if recipe is BOXES else segmentation
-    loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # as the loop has it
+    loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # the memory format of the training loop
     assert loaded.classes == job.task.data.classes
     image = torch.rand(3, 50, 60)
     job.task.model.eval()
@@ -96,7 +96,7 @@ def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: P
             for net in (loaded, job.task.model)
         )
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    assert loaded.recipe is not None and loaded.recipe.model == BOXES.model  # nothing of the tag is fetched again
+    assert loaded.recipe is not None and loaded.recipe.model == BOXES.model  # without the tag, whose weights would be downloaded again
     body = loaded.backbone.body if recipe is BOXES else loaded.backbone
     assert (body.activation, body.options) == (activation, {"activation": activation} if activation == "relu6" else {})
     other = segmentation if recipe is BOXES else detection
@@ -105,7 +105,7 @@ def test_a_file_gives_the_network_back(recipe: Any, activation: str, tmp_path: P
 
 
 @BOTH
-def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_path: Path) -> None:
+def test_a_weight_file_of_an_older_version_without_the_options_of_the_backbone(recipe: Any, tmp_path: Path) -> None:
     (detector if recipe is BOXES else segmenter)(tmp_path / "new.safetensors", ("a", "b"))
     content, header, _ = tensors.read_tensors(tmp_path / "new.safetensors")
     own = json.loads(header[METADATA_KEY])
@@ -116,7 +116,7 @@ def test_a_file_from_before_its_backbones_options_were_written(recipe: Any, tmp_
 
 
 def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
-    """For a backbone whose weights want another mean, in training, in the file, and after loading it."""
+    """A backbone with an unusual mean keeps it in the training, in the weight file, and after loading."""
     source = trickzoo.create("mobilenet_v1_025", num_classes=10)
     from trickzoo.weights.loaded import LoadedWeights
     from trickzoo.weights.publish import export
@@ -137,7 +137,7 @@ def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
             assert Normalisation.of(segmentation.load(tmp_path / recipe.task / "model.safetensors").backbone) == Normalisation(half, half)
 
 
-def test_nothing_to_find_is_no_figure() -> None:
+def test_images_without_objects_have_no_average_precision() -> None:
     data = boxes_of([[], []], 1)
     found = detection.evaluate.figures(DetectionEvaluation(data))
     assert found["voc_ap50"] is None

@@ -219,10 +219,10 @@ def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": plain(plan().steps[0].recipe.but("x", lr=7.0))}, "of another recipe: name is x there"),
+        ({"recipe": plain(plan().steps[0].recipe.but("x", lr=7.0))}, "has another recipe: name is x there"),
         ({"seed": 5}, "its seed is 5, not 0"),
         ({"data_digest": "0"}, "its data is 0, not "),
-        ({"val_digest": "0"}, "of another training: its validation data is 0"),
+        ({"val_digest": "0"}, "belongs to another training: its validation data is 0"),
         ({"recipe": None}, "not a result file of a training"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_half_done_training_of_another_recipe_is_refused(call: Call, straight:
     shutil.copytree(straight / "mixup-1", tmp_path / "mixup-1", ignore=shutil.ignore_patterns("result.json"))
     common = ("--rungs", "baseline,mixup", "--size", 32, "--epochs", 3, "--batch-size", 8, "--out", tmp_path)
     status, _, error = call("--data", colours, *common, "--workers", 0, "--cache", colours.with_name("cache"), "--device", "cpu")
-    assert (status, "of another recipe: epochs is 2 there, 3 here" in error) == (2, True)
+    assert (status, "has another recipe: epochs is 2 there, 3 here" in error) == (2, True)
     assert not (tmp_path / "baseline-0").exists()
 
 

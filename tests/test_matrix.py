@@ -1,4 +1,4 @@
-"""Every trick: it changes a training, the training goes on bit for bit after a stop, and the network it gives is exported."""
+"""Every trick changes a training, which resumes bit for bit after a stop, and whose network can be exported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLAIN = Recipe(
 
 
 def augmented(**changes: Any) -> dict[str, Any]:
-    """A recipe's change of the augmentation alone."""
+    """Return the change of a recipe that sets these augmentations and switches the others off."""
     return {"augmentation": Augmentation(**{"area": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "pca": 0.0} | changes)}
 
 
@@ -61,7 +61,7 @@ TRICKS: dict[str, dict[str, Any]] = {
     "progressive size": {"start_size": 16},
 }
 NETWORKS = {"zero_gamma": "resnet18_d"}
-"""Networks of the tricks that find nothing to act on in the plain one."""
+"""Networks for the tricks that have no effect on the plain one."""
 TRICKS |= {
     field: {field: mark.typical} | ({"model": NETWORKS[field]} if field in NETWORKS else {}) for field, mark in marks(Recipe).items()
 }
@@ -74,7 +74,7 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
         teacher = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
     model = task.prepare(recipe, 4, 0, trickzoo.create)
     precision = "no" if recipe.precision == "fp32" else recipe.precision
-    AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's
+    AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     task.train(recipe, model, data, None, out, seed=0, accelerator=accelerator, teacher=teacher, **options)
     return model
@@ -82,13 +82,13 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
 
 @pytest.fixture(scope="session")
 def plain(resident: Resident, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
-    """Weights that the training without tricks gives, by model."""
+    """The weights of trainings without tricks, by model."""
     recipes = [PLAIN, PLAIN.but("test.plain.resnet", model="resnet18_d")]
     return {recipe.model: train(recipe, resident, tmp_path_factory.mktemp("plain")).state_dict() for recipe in recipes}
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_it_trains_goes_on_and_is_exported(
+def test_it_trains_resumes_and_is_exported(
     trick: str,
     resident: Resident,
     plain: dict[str, dict[str, torch.Tensor]],
@@ -96,7 +96,7 @@ def test_it_trains_goes_on_and_is_exported(
 ) -> None:
     recipe = PLAIN.but(f"test.{trick}", **TRICKS[trick])
     model = train(recipe, resident, tmp_path / "straight")
-    assert not same(model.state_dict(), plain[recipe.model]), "it changed nothing"
+    assert not same(model.state_dict(), plain[recipe.model]), "the trick has no effect"
     train(recipe, resident, tmp_path / "stopped", save_every=1, stop_after=5 if recipe.batch_size == 8 else 2)
     assert same(train(recipe, resident, tmp_path / "stopped").state_dict(), model.state_dict())
 
@@ -105,7 +105,7 @@ def test_it_trains_goes_on_and_is_exported(
     program = torch.export.export(model, (images,))
     torch.testing.assert_close(program.module()(images), expected)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        warnings.simplefilter("ignore")  # warnings of dependencies of the exporter
         onnx = torch.onnx.export(program, verbose=False)
     onnx.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -129,7 +129,7 @@ def test_it_trains_goes_on_and_is_exported(
     ],
     ids=str,
 )
-def test_a_trick_that_finds_nothing_to_act_on_says_so(
+def test_a_trick_without_effect_is_refused(
     change: dict[str, Any],
     error: type[TrickzooError],
     message: str,

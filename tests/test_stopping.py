@@ -1,4 +1,4 @@
-"""Stopping: signals, folders that one run holds, and processes that stop together."""
+"""Stopping a training: signals, the lock of the output folder, and processes that stop together."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from accelerate import PartialState
 
 from tests.training import run, same
 from trickzoo.data.loaders import Resident
-from trickzoo.errors import BadData, InUse
+from trickzoo.errors import BadData, InUse, NotWritten
 from trickzoo.training import folder, processes, stopping
 
 STATE = PartialState(cpu=True)
 
 
-def test_a_second_ctrl_c_ends_at_once() -> None:
+def test_a_second_ctrl_c_raises_at_once() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with stopping.signals() as outer, stopping.signals() as inner:
+    with stopping.handle_signals() as outer, stopping.handle_signals() as inner:
         signal.raise_signal(signal.SIGINT)
         assert outer() and inner()
         with pytest.raises(KeyboardInterrupt):
@@ -36,18 +36,18 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_signal_of_another_kind_does_not_end_at_once() -> None:
-    with stopping.signals() as asked:
+def test_two_signals_of_different_kinds_only_request_a_stop() -> None:
+    with stopping.handle_signals() as asked:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.raise_signal(number)
-        assert asked() and stopping.asked()
-    assert not stopping.asked()
+        assert asked() and stopping.stop_requested()
+    assert not stopping.stop_requested()
 
 
-def test_under_nohup_a_hangup_changes_nothing() -> None:
+def test_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopping.signals() as asked:
+        with stopping.handle_signals() as asked:
             signal.raise_signal(signal.SIGHUP)
             assert not asked()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -55,7 +55,7 @@ def test_under_nohup_a_hangup_changes_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_training_in_a_thread(resident: Resident, tmp_path: Path) -> None:
+def test_a_training_in_another_thread_than_the_main_one(resident: Resident, tmp_path: Path) -> None:
     found: list[dict[str, torch.Tensor]] = []
     thread = threading.Thread(target=lambda: found.append(run(resident, tmp_path / "thread", stop_after=2)))
     thread.start()
@@ -64,16 +64,16 @@ def test_a_training_in_a_thread(resident: Resident, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_stops_between_its_batches() -> None:
-    with stopping.signals():
-        batches = stopping.together(range(5), STATE)
+    with stopping.handle_signals():
+        batches = stopping.stoppable(range(5), STATE)
         assert [next(batches), next(batches)] == [0, 1]
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(stopping.Interrupted):
             next(batches)
-    assert list(stopping.together(range(3), STATE)) == [0, 1, 2]
+    assert list(stopping.stoppable(range(3), STATE)) == [0, 1, 2]
 
 
-def test_an_evaluation_that_fails_is_done_when_the_training_goes_on(
+def test_a_failed_evaluation_is_repeated_when_the_training_resumes(
     resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -103,7 +103,7 @@ with folder.held(Path(sys.argv[1]), PartialState(cpu=True)):
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds `tmp_path / "out"`."""
+    """Another process, which holds the lock of `tmp_path / "out"`."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
         assert process.stdout is not None
@@ -112,7 +112,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_folder_is_held_by_one_run_until_it_dies(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_one_run_holds_a_folder_until_it_ends_or_dies(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     wanted = rf"out is in use by process {holder.pid} on \S+, since [-0-9]+ [:0-9]+; wait for it, or name another --out"
     with pytest.raises(InUse, match=wanted), folder.held(tmp_path / "out", STATE):
         pass
@@ -131,8 +131,8 @@ def _wait(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def test_the_workers_of_a_dead_run_are_waited_for(tmp_path: Path) -> None:
-    """A forked process holds the lock too, for as long as it lives after the one that took it."""
+def test_a_lock_waits_for_the_workers_of_a_dead_run(tmp_path: Path) -> None:
+    """A forked process shares the lock, and keeps it after the process that acquired it has died."""
     with folder.held(tmp_path, STATE):
         worker = multiprocessing.get_context("fork").Process(target=_wait, args=(0.7,))
         worker.start()
@@ -145,7 +145,7 @@ def test_the_workers_of_a_dead_run_are_waited_for(tmp_path: Path) -> None:
     worker.join()
 
 
-def test_what_killed_runs_left_goes_and_nothing_else(tmp_path: Path) -> None:
+def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     own = [".tz-0123456789abcdef", ".last.pt.0123abcd", ".model.safetensors.89abcdef"]
     others = [".tz-0123", ".last.pt.0123abc", ".last.pt.0123abcd.txt", ".mine.0123abcd", "last.pt.0123abcd", "last.pt"]
     for name in (*own, *others):
@@ -155,10 +155,10 @@ def test_what_killed_runs_left_goes_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/out"])
-def test_a_folder_that_cannot_be_is_one_line(place: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     wanted = rf"{place} cannot be written \({tmp_path}/file is a file\); name another --out"
-    with pytest.raises(InUse, match=wanted), folder.held(tmp_path / place, STATE):
+    with pytest.raises(NotWritten, match=wanted), folder.held(tmp_path / place, STATE):
         pass
 
 
@@ -166,13 +166,13 @@ def test_a_folder_that_cannot_be_is_one_line(place: str, tmp_path: Path) -> None
 # memory
 
 
-def test_memory_without_the_module_of_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_without_the_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
     here = processes.peak_memory()
     monkeypatch.setitem(sys.modules, "resource", None)
     assert 0.2 * here < processes.peak_memory() <= 1.2 * here
 
 
-def test_memory_in_the_units_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     monkeypatch.setattr(resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 5_000}))
@@ -237,7 +237,7 @@ def bad_validation(task):
             raise BadData("v.jpg is not readable")
         yield 0
     def broken():
-        list(stopping.together(share(), accelerator))
+        list(stopping.stoppable(share(), accelerator))
         return evaluate()
     task.evaluate = broken
 
@@ -278,8 +278,8 @@ def test_all_processes_stop_when_one_fails(colours: Path, tmp_path: Path) -> Non
     for scene, process, line in (("image", 1, "x.jpg is not readable"), ("validation", 1, "v.jpg is not readable"), ("full", 0, "no room")):
         found = [first[scene], second[scene]]
         assert found.pop(process) == f"BadData: {line}"
-        assert found == [f"Elsewhere: process {process} stopped: {line}"]
-    line = f"stopped at step 3 of 14; the same command goes on from {last}"
-    assert [first["signal"], second["signal"]] == [f"Stopped: {line}", f"Elsewhere: process 0 stopped: {line}"]
+        assert found == [f"StoppedByOtherProcess: process {process} stopped: {line}"]
+    line = f"stopped at step 3 of 14; the same command resumes from {last}"
+    assert [first["signal"], second["signal"]] == [f"Stopped: {line}", f"StoppedByOtherProcess: process 0 stopped: {line}"]
     assert first["loss"].startswith("BadData: the loss is nan at step 3 (epoch 0)")
-    assert second["loss"].startswith("Elsewhere: process 0 stopped: the loss is nan at step 3 (epoch 0)")
+    assert second["loss"].startswith("StoppedByOtherProcess: process 0 stopped: the loss is nan at step 3 (epoch 0)")

@@ -201,7 +201,7 @@ def test_replaced_weights_and_teachers_are_another_training(colours: Path, tmp_p
         path.unlink()
         torch.manual_seed(99)  # other weights
         _of_classes(path, COLOURS)
-        with pytest.raises(BadCheckpoint, match=rf"result\.json is of another recipe: {name} is {digests[name]} there, "):
+        with pytest.raises(BadCheckpoint, match=rf"result\.json has another recipe: {name} is {digests[name]} there, "):
             run()
         path.write_bytes(before)
 

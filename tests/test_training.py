@@ -1,4 +1,4 @@
-"""The training loop: it learns, goes on exactly where it stopped, and gives the same on several processes."""
+"""The training loop: it learns, resumes exactly where it stopped, and gives the same results with several processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, stopping
+from trickzoo.training import checkpoint, stopping, tracking
 from trickzoo.training.job import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import learning_rate
@@ -38,7 +38,7 @@ from trickzoo.training.schedule import learning_rate
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
 
 
-def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp_path: Path) -> None:
+def test_it_learns_and_logs_every_step(resident: Resident, val: Resident, tmp_path: Path) -> None:
     told: list[Progress] = []
     run(resident, tmp_path, LONGER, val, report=told.append)
     evaluations = [progress.evaluation["top1"] for progress in told if progress.evaluation]
@@ -52,7 +52,7 @@ def test_it_learns_and_leaves_its_records(resident: Resident, val: Resident, tmp
     assert best["evaluation"]["top1"] == max(evaluations)
 
 
-def test_it_evaluates_as_often_as_asked_and_at_the_end(resident: Resident, val: Resident, tmp_path: Path) -> None:
+def test_it_evaluates_every_second_epoch_and_after_the_last(resident: Resident, val: Resident, tmp_path: Path) -> None:
     told: list[Progress] = []
     run(resident, tmp_path, RECIPE.but("test.five", epochs=5), val, report=told.append, evaluate_every=2)
     assert [progress.epoch for progress in told if progress.evaluation] == [1, 3, 4]
@@ -60,7 +60,7 @@ def test_it_evaluates_as_often_as_asked_and_at_the_end(resident: Resident, val: 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 @pytest.mark.parametrize("stop", [3, 7, 10], ids=["mid first epoch", "between epochs", "mid second epoch"])
-def test_a_stopped_training_goes_on_bit_for_bit(
+def test_a_stopped_training_resumes_bit_for_bit(
     kind: str, stop: int, resident: Resident, val: Resident, colours: Path, tmp_path: Path
 ) -> None:
     data = resident if kind == "resident" else Streamed(open_imagenet(colours, split="train"), workers=0)
@@ -70,12 +70,12 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
 
 
-def test_killed_in_mid_epoch(resident: Resident, colours: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Resident, colours: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
 import torch
-torch.set_num_threads(1)  # as here: sums in another order are other bits
+torch.set_num_threads(1)  # as in this process, because the order of additions changes the result
 from tests.training import RECIPE, run
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.loaders import decode_once, squash
@@ -91,7 +91,7 @@ run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if line.strip() == "5":  # it waits there: four steps are in the checkpoint
+        if line.strip() == "5":  # the process waits at this step, and its checkpoint has four steps
             process.send_signal(signal.SIGKILL)
             break
     process.wait()
@@ -99,18 +99,18 @@ run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
 
 
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGHUP, 4), (signal.SIGTERM, 7)])
-def test_asked_to_stop_it_saves_and_goes_on_later(
+def test_a_signal_writes_a_checkpoint_from_which_the_training_resumes(
     number: signal.Signals, step: int, resident: Resident, val: Resident, tmp_path: Path
 ) -> None:
-    with pytest.raises(stopping.Stopped, match=f"stopped at step {step} of 14; the same command goes on"):
+    with pytest.raises(stopping.Stopped, match=f"stopped at step {step} of 14; the same command resumes"):
         run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(number) if p.step == step else None)
     assert same(run(resident, tmp_path / "stopped", val=val), run(resident, tmp_path / "straight", val=val))
     assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
 
 
-def test_asked_to_stop_in_the_last_evaluation_it_goes_on_with_it(resident: Resident, val: Resident, tmp_path: Path) -> None:
+def test_a_training_stopped_in_its_last_evaluation_resumes_with_that_evaluation(resident: Resident, val: Resident, tmp_path: Path) -> None:
     straight = run(resident, tmp_path / "straight", val=val)
-    with pytest.raises(stopping.Stopped, match="stopped at step 14 of 14; the same command goes on"):
+    with pytest.raises(stopping.Stopped, match="stopped at step 14 of 14; the same command resumes"):
         run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
     told: list[Progress] = []
     assert same(run(resident, tmp_path / "stopped", val=val, report=told.append), straight)
@@ -120,7 +120,7 @@ def test_asked_to_stop_in_the_last_evaluation_it_goes_on_with_it(resident: Resid
     assert contents[0]["evaluation"] == contents[1]["evaluation"] != {}
 
 
-def test_asked_to_stop_after_the_last_evaluation_it_ends(resident: Resident, val: Resident, tmp_path: Path) -> None:
+def test_a_signal_after_the_last_evaluation_lets_the_training_finish(resident: Resident, val: Resident, tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.step == 14 and progress.evaluation:
             signal.raise_signal(signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_asked_to_stop_after_the_last_evaluation_it_ends(resident: Resident, val
 
 
 @pytest.mark.parametrize(("written", "file"), [(0, "metrics.jsonl"), (1, "last.pt")])
-def test_a_full_disk_leaves_what_was_there(
+def test_a_full_disk_leaves_the_files_intact(
     written: int, file: str, resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(resident, tmp_path / "full", save_every=1, stop_after=4)
@@ -151,12 +151,12 @@ def test_a_full_disk_leaves_what_was_there(
     assert same(run(resident, tmp_path / "full"), run(resident, tmp_path / "straight"))
 
 
-def test_micro_batches_give_the_same_as_the_whole(resident: Resident, tmp_path: Path) -> None:
+def test_micro_batches_give_the_same_weights_as_the_whole_batch(resident: Resident, tmp_path: Path) -> None:
     recipe = RECIPE.but("no mixup", mixup=0.0)
     weights = []
     for micro in (8, 2):
         model = task.prepare(recipe, 4, 0, trickzoo.create)
-        model.freeze(model)  # BatchNorm sees the micro-batch alone, so it is left out of the comparison
+        model.freeze(model)  # BatchNorm is frozen, because its statistics are those of a micro-batch
         model.requires_grad_(True)
         options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
         task.train(recipe, model, resident, None, tmp_path / str(micro), **options)
@@ -187,7 +187,7 @@ def tell(progress):
     if accelerator.process_index == 1 and progress.step == dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), signal.SIGKILL)
     if accelerator.is_main_process:
-        with (folder / (name + ".steps")).open("a") as file:  # to the terminal some releases of torch print of their own
+        with (folder / (name + ".steps")).open("a") as file:  # a file, because some releases of torch print to the terminal as well
             print(progress.step, file=file)
 options = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
 classification.train(recipe, model, data, None, folder / name, **options)
@@ -226,7 +226,7 @@ accelerator.end_training()
 
 
 @pytest.mark.timeout(300)
-def test_processes_evaluate_the_same_network_on_however_few_images(colours: Path, tmp_path: Path) -> None:
+def test_processes_evaluate_the_same_network_even_with_one_image_for_two(colours: Path, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(EVALUATION)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -236,15 +236,15 @@ def test_processes_evaluate_the_same_network_on_however_few_images(colours: Path
     assert done.returncode == 0, done.stderr
     digests = [path.read_text() for path in tmp_path.glob("*.digest")]
     assert len(digests) == 4
-    assert len(set(digests)) == 1  # the model ends with the average
+    assert len(set(digests)) == 1  # `finish` copies the average into the model
 
 
 @pytest.fixture
 def torchrun(colours: Path, tmp_path: Path) -> Any:
-    """Train in several processes: the weights, and the steps that the first process took."""
+    """A function that trains in several processes, and returns the weights and the steps that the main process took."""
     (tmp_path / "main.py").write_text(PROCESSES)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # else a restart may find the addresses of those who died
+    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # otherwise a restart may find the addresses of the dead processes
 
     def torchrun(name: str, processes: int, dies: int = 0) -> tuple[dict[str, torch.Tensor], list[int]]:
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
@@ -257,18 +257,21 @@ def torchrun(colours: Path, tmp_path: Path) -> Any:
 
 
 @pytest.mark.timeout(420)
-def test_two_processes_give_the_same_as_one_and_outlive_a_death(torchrun: Any) -> None:
+def test_two_processes_give_the_same_as_one_and_restart_when_one_dies(torchrun: Any, tmp_path: Path) -> None:
     (one, _), (two, steps), (restarted, again) = torchrun("one", 1), torchrun("two", 2), torchrun("restarted", 2, dies=10)
-    for key in one:  # BatchNorm is frozen: each process would see its own half
+    for key in one:  # BatchNorm is frozen, because each process would use the statistics of its half
         torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=0)
     assert steps == list(range(1, 21))
-    assert again[-12:] == list(range(9, 21)), "it goes on after the checkpoint at step 8"
+    losses = [[row["loss"] for row in tracking.rows(tmp_path / name) if "loss" in row] for name in ("one", "two")]
+    assert len(losses[0]) == 20
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4), "the log has the mean loss over processes"
+    assert again[-12:] == list(range(9, 21)), "it resumes from the checkpoint at step 8"
     assert 8 in again[:-12]
     assert same(restarted, two)
 
 
 @pytest.mark.parametrize(("step", "good"), [(0, "none"), (4, "last.pt"), (5, "last.pt")])
-def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
+def test_a_non_finite_loss_stops_and_names_the_last_good_checkpoint(
     step: int, good: str, resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([1.0] * step)
@@ -277,19 +280,19 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
         run(resident, tmp_path, val=val, save_every=3)
 
 
-def test_weights_that_give_no_number_are_no_good_checkpoint(resident: Resident, tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_non_finite_loss_is_not_a_good_one(resident: Resident, tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"the loss is (nan|inf) at step 1 .*The last good checkpoint: none"):
         run(resident, tmp_path, RECIPE.but("wild", lr=1e30, warmup_epochs=0), save_every=1)
     assert (tmp_path / "last.pt").exists()
 
 
-def test_validation_images_stay_the_same(resident: Resident, val: Resident, tmp_path: Path) -> None:
+def test_resuming_with_other_validation_images_is_refused(resident: Resident, val: Resident, tmp_path: Path) -> None:
     run(resident, tmp_path, val=val, stop_after=9)
-    with pytest.raises(BadCheckpoint, match="of another training: its validation data is"):
+    with pytest.raises(BadCheckpoint, match="belongs to another training: its validation data is"):
         run(resident, tmp_path, val=replace(val, digest="other"))
 
 
-def test_a_launchers_accumulation_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_accumulation_setting_of_a_launcher_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     assert Machine(out=tmp_path, use_cpu=True).accelerator("fp32").gradient_accumulation_steps == 1
 
@@ -297,9 +300,9 @@ def test_a_launchers_accumulation_changes_nothing(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lr": 0.1}, "of another recipe: lr is 0.05 there, 0.1 here"),
-        ({"augmentation": Augmentation(pca=0.0)}, "of another recipe: augmentation"),
-        ({"model": "mobilenet_v1_050"}, "of another recipe: model is mobilenet_v1_025"),
+        ({"lr": 0.1}, "has another recipe: lr is 0.05 there, 0.1 here"),
+        ({"augmentation": Augmentation(pca=0.0)}, "has another recipe: augmentation"),
+        ({"model": "mobilenet_v1_050"}, "has another recipe: model is mobilenet_v1_025"),
     ],
 )
 def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], message: str, resident: Resident, tmp_path: Path) -> None:
@@ -310,7 +313,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], messa
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
     content = {"seed": 0, "data_digest": "0", "recipe": plain(finetune.SMALL_BOXES)}
-    with pytest.raises(BadCheckpoint, match=r"last\.pt is of another recipe: a recipe has no field .*; name another --out"):
+    with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: a recipe has no field .*; name another --out"):
         checkpoint.check(Path("last.pt"), content, RECIPE, data_digest="0", seed=0)
 
 
@@ -347,12 +350,12 @@ def test_data_that_cannot_be_trained_on(counts: dict[str, int], batch_size: int,
 
 
 @pytest.mark.parametrize("micro_batch", [3, -4])
-def test_a_batch_that_cannot_be_cut(micro_batch: int, resident: Resident, tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=f"cannot be cut into 1 processes × micro-batches of {micro_batch}"):
+def test_a_batch_that_cannot_be_divided(micro_batch: int, resident: Resident, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=f"cannot be divided into 1 processes × micro-batches of {micro_batch}"):
         run(resident, tmp_path, micro_batch=micro_batch)
 
 
-def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_named_when_it_is_read(tmp_path: Path) -> None:
     data = _images(tmp_path / "data", {"a": 9, "b": 9})
     (tmp_path / "data" / "b" / "7.png").write_bytes(b"broken")
     with pytest.raises(BadData, match=r"data/b/7.png is not a readable image"):
@@ -362,7 +365,7 @@ def test_a_corrupt_image_is_named_when_it_is_met(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
 
 
-def test_once_a_corrupt_image_is_put_back_the_same_training_goes_on(tmp_path: Path) -> None:
+def test_a_training_resumes_once_a_corrupt_image_is_restored(tmp_path: Path) -> None:
     data = _images(tmp_path / "data", {"a": 9, "b": 9})
     recipe = RECIPE.but("test.corrupt", batch_size=6)
     straight = run(data, tmp_path / "straight", recipe)
@@ -379,7 +382,7 @@ def test_once_a_corrupt_image_is_put_back_the_same_training_goes_on(tmp_path: Pa
     assert checkpoint.load(tmp_path / "out" / "last.pt", recipe, data_digest=data.digest, seed=0)["step"] == 2
     for path, (content, _) in contents.items():
         path.write_bytes(content)
-    with pytest.raises(BadCheckpoint, match=r"is of another training: its data is .*; name another --out"):
+    with pytest.raises(BadCheckpoint, match=r"belongs to another training: its data is .*; name another --out"):
         run(Streamed(open_imagenet(tmp_path / "data"), workers=0), tmp_path / "out", recipe)
     for path, (_, time) in contents.items():
         os.utime(path, ns=(time, time))
@@ -387,7 +390,7 @@ def test_once_a_corrupt_image_is_put_back_the_same_training_goes_on(tmp_path: Pa
     assert same(run(again, tmp_path / "out", recipe), straight)
 
 
-def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_decoded_once_and_again_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
     first = decode_once(images, squash(16), "16", tmp_path / "resident", workers=0)
     np.testing.assert_array_equal(first.pixels[:, :, 0, 0], np.repeat([[0], [1], [2]] * 2, 3, axis=1))
@@ -398,7 +401,7 @@ def test_images_are_decoded_once_and_anew_when_they_change(tmp_path: Path, monke
     assert decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels[0, 0, 0, 0] == 99
 
 
-def test_room_is_taken_before_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_allocated_before_images_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
 
     def full(*_: int) -> None:
@@ -413,17 +416,17 @@ def test_room_is_taken_before_images_are_decoded(tmp_path: Path, monkeypatch: py
         decode_once(images, squash(16), "16", tmp_path / "data" / "a" / "0.png", workers=0)
 
 
-def test_what_a_killed_process_left_goes(tmp_path: Path) -> None:
+def test_unfinished_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     images = _images(tmp_path / "data", {"a": 3, "b": 3}).images
     left = tmp_path / "resident" / f".{contents_digest(images)[:32]}-16-upright.unfinished"
     left.mkdir(parents=True)
     (left / "pixels.npy").write_bytes(b"half")
     assert len(decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels) == 6
     (kept,) = [path for path in (tmp_path / "resident").iterdir() if path.is_dir()]
-    assert kept.stat().st_mode == (tmp_path / "resident").stat().st_mode  # another user of the folder can read it
+    assert kept.stat().st_mode == (tmp_path / "resident").stat().st_mode  # other users of the folder can read it
 
 
-def test_networks_see_images_as_their_own_weights_want_them() -> None:
+def test_images_are_normalised_for_the_weights_of_each_network() -> None:
     images = 255 * torch.rand(2, 3, 8, 8)
     half = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     torch.testing.assert_close(half(images), images / 127.5 - 1)
@@ -432,7 +435,7 @@ def test_networks_see_images_as_their_own_weights_want_them() -> None:
     assert imagenet.towards(imagenet, images) is images
 
 
-def test_the_rate_of_each_step_is_the_recipes() -> None:
+def test_the_learning_rate_of_each_step_follows_the_recipe() -> None:
     recipe = Recipe("r", "resnet50", "x", epochs=120, lr=0.4, warmup_epochs=5, schedule="cosine")
     rates = [learning_rate(recipe, step, 100) for step in range(12_000)]
     assert rates[0] == pytest.approx(0.4 / 500)
@@ -444,7 +447,7 @@ def test_the_rate_of_each_step_is_the_recipes() -> None:
     assert math.isclose(learning_rate(steps, 3 * 100 - 1, 100), 0.4 * 300 / 500)
 
 
-def test_one_image_whose_last_map_is_one_pixel_is_refused_before_training(resident: Resident, tmp_path: Path) -> None:
+def test_micro_batches_of_one_image_with_a_last_map_of_one_pixel_are_refused(resident: Resident, tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"one image of 32 × 32 pixels gives BatchNorm a single value of each channel; take micro-batches"):
         run(resident, tmp_path, micro_batch=1)
     assert not tmp_path.joinpath("metrics.jsonl").exists()

@@ -126,5 +126,5 @@ def test_a_signal_to_the_whole_group_saves(number: signal.Signals, colours: Path
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on from" in errors
+    assert "the same command resumes from" in errors
     assert (tmp_path / "out" / "last.pt").exists()

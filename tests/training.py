@@ -1,4 +1,4 @@
-"""Trainings that take seconds: a recipe, the words for one on the command line, and what to do with them."""
+"""Trainings that take seconds: a recipe, options of the command line, and functions that run and compare them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ RECIPE = Recipe(
 )
 COSINE = "paper.mobilenet_v1_100.label_smoothing"
 SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-epochs", 1, "--batch-size", 8, "--precision", "fp32")
-"""Options that make a recipe such as COSINE a matter of seconds."""
+"""Options that reduce a recipe such as COSINE to seconds."""
 
 
 def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
-    """Train and return the weights."""
+    """Train a classifier, and return its weights."""
     model = task.prepare(recipe, len(data.classes), 0, trickzoo.create)
     task.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
     return model.state_dict()

@@ -107,8 +107,8 @@ class WorkerLost(TrickzooError, RuntimeError):
     """A worker process ended before it had finished its work."""
 
 
-class Elsewhere(TrickzooError):
-    """Another process of the same run has failed and has printed its error. This process stops too, without printing anything."""
+class StoppedByOtherProcess(TrickzooError):
+    """Another process of the same run failed and reports the reason. This process stops too, and prints nothing on the command line."""
 
     def __init__(self, process: int, message: str, status: int) -> None:
         super().__init__(f"process {process} stopped: {message}")

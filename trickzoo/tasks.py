@@ -1,6 +1,6 @@
 """The tasks that a network can be trained for, by name.
 
-Each task is a package, and each package has the members of `TaskPackage`. A new task is one more package, and one more line here.
+Each task is a package with the members of `TaskPackage`. A new task needs a package and a line in `PACKAGES`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trickzoo.data.location import AnnotatedLocation, Part, Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import loop
-from trickzoo.training.job import RESULT, Job, Machine
+from trickzoo.training.job import Job, Machine, holds_finished
 
 PACKAGES = {
     "classification": "trickzoo.classification",
@@ -25,47 +25,47 @@ PACKAGES = {
     "segmentation": "trickzoo.segmentation",
 }
 ANNOTATED = ("detection", "segmentation")
-"""The tasks whose images carry annotations of their own, and whose packages are `AnnotatedTaskPackage`."""
+"""The tasks whose images have boxes or masks. Their packages have the members of `AnnotatedTaskPackage`."""
 
 
 class TaskPackage(Protocol):
-    """The members of the package of every task."""
+    """Members of the package of every task."""
 
     def open_data(self, recipe: Any, location: Any, machine: Machine) -> Splits[Any]:
-        """Open training and validation images. Raises BadData if they cannot be used."""
+        """Open the training and validation images. Raises BadData if they cannot be trained on."""
 
     def new_task(self, recipe: Any, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> loop.Task:
-        """Build the network of a recipe, and the task that the training loop needs.
-
-        Raises a TrickzooError if recipe and images do not match.
-        """
+        """Build the network of a recipe, and the task that trains it. Raises a TrickzooError if the images do not fit the recipe."""
 
     def load(self, path: Path, **sides: int | None) -> nn.Module:
-        """Load the network from a weight file that a training of this task wrote, in evaluation mode."""
+        """Load the network of a weight file that a training of this task wrote, in evaluation mode.
+
+        `sides` replace image sides of the recipe, in pixels. Raises BadCheckpoint if the file cannot be read, or is for another task.
+        """
 
 
 class AnnotatedTaskPackage(TaskPackage, Protocol):
-    """The additional members of the packages of detection and segmentation."""
+    """Members of the packages of detection and segmentation."""
 
     @property
     def SIDES(self) -> tuple[str, ...]:
-        """The names of the image sides in pixels that `load` can replace."""
+        """Names of the image sides that `load` can replace."""
 
     def open_split(self, location: AnnotatedLocation, part: Part) -> Any:
-        """Open the images of one part with their annotations."""
+        """Open the images of one split with their annotations. Raises BadData if they cannot be used."""
 
     def evaluate_set(self, model: Any, data: Any, accelerator: Accelerator, **options: Any) -> evidence.Evaluation:
-        """Run a network on a set, each process on its share of the images, and compute the metrics."""
+        """Run a network on a set of images, each process on its share, and return the figures, the same in all processes."""
 
     def check_predictions(self, path: Path) -> None:
-        """Raise BadOption before the run if `evaluate_set` could not write its predictions to this path."""
+        """Raise BadOption if `evaluate_set` cannot write its predictions to `path`, so that the error comes before the evaluation."""
 
     def compare(self, data: Any, index: int, models: Any) -> Any:
-        """Return the beginning of a caption, and pictures of one image: with its annotation, and with the predictions of each network."""
+        """Draw an image with its annotations and with the predictions of each network. Return the start of a caption, and the pictures."""
 
 
 def find_task(name: str) -> TaskPackage:
-    """Return the package of a task. Raises UnknownName, with the nearest names, if there is no such task."""
+    """Return the package of a task. Raises UnknownName, which suggests similar names, if there is no such task."""
     if name not in PACKAGES:
         raise UnknownName("task", name, PACKAGES)
     return cast(TaskPackage, import_module(PACKAGES[name]))
@@ -79,17 +79,18 @@ def find_annotated_task(name: str) -> AnnotatedTaskPackage:
 
 
 def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any] | None = None) -> Job:
-    """Build and check everything that a training needs.
+    """Open the images, build the network, and return the training, ready to run.
 
     Args:
-        recipe: the recipe; its `task` names the package.
-        location: the location of the images: an `ImageLocation` for classification, otherwise an `AnnotatedLocation`.
-        machine: devices, processes and the output folder of the training.
-        data: the images, if they have been opened already.
+        recipe: recipe of the training; its `task` selects the package.
+        location: location of the images: an `ImageLocation` for classification, otherwise an `AnnotatedLocation`.
+        machine: settings of the training.
+        data: training and validation images, if they are open already.
 
-    Raises a TrickzooError if the output folder cannot be written, or if images and recipe do not match.
+    Raises BadOption if the folder cannot be written and does not hold a finished training, and another TrickzooError if the images do not
+    fit the recipe.
     """
-    if not (machine.out / RESULT).exists():  # a finished training is only read
+    if not holds_finished(machine.out):  # the result of a finished training is only read
         evidence.check_folder(machine.out)
     package = find_task(recipe.task)
     accelerator = machine.accelerator(recipe.precision)

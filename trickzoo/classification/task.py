@@ -333,7 +333,7 @@ def evaluate(
     n = len(val.labels)
     mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
     hits = torch.zeros(2, dtype=torch.long)
-    for indices in stopping.together(mine.split(batch_size), accelerator):
+    for indices in stopping.stoppable(mine.split(batch_size), accelerator):
         images = normalise(val.take(indices).to(accelerator.device))
         with accelerator.autocast():
             logits = net(images)

@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError
 import trickzoo as package
 from trickzoo.cli import printing
 from trickzoo.data.layouts import LAYOUTS
-from trickzoo.errors import Elsewhere, TrickzooError
+from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
 zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__)
 zoo.command("trickzoo.cli.models:list_", name="list", help="List the models.")
@@ -55,7 +55,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         finally:
             printing.flush()
     except TrickzooError as error:
-        if not isinstance(error, Elsewhere):
+        if not isinstance(error, StoppedByOtherProcess):
             printing.complain(str(error))
         status = error.status
     except CycloptsError as error:

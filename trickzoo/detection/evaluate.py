@@ -20,7 +20,7 @@ from trickzoo.data.loaders import read_share, there
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections, coco_results
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.evidence import Evaluation, write_json
-from trickzoo.training.stopping import together
+from trickzoo.training.stopping import stoppable
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def detect(
     """
     net.eval()
     found = DetectionEvaluation(data)
-    for sample in together(read_share(DetectionSamples(data, transform), accelerator, len(data), workers), accelerator):
+    for sample in stoppable(read_share(DetectionSamples(data, transform), accelerator, len(data), workers), accelerator):
         with accelerator.autocast():
             found.add(sample.index, *_find(net, there(sample.pixels), sample.size, accelerator.device))
         progress(1)

@@ -24,7 +24,7 @@ from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
-from trickzoo.training.stopping import together
+from trickzoo.training.stopping import stoppable
 
 AT_ONCE = 2**24
 """How many logits `classes_of_pixels` enlarges at once; as float32 they take 64 MB."""
@@ -55,7 +55,7 @@ def segment(
     """
     net.eval()
     found = ConfusionMatrix(data.classes)
-    for sample in together(read_share(SegmentationSamples(data, transform), accelerator, len(data), workers), accelerator):
+    for sample in stoppable(read_share(SegmentationSamples(data, transform), accelerator, len(data), workers), accelerator):
         mask = there(sample.mask).to(accelerator.device)
         with accelerator.autocast():
             logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))

@@ -39,9 +39,9 @@ def train_all(trainings: Sequence[Training], *, each: Each, tell: Callable[[str]
         if training.done:
             tell(f"{title}: already finished")
             continue
-        with stopping.signals() as asked, each(title) as report:
+        with stopping.handle_signals() as asked, each(title) as report:
             found = training.train(report)
         tell(f"{title}: {found}")
         if any(gather_object([asked()])) and number < total:  # the signal may have reached only one process
             stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command resumes it")
-            raise stopping.everywhere(stopped, PartialState())
+            raise stopping.for_this_process(stopped, PartialState())

@@ -1,4 +1,4 @@
-"""What the training of detectors and of segmenters has in common."""
+"""The common part of the training of detectors and of segmenters."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from trickzoo.training.schedule import fine_tuning_rate
 
 
 class AnnotatedTask(loop.Task):
-    """A task on images with annotations of their own, on a backbone that another training may have made.
+    """A task on images with boxes or masks. Its network has a backbone, which may be pretrained.
 
     Args:
-        trunk: the backbone of the network.
-        data, val: training and validation images.
+        trunk: backbone of the network.
+        data: training images.
+        val: validation images; None if there are none.
         accelerator: device, precision and processes.
-        workers: decoding processes.
+        workers: number of decoding processes.
     """
 
     activity = "fine-tuning"
@@ -42,27 +43,27 @@ class AnnotatedTask(loop.Task):
 
     @property
     def data_in_words(self) -> str:
-        """How many training images of how many classes there are."""
+        """Numbers of training images and of classes, such as "120 images of 10 classes"."""
         return f"{len(self.data):,} images of {len(self.data.classes)} classes"
 
     @property
     def description(self) -> str:
-        """What the images are if they were generated, else nothing."""
+        """Description of the images if they were generated, otherwise empty."""
         return "; ".join(part.layout for part in self._parts.values() if part.generated)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the images, one line each."""
+        """Notes on the images that the user should read before the training starts, one line each."""
         found = [f"{where} images: {note}" for where, part in self._parts.items() for note in part.notes]
         return (*self.summary.notes, *found, *([self.description] if self.description else []))
 
     @functools.cached_property
     def summary(self) -> Summary:
-        """How often each class occurs in the images, and which images are there twice."""
+        """Numbers of images and objects of each class, and the images that occur twice."""
         return summary_of_both(self.data, self.val) if self.val is not None else summary_of(self.data, "training")
 
     def facts(self) -> dict[str, Any]:
-        """Numbers of images, digests of images and weights, and what the images hold."""
+        """Return numbers of images, digests of images and weights, and the summary of the images, for the result file."""
         return {
             "task": self.recipe.task,
             "measure": self.measure,
@@ -76,9 +77,9 @@ class AnnotatedTask(loop.Task):
         }
 
     def learning_rate(self, step: int) -> float:
-        """By the recipe's schedule."""
+        """Return the learning rate of the 0-based `step` by the schedule of the recipe."""
         return fine_tuning_rate(self.recipe, step, self.shares.per_epoch)
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the network, with what it takes to build it again."""
+        """Write the network as a weight file from which it can be built again. `training` goes into the header of the file."""
         network_file.save(self.model, self.recipe, self.data.classes, path, training)

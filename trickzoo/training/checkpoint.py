@@ -1,9 +1,8 @@
-"""Checkpoints: written whole or not at all, checked when they are read, and read without running any pickle's code."""
+"""Checkpoints: they are written atomically, verified when they are read, and read without running code from the pickle."""
 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,28 +19,29 @@ from trickzoo.weights.tensors import read_pickle
 LAST, BEST = "last.pt", "best.pt"
 
 DRAWS = 2
-"""Which way of drawing random numbers a checkpoint was trained with. Those without this field are of the first."""
+"""Version of the scheme for random numbers that a training uses. Checkpoints without this field were trained with version 1."""
 
 NUMBER = (int, float)
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "recipe": dict, "seed": int, "data_digest": str, "step": int, "best": NUMBER, "evaluation": dict, "seconds": NUMBER, "model": dict,
     "optimiser": dict,
 }  # fmt: skip
-"""What every checkpoint holds, those of older versions too."""
+"""Fields that every checkpoint has, including checkpoints of older versions, and their types."""
 
 
 @dataclass
 class State:
-    """How far a training is.
+    """Progress of a training, as a checkpoint stores it.
 
     Attributes:
-        step: optimiser steps that are done.
-        best: highest figure of any evaluation.
-        evaluation: the last one.
-        seconds: that all parts of the training took together.
-        loss_sum, losses: sum and number of the losses of the steps of this epoch.
-        unevaluated: the epoch is at its end and its evaluation is still to come.
-        commits: of the checkouts that the training ran under, in order.
+        step: number of optimiser steps taken so far.
+        best: highest value of the task's measure in any evaluation, in percent.
+        evaluation: figures of the last evaluation, in percent; empty before the first.
+        seconds: duration of the training so far, including the runs that it was resumed from.
+        loss_sum: sum of the losses of the steps taken in the current epoch.
+        losses: number of the losses in `loss_sum`.
+        unevaluated: whether the steps of the epoch are complete but its evaluation is not.
+        commits: commits of the code that the training ran with, in order.
     """
 
     step: int = 0
@@ -55,22 +55,21 @@ class State:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> State:
-        """The state in a checkpoint; fields that are younger than it have their defaults."""
+        """Return the state in the content of a checkpoint. Fields that an older version did not write have their defaults."""
         return cls(**{each.name: content[each.name] for each in fields(cls) if each.name in content})
 
 
 def save(path: Path, state: State, content: dict[str, Any]) -> None:
-    """Write a checkpoint: temporary file, fsync, rename. Raises NotWritten if the disk refuses; the previous one is then still there."""
+    """Write a checkpoint atomically. Raises NotWritten if the disk refuses; the previous checkpoint is then unchanged."""
     buffer = io.BytesIO()
     torch.save({**content, **asdict(state), "draws": DRAWS}, buffer)
-    files.write_atomically(path, files.seal_zip(buffer.getvalue()), remedy="make room; the checkpoint before it is untouched")
+    files.write_atomically(path, files.seal_zip(buffer.getvalue()), remedy="make room; the previous checkpoint is unchanged")
 
 
 def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
-    """Read a checkpoint that continues this very training.
+    """Read the checkpoint of a training with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
 
-    Raises BadCheckpoint if the file is damaged, with the checkpoint that can stand in for it, or with the first thing that differs, as
-    `check` does.
+    Raises BadCheckpoint if the file is damaged (the message names a checkpoint that can replace it), or if it belongs to another training.
     """
     content = _read(path)
     check(path, content, recipe, **this)
@@ -79,24 +78,24 @@ def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return _whole(path)
+        return _verified(path)
     except BadCheckpoint as error:
-        raise BadCheckpoint(f"{error}; {_way_out(path)}") from None
+        raise BadCheckpoint(f"{error}; {_remedy(path)}") from None
 
 
-def _way_out(path: Path) -> str:
-    """What to do about a damaged checkpoint."""
+def _remedy(path: Path) -> str:
+    """Return the remedy for a damaged checkpoint, as the end of a message."""
     best = path.with_name(BEST)
     try:
         if path.name == LAST and best.exists():
-            return f"copy {best} over it to go on from step {_whole(best)['step']}, or name another --out"
+            return f"copy {best} over it to resume from step {_verified(best)['step']}, or name another --out"
     except BadCheckpoint:
         pass
-    return "remove it to begin anew, or name another --out"
+    return "remove it to start again, or name another --out"
 
 
-def _whole(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint that is as it was written. Raises BadCheckpoint otherwise."""
+def _verified(path: Path) -> dict[str, Any]:
+    """Read a checkpoint and verify its digest and fields. Raises BadCheckpoint if it is damaged, or is not a checkpoint."""
     content = read_pickle(path)
     if damaged := _damaged_part(path):
         raise BadCheckpoint(f"{path} is damaged ({damaged} is not as it was written)")
@@ -109,7 +108,10 @@ def _whole(path: Path) -> dict[str, Any]:
 
 
 def _damaged_part(path: Path) -> str | None:
-    """The first part with a wrong checksum of an archive without digest, as older versions wrote them."""
+    """Return the first part of the archive that has a wrong checksum; None if there is none.
+
+    This applies to checkpoints without a digest, which older versions wrote; a digest is verified elsewhere.
+    """
     try:
         with files.open_regular(path) as file:
             if files.seal_is_whole(file) or not zipfile.is_zipfile(file):
@@ -133,41 +135,53 @@ def check(
     weights_sha256: str | None = None,
     teacher_sha256: str | None = None,
 ) -> None:
-    """Raise BadCheckpoint with the first thing that differs if a checkpoint's or result file's content is of another training.
+    """Raise BadCheckpoint if the content of a checkpoint or a result belongs to another training. The message names the first difference.
 
-    Digests that are not given are not compared; those of validation images, and of the weight files that a training starts from and
-    distils from, are not in files of older versions, and the digests there do not cover labels (`data.identity`). A weight file with the
-    same content counts as the same wherever it lies.
+    A digest that is None is not compared. Files of older versions lack the digests of the validation images, of the initial weights and of
+    the teacher, and their digests of images do not cover labels (`data.identity`). Weight files are compared by content, not by path.
+
+    Args:
+        path: the file, for messages.
+        content: its content.
+        recipe: recipe of this training.
+        seed: random seed of this training.
+        data_digest: digest of the training images.
+        val_digest: digest of the validation images.
+        weights_sha256: SHA-256 of the weight file that the training starts from.
+        teacher_sha256: SHA-256 of the teacher's weight file.
     """
     if content["seed"] != seed:
-        raise BadCheckpoint(f"{path} is of another training: its seed is {content['seed']}, not {seed}; name another --out")
+        raise BadCheckpoint(f"{path} belongs to another training: its seed is {content['seed']}, not {seed}; name another --out")
     compared = [("data", content["data_digest"], data_digest), ("validation data", content.get("val_digest"), val_digest)]
     for what, found, wanted in compared:
         if found is not None and wanted is not None and not same_set(found, wanted):
-            raise BadCheckpoint(f"{path} is of another training: its {what} is {found}, not {wanted}; name another --out")
+            raise BadCheckpoint(f"{path} belongs to another training: its {what} is {found}, not {wanted}; name another --out")
     try:
-        there = plain(from_plain(content["recipe"], type(recipe)))  # fields that are younger than the file have their defaults
+        there = plain(from_plain(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults
     except BadOption as error:
-        raise BadCheckpoint(f"{path} is of another recipe: {error}; name another --out") from None
+        raise BadCheckpoint(f"{path} has another recipe: {error}; name another --out") from None
     here = plain(recipe)
     weights = (content.get("weights_sha256"), weights_sha256)
     digests = {"weights": weights, "pretrained": weights, "teacher": (content.get("teacher_sha256"), teacher_sha256)}
     for name, (found, wanted) in digests.items():
-        if name in here and found and wanted:  # files of older versions have the recipe's spelling only
+        if name in here and found and wanted:  # files of older versions hold the path only, as the recipe spells it
             there[name], here[name] = found, wanted
     for name, value in here.items():
         if there[name] != value:
-            raise BadCheckpoint(f"{path} is of another recipe: {name} is {there[name]} there, {value} here; name another --out")
+            raise BadCheckpoint(f"{path} has another recipe: {name} is {there[name]} there, {value} here; name another --out")
 
 
 def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
-    """Read the `result.json` of this very training. Raises BadCheckpoint if it is another's, as `check` does, or no result file."""
+    """Read the `result.json` of a training with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
+
+    Raises BadCheckpoint if the file belongs to another training, is not a result file, or cannot be read.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = files.read_json(path)
         check(path, found, recipe, **this)
     except BadCheckpoint:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None

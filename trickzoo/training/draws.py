@@ -1,6 +1,7 @@
-"""What layers draw at random for an image: from a seed of the image's own, so that it depends neither on the process nor on its neighbours.
+"""Random draws of layers, made from a separate seed for each image.
 
-Dropout and the choice of boxes to train on would else differ with the number of processes and the size of micro-batches.
+The dropout mask of an image, and the choice of its boxes to train on, therefore depend neither on the number of processes nor on the size
+of micro-batches.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _seeds: ContextVar[Sequence[int] | None] = ContextVar("seeds", default=None)
 
 
 @contextmanager
-def of_images(seeds: Sequence[int]) -> Iterator[None]:
-    """Within the block these are the seeds of the images of the batch, in its order."""
+def image_seeds(seeds: Sequence[int]) -> Iterator[None]:
+    """Within the block, layers draw from these seeds: one for each image of the micro-batch, in its order."""
     before = _seeds.set(seeds)
     try:
         yield
@@ -26,11 +27,11 @@ def of_images(seeds: Sequence[int]) -> Iterator[None]:
 
 
 class ImageDropout(nn.Dropout):
-    """Dropout whose mask of an image follows from the image's seed; torch's own outside of `of_images`.
+    """Dropout that draws the mask of each image from the seed of that image. Outside of an `image_seeds` block it is torch's dropout.
 
     Args:
-        p: probability of an element to become 0.
-        stream: a number that other layers of the network do not have, so that their masks differ.
+        p: probability that an element is set to 0.
+        stream: a number that is unique among the dropout layers of the network, so that their masks differ.
     """
 
     def __init__(self, p: float, stream: int) -> None:
@@ -38,7 +39,7 @@ class ImageDropout(nn.Dropout):
         self.stream = stream
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, …) → (N, …), each element 0 with probability `p`, else divided by 1 - p."""
+        """Map (N, …) to (N, …): each element is set to 0 with probability `p`, and divided by 1 - p otherwise."""
         seeds = _seeds.get()
         if not self.training or seeds is None or self.p in (0, 1):
             return super().forward(x)
@@ -48,29 +49,38 @@ class ImageDropout(nn.Dropout):
 
 
 def seed_dropout(network: nn.Module) -> None:
-    """Replace, in place, each dropout of a network by one that draws from the images' seeds."""
+    """Replace, in place, each `nn.Dropout` of a network by an `ImageDropout`."""
     found = [(parent, name, layer) for parent in network.modules() for name, layer in parent.named_children() if type(layer) is nn.Dropout]
     for stream, (parent, name, layer) in enumerate(found):
         parent.add_module(name, ImageDropout(layer.p, stream))
 
 
 Sampler = Callable[[list[Tensor]], tuple[list[Tensor], list[Tensor]]]
-"""For each image the (n,) class of each of its boxes, 0 for background → masks of the chosen objects, and of the background."""
+"""Maps, for each image, the (n,) classes of its boxes (0 is background) to two (n,) masks: the chosen objects and the chosen background."""
 
 
 class ImageSampler:
-    """torchvision's choice of the boxes to train on, drawn from the image's seed; outside of `of_images` from torch's generator.
+    """Choice of the boxes to train on, by torchvision's sampler, drawn from the seed of each image.
+
+    Outside of an `image_seeds` block it draws from torch's global generator, as torchvision does.
 
     Args:
-        sampler: `fg_bg_sampler` of torchvision's detectors, which draws from torch's generator.
-        stream: a number that other samplers of the network do not have, so that their choices differ.
+        sampler: `fg_bg_sampler` of a torchvision detector, which draws from torch's global generator.
+        stream: a number that is unique among the samplers of the network, so that their choices differ.
     """
 
     def __init__(self, sampler: Sampler, stream: int) -> None:
         self.sampler, self.stream = sampler, stream
 
     def __call__(self, matched: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """As `Sampler`. Leaves torch's generator seeded anew."""
+        """Choose boxes of each image.
+
+        Args:
+            matched: for each image, the (n,) classes of its boxes; 0 is background.
+
+        Returns the (n,) masks of the chosen objects and those of the chosen background, one for each image. Torch's global generator has
+        another seed afterwards.
+        """
         seeds = _seeds.get()
         if seeds is None:
             return self.sampler(matched)

@@ -1,4 +1,4 @@
-"""The output folder of a training or of a study, which one run at a time writes to."""
+"""The output folder of a training or of a study, which only one run at a time may write to."""
 
 from __future__ import annotations
 
@@ -15,36 +15,39 @@ import psutil
 from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
 
-from trickzoo.errors import InUse
-from trickzoo.files import TEMPORARY, refusal
+from trickzoo import files
+from trickzoo.errors import InUse, TrickzooError
 from trickzoo.training import checkpoint, stopping, tracking
 
 log = logging.getLogger("trickzoo")
 
 LOCK, HOLDER = ".lock", ".holder"
 FILES = (checkpoint.LAST, checkpoint.BEST, tracking.METRICS, tracking.LOG, tracking.CURVES, "model.safetensors", "result.json")
-"""That a training writes."""
+"""Files that a training writes."""
 PATIENCE = 15.0
-"""Seconds that a lock is waited for whose holder has died: its decoding workers, which notice that within some seconds, hold it too."""
+"""Seconds to wait for a lock whose holder has died. Its decoding workers hold the lock too, and need some seconds to notice and to end."""
 
 
 @contextmanager
 def held(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
-    """Within the block no other run has this folder; the processes of one run hold it together.
+    """Within the block, lock the folder against other runs. The processes of one run share the lock, and must all enter the block.
 
-    What a killed run left half-written in the folder is removed first. The lock is the system's, so that of a dead run holds nobody up.
-    Raises InUse, in every process, if another run has the folder, or if the folder cannot be written.
+    Temporary files that a killed run left in the folder are removed first. The operating system releases the lock of a process that dies.
+
+    Raises InUse if another run holds the folder, and NotWritten if the folder cannot be written; the other processes of the run raise
+    StoppedByOtherProcess.
     """
-    lock, error = FileLock(folder / LOCK), None
+    lock = FileLock(folder / LOCK)
+    error: TrickzooError | None = None
     if state.is_main_process:
         try:
             _acquire(lock, folder)
             if lock.is_locked:
                 _remove_leftovers(folder)
-        except InUse as found:
+        except TrickzooError as found:
             error = found
     try:
-        stopping.agree(error, state)
+        stopping.raise_in_all(error, state)
         yield
     finally:
         if lock.is_locked:
@@ -54,21 +57,24 @@ def held(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
 
 def _acquire(lock: FileLock, folder: Path) -> None:
     holder = folder / HOLDER
-    try:
+    with files.writing(folder, remedy="name another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if not _has_died(holder):
-                raise
-            lock.acquire(timeout=PATIENCE)
+            _wait_for_workers(lock, folder)
+        except NotImplementedError:  # a file system without locks
+            log.warning("%s is on a file system without locks: do not start a second run there", folder)
+            return
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")
+
+
+def _wait_for_workers(lock: FileLock, folder: Path) -> None:
+    """Acquire the lock of a run that has died, once its workers have ended. Raises InUse if the run is alive."""
+    try:
+        lock.acquire(timeout=PATIENCE if _has_died(folder / HOLDER) else 0)
     except Timeout:
-        raise InUse(f"{folder} is in use by {_read(holder) or 'another run'}; wait for it, or name another --out") from None
-    except NotImplementedError:  # a file system without locks
-        log.warning("%s is on a file system without locks: do not start a second run there", folder)
-    except OSError as error:
-        raise InUse(f"{folder} cannot be written ({refusal(folder, error)}); name another --out") from None
+        raise InUse(f"{folder} is in use by {_read(folder / HOLDER) or 'another run'}; wait for it, or name another --out") from None
 
 
 def _read(holder: Path) -> str:
@@ -79,15 +85,16 @@ def _read(holder: Path) -> str:
 
 
 def _has_died(holder: Path) -> bool:
-    """Whether the process that noted itself here was one of this machine and is no more."""
+    """Return whether the process that the file names ran on this machine and has ended."""
     found = re.match(r"process (\d+) on (\S+),", _read(holder))
     return found is not None and found[2] == socket.gethostname() and not psutil.pid_exists(int(found[1]))
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of `files.atomically` that a killed run left. This run holds the folder, so nobody is writing them now."""
+    """Remove the temporary files of `files.atomically` that a killed run left. This run holds the lock, so no other run writes to them."""
     names = "|".join(map(re.escape, FILES))
-    temporary = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{16}}|\.({names})\.[0-9a-f]{{8}}")  # the second form is of older versions
+    # the second form is that of older versions
+    temporary = re.compile(rf"{re.escape(files.TEMPORARY)}[0-9a-f]{{16}}|\.({names})\.[0-9a-f]{{8}}")
     for path in folder.iterdir():
         if temporary.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

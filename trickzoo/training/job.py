@@ -1,4 +1,4 @@
-"""A training as it runs on a machine: settings, what is finished, evidence, rehearsal."""
+"""A training on a machine: its settings, its run, its result file, and a rehearsal of a few steps."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from trickzoo.tricks.low_precision import mixed_precision
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
 KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
-"""The part of the evidence that a weight file keeps: enough to train it again."""
+"""Fields of the result that the header of the weight file stores, so that the training can be repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Checked):
-    """What any training is run with and its outcome does not depend on, but for the seed.
+    """Settings of a training that are not part of its recipe. Apart from the seed, they do not change the outcome.
 
     Attributes:
         out: folder of checkpoints, metrics and weights.
-        micro_batch: images a process takes at once; the rest of its share of the batch is accumulated.
-        workers: decoding processes; None is one a core, eight at most.
-        save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
-        evaluate_every: epochs between evaluations; the last epoch always has one.
-        tensorboard: whether to write curves to `out/tensorboard` too.
+        seed: random seed.
+        micro_batch: number of images that a process takes at once; gradients accumulate over the micro-batches of a step. None takes the
+            whole share of the process at once.
+        workers: number of decoding processes; None means one for each core, but at most eight.
+        save_every: number of steps between checkpoints; 0 means one at the end of each epoch only, which is written in any case.
+        evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
+        use_cpu: whether to train on the CPU even if there is a GPU.
+        tensorboard: whether to write curves for TensorBoard to `out/tensorboard` as well.
     """
 
     out: Path
@@ -51,22 +54,24 @@ class Machine(Checked):
 
     @property
     def decoders(self) -> int:
-        """Decoding processes."""
+        """Number of decoding processes."""
         return default_workers() if self.workers is None else self.workers
 
     def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
-        """Device, precision and processes."""
-        evidence.commit()  # the code that runs is today's; by the training's end the checkout may be another
+        """Return the device, the precision and the processes as accelerate holds them."""
+        evidence.commit()  # reads the commit now, because the checkout may change before the training ends
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        AcceleratorState._reset_state()  # it would refuse a precision other than an earlier training's in this process
+        AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
-        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a launcher's setting would divide its gradients again
+        accelerator.gradient_accumulation_steps = (
+            1  # the loop accumulates gradients itself; the setting of a launcher would divide them again
+        )
         return accelerator
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training with everything built, ready to run."""
+    """A training that is ready to run: its task, its settings, and its device and processes."""
 
     task: loop.Task
     machine: Machine
@@ -76,17 +81,17 @@ class Job:
 def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
     """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
 
-    A training that is finished in that folder is not repeated: its result is returned.
+    If the folder holds this training finished, its result is returned and nothing is written.
 
     Args:
-        job: what to train.
+        job: the training.
         report: called after each step and each evaluation.
-        also: fields that the result has in addition.
+        also: additional fields of the result.
 
     Raises BadCheckpoint if the folder holds another training, InUse if another run is writing to it, and what `loop.fit` raises.
     """
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    if done := finished(machine, task):  # asked before the folder is taken, which may be one that cannot be written
+    if done := finished(machine, task):  # before the folder is locked, because it may be read-only
         return done
     with folder.held(machine.out, accelerator):
         return finished(machine, task) or _run(job, report, also)
@@ -94,7 +99,7 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    with _reporting(machine, accelerator, report) as tell:
+    with _reporting(machine, accelerator, report) as record:
         outcome = loop.fit(
             task,
             machine.out,
@@ -102,7 +107,7 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
             accelerator=accelerator,
             save_every=machine.save_every,
             evaluate_every=machine.evaluate_every,
-            report=tell,
+            report=record,
         )
     task.finish()
     found = _evidence(job, outcome, also)
@@ -110,33 +115,41 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})
         tracking.write_log(machine.out)
         tracking.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
-        evidence.write_json(machine.out / RESULT, found)  # the last file: where it is, the training is finished
+        evidence.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
     return found
 
 
+def holds_finished(out: Path) -> bool:
+    """Return whether a folder holds a finished training, of whatever recipe."""
+    return (out / RESULT).exists() and (out / WEIGHTS).exists()
+
+
 def finished(machine: Machine, task: loop.Task) -> dict[str, Any] | None:
-    """The result of this very training if it is finished in its folder. Raises BadCheckpoint if another one is."""
+    """Return the result of this training if its folder holds it finished, otherwise None.
+
+    Raises BadCheckpoint if the folder holds another training finished.
+    """
     path = machine.out / RESULT
-    if not path.exists() or not path.with_name(WEIGHTS).exists():
+    if not holds_finished(machine.out):
         return None
     return checkpoint.result(path, task.recipe, seed=machine.seed, **task.identity)
 
 
 @contextmanager
 def _reporting(machine: Machine, accelerator: Accelerator, report: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
-    """Within the block, what the yielded function is told goes to `report`, and to TensorBoard if the settings ask for it."""
+    """Yield a function that passes progress to `report`, and writes it for TensorBoard if the settings say so."""
     board = machine.tensorboard and accelerator.is_main_process
     with tracking.tensorboard(machine.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
 
-        def tell(progress: Progress) -> None:
+        def record(progress: Progress) -> None:
             report(progress)
             write(progress)
 
-        yield tell
+        yield record
 
 
 def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any]:
-    """What a training found, with everything that its figures depend on, as the result file has it."""
+    """Return the content of the result file: the figures of the training, and everything that they depend on."""
     task = job.task
     figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
     return {
@@ -157,14 +170,14 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What three steps say of a training: seconds of one, and peak memory in bytes."""
+    """Measurements of a few steps of a training: the seconds of one step, and the peak memory in bytes."""
 
     seconds_per_step: float
     memory: int
 
 
 def rehearse(job: Job) -> Rehearsal:
-    """Take three steps and leave nothing behind."""
+    """Take up to three steps in a temporary folder, and return their duration and memory. The output folder is not touched."""
     task, accelerator = job.task, job.accelerator
     times: list[float] = []
     with tempfile.TemporaryDirectory() as place:

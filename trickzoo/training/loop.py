@@ -1,7 +1,8 @@
-"""The training loop, the same for every task.
+"""The training loop, which is the same for every task.
 
-Nothing random depends on history: the order of an epoch is drawn from (seed, epoch), everything of a step from (seed, step). So a training
-that was stopped anywhere goes on as if it had not been, and processes draw for the whole batch and take their share.
+Random numbers do not depend on what was drawn before: the order of an epoch follows from (seed, epoch), and everything else in a step from
+(seed, step). A training that was stopped at any step therefore resumes with the results of an uninterrupted one. Each process draws the
+numbers of the whole batch and uses those of its share.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trickzoo import evidence
-from trickzoo.errors import BadCheckpoint, BadData, Elsewhere, NotWritten, TrickzooError
+from trickzoo.errors import BadCheckpoint, BadData, NotWritten, StoppedByOtherProcess, TrickzooError
 from trickzoo.recipes.collection import AnyRecipe, plain
 from trickzoo.training import checkpoint, draws, stopping, tracking
 from trickzoo.training.progress import Outcome, Progress
@@ -34,19 +35,19 @@ log = logging.getLogger("trickzoo")
 
 
 class Task(ABC):
-    """What is trained and on what. The loop and the job know no more of a task than this.
+    """Interface of a task: the network, its images, its loss and its evaluation, as the loop and the job use them.
 
     Attributes:
-        activity: what the training is called in result files.
-        measure: name of the figure of `evaluate` that is highest for the best checkpoint.
-        recipe: the checkpoints are of it.
-        model: the network; the loop moves it to the device.
-        shares: the images of each step.
-        data_digest: tells the training images from others.
-        val_digest: the same of the validation images, if there are any.
-        average: averaged weights, which checkpoints keep too; None without.
-        weights_sha256: of the file that the model started from, if it did from one.
-        teacher_sha256: of the file of the network that it distils from, if there is one.
+        activity: name of the training in result files, such as "fine-tuning".
+        measure: name of the figure of `evaluate` that selects the best checkpoint; higher is better.
+        recipe: recipe of the training, which checkpoints store.
+        model: network to train. The loop moves it to the device.
+        shares: assignment of the images of each step to processes and micro-batches.
+        data_digest: digest of the training images and their labels.
+        val_digest: digest of the validation images and their labels; None if there are no validation images.
+        average: network that holds the averaged weights, which checkpoints store too; None if the recipe does not average weights.
+        weights_sha256: SHA-256 of the weight file that the model started from; None if it started from scratch.
+        teacher_sha256: SHA-256 of the weight file of the teacher network; None if the training does not distil.
     """
 
     activity: str = "training"
@@ -62,56 +63,62 @@ class Task(ABC):
 
     @property
     def identity(self) -> dict[str, str | None]:
-        """Digests of all that the outcome depends on beside recipe and seed, as `checkpoint.check` compares them."""
+        """Digests of the inputs that the outcome depends on besides the recipe and the seed, as arguments of `checkpoint.check`."""
         return {name: getattr(self, name) for name in ("data_digest", "val_digest", "weights_sha256", "teacher_sha256")}
 
     @abstractmethod
     def optimiser(self) -> torch.optim.Optimizer:
-        """For the model on its device. A group's learning rate is the step's × its `factor`, 1 where it has none."""
+        """Build the optimiser of the model, which is on its device already.
+
+        The loop sets the learning rate of each parameter group to that of the step, times the group's "factor" if it has one.
+        """
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:
-        """Of a 0-based step."""
+        """Return the learning rate of a 0-based step."""
 
     @abstractmethod
     def batches(self, first_step: int) -> Iterator[Any]:
-        """Micro-batches of this process, from `first_step` to the end of its epoch."""
+        """Yield the micro-batches of this process, from the 0-based `first_step` to the end of its epoch."""
 
     @abstractmethod
     def loss(self, net: nn.Module, batch: Any) -> Tensor:
-        """Mean loss of a micro-batch; `net` is the model, prepared for the processes and the precision."""
+        """Return the mean loss of a micro-batch, a scalar. `net` is the model, wrapped for several processes and for the precision."""
 
     def stepped(self, step: int) -> None:  # noqa: B027, most tasks have nothing to do here
-        """Called after the optimiser's step."""
+        """Do what the task has to do after each step of the optimiser. `step` is 0-based."""
 
     def metadata(self) -> dict[str, str]:
-        """What a weight file of the model says of it, and checkpoints too; nothing where a checkpoint is no such file."""
+        """Return the header of a weight file of the model. Checkpoints store it too, unless they cannot be loaded as weights."""
         return {}
 
     @abstractmethod
     def evaluate(self) -> dict[str, Any] | None:
-        """Figures in percent, each process on its share; None if there is nothing to evaluate on."""
+        """Evaluate the model on the validation images, and return the figures in percent. None if there are no validation images.
+
+        Each process evaluates its share of the images, and all return the same figures.
+        """
 
     def finish(self) -> None:  # noqa: B027, most tasks have nothing to do here
-        """Called after the last step, before the network is saved."""
+        """Do what the task has to do after the last step, before the network is saved."""
 
     @property
     @abstractmethod
     def data_in_words(self) -> str:
-        """How many training images of how many classes there are: "9,469 images of 10 classes"."""
+        """Numbers of training images and of classes, such as "9,469 images of 10 classes"."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the images before the training starts, one line each."""
+        """Notes on the images that the user should read before the training starts, one line each."""
         return ()
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the result file says beside the figures: numbers of images, digests of data and weights."""
+        """Return what the result file states besides the figures: numbers of images, and digests of data and weights."""
 
     @abstractmethod
     def save(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the network as a weight file. `training` is the evidence that the file's header keeps."""
+        """Write the network as a weight file. `training` is the description of the training that the header of the file stores."""
 
 
 def fit(
@@ -125,30 +132,31 @@ def fit(
     stop_after: int | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
-    """Train, or go on where `out/last.pt` stopped.
+    """Train a network, or resume the training from `out/last.pt`.
 
     Args:
-        task: what to train.
-        out: folder of checkpoints and `metrics.jsonl`.
-        seed: of whatever is drawn at random.
+        task: the network, its images, its loss and its evaluation.
+        out: folder of checkpoints and of `metrics.jsonl`.
+        seed: random seed.
         accelerator: device, precision and processes.
-        save_every: steps between checkpoints, beside the one at each epoch's end; 0 is none.
-        evaluate_every: epochs between evaluations; the last epoch always has one.
-        stop_after: leave after this step, without a checkpoint.
+        save_every: number of steps between checkpoints; 0 means one at the end of each epoch only, which is written in any case.
+        evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
+        stop_after: number of the step after which to return early, without a checkpoint.
         report: called after each step and each evaluation.
 
     Raises:
-        BadCheckpoint: `last.pt` is of another training, or damaged.
-        BadData: the loss is not finite (the message names the last good checkpoint), or the data cannot be trained on.
-        Stopped: SIGTERM, SIGINT or SIGHUP came; a checkpoint is there.
-        Elsewhere: another process raised one of these.
+        BadCheckpoint: `last.pt` belongs to another training, or is damaged.
+        BadData: the loss is not finite (the message names the last good checkpoint), or an image cannot be used.
+        NotWritten: the disk refuses a checkpoint or a line of the log.
+        Stopped: SIGTERM, SIGINT or SIGHUP arrived; a checkpoint has been written.
+        StoppedByOtherProcess: another process raised one of these errors.
     """
-    with stopping.signals():
+    with stopping.handle_signals():
         return _Training(task, out, seed, accelerator, save_every, evaluate_every, report).run(stop_after)
 
 
 class _Training:
-    """A training under way: its epochs and steps. What is raised in one process is raised in all of them, see `stopping`."""
+    """A training in progress: its epochs and steps. An error in one process stops all of them, as the module `stopping` describes."""
 
     def __init__(
         self,
@@ -166,20 +174,20 @@ class _Training:
         self.steps = self.per_epoch * task.recipe.epochs
         net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.net, self.optimiser = accelerator.prepare(net, task.optimiser())
-        self.keeper = _Keeper(task, self.optimiser, out, accelerator, seed)
-        self.state = self.keeper.resume(self.steps)
-        self.failed: TrickzooError | None = None
-        """What kept this process from writing its log; raised where all processes meet next."""
+        self.checkpoints = _Checkpoints(task, self.optimiser, out, accelerator, seed)
+        self.state = self.checkpoints.resume(self.steps)
+        self.log_error: TrickzooError | None = None
+        """The error that kept this process from writing its log. It is raised where all processes synchronise next."""
         self.metrics: tracking.Metrics | None = None
         try:
             if accelerator.is_main_process:
                 self.metrics = tracking.Metrics(out / tracking.METRICS, self.state.step)
         except TrickzooError as error:
-            self.failed = error
-        self._raise_failure()
+            self.log_error = error
+        self._raise_log_error()
 
     def run(self, stop_after: int | None) -> Outcome:
-        """Do the epochs that are left."""
+        """Train the remaining epochs."""
         state = self.state
         if state.unevaluated:
             self._end_epoch()
@@ -188,14 +196,14 @@ class _Training:
             if state.step == stop_after:
                 return self._outcome()
             self._end_epoch()
-        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # its forward no longer computes in the training's precision
+        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # removes the autocast wrapper of the forward method
         return self._outcome()
 
     def _outcome(self) -> Outcome:
-        return Outcome(self.state.evaluation, self.keeper.seconds, tuple(self.state.commits))
+        return Outcome(self.state.evaluation, self.checkpoints.seconds, tuple(self.state.commits))
 
     def _epoch(self, stop_after: int | None) -> None:
-        """Take the steps that are left of an epoch."""
+        """Take the remaining steps of an epoch."""
         state = self.state
         if state.step % self.per_epoch == 0:
             state.loss_sum, state.losses = 0.0, 0
@@ -206,10 +214,10 @@ class _Training:
             if state.step == stop_after or state.step % self.per_epoch == 0:
                 return
             if self.save_every and state.step % self.save_every == 0:
-                self.keeper.save(checkpoint.LAST, state)
+                self.checkpoints.save(checkpoint.LAST, state)
 
     def _step(self, batches: Iterator[Any]) -> None:
-        """Take an optimiser step on the next batch, and tell of it."""
+        """Take an optimiser step on the next batch, and record its loss and learning rate."""
         task, state, shares = self.task, self.state, self.task.shares
         lr = task.learning_rate(state.step)
         for group in self.optimiser.param_groups:
@@ -218,71 +226,82 @@ class _Training:
         total = 0.0
         for part in range(shares.rounds):
             batch = self._next(batches, part)
-            with _synchronised(self.net, part == shares.rounds - 1), draws.of_images(shares.layer_seeds(state.step, part)):
+            with _synchronised(self.net, part == shares.rounds - 1), draws.image_seeds(shares.layer_seeds(state.step, part)):
                 value = task.loss(self.net, batch) / shares.rounds
                 self.accelerator.backward(value)
             total += value.item()
         loss = self._mean(total)
         if not math.isfinite(loss):
-            raise stopping.everywhere(self._diverged(loss), self.accelerator)
+            raise stopping.for_this_process(self._diverged(loss), self.accelerator)
         self.optimiser.step()
         self.optimiser.zero_grad()
         task.stepped(state.step)
         epoch = state.step // self.per_epoch
         state.step += 1
         state.loss_sum, state.losses = state.loss_sum + loss, state.losses + 1
-        self._tell(Progress(state.step, self.steps, epoch, loss, lr), {"loss": loss, "lr": lr})
+        self._record(Progress(state.step, self.steps, epoch, loss, lr), {"loss": loss, "lr": lr})
 
     def _next(self, batches: Iterator[Any], part: int) -> Any:
-        """The next micro-batch, if every process has one and none was asked to stop."""
-        batch, error = None, self.failed
+        """Return the next micro-batch, number `part` of its step.
+
+        Raises, in every process, the error of a process that cannot read its micro-batch, or Stopped if a signal arrived. A checkpoint is
+        written first, unless the step is under way.
+        """
+        batch, error = None, self.log_error
         if error is None:
             try:
                 batch = next(batches)
             except TrickzooError as found:
                 error = found
-        # one exchange for both questions, as each costs all processes a wait
-        if stopping.agreed(error is not None or (part == 0 and stopping.asked()), self.accelerator):
+        # one exchange answers both questions, because each exchange makes all processes wait
+        if stopping.any_process(error is not None or (part == 0 and stopping.stop_requested()), self.accelerator):
             try:
-                stopping.agree(error, self.accelerator)
+                stopping.raise_in_all(error, self.accelerator)
             except TrickzooError:
-                if self.state.step and part == 0:  # later BatchNorm has seen a part of the step
-                    with contextlib.suppress(NotWritten, Elsewhere):  # the full disk may be the very error
-                        self.keeper.save(checkpoint.LAST, self.state)
+                if self.state.step and part == 0:  # after the first micro-batch, BatchNorm has statistics of an incomplete step
+                    with contextlib.suppress(NotWritten, StoppedByOtherProcess):  # a full disk may be the cause of the error
+                        self.checkpoints.save(checkpoint.LAST, self.state)
                 raise
-            self.keeper.save(checkpoint.LAST, self.state)
+            self.checkpoints.save(checkpoint.LAST, self.state)
             raise self._stopped()
         return batch
 
     def _mean(self, loss: float) -> float:
-        """The mean over processes."""
+        """Return the mean of a loss over all processes."""
         if self.accelerator.num_processes == 1:
             return loss
         return float(self.accelerator.reduce(torch.tensor(loss, device=self.accelerator.device), "mean").item())
 
     def _end_epoch(self) -> None:
-        """Evaluate if it is time to, and write checkpoints: the best one first, since a training that is killed goes on from the last."""
+        """Evaluate if the epoch is due for it, and write the checkpoints.
+
+        `best.pt` is written before `last.pt`: a training that is killed in between resumes from the previous `last.pt`, and
+        writes both again.
+        """
         state, epoch = self.state, (self.state.step - 1) // self.per_epoch
         if state.step == self.steps or (epoch + 1) % self.evaluate_every == 0:
             self._evaluate(epoch)
         reached = state.evaluation.get(self.task.measure) or 0.0
         if reached > state.best:
             state.best = reached
-            self.keeper.save(checkpoint.BEST, state)
-        self.keeper.save(checkpoint.LAST, state)
-        self._raise_failure()
-        if state.step < self.steps and stopping.agreed(stopping.asked(), self.accelerator):
+            self.checkpoints.save(checkpoint.BEST, state)
+        self.checkpoints.save(checkpoint.LAST, state)
+        self._raise_log_error()
+        if state.step < self.steps and stopping.any_process(stopping.stop_requested(), self.accelerator):
             raise self._stopped()
 
     def _evaluate(self, epoch: int) -> None:
-        """Evaluate. A training that cannot, or is asked to stop meanwhile, begins with this evaluation when it goes on."""
+        """Evaluate the model.
+
+        If the evaluation fails or a signal stops it, the checkpoint notes that, and the resumed training begins with this evaluation.
+        """
         state = self.state
         _share_buffers(self.task, self.accelerator)
         state.unevaluated = True
         try:
             found = self.task.evaluate()
         except TrickzooError as error:
-            self.keeper.save(checkpoint.LAST, state)
+            self.checkpoints.save(checkpoint.LAST, state)
             if isinstance(error, stopping.Interrupted):
                 raise self._stopped() from None
             raise
@@ -290,49 +309,52 @@ class _Training:
         if found is not None:
             state.evaluation = found
             lr = self.task.learning_rate(state.step - 1)
-            self._tell(Progress(state.step, self.steps, epoch, state.loss_sum / max(state.losses, 1), lr, found), found)
+            self._record(Progress(state.step, self.steps, epoch, state.loss_sum / max(state.losses, 1), lr, found), found)
 
-    def _tell(self, progress: Progress, row: dict[str, Any]) -> None:
-        """Report progress, and write a line into the log."""
+    def _record(self, progress: Progress, row: dict[str, Any]) -> None:
+        """Report progress, and write a line to the log."""
         try:
             self.report(progress)
             if self.metrics:
                 self.metrics.write({"step": progress.step, "epoch": progress.epoch, **row})
         except TrickzooError as error:
-            self.failed = error
+            self.log_error = error
 
-    def _raise_failure(self) -> None:
-        stopping.agree(self.failed, self.accelerator)
+    def _raise_log_error(self) -> None:
+        stopping.raise_in_all(self.log_error, self.accelerator)
 
     def _stopped(self) -> TrickzooError:
-        last = self.keeper.out / checkpoint.LAST
-        stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command goes on from {last}")
-        return stopping.everywhere(stopped, self.accelerator)
+        last = self.checkpoints.out / checkpoint.LAST
+        stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command resumes from {last}")
+        return stopping.for_this_process(stopped, self.accelerator)
 
     def _diverged(self, loss: float) -> BadData:
         step = self.state.step
         return BadData(
-            f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); begin anew in another --out, with a lower lr or a longer "
-            f"warm-up. The last good checkpoint: {self.keeper.before(step) or 'none'}"
+            f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); start again in another --out, with a lower lr or a "
+            f"longer warm-up. The last good checkpoint: {self.checkpoints.before(step) or 'none'}"
         )
 
 
-class _Keeper:
-    """Writes the checkpoints of a training, and reads the one that it goes on from."""
+class _Checkpoints:
+    """The checkpoints of a training: writes them, and reads the one that the training resumes from."""
 
     def __init__(self, task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> None:
         self.task, self.optimiser, self.out, self.accelerator, self.seed = task, optimiser, out, accelerator, seed
         self.started = time.monotonic()
         self.steps: dict[str, int] = {}
-        """Of the checkpoints that this part of the training wrote or went on from."""
+        """The step of each checkpoint, by file name, that this run has written or resumed from."""
 
     @property
     def seconds(self) -> float:
-        """That all parts of the training took together."""
+        """Duration of the training so far, including the runs that it was resumed from."""
         return time.monotonic() - self.started
 
     def save(self, name: str, state: checkpoint.State) -> None:
-        """Write a checkpoint, in the first process. Raises NotWritten there, and Elsewhere in the others, if the disk refuses."""
+        """Write a checkpoint in the main process. All processes must call this together.
+
+        Raises NotWritten in the main process and StoppedByOtherProcess in the others if the disk refuses the file.
+        """
         error: TrickzooError | None = None
         state.seconds = self.seconds
         if self.accelerator.is_main_process:
@@ -348,11 +370,14 @@ class _Keeper:
                 checkpoint.save(self.out / name, state, content)
             except NotWritten as found:
                 error = found
-        stopping.agree(error, self.accelerator)
+        stopping.raise_in_all(error, self.accelerator)
         self.steps[name] = state.step
 
     def resume(self, steps: int) -> checkpoint.State:
-        """The state in `last.pt`, whose tensors are loaded into model and optimiser; a fresh one without it."""
+        """Load `last.pt` into the model and the optimiser, and return its state; return a new state if there is no `last.pt`.
+
+        Raises BadCheckpoint if the file is damaged, belongs to another training, or is beyond the last of the `steps`.
+        """
         path = self.out / checkpoint.LAST
         state = checkpoint.State()
         if path.exists():
@@ -362,7 +387,9 @@ class _Keeper:
             if not 0 <= state.step <= steps:
                 raise BadCheckpoint(f"{path} is at step {state.step} of a training of {steps} steps; name another --out")
             if content.get("draws") != checkpoint.DRAWS:
-                log.warning("%s is of an older version: mixup, dropout and sampled boxes are drawn otherwise from here on", path)
+                log.warning(
+                    "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path
+                )
             self.steps[checkpoint.LAST] = state.step
             self.started -= state.seconds
         if (commit := evidence.commit()) and commit not in state.commits[-1:]:
@@ -383,7 +410,7 @@ class _Keeper:
             raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first}; name another --out") from None
 
     def before(self, step: int) -> Path | None:
-        """A checkpoint of an earlier step: one of this very step holds the weights that gave the loss."""
+        """Return a checkpoint of an earlier step, or None. A checkpoint of this step holds the weights that gave the non-finite loss."""
         for name in (checkpoint.LAST, checkpoint.BEST):
             if self.steps.get(name) != step and (self.out / name).exists():
                 return self.out / name
@@ -391,9 +418,10 @@ class _Keeper:
 
 
 def _share_buffers(task: Task, accelerator: Accelerator) -> None:
-    """Give every process the first one's BatchNorm statistics, which are the ones that checkpoints keep: all evaluate the same network.
+    """Copy the buffers of the main process, such as BatchNorm statistics, to all processes, so that all evaluate the same network.
 
-    The wrapper for the processes would do so in each forward pass, but not all processes have as many of them.
+    Checkpoints hold the buffers of the main process. DistributedDataParallel would copy them in each forward pass, but in an evaluation the
+    processes do not all make the same number of forward passes.
     """
     if accelerator.num_processes > 1:
         for module in (task.model, task.average):
@@ -402,5 +430,5 @@ def _share_buffers(task: Task, accelerator: Accelerator) -> None:
 
 
 def _synchronised(net: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Processes exchange gradients in the last round of a step only."""
+    """Return a block in which a backward pass exchanges gradients between processes only if it is the last one of the step."""
     return net.no_sync() if isinstance(net, DistributedDataParallel) and not last else nullcontext()

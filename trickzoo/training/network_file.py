@@ -1,4 +1,4 @@
-"""A fine-tuned network in a weight file, with what it takes to build it again."""
+"""Weight files of detectors and segmenters, whose headers hold everything needed to build the network again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
 
 
 class Trunked(Protocol):
-    """A network on a backbone."""
+    """A network that has a backbone, in its attribute `trunk`."""
 
     @property
     def trunk(self) -> Backbone: ...
@@ -37,16 +37,16 @@ class Trunked(Protocol):
 
 
 def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: Path, training: dict[str, Any]) -> None:
-    """Write a detector or a segmenter with all that it takes to build it again.
+    """Write a detector or a segmenter to a file from which it can be built again.
 
     Args:
         model: the network.
-        recipe: what it was built by.
-        classes: names of its classes; of a detector without the background.
-        path: the file, ending in .safetensors.
-        training: what the file's header says of the training; its "recipe" is `plain(recipe)`.
+        recipe: recipe that the network was built by.
+        classes: names of the classes, without the background of a detector.
+        path: the file, whose name ends in .safetensors.
+        training: description of the training for the header of the file; its "recipe" is `plain(recipe)`.
 
-    Raises OSError if the disk refuses.
+    Raises NotWritten if the disk refuses.
     """
     backbone = model.trunk
     normalisation = Normalisation.of(backbone)
@@ -62,19 +62,20 @@ def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: 
 
 
 def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
-    """A file that `save` wrote, and its recipe; the options are the backbone's.
+    """Read a file that `save` wrote, and return its weights with the options of the backbone, and its recipe.
 
-    Raises BadCheckpoint if it is not of such a network, UnknownName or BadOption if its backbone is none of the zoo's.
+    Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, and UnknownName or BadOption if trickzoo
+    cannot build its backbone.
     """
     read = tensors.read_tensors(path)
     own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
     if own is None:
-        raise BadCheckpoint(f"{path} does not say what network it holds; {remedy}")
+        raise BadCheckpoint(f"{path} has no header that names its network; {remedy}")
     if own.task != kind.task:
         raise BadCheckpoint(f"{path} is for {own.task}, not for {kind.task}; {remedy}")
     content = (own.training or {}).get("recipe")
     if not isinstance(content, dict) or own.classes is None:
-        raise BadCheckpoint(f"{path} does not say its recipe and its classes; {remedy}")
+        raise BadCheckpoint(f"{path}: its header lacks the recipe or the classes; {remedy}")
     try:
         recipe = from_plain(content, kind)
     except BadOption as error:
@@ -84,12 +85,12 @@ def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
     weights = LoadedWeights(
         str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training, identity=read.identity
     )
-    # by the model's own name: the recipe's may end in a tag, whose weights would be fetched only to be replaced
+    # the header's name of the model: the one in the recipe may end in a tag, whose weights would be downloaded in vain
     return Opened(weights, read.tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
 
 
 def restore(model: nn.Module, opened: Opened) -> None:
-    """Load the tensors of `open_file`. Raises BadCheckpoint if they do not fit."""
+    """Load the tensors that `open_file` returned into a network. Raises BadCheckpoint if they do not fit."""
     try:
         model.load_state_dict(opened.tensors)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that `torchrun` or `accelerate launch` started."""
+"""The processes of a run: a single process, or the processes that `torchrun` or `accelerate launch` started."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from accelerate import PartialState
 
 
 def default_workers() -> int:
-    """Decoding processes where the user names none: one for each core that this process may use, eight at most."""
+    """Return the default number of decoding processes: one for each core that this process may use, but at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, cores)
 
 
 def processes(*, use_cpu: bool = False) -> PartialState:
-    """Device of this process and its place among the others.
+    """Return the device and the rank of this process, and the number of processes.
 
-    Without an accelerator accelerate must be told to use the CPU, or every process takes itself for the only one.
+    Raises RuntimeError if fewer processes found each other than the launcher started.
     """
+    # without a GPU, accelerate sees a single process unless it is told to use the CPU
     state = PartialState(cpu=use_cpu or not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
@@ -29,7 +30,7 @@ def processes(*, use_cpu: bool = False) -> PartialState:
 
 
 def peak_memory() -> int:
-    """The most bytes of memory that this process has held at once; on a system that does not tell, those that it holds now."""
+    """Return the peak memory of this process in bytes, or its current memory if the system does not record the peak."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""What a training tells of itself: while it runs, and at its end."""
+"""Reports of a training: its progress while it runs, and its outcome at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """What the loop tells while it runs. `loss` is the step's, the mean over processes; with an evaluation it is the epoch's mean."""
+    """Progress of a training, which the loop reports after each step and after each evaluation.
+
+    Attributes:
+        step: number of optimiser steps taken so far.
+        steps: number of optimiser steps of the whole training.
+        epoch: 0-based epoch.
+        loss: after a step, the mean loss of that step over all processes; after an evaluation, the mean loss of the epoch.
+        lr: learning rate of the last step.
+        evaluation: figures of the evaluation in percent; empty after a step.
+    """
 
     step: int
     steps: int
@@ -20,9 +29,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave: its last evaluation, and the seconds that all its parts took together.
+    """Outcome of a training.
 
-    `commits` are those of the checkouts that it ran under, in order: more than one if the code changed between a stop and the next start.
+    Attributes:
+        evaluation: figures of the last evaluation, in percent.
+        seconds: total duration, including the runs before the training was resumed.
+        commits: commits of the code that the training ran with, in order; more than one if the code changed between its runs.
     """
 
     evaluation: dict[str, Any]

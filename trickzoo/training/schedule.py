@@ -1,4 +1,4 @@
-"""The learning rate of each step of a recipe."""
+"""Learning-rate schedules: the learning rate of each step by a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from trickzoo.tricks.warmup import warmup_factor
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate at 0-based `step`. Warm-up comes first and is left out of the cosine's T; milestones count from the start."""
+    """Return the learning rate of the 0-based `step` in the training of a classifier.
+
+    The warm-up comes first. The cosine schedule spans the steps after it; the milestones of the step schedule count from the first step.
+    """
     warmup = round(recipe.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return recipe.lr * warmup_factor(step, warmup)
@@ -21,7 +24,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
-    """Raise BadOption for a warm-up that never ends, NoEffect for a step decay that never comes."""
+    """Raise BadOption if the warm-up takes the whole training, and NoEffect if no milestone of a step schedule is within the training."""
     warmup, field = (
         (recipe.warmup_steps / steps_per_epoch, "warmup_steps")
         if isinstance(recipe, FineTuning)
@@ -34,7 +37,10 @@ def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
 
 
 def fine_tuning_rate(recipe: FineTuning, step: int, steps_per_epoch: int) -> float:
-    """Learning rate at 0-based `step` of a detector's or segmenter's training; warm-up is a factor on the schedule, as it was released."""
+    """Return the learning rate of the 0-based `step` in the training of a detector or segmenter.
+
+    The warm-up is a factor on the schedule, as in the released scripts of the paper.
+    """
     along = step / (recipe.epochs * steps_per_epoch)
     rate = recipe.lr * (
         step_factor(step / steps_per_epoch, recipe.milestones) if recipe.schedule == "step" else (1 - along) ** recipe.power

@@ -1,4 +1,4 @@
-"""Which images each process takes at each step, and the random numbers of each: all follow from the seed, the epoch and the step."""
+"""Assignment of the images of each step to processes and micro-batches, and their random numbers."""
 
 from __future__ import annotations
 
@@ -17,45 +17,67 @@ from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import schedule
 
 ORDER, IMAGES, PROCESS, LAYERS = range(4)
-"""What random numbers are for: the order of an epoch, the images of a step, a process in a step, the layers on an image of a step."""
+"""Uses of random numbers: the order of an epoch, the images of a step, a process in a step, and the layers on an image of a step."""
 
 
 def seed_of(*key: int) -> int:
-    """A seed of 63 bits that depends on the whole key, and that no other key of as many numbers is expected to share."""
+    """Return a seed of 63 bits that depends on the whole key. Two keys of the same length practically never have the same seed."""
     words = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return int(words[0]) << 31 | int(words[1]) >> 1
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator that is seeded by `seed_of` the key."""
+    """Return a generator on the CPU with the seed `seed_of(*key)`."""
     return torch.Generator().manual_seed(seed_of(*key))
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Which images this process takes at each step, and with which draws: everything follows from seed, epoch and step."""
+    """Images that this process takes at each step, and their random numbers, which follow from the seed, the epoch and the step alone.
+
+    Attributes:
+        n: number of training images.
+        batch_size: number of images in a step, over all processes.
+        draws: number of uniform draws for each image.
+        seed: random seed.
+        world: number of processes.
+        rank: number of this process, from 0.
+        micro: number of images in a micro-batch.
+        stream: whether the data set decides the order of the images; the indices then count the images over all epochs.
+    """
 
     n: int
     batch_size: int
     draws: int
-    """Uniform draws of an image."""
     seed: int
     world: int
     rank: int
     micro: int
     stream: bool = False
-    """The images come in an order of their own: indices count them over all epochs."""
 
     @classmethod
     def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
-        """The shares of this process. Raises BadData or BadOption if the batch cannot be had, and what `schedule.check` raises."""
+        """Return the shares of this process.
+
+        Args:
+            n: number of training images.
+            recipe: recipe of the training.
+            draws: number of uniform draws for each image.
+            seed: random seed.
+            accelerator: number of processes, and the number of this one.
+            micro: number of images in a micro-batch; None takes the whole share of the process at once.
+            options: `stream`.
+
+        Raises BadData if the batch is larger than the training set, BadOption if it cannot be divided among processes and micro-batches,
+        and what `schedule.check` raises.
+        """
         world, size = accelerator.num_processes, recipe.batch_size
         micro = size // world if micro is None else micro
         if size > n:
             raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
         if micro < 1 or size % (world * micro):
             raise BadOption(
-                f"a batch of {size} cannot be cut into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
+                f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
             )
         shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
         schedule.check(recipe, shares.per_epoch)
@@ -63,16 +85,19 @@ class Shares:
 
     @property
     def per_epoch(self) -> int:
-        """Steps of an epoch; what is left of the set is not used in it."""
+        """Number of steps in an epoch. Images that do not fill a batch are not used in that epoch."""
         return self.n // self.batch_size
 
     @property
     def rounds(self) -> int:
-        """Micro-batches of a process in a step."""
+        """Number of micro-batches of a process in a step."""
         return self.batch_size // (self.world * self.micro)
 
     def of_epoch(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Micro-batches from `first_step` to the end of its epoch, `rounds` a step: (micro,) indices and (micro, draws) draws."""
+        """Yield the micro-batches of this process from the 0-based `first_step` to the end of its epoch, `rounds` for each step.
+
+        Each is a pair of (micro,) indices of images and (micro, draws) uniform draws.
+        """
         epoch, batch = first_step // self.per_epoch, self.batch_size
         order = (
             epoch * self.n + torch.arange(self.n) if self.stream else torch.randperm(self.n, generator=generator(self.seed, ORDER, epoch))
@@ -85,18 +110,18 @@ class Shares:
             yield from zip(mine, draws.view(*whole, self.draws)[:, self.rank], strict=True)
 
     def layer_seeds(self, step: int, part: int) -> list[int]:
-        """A seed for each image of a micro-batch, the one with this number in the step, for what layers draw: dropout, sampled boxes.
+        """Return a seed for each image of the micro-batch number `part` of a step, from which layers draw dropout masks and boxes.
 
-        They depend on the image's place in the whole batch alone, and so not on the number of processes or the size of micro-batches.
+        A seed depends on the place of the image in the whole batch, not on the number of processes or the size of micro-batches.
         """
         first = (part * self.world + self.rank) * self.micro
         return [seed_of(self.seed, LAYERS, step, first + i) for i in range(self.micro)]
 
 
 def check_norms(model: nn.Module, micro: int, size: int) -> None:
-    """Raise BadOption if a BatchNorm of the model would see one value of a channel, in training on `micro` images of `size` × `size`.
+    """Raise BadOption if training on micro-batches of `micro` images of `size` × `size` pixels gives a BatchNorm one value per channel.
 
-    That happens with one image whose last map is 1 × 1: a single value has no variance.
+    This happens with one image whose last feature map is 1 × 1. A single value has no variance.
     """
     if micro > 1:
         return

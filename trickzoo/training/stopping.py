@@ -1,4 +1,4 @@
-"""Stopping: signals that ask for it, and errors that all processes of a training must stop for together."""
+"""Stopping a training: the signals that request it, and errors in one process that must stop all processes of the training."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
-from trickzoo.errors import Elsewhere, TrickzooError
+from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
 T = TypeVar("T")
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-"""Those that ask a training to save and to stop; Windows has no SIGHUP."""
+"""The signals that request a training to write a checkpoint and to stop. Windows has no SIGHUP."""
 
 
 class Stopped(TrickzooError):
-    """The training was asked to stop and has saved a checkpoint."""
+    """The training received a signal to stop, and has written a checkpoint."""
 
     status = 130
 
 
 class Interrupted(Stopped):
-    """An evaluation was asked to stop."""
+    """An evaluation received a signal to stop."""
 
 
-class _Note(list[int]):
-    """A signal handler that notes the signal, and passes it on to the note of the block around it. A second SIGINT ends the process."""
+class _Recorder(list[int]):
+    """A signal handler that records the numbers of the signals that it receives.
+
+    It passes each signal on to the recorder of the enclosing block. A second SIGINT raises KeyboardInterrupt.
+    """
 
     def __init__(self, outer: Any) -> None:
         self.outer = outer
@@ -40,76 +43,87 @@ class _Note(list[int]):
     def __call__(self, number: int, frame: FrameType | None) -> None:
         again = number == signal.SIGINT and number in self
         self.append(number)
-        if isinstance(self.outer, _Note):
+        if isinstance(self.outer, _Recorder):
             self.outer(number, frame)
         if again:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third one ends what does not return to Python
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third SIGINT ends the process even in code that does not return to Python
             raise KeyboardInterrupt
 
 
 @contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM, SIGINT and SIGHUP only set a flag, which the yielded function reads. Of nested blocks each has its own.
+def handle_signals() -> Iterator[Callable[[], bool]]:
+    """Within the block, SIGTERM, SIGINT and SIGHUP only set a flag. Yield a function that returns the flag.
 
-    A second SIGINT raises KeyboardInterrupt. A SIGHUP that is ignored, as under nohup, stays ignored. In a thread that is not the main one
-    Python cannot handle signals; there the block changes nothing.
+    Nested blocks have a flag each. A second SIGINT raises KeyboardInterrupt. An ignored SIGHUP, as under nohup, stays ignored. Python
+    handles signals in the main thread only, so in any other thread the block changes nothing and the flag is always False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    note = _Note(signal.getsignal(signal.SIGTERM))
+    recorder = _Recorder(signal.getsignal(signal.SIGTERM))
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if number != getattr(signal, "SIGHUP", 0) or handler != signal.SIG_IGN}
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, recorder)
     try:
-        yield lambda: bool(note)
+        yield lambda: bool(recorder)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def asked() -> bool:
-    """Whether a signal has come since the innermost block of `signals` began; False outside of any."""
+def stop_requested() -> bool:
+    """Return whether a signal has arrived since the innermost block of `handle_signals` began; False outside of such a block."""
     handler = signal.getsignal(signal.SIGTERM)
-    return isinstance(handler, _Note) and bool(handler)
+    return isinstance(handler, _Recorder) and bool(handler)
 
 
-def agreed(wanted: bool, accelerator: Accelerator) -> bool:
-    """Whether any process wants something: a signal reaches them in different steps, and none may wait for one that has left."""
+def any_process(condition: bool, accelerator: Accelerator) -> bool:
+    """Return whether the condition holds in at least one process. All processes must call this together.
+
+    A signal reaches the processes in different steps. They must leave in the same step, because a process that remained would wait forever.
+    """
     if accelerator.num_processes == 1:
-        return wanted
-    flag = torch.tensor(float(wanted), device=accelerator.device)
+        return condition
+    flag = torch.tensor(float(condition), device=accelerator.device)
     return bool(accelerator.reduce(flag, "sum").item())
 
 
-def everywhere(error: TrickzooError, state: Accelerator | PartialState) -> TrickzooError:
-    """The error, for all processes to raise together: the first one tells it, the others are silent."""
-    return error if state.is_main_process else Elsewhere(0, str(error), error.status)
+def for_this_process(error: TrickzooError, state: Accelerator | PartialState) -> TrickzooError:
+    """Return what this process raises for an error that all processes have: the error in the main process, StoppedByOtherProcess elsewhere.
+
+    The command line therefore prints the message once.
+    """
+    return error if state.is_main_process else StoppedByOtherProcess(0, str(error), error.status)
 
 
-def agree(error: TrickzooError | None, state: Accelerator | PartialState) -> None:
-    """Raise in every process if one of them has an error: there the error itself, in the others `Elsewhere`. All processes must call it."""
+def raise_in_all(error: TrickzooError | None, state: Accelerator | PartialState) -> None:
+    """Raise in every process if at least one process has an error. All processes must call this together.
+
+    The first process with an error raises that error, and the others raise StoppedByOtherProcess.
+    """
     if state.num_processes == 1:
         if error is not None:
             raise error
         return
     found = gather_object([(str(error), error.status) if error is not None else None])
-    for process, what in enumerate(found):
-        if what is not None:
+    for process, message_and_status in enumerate(found):
+        if message_and_status is not None:
             if process == state.process_index and error is not None:
                 raise error
-            raise Elsewhere(process, *what)
+            raise StoppedByOtherProcess(process, *message_and_status)
 
 
-def together(share: Iterable[T], state: Accelerator | PartialState) -> Iterator[T]:
-    """The items of this process's share of an evaluation. If one process fails, or is asked to stop, all raise at the end of their shares.
+def stoppable(share: Iterable[T], state: Accelerator | PartialState) -> Iterator[T]:
+    """Yield the items of this process's share of an evaluation, and stop all processes together.
 
-    Without this the others would wait for its results. Raises Interrupted if a signal came within a block of `signals`.
+    A process leaves its share at a TrickzooError or at a signal. Every process then raises at the end of its own share: the failed process
+    raises its error, and the others raise StoppedByOtherProcess. Otherwise the others would wait for its results forever. The error is
+    Interrupted if a signal arrived within a block of `handle_signals`.
     """
     error: TrickzooError | None = None
     items = iter(share)
-    while not asked():
+    while not stop_requested():
         try:
             item = next(items, _END)
         except TrickzooError as found:
@@ -119,8 +133,8 @@ def together(share: Iterable[T], state: Accelerator | PartialState) -> Iterator[
             break
         yield item  # type: ignore[misc]
     else:
-        error = Interrupted("the evaluation was asked to stop")
-    agree(error, state)
+        error = Interrupted("the evaluation received a signal to stop")
+    raise_in_all(error, state)
 
 
 _END = object()

@@ -1,4 +1,4 @@
-"""What a training leaves beside its checkpoints: a line for each step, TensorBoard's files, and the plot of its curves."""
+"""The log of a training: a line for each step, a table of the epochs, files for TensorBoard, and a plot of the curves."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ MEASURES = {
     "miou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
 }
-"""How the figures of an evaluation are called."""
+"""Names of the figures of evaluations, as the user reads them."""
 STEP = ("step", "epoch", "loss", "lr")
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a training's `metrics.jsonl` that can be read; half a line at the end, left by a kill, is among the others."""
+    """Return the lines of the `metrics.jsonl` in a folder. Lines that cannot be read, such as an incomplete last line, are left out."""
     return _read(folder / METRICS)[0]
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows of a log, and how many of its lines are damaged. Half a line at the end is not: a kill leaves one."""
+    """Return the rows of a log, and the number of damaged lines. An incomplete last line, left by a kill, does not count."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     found = [row for row in map(_row, whole) if row is not None]
@@ -48,7 +48,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """A line of a log, or None if the loop cannot have written it."""
+    """Return a line of a log as a row, or None if the loop cannot have written it."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -62,10 +62,14 @@ def _is_finite(value: Any) -> bool:
 
 
 class Metrics:
-    """The log of a training: a JSON line for each step and each evaluation.
+    """The log of a training, with a JSON line for each step and each evaluation.
 
-    Lines beyond the step that a training goes on from are dropped. A log with damaged lines is set aside, and goes on with the others.
-    Raises NotWritten if the disk refuses.
+    Opening the log of a resumed training removes the lines after `step`. If lines are damaged, the log is kept as `metrics.jsonl.damaged`,
+    and a new one begins with the other lines. Raises NotWritten if the disk refuses.
+
+    Args:
+        path: the file.
+        step: number of steps that the training had taken at the checkpoint that it resumes from; 0 starts an empty log.
     """
 
     REMEDY: ClassVar = {"remedy": "make room, or name another --out"}
@@ -82,16 +86,16 @@ class Metrics:
         write_atomically(path, content.encode(), **self.REMEDY)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a line."""
+        """Append a line. Raises NotWritten if the disk refuses."""
         with writing(self.path, **self.REMEDY), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
 @contextmanager
 def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
-    """Within the block, write what the yielded function is told to `folder` for TensorBoard.
+    """Yield a function that writes progress to `folder` for TensorBoard.
 
-    Raises BadOption if it is not installed or the folder's name is not UTF-8, NotWritten if the disk refuses.
+    Raises BadOption if TensorBoard is not installed or the name of the folder is not UTF-8, and NotWritten if the disk refuses.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -107,7 +111,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
     def report(p: Progress) -> None:
         nonlocal writer
         with writing(folder):
-            if writer is None:  # what an earlier part wrote beyond the checkpoint is hidden
+            if writer is None:  # hides what the interrupted run wrote after its last checkpoint
                 writer = SummaryWriter(str(folder), purge_step=p.step)
             if p.evaluation:
                 for name, value in figures(p.evaluation).items():
@@ -117,7 +121,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
                 writer.add_scalar("training/lr", p.lr, p.step)
 
     def quietly(failed: threading.ExceptHookArgs) -> None:
-        if not isinstance(failed.exc_value, OSError):  # which TensorBoard's own thread leaves to the next call, or to `close`
+        if not isinstance(failed.exc_value, OSError):  # the thread of TensorBoard raises an OSError again at the next call, or at `close`
             complain(failed)
 
     threading.excepthook = quietly
@@ -133,17 +137,21 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
 
 
 def in_words(evaluation: dict[str, Any]) -> str:
-    """The figures that there are: "top-1 84.48 %"."""
+    """Return the figures of an evaluation as text, such as "top-1 84.48 %, top-5 98.12 %"."""
     return ", ".join(f"{title} {evaluation[name]:.2f} %" for name, title in MEASURES.items() if evaluation.get(name) is not None)
 
 
 def figures(evaluation: dict[str, Any]) -> dict[str, float]:
-    """Of an evaluation, what is a number."""
+    """Return the fields of an evaluation that are floating-point numbers."""
     return {name: value for name, value in evaluation.items() if isinstance(value, float)}
 
 
 def write_log(folder: Path) -> Path:
-    """Write `log.csv`, a line for each epoch: steps, mean training loss, last learning rate, and the figures where it was evaluated."""
+    """Write `log.csv` from the metrics in `folder`, and return its path.
+
+    It has a line for each epoch, with the number of steps, the mean training loss, the last learning rate, and the figures of the
+    evaluation, if the epoch has one. Raises NotWritten if the disk refuses.
+    """
     epochs: dict[float, list[dict[str, Any]]] = {}
     for row in rows(folder):
         epochs.setdefault(row["epoch"], []).append(row)
@@ -152,7 +160,7 @@ def write_log(folder: Path) -> Path:
     lines = [",".join(["epoch", "step", "loss", "lr", *columns])]
     for epoch, found in epochs.items():
         steps = [row for row in found if "loss" in row]
-        if not steps:  # their lines were damaged
+        if not steps:  # all lines of the epoch were damaged
             continue
         measured = (f"{evaluations[epoch][name]:.4f}" if name in evaluations[epoch] else "" for name in columns)
         loss = sum(row["loss"] for row in steps) / len(steps)
@@ -163,7 +171,15 @@ def write_log(folder: Path) -> Path:
 
 @literal_text()
 def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
-    """Draw loss, learning rate and the measure of the training in `folder` to `curves.png`, and return its path."""
+    """Plot the loss, the learning rate and a figure of the evaluations, from the metrics in `folder`, and return the path of `curves.png`.
+
+    Args:
+        folder: folder of `metrics.jsonl`, to which the plot is written.
+        title: title of the plot.
+        measure: name of the figure, one of `MEASURES`.
+
+    Raises NotWritten if the disk refuses.
+    """
     from matplotlib.figure import Figure
 
     found = rows(folder)
