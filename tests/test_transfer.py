@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
 
 import trickzoo
 from tests.commands import Call, caller
@@ -19,10 +21,11 @@ from tests.studies import MODEL, Page, simulate
 from trickzoo import detection, files
 from trickzoo.cli import zoo
 from trickzoo.data.location import AnnotatedLocation
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, InUse
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer, transfer_words
 from trickzoo.studies.found import TransferStudy, read
+from trickzoo.training.folder import held
 from trickzoo.training.job import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
@@ -157,6 +160,14 @@ def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
     yield lambda progress: None
 
 
+def test_a_study_that_another_run_is_doing_is_refused(ladder: Path, tmp_path: Path) -> None:
+    plan = transfer.plan(ladder, branches()[:1], seeds=1, rungs=("mixup",))
+    wanted = f"transfer is in use by process {os.getpid()} on .*; wait for it, or name another --out"
+    with held(tmp_path / "transfer", PartialState(cpu=True)), pytest.raises(InUse, match=wanted):
+        transfer.run(plan, Machine(out=tmp_path / "transfer", workers=0, use_cpu=True), each=quiet)
+    assert not (tmp_path / "transfer" / "detection").exists()
+
+
 def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
     @contextmanager
     def stopping(title: str) -> Iterator[Callable[[Progress], None]]:
@@ -199,7 +210,7 @@ def test_the_backbones_count_and_not_where_they_lie(call: Call, ladder: Path, tm
             (trained / "result.json").unlink()
         status, _, error = study("moved")
         assert (status, len(error.splitlines())) == (2, 1)
-        assert f"of another recipe: weights is {found['weights_sha256']} there, {files.digest(weights)} here; name another --out" in error
+        assert f"has another recipe: weights is {found['weights_sha256']} there, {files.digest(weights)} here; name another --out" in error
 
 
 @pytest.mark.parametrize(
@@ -247,7 +258,7 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--model", "resnet18"), "leave --model out"),
         ((*here, "--detection-weights", "none"), "leave --detection-weights out"),
         ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),
-        ((*here, "--out", tmp_path / "other"), "of another training: its data is 0"),
+        ((*here, "--out", tmp_path / "other"), "belongs to another training: its data is 0"),
         ((*here, "--report-only", "--out", tmp_path / "none"), "there is no finished fine-tuning"),
     ]
     for tokens, message in cases:
