@@ -1,9 +1,12 @@
-"""Trainings that are killed again and again must end with the weights of one that nothing disturbed: `python -m tests.soak --kills 60`.
+"""A soak test of trainings that are killed and resumed: `python -m tests.soak --kills 60`.
 
-Classification from files and decoded once, detection, segmentation and a ladder are each run once undisturbed, and once with SIGKILL,
-SIGTERM or two Ctrl-C after a random number of steps, until it has had its share of them; then the same command ends it. A second start in
-a folder that is in use must be refused. At last one of two processes of a training is killed, and `torchrun` starts both again.
-Everything is generated, and small. The summary is printed as JSON, and written with --out; the exit status is 1 if anything differs.
+Each training runs once without interruption, and once with interruptions by SIGKILL, SIGTERM or two Ctrl-C after random numbers of steps.
+The same command resumes it after each interruption. Both must end with the same weights, bit for bit, and a second run in a folder that is
+in use must be refused. The trainings are a classification from files, a classification from images that are decoded once, a detection, a
+segmentation, and a ladder. Finally, one of two processes of a training is killed, and `torchrun` restarts both.
+
+All images are generated and small. The summary is printed as JSON, and written to a file with --out. The exit status is 1 if any results
+differ.
 """
 
 from __future__ import annotations
@@ -49,12 +52,12 @@ COMMANDS = {
 }
 ENTRIES = {"trickzoo": cli.trickzoo, "trickzoo-train": cli.trickzoo_train, "trickzoo-finetune": cli.trickzoo_finetune}
 PATIENCE = 300.0
-"""Seconds after which a training that makes no step counts as hung."""
+"""Seconds without a step after which a training counts as hung."""
 
 
 @dataclass
 class Log:
-    """What happened to a training."""
+    """Record of the runs and interruptions of a training."""
 
     name: str
     kills: Counter[str] = field(default_factory=Counter)
@@ -63,7 +66,7 @@ class Log:
     faults: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """Return the record as a part of the JSON summary."""
         return {
             "training": self.name,
             "starts": self.starts,
@@ -75,7 +78,7 @@ class Log:
 
 
 def images(root: Path) -> None:
-    """Class folders of generated shapes."""
+    """Write class folders of generated images, for training and validation, below `root`."""
     for split, number in (("train", 80), ("val", 20)):
         shapes = Shapes(split, number, 40)  # type: ignore[arg-type]
         for index in range(number):
@@ -85,7 +88,7 @@ def images(root: Path) -> None:
 
 
 def start(command: str, out: Path, log: Path) -> int:
-    """Run a command of trickzoo in a fork of this process, which has imported everything already, and return its process id."""
+    """Start a command of trickzoo in a fork of this process, which saves the time of imports, and return its process id."""
     child = os.fork()
     if child:
         return child
@@ -114,7 +117,7 @@ def start(command: str, out: Path, log: Path) -> int:
 
 
 def ended(process: int, seconds: float) -> int | None:
-    """The exit status of a process as the shell counts it, negative for a signal; None if it is still running after so many seconds."""
+    """Wait for a process and return its exit status, negative for a signal; None if it is still running after `seconds`."""
     until = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(process, os.WNOHANG)
@@ -126,12 +129,12 @@ def ended(process: int, seconds: float) -> int | None:
 
 
 def steps(out: Path) -> int:
-    """Lines in the logs of all trainings below a folder."""
+    """Return the number of lines in the logs of all trainings below a folder."""
     return sum(path.read_bytes().count(b"\n") for path in out.rglob("metrics.jsonl"))
 
 
 def interrupt(process: int, kind: str, draws: random.Random) -> int | None:
-    """Send what is called `kind`; the exit status."""
+    """Interrupt a process in the way that `kind` names, one of `KINDS`, and return its exit status."""
     first = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "two SIGINT": signal.SIGINT}[kind]
     os.kill(process, first)
     if kind == "two SIGINT":
@@ -143,7 +146,7 @@ def interrupt(process: int, kind: str, draws: random.Random) -> int | None:
 
 
 def disturb(command: str, out: Path, kills: Sequence[str], draws: random.Random, log: Log) -> None:
-    """Run a command to its end, with these interruptions on the way."""
+    """Run a command until it has finished, and interrupt it in the ways that `kills` lists. The record of both is added to `log`."""
     left, said = list(kills), out.with_suffix(".log")
     while True:
         begun, process = steps(out), start(command, out, said)
@@ -155,7 +158,7 @@ def disturb(command: str, out: Path, kills: Sequence[str], draws: random.Random,
             status = ended(process, draws.random() / 5)
         if status is None and not log.refused and (out / ".holder").exists():
             second = out.with_suffix(".second")
-            os.kill(process, signal.SIGSTOP)  # or it would be done before the second has started
+            os.kill(process, signal.SIGSTOP)  # otherwise the process might finish before the second one starts
             log.refused = ended(start(command, out, second), PATIENCE) == 2 and "is in use by process" in second.read_text()
             os.kill(process, signal.SIGCONT)
         if left and status is None:
@@ -176,7 +179,7 @@ def disturb(command: str, out: Path, kills: Sequence[str], draws: random.Random,
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
-    """What two folders of trainings differ in: weights, optimisers, logs and figures."""
+    """Yield the differences of the trainings in two folders: in weights, optimisers, logs and figures."""
     for path in sorted(one.rglob("model.safetensors")):
         place = path.parent.relative_to(one)
         there = other / place
@@ -198,7 +201,7 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 
 
 def two_processes(command: str, folder: Path, draws: random.Random, log: Log) -> None:
-    """Train with two processes, undisturbed and with one of them killed after a few steps."""
+    """Train with two processes, once without interruption and once with one of them killed after a few steps, and compare."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     main = folder / "main.py"
     main.write_text("from trickzoo.cli import trickzoo_train\ntrickzoo_train()\n")
@@ -218,12 +221,12 @@ def two_processes(command: str, folder: Path, draws: random.Random, log: Log) ->
             if launcher.wait(PATIENCE):
                 log.faults.append((folder / f"{name}.log").read_text()[-500:])
                 return
-    log.refused = True  # not asked of this one
+    log.refused = True  # this training does not test it
     log.faults += differences(folder / "straight", folder / "killed")
 
 
 def soak(kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """The whole soak, and its summary."""
+    """Run all trainings in `folder`, and return the summary."""
     torch.set_num_threads(1)
     os.environ["TRICKZOO_HOME"] = str(folder / "home")
     draws, begun = random.Random(seed), time.monotonic()
@@ -259,12 +262,12 @@ def soak(kills: int, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run it by the options of the command line."""
+    """Run the soak test with the options of the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=60, help="how many interruptions, shared by five trainings")
-    parser.add_argument("--seed", type=int, default=0, help="of kinds and times of the interruptions")
+    parser.add_argument("--kills", type=int, default=60, help="number of interruptions, which the five trainings share")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the kinds and times of the interruptions")
     parser.add_argument("--out", type=Path, help="JSON file for the summary")
-    parser.add_argument("--keep", type=Path, help="folder for the trainings, which are then kept")
+    parser.add_argument("--keep", type=Path, help="folder in which the trainings are kept")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,4 +1,4 @@
-"""Every parser of files from strangers on some tens of damaged inputs, always the same ones. `make fuzz` tries many more."""
+"""Every parser of untrusted files on a few dozen damaged inputs, the same in every run. `make fuzz` tries many more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOW = {"detector header", "keys", "hub parquet"}
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_whole_file_is_taken_and_damaged_ones_are_refused_in_a_line(name: str, tmp_path: Path) -> None:
+def test_a_valid_file_is_accepted_and_damaged_ones_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
     target.prepare(tmp_path)
     whole = check(target, target.whole(), tmp_path)

@@ -1,4 +1,4 @@
-"""Trainings that are killed end with the weights of those that are not: the short form of `make soak`."""
+"""Killed trainings end with the weights of uninterrupted ones: the short version of `make soak`."""
 
 from __future__ import annotations
 

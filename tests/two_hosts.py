@@ -1,11 +1,12 @@
-"""Training and evaluation over two hosts: `make two-hosts`, as root on Linux. The hosts are network namespaces with a cable between.
+"""A test of training and evaluation on two hosts, which are connected network namespaces: `make two-hosts`, as root on Linux.
 
-1. The same training and evaluation on one host with two processes, and on two hosts with one each: weights and figures must be equal.
-2. The cable is pulled for some seconds in the middle of a training: it waits, goes on, and its weights are equal to the others.
-3. The cable is pulled for good: the processes of both hosts end by themselves. It is put back and the same command goes on from the
-   checkpoint: its weights are equal too.
+1. A training and an evaluation run on one host with two processes, and on two hosts with one process each. Weights and figures must be
+   equal.
+2. The cable is disconnected for some seconds during a training. The training must wait, continue, and end with the same weights.
+3. The cable stays disconnected. The processes of both hosts must end by themselves. After the cable is connected again, the same command
+   must resume from the checkpoint and end with the same weights.
 
-Everything is generated, on the CPU, and takes a few minutes. The namespaces are removed whatever happens.
+All images are generated. The test runs on the CPU and takes a few minutes. The namespaces are always removed at the end.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ RETRIES = 5
 
 
 class Failed(Exception):
-    """Something is not as it should be."""
+    """A result differs from the expected one."""
 
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[str, str]]:
-    """Two network namespaces with a cable between them; both are removed at the end, with whatever still runs in them."""
+    """Yield the names of two connected network namespaces. At the end, remove them and kill the processes that still run in them."""
     names = (f"trickzoo-{os.getpid()}-a", f"trickzoo-{os.getpid()}-b")
     try:
         for name in names:
@@ -72,18 +73,18 @@ def two_hosts() -> Iterator[tuple[str, str]]:
 
 
 def ip(*words: str) -> None:
-    """Run `ip`."""
+    """Run the command `ip` with these arguments."""
     subprocess.run(["ip", *words], check=True)
 
 
 def cable(hosts: Sequence[str], state: str) -> None:
-    """Put the cable in ("up") or pull it out ("down")."""
+    """Connect ("up") or disconnect ("down") the cable."""
     for host in hosts:
         ip("-n", host, "link", "set", CABLE, state)
 
 
 class Run:
-    """A command under torchrun, on one host with two processes, or on two with one each; what it prints goes to a file."""
+    """A command under torchrun, on one host with two processes or on two hosts with one process each. Its output goes to files."""
 
     def __init__(self, hosts: Sequence[str], command: Sequence[str], folder: Path) -> None:
         self.hosts, self.files, self.processes = hosts, [], list[subprocess.Popen[bytes]]()
@@ -106,28 +107,28 @@ class Run:
         self.processes.append(process)
 
     def wait(self, seconds: float) -> list[int | None]:
-        """The exit status of each host's command; None for one that still runs after so many seconds."""
+        """Wait, and return the exit status of the command on each host; None for a command that still runs after `seconds`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and any(process.poll() is None for process in self.processes):
             time.sleep(0.2)
         return [process.poll() for process in self.processes]
 
     def stop(self) -> None:
-        """End what still runs."""
+        """Kill the processes that still run."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def succeed(self, seconds: float = 300) -> None:
-        """Wait for a good end."""
+        """Wait for the command to end. Raises Failed if its exit status is not 0, or if it still runs after `seconds`."""
         status = self.wait(seconds)
         self.stop()
         if any(status) or None in status:
             raise Failed(f"exit status {status}; the last lines are\n{self.last_lines()}")
 
     def last_lines(self) -> str:
-        """What was printed at last."""
+        """Return the last lines that the command printed on each host."""
         return "\n".join(f"{file.name}: {line}" for file in self.files for line in file.read_text(errors="replace").splitlines()[-25:])
 
 
@@ -140,7 +141,7 @@ def train(out: Path) -> list[str]:
 
 
 def reached(out: Path, step: int, run: Run, seconds: float = 200) -> int:
-    """Wait until a training has taken a step; the last one that it has taken."""
+    """Wait until a training has taken `step`, and return the last step that it has taken. Raises Failed after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and None in run.wait(0):
         taken = steps(out)
@@ -151,14 +152,14 @@ def reached(out: Path, step: int, run: Run, seconds: float = 200) -> int:
 
 
 def steps(out: Path) -> list[int]:
-    """The steps in a training's `metrics.jsonl`."""
+    """Return the steps in the `metrics.jsonl` of a training."""
     file = out / "metrics.jsonl"
     lines = file.read_text().splitlines() if file.is_file() else []
     return [json.loads(line)["step"] for line in lines if line.endswith("}") and '"loss"' in line]
 
 
 def same(one: Path, other: Path, what: str) -> None:
-    """Raise unless the weights of two trainings are equal to the last bit, and their accuracies are equal."""
+    """Raise Failed unless two trainings have the same weights, bit for bit, and the same accuracies. `what` names the second."""
     a, b = (load_file(out / "model.safetensors") for out in (one, other))
     unequal = [key for key in a if not a[key].equal(b[key])]
     if a.keys() != b.keys() or unequal:
@@ -169,7 +170,7 @@ def same(one: Path, other: Path, what: str) -> None:
 
 
 def draw(folder: Path, n: int = 151) -> Path:
-    """A folder of classes of generated images; their number is odd, so that the two processes do not have as many each."""
+    """Write class folders of `n` generated images, an odd number, so that the shares of two processes differ in size."""
     shapes = Shapes("val", n, 32)
     for index in range(n):
         drawing = shapes.draw(index)
@@ -180,7 +181,7 @@ def draw(folder: Path, n: int = 151) -> Path:
 
 
 def training_and_evaluation(hosts: Sequence[str], folder: Path) -> dict[str, Any]:
-    """One host with two processes against two hosts with one each."""
+    """Compare one host with two processes to two hosts with one process each."""
     Run((), train(folder / "one"), folder).succeed()
     Run(hosts, train(folder / "two"), folder).succeed()
     same(folder / "one", folder / "two", "two hosts")
@@ -197,7 +198,7 @@ def training_and_evaluation(hosts: Sequence[str], folder: Path) -> dict[str, Any
 
 
 def short_cut(hosts: Sequence[str], folder: Path, seconds: float = 4) -> dict[str, Any]:
-    """A cable that is pulled for some seconds."""
+    """Disconnect the cable for some seconds."""
     run = Run(hosts, train(folder / "short"), folder)
     at = reached(folder / "short", STEPS // 3, run)
     cable(hosts, "down")
@@ -205,12 +206,12 @@ def short_cut(hosts: Sequence[str], folder: Path, seconds: float = 4) -> dict[st
     waiting = steps(folder / "short")[-1]
     cable(hosts, "up")
     run.succeed()
-    same(folder / "one", folder / "short", "a short cut")
+    same(folder / "one", folder / "short", "a short interruption")
     return {"cut_at_step": at, "waited_at_step": waiting, "seconds_cut": seconds, "weights_equal": True}
 
 
 def long_cut(hosts: Sequence[str], folder: Path, patience: float = 240) -> dict[str, Any]:
-    """A cable that is pulled for good, and a second start."""
+    """Disconnect the cable until the processes end, and start the command again."""
     out = folder / "long"
     run = Run(hosts, train(out), folder)
     at = reached(out, STEPS // 2, run)
@@ -224,20 +225,20 @@ def long_cut(hosts: Sequence[str], folder: Path, patience: float = 240) -> dict[
     if None in status or 0 in status:
         raise Failed(f"{seconds:.0f} s after the cut the exit status is {status}; the last lines are\n{said}")
     if not (out / "last.pt").is_file() or (out / "result.json").exists():
-        raise Failed("a training that was cut off must leave a checkpoint and no result")
+        raise Failed("an interrupted training must leave a checkpoint and no result")
     again = Run(hosts, train(out), folder)
     again.succeed()
-    same(folder / "one", out, "a long cut")
+    same(folder / "one", out, "a long interruption")
     return {"cut_at_step": at, "seconds_to_the_end": round(seconds), "exit_status": status, "weights_equal": True}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.two_hosts", description="Training and evaluation over two hosts.")
     parser.add_argument("--out", type=Path, help="write the result to this JSON file")
-    parser.add_argument("--keep", type=Path, help="work in this folder, and keep it")
+    parser.add_argument("--keep", type=Path, help="folder in which the files are kept")
     options = parser.parse_args()
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        print("Two hosts need network namespaces, which only root may make: run this as root, on Linux.", file=sys.stderr)
+        print("Two hosts need network namespaces, which only root may create: run this as root, on Linux.", file=sys.stderr)
         return 2
     if shutil.which("ip") is None:
         print("Two hosts need the command `ip`; install iproute2.", file=sys.stderr)
@@ -260,7 +261,7 @@ def main() -> int:
     if options.out is not None:
         content = {"what": "two hosts", **found, "steps": STEPS, "tcp_retries2": RETRIES, "seconds": round(time.monotonic() - start)}
         write_json(options.out, content | environment() | {"command": "python -m tests.two_hosts"})
-    print("Two hosts give what one gives.")
+    print("Two hosts give the same results as one host.")
     return 0
 
 

@@ -1,5 +1,5 @@
-"""Fuzzing of every parser of files from strangers: `make fuzz MINUTES=60`, and a short run among the tests.
+"""Fuzzing of the parsers of untrusted files: `make fuzz MINUTES=60`. The tests contain a short run.
 
-`inputs.py` makes damaged and hostile inputs from valid ones, `targets/` has one short function for each parser, `check.py` states what must
-hold for each input, and `__main__.py` shares the minutes between the targets and reports.
+`inputs.py` makes damaged and hostile inputs from valid ones, `targets/` contains a short function for each parser, `check.py` checks the
+outcome of each input, and `__main__.py` divides the time among the targets and reports the failures.
 """

@@ -1,7 +1,7 @@
-"""`python -m tests.fuzz --minutes 60`: every target for its share of the minutes, each in a process of its own.
+"""The command `python -m tests.fuzz --minutes 60`, which tries every target for an equal share of the time, each in a separate process.
 
-A failing input lies in `--out`, in its target's folder, with the traceback beside it; `--replay FILE --target NAME` tries it again.
-The last lines are a table, and `summary.json` holds the same. The exit status is 1 if anything failed.
+A failing input is written to the folder of its target in `--out`, with its traceback. `--replay FILE --target NAME` tries it again. The
+last lines of the output are a table, and `summary.json` has the same figures. The exit status is 1 if there was a failure.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tests.fuzz.targets import TARGETS
 from trickzoo.evidence import environment, write_json
 
 ROOM = 16 * 2**30
-"""Bytes that a process may reserve beside what it has; what it fills is watched."""
+"""Address space in bytes that a process may reserve in addition. The memory that it uses is limited separately."""
 SILENCE = 60.0
-"""Seconds after which a process that does not come back from an input is ended: a loop in C, or a file that blocks."""
+"""Seconds after which a process that still tries the same input is killed. A loop in C or a blocking file may be the cause."""
 FORK = multiprocessing.get_context("fork")
 
 
@@ -54,7 +54,7 @@ class Running:
         return cls(target, out, scratch, process, end, seed)
 
     def broken(self) -> str:
-        """Why the process has to be ended, or how it ended; empty if it is well."""
+        """Return why the process must be killed, or how it ended; empty if neither is the case."""
         if self.process.exitcode is not None:
             return f"ExitCode{self.process.exitcode}" if self.process.exitcode else ""
         if _resident(self.process.pid) > 3 * MAX_BYTES:
@@ -72,7 +72,7 @@ class Running:
 
 
 def _work(target: Target, out: Path, scratch: Path, seconds: float, seed: int) -> None:
-    """In a process of its own: no output, no network, a home of its own, and a bound on memory."""
+    """Search for failing inputs. The process has no output, no network, its own home folder and a limit on memory."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1), os.dup2(quiet, 2)
     faulthandler.enable((out / "crash.txt").open("w"))
@@ -83,13 +83,13 @@ def _work(target: Target, out: Path, scratch: Path, seconds: float, seed: int) -
     (scratch / "folder").mkdir()
     try:
         hunt(target, scratch / "folder", out, seconds=seconds, seed=seed)
-    except Exception:  # of the target, not of the product
+    except Exception:  # an error of the target, not of the product
         (out / "crash.txt").write_text(traceback.format_exc(), errors="backslashreplace")
         raise
 
 
 def _resident(pid: int | None) -> int:
-    """Bytes of memory of a process; 0 where the system does not say."""
+    """Return the memory of a process in bytes; 0 if the system has no such figure."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):
@@ -116,7 +116,7 @@ def run(targets: list[Target], out: Path, *, seconds: float, jobs: int, seed: in
 
 
 def _continued(one: Running) -> Running | None:
-    """The process, or the one after it if it had to be ended or ended by itself; None when its time is over."""
+    """Return the process, or a new one if the process had to be killed or crashed; None when its time is over."""
     why = one.broken()
     if not why and one.process.exitcode is None:
         return one
@@ -131,7 +131,7 @@ def _continued(one: Running) -> Running | None:
 
 
 def _note(one: Running, why: str) -> None:
-    """Keep the input that ended a process."""
+    """Record the input that killed or blocked a process as a failure."""
     current, findings = one.out / "current", Findings.read(one.out / "findings.json")
     crash = one.out / "crash.txt"
     details = crash.read_text(errors="replace") if crash.is_file() else ""
@@ -148,12 +148,12 @@ def _note(one: Running, why: str) -> None:
 
 
 def folder(out: Path, target: Target) -> Path:
-    """Where what fails of a target lies."""
+    """Return the folder of the failing inputs of a target."""
     return out / target.name.replace(" ", "-").replace("'", "").replace(".", "-")
 
 
 def table(found: dict[str, Findings]) -> str:
-    """The findings for people."""
+    """Return the findings as a table for the terminal."""
     lines = [f"{'target':18} {'inputs':>9} {'refused':>9} {'failures':>8} {'slowest':>9} {'peak':>9}"]
     for name, f in found.items():
         lines.append(f"{name:18} {f.inputs:9,} {f.refused:9,} {len(f.failures):8} {f.slowest:7.2f} s {f.peak / 2**20:6,.0f} MB")
@@ -164,7 +164,7 @@ def table(found: dict[str, Findings]) -> str:
 
 
 def summary(found: dict[str, Findings], options: argparse.Namespace) -> dict[str, Any]:
-    """The findings for programs."""
+    """Return the findings as the content of `summary.json`."""
     targets = {
         name: {
             "inputs": f.inputs,
@@ -182,21 +182,21 @@ def summary(found: dict[str, Findings], options: argparse.Namespace) -> dict[str
 
 
 def replay(target: Target, file: Path) -> int:
-    """Try one input again."""
+    """Try an input again, print the outcome, and return 1 if it failed, otherwise 0."""
     with tempfile.TemporaryDirectory() as scratch:
         target.prepare(Path(scratch))
         outcome = check(target, file.read_bytes(), Path(scratch))
-    print(outcome.details or f"{'refused' if outcome.refused else 'taken'}, {outcome.seconds:.2f} s, {outcome.bytes / 2**20:.0f} MB")
+    print(outcome.details or f"{'refused' if outcome.refused else 'accepted'}, {outcome.seconds:.2f} s, {outcome.bytes / 2**20:.0f} MB")
     return 1 if outcome.failure else 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz every parser of files from strangers.")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all targets together")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz the parsers of untrusted files.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes for all targets in total")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder of failing inputs and summary.json")
     parser.add_argument("--target", action="append", choices=sorted(TARGETS), metavar="NAME", help="only this target; repeat for several")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of all inputs; by default the time")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="random seed of all inputs; by default the current time")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="try this input of the --target again")
     parser.add_argument("--list", action="store_true", help="list the targets")
     options = parser.parse_args()

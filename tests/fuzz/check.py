@@ -1,4 +1,4 @@
-"""What must hold for each input: the parser returns or raises a TrickzooError, within ten seconds and two gigabytes."""
+"""The check of each input: the parser must return or raise a TrickzooError, within ten seconds and two gigabytes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from hypothesis.strategies import SearchStrategy
 from trickzoo.errors import TrickzooError
 
 MAX_SECONDS = 10.0
-"""Of processor time, so that other programs on the machine change nothing."""
+"""Limit of processor time, which does not depend on other programs on the machine."""
 MAX_BYTES = 2 * 2**30
-"""Of memory that an input may take beside what the process had before."""
+"""Limit of the memory that an input may take, in addition to the memory of the process before it."""
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A parser of files from strangers.
+    """A parser of untrusted files.
 
     Attributes:
-        inputs: files to give it.
-        read: writes the input into a folder and reads it there, as the product would.
-        whole: an input that is taken, so that it is known that the target reads at all.
-        prepare: puts into an empty folder what the parser needs beside the input; called once.
+        name: name of the target on the command line.
+        inputs: strategy that generates the contents of the file.
+        read: function that writes the content to a file in a folder, and reads it as the product does.
+        whole: function that returns a valid content, which shows that the target reads at all.
+        prepare: function that writes the other files that the parser needs to an empty folder; called once.
     """
 
     name: str
@@ -45,7 +46,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an input: empty `failure` and `place` if all holds."""
+    """Outcome of an input.
+
+    Attributes:
+        seconds: processor time.
+        bytes: memory that the input took.
+        failure: name of the exception, "TooSlow" or "TooLarge"; empty if the check passed.
+        place: innermost line of trickzoo that the exception passed; empty if the check passed.
+        details: traceback, or the message of a TrickzooError.
+        refused: whether the parser raised a TrickzooError.
+    """
 
     seconds: float
     bytes: int
@@ -56,12 +66,12 @@ class Outcome:
 
 
 class TooSlow(BaseException):
-    """Raised in the middle of a parser that takes too long."""
+    """Exception that interrupts a parser after `MAX_SECONDS`."""
 
 
 @contextlib.contextmanager
 def _alarm() -> Iterator[None]:
-    """Raise TooSlow in the block when the process has used `MAX_SECONDS`; it reaches Python code only, not a loop in C."""
+    """Raise TooSlow in the block when the process has used `MAX_SECONDS`. This interrupts Python code, but not a loop in C."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise TooSlow
@@ -76,7 +86,7 @@ def _alarm() -> Iterator[None]:
 
 
 def _memory(field: str) -> int:
-    """Bytes that the process has now (VmRSS) or had at most since `_forget_peak` (VmHWM); 0 where the system does not say."""
+    """Return the memory of the process in bytes: now (VmRSS), or the peak since `_forget_peak` (VmHWM); 0 if it is unknown."""
     try:
         found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())
     except OSError:
@@ -90,7 +100,7 @@ def _forget_peak() -> None:
 
 
 def check(target: Target, content: bytes, folder: Path) -> Outcome:
-    """Give a target an input in a folder that `prepare` was called for."""
+    """Give an input to a target, in a folder that `prepare` was called for, and return the outcome."""
     _forget_peak()
     before, start = _memory("VmRSS"), time.process_time()
     failure = place = details = ""
@@ -113,7 +123,7 @@ def check(target: Target, content: bytes, folder: Path) -> Outcome:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of trickzoo that an exception passed: what tells one failure from another."""
+    """Return the innermost line of trickzoo that an exception passed. It distinguishes failures of the same kind."""
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if "/trickzoo/" in frame.filename and "/tests/" not in frame.filename
     ]

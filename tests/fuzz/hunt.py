@@ -1,4 +1,4 @@
-"""Looking for inputs of one target that break what `check` states, for a number of seconds or of inputs."""
+"""A search for inputs of one target that fail the check, for a number of seconds or of inputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.fuzz.check import Outcome, Target, check
 
 ROUND = 500
-"""Inputs that hypothesis makes from one seed."""
+"""Number of inputs that hypothesis generates from one seed."""
 
 
 @dataclass
 class Failure:
-    """A way to fail: what was raised, and the innermost line of trickzoo that it passed."""
+    """A kind of failure: the exception, the innermost line of trickzoo that it passed, a file with an input, and the number of inputs."""
 
     failure: str
     place: str
@@ -31,7 +31,7 @@ class Failure:
 
 @dataclass
 class Findings:
-    """What became of a target's inputs."""
+    """Outcomes of the inputs of a target: their numbers, the longest time in seconds, the peak memory in bytes, and the failures."""
 
     inputs: int = 0
     refused: int = 0
@@ -45,7 +45,7 @@ class Findings:
         self.slowest, self.peak = max(self.slowest, outcome.seconds), max(self.peak, outcome.bytes)
 
     def fail(self, outcome: Outcome, content: bytes, out: Path) -> bool:
-        """Write an input that fails in a new way to a file of its own; whether it is new."""
+        """Count a failing input. If its kind of failure is new, write it to a file in `out`. Return whether the kind is new."""
         key = f"{outcome.failure} at {outcome.place}"
         new = key not in self.failures
         if new:
@@ -61,7 +61,7 @@ class Findings:
 
     @classmethod
     def read(cls, path: Path) -> Findings:
-        """What `write` wrote; nothing if there is no such file."""
+        """Read a file that `write` wrote; return empty findings if there is no such file."""
         if not path.is_file():
             return cls()
         content = json.loads(path.read_text())
@@ -70,11 +70,11 @@ class Findings:
 
 
 class _Over(BaseException):
-    """The time is over."""
+    """Exception that ends the search when its time is over."""
 
 
 def inputs(target: Target, seed: int, n: int, give: Callable[[bytes], None]) -> None:
-    """Give `n` inputs that the seed decides."""
+    """Generate `n` inputs from a seed, and call `give` with each."""
 
     @hypothesis.seed(seed)
     @settings(max_examples=n, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
@@ -86,7 +86,10 @@ def inputs(target: Target, seed: int, n: int, give: Callable[[bytes], None]) -> 
 
 
 def hunt(target: Target, folder: Path, out: Path, *, seconds: float, seed: int) -> None:
-    """Try inputs until the time is over. What was found is in `out/findings.json`, the input that is being tried in `out/current`."""
+    """Try inputs until the time is over.
+
+    The findings are written to `out/findings.json`. The current input is in `out/current`, in case it ends the process.
+    """
     target.prepare(folder)
     path, current = out / "findings.json", out / "current"
     findings = Findings.read(path)
@@ -117,7 +120,7 @@ def hunt(target: Target, folder: Path, out: Path, *, seconds: float, seed: int) 
 
 
 def shortened(target: Target, content: bytes, folder: Path, key: str, current: Path, seconds: float) -> bytes:
-    """The input without what it does not need to fail in the same way, as far as the time allows."""
+    """Remove parts of a failing input that the failure `key` does not need, for up to `seconds`, and return the shorter input."""
     end, size = time.monotonic() + seconds, max(1, len(content) // 2)
     while size and time.monotonic() < end:
         at, before = 0, len(content)

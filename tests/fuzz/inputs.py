@@ -1,4 +1,4 @@
-"""Strategies of inputs: valid ones with damage at the level of bytes, of text, or of the structure that a format has."""
+"""Strategies for inputs: valid contents with damage to their bytes, their text, or the structure of their format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 
 class Raw(str):
-    """Text that stands in a JSON document as it is."""
+    """Text that is written into a JSON document without quotes."""
 
     __slots__ = ()
 
@@ -44,11 +44,11 @@ JSON_VALUES = tuple(
         "[" + "0, " * 100_000 + "0]",
     )
 )
-"""Values that stand in a JSON document where they should not."""
+"""Values of unexpected types and sizes for JSON documents."""
 
 
 def plain_values() -> tuple[Any, ...]:
-    """Values that stand in a pickle where they should not, tensors of every kind among them."""
+    """Return values of unexpected types and sizes for pickles, with tensors of every kind among them."""
     nested: list[Any] = []
     for _ in range(500):
         nested = [nested]
@@ -70,7 +70,7 @@ _INTEGERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000
 
 @st.composite
 def damaged(draw: DrawFn, seeds: Sequence[bytes], most: int = 3) -> bytes:
-    """One of the seeds with up to `most` damages: flipped bits, overwritten integers, spans that are gone, repeated, or of another seed."""
+    """Draw a seed with up to `most` damages: flipped bits, overwritten integers, and spans removed, repeated or taken from another seed."""
     content = bytearray(draw(st.sampled_from(seeds)))
     for kind in draw(st.lists(st.sampled_from(_BYTES), min_size=1, max_size=most)):
         at = draw(st.integers(0, max(0, len(content) - 1)))
@@ -129,7 +129,7 @@ TOKENS = (
 
 @st.composite
 def reworded(draw: DrawFn, seeds: Sequence[str], words: Sequence[str] = (), most: int = 3) -> bytes:
-    """One of the seeds with tokens replaced, gone, repeated, exchanged or inserted, and now and then with bytes that are no UTF-8."""
+    """Draw a seed with tokens replaced, removed, repeated, exchanged or inserted, and occasionally with bytes that are not UTF-8."""
     tokens = _TOKEN.findall(draw(st.sampled_from(seeds)))
     prefix, suffix = draw(st.sampled_from((("", ""), ("", ""), ("", ""), ("", ""), ("\ufeff", ""), ("[" * 100_000, "")))), b""
     hostile = st.sampled_from((*words, *TOKENS))
@@ -157,7 +157,7 @@ def reworded(draw: DrawFn, seeds: Sequence[str], words: Sequence[str] = (), most
 
 
 def texts(*seeds: str, words: Sequence[str] = ()) -> SearchStrategy[bytes]:
-    """Text files: reworded, or with damaged bytes."""
+    """Return a strategy for text files with changed tokens or damaged bytes."""
     return st.one_of(reworded(seeds, words), reworded(seeds, words), damaged([seed.encode() for seed in seeds]))
 
 
@@ -168,7 +168,7 @@ _EDITS = ("replace", "replace", "delete", "copy", "rename", "add", "empty")
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of everything in a tree."""
+    """Return the (container, key) of every value in a tree."""
     found: list[tuple[Any, Any]] = []
     left = [tree]
     while left:
@@ -181,7 +181,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def edited(draw: DrawFn, seeds: Sequence[Any], values: Sequence[Any], most: int = 3) -> Any:
-    """One of the trees with values that are hostile, gone, elsewhere too, empty, or under another key."""
+    """Draw a tree with some values replaced by hostile ones, removed, copied to other places, emptied, or moved to other keys."""
     holder = [copy.deepcopy(draw(st.sampled_from(seeds)))]
     for kind in draw(st.lists(st.sampled_from(_EDITS), min_size=1, max_size=most)):
         places = _places(holder)
@@ -205,7 +205,7 @@ def edited(draw: DrawFn, seeds: Sequence[Any], values: Sequence[Any], most: int 
 
 
 def dump(tree: Any) -> str:
-    """JSON, with what is `Raw` as it is."""
+    """Return a tree as JSON, with each `Raw` text written without quotes."""
     if isinstance(tree, Raw):
         return str(tree)
     if isinstance(tree, dict):
@@ -216,13 +216,13 @@ def dump(tree: Any) -> str:
 
 
 def documents(*seeds: Any) -> SearchStrategy[bytes]:
-    """JSON documents: edited trees three times in four, otherwise damage to the text."""
+    """Return a strategy for JSON documents: three in four are edited trees, and the others have damaged text."""
     whole = st.builds(lambda tree: dump(tree).encode(), edited(seeds, JSON_VALUES))
     return st.one_of(whole, whole, whole, texts(*(dump(seed) for seed in seeds)))
 
 
 def saved(tree: Any) -> bytes:
-    """A pickled checkpoint of a tree."""
+    """Return a tree as a pickled checkpoint."""
     buffer = io.BytesIO()
     torch.save(tree, buffer)
     return buffer.getvalue()
@@ -231,12 +231,12 @@ def saved(tree: Any) -> bytes:
 def _saved_or_plain(tree: Any) -> bytes:
     try:
         return saved(tree)
-    except Exception:  # torch cannot save what was drawn; the input is not of interest
+    except Exception:  # torch cannot save the tree, so it is no input for a reader
         return saved(None)
 
 
 def pickles(*seeds: Any) -> SearchStrategy[bytes]:
-    """Pickled checkpoints of edited trees."""
+    """Return a strategy for pickled checkpoints of edited trees."""
     return st.builds(_saved_or_plain, edited(seeds, plain_values()))
 
 
@@ -246,7 +246,7 @@ def pickles(*seeds: Any) -> SearchStrategy[bytes]:
 
 @st.composite
 def zips(draw: DrawFn, seeds: Sequence[bytes]) -> bytes:
-    """Zip archives with damage inside one member, so that checksums and directory are right."""
+    """Draw a zip archive with damage inside one member, and with correct checksums and directory."""
     with zipfile.ZipFile(io.BytesIO(draw(st.sampled_from(seeds)))) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     victim = draw(st.sampled_from(sorted(members)))
@@ -267,13 +267,13 @@ def zips(draw: DrawFn, seeds: Sequence[bytes]) -> bytes:
 
 
 def safetensors_file(header: bytes, body: bytes) -> bytes:
-    """A .safetensors file of this header and body."""
+    """Return a .safetensors file with this header and body."""
     return struct.pack("<Q", len(header)) + header + body
 
 
 @st.composite
 def safetensors_files(draw: DrawFn, seeds: Sequence[tuple[Any, bytes]]) -> bytes:
-    """.safetensors files with an edited header of the right length, or damaged anywhere."""
+    """Draw a .safetensors file with an edited header of the stated length, or with damage anywhere."""
     header, body = draw(st.sampled_from(seeds))
     if draw(st.integers(0, 3)) == 0:
         return draw(damaged([safetensors_file(dump(header).encode(), body)]))
@@ -289,7 +289,7 @@ _KIND = st.sampled_from(
 
 
 def tar_of(members: Sequence[tuple[str, bytes, bytes]], form: int = tarfile.GNU_FORMAT) -> bytes:
-    """A tar of (name, type, content)."""
+    """Return a tar of members given as (name, type, content)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
         for name, kind, content in members:
@@ -301,7 +301,7 @@ def tar_of(members: Sequence[tuple[str, bytes, bytes]], form: int = tarfile.GNU_
 
 @st.composite
 def tars(draw: DrawFn, seeds: Sequence[bytes], contents: Sequence[bytes], names: SearchStrategy[str] = _NAME) -> bytes:
-    """Tars: seeds with damaged bytes, archives of drawn members, and either with a hostile field in a header whose checksum is right."""
+    """Draw a tar: a damaged seed or an archive of drawn members, possibly with a hostile field in a header with a correct checksum."""
     if draw(st.booleans()):
         members = draw(st.lists(st.tuples(names, _KIND, st.sampled_from(contents)), max_size=6))
         content = bytearray(tar_of(members, draw(st.sampled_from((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)))))
@@ -341,7 +341,7 @@ def _spoil_header(draw: DrawFn, content: bytearray) -> None:
 
 
 def fix_png(content: bytes) -> bytes:
-    """The same PNG with the right checksum for each of its chunks, as far as they can be told."""
+    """Return a PNG with the correct checksum for each chunk that can be found in it."""
     fixed, at = bytearray(content), 8
     while at + 12 <= len(fixed):
         length = int.from_bytes(fixed[at : at + 4], "big")
@@ -354,6 +354,6 @@ def fix_png(content: bytes) -> bytes:
 
 
 def images(seeds: Sequence[bytes]) -> SearchStrategy[bytes]:
-    """Image files with damage; PNGs with right checksums too, so that it reaches the decoder."""
+    """Return a strategy for damaged image files. Some PNGs have correct checksums, so that the damage reaches the decoder."""
     pngs = [seed for seed in seeds if seed.startswith(b"\x89PNG")]
     return st.one_of(damaged(seeds), damaged(pngs, most=3).map(fix_png))

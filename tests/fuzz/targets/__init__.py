@@ -1,4 +1,4 @@
-"""The targets, one short function for each parser, by their names."""
+"""The targets by name. Each has a short function that calls a parser."""
 
 from tests.fuzz.targets import annotated, images, training, weights
 

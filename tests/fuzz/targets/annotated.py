@@ -23,7 +23,7 @@ from trickzoo.errors import TrickzooError
 
 
 def take(found: DetectionSet | SegmentationSet) -> None:
-    """What the product asks any set for."""
+    """Use a set as the product does."""
     _ = found.digest
     if isinstance(found, DetectionSet):
         _ = found.faults.notes
@@ -34,7 +34,7 @@ def take(found: DetectionSet | SegmentationSet) -> None:
 
 
 def coco_json(content: bytes, folder: Path) -> None:
-    """COCO's annotations."""
+    """The annotations of COCO."""
     (folder / "annotations" / "instances_train2017.json").write_bytes(content)
     take(open_coco(folder))
 
@@ -49,7 +49,7 @@ EXTRA = "<difficult>1</difficult><pose>Left</pose><truncated>0</truncated>"
 
 
 def prepare_voc(folder: Path) -> None:
-    """A folder of one's own in VOC's form, with masks."""
+    """Write a folder in the layout of VOC, with masks."""
     voc(folder, {"a": xml(OBJECTS), "b": xml(OBJECTS, None, EXTRA)})
     for stem in ("a", "b"):
         mask(folder / "SegmentationClass" / f"{stem}.png", 1, "P")
@@ -58,13 +58,13 @@ def prepare_voc(folder: Path) -> None:
 
 
 def voc_xml(content: bytes, folder: Path) -> None:
-    """An annotation of VOC's."""
+    """An annotation of VOC."""
     (folder / "Annotations" / "a.xml").write_bytes(content)
     take(open_voc(folder))
 
 
 def voc_list(content: bytes, folder: Path) -> None:
-    """A split of VOC's, for boxes and for masks."""
+    """The list of a split of VOC, for boxes and for masks."""
     (folder / "classes.txt").write_text("background\ndog\ncat\n")
     for kind, read in (("Main", open_voc), ("Segmentation", open_voc_masks)):
         (folder / "ImageSets" / kind / "train.txt").write_bytes(content)
@@ -72,14 +72,14 @@ def voc_list(content: bytes, folder: Path) -> None:
 
 
 def voc_classes(content: bytes, folder: Path) -> None:
-    """The class list of a folder of one's own in VOC's form."""
+    """The class list of a folder in the layout of VOC."""
     (folder / "classes.txt").write_bytes(content)
     for read in (open_voc, open_voc_masks):
         _refusing(read, folder)
 
 
 def _refusing(read: Any, folder: Path) -> None:
-    with suppress(TrickzooError):  # the other reader may take it
+    with suppress(TrickzooError):  # the other reader may accept it
         take(read(folder))
 
 
@@ -94,13 +94,13 @@ def mask_list(content: bytes, folder: Path) -> None:
 
 
 def mask_classes(content: bytes, folder: Path) -> None:
-    """The classes of masks."""
+    """The class list of masks."""
     (folder / "classes.txt").write_bytes(content)
     take(open_lists(folder))
 
 
 def mask_of_set(content: bytes, folder: Path) -> None:
-    """A mask beside its image."""
+    """A mask that belongs to an image."""
     (folder / "trainannot" / "0.png").write_bytes(content)
     take(open_lists(folder))
 
@@ -114,7 +114,7 @@ def prepare_ade20k(folder: Path) -> None:
 
 
 def ade20k_classes(content: bytes, folder: Path) -> None:
-    """ADE20K's class list."""
+    """The class list of ADE20K."""
     (folder / "objectInfo150.txt").write_bytes(content)
     take(open_ade20k(folder))
 

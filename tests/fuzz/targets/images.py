@@ -1,4 +1,4 @@
-"""Images and their labels for classification: files, folders, archives, class lists, the copies that are kept, data sets of the hub."""
+"""Targets for images and labels for classification: files, folders, archives, class lists, decoded copies, and data sets of the hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VALIDATION = [f"ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3)]
 
 
 def picture(form: str, mode: str = "RGB", size: tuple[int, int] = (16, 12), **options: Any) -> bytes:
-    """A generated image in a format of PIL's."""
+    """Return a generated image in a format of Pillow."""
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
@@ -55,7 +55,7 @@ def _exif() -> Image.Exif:
 
 @functools.cache
 def pictures() -> tuple[bytes, ...]:
-    """Images in each format that the product reads, of several modes."""
+    """Return images of several modes in each format that the product reads."""
     plain = [picture(form) for form in ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")]
     modes = [picture("PNG", mode) for mode in ("L", "P", "1", "LA", "RGBA", "I;16")] + [
         picture("PPM", "L"),
@@ -74,14 +74,14 @@ def pictures() -> tuple[bytes, ...]:
 
 
 def image(content: bytes, folder: Path) -> None:
-    """An image of anybody's."""
+    """An image file."""
     with suppress(TrickzooError):
         size_in(content, "image")
     decode(content, "image")
 
 
 def mask(content: bytes, folder: Path) -> None:
-    """A mask."""
+    """A mask file."""
     decode_mask(content, "mask")
 
 
@@ -90,7 +90,7 @@ def masks() -> SearchStrategy[bytes]:
 
 
 def take(found: ImageSet) -> None:
-    """What the product asks any set for."""
+    """Use a set as the product does."""
     _ = found.classes
     for entry in found.entries[:8]:
         found.read(entry)
@@ -106,7 +106,7 @@ def shards(content: bytes, folder: Path) -> None:
 
 
 def at_home(folder: Path) -> Any:
-    """The store's home in a folder of the target's, empty."""
+    """Return a block in which TRICKZOO_HOME is an empty folder of the target."""
     shutil.rmtree(folder / "home", ignore_errors=True)
     return mock.patch.dict(os.environ, {"TRICKZOO_HOME": str(folder / "home")})
 
@@ -134,7 +134,7 @@ def a_shard() -> bytes:
 
 
 def shard_list(content: bytes, folder: Path) -> None:
-    """`classes.txt` beside shards."""
+    """The `classes.txt` of shards."""
     shutil.rmtree(folder / "set", ignore_errors=True)
     (folder / "set").mkdir()
     (folder / "set" / "train-0.tar").write_bytes(a_shard())
@@ -151,7 +151,7 @@ def prepare_index(folder: Path) -> None:
 
 
 def shard_index(content: bytes, folder: Path) -> None:
-    """The index of shards that the first call keeps."""
+    """The index of shards, which the first call writes to the cache."""
     (kept,) = (folder / "home" / "shards").glob("*.json")
     kept.write_bytes(content)
     with mock.patch.dict(os.environ, {"TRICKZOO_HOME": str(folder / "home")}):
@@ -166,26 +166,26 @@ def _index() -> Any:
 
 
 def validation_tar(content: bytes, folder: Path) -> None:
-    """ImageNet's validation archive."""
+    """The validation archive of ImageNet."""
     (folder / "ILSVRC2012_img_val.tar").write_bytes(content)
     take(open_imagenet(folder / "ILSVRC2012_img_val.tar"))
 
 
 def prepare_devkit(folder: Path) -> None:
-    """The devkit, and the flat validation folder beside it."""
+    """Write the devkit of ImageNet, and the validation folder without class folders."""
     devkit(folder, SYNSETS)
     for seed, name in enumerate(VALIDATION):
         jpeg(folder / "val" / name, seed)
 
 
 def truth(content: bytes, folder: Path) -> None:
-    """The devkit's ground truth."""
+    """The ground truth of the devkit."""
     (folder / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt").write_bytes(content)
     take(open_imagenet(folder / "val"))
 
 
 def meta(content: bytes, folder: Path) -> None:
-    """The devkit's meta.mat."""
+    """The meta.mat of the devkit."""
     (folder / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(content)
     take(open_imagenet(folder / "val"))
 
@@ -197,13 +197,13 @@ def devkit_archive(content: bytes, folder: Path) -> None:
 
 
 def kaggle(content: bytes, folder: Path) -> None:
-    """Kaggle's solution file."""
+    """The solution file of Kaggle."""
     (folder / "LOC_val_solution.csv").write_bytes(content)
     take(open_imagenet(folder / "val", devkit=folder / "LOC_val_solution.csv"))
 
 
 def _devkit_files() -> tuple[bytes, str, tuple[bytes, ...]]:
-    """meta.mat, the ground truth, and both as archives."""
+    """Return meta.mat, the ground truth, and archives of both."""
     with tempfile.TemporaryDirectory() as folder:
         root = devkit(Path(folder), SYNSETS)
         mat = (root / "data" / "meta.mat").read_bytes()
@@ -230,13 +230,13 @@ KAGGLE = "ImageId,PredictionString\n" + "".join(
 
 
 def classes(content: bytes, folder: Path) -> None:
-    """A class list of one's own."""
+    """A class list that a user writes."""
     (folder / "classes.txt").write_bytes(content)
     class_list(str(folder / "classes.txt"))
 
 
 def prepare_cache(folder: Path) -> None:
-    """Four images and their decoded copy; the copy as it is when it is whole lies beside it."""
+    """Write four images, their decoded copy, and a backup of the intact copy."""
     for seed in range(4):
         jpeg(folder / "images" / "train" / f"c{seed % 2}" / f"{seed}.jpg", seed, (12, 10))
     _decoded(folder)
@@ -248,7 +248,7 @@ def _decoded(folder: Path) -> Any:
 
 
 def cache(content: bytes, folder: Path, name: str) -> None:
-    """A file of a decoded copy."""
+    """A file of the decoded copy."""
     shutil.rmtree(folder / "cache")
     shutil.copytree(folder / "whole", folder / "cache")
     (victim,) = (folder / "cache").glob(f"*/{name}")
@@ -321,7 +321,7 @@ def _open_hub(folder: Path) -> None:
 
 
 def hub_card(content: bytes, folder: Path) -> None:
-    """The card of a data set, which says its columns, classes and splits."""
+    """The card of a data set, which names its columns, classes and splits."""
     (folder / "set" / "README.md").write_bytes(content)
     _open_hub(folder)
 

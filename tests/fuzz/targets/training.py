@@ -1,4 +1,4 @@
-"""What a training leaves behind and reads again: checkpoints, results, logs, recipes, summaries of studies."""
+"""Targets for files that trainings and studies write and read: checkpoints, results, logs, recipes and summaries."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class Tiny(loop.Task):
 
 
 def fit(out: Path) -> None:
-    """Train, or go on."""
+    """Train, or resume the training in `out`."""
     task = Tiny()
     loop.fit(task, out, seed=0, accelerator=task.accelerator)
 
 
 def half(out: Path) -> Path:
-    """A training that has stopped after its first epoch."""
+    """Train for one epoch of two, and return the folder."""
     task = Tiny()
     loop.fit(task, out, seed=0, accelerator=task.accelerator, stop_after=3)
     return out
@@ -98,7 +98,7 @@ def _content() -> Any:
 
 
 def _folder(folder: Path, name: str, content: bytes) -> Path:
-    """The stopped training, with another file in the place of one of its own."""
+    """Write the files of the stopped training, with `content` in place of the file `name`."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
@@ -108,20 +108,20 @@ def _folder(folder: Path, name: str, content: bytes) -> Path:
 
 
 def checkpoint_bytes(content: bytes, folder: Path) -> None:
-    """`last.pt`, damaged: resumed, loaded as weights, and asked for its recipe."""
+    """A damaged `last.pt`, which is resumed, loaded as weights, and read as a recipe."""
     out = _folder(folder, checkpoint.LAST, content)
     for read in (fit, lambda out: tensors.read_tensors(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
         _refusing(read, out)
 
 
 def _refusing(read: Any, path: Path) -> None:
-    """One of several readers of a file; what it refuses the next may take."""
+    """Call one of several readers of a file. Another reader may accept what it refuses."""
     with suppress(TrickzooError):
         read(path)
 
 
 def checkpoint_fields(content: bytes, folder: Path) -> None:
-    """`last.pt` with other fields, written as trickzoo writes it."""
+    """A `last.pt` with changed fields, written with a correct digest."""
     try:
         tree = torch.load(io.BytesIO(content), weights_only=True)
     except UnpicklingError:  # nothing that trickzoo would save
@@ -136,7 +136,7 @@ def checkpoint_fields(content: bytes, folder: Path) -> None:
 
 
 def metrics(content: bytes, folder: Path) -> None:
-    """`metrics.jsonl` of a training that goes on, and its log."""
+    """The `metrics.jsonl` of a training that resumes, and the `log.csv` made from it."""
     fit(_folder(folder, tracking.METRICS, content))
     tracking.write_log(folder / "out")
 
@@ -145,7 +145,7 @@ RESULT = {"recipe": plain(RECIPE), "seed": 0, "data_digest": "d", "val_digest": 
 
 
 def result(content: bytes, folder: Path) -> None:
-    """`result.json` of a finished training."""
+    """The `result.json` of a finished training."""
     (folder / "result.json").write_bytes(content)
     checkpoint.result(folder / "result.json", RECIPE, seed=0, data_digest="d", val_digest="v")
 
@@ -164,14 +164,14 @@ def prepare_ladder(folder: Path) -> None:
 
 
 def ladder(content: bytes, folder: Path) -> None:
-    """`ladder.json`, from which a transfer study starts."""
+    """The `ladder.json` that a transfer study starts from."""
     (folder / "ladder.json").write_bytes(content)
     branch = transfer.Branch(SMALL_BOXES, None)  # type: ignore[arg-type]
     _ = transfer.plan(folder, (branch,), seeds=1).runs
 
 
 def ladder_result(content: bytes, folder: Path) -> None:
-    """`result.json` and so the summary of a ladder study."""
+    """The `result.json` of a training in a ladder study, which its summary reads."""
     (folder / "cosine-1" / "result.json").write_bytes(content)
     ladder_summary.summarise(studies.plan(rungs=("baseline", "cosine"), seeds=2), folder)
 
@@ -203,7 +203,7 @@ TRANSFERRED = {
 
 
 def transfer_result(content: bytes, folder: Path) -> None:
-    """`result.json` of a fine-tuning in a transfer study."""
+    """The `result.json` of a fine-tuning in a transfer study."""
     path = folder / "detection" / "cosine-0" / "result.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -221,7 +221,7 @@ def recipe(content: bytes, folder: Path) -> None:
 
 
 def fields(content: bytes, folder: Path) -> None:
-    """Fields of a recipe as the command line gives them: `name=text`, one a line."""
+    """Fields of a recipe as on the command line: a line `name=text` for each."""
     pairs = [line.split("=", 1) for line in content.decode("utf-8", "replace").splitlines() if "=" in line]
     for first in (RECIPE, SMALL_BOXES, SMALL_MASKS):
         changes = dict(pairs)

@@ -50,7 +50,7 @@ HEADER = {
 
 @functools.cache
 def _body() -> tuple[dict[str, Any], bytes]:
-    """The header and the tensors of a whole weight file."""
+    """Return the header and the tensors of a valid weight file."""
     content = save(network(SMALL, num_classes=10).state_dict())
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -113,7 +113,7 @@ def safetensors(content: bytes, folder: Path) -> None:
 
 
 def checkpoint_of_others(content: bytes, folder: Path) -> None:
-    """A .pth file."""
+    """A .pth file of another project."""
     path = folder / "file.pth"
     path.write_bytes(content)
     tensors.read_tensors(path)
@@ -122,7 +122,7 @@ def checkpoint_of_others(content: bytes, folder: Path) -> None:
 
 
 def keys(content: bytes, folder: Path) -> None:
-    """Names and shapes of tensors, which decide the layout of a file: a JSON object of key → shape."""
+    """Names and shapes of tensors, from which the layout of a file is recognised: a JSON object of key → shape."""
     try:
         stated = json.loads(content)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def prepare_hub(folder: Path) -> None:
 
 
 def hub_config(content: bytes, folder: Path) -> None:
-    """config.json of a hub repository in timm's form."""
+    """The config.json of a hub repository in timm's format."""
     (folder / "config.json").write_bytes(content)
 
     with mock.patch.object(download, "fetch_hub_reference", functools.partial(_reference, folder)):
