@@ -1,1 +1,1 @@
-"""Training: schedule, objective, checkpoints and the loop."""
+"""Training of any task: the loop, its checkpoints, its schedules, and the processes that take part."""

@@ -63,9 +63,7 @@ class Machine(Checked):
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
-        accelerator.gradient_accumulation_steps = (
-            1  # the loop accumulates gradients itself; the setting of a launcher would divide them again
-        )
+        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a setting of the launcher would divide its gradients again
         return accelerator
 
 
