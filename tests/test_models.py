@@ -23,6 +23,8 @@ MODELS = trickzoo.list_models()
 DILATED = [name for name in MODELS if registry.find(name).family != "inception_v3" and not name.startswith(("resnet101", "resnet152"))]
 FAMILIES = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]
 """A small network of each family. The ResNet is of type D, with the deep stem and pooling in its shortcuts."""
+EVERY_BLOCK = [*FAMILIES, "resnet50"]
+"""The same with the bottleneck, whose original has biases."""
 
 PUBLISHED = {  # parameters and multiply-adds as published
     "resnet18": (11_689_512, "1.814 G"),
@@ -139,7 +141,7 @@ def test_output_stride_that_does_not_exist(name: str, output_stride: int, words:
         trickzoo.create(name, output_stride=output_stride)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "resnet50"])
+@pytest.mark.parametrize("name", EVERY_BLOCK)
 class TestEveryFamilyAndBlock:
     """Tests that compute real values, for one network of each family and the original bottleneck, which has biases."""
 

@@ -22,7 +22,7 @@ from trickzoo.weights import convert, opened, store
 # of models and weights
 
 NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
-    (UnknownName, "resnet50d", {}, 'no model "resnet50d"; did you mean resnet50_d, resnet50, resnet50_c?'),
+    (UnknownName, "resnet50d", {}, 'no model "resnet50d"; did you mean resnet50_d, resnet50, '),
     (UnknownName, "vgg", {}, 'no model "vgg"; there are resnet18, '),
     (UnknownName, "vgg.tv_in1k", {}, 'no weight "vgg.tv_in1k"'),
     (UnknownName, "resnet50.a1_in1k", {}, 'no weight "resnet50.a1_in1k"; did you mean resnet50_b.a1_in1k?'),

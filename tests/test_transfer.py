@@ -246,6 +246,8 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         (("--checkpoints", tmp_path, "--detection", "shapes"), "holds no ladder study: ladder.json is missing"),
         (("--checkpoints", broken, "--detection", "shapes", *OPTIONS, "--seeds", 2), "cosine-1 holds no finished training"),
         (("--checkpoints", ladder, "--detection", "voc"), "name the folder of images with --detection-data or --data"),
+        (("--checkpoints", ladder, "--detection", "vco"), 'no layout "vco"; did you mean voc'),
+        (("--checkpoints", ladder, "--detection", "lists", "--data", tmp_path), "lists has no annotations for detection, only for segment"),
         ((*here, "--data", tmp_path), "shapes are generated"),
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),

@@ -26,12 +26,12 @@ def finetune(
     /,
     *,
     task: Annotated[
-        Literal["detection", "segmentation"] | None, Parameter(help="Required for voc and shapes, which have annotations for both tasks.")
+        Literal["detection", "segmentation"] | None, Parameter(help="Required if the layout has annotations for both tasks.")
     ] = None,
     data: Annotated[Path | None, Parameter(help="Folder of the data set; not for shapes.")] = None,
     recipe: Annotated[
         str | None,
-        Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the paper's for coco, voc and ade20k."),
+        Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the one of the layout."),
     ] = None,
     year: Annotated[str | None, Parameter(help="Year of VOC (2007, 2012, 07+12) or COCO, if the folder holds several.")] = None,
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,

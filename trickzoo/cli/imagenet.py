@@ -14,6 +14,7 @@ from trickzoo import catalogue
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say, table
+from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.weights.record import Interpolation
 
@@ -94,7 +95,7 @@ class Running:
 
 def imagenet(
     *,
-    data: Annotated[str, Parameter(help="Class folders, validation folder or tar, tar shards, CIFAR-10, Places365, or hf:OWNER/NAME.")],
+    data: Annotated[str, Parameter(help=f"Class folders, validation folder or tar, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")],
     networks: Networks,
     output: Output = Output(),
     images: Images = Images(),

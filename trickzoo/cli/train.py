@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 import trickzoo as package
 from trickzoo.cli import options
 from trickzoo.cli.printing import say, say_json
+from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find, override, plain, recipes
 
@@ -26,9 +27,7 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        Parameter(
-            help="Class folders or tar shards in train/ and val/, CIFAR-10, Places365, hf:OWNER/NAME, or shapes for generated images."
-        ),
+        Parameter(help=f"Class folders in train/ and val/, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, or shapes for generated images."),
     ] = None,
     out: Annotated[Path | None, Parameter(help="Folder for checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
     seed: Annotated[int, Parameter(help="Random seed of initialisation, order, crops, augmentation and mixup.")] = 0,

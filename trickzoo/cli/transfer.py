@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say
-from trickzoo.data.layouts import find_layout
+from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.errors import BadOption, nearest
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
@@ -34,7 +34,8 @@ class Detection:
     """Images with boxes, and the recipe that trains the detectors."""
 
     layout: Annotated[
-        Literal["coco", "voc", "shapes"] | None, Parameter(name="--detection", help="How the images with boxes are annotated.")
+        str | None,
+        Parameter(name="--detection", help=f"How the images with boxes are annotated: {', '.join(of_task('detection'))}."),
     ] = None
     data: Annotated[Path | None, Parameter(name="--detection-data", help="Folder of the images with boxes.")] = None
     recipe: Annotated[
@@ -54,8 +55,8 @@ class Segmentation:
     """Images with masks, and the recipe that trains the segmenters."""
 
     layout: Annotated[
-        Literal["voc", "ade20k", "lists", "shapes"] | None,
-        Parameter(name="--segmentation", help="How the images with masks are annotated."),
+        str | None,
+        Parameter(name="--segmentation", help=f"How the images with masks are annotated: {', '.join(of_task('segmentation'))}."),
     ] = None
     data: Annotated[Path | None, Parameter(name="--segmentation-data", help="Folder of the images with masks.")] = None
     recipe: Annotated[
@@ -139,8 +140,8 @@ def _branches(tasks: Mapping[str, Detection | Segmentation], both: Both, changes
         if given.layout is None:
             _check_unused(task, given, changes)
             continue
+        default = find_reader(given.layout, task).recipe
         location = _location(task, given, both, layouts)
-        default = find_layout(given.layout).readers[task].recipe
         recipe = find_fine_tuning(given.recipe or default, KINDS[task])
         changed = override(recipe, {"data": given.layout, **_changes_of(recipe, changes)})
         branches.append(study.Branch(changed, location))

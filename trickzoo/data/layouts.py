@@ -1,4 +1,4 @@
-"""The layouts of annotated images. Importing this table does not import torch.
+"""The layouts of images, as tables. Importing them does not import torch.
 
 To add a format, add a reader in `data/readers/` and an entry in `LAYOUTS`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trickzoo.errors import UnknownName
+from trickzoo.errors import BadOption, UnknownName
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,29 @@ LAYOUTS = {
 }
 
 
+@dataclass(frozen=True)
+class ImageFolder:
+    """A layout of labelled images in a folder, beside class folders and ImageNet's own files, which `readers.imagenet` knows.
+
+    Attributes:
+        what: what the folder is, for the command line's help.
+        function: "module:function". It is called with the folder and the name of a split, "train" or "val". It returns the `ImageSet`, or
+            None for a folder of another layout.
+    """
+
+    what: str
+    function: str
+
+
+IMAGE_FOLDERS = (
+    ImageFolder("CIFAR-10", "trickzoo.data.readers.cifar_places:open_cifar10"),
+    ImageFolder("Places365", "trickzoo.data.readers.cifar_places:open_places365"),
+    ImageFolder("tar shards", "trickzoo.data.readers.shards:open_folder"),
+)
+"""The first whose function finds its layout in a folder is used."""
+FOLDERS_IN_WORDS = ", ".join(folder.what for folder in IMAGE_FOLDERS)
+
+
 def find_layout(name: str) -> Layout:
     """Return the layout of this name. Raises UnknownName, with the nearest names, if there is none."""
     if name not in LAYOUTS:
@@ -81,3 +104,16 @@ def find_layout(name: str) -> Layout:
 def of_task(task: str) -> tuple[str, ...]:
     """Return the names of the layouts that have annotations for a task."""
     return tuple(name for name, layout in LAYOUTS.items() if task in layout.readers)
+
+
+def find_reader(name: str, task: str) -> Reader:
+    """What reads a layout for a task.
+
+    Raises UnknownName for a layout that does not exist, BadOption for one that has no annotations for the task.
+    """
+    readers = find_layout(name).readers
+    if task not in readers:
+        raise BadOption(
+            f"{name} has no annotations for {task}, only for {' and '.join(readers)}; the layouts that have are {', '.join(of_task(task))}"
+        )
+    return readers[task]

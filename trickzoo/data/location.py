@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from trickzoo.data.checks import Annotated, check
-from trickzoo.data.layouts import find_layout, of_task
+from trickzoo.data.layouts import find_layout, find_reader
 from trickzoo.data.shapes import Shapes
-from trickzoo.errors import BadData, BadOption, NoEffect, nearest
+from trickzoo.errors import BadData, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count
 
 Part = Literal["train", "val"]
@@ -65,12 +65,7 @@ class AnnotatedLocation(Checked):
         Raises BadOption if the layout has no annotations for the task, and BadData if the folder does not have the layout.
         """
         layout = find_layout(self.layout)
-        if task not in layout.readers:
-            raise BadOption(
-                f"{self.layout} has no annotations for {task}, only for {' and '.join(layout.readers)}; "
-                f"the layouts that have are {', '.join(of_task(task))}"
-            )
-        module, _, function = layout.readers[task].function.partition(":")
+        module, _, function = find_reader(self.layout, task).function.partition(":")
         reader = getattr(import_module(module), function)
         if layout.generated:
             return reader(self.shapes(part))

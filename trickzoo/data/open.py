@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data.imageset import ImageSet
+from trickzoo.data.layouts import IMAGE_FOLDERS
 from trickzoo.data.listing import warn
-from trickzoo.data.readers import cifar_places, hub, shards
+from trickzoo.data.readers import hub
 from trickzoo.data.readers.imagenet import open_imagenet
 
 NAMED = 8
@@ -21,7 +23,7 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
     Raises BadData if there is no such split, or if its images cannot be listed.
 
     Args:
-        data: the folder of CIFAR-10 or Places365, a folder of tar shards, hf:NAME, or what `open_imagenet` takes.
+        data: a folder of a layout in `layouts.IMAGE_FOLDERS`, hf:NAME, or what `open_imagenet` takes.
         split: "train" or "val".
         devkit: the devkit or Kaggle's solution file, as for `open_imagenet`.
     """
@@ -53,11 +55,9 @@ def _open(data: str | Path, split: str, devkit: Path | None) -> ImageSet:
     if hub.is_hub(data):
         return hub.open_hub(str(data), split)
     path = Path(data)
-    if path.is_dir():
-        if path.name == cifar_places.CIFAR10 or (path / cifar_places.CIFAR10).is_dir():
-            return cifar_places.open_cifar10(path, split)
-        if (path / cifar_places.PLACES365).is_file():
-            return cifar_places.open_places365(path, split)
-        if found := shards.find_shards(path, split):
-            return shards.open_shards(found, path)
+    for layout in IMAGE_FOLDERS if path.is_dir() else ():
+        module, _, function = layout.function.partition(":")
+        found: ImageSet | None = getattr(import_module(module), function)(path, split)
+        if found is not None:
+            return found
     return open_imagenet(path, split=split, devkit=devkit)

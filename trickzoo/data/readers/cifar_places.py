@@ -39,12 +39,15 @@ class ArraySet(ImageSet):
         return content if last is None else content[-last:]
 
 
-def open_cifar10(path: Path, split: str) -> ImageSet:
+def open_cifar10(path: Path, split: str) -> ImageSet | None:
     """Open CIFAR-10. Its test images are the validation set.
 
-    `path` is `cifar-10-batches-py` or the folder that contains it. Raises BadData if files are missing or have other digests.
+    `path` is `cifar-10-batches-py` or the folder that contains it. Returns None if it is neither.
+    Raises BadData if files are missing or have other digests.
     """
     folder = path if path.name == CIFAR10 else path / CIFAR10
+    if not folder.is_dir():
+        return None
     try:
         found = datasets.CIFAR10(folder.parent, train=split == "train")
     except RuntimeError:
@@ -54,12 +57,14 @@ def open_cifar10(path: Path, split: str) -> ImageSet:
     return ArraySet(folder, layout, entries, order=tuple(found.classes), pixels=found.data)
 
 
-def open_places365(path: Path, split: str) -> ImageSet:
+def open_places365(path: Path, split: str) -> ImageSet | None:
     """Open Places365 (standard) in `path`, which contains its lists and its images.
 
-    The images of 256 pixels are preferred to the large ones. Raises BadData if a list is missing or has another digest, or if there is no
-    folder of images.
+    The images of 256 pixels are preferred to the large ones. Returns None if there is no list of classes.
+    Raises BadData if a list is missing or has another digest, or if there is no folder of images.
     """
+    if not (path / PLACES365).is_file():
+        return None
     kind = "train-standard" if split == "train" else split
     folders = [f"data_{size}_standard" if split == "train" else f"{split}_{size}" for size in ("256", "large")]
     here = [folder for folder in folders if (path / folder).is_dir()]

@@ -85,6 +85,12 @@ class Index:
     strangers: list[str] = field(default_factory=list)
 
 
+def open_folder(root: Path, split: str) -> ImageSet | None:
+    """The images of a split's shards below `root`; None if it holds no shards. Raises what `find_shards` and `open_shards` raise."""
+    shards = find_shards(root, split)
+    return open_shards(shards, root) if shards else None
+
+
 def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     """Open the images of shards below `root`.
 
