@@ -15,11 +15,11 @@ from torch.utils.data import Dataset
 
 from trickzoo.data import cache
 from trickzoo.data.cache import PIXELS, SEALS, SIZES, keep_once
-from trickzoo.data.imageset import Sample
+from trickzoo.data.imageset import ReadImage
 from trickzoo.errors import BadOption
 
 
-class Samples(Dataset[Sample]):
+class Samples(Dataset[ReadImage]):
     """Six images of noise, and how often one was made."""
 
     made = 0
@@ -27,10 +27,10 @@ class Samples(Dataset[Sample]):
     def __len__(self) -> int:
         return 6
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> ReadImage:
         self.made += 1
         pixels = torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
-        return Sample(index, pixels, (10 + index, 20))
+        return ReadImage(index, pixels, (10 + index, 20))
 
 
 def wanted() -> np.ndarray[Any, Any]:

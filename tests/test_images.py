@@ -20,7 +20,7 @@ from trickzoo.data import images, listing
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, Scale
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.boxes import Annotation, DetectionImage, Objects, collect
-from trickzoo.data.imageset import Decoded, Sample
+from trickzoo.data.imageset import Decoded, ReadImage
 from trickzoo.data.loaders import random_crops, squash
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -236,7 +236,7 @@ def test_classifiers_see_upright_images_but_of_imagenets_classes(tmp_path: Path,
     assert sample.orientation == 6
     assert np.abs(sample.pixels.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)).max() < 100
     whole = Augmentation(area=(1.0, 1.0), aspect=(3 / 4, 4 / 3))
-    (crop,) = random_crops([(Sample(0), "a", found.read(found.entries[0]), torch.zeros(DRAWS))], 2, whole, upright=upright)
+    (crop,) = random_crops([(ReadImage(0), "a", found.read(found.entries[0]), torch.zeros(DRAWS))], 2, whole, upright=upright)
     assert crop.pixels is not None
     assert np.abs(crop.pixels.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)).max() < 100
 

@@ -24,7 +24,7 @@ from trickzoo.data.annotated_transforms import (
 from trickzoo.data.boxes import Annotation, DetectionSet, Objects
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
-from trickzoo.data.workers import load
+from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadOption
 
 NO_FLIP, FLIP = torch.tensor([0.9]), torch.tensor([0.1])
@@ -116,7 +116,7 @@ def test_detection_samples_in_workers(tmp_path: Path):
     (folder / "JPEGImages" / "c.jpg").write_bytes(b"no image")
     samples = DetectionSamples(data, FitAndFlip(60, 100))
     keys = [[(0, FLIP), (1, NO_FLIP)], [(2, FLIP)]]
-    (first, second), (third,) = load(samples, iter(keys), 1)
+    (first, second), (third,) = in_workers(samples, iter(keys), 1)
     assert first.boxes is not None and first.boxes.tolist() == [[40, 0, 80, 30]]
     assert first.pixels is not None and first.pixels.shape == (3, 60, 80) and first.size == (40, 30)
     assert second.boxes is not None and second.boxes.shape == (0, 4)
@@ -212,7 +212,7 @@ def test_segmentation_samples(tmp_path: Path):
     data = open_lists(lists(tmp_path, [1, 7]))
     samples = SegmentationSamples(data, ScaleAndCrop(base=40, crop=32))
     draws = torch.rand(6, generator=torch.Generator().manual_seed(0))
-    (first, again), (other,) = load(samples, iter([[(0, draws), (0, draws)], [(1, draws)]]), 1)
+    (first, again), (other,) = in_workers(samples, iter([[(0, draws), (0, draws)], [(1, draws)]]), 1)
     assert first.pixels is not None and again.pixels is not None and torch.equal(first.pixels, again.pixels)
     assert first.mask is not None and first.mask.shape == (32, 32)
     assert other.pixels is None and "1.png has the value 7" in other.error

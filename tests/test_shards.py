@@ -25,7 +25,7 @@ from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.readers.shards import open_shards
 from trickzoo.errors import BadData
 
-Sample = dict[str, Any]
+ReadImage = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return jpeg(tmp_path_factory.mktemp("image") / "a.jpg").read_bytes()
 
 
-def write(pattern: Path, samples: Iterable[Sample], count: int = 3) -> None:
+def write(pattern: Path, samples: Iterable[ReadImage], count: int = 3) -> None:
     """Shards of `count` samples, by webdataset's own writer."""
     pattern.parent.mkdir(parents=True, exist_ok=True)
     with webdataset.ShardWriter(str(pattern), maxcount=count, verbose=0) as writer:
@@ -79,7 +79,7 @@ def test_a_folder_of_shards_is_whichever_split_is_asked_for(image: bytes, tmp_pa
 
 
 def test_labels_in_each_form(image: bytes, tmp_path: Path) -> None:
-    samples: list[Sample] = [
+    samples: list[ReadImage] = [
         {"__key__": "a", "jpg": image, "cls": "n01440764"},
         {"__key__": "b", "JPEG": image, "json": json.dumps({"label": "n02102040", "width": 4}).encode()},
         {"__key__": "c", "webp": image, "json": {"cls": "n03394916", "label": "another"}},
@@ -272,7 +272,7 @@ def test_imagenets_own_tars_are_no_shards(tmp_path: Path) -> None:
         open_set(tmp_path)
 
 
-def _samples(folder: Path) -> list[Sample]:
+def _samples(folder: Path) -> list[ReadImage]:
     """The images of class folders, in their order, as samples labelled by words."""
     found = open_imagenet(folder)
     return [{"__key__": f"{i:04d}", "png": found.read(e), "cls": e.label} for i, e in enumerate(found.entries)]

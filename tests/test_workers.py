@@ -18,14 +18,14 @@ from torch.utils.data import Dataset
 
 from tests.samples import Samples
 from tests.training import COSINE
-from trickzoo.data.workers import in_order, load
+from trickzoo.data.workers import in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
 
 
 def test_samples_are_what_was_made() -> None:
     keys = [[(i, torch.rand(4)) for i in batch] for batch in in_order(7, 3)]
     assert [len(batch) for batch in keys] == [3, 3, 1]
-    here, there = list(load(Samples(), keys, 0)), list(load(Samples(), keys, 2))
+    here, there = list(in_workers(Samples(), keys, 0)), list(in_workers(Samples(), keys, 2))
     for one, other in zip(chain(*here), chain(*there), strict=True):
         assert (one.key[0], one.words) == (other.key[0], other.words)
         for a, b in zip((one.key[1], *one.tensors), (other.key[1], *other.tensors), strict=True):
@@ -38,10 +38,10 @@ FEW_FILES = """
 import resource
 import torch
 from tests.samples import Samples
-from trickzoo.data.workers import load
+from trickzoo.data.workers import in_workers
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 keys = [[(i, torch.rand(4)) for i in range(300)] for _ in range(4)]
-print(sum(len(batch) for batch in load(Samples(), keys, 2)))
+print(sum(len(batch) for batch in in_workers(Samples(), keys, 2)))
 """
 
 
@@ -55,9 +55,9 @@ def test_a_large_batch_needs_few_open_files() -> None:
 HALF_READ = """
 import torch
 from tests.samples import Samples
-from trickzoo.data.workers import load
+from trickzoo.data.workers import in_workers
 keys = ([(i, torch.rand(4))] if i < 30 else ["none of its keys"] for i in range(50))
-half_read = load(Samples(), keys, 2)
+half_read = in_workers(Samples(), keys, 2)
 print(len(next(half_read)), flush=True)
 {end}
 """
@@ -82,7 +82,7 @@ class Killed(Dataset[int]):
 
 def test_a_worker_that_is_lost_is_one_line_where_its_batch_is_waited_for() -> None:
     before = signal.getsignal(signal.SIGCHLD)
-    made = load(Killed(), ([key] for key in range(20)), 1)
+    made = in_workers(Killed(), ([key] for key in range(20)), 1)
     assert next(made) == [0]
     assert signal.getsignal(signal.SIGCHLD) == before
     wanted = "^a decoding worker ended by signal 9, as when memory runs out; run it again, with fewer --workers if memory is short$"
@@ -96,7 +96,7 @@ def test_an_error_of_the_keys_comes_after_the_batches_before_it_and_leaves_no_wo
         yield [(1, torch.rand(4))]
         raise BadData("no more keys")
 
-    made = load(Samples(), keys(), 2)
+    made = in_workers(Samples(), keys(), 2)
     assert len(next(made)) == 1
     with pytest.raises(BadData, match="no more keys"):
         next(made)
@@ -110,7 +110,7 @@ class Raising(Dataset[int]):
 
 def test_an_error_of_a_sample_is_not_taken_for_a_lost_worker() -> None:
     with pytest.raises(RuntimeError, match="of the sample's own"):
-        list(load(Raising(), [[0]], 1))
+        list(in_workers(Raising(), [[0]], 1))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

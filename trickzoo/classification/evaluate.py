@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.identity import digest_of
-from trickzoo.data.imageset import Decoded, ImageSet, Sample, as_known
+from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
-from trickzoo.data.workers import in_order, load
+from trickzoo.data.workers import in_order, in_workers
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
 from trickzoo.weights.record import Preprocessing
 
@@ -111,7 +111,7 @@ def predict(
     failure: TrickzooError | None = None
     start = time.perf_counter()
     with _autocast(state.device, precision):
-        for batch in load(share, in_order(len(share), batch_size), workers):
+        for batch in in_workers(share, in_order(len(share), batch_size), workers):
             whole = [sample for sample in batch if sample.pixels is not None]
             broken = [sample for sample in batch if sample.pixels is None]
             problems += [(s.index, s.digest, s.error) for s in broken]
@@ -158,7 +158,7 @@ def _autocast(device: torch.device, precision: Precision) -> contextlib.Abstract
     return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, AUTOCAST[precision])
 
 
-def _logits(model: Backbone, samples: list[Sample], preprocessing: Preprocessing, device: torch.device) -> torch.Tensor:
+def _logits(model: Backbone, samples: list[ReadImage], preprocessing: Preprocessing, device: torch.device) -> torch.Tensor:
     pixels = torch.stack([sample.pixels for sample in samples if sample.pixels is not None]).to(device)
     return model(normalise(pixels, preprocessing).contiguous(memory_format=torch.channels_last)).float()
 

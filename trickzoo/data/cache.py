@@ -18,8 +18,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from trickzoo.data.imageset import Sample
-from trickzoo.data.workers import in_order, load
+from trickzoo.data.imageset import ReadImage
+from trickzoo.data.workers import in_order, in_workers
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import refusal, write_atomically
 
@@ -39,7 +39,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 def keep_once(
-    data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None] = lambda batch: None
+    data: Dataset[ReadImage], place: Path, workers: int, tell: Callable[[list[ReadImage]], None] = lambda batch: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the pixels of n samples, (n, 3, side, side), and the widths and heights of their files, (n, 2), from the folder `place`.
 
@@ -113,7 +113,7 @@ def _digest(path: Path, size: int) -> str:
         return hashlib.sha256(b"".join(pool.map(of_chunk, range(0, size, CHUNK)))).hexdigest()
 
 
-def _decode(data: Dataset[Sample], place: Path, workers: int, tell: Callable[[list[Sample]], None]) -> None:
+def _decode(data: Dataset[ReadImage], place: Path, workers: int, tell: Callable[[list[ReadImage]], None]) -> None:
     """Write the arrays to a temporary folder, and rename it once all files are complete and on the disk. The caller holds the lock."""
     scratch = place.with_name(f".{place.name}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
@@ -122,7 +122,7 @@ def _decode(data: Dataset[Sample], place: Path, workers: int, tell: Callable[[li
         n = len(data)  # type: ignore[arg-type]
         pixels: np.memmap[tuple[int, ...], np.dtype[np.uint8]] | None = None
         sizes = np.empty((n, 2), np.int64)
-        for batch in load(data, in_order(n, 64), workers):
+        for batch in in_workers(data, in_order(n, 64), workers):
             for sample in batch:
                 if sample.pixels is None:
                     raise BadData(f"{sample.error}; remove it, or replace it")

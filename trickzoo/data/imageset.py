@@ -131,7 +131,7 @@ def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReadImage:
     """An image that a worker has read.
 
     Attributes:
@@ -154,7 +154,7 @@ class Sample:
 
 
 @dataclass
-class Decoded(Dataset[Sample]):
+class Decoded(Dataset[ReadImage]):
     """The images of a set, decoded and transformed. An error is returned in the sample, so that the caller decides what to do."""
 
     images: ImageSet
@@ -164,7 +164,7 @@ class Decoded(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Sample:
+    def __getitem__(self, position: int) -> ReadImage:
         index = self.indices[position]
         entry = self.images.entries[index]
         content = b""
@@ -172,10 +172,10 @@ class Decoded(Dataset[Sample]):
             content = self.images.read(entry)
             picture = images.decode(content, self.images.place(entry))
         except BadData as error:
-            return Sample(index, digest=hashlib.sha256(content).digest(), error=str(error))
+            return ReadImage(index, digest=hashlib.sha256(content).digest(), error=str(error))
         except OSError as error:
-            return Sample(index, error=f"{self.images.place(entry)} cannot be read ({error.strerror})")
+            return ReadImage(index, error=f"{self.images.place(entry)} cannot be read ({error.strerror})")
         if self.images.upright:
             picture = picture.upright()
         digest = hashlib.sha256(content).digest()
-        return Sample(index, self.transform(picture.image), picture.size, digest, orientation=picture.orientation)
+        return ReadImage(index, self.transform(picture.image), picture.size, digest, orientation=picture.orientation)

@@ -23,17 +23,17 @@ from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.data.cache import keep_once
 from trickzoo.data.identity import contents_digest, names_digest, set_digest
-from trickzoo.data.imageset import Decoded, ImageSet, Sample
+from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
 from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.splits import Comparison
-from trickzoo.data.workers import load
+from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, nearest
 from trickzoo.recipes.recipe import Augmentation
 
 log = logging.getLogger("trickzoo")
 
 MEND = "put it back with its time of modification to go on, or replace or remove it and name another --out"
-Plan = Iterable[tuple[Tensor, Tensor]]
+BatchPlan = Iterable[tuple[Tensor, Tensor]]
 """Micro-batches: for each of them, (k,) indices of images and (k, DRAWS) uniform draws."""
 
 
@@ -59,7 +59,7 @@ class TrainingImages(Protocol):
     def digest(self) -> str: ...
 
     def crops(
-        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+        self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the random crops of each micro-batch of the plan, (k, 3, size, size) float in 0…255, and their (k,) labels, on the device.
 
@@ -96,18 +96,18 @@ class Streamed:
         return len(self.labels)
 
     def crops(
-        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+        self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random crops and labels, as `TrainingImages.crops` does. Worker processes decode and crop the images."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-        for samples in load(_Crops(self.images, size, augmentation), keys, self.workers):
+        for samples in in_workers(_Crops(self.images, size, augmentation), keys, self.workers):
             say_orientation(samples, str(self.images.root))
             pixels = stacked(samples, lambda error: f"{error}; {MEND}")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
             yield pixels.to(device).float(), labels.to(device)
 
 
-def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
+def stacked(samples: list[ReadImage], message: Callable[[str], str]) -> Tensor:
     """Return the (k, 3, size, size) uint8 pixels of k samples. If one has an error, raise BadData with what `message` returns for it."""
     found = []
     for sample in samples:
@@ -117,7 +117,7 @@ def stacked(samples: list[Sample], message: Callable[[str], str]) -> Tensor:
     return torch.stack(found)
 
 
-def say_orientation(samples: Iterable[Sample], where: str) -> None:
+def say_orientation(samples: Iterable[ReadImage], where: str) -> None:
     """Log a warning, once for each set, if a sample has an EXIF orientation."""
     if any(sample.orientation > 1 for sample in samples):
         _say_orientation(where)
@@ -129,8 +129,8 @@ def _say_orientation(where: str) -> None:
 
 
 def random_crops(
-    found: Sequence[tuple[Sample, str, bytes, Tensor]], size: int, augmentation: Augmentation, *, upright: bool
-) -> list[Sample]:
+    found: Sequence[tuple[ReadImage, str, bytes, Tensor]], size: int, augmentation: Augmentation, *, upright: bool
+) -> list[ReadImage]:
     """Decode images and cut a random crop out of each.
 
     The boxes of all images are computed together, because a single box would take as long as decoding a small image.
@@ -156,7 +156,7 @@ def _size(content: bytes, name: str) -> tuple[int, int]:
         return 1, 1
 
 
-def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float, float, float], size: int, upright: bool) -> Sample:
+def _cropped(sample: ReadImage, name: str, content: bytes, box: tuple[float, float, float, float], size: int, upright: bool) -> ReadImage:
     if sample.error:
         return sample
     try:
@@ -174,23 +174,23 @@ def _cropped(sample: Sample, name: str, content: bytes, box: tuple[float, float,
 
 
 @dataclass
-class _Crops(Dataset[Sample]):
+class _Crops(Dataset[ReadImage]):
     """The random crops of a set, by the index of an image and its draws."""
 
     images: ImageSet
     size: int
     augmentation: Augmentation
 
-    def __getitems__(self, keys: list[tuple[int, Tensor]]) -> list[Sample]:
+    def __getitems__(self, keys: list[tuple[int, Tensor]]) -> list[ReadImage]:
         return random_crops([self._read(*key) for key in keys], self.size, self.augmentation, upright=self.images.upright)
 
-    def _read(self, index: int, draws: Tensor) -> tuple[Sample, str, bytes, Tensor]:
+    def _read(self, index: int, draws: Tensor) -> tuple[ReadImage, str, bytes, Tensor]:
         entry = self.images.entries[index]
         try:
-            return Sample(index), self.images.place(entry), self.images.read(entry), draws
+            return ReadImage(index), self.images.place(entry), self.images.read(entry), draws
         except OSError as error:
             place = self.images.place(entry)
-            return Sample(index, error=f"{place} cannot be read ({error.strerror})"), place, b"", draws
+            return ReadImage(index, error=f"{place} cannot be read ({error.strerror})"), place, b"", draws
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Resident:
         return torch.from_numpy(self.pixels[indices.numpy()])
 
     def crops(
-        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+        self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random crops and labels, as `TrainingImages.crops` does."""
         side = self.pixels.shape[-1]
@@ -288,7 +288,7 @@ def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: 
 
 
 @dataclass
-class _Drawings(Dataset[Sample]):
+class _Drawings(Dataset[ReadImage]):
     """Generated shapes as samples."""
 
     shapes: Shapes
@@ -297,9 +297,9 @@ class _Drawings(Dataset[Sample]):
     def __len__(self) -> int:
         return self.shapes.n
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> ReadImage:
         image = Image.fromarray(self.shapes.draw(index).image)
-        return Sample(index, self.transform(image), image.size)
+        return ReadImage(index, self.transform(image), image.size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -316,16 +316,16 @@ class AnnotatedSample(Protocol):
 S = TypeVar("S", bound=AnnotatedSample)
 
 
-def read_batches(samples: Dataset[S], plan: Plan, workers: int) -> Iterator[list[S]]:
+def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator[list[S]]:
     """Yield the samples of each micro-batch of a plan, which workers make. Raises BadData with the first error among them."""
     keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-    return _checked(load(samples, keys, workers))
+    return _checked(in_workers(samples, keys, workers))
 
 
 def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
     """Yield this process's share of the n samples one by one, in order. Raises BadData with the first error among them."""
     mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
-    return (sample for batch in _checked(load(samples, mine, workers)) for sample in batch)
+    return (sample for batch in _checked(in_workers(samples, mine, workers)) for sample in batch)
 
 
 def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:

@@ -26,7 +26,7 @@ ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
 
 
-def load(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
+def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
     """Yield the samples of each batch of keys, which worker processes make.
 
     `batches` is iterated in this process, shortly before the samples are needed. A set with `__getitems__` makes the samples of a batch

@@ -27,9 +27,9 @@ from torch.utils.data import Dataset
 from trickzoo.data import images
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.identity import set_digest
-from trickzoo.data.imageset import Entry, ImageSet, Sample, turns_upright
-from trickzoo.data.loaders import Plan, random_crops, say_orientation, stacked
-from trickzoo.data.workers import load
+from trickzoo.data.imageset import Entry, ImageSet, ReadImage, turns_upright
+from trickzoo.data.loaders import BatchPlan, random_crops, say_orientation, stacked
+from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.files import home, read_regular, write_atomically
 from trickzoo.recipes.recipe import Augmentation
@@ -268,18 +268,18 @@ class HubStream:
         return self.n
 
     def crops(
-        self, plan: Plan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
+        self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random crops and labels, as `TrainingImages.crops` does, for indices in rising order.
 
         Raises BadData with the position of an image that cannot be read.
         """
-        for samples in load(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
+        for samples in in_workers(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
             say_orientation(samples, self.source.name)
             pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
             yield pixels.to(device).float(), torch.tensor([sample.label for sample in samples], device=device)
 
-    def _keys(self, plan: Plan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
+    def _keys(self, plan: BatchPlan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
         """Yield, for each image of each micro-batch, its index, label, name, bytes and draws."""
         shuffled = self.source.rows.shuffle(seed=seed, buffer_size=self.buffer)
         rows: Iterator[tuple[int, dict[str, Any]]] = iter(())
@@ -301,13 +301,13 @@ class HubStream:
 
 
 @dataclass
-class _Crops(Dataset[Sample]):
+class _Crops(Dataset[ReadImage]):
     """Random crops of images whose bytes are part of their keys."""
 
     size: int
     augmentation: Augmentation
     upright: bool
 
-    def __getitems__(self, keys: list[tuple[int, int, str, bytes, Tensor]]) -> list[Sample]:
-        found = [(Sample(index, label=label), name, content, draws) for index, label, name, content, draws in keys]
+    def __getitems__(self, keys: list[tuple[int, int, str, bytes, Tensor]]) -> list[ReadImage]:
+        found = [(ReadImage(index, label=label), name, content, draws) for index, label, name, content, draws in keys]
         return random_crops(found, self.size, self.augmentation, upright=self.upright)
