@@ -129,6 +129,18 @@ def test_the_index_is_kept_until_a_shard_changes(image: bytes, tmp_path: Path, m
     assert open_set(tmp_path / "s").classes == ("1", "2", "3", "4")
 
 
+@pytest.mark.parametrize(("field", "value"), [("file", "../00.tar"), ("file", ""), ("offset", -1), ("offset", 2**70), ("size", 2**40)])
+def test_an_index_with_an_image_outside_its_shard_is_built_again(field: str, value: object, image: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "s" / "%02d.tar", [{"__key__": str(i), "jpg": image, "cls": i} for i in range(2)])
+    found = open_set(tmp_path / "s")
+    (kept,) = (tmp_path / "home" / "shards").iterdir()
+    index = json.loads(kept.read_bytes())
+    index["entries"][1][shards.Entry._fields.index(field)] = value
+    kept.write_text(json.dumps(index))
+    assert open_set(tmp_path / "s") == found
+    assert found.read(found.entries[1]) == image
+
+
 A, B = b"image a", b"image b"
 
 

@@ -101,9 +101,8 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
     identity = json.dumps([INDEX_VERSION, str(root.resolve()), stats]).encode()
     kept = home() / "shards" / f"{hashlib.sha256(identity).hexdigest()[:32]}.json"
-    try:
-        index = msgspec.json.decode(kept.read_bytes(), type=Index)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    index = _stored(kept, {shard.relative_to(root).as_posix(): shard.stat().st_size for shard in shards})
+    if index is None:
         index = Index()
         for shard in shards:
             _add(index, shard, shard.relative_to(root).as_posix())
@@ -119,6 +118,16 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
         raise BadData(f"{root}: {error}") from None
     images = tuple(entry._replace(label=label) for entry, label in zip(index.entries, labels, strict=True))
     return ImageSet(root, f"{len(shards)} tar shards", images, strangers=tuple(index.strangers), order=order)
+
+
+def _stored(path: Path, sizes: dict[str, int]) -> Index | None:
+    """Return a stored index, or None if there is none, or if it is damaged: every image must lie within a shard. `sizes` are in bytes."""
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=Index)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    whole = all(0 <= entry.offset <= entry.offset + entry.size <= sizes.get(entry.file, -1) for entry in index.entries)
+    return index if whole else None
 
 
 def _add(index: Index, path: Path, name: str) -> None:
