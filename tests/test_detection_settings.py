@@ -16,6 +16,7 @@ from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import from_plain, override, plain
 from trickzoo.recipes.finetune import DetectionRecipe
+from trickzoo.training.network_file import save
 
 
 def settings_of(model: FasterRCNN) -> dict[str, Any]:
@@ -32,8 +33,8 @@ def settings_of(model: FasterRCNN) -> dict[str, Any]:
         "rpn_nms_thresh": rpn.nms_thresh,
         "rpn_fg_iou_thresh": rpn.proposal_matcher.high_threshold,
         "rpn_bg_iou_thresh": rpn.proposal_matcher.low_threshold,
-        "rpn_batch_size_per_image": sampler.batch_size_per_image,
-        "rpn_positive_fraction": sampler.positive_fraction,
+        "rpn_batch_size_per_image": sampler.sampler.batch_size_per_image,
+        "rpn_positive_fraction": sampler.sampler.positive_fraction,
         "rpn_score_thresh": rpn.score_thresh,
         "rpn_min_size": rpn.min_size,
         "box_score_thresh": heads.score_thresh,
@@ -41,8 +42,8 @@ def settings_of(model: FasterRCNN) -> dict[str, Any]:
         "box_detections_per_img": heads.detections_per_img,
         "box_fg_iou_thresh": heads.proposal_matcher.high_threshold,
         "box_bg_iou_thresh": heads.proposal_matcher.low_threshold,
-        "box_batch_size_per_image": box_sampler.batch_size_per_image,
-        "box_positive_fraction": box_sampler.positive_fraction,
+        "box_batch_size_per_image": box_sampler.sampler.batch_size_per_image,
+        "box_positive_fraction": box_sampler.sampler.positive_fraction,
     }
 
 
@@ -66,7 +67,7 @@ def test_a_released_recipe_builds_its_settings(recipe: DetectionRecipe, settings
     mine = replace(recipe, model="resnet18", weights=None, fpn_channels=8, representation_size=8)
     model = task.build(mine, 2)
     assert settings_of(model) == settings
-    task.save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": plain(mine)})
+    save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": plain(mine)})
     assert settings_of(task.load(tmp_path / "model.safetensors")) == settings
 
 

@@ -118,8 +118,8 @@ def test_it_trains_resumes_and_is_exported(
     [
         ({"zero_gamma": True}, NoEffect, "zero gamma has no effect: the model has no residual block"),
         ({"start_size": 32}, NoEffect, "progressive size has no effect: 32 pixels do not grow to 32"),
-        ({"mixup": 0.2, "batch_size": 1}, NoEffect, "mixup has no effect: the batch has one image"),
-        ({"cutmix": 1.0, "batch_size": 1}, NoEffect, "cutmix has no effect: the batch has one image"),
+        ({"mixup": 0.2, "batch_size": 1, "size": 64}, NoEffect, "mixup has no effect: the batch has one image"),
+        ({"cutmix": 1.0, "batch_size": 1, "size": 64}, NoEffect, "cutmix has no effect: the batch has one image"),
         ({"mixup": -1.0}, BadOption, "mixup must be 0 or more, not -1"),
         ({"smoothing": 1.5}, BadOption, "smoothing must be 0 or more and below 1, not 1.5"),
         ({"warmup_epochs": 2}, BadOption, "leave nothing of 2 epochs"),

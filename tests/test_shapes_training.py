@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.commands import Call, caller
 from trickzoo.cli import zoo
+from trickzoo.data import cache
 from trickzoo.data import loaders as data
 from trickzoo.data.loaders import draw_once
 from trickzoo.data.shapes import CLASSES, Shapes
@@ -37,7 +38,7 @@ def test_shapes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         draw(Shapes(split, n, size, seed)).digest for split in ("train", "val") for n, size, seed in ((12, 32, 0), (4, 32, 0), (12, 32, 1))
     }
     assert len(digests) == 6
-    monkeypatch.setattr(data, "_decode", lambda *_: pytest.fail("drawn twice"))
+    monkeypatch.setattr(cache, "_decode", lambda *_: pytest.fail("drawn twice"))
     assert draw(shapes).digest == first.digest
 
 
