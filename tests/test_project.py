@@ -97,6 +97,36 @@ def test_pages_show_the_plots_of_the_studies() -> None:
     assert there == plots(), "run `python docs/generate.py`"
 
 
+def test_pages_of_the_api_name_what_exists() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^::: (\S+)(?:\n    options:\n      members: \[(.+)\])?", page, flags=re.MULTILINE)
+    assert len(entries) == page.count(":::")
+    for path, members in entries:
+        module = path if path in FILES else path.rpartition(".")[0]
+        names = members.split(", ") if members else [path.rpartition(".")[2]] if module != path else []
+        for name in names:
+            assert name in defined(FILES[module]), f"{module} does not define {name}"
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names of the functions, classes and values that a file defines itself, without those that it imports."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return found
+
+
+def test_pages_are_in_the_menu_and_on_the_home_page() -> None:
+    menu, home = (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), (DOCS / "index.md").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        assert page.name in menu
+        assert page.name == "index.md" or f"({page.name})" in home
+
+
 def test_the_tricks_page_has_every_card() -> None:
     page = (DOCS / "tricks.md").read_text(encoding="utf-8")
     for card in CARDS.glob("*.md"):
