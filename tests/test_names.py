@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import trickzoo
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
-from trickzoo import registry
+from trickzoo import moved, registry
 from trickzoo.errors import BadOption, NoWeights, TrickzooError, UnknownName
 from trickzoo.weights import convert, opened, store
 
@@ -148,3 +149,24 @@ def test_different_networks_have_different_keys() -> None:
         state = trickzoo.create(name, device="meta").state_dict()
         shapes[name] = frozenset((key, tensor.shape) for key, tensor in state.items())
     assert len(set(shapes.values())) == len(shapes)
+
+
+@pytest.mark.parametrize("former", [name for name, homes in moved.MOVED.items() if homes])
+def test_former_names_of_modules_still_import(former: str) -> None:
+    sys.modules.pop(former, None)
+    with pytest.warns(DeprecationWarning, match=f"{former} is now {' and '.join(moved.MOVED[former])}"):
+        module = importlib.import_module(former)
+    for home in map(importlib.import_module, moved.MOVED[former]):
+        for name, value in vars(home).items():
+            assert name.startswith("_") or getattr(module, name).__class__ is value.__class__
+
+
+def test_a_former_module_has_the_objects_of_the_new_one() -> None:
+    sys.modules.pop("trickzoo.data.coco", None)
+    with pytest.warns(DeprecationWarning, match="trickzoo.data.coco is now trickzoo.data.readers.coco"):
+        from trickzoo.data.coco import open_coco  # type: ignore[import-not-found]
+    from trickzoo.data.readers.coco import open_coco as now
+
+    assert open_coco is now
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from trickzoo.data.coco import nothing  # noqa: F401

@@ -17,7 +17,7 @@ from docs.generate import CARDS, DOCS, PAGES, plots
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors"},
+    {"errors", "moved"},
     {"files"},
     {"evidence"},
     {"registry", "backbone"},

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trickzoo import moved
+
+moved.install()
+
 __version__ = "0.1.0"
 
 __all__ = [
