@@ -150,9 +150,10 @@ def test_lists_of_images_and_masks(tmp_path):
     [
         ("sky\nroad\n", ("sky", "road")),
         ("9" * 5000 + " sky\n", ("9" * 5000 + " sky",)),
-        ("1 sky\n2 tall tree\n", ("sky", "tall tree")),
+        ("1\tsky\n2\ttall tree\n", ("sky", "tall tree")),
+        ("0 sky\n1 tall tree\n", ("sky", "tall tree")),
         ("0: sky\n1: void\n", ("sky",)),
-        ("1 storey\n2 storeys\n", ("storey", "storeys")),
+        ("1: 1 storey\n2: 2 storeys\n", ("1 storey", "2 storeys")),
         ("1 storey\n2 storeys\nhouse\n", ("1 storey", "2 storeys", "house")),
         ("2 storeys\n3 storeys\n", ("2 storeys", "3 storeys")),
     ],
@@ -162,7 +163,7 @@ def test_class_lists_with_numbers_or_without(classes, names, tmp_path):
 
 
 def test_numbers_that_are_taken_as_indices_are_said_once(tmp_path, caplog):
-    lists(tmp_path, [0], "1 storey\n2 storeys\n3 towers\n4 barns\n")
+    lists(tmp_path, [0], "1: storey\n2: storeys\n3: towers\n4: barns\n")
     for _ in range(2):
         open_lists(tmp_path)
     said = "the numbers before the names count up from 1 and are taken as indices; the classes are storey, storeys, towers, …"
@@ -174,6 +175,10 @@ def test_numbers_that_are_taken_as_indices_are_said_once(tmp_path, caplog):
     [
         ("", "classes.txt is empty"),
         ("sky\nsky\n", "classes.txt has sky twice"),
+        (
+            "1 storey\n2 storeys\n",
+            'could be indices or parts of the names; write "1: storey" if they are indices, "1: 1 storey" if they are',
+        ),
         ("void\nsky\n", '"void" is no class and must come after the classes; renumber the masks, or give it 255'),
         ("\n".join(f"class {i}" for i in range(256)), "256 classes; there can be 255"),
     ],

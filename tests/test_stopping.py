@@ -167,9 +167,17 @@ def test_a_folder_that_cannot_be_created_is_refused(place: str, tmp_path: Path) 
 
 
 def test_peak_memory_without_the_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil  # noqa: F401, on this system it needs the module when it is imported
+
     here = processes.peak_memory()
     monkeypatch.setitem(sys.modules, "resource", None)
     assert 0.2 * here < processes.peak_memory() <= 1.2 * here
+
+
+def test_peak_memory_is_unknown_without_both_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("resource", "psutil"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert processes.peak_memory() is None
 
 
 def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch) -> None:

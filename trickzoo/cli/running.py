@@ -62,7 +62,8 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     seconds = rehearsal.seconds_per_step
     steps = per_epoch * recipe.epochs
     say(f"{per_epoch:,} steps an epoch, {steps:,} in all, {seconds:.2f} s each: about {duration(seconds * steps)} of training")
-    say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
+    if rehearsal.memory is not None:
+        say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
     say("epoch  learning rate")
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
         lr = task.learning_rate(epoch * per_epoch)

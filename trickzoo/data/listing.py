@@ -16,7 +16,7 @@ from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
 
-NUMBERED = re.compile(r"([0-9]{1,6})[\s:,]+(.+)")
+NUMBERED = re.compile(r"([0-9]{1,6})(\s*[:,\t]\s*|\s+)(.+)")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 """A line of one of VOC's lists for a single class: the name of an image, and whether the class is in it."""
 LONGEST = 255
@@ -53,13 +53,21 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """Return the class names in a text file with one name a line.
 
     If every line begins with a number and the numbers count up from 0 or 1, they are indices: the names are returned without them, and a
-    warning states so. Otherwise the names are returned as they are. Raises BadData for a name that occurs twice, and as `read_lines` does.
+    warning states so. Numbers that count from 1 and are separated by blanks only, as in "1 storey", could also be parts of the names.
+    Otherwise the names are returned as they are. Raises BadData for such ambiguous numbers, for a name that occurs twice, and as
+    `read_lines` does.
     """
     names = read_lines(path)
     numbered = [match for match in map(NUMBERED.fullmatch, names) if match]
     numbers = [int(match[1]) for match in numbered]
     if numbers in (list(range(len(names))), list(range(1, len(names) + 1))):
-        names = [match[2] for match in numbered]
+        if numbers[0] == 1 and not any(match[2].strip(" ") for match in numbered):
+            first = numbered[0]
+            raise BadData(
+                f'{path}: the numbers before the names could be indices or parts of the names; write "{first[1]}: {first[3]}" if they are '
+                f'indices, "{first[1]}: {first[0]}" if they are parts of the names'
+            )
+        names = [match[3] for match in numbered]
         _say_indices(path, numbers[0], tuple(names))
     no_twin(names, path)
     return tuple(names)

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import psutil
 from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
 
@@ -86,6 +85,8 @@ def _read(holder: Path) -> str:
 
 def _has_died(holder: Path) -> bool:
     """Return whether the process that the file names ran on this machine and has ended."""
+    import psutil
+
     found = re.match(r"process (\d+) on (\S+),", _read(holder))
     return found is not None and found[2] == socket.gethostname() and not psutil.pid_exists(int(found[1]))
 

@@ -168,10 +168,10 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Measurements of a few steps of a training: the seconds of one step, and the peak memory in bytes."""
+    """Measurements of a few steps of a training: the seconds of one step, and the peak memory in bytes if it is known."""
 
     seconds_per_step: float
-    memory: int
+    memory: int | None
 
 
 def rehearse(job: Job) -> Rehearsal:

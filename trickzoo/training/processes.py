@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import psutil
 import torch
 from accelerate import PartialState
 
@@ -29,11 +28,15 @@ def processes(*, use_cpu: bool = False) -> PartialState:
     return state
 
 
-def peak_memory() -> int:
-    """Return the peak memory of this process in bytes, or its current memory if the system does not record the peak."""
+def peak_memory() -> int | None:
+    """Return the peak memory of this process in bytes, its current memory if the system does not record the peak, or None if neither."""
     try:
         import resource
     except ImportError:  # Windows
+        try:
+            import psutil
+        except ImportError:  # on other systems psutil needs the missing module itself
+            return None
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
