@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from tests.samples import Samples
 from tests.training import COSINE
+from trickzoo.data import workers
 from trickzoo.data.workers import in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
 
@@ -89,6 +90,23 @@ def test_a_worker_that_is_lost_is_one_line_where_its_batch_is_waited_for() -> No
     with pytest.raises(WorkerLost, match=wanted):
         list(made)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_worker_that_is_lost_while_it_sends_samples_is_one_line(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack = workers._unpack
+
+    def torn(package: workers.Package) -> list[int]:
+        if multiprocessing.parent_process() is not None:  # a worker reads its keys
+            return unpack(package)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        raise error
+
+    made = in_workers(Killed(), ([key] for key in range(4)), 1)
+    monkeypatch.setattr(workers, "_unpack", torn)
+    with pytest.raises(WorkerLost, match="a decoding worker ended by signal 9"):
+        next(made)
 
 
 def test_an_error_of_the_keys_comes_after_the_batches_before_it_and_leaves_no_worker() -> None:

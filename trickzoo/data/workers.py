@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import io
 import multiprocessing
+import multiprocessing.connection
 import pickle
 import signal
 import threading
@@ -74,7 +75,8 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int)
         yield from map(_unpack, packages)
         if errors:
             raise errors[0]
-    except RuntimeError:
+    except (RuntimeError, EOFError, ConnectionError):  # the last two come from a worker that dies while it sends samples
+        multiprocessing.connection.wait([child.sentinel for child in mine], timeout=1)
         lost = [child.exitcode for child in mine if child.exitcode]  # of a worker that ends as it should it is 0
         if not lost:
             raise
