@@ -91,6 +91,30 @@ def test_a_missing_or_wrong_field_is_named(name: str, value: str | None, tmp_pat
         load(tmp_path / "last.pt")
 
 
+@pytest.mark.parametrize("name", checkpoint.OPTIONAL)
+def test_a_newer_field_of_the_wrong_type_is_named(name: str, tmp_path: Path) -> None:
+    content = {**SMALL, "step": 3, "best": 0.0, "evaluation": {}, "seconds": 1.0, name: torch.zeros(0)}
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(BadCheckpoint, match=rf"last\.pt is damaged \(its {name} is not of the right type\)"):
+        load(tmp_path / "last.pt")
+
+
+def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    torch.save({**SMALL, "step": 3, "best": 0.0, "evaluation": {"top1": "x"}, "seconds": 1.0}, tmp_path / "last.pt")
+    with pytest.raises(BadCheckpoint, match="its evaluation has a figure that is no number"):
+        load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("state", [{0: {"momentum_buffer": torch.zeros(1)}}, {10**6: {"momentum_buffer": torch.zeros(1)}}, {0: "x"}, []])
+def test_an_optimiser_state_that_does_not_fit_is_refused(state: Any, resident: Resident, tmp_path: Path) -> None:
+    run(resident, tmp_path, save_every=1, stop_after=2)
+    content = tensors.read_pickle(tmp_path / "last.pt")
+    content["optimiser"]["state"] = state
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(BadCheckpoint, match=r"last\.pt does not fit mobilenet_v1_025: .*; name another --out"):
+        run(resident, tmp_path)
+
+
 def test_an_intact_checkpoint_is_offered_instead_of_a_damaged_one(tmp_path: Path) -> None:
     small(tmp_path / "best.pt", step=2)
     path = small(tmp_path / "last.pt")

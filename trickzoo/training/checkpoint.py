@@ -27,6 +27,12 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "optimiser": dict,
 }  # fmt: skip
 """Fields that every checkpoint has, including checkpoints of older versions, and their types."""
+TEXT_OR_NONE, DICT_OR_NONE = (str, type(None)), (dict, type(None))
+OPTIONAL: dict[str, type | tuple[type, ...]] = {
+    "val_digest": TEXT_OR_NONE, "weights_sha256": TEXT_OR_NONE, "teacher_sha256": TEXT_OR_NONE, "metadata": dict, "average": DICT_OR_NONE,
+    "scaler": DICT_OR_NONE, "loss_sum": NUMBER, "losses": int, "unevaluated": bool, "commits": list, "draws": int,
+}  # fmt: skip
+"""Fields that checkpoints of older versions may lack, and their types."""
 
 
 @dataclass
@@ -104,6 +110,11 @@ def _verified(path: Path) -> dict[str, Any]:
     for name, kind in FIELDS.items():
         if not isinstance(content.get(name), kind):
             raise BadCheckpoint(f"{path} is damaged (it has no {name})")
+    for name, kind in OPTIONAL.items():
+        if name in content and not isinstance(content[name], kind):
+            raise BadCheckpoint(f"{path} is damaged (its {name} is not of the right type)")
+    if not all(isinstance(value, (*NUMBER, dict, type(None))) for value in content["evaluation"].values()):
+        raise BadCheckpoint(f"{path} is damaged (its evaluation has a figure that is no number)")
     return content
 
 

@@ -402,12 +402,24 @@ class _Checkpoints:
             task.model.load_state_dict(content["model"])
             if task.average is not None:
                 task.average.load_state_dict(content["average"])
-            self.optimiser.load_state_dict(content["optimiser"])
+            own = self.optimiser.state_dict()  # the settings of its groups follow from the recipe, which is the same
+            self.optimiser.load_state_dict({**own, "state": self._optimiser_state(content["optimiser"])})
             if scaler is not None and content.get("scaler") is not None:
                 scaler.load_state_dict(content["scaler"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first}; name another --out") from None
+
+    def _optimiser_state(self, saved: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        """Return the state of each parameter in a saved optimiser. Raises ValueError unless all its tensors fit the parameters."""
+        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        state: dict[int, dict[str, Any]] = saved["state"]
+        for index, values in state.items():
+            for name, value in values.items():
+                tensor = value if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta else None
+                if value is not None and (tensor is None or tensor.shape != parameters[index].shape):
+                    raise ValueError(f"the optimiser's {name} of parameter {index} does not fit the parameter")
+        return state
 
     def before(self, step: int) -> Path | None:
         """Return a checkpoint of an earlier step, or None. A checkpoint of this step holds the weights that gave the non-finite loss."""
