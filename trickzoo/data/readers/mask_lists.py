@@ -46,7 +46,7 @@ def _pair(line: str, files: Files, where: str) -> tuple[str, str]:
     halves = ((files.find(line[:start]), files.find(line[end:])) for start, end in gaps)
     found = [(image, mask) for image, mask in halves if image and mask]
     if len(found) != 1:
-        what = "could be read as several pairs" if found else "does not name an image and a mask that are there"
+        what = "could be read as several pairs" if found else "does not name an existing image and an existing mask"
         raise BadData(f"{files.root / where} {what}; separate the two by a tab")
     return found[0]
 
