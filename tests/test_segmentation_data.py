@@ -226,7 +226,8 @@ def test_lists_of_names_with_spaces_and_accents(tmp_path):
     assert data.pairs[0] == ("train/my image 1.jpg", "train/my mask 1.png")
     assert [values(data, i) for i in range(3)] == [[0], [1], [1]]
     (tmp_path / "train.txt").write_text("train/my image 1.jpg train/my mask 2.png\n")
-    refused(lambda: open_lists(tmp_path), "line 1, does not name an existing image and an existing mask; separate the two by a tab")
+    wanted = "train.txt, line 1, does not name an existing image and an existing mask; separate the two by a tab"
+    refused(lambda: open_lists(tmp_path), wanted)
     for name in ("a", "a b", "b c", "c"):
         (tmp_path / name).touch()
     (tmp_path / "train.txt").write_text("a b c\n")
