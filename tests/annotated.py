@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -15,6 +16,7 @@ from tests.images import jpeg
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
 from trickzoo.detection import task as detection
 from trickzoo.detection.model import FasterRCNN
+from trickzoo.errors import BadData, TrickzooError
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
@@ -25,6 +27,17 @@ from trickzoo.weights.record import METADATA_KEY
 
 Stated = Sequence[tuple[str, Sequence[float]]]
 """(class, xmin, ymin, xmax, ymax) of objects as VOC counts them."""
+
+CAT = ("cat", (11, 6, 20, 25))
+"""An object, as `xml` takes it."""
+
+
+def refused(call: Callable[[], Any], message: str, error: type[TrickzooError] = BadData) -> str:
+    """Assert that a call raises the error with one line that matches the message, and return that line."""
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
 
 
 def xml(objects: Stated = (), size: tuple[int, int] | None = (40, 30), extra: str = "") -> str:

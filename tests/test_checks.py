@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.annotated import coco, lists, mask, voc, xml
+from tests.annotated import coco, lists, mask, refused, voc, xml
 from tests.finetuning import BOXES, MASKS, SHAPES
 from tests.images import jpeg
 from trickzoo import tasks
@@ -23,16 +23,9 @@ from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
 from trickzoo.data.shapes import Shapes
-from trickzoo.errors import BadData
 from trickzoo.training.job import Machine
 
 CAT, DOG = ("cat", (11, 6, 20, 25)), ("dog", (1, 1, 9, 9))
-
-
-def refused(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises(BadData, match=message) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def rows(*numbers: int) -> np.ndarray:

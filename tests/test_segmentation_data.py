@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.annotated import lists, mask
+from tests.annotated import lists, mask, refused
 from tests.images import bomb, jpeg
 from trickzoo.data import masks
 from trickzoo.data.masks import SegmentationSet, segmentation_shapes
@@ -20,13 +19,6 @@ from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import CLASSES as VOC_CLASSES
 from trickzoo.data.readers.voc import open_voc_masks
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.errors import BadData
-
-
-def refused(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises(BadData, match=message) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def values(data: SegmentationSet, index: int = 0) -> list[int]:
