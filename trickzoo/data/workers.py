@@ -76,7 +76,10 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int)
         if errors:
             raise errors[0]
     except (RuntimeError, EOFError, ConnectionError):  # the last two come from a worker that dies while it sends samples
-        multiprocessing.connection.wait([child.sentinel for child in mine], timeout=1)
+        ended = multiprocessing.connection.wait([child.sentinel for child in mine], timeout=1)
+        for child in mine:
+            if child.sentinel in ended:
+                child.join()  # a process that ends closes its sentinel shortly before it has an exit code
         lost = [child.exitcode for child in mine if child.exitcode]  # of a worker that ends as it should it is 0
         if not lost:
             raise
