@@ -28,6 +28,7 @@ LAYERS = [
     {"data", "drawing"},
     {"training"},
     {"classification", "detection", "segmentation"},
+    {"deployment"},
     {"tasks"},
     {"studies"},
     {"cli"},

@@ -1,0 +1,1 @@
+"""Networks outside PyTorch's eager mode: in files for other programs, and in other engines."""

@@ -1,0 +1,85 @@
+"""Writes ONNX files. No other module of trickzoo does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from trickzoo.errors import BadOption
+from trickzoo.files import write_atomically
+
+OPSET = 18
+"""Version of ONNX's operators in the files. ONNX Runtime has it since 1.14, and newer operators are not needed."""
+
+
+def to_onnx(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Sequence[Mapping[int, str]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network in evaluation mode to an ONNX file, with its BatchNorms folded into the convolutions before them.
+
+    Args:
+        module: the network. It takes and returns tensors.
+        example: one input of each kind. A dynamic axis of it must be longer than 1.
+        path: the file.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        dynamic: for each input the axes that may have any length, by the names of these lengths: `[{0: "batch"}]`. Axes with the same name
+            must have the same length. All other axes keep the length in `example`.
+        metadata: texts that are stored in the file by keys.
+
+    Raises BadOption if the packages onnx or onnxscript are missing, and NotWritten if the disk refuses the file.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 -- the exporter of torch needs it
+    except ImportError:
+        raise BadOption(f"{path}: to write ONNX files, pip install 'trickzoo[onnx]'") from None
+    lengths = {name: Dim(name) for axes in dynamic for name in axes.values()}
+    shapes = tuple({axis: lengths[name] for axis, name in axes.items()} for axes in dynamic)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        program = torch.export.export(module, example, dynamic_shapes=shapes)
+        exported = torch.onnx.export(
+            program, input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, optimize=True, verbose=False
+        )
+    assert exported is not None
+    model = exported.model_proto
+    _name_lengths(model.graph, dynamic)
+    _forget_sources(model)
+    onnx.helper.set_model_props(model, dict(metadata or {}))
+    onnx.checker.check_model(model)
+    write_atomically(path, model.SerializeToString())
+
+
+def _name_lengths(graph: Any, dynamic: Sequence[Mapping[int, str]]) -> None:
+    """Give the dynamic axes of a graph's inputs and outputs the names in `dynamic`, in place of torch's symbols."""
+    names = {
+        value.type.tensor_type.shape.dim[axis].dim_param: name
+        for value, axes in zip(graph.input, dynamic, strict=True)
+        for axis, name in axes.items()
+    }
+    for value in (*graph.input, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove, in place, what torch notes about the origin of each node: the lines of Python with the paths of this machine."""
+    graph = model.graph
+    del graph.value_info[:]  # the shapes inside, under torch's symbols
+    for part in (model, graph, *model.functions, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
