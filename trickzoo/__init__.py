@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "class_names",
     "create",
+    "deploy",
     "describe",
     "detection",
     "eval_transform",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trickzoo.catalogue import describe, list_models, list_weights
     from trickzoo.data.classes import class_names
     from trickzoo.data.transforms import eval_transform
+    from trickzoo.deployment.deploy import deploy
     from trickzoo.errors import TrickzooError
     from trickzoo.factory import create
 
@@ -38,6 +40,7 @@ _HOMES = {
     "TrickzooError": "trickzoo.errors",
     "class_names": "trickzoo.data.classes",
     "create": "trickzoo.factory",
+    "deploy": "trickzoo.deployment.deploy",
     "describe": "trickzoo.catalogue",
     "eval_transform": "trickzoo.data.transforms",
     "list_models": "trickzoo.catalogue",

@@ -17,6 +17,9 @@ from trickzoo.files import write_atomically
 OPSET = 18
 """Version of ONNX's operators in the files. ONNX Runtime has it since 1.14, and newer operators are not needed."""
 
+SHORTEST = 75
+"""The shortest sides in pixels for which the exporter is told to keep height and width dynamic: below, Inception V3 has no output."""
+
 
 def to_onnx(
     module: nn.Module,
@@ -47,11 +50,12 @@ def to_onnx(
         import onnxscript  # noqa: F401 -- the exporter of torch needs it
     except ImportError:
         raise BadOption(f"{path}: to write ONNX files, pip install 'trickzoo[onnx]'") from None
-    lengths = {name: Dim(name) for axes in dynamic for name in axes.values()}
+    lengths = {name: Dim(name, min=SHORTEST if axis >= 2 else None) for axes in dynamic for axis, name in axes.items()}
     shapes = tuple({axis: lengths[name] for axis, name in axes.items()} for axes in dynamic)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own dependencies
-        program = torch.export.export(module, example, dynamic_shapes=shapes)
+        # Poolings with ceil_mode, as in ResNet-D, guard against lengths at which the last cell is dropped. ONNX's poolings need no guard.
+        program = torch.export.export(module, example, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True)
         exported = torch.onnx.export(
             program, input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, optimize=True, verbose=False
         )

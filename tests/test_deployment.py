@@ -1,0 +1,220 @@
+"""Deployed networks compute what the network computes, in every engine, at every size, and in other processes."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+import trickzoo
+from tests.checkpoints import randomise_norms
+from trickzoo.backbone import Backbone
+from trickzoo.deployment.deploy import DeviationTooLarge, NotInstalled
+from trickzoo.deployment.deployed import Deployed
+from trickzoo.deployment.folding import fold_norms
+from trickzoo.errors import BadOption
+
+BACKENDS = ("eager", "onnxruntime", "openvino")
+WEIGHT = "mobilenet_v1_025.tz_imagenette128"
+
+
+@pytest.fixture(scope="module")
+def model() -> Backbone:
+    return trickzoo.create(WEIGHT)
+
+
+@pytest.fixture(scope="module")
+def engines(model: Backbone) -> dict[str, Deployed]:
+    return {name: trickzoo.deploy(model, name, threads=1) for name in BACKENDS}
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", ["resnet18_d", "resnet50", "mobilenet_v1_025", "inception_v3"])
+def test_folding_changes_no_logit(name: str, frozen: bool) -> None:
+    network = trickzoo.create(name, num_classes=7)
+    randomise_norms(network)
+    if frozen:
+        trickzoo.factory.freeze_norms(network)
+    images = torch.randn(1, 3, 80, 75)
+    expected = logits(network.eval(), images)
+    folded = fold_norms(copy.deepcopy(network))
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm2d | FrozenBatchNorm2d)]
+    torch.testing.assert_close(logits(folded, images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_norm_stays_if_it_cannot_be_folded() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.conv, self.used_twice = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.second, self.third = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(self.first(x))
+            return self.second(x) + x + self.third(self.used_twice(x)) + self.used_twice(x)
+
+    network = Odd().eval()
+    randomise_norms(network)
+    images = torch.randn(2, 3, 4, 4)
+    expected = logits(network, images)
+    folded = fold_norms(copy.deepcopy(network))
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == 3
+    torch.testing.assert_close(logits(folded, images), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_logits_are_those_of_the_network(backend: str, model: Backbone, engines: dict[str, Deployed]) -> None:
+    deployed = engines[backend]
+    assert deployed.backend == backend and 0 < deployed.deviation < 1e-4 and deployed.disagreement == 0
+    for shape in ((1, 3, 128, 128), (5, 3, 128, 128), (2, 3, 97, 140), (2, 3, 33, 40)):
+        images = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        found = deployed(images.requires_grad_())
+        assert not found.requires_grad
+        torch.testing.assert_close(found, logits(model, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_are_not_overwritten_by_the_next_call(backend: str, engines: dict[str, Deployed]) -> None:
+    first = engines[backend](torch.randn(2, 3, 96, 96))
+    kept = first.clone()
+    engines[backend](torch.randn(2, 3, 96, 96))
+    assert torch.equal(first, kept)
+    first += 1  # a tensor of inference mode would refuse
+
+
+def test_the_network_is_not_changed(model: Backbone) -> None:
+    before, mode = copy.deepcopy(model.state_dict()), model.training
+    trickzoo.deploy(model.train(), "eager")
+    assert model.training
+    model.train(mode)
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def answer(deployed: Deployed, images: Tensor, queue: Any) -> None:
+    queue.put(deployed.with_threads(1)(images).numpy())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_workers_open_their_own_engine_after_a_fork(backend: str, engines: dict[str, Deployed]) -> None:
+    images = torch.randn(2, 3, 96, 96)
+    expected = engines[backend](images)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    worker = context.Process(target=answer, args=(engines[backend], images, queue))
+    worker.start()
+    found = queue.get(timeout=60)
+    worker.join()
+    assert worker.exitcode == 0
+    torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pickling(backend: str, engines: dict[str, Deployed]) -> None:
+    images = torch.randn(2, 3, 96, 96)
+    again = pickle.loads(pickle.dumps(engines[backend]))
+    assert str(again) == str(engines[backend])
+    torch.testing.assert_close(again(images), engines[backend](images))
+
+
+def test_auto_takes_the_fastest_and_says_why(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trickzoo.deployment.deploy.SECONDS", 0.0)
+    found = importlib.util.find_spec
+    monkeypatch.setattr("trickzoo.deployment.deploy.find_spec", lambda name: None if name == "openvino" else found(name))
+    deployed = trickzoo.deploy(model, batch_size=2)
+    assert set(deployed.rates) == {"eager", "onnxruntime"}
+    assert deployed.backend == max(deployed.rates, key=lambda name: deployed.rates[name])
+    assert f"{deployed.backend} is the fastest at batch 2" in str(deployed)
+    assert "openvino left out: openvino needs the package openvino; pip install 'trickzoo[openvino]'" in str(deployed)
+
+
+@pytest.mark.parametrize(
+    ("backend", "missing", "extra"),
+    [("onnxruntime", "onnxruntime", "onnx"), ("onnxruntime", "onnxscript", "onnx"), ("openvino", "openvino", "openvino")],
+)
+def test_an_engine_without_its_package(backend: str, missing: str, extra: str, model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr("trickzoo.deployment.deploy.find_spec", lambda name: None if name == missing else found(name))
+    with pytest.raises(NotInstalled, match=rf"{backend} needs the package {missing}; pip install 'trickzoo\[{extra}\]'"):
+        trickzoo.deploy(model, backend)
+
+
+def test_a_large_deviation_is_refused(model: Backbone) -> None:
+    with pytest.raises(DeviationTooLarge, match=r"eager in fp32 changes a logit by .*, and 0 is accepted"):
+        trickzoo.deploy(model, "eager", tolerance=0)
+
+
+def test_paths_are_prepared_as_the_weights_require(model: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)).save(path)
+    prepared = trickzoo.eval_transform(model)(Image.open(path))[None]
+    by_path, by_tensor = (trickzoo.deploy(model, "eager", images=images) for images in ([path], prepared))
+    assert by_path.scale == by_tensor.scale == float(logits(model, prepared).abs().max())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_segmenters(backend: str) -> None:
+    segmenter = trickzoo.segmentation.fcn("mobilenet_v1_025", num_classes=4, output_stride=16, norms="frozen")
+    deployed = trickzoo.deploy(segmenter, backend, images=torch.randn(1, 3, 64, 96))
+    images = torch.randn(2, 3, 70, 50)
+    torch.testing.assert_close(deployed(images), logits(segmenter.eval(), images), rtol=1e-4, atol=1e-5)
+
+
+def test_generated_images_have_the_networks_channels() -> None:
+    deployed = trickzoo.deploy(trickzoo.create("mobilenet_v1_025", in_chans=4, num_classes=3), "eager")
+    assert deployed(torch.randn(1, 4, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "onnx"}, 'deploy: no backend "onnx"; did you mean onnxruntime'),
+        ({"precision": "fp16"}, 'deploy: no precision "fp16"; did you mean fp32'),
+        ({"threads": 0}, "batch_size and threads must be 1 or more"),
+        ({"batch_size": 0}, "batch_size and threads must be 1 or more"),
+        ({"images": []}, "images is empty"),
+        ({"images": torch.zeros(3, 64, 64)}, "images must be N×3×H×W float32, not 3×64×64"),
+    ],
+)
+def test_wrong_arguments(options: dict[str, Any], message: str, model: Backbone) -> None:
+    with pytest.raises(BadOption, match=message):
+        trickzoo.deploy(model, **options)
+
+
+def test_wrong_networks(model: Backbone) -> None:
+    with pytest.raises(BadOption, match=r"not a FasterRCNN; `trickzoo export`"):
+        trickzoo.deploy(trickzoo.detection.faster_rcnn("mobilenet_v1_025", num_classes=2))
+    with pytest.raises(BadOption, match=r"not of float16 on cpu; call model.float\(\)"):
+        trickzoo.deploy(copy.deepcopy(model).half())
+    with pytest.raises(BadOption, match="for a segmenter, images must be a tensor"):
+        trickzoo.deploy(trickzoo.segmentation.fcn("mobilenet_v1_025"), images=["a.png"])
+
+
+def test_wrong_inputs(engines: dict[str, Deployed]) -> None:
+    for images in (torch.zeros(3, 64, 64), torch.zeros(1, 1, 64, 64), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)):
+        with pytest.raises(BadOption, match="takes N×3×H×W float32 images, not"):
+            engines["eager"](images)
+    with pytest.raises(BadOption, match="threads must be 1 or more"):
+        engines["eager"].with_threads(0)
+
+
+def test_engines_are_imported_when_they_are_used() -> None:
+    code = "import sys, trickzoo; trickzoo.deploy; assert not {'onnx', 'onnxruntime', 'openvino', 'onnxscript'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
