@@ -13,17 +13,21 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
+from trickzoo.data.loaders import there
 from trickzoo.data.transforms import normalise, resize_and_crop
-from trickzoo.data.workers import in_order, in_workers
+from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
 from trickzoo.weights.record import Preprocessing
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+BATCH, ACCELERATOR_BATCH = 8, 64
+"""Images per batch by default, on a CPU and on an accelerator."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def predict(
     preprocessing: Preprocessing,
     *,
     state: PartialState,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 2,
     precision: Precision = "fp32",
     skip_corrupt: bool = False,
@@ -91,62 +95,62 @@ def predict(
 ) -> Predictions:
     """Run the model once over every image. Each process takes its share, and every process returns the predictions of all.
 
+    On a CPU each worker decodes images and also runs the model on them, on one thread. A model on an accelerator runs in this process.
+
     Args:
         classes: the model's classes in the order of its outputs. They include every label of `images` (see `match_classes`).
+        batch_size: images per batch; by default `BATCH` on a CPU, where larger batches are slower, and `ACCELERATOR_BATCH` elsewhere.
+        workers: number of worker processes; with 0 everything runs in this process.
         skip_corrupt: leave unreadable images out and list them in the result.
         progress: called after each batch with the number of images that this process has just finished.
 
     Raises BadData for an unreadable image unless `skip_corrupt` is set, and if no image can be read; BadCheckpoint for logits that are
     not finite.
     """
+    on_cpu = state.device.type == "cpu"
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
-    model = model.to(state.device).to(memory_format=torch.channels_last).eval()
+    classify = Classifier(model.to(state.device).to(memory_format=torch.channels_last).eval(), preprocessing, state.device, precision, restrict)
+    batches = in_order(len(share), batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH))
 
-    rows: list[tuple[int, bytes, list[int], list[float], list[int]]] = []
+    rows: list[Answer] = []
     problems: list[tuple[int, bytes, str]] = []
     oriented = 0
     failure: TrickzooError | None = None
     start = time.perf_counter()
-    with _autocast(state.device, precision):
-        for batch in in_workers(share, in_order(len(share), batch_size), workers):
-            whole = [sample for sample in batch if sample.pixels is not None]
-            broken = [sample for sample in batch if sample.pixels is None]
-            problems += [(s.index, s.digest, s.error) for s in broken]
-            oriented += sum(s.orientation > 1 for s in whole)
-            if broken and not skip_corrupt:
-                failure = BadData(f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt")
-                break
-            if whole:
-                logits = _logits(model, whole, preprocessing, state.device)
-                if not logits.isfinite().all():
-                    failure = BadCheckpoint(
-                        f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
-                    )
-                    break
-                probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
-                narrow = restrict[logits[:, restrict].topk(min(5, len(restrict))).indices] if restrict is not None else top[:, :0]
-                for sample, row in zip(whole, zip(top.tolist(), probability.tolist(), narrow.tolist(), strict=True), strict=True):
-                    rows.append((sample.index, sample.digest, *row))
-            progress(len(batch))
+    for answers in computed(share, batches, workers, classify, by_workers=on_cpu):
+        broken = [answer for answer in answers if answer.error]
+        whole = [answer for answer in answers if not answer.error]
+        problems += [(answer.index, answer.digest, answer.error) for answer in broken]
+        oriented += sum(answer.orientation > 1 for answer in whole)
+        rows += whole
+        if broken and not skip_corrupt:
+            failure = BadData(f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt")
+            break
+        if not all(answer.finite for answer in whole):
+            failure = BadCheckpoint(
+                f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
+            )
+            break
+        progress(len(answers))
     _raise_everywhere(failure)
-    rows = sorted(gather_object(rows))
+    rows = sorted(gather_object(rows), key=lambda row: row.index)
     problems = sorted(gather_object(problems))
     seconds = time.perf_counter() - start
 
     entries = images.entries
-    read = sorted([(row[0], row[1]) for row in rows] + [(index, digest) for index, digest, _ in problems])
+    read = sorted([(row.index, row.digest) for row in rows] + [(index, digest) for index, digest, _ in problems])
     contents = digest_of((entries[index].name, digest) for index, digest in read)
     if not rows:
         raise BadData(f"{images.root}: none of its {len(problems)} images can be read; the first: {problems[0][2]}")
     return Predictions(
-        names=tuple(entries[row[0]].name for row in rows),
-        labels=np.array([index_of[entries[row[0]].label] for row in rows]),
-        top=np.array([row[2] for row in rows]),
-        confidence=np.array([row[3] for row in rows], dtype=np.float32),
-        restricted=np.array([row[4] for row in rows]) if restrict is not None else None,
+        names=tuple(entries[row.index].name for row in rows),
+        labels=np.array([index_of[entries[row.index].label] for row in rows]),
+        top=np.array([row.top for row in rows]),
+        confidence=np.array([row.confidence for row in rows], dtype=np.float32),
+        restricted=np.array([row.restricted for row in rows]) if restrict is not None else None,
         skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
         oriented=sum(gather_object([oriented])),
         digest=contents,
@@ -154,13 +158,70 @@ def predict(
     )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The prediction for one image.
+
+    Attributes:
+        index: the position of the image in its set.
+        digest: the SHA-256 of the file's content.
+        error: the reason why the image cannot be read; otherwise empty.
+        orientation: the EXIF orientation, 1 to 8.
+        top, confidence: the indices of the five most probable classes, and their probabilities.
+        restricted: the most probable among the classes of the set; empty if all classes occur in it.
+        finite: whether all logits of the image's batch are finite.
+    """
+
+    index: int
+    digest: bytes
+    error: str = ""
+    orientation: int = 1
+    top: Sequence[int] = ()
+    confidence: Sequence[float] = ()
+    restricted: Sequence[int] = ()
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Computes the predictions for batches of images, in this process or in a worker.
+
+    Attributes:
+        model: network in evaluation mode, on the device.
+        preprocessing: the mean and standard deviation that the network expects.
+        device: device of the network.
+        precision: precision of the network's arithmetic.
+        restrict: (k,) indices of the classes that occur in the set, on the device; None if every class occurs.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    device: torch.device
+    precision: Precision
+    restrict: Tensor | None
+
+    @torch.inference_mode()
+    def __call__(self, samples: list[ReadImage]) -> list[Answer]:
+        """Return the prediction for each image, or its error."""
+        answers = [Answer(sample.index, sample.digest, sample.error, sample.orientation) for sample in samples]
+        readable = [i for i, sample in enumerate(samples) if sample.pixels is not None]
+        if not readable:
+            return answers
+        pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
+        with _autocast(self.device, self.precision):
+            logits = self.model(normalise(pixels, self.preprocessing).contiguous(memory_format=torch.channels_last)).float()
+            finite = bool(logits.isfinite().all())
+            probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
+        narrow = top[:, :0]
+        if self.restrict is not None:
+            narrow = self.restrict[logits[:, self.restrict].topk(min(5, len(self.restrict))).indices]
+        for i, *row in zip(readable, top.tolist(), probability.tolist(), narrow.tolist(), strict=True):
+            answers[i] = replace(answers[i], top=row[0], confidence=row[1], restricted=row[2], finite=finite)
+        return answers
+
+
 def _autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, AUTOCAST[precision])
-
-
-def _logits(model: Backbone, samples: list[ReadImage], preprocessing: Preprocessing, device: torch.device) -> torch.Tensor:
-    pixels = torch.stack([sample.pixels for sample in samples if sample.pixels is not None]).to(device)
-    return model(normalise(pixels, preprocessing).contiguous(memory_format=torch.channels_last)).float()
 
 
 def _raise_everywhere(failure: TrickzooError | None) -> None:

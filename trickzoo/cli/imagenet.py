@@ -81,13 +81,15 @@ class Preparation:
 class Running:
     """How the evaluation runs on this machine."""
 
-    batch_size: Annotated[int, Parameter(help="Images per batch, on each process.")] = 64
+    batch_size: Annotated[
+        int | None, Parameter(help="Images per batch; by default 8 on a CPU, for each worker, and 64 on a GPU, for each process.")
+    ] = None
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise BadOption(f"--batch-size must be 1 or more, not {self.batch_size}")
         if self.workers is not None and self.workers < 0:
             raise BadOption(f"--workers must be 0 or more, not {self.workers}")

@@ -12,6 +12,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from trickzoo.errors import WorkerLost
 
 T = TypeVar("T")
+R = TypeVar("R")
 Package = tuple[bytes, list[int], Tensor]
 ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
@@ -40,6 +42,36 @@ def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) 
     made = _by_workers(samples, batches, workers)
     _open.add(made)
     return made
+
+
+def computed(
+    samples: Dataset[Any], batches: Iterable[list[Any]], workers: int, function: Callable[[list[Any]], list[R]], *, by_workers: bool
+) -> Iterator[list[R]]:
+    """Yield what a function returns for the samples of each batch of keys.
+
+    Args:
+        samples: makes a sample from a key.
+        batches: the keys of each batch.
+        workers: number of worker processes, as for `in_workers`.
+        function: takes the samples of a batch, and returns as many results.
+        by_workers: whether the workers call the function on their samples, each of them on one thread. Otherwise this process does.
+
+    Raises WorkerLost if a worker process dies, and what `batches` or the function raises.
+    """
+    if by_workers:
+        return in_workers(_Computed(samples, function), batches, workers)
+    return map(function, in_workers(samples, batches, workers))
+
+
+@dataclass
+class _Computed(Dataset[R]):
+    """The results of a function by the keys of its samples."""
+
+    samples: Dataset[Any]
+    function: Callable[[list[Any]], list[R]]
+
+    def __getitems__(self, keys: list[Any]) -> list[R]:
+        return self.function(_made(self.samples, keys))
 
 
 def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
