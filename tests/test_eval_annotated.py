@@ -216,6 +216,21 @@ def test_a_training_has_the_figures_of_its_file(recipe: Any, call: Call, tmp_pat
     assert "the model was trained on these very images" in text
 
 
+@pytest.mark.parametrize("task", ["voc", "lists"])
+def test_workers_compute_the_same(task: str, call: Call, tmp_path: Path) -> None:
+    path, results = tmp_path / "model.safetensors", []
+    if task == "voc":
+        folder = found_boxes(tmp_path / "set", detector(path, ANIMALS))
+    else:
+        folder = found_masks(tmp_path / "set", segmenter(path, ("sky", "road", "tree")))
+    for workers in (0, 2):
+        out = tmp_path / f"{workers}.json"
+        assert call(task, "--data", folder, "--model", path, "--out", out, "--device", "cpu", "--workers", workers)[0] == 0
+        found = json.loads(out.read_text())
+        results.append({key: value for key, value in found.items() if key not in ("command", "date", "wall_seconds")})
+    assert results[0] == results[1]
+
+
 def test_sides_are_the_users_where_they_are_given(call: Call, tmp_path: Path) -> None:
     path, out = tmp_path / "model.safetensors", tmp_path / "o.json"
     folder = found_boxes(tmp_path / "set", detector(path, ANIMALS))

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from tests.samples import Samples
 from tests.training import COSINE
 from trickzoo.data import workers
-from trickzoo.data.workers import in_order, in_workers
+from trickzoo.data.workers import computed, in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
 
 
@@ -33,6 +33,25 @@ def test_samples_are_what_was_made() -> None:
             assert a.dtype == b.dtype
             assert torch.equal(a, b)
     there[0][0].tensors[1].add_(1)  # they can be written to
+
+
+class Numbers(Dataset[int]):
+    """Its sample is its key."""
+
+    def __getitem__(self, key: int) -> int:
+        return key
+
+
+def _with_process(samples: list[int]) -> list[tuple[int, int]]:
+    return [(2 * sample, os.getpid()) for sample in samples]
+
+
+@pytest.mark.parametrize(("workers", "by_workers"), [(0, True), (2, True), (2, False)])
+def test_results_are_computed_where_they_should_be(workers: int, by_workers: bool) -> None:
+    batches = list(computed(Numbers(), in_order(7, 3), workers, _with_process, by_workers=by_workers))
+    assert [[value for value, _ in batch] for batch in batches] == [[0, 2, 4], [6, 8, 10], [12]]
+    processes = {process for batch in batches for _, process in batch}
+    assert (os.getpid() not in processes) if workers and by_workers else processes == {os.getpid()}
 
 
 FEW_FILES = """

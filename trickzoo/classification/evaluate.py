@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +20,9 @@ from trickzoo.data.loaders import there
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
+from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
 
-Precision = Literal["fp32", "bf16", "fp16"]
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH, ACCELERATOR_BATCH = 8, 64
 """Images per batch by default, on a CPU and on an accelerator."""
 
@@ -112,7 +109,9 @@ def predict(
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
-    classify = Classifier(model.to(state.device).to(memory_format=torch.channels_last).eval(), preprocessing, state.device, precision, restrict)
+    classify = Classifier(
+        model.to(state.device).to(memory_format=torch.channels_last).eval(), preprocessing, state.device, precision, restrict
+    )
     batches = in_order(len(share), batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH))
 
     rows: list[Answer] = []
@@ -208,7 +207,7 @@ class Classifier:
         if not readable:
             return answers
         pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
-        with _autocast(self.device, self.precision):
+        with autocast(self.device, self.precision):
             logits = self.model(normalise(pixels, self.preprocessing).contiguous(memory_format=torch.channels_last)).float()
             finite = bool(logits.isfinite().all())
             probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
@@ -218,10 +217,6 @@ class Classifier:
         for i, *row in zip(readable, top.tolist(), probability.tolist(), narrow.tolist(), strict=True):
             answers[i] = replace(answers[i], top=row[0], confidence=row[1], restricted=row[2], finite=finite)
         return answers
-
-
-def _autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, AUTOCAST[precision])
 
 
 def _raise_everywhere(failure: TrickzooError | None) -> None:

@@ -20,7 +20,7 @@ Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto uses an accelera
 DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, print the expected time and memory, and stop.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
-Workers = Annotated[int | None, Parameter(help="Number of decoding processes; by default one per core, at most 8.")]
+Workers = Annotated[int | None, Parameter(help="Number of worker processes; by default one per core, at most 32.")]
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:

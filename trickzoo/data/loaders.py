@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from trickzoo.data.identity import contents_digest, names_digest, set_digest
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
 from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.splits import Comparison
-from trickzoo.data.workers import in_workers
+from trickzoo.data.workers import computed, in_workers
 from trickzoo.errors import BadData, nearest
 from trickzoo.recipes.recipe import Augmentation
 
@@ -314,6 +314,8 @@ class AnnotatedSample(Protocol):
 
 
 S = TypeVar("S", bound=AnnotatedSample)
+R = TypeVar("R")
+REPAIR = "repair it, or take it out of the split"
 
 
 def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator[list[S]]:
@@ -322,17 +324,36 @@ def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator
     return _checked(in_workers(samples, keys, workers))
 
 
-def read_share(samples: Dataset[S], accelerator: Accelerator, n: int, workers: int) -> Iterator[S]:
-    """Yield this process's share of the n samples one by one, in order. Raises BadData with the first error among them."""
+def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:
+    """Yield what a function returns for the samples of this process's share of n images, in order.
+
+    On a CPU the workers call the function, each of them on one thread; on an accelerator this process does. Raises BadData with the first
+    error among the samples.
+    """
     mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
-    return (sample for batch in _checked(in_workers(samples, mine, workers)) for sample in batch)
+    by_workers = accelerator.device.type == "cpu"
+    for batch in computed(samples, mine, workers, _Answers(answer), by_workers=by_workers):
+        for error, found in batch:
+            if error:
+                raise BadData(f"{error}; {REPAIR}")
+            yield found
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """For the samples of a batch, the error of each, or what a function returns for it."""
+
+    answer: Callable[[Any], Any]
+
+    def __call__(self, samples: list[Any]) -> list[tuple[str, Any]]:
+        return [(sample.error, None if sample.error else self.answer(sample)) for sample in samples]
 
 
 def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
     for batch in batches:
         for sample in batch:
             if sample.error:
-                raise BadData(f"{sample.error}; repair it, or take it out of the split")
+                raise BadData(f"{sample.error}; {REPAIR}")
         yield batch
 
 

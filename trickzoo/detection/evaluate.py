@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trickzoo import drawing
-from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, to_file
+from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, to_file
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.images import rgb
-from trickzoo.data.loaders import read_share, there
+from trickzoo.data.loaders import answers, there
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections, coco_results
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.evidence import Evaluation, write_json
 from trickzoo.training.stopping import stoppable
+from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
 
 def figures(found: DetectionEvaluation) -> dict[str, Any]:
@@ -52,16 +54,31 @@ def detect(
     """Return what a detector finds in a set, gathered from all processes.
 
     Each process takes its share, one image at a time: in a batch, the padding of other images would change the features at the borders.
+    On a CPU each worker runs the detector on one thread.
     `progress` is called with the number of images that this process has just finished.
     """
-    net.eval()
     found = DetectionEvaluation(data)
-    for sample in stoppable(read_share(DetectionSamples(data, transform), accelerator, len(data), workers), accelerator):
-        with accelerator.autocast():
-            found.add(sample.index, *_find(net, there(sample.pixels), sample.size, accelerator.device))
+    find = Finder(net.eval(), accelerator.device, precision_of(accelerator))
+    for index, detections in stoppable(answers(DetectionSamples(data, transform), find, accelerator, len(data), workers), accelerator):
+        found.add(index, *detections)
         progress(1)
     found.gather()
     return found
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the objects in a sample with a detector, in this process or in a worker."""
+
+    net: nn.Module
+    device: torch.device
+    precision: Precision
+
+    @torch.inference_mode()
+    def __call__(self, sample: DetectionSample) -> tuple[int, tuple[Tensor, Tensor, Tensor]]:
+        """Return the index of the image, and its boxes in pixels of the file, scores and labels."""
+        with autocast(self.device, self.precision):
+            return sample.index, _find(self.net, there(sample.pixels), sample.size, self.device)
 
 
 def evaluate_set(

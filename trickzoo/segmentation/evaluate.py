@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trickzoo import drawing
-from trickzoo.data.annotated_transforms import Scale, SegmentationSamples
+from trickzoo.data.annotated_transforms import Scale, SegmentationSample, SegmentationSamples
 from trickzoo.data.images import rgb
-from trickzoo.data.loaders import read_share, there
+from trickzoo.data.loaders import answers, there
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
@@ -25,6 +26,7 @@ from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
 from trickzoo.training.stopping import stoppable
+from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
 AT_ONCE = 2**24
 """How many logits `classes_of_pixels` enlarges at once; as float32 they take 64 MB."""
@@ -49,21 +51,36 @@ def segment(
 ) -> ConfusionMatrix:
     """Classify every pixel of a set at the masks' sizes, and return the confusion matrix over all processes.
 
-    Each process takes its share of the images.
+    Each process takes its share of the images. On a CPU each worker runs the segmenter on one thread.
 
     `keep` is called with the index of each image of this process and the (H, W) predicted classes of its pixels.
     """
-    net.eval()
     found = ConfusionMatrix(data.classes)
-    for sample in stoppable(read_share(SegmentationSamples(data, transform), accelerator, len(data), workers), accelerator):
-        mask = there(sample.mask).to(accelerator.device)
-        with accelerator.autocast():
-            logits = net(normalise(there(sample.pixels)[None].to(accelerator.device)))
-        classes = classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0]
+    label = PixelClassifier(net.eval(), normalise, accelerator.device, precision_of(accelerator))
+    samples = SegmentationSamples(data, transform)
+    for index, classes, mask in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
         found.add(classes, mask)
-        keep(sample.index, classes)
+        keep(index, classes)
     found.gather()
     return found
+
+
+@dataclass(frozen=True)
+class PixelClassifier:
+    """Classifies the pixels of a sample with a segmenter, in this process or in a worker."""
+
+    net: nn.Module
+    normalise: Normalisation
+    device: torch.device
+    precision: Precision
+
+    @torch.inference_mode()
+    def __call__(self, sample: SegmentationSample) -> tuple[int, Tensor, Tensor]:
+        """Return the index of the image, the (H, W) predicted classes of its pixels at the mask's size, and the (H, W) mask."""
+        mask = there(sample.mask).to(self.device)
+        with autocast(self.device, self.precision):
+            logits = self.net(self.normalise(there(sample.pixels)[None].to(self.device)))
+        return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask
 
 
 def evaluate_set(

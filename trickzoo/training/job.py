@@ -36,7 +36,7 @@ class Machine(Checked):
         seed: random seed.
         micro_batch: number of images that a process takes at once; gradients accumulate over the micro-batches of a step. None takes the
             whole share of the process at once.
-        workers: number of decoding processes; None means one for each core, but at most eight.
+        workers: number of worker processes; None means one for each core, but at most 32.
         save_every: number of steps between checkpoints; 0 means one at the end of each epoch only, which is written in any case.
         evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
         use_cpu: whether to train on the CPU even if there is a GPU.

@@ -10,9 +10,9 @@ from accelerate import PartialState
 
 
 def default_workers() -> int:
-    """Return the default number of decoding processes: one for each core that this process may use, but at most eight."""
+    """Return the default number of worker processes: one for each core, shared among the processes on this machine, but at most 32."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1), 32)
 
 
 def processes(*, use_cpu: bool = False) -> PartialState:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
 
 from trickzoo.errors import BadOption
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -19,3 +25,16 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
     if precision == "fp16" and not accelerator:
         raise BadOption("fp16 needs an accelerator; take bf16 or fp32")
     return "no" if precision == "fp32" else precision
+
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which a network without gradients computes in a precision on a device."""
+    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])
+
+
+def precision_of(accelerator: Accelerator) -> Precision:
+    """Return the precision that an accelerator was made with by `mixed_precision`."""
+    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
