@@ -115,7 +115,7 @@ def test_no_line_breaks_within_an_option_or_before_a_percent_sign(tmp_path: Path
 
 def test_the_lowest_panel_of_each_column_shows_the_epochs(tmp_path: Path) -> None:
     panels = [axes for axes in plots.curves(simulate(tmp_path, TOPS)).axes if axes.get_visible()]
-    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels] == [False, True, True, True, True]
+    assert [axes.xaxis.get_major_ticks(1)[0].label1.get_visible() for axes in panels] == [False, True, True, True, True]
 
 
 def test_the_table_as_csv(tmp_path: Path) -> None:
