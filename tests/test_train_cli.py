@@ -355,6 +355,7 @@ def test_fields_are_replaced_by_text() -> None:
         ({"epoch": "3"}, 'no field "epoch"; did you mean epochs'),
         ({"epochs": "many"}, "recipe field epochs: Expected `int`"),
         ({"schedule": "linear"}, "recipe field schedule: Invalid enum value 'linear'"),
+        ({"schedule": "x - at `$.epochs`"}, r"recipe field schedule: Invalid enum value 'x - at `\$.epochs`'"),
         ({"augmentation": "none"}, 'no field "augmentation"'),
         ({"area": "1"}, "recipe field augmentation.area"),
     ],

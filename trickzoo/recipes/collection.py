@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -21,6 +21,7 @@ from trickzoo.tricks.linear_scaling import scaled_lr
 
 AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", bound=AnyRecipe)
+D = TypeVar("D")
 
 SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
 """Of files that a recipe can be read from."""
@@ -180,15 +181,24 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
             name = path.rpartition(".")[2]
             near = f"; did you mean {known[name]}?" if name in known else nearest(name, known)
             raise BadOption(f'a recipe has no field "{path}"{near}')
-    try:
-        return msgspec.convert(content, kind, strict=False)
-    except UnicodeEncodeError as error:  # half a surrogate pair, as "\\ud800" in JSON gives it
-        raise BadOption(f'a recipe has the text "{error.object}", which is not Unicode; replace it') from None
-    except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, BadOption):  # a value out of its range
-            raise error.__cause__ from None
-        complaint, _, path = str(error).partition(" - at ")
-        raise BadOption(f"recipe field {path.strip('`').removeprefix('$.')}: {complaint}") from None
+    return _converted(content, kind)
+
+
+def _converted(content: dict[str, Any], kind: type[D], inside: str = "") -> D:
+    """Return a dataclass of the fields in `content`, which are converted one by one, so that an error names the field."""
+    values = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if name in content:
+            try:
+                if isinstance(hint, type) and is_dataclass(hint) and isinstance(content[name], dict):
+                    values[name] = _converted(content[name], hint, f"{inside}{name}.")
+                else:
+                    values[name] = msgspec.convert(content[name], hint, strict=False)
+            except UnicodeEncodeError as error:  # half a surrogate pair, as "\\ud800" in JSON gives it
+                raise BadOption(f'a recipe has the text "{error.object}", which is not Unicode; replace it') from None
+            except msgspec.ValidationError as error:
+                raise BadOption(f"recipe field {inside}{name}: {error}") from None
+    return kind(**values)
 
 
 def _paths(content: Any, inside: str = "") -> Iterator[str]:
