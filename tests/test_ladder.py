@@ -114,7 +114,7 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     status, text, _ = call(*tokens, "--out", straight, "--dry-run")
     assert status == 0
     assert "4 trainings" not in text
-    assert "2 trainings of 2 epochs are left to do" in text
+    assert f"left to do in {straight}: 2 trainings of 2 epochs" in text
     (line,) = [line for line in text.splitlines() if line.startswith("label_smoothing")]
     assert "smoothing 0 → 0.1" in line
     assert line.count("to do") == 2
@@ -160,7 +160,7 @@ def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:
     assert f"2 points: {power.seeds_for(2.0, 2.0)} seeds; after Holm {power.seeds_for(2.0, 2.0, 0.025)} seeds" in text
     assert not (tmp_path / "none").exists()
     for tokens, message in (
-        (("--plan",), "holds fewer than two finished seeds, so the spread is unknown; name a guess in points, such as --plan-sd 2"),
+        (("--plan",), "give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"),
         (("--plan-sd", "2"), "--plan-sd is for --plan"),
         (("--plan", "--plan-sd", "nan"), "--plan-sd must be above 0 and at most 100 points, not nan"),
     ):
@@ -214,6 +214,23 @@ def test_a_stopped_study_goes_on(
 def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trickzoo.training.job.run", lambda *_: pytest.fail("trained again"))
     ladder.run(plan(), *settings(colours, straight), each=quiet)
+
+
+def test_a_finished_study_in_a_read_only_folder_is_reported(
+    call: Call, straight: Path, colours: Path, tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    shutil.copytree(straight, tmp_path / "out")
+    read_only(tmp_path)
+    fields = ("--rungs", ",".join(RUNGS), "--size", 32, "--epochs", 2, "--batch-size", 8, "--out", tmp_path / "out")
+    of_images = ("--data", colours, "--cache", colours.with_name("cache"), "--workers", 0, "--device", "cpu")
+    status, text, _ = call("--seeds", 2, *fields, *of_images)
+    finding = ladder_summary.summarise(plan(), straight).findings[0]
+    assert (status, text.count("already finished"), finding in text) == (0, 6, True)
+    assert f"{tmp_path / 'out'} cannot be written, so its report was not renewed" in text
+    for more in (("--seeds", 2, *fields, "--report-only"), ("--seeds", 3, *fields, *of_images)):
+        status, _, error = call(*more)
+        assert (status, error.count("\n")) == (2, 1)
+        assert "out cannot be written: " in error and "Read-only file system" in error
 
 
 @pytest.mark.parametrize(

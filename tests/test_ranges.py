@@ -220,10 +220,11 @@ def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "file").touch()
     place = Machine(out=tmp_path / "file", use_cpu=True)
     branch = transfer_study.Branch(recipes.SMALL_BOXES, AnnotatedLocation("shapes"))
+    trunk = transfer_study.Trunk("baseline", 0, "mobilenet_v1_025", tmp_path / "model.safetensors", 50.0)
     for run in (
         lambda: tasks.prepare(branch.recipe, branch.location, place),
         lambda: ladder.run(ladder.plan("own", "mobilenet_v1_025"), ImageLocation(data="own"), place, each=quiet),
-        lambda: transfer_study.run(transfer_study.Plan({}, (), (branch,)), place, each=quiet),
+        lambda: transfer_study.run(transfer_study.Plan({}, (trunk,), (branch,)), place, each=quiet),
     ):
         with pytest.raises(BadOption, match="file cannot be written: "):
             run()

@@ -152,7 +152,7 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     status, text, _ = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan", "--plan-sd", 3)
     assert (status, "standard deviation 3 points, a guess" in text) == (0, True)
     status, _, error = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan")
-    assert (status, "name a guess in points" in error, len(error.splitlines())) == (2, True, 1)
+    assert (status, "guess it in points" in error, len(error.splitlines())) == (2, True, 1)
 
 
 @contextmanager
@@ -166,6 +166,22 @@ def test_a_study_that_another_run_is_doing_is_refused(ladder: Path, tmp_path: Pa
     with held(tmp_path / "transfer", PartialState(cpu=True)), pytest.raises(InUse, match=wanted):
         transfer.run(plan, Machine(out=tmp_path / "transfer", workers=0, use_cpu=True), each=quiet)
     assert not (tmp_path / "transfer" / "detection").exists()
+
+
+def test_a_finished_study_in_a_read_only_folder_is_reported(
+    call: Call, ladder: Path, tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    tokens = ("--checkpoints", ladder, "--segmentation", "shapes", *OPTIONS, "--out", tmp_path, "--rungs", "baseline", "--pictures", 0)
+    assert call(*tokens, "--seeds", 1)[0] == 0
+    read_only(tmp_path)
+    status, text, _ = call(*tokens, "--seeds", 1)
+    assert (status, text.count("already finished")) == (0, 1)
+    for finding in transfer_words.answers(read(tmp_path / "transfer.json", TransferStudy)):
+        assert finding in text
+    assert f"{tmp_path} cannot be written, so its report was not renewed" in text
+    status, _, error = call(*tokens, "--seeds", 2)
+    assert (status, error.count("\n")) == (2, 1)
+    assert f"{tmp_path} cannot be written: {tmp_path}: Read-only file system" in error
 
 
 def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:

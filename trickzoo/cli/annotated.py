@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Callable[..., None]:
         *,
         data: Data,
         split: Split = "val",
-        year: Annotated[str | None, Parameter(help="Year, such as 2012, or 07+12 for VOC, if the folder holds several.")] = None,
+        year: options.Year = None,
         evaluation: Options,
     ) -> None:
         """Evaluate a detector or a segmenter on annotated images.

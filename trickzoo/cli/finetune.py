@@ -33,7 +33,7 @@ def finetune(
         str | None,
         Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the one of the layout."),
     ] = None,
-    year: Annotated[str | None, Parameter(help="Year of VOC (2007, 2012, 07+12) or COCO, if the folder holds several.")] = None,
+    year: options.Year = None,
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
@@ -60,8 +60,8 @@ def finetune(
     if print_recipe:
         say_json(plain(chosen))
         return
-    if (data is None) != (layout == "shapes"):
-        raise BadOption("shapes are generated; leave --data out" if data else "name the folder of images with --data")
+    if (data is None) != find_layout(layout).generated:
+        raise BadOption(f"{layout} are generated; leave --data out" if data else "name the folder of images with --data")
     from trickzoo import tasks
     from trickzoo.cli.running import run
     from trickzoo.data.location import AnnotatedLocation

@@ -11,6 +11,7 @@ from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say, table
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.studies import ladder as study
 
 
@@ -55,7 +56,7 @@ def ladder(
         _plan(plan, place, planning.plan_sd)
         return
     if report_only:
-        _report(plan, place)
+        _report(plan, place, required=True)
         return
     if name == "shapes":
         if data is not None:
@@ -77,22 +78,21 @@ def ladder(
 
     location = ImageLocation(data=data, decode=decode, cache=cache, images=images)
     machine = Machine(out=place, **running.of_machine)
-    tell(f"{plan.model} on {name}: {len(plan.steps)} rungs × {seeds} seeds in {place}")
+    tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
     study.run(plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:
-        _report(plan, place)
+        _report(plan, place, required=False)
     if state.num_processes > 1:
         state.destroy_process_group()
 
 
-def _report(plan: study.Plan, out: Path) -> None:
-    """Write a study's tables, plots and report, and print the findings."""
+def _report(plan: study.Plan, out: Path, *, required: bool) -> None:
+    """Print a study's findings, and write its tables, plots and report."""
+    from trickzoo.cli import running
     from trickzoo.studies import ladder_summary, report
 
     found = ladder_summary.summarise(plan, out)
-    path = report.write_ladder(found, out)
-    for line in ("", *found.findings, "", str(path)):
-        say(line)
+    running.report(found.findings, out, lambda: report.write_ladder(found, out), required=required)
 
 
 def _plan(plan: study.Plan, out: Path, guess: float | None) -> None:
@@ -102,9 +102,7 @@ def _plan(plan: study.Plan, out: Path, guess: float | None) -> None:
 
     begun = any(study.state(out, *run) == "done" for run in plan.runs)
     found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
-    if found is None:
-        raise BadOption(f"{out} holds fewer than two finished seeds, so the spread is unknown; name a guess in points, such as --plan-sd 2")
-    print_outlooks([found])
+    print_outlooks([found] if found else [], out)
 
 
 def _list(plan: study.Plan, out: Path) -> None:
@@ -115,5 +113,5 @@ def _list(plan: study.Plan, out: Path) -> None:
         rows.append((step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states))
     titles = ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds))
     table(titles, rows, left=titles, wrapped=("what it changes",))
-    left = [state for state in (study.state(out, *run) for run in plan.runs) if state != "done"]
-    say(f"{len(left)} trainings of {plan.steps[0].recipe.epochs} epochs are left to do in {out}")
+    left = sum(study.state(out, *run) != "done" for run in plan.runs)
+    say(f"left to do in {out}: {count(left, 'training')} of {count(plan.steps[0].recipe.epochs, 'epoch')}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.errors import BadOption
 
 Flag = Parameter(negative="")
@@ -21,6 +22,7 @@ DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three step
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Workers = Annotated[int | None, Parameter(help="Number of worker processes; by default one per core, at most 32.")]
+Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from trickzoo.cli.printing import say, table
+from trickzoo.errors import BadOption
 from trickzoo.evidence import count, duration
 from trickzoo.studies import power
 from trickzoo.studies.outlook import Outlook
@@ -13,8 +15,15 @@ SEEDS = (2, 3, 5, 10, 20, 30)
 EFFECTS = (1.0, 2.0)
 
 
-def print_outlooks(outlooks: Sequence[Outlook]) -> None:
-    """Print a table for each comparison, and the number of seeds that detect differences of 1 and 2 points."""
+def print_outlooks(outlooks: Sequence[Outlook], out: Path) -> None:
+    """Print a table for each comparison of the study in `out`, and the number of seeds that detect differences of 1 and 2 points.
+
+    Raises BadOption if there is no comparison, because fewer than two seeds are finished or their differences are equal.
+    """
+    if not outlooks:
+        raise BadOption(
+            f"the finished trainings in {out} give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"
+        )
     for found in outlooks:
         say("")
         say(f"{found.title}: {_spread(found)}")

@@ -1,14 +1,16 @@
-"""Running one training from the command line: the lines printed before, during and after it."""
+"""Running a training or a study from the command line: the lines printed before, during and after it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
-from trickzoo.evidence import duration
+from trickzoo.errors import BadOption
+from trickzoo.evidence import check_folder, duration
 
 if TYPE_CHECKING:
     from trickzoo.training.job import Job, Rehearsal
@@ -68,3 +70,20 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
         lr = task.learning_rate(epoch * per_epoch)
         say(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")
+
+
+def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, required: bool) -> None:
+    """Print a study's findings, then write its report into the folder `out` and print the path that `write` returns.
+
+    If the folder cannot be written, a line says that the report was not renewed. Raises BadOption instead if the report is `required`.
+    """
+    for line in ("", *findings, ""):
+        say(line)
+    try:
+        check_folder(out)
+    except BadOption:
+        if required:
+            raise
+        say(f"{out} cannot be written, so its report was not renewed")
+        return
+    say(str(write()))

@@ -15,6 +15,7 @@ from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.errors import BadOption, nearest
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
@@ -76,7 +77,7 @@ class Both:
     """The images of both tasks, for all that a task does not state itself."""
 
     data: Annotated[Path | None, Parameter(help="Folder of the images, if both tasks use the same one.")] = None
-    year: Annotated[str | None, Parameter(help="Year of VOC (2007, 2012, 07+12) or COCO, if the folder holds several.")] = None
+    year: options.Year = None
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None
     train: Annotated[str, Parameter(help="Split to train on, if the task has none of its own.")] = "train"
     val: Annotated[str, Parameter(help="Split to validate on, if the task has none of its own.")] = "val"
@@ -127,7 +128,7 @@ def transfer(
 
     state = processes(use_cpu=running.device == "cpu")
     if state.is_main_process:
-        _report(plan, folder, pictures)
+        _report(plan, folder, pictures, required=report_only)
     if state.num_processes > 1:
         state.destroy_process_group()
 
@@ -156,19 +157,19 @@ def _location(task: str, given: Detection | Segmentation, both: Both, layouts: S
     """
     from trickzoo.data.location import AnnotatedLocation
 
-    layout, folder = given.layout, given.data or both.data
-    assert layout is not None
-    if folder is None and layout != "shapes":
+    assert given.layout is not None
+    layout, folder = find_layout(given.layout), given.data or both.data
+    if folder is None and not layout.generated:
         raise BadOption(f"name the folder of images with --{task}-data or --data")
-    if folder is not None and layout == "shapes":
-        raise BadOption("shapes are generated; leave the folder out")
+    if folder is not None and layout.generated:
+        raise BadOption(f"{given.layout} are generated; leave the folder out")
     default = asdict(both)
-    if not find_layout(layout).years and any(find_layout(each).years for each in layouts):
+    if not layout.years and any(find_layout(each).years for each in layouts):
         default |= {"year": None, "val_year": None}
-    if layout != "shapes" and "shapes" in layouts:
+    if not layout.generated and any(find_layout(each).generated for each in layouts):
         default["images"] = None
     own = {name: value for name in SPLITS if (value := getattr(given, name)) is not None}
-    return AnnotatedLocation(layout, folder or Path(), **{name: default[name] for name in (*SPLITS, "images")} | own)
+    return AnnotatedLocation(given.layout, folder or Path(), **{name: default[name] for name in (*SPLITS, "images")} | own)
 
 
 def _check_unused(task: str, given: Detection | Segmentation, changes: Mapping[str, str]) -> None:
@@ -213,21 +214,24 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
             say(line, flush=True)
 
     settings = Machine(out=out, **running.of_machine)
-    tell(f"{len(plan.trunks)} backbones of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
+    tell(f"{count(len(plan.trunks), 'backbone')} of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 
 
-def _report(plan: study.Plan, out: Path, pictures: int) -> None:
-    """Write the study's tables, plots and report, and print a summary."""
+def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> None:
+    """Print a summary of the study, and write its tables, plots and report."""
+    from trickzoo.cli import running
     from trickzoo.studies import report, transfer_summary, transfer_words
 
     asked: transfer_summary.Results = {branch.recipe.task: {} for branch in plan.branches}
     results = {**asked, **transfer_summary.read(out, plan.ladder)}
     seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
     found = transfer_summary.summarise(plan.ladder, results, seeds=seeds, rungs=rungs)
-    path = report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))
-    for line in ("", *transfer_words.answers(found), *transfer_words.totals(found), "", str(path)):
-        say(line)
+
+    def write() -> Path:
+        return report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))
+
+    running.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
 
 
 def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None) -> None:
@@ -241,6 +245,4 @@ def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], gu
     found = [each for task in tasks if (each := outlook.of_task(task, guess))]
     if not results and (any_task := outlook.of_guess(len(rungs or ladder.rungs), guess)):
         found = [any_task]
-    if not found:
-        raise BadOption(f"{out} has fewer than two finished seeds to estimate a spread from; name a guess in points, such as --plan-sd 2")
-    print_outlooks(found)
+    print_outlooks(found, out)

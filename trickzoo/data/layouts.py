@@ -31,13 +31,13 @@ class Layout:
     Attributes:
         what: a description of the images, for the command line's help.
         readers: the reader for each task that the layout has annotations for.
-        years: whether each split belongs to a year.
+        years: examples of the years that each split may belong to, for the command line's help; empty if the layout has no years.
         generated: whether the images are generated. The readers are then called with the `Shapes` to draw.
     """
 
     what: str
     readers: Mapping[str, Reader] = field(default_factory=dict)
-    years: bool = False
+    years: tuple[str, ...] = ()
     generated: bool = False
 
 
@@ -45,7 +45,7 @@ LAYOUTS = {
     "coco": Layout(
         "COCO's folder, or an export in its format",
         {"detection": Reader("trickzoo.data.readers.coco:open_coco", "paper.detection.coco_fpn")},
-        years=True,
+        years=("2014", "2017"),
     ),
     "voc": Layout(
         "VOC, or a folder like it",
@@ -53,7 +53,7 @@ LAYOUTS = {
             "detection": Reader("trickzoo.data.readers.voc:open_voc", "paper.detection.voc"),
             "segmentation": Reader("trickzoo.data.readers.voc:open_voc_masks", "paper.segmentation.voc"),
         },
-        years=True,
+        years=("2007", "2012", "07+12"),
     ),
     "ade20k": Layout("ADE20K's folder", {"segmentation": Reader("trickzoo.data.readers.ade20k:open_ade20k", "paper.segmentation.ade20k")}),
     "lists": Layout(
@@ -69,6 +69,8 @@ LAYOUTS = {
         generated=True,
     ),
 }
+
+YEARS_IN_WORDS = " or ".join(f"{name} ({', '.join(layout.years)})" for name, layout in LAYOUTS.items() if layout.years)
 
 
 @dataclass(frozen=True)

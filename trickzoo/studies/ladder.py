@@ -176,15 +176,15 @@ def run(
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
+        BadOption: the folder cannot be written, and the study is not finished.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
     from trickzoo import classification, evidence, tasks
     from trickzoo.training import job as jobs
-    from trickzoo.training.folder import held
-    from trickzoo.training.processes import processes
 
-    evidence.check_folder(machine.out)
+    if any(state(machine.out, *run) != "done" for run in plan.runs):  # a finished study is only read
+        evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
     left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, machine.out, step, seed, images)]
     for step in plan.steps:
@@ -199,8 +199,7 @@ def run(
     trainings = [
         Training(f"{step.rung}, seed {seed}", (step, seed) not in left, functools.partial(train, step, seed)) for step, seed in plan.runs
     ]
-    with held(machine.out, processes(use_cpu=machine.use_cpu)):
-        train_all(trainings, each=each, tell=tell)
+    train_all(trainings, machine, each=each, tell=tell)
 
 
 def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:

@@ -122,16 +122,16 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
+        BadOption: the folder cannot be written, and the study is not finished.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
     from trickzoo import evidence, tasks
     from trickzoo.training import job as jobs
-    from trickzoo.training.folder import held
-    from trickzoo.training.processes import processes
     from trickzoo.training.tracking import MEASURES
 
-    evidence.check_folder(settings.out)
+    if not all((folder(settings.out, *run) / jobs.RESULT).is_file() for run in plan.runs):  # a finished study is only read
+        evidence.check_folder(settings.out)
     data = {
         branch.recipe.task: tasks.find_task(branch.recipe.task).open_data(branch.recipe, branch.location, settings)
         for branch in plan.branches
@@ -151,8 +151,7 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, functools.partial(train, branch, trunk))
         for (branch, trunk), finished in zip(plan.runs, done, strict=True)
     ]
-    with held(settings.out, processes(use_cpu=settings.use_cpu)):
-        train_all(trainings, each=each, tell=tell)
+    train_all(trainings, settings, each=each, tell=tell)
 
 
 def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
