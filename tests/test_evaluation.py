@@ -177,6 +177,24 @@ def test_several_models_in_one_run(
     assert re.search(r"weight +top-1 +95 %", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(("backend", "workers"), [("eager", 2), ("onnxruntime", 2), ("openvino", 2)])
+def test_engines_and_workers_predict_the_same(backend: str, workers: int, tiny: Path, photos: Path, tmp_path: Path) -> None:
+    found = []
+    for name, count in (("eager", 0), (backend, workers)):
+        tokens = ("--data", photos, "--model", tiny, "--device", "cpu", "--workers", count, "--backend", name)
+        files = ("--predictions", tmp_path / f"{count}.csv", "--out", tmp_path / f"{count}.json")
+        assert call(evaluation, "imagenet", *tokens, *files) == 0
+        with (tmp_path / f"{count}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        (result,) = json.loads((tmp_path / f"{count}.json").read_text())["results"]
+        found.append(([row["top1"] for row in rows], [float(row["p1"]) for row in rows], result))
+    (classes, probabilities, eager), (other_classes, other_probabilities, result) = found
+    assert classes == other_classes
+    assert probabilities == pytest.approx(other_probabilities, abs=1e-5)
+    assert eager["backend"] == {"name": "eager", "deviation": 0}
+    assert result["backend"]["name"] == backend
+
+
 def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "val" / IMAGENETTE[3] / "1.JPEG").unlink()  # 29 images: an odd number for two
     tokens = ["imagenet", "--data", str(photos), "--model", "mobilenet_v1_025", "--weights", str(tiny)]
@@ -290,6 +308,10 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         ([*MINE, "--size=-3"], "--size must be 1 or more, not -3"),
         ([*MINE, "--crop", "0"], "--crop must be above 0 and at most 1, not 0"),
         ([*MINE, "--crop", "1.5"], "--crop must be above 0 and at most 1, not 1.5"),
+        (
+            [*MINE, "--backend", "auto", "--precision", "bf16"],
+            "--precision bf16 is for PyTorch's own engine",
+        ),
         ([*MINE, "--workers=-1"], "--workers must be 0 or more, not -1"),
         (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),
         ([*MINE, "--out", "PHOTOS"], "is a folder; name a file"),

@@ -87,6 +87,7 @@ def predict(
     batch_size: int | None = None,
     workers: int = 2,
     precision: Precision = "fp32",
+    network: Callable[[Tensor], Tensor] | None = None,
     skip_corrupt: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
@@ -98,6 +99,8 @@ def predict(
         classes: the model's classes in the order of its outputs. They include every label of `images` (see `match_classes`).
         batch_size: images per batch; by default `BATCH` on a CPU, where larger batches are slower, and `ACCELERATOR_BATCH` elsewhere.
         workers: number of worker processes; with 0 everything runs in this process.
+        precision: the precision in which PyTorch runs the model.
+        network: computes the logits in place of the model, as `trickzoo.deploy` returns it. On a CPU each worker gets a copy.
         skip_corrupt: leave unreadable images out and list them in the result.
         progress: called after each batch with the number of images that this process has just finished.
 
@@ -109,9 +112,8 @@ def predict(
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
-    classify = Classifier(
-        model.to(state.device).to(memory_format=torch.channels_last).eval(), preprocessing, state.device, precision, restrict
-    )
+    runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
+    classify = Classifier(runs, preprocessing, state.device, precision, restrict)
     batches = in_order(len(share), batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH))
 
     rows: list[Answer] = []
@@ -186,14 +188,14 @@ class Classifier:
     """Computes the predictions for batches of images, in this process or in a worker.
 
     Attributes:
-        model: network in evaluation mode, on the device.
+        network: computes the logits of normalised images on the device; a module is in evaluation mode.
         preprocessing: the mean and standard deviation that the network expects.
         device: device of the network.
         precision: precision of the network's arithmetic.
         restrict: (k,) indices of the classes that occur in the set, on the device; None if every class occurs.
     """
 
-    model: nn.Module
+    network: Callable[[Tensor], Tensor]
     preprocessing: Preprocessing
     device: torch.device
     precision: Precision
@@ -208,7 +210,10 @@ class Classifier:
             return answers
         pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
         with autocast(self.device, self.precision):
-            logits = self.model(normalise(pixels, self.preprocessing).contiguous(memory_format=torch.channels_last)).float()
+            images = normalise(pixels, self.preprocessing)
+            if isinstance(self.network, nn.Module):
+                images = images.contiguous(memory_format=torch.channels_last)
+            logits = self.network(images).float()
             finite = bool(logits.isfinite().all())
             probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
         narrow = top[:, :0]

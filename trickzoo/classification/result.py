@@ -112,12 +112,26 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Backend:
+    """The engine that ran the network.
+
+    Attributes:
+        name: "eager" for PyTorch as it is, otherwise a backend of `trickzoo.deploy`.
+        deviation: the largest absolute difference of a logit from eager's on the first images of the set; 0 for eager.
+    """
+
+    name: str = "eager"
+    deviation: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result(Accuracy, Evaluated):
     """The evaluation of one classifier, as the result file has it.
 
     Attributes:
         restricted: accuracy among the classes of the set; left unset if every class of the model occurs.
         ece: expected calibration error in percent.
+        backend: the engine that ran the network.
     """
 
     ece: float
@@ -126,6 +140,7 @@ class Result(Accuracy, Evaluated):
     published: Published
     data: Data
     precision: Precision
+    backend: Backend
     device: str
     processes: int
     wall_seconds: float
@@ -141,6 +156,7 @@ def summarise(
     unknown: int,
     precision: Precision,
     state: PartialState,
+    backend: Backend = Backend(),
 ) -> Result:
     """Return the result of evaluating a model that has weights.
 
@@ -148,6 +164,7 @@ def summarise(
         images: the images that the model was run on (see `match_classes`), and `unknown`, the number that was left out before.
         classes: the model's classes in the order of its outputs.
         preprocessing, precision, state: what `predict` was called with.
+        backend: the engine that ran the network.
     """
     weights = model.weights
     assert weights is not None
@@ -169,6 +186,7 @@ def summarise(
         published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(classes)) if restricted else None),
         data=_data(predictions, images, unknown),
         precision=precision,
+        backend=backend,
         device=str(state.device),
         processes=state.num_processes,
         wall_seconds=round(predictions.seconds, 2),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trickzoo.classification.evaluate import Predictions
     from trickzoo.classification.result import Accuracy, Data, Published, Result
     from trickzoo.data.imageset import ImageSet
+    from trickzoo.deployment.deployed import Deployed
+    from trickzoo.weights.record import Preprocessing
 
 
 @Parameter(name="*")
@@ -87,6 +89,10 @@ class Running:
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
+    backend: Annotated[
+        Literal["eager", "auto", "onnxruntime", "openvino"],
+        Parameter(help="Engine that runs the network on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
+    ] = "eager"
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
@@ -180,8 +186,13 @@ def _evaluate(
     classes = classes_of(network, images.classes, opened.order or opened.classes)
     preprocessing = preprocessing_of(network, **vars(preparation))
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
+    workers = default_workers() if running.workers is None else running.workers
+    deployed = None if running.backend == "eager" else _deployed(network, known, preprocessing, running, workers, state)
+    backend = result.Backend() if deployed is None else result.Backend(name=deployed.backend, deviation=deployed.deviation)
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")
+        if deployed is not None:
+            say(f"  {deployed}")
     with progress_bar(network.weights.name, len(known.entries), state.is_main_process, state.num_processes) as tick:
         predictions = evaluate.predict(
             network,
@@ -190,13 +201,49 @@ def _evaluate(
             preprocessing,
             state=state,
             batch_size=running.batch_size,
-            workers=default_workers() if running.workers is None else running.workers,
+            workers=workers,
             precision=running.precision,
+            network=deployed,
             skip_corrupt=images.skip_corrupt,
             progress=tick,
         )
-    found = result.summarise(predictions, network, known, classes, preprocessing, unknown=unknown, precision=running.precision, state=state)
+    found = result.summarise(
+        predictions,
+        network,
+        known,
+        classes,
+        preprocessing,
+        unknown=unknown,
+        precision=running.precision,
+        state=state,
+        backend=backend,
+    )
     return predictions, classes, found
+
+
+def _deployed(
+    network: Backbone, images: ImageSet, preprocessing: Preprocessing, running: Running, workers: int, state: PartialState
+) -> Deployed:
+    """Deploy a network to the engine that `--backend` names. Its logits are compared with eager's on the first images of the set."""
+    import torch
+
+    from trickzoo.classification.evaluate import BATCH
+    from trickzoo.data.imageset import Decoded
+    from trickzoo.data.transforms import normalise, resize_and_crop
+    from trickzoo.deployment.deploy import deploy
+
+    if state.device.type != "cpu":
+        raise BadOption(f"--backend {running.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
+    if running.precision != "fp32":
+        raise BadOption(f"--precision {running.precision} is for PyTorch's own engine; leave --precision or --backend out")
+    if running.backend == "auto" and state.num_processes > 1:
+        raise BadOption("--backend auto would let each process choose for itself; name a backend")
+    size = running.batch_size or BATCH
+    first = Decoded(images, resize_and_crop(preprocessing), range(min(size, len(images.entries))))
+    pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
+    checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
+    threads = 1 if workers else None  # each worker has one core
+    return deploy(network, running.backend, images=checked, batch_size=size, threads=threads)
 
 
 def _print(r: Result) -> None:
