@@ -1,11 +1,12 @@
 """Small files that unpack to large or thin images, and measurements of the memory and time that the package needs for them.
 
-`python -m tests.hostile` prints the table of docs/images.md. Each figure is measured in a new process: CPU seconds, and peak memory
-above that of the imports.
+`python -m tests.hostile --out benchmarks/results/hostile_images.json` measures what the table of docs/images.md shows. Each figure is
+measured in a new process: CPU seconds, and peak memory above that of the imports.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import struct
 import subprocess
@@ -14,11 +15,12 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from tests.annotated import detector, segmenter
+from trickzoo import evidence
 
 MIB = 2**20
 
@@ -158,16 +160,24 @@ def write(case: Case, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Print the table."""
-    print(f"| image | {' | '.join(TASKS)} |\n| --- |{' --- |' * len(TASKS)}", flush=True)
+    """Measure every case, print a line for each, and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the figures")
+    out = parser.parse_args().out
+    images: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as shared:
         networks(Path(shared))
         for case in CASES.values():
             with tempfile.TemporaryDirectory() as folder:
                 files = write(case, Path(folder))
-                found = [measure(task, files, Path(shared)) for task in TASKS]
-            cells = ["refused" if each.said else f"{each.memory / MIB:.0f} MiB, {each.seconds:.1f} s" for each in found]
-            print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+                found = {task: measure(task, files, Path(shared)) for task in TASKS}
+            images[case.name] = {
+                task: {"refused": each.said} if each.said else {"mib": round(each.memory / MIB), "cpu_seconds": round(each.seconds, 1)}
+                for task, each in found.items()
+            }
+            print(case.name, images[case.name], flush=True)
+    what = "memory above that of the imports and CPU seconds of one thread, for images of unusual sizes"
+    evidence.write_json(out, {"what": what, "images": images, **evidence.environment(), "command": "python -m tests.hostile --out FILE"})
 
 
 if __name__ == "__main__":
