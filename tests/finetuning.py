@@ -13,7 +13,7 @@ from trickzoo import segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.recipes import finetune as recipes
 from trickzoo.training import job as jobs
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 BOXES = recipes.SMALL_BOXES.but(
     "test.detection", data="shapes", weights=None, epochs=2, batch_size=4, short=48, long=48, fpn_channels=16, representation_size=16,

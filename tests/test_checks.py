@@ -23,7 +23,7 @@ from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
 from trickzoo.data.shapes import Shapes
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 CAT, DOG = ("cat", (11, 6, 20, 25)), ("dog", (1, 1, 9, 9))
 

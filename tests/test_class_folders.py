@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.images import jpeg
-from trickzoo.classification.open import ImageLocation, open_data
+from trickzoo.classification.open import open_data
 from trickzoo.data import images as image_files
+from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 
 def names(path: Path, split: str = "val") -> list[tuple[str, str]]:

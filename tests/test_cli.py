@@ -270,8 +270,8 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
     assert err.endswith(f"(`{command} --help` lists the options)\n")
 
 
-def test_help_and_the_answer_to_a_typo_never_import_torch() -> None:
-    code = """
+def test_help_and_the_answer_to_a_mistake_never_import_torch() -> None:
+    code = '''
 import sys
 from trickzoo import cli
 from trickzoo.cli import finetune, train
@@ -292,20 +292,65 @@ for app in (cli.zoo, cli.evaluation, train.app, finetune.app):
                 wanted = status if app in (cli.zoo, cli.evaluation) or not status else stop.code
                 assert stop.code == wanted, (path, words, stop.code)
                 asked += 1
-for words in (["list", "resnet5"], ["describe", "resnet50_e"], ["weights", "fetch", "resnet50_d.x"], ["weights", "path", "vgg"]):
-    try:
-        cli.run(cli.zoo, words)
-    except SystemExit as stop:
-        assert stop.code == 2
-for app, words in ((train.app, ["--recipe", "imagenette128.resnet18_d.mixu"]), (train.app, []), (finetune.app, ["vos"])):
-    try:
-        cli.run(app, words)
-    except SystemExit:
-        pass
-assert asked >= 40, asked
-assert not {"torch", "torchvision", "timm", "accelerate", "matplotlib"} & sys.modules.keys()
+mistakes = """
+trickzoo list resnet5
+trickzoo describe resnet50_e
+trickzoo weights fetch resnet50_d.x
+trickzoo weights path vgg
+trickzoo predict pyproject.toml --model resnet50_e
+trickzoo predict pyproject.toml --model resnet50_d --weights gluon
+trickzoo predict gone.jpg --model resnet50_d
+trickzoo predict pyproject.toml --weights gone.safetensors
+trickzoo predict pyproject.toml --model resnet50_d --top 0
+trickzoo export x.pth --model resnet50_d.gluon
+trickzoo ladder --model resnet50_e
+trickzoo ladder --model resnet50_d --data . --teacher resnet50_e
+trickzoo ladder --model resnet50_d --data gone
+trickzoo ladder --model resnet50_d --data . --workers -1
+trickzoo transfer --checkpoints gone --detection vos
+trickzoo-eval imagenet --data . --model resnet50_e
+trickzoo-eval imagenet --data . --model gone.safetensors
+trickzoo-eval imagenet --data gone --model resnet50_d
+trickzoo-eval voc --data . --weights gone.safetensors
+trickzoo-train --recipe imagenette128.resnet18_d.mixu
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --model resnet18_e
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --pretrained gone.pth
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data gone
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --micro-batch 0
+trickzoo-finetune vos
+trickzoo-finetune voc --task detection --data . --model resnet18_e
+trickzoo-finetune voc --task detection --data . --weights x.tag
+trickzoo-finetune voc --task detection --data gone
 """
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+apps = {"trickzoo": cli.zoo, "trickzoo-eval": cli.evaluation, "trickzoo-train": train.app, "trickzoo-finetune": finetune.app}
+for line in mistakes.splitlines():
+    if words := line.split():
+        try:
+            cli.run(apps[words[0]], words[1:])
+        except SystemExit as stop:
+            assert stop.code == 2, words
+try:
+    cli.run(train.app, [])
+except SystemExit as stop:
+    assert not stop.code
+assert asked >= 40, asked
+heavy = {"torch", "torchvision", "timm", "accelerate", "matplotlib", "scipy"} & sys.modules.keys()
+assert not heavy, heavy
+'''
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert all(line.startswith("trickzoo: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_creating_a_network_with_weights_imports_no_library_that_it_does_not_need() -> None:
+    code = """
+import sys, torch
+before = {*sys.modules}
+import trickzoo
+trickzoo.create("mobilenet_v1_025", pretrained="tz_imagenette128")
+found = {name.partition(".")[0] for name in sys.modules.keys() - before}
+assert not found & {"torchvision", "PIL", "timm", "accelerate", "scipy", "matplotlib", "huggingface_hub", "filelock", "rich"}, found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 MINE = Preprocessing(size=64, crop=0.8, resize=100, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))

@@ -41,7 +41,7 @@ from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation.evaluate import segment
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.training import job as jobs
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.weights import publish
 
 ANIMALS = ("cat", "cow", "dog")

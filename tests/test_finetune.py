@@ -32,7 +32,7 @@ from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop, tracking
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate
 from trickzoo.training.stopping import Stopped

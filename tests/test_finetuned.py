@@ -23,7 +23,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.errors import BadCheckpoint
 from trickzoo.training import job as jobs
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.weights import manifest, publish, tensors
 from trickzoo.weights.record import METADATA_KEY
 

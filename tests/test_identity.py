@@ -14,10 +14,11 @@ import pytest
 
 from tests.images import jpeg
 from tests.training import RECIPE, run, same
-from trickzoo.classification.open import ImageLocation, open_data
+from trickzoo.classification.open import open_data
 from trickzoo.data.identity import same_set
 from trickzoo.data.imageset import Entry
 from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
+from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.cifar_places import ArraySet
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -25,7 +26,7 @@ from trickzoo.data.splits import compare
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 
 def folders(root: Path, n: int = 4) -> Path:

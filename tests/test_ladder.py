@@ -18,13 +18,13 @@ from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
 from tests.studies import MODEL, RUNGS, plan, simulate
-from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import zoo
+from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary, power
 from trickzoo.training.folder import held
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
 

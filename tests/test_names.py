@@ -17,7 +17,7 @@ import trickzoo
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
 from trickzoo import moved, registry
 from trickzoo.errors import BadOption, NoWeights, TrickzooError, UnknownName
-from trickzoo.weights import convert, opened, store
+from trickzoo.weights import convert, named, store
 
 # ---------------------------------------------------------------------------------------------------------------------
 # of models and weights
@@ -77,9 +77,9 @@ def test_a_weight_of_another_network_is_refused_by_name() -> None:
 def test_a_folder_named_like_a_tag_does_not_hide_the_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gluon_in1k").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert not opened.is_file("gluon_in1k")
-    assert opened.is_file("folder/gluon_in1k")
-    assert opened.is_file("x.pth")
+    assert not named.is_file("gluon_in1k")
+    assert named.is_file("folder/gluon_in1k")
+    assert named.is_file("x.pth")
 
 
 def test_listing_imports_no_torch() -> None:

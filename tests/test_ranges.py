@@ -14,9 +14,8 @@ import pytest
 
 from tests.commands import Call, caller
 from trickzoo import tasks
-from trickzoo.classification.open import ImageLocation
 from trickzoo.cli.train import app
-from trickzoo.data.location import AnnotatedLocation
+from trickzoo.data.location import AnnotatedLocation, ImageLocation
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes import collection
 from trickzoo.recipes import finetune as recipes
@@ -25,7 +24,7 @@ from trickzoo.recipes.ranges import Range
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.studies import ladder
 from trickzoo.studies import transfer as transfer_study
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 
 BAD: dict[type[Any], list[tuple[dict[str, Any], str]]] = {

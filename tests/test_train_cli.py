@@ -21,15 +21,15 @@ from tests.commands import Call, caller, evaluate
 from tests.training import COSINE, RECIPE, SMALL
 from trickzoo import files, tasks
 from trickzoo.backbone import Backbone
-from trickzoo.classification.open import ImageLocation
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
+from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes import collection, finetune
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import job as jobs
 from trickzoo.training.folder import held
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.weights import publish, tensors
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing

@@ -31,7 +31,7 @@ from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, stopping, tracking
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import learning_rate
 

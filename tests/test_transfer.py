@@ -26,7 +26,7 @@ from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer, transfer_words
 from trickzoo.studies.found import TransferStudy, read
 from trickzoo.training.folder import held
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
 from trickzoo.weights.publish import export

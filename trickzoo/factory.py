@@ -8,13 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
-from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, nearest
 from trickzoo.registry import Architecture
-from trickzoo.weights import load, manifest, opened
+from trickzoo.weights import load, named, opened
 
 
 def create(
@@ -57,14 +55,7 @@ def create(
         DigestMismatch: if the file does not have the recorded SHA-256.
         BadCheckpoint: if the file cannot be read or does not fit the model.
     """
-    reference = str(weights) if weights is not None else pretrained if isinstance(pretrained, str) else None
-    if weights is not None and pretrained:
-        raise BadOption("give either pretrained or weights, not both")
-    if "." in name:
-        record = manifest.find(name)
-        if reference is not None and reference not in (record.tag, record.name):
-            raise BadOption(f"{name} already names a weight; to load {reference}, create {record.model}")
-        name, reference = record.model, record.tag
+    architecture, source = named.resolve(name, pretrained=pretrained, weights=weights)
     for option, value, right in (
         ("num_classes", num_classes, num_classes is None or num_classes >= 0),
         ("in_chans", in_chans, in_chans >= 1),
@@ -72,15 +63,11 @@ def create(
     ):
         if not right:
             raise BadOption(f"{name}: {option} cannot be {value}")
-    architecture = registry.find(name)
-    if pretrained is True and reference is None:
-        reference = manifest.choose(architecture.name).tag
-
     builder = load.builder(architecture)
     check_options(architecture, options)
     where = torch.device(device) if device is not None else torch.get_default_device()
     kind = dtype or torch.get_default_dtype()
-    file = opened.open_weights(reference, architecture) if reference is not None else None
+    file = opened.open_weights(source, architecture) if source is not None else None
     if file is not None:
         check_options(architecture, file.options, f"{file.weights.name}: ")
     if num_classes is None:
@@ -167,6 +154,8 @@ def freeze_norms(module: nn.Module) -> nn.Module:
 
     Returns the module, or its replacement if it is a BatchNorm2d itself. The output of the network in evaluation mode does not change.
     """
+    from torchvision.ops import FrozenBatchNorm2d  # only here, because importing torchvision takes as long as importing torch
+
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps).to(module.weight.device, module.weight.dtype)
         frozen.load_state_dict(module.state_dict())

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -27,12 +26,18 @@ MOVED: dict[str, tuple[str, ...]] = {
 """The modules that have the contents of each former module now."""
 
 
-class Finder(MetaPathFinder, Loader):
-    """Find the former modules. It is asked only for names that no file has."""
+class Finder:
+    """Finder and loader of the former modules, which Python asks only for names that no file has.
+
+    It does not derive from the classes of `importlib.abc`, because importing these takes as long as importing this package.
+    """
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return the specification of a former module, None for any other name."""
-        return ModuleSpec(fullname, self, is_package=not MOVED[fullname]) if fullname in MOVED else None
+        return ModuleSpec(fullname, self, is_package=not MOVED[fullname]) if fullname in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let Python create the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Let the module take its names from the new ones, when they are asked for."""

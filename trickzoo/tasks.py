@@ -17,7 +17,8 @@ from trickzoo.data.location import AnnotatedLocation, Part, Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import loop
-from trickzoo.training.job import Job, Machine, holds_finished
+from trickzoo.training.job import Job, holds_finished
+from trickzoo.training.machine import Machine
 
 PACKAGES = {
     "classification": "trickzoo.classification",

@@ -2,66 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from torchvision.transforms import v2
 
 from trickzoo import evidence
 from trickzoo.data.imageset import as_known
+from trickzoo.data.layouts import is_hub
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
-from trickzoo.data.location import Splits
+from trickzoo.data.location import IMAGES, ImageLocation, Splits
 from trickzoo.data.open import open_set
 from trickzoo.data.readers import hub
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
-from trickzoo.errors import BadData, NoEffect
+from trickzoo.errors import BadData
 from trickzoo.files import home
-from trickzoo.recipes.ranges import Checked, Count, Range
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.weights.record import Preprocessing
-
-SHAPES = "shapes"
-"""The value of `ImageLocation.data` for the generated shapes. A folder of this name needs a longer path, such as ./shapes."""
-NUMBER = 10_000
-"""How many shapes are generated for training by default."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageLocation(Checked):
-    """The location of a classifier's images, and how they are decoded.
-
-    Attributes:
-        data: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
-        decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
-        side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
-        cache: folder of decoded images; None is resident/ in the package's home.
-        images: how many shapes to generate for training, `NUMBER` by default. Validation uses a fifth as many.
-
-    Raises BadOption for a value out of range, and NoEffect for a value that would have no effect.
-    """
-
-    data: Path | str
-    decode: Literal["once", "always"] = "always"
-    side: Count | None = None
-    cache: Path | None = None
-    images: Annotated[int, Range("5 or more", lambda number: number >= 5)] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.side is not None and (self.generated or self.decode == "always"):
-            raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
-        if self.images is not None and not self.generated:
-            raise NoEffect("images", "only generated shapes are made to a number")
-
-    @property
-    def generated(self) -> bool:
-        """Whether the images are the generated shapes."""
-        return str(self.data) == SHAPES
 
 
 def evaluation_preprocessing(recipe: Recipe) -> Preprocessing:
@@ -83,12 +44,12 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if location.generated:
-        number = location.images or NUMBER
+        number = location.images or IMAGES
         train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
         val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Splits(train, val)
     val_files = open_set(location.data, split="val")
-    if location.decode == "always" and hub.is_hub(location.data):
+    if location.decode == "always" and is_hub(location.data):
         train = hub.HubStream(str(location.data), workers=workers)
     else:
         files = open_set(location.data, split="train")

@@ -32,7 +32,8 @@ from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, stopping
-from trickzoo.training.job import WEIGHTS, Machine
+from trickzoo.training.job import WEIGHTS
+from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Outcome
 from trickzoo.training.schedule import learning_rate
 from trickzoo.training.shares import Shares, check_norms
@@ -43,7 +44,7 @@ from trickzoo.tricks.progressive_size import training_size
 from trickzoo.weights import publish
 from trickzoo.weights.header import header, model_of
 from trickzoo.weights.loaded import LoadedWeights
-from trickzoo.weights.opened import is_file
+from trickzoo.weights.named import is_file
 
 log = logging.getLogger("trickzoo")
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from trickzoo import evidence
 from trickzoo.cli import options
 from trickzoo.cli.printing import say, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
+from trickzoo.training.machine import Machine
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, AnnotatedSet, Part
@@ -90,20 +92,20 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
     for name, side in sides.items():
         if side < 1:
             raise BadOption(f"--{name} must be 1 or more, not {side}")
-    from trickzoo import evidence, tasks
-    from trickzoo.cli.common import progress_bar
-    from trickzoo.training.job import Machine
-
+    machine = Machine(out=Path(), workers=of.workers, use_cpu=of.device == "cpu")
     evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
     for path in filter(None, (of.out, of.per_class)):
         evidence.check_writable(path)
     task = _task(of.model, location.layout)
+    location.check_exists(task)
+    from trickzoo import tasks  # only now, because torch takes seconds to import
+    from trickzoo.cli.common import progress_bar
+
     package = tasks.find_annotated_task(task)
     for name in sides.keys() - set(package.SIDES):
         raise BadOption(f"--{name} is not for {task}; {of.model} takes only {' and '.join(f'--{side}' for side in package.SIDES)}")
     if of.predictions is not None:
         package.check_predictions(of.predictions)
-    machine = Machine(out=Path(), workers=of.workers, use_cpu=of.device == "cpu")
     accelerator = machine.accelerator(of.precision)
     chief = accelerator.is_main_process
     start = time.perf_counter()

@@ -15,7 +15,7 @@ from trickzoo.errors import BadOption
 from trickzoo.factory import create
 from trickzoo.files import expanded
 from trickzoo.weights.header import model_of
-from trickzoo.weights.opened import is_file
+from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Interpolation, Preprocessing
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.weights import named
 from trickzoo.weights.record import Layout
 
 
@@ -23,7 +24,8 @@ def export(
     overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a model's weights to OUT, a .safetensors or .pth file, with the tensor names of trickzoo, timm or torchvision."""
-    import torch
+    named.check(model, weights)
+    import torch  # only now, because it takes seconds
 
     from trickzoo.cli.common import loaded
     from trickzoo.cli.printing import say

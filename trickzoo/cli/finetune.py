@@ -11,10 +11,17 @@ import trickzoo as package
 from trickzoo.cli import options
 from trickzoo.cli.printing import say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption
-from trickzoo.recipes.collection import find_fine_tuning, override, plain
+from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, plain
+from trickzoo.training.machine import Machine
 
-app = App(name="trickzoo-finetune", help="Fine-tune a backbone as a detector or a segmenter.", version=package.__version__)
+app = App(
+    name="trickzoo-finetune",
+    help="Fine-tune a backbone as a detector or a segmenter.",
+    version=package.__version__,
+    help_format="plaintext",
+)
 
 
 @app.default
@@ -62,15 +69,15 @@ def finetune(
         return
     if (data is None) != find_layout(layout).generated:
         raise BadOption(f"{layout} are generated; leave --data out" if data else "name the folder of images with --data")
-    from trickzoo import tasks
-    from trickzoo.cli.running import run
-    from trickzoo.data.location import AnnotatedLocation
-    from trickzoo.training.job import Machine
-
     place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"
     location = AnnotatedLocation(layout, data or Path(), year, val_year, train, val, images)
-    job = tasks.prepare(chosen, location, Machine(out=place, seed=seed, **running.of_machine))
-    run(job, f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run)
+    machine = Machine(out=place, seed=seed, **running.of_machine)
+    location.check_exists(chosen.task)
+    check_networks(chosen)
+    from trickzoo import tasks  # only now, because torch takes seconds to import
+    from trickzoo.cli.running import run
+
+    run(tasks.prepare(chosen, location, machine), f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run)
 
 
 def _task_of(layout: str, task: str | None) -> tuple[str, str]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from msgspec import UNSET
 
-from trickzoo import catalogue
+from trickzoo import catalogue, evidence
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
 from trickzoo.errors import BadOption, UnknownName
+from trickzoo.weights import named
 from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
@@ -118,15 +119,17 @@ def imagenet(
     names = _models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions}
     _check_several(names, networks.weights, files)
-    from trickzoo import evidence
-    from trickzoo.classification import result
+    for name in names:
+        named.check(name, networks.weights)
+    evidence.check_apart(files)
+    for path in filter(None, files.values()):
+        evidence.check_writable(path)
+    check_exists(data)
+    from trickzoo.classification import result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
     from trickzoo.data.open import open_set
     from trickzoo.training.processes import processes
 
-    evidence.check_apart(files)
-    for path in filter(None, files.values()):
-        evidence.check_writable(path)
     opened = open_set(data, split=images.split, devkit=images.devkit)
     state = processes(use_cpu=running.device == "cpu")
     results = []

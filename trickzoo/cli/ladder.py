@@ -10,9 +10,12 @@ from cyclopts import Parameter
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say, table
+from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count
+from trickzoo.recipes.collection import check_networks
 from trickzoo.studies import ladder as study
+from trickzoo.training.machine import Machine
 
 
 def ladder(
@@ -64,10 +67,13 @@ def ladder(
         data = "shapes"
     if data is None:
         raise BadOption("name the folder of images with --data")
-    from trickzoo.classification.open import ImageLocation
+    location = ImageLocation(data=data, decode=decode, cache=cache, images=images)
+    machine = Machine(out=place, **running.of_machine)
+    for step in plan.steps:
+        check_networks(step.recipe)
+    location.check_exists()
     from trickzoo.cli.running import progress_bar
-    from trickzoo.training.job import Machine
-    from trickzoo.training.processes import processes
+    from trickzoo.training.processes import processes  # only now, because torch takes seconds to import
 
     state = processes(use_cpu=running.device == "cpu")
     chief = state.is_main_process
@@ -76,8 +82,6 @@ def ladder(
         if chief:
             say(line, flush=True)
 
-    location = ImageLocation(data=data, decode=decode, cache=cache, images=images)
-    machine = Machine(out=place, **running.of_machine)
     tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
     study.run(plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
     if chief:

@@ -47,7 +47,7 @@ class Running:
 
     @property
     def of_machine(self) -> dict[str, Any]:
-        """The options as keyword arguments of `training.job.Machine`."""
+        """The options as keyword arguments of `training.machine.Machine`."""
         rest = asdict(self)
         return {"use_cpu": rest.pop("device") == "cpu", **rest}
 

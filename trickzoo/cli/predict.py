@@ -12,6 +12,7 @@ from trickzoo.cli.options import Flag, check_preprocessing
 from trickzoo.cli.printing import fit, say, say_json
 from trickzoo.errors import BadOption
 from trickzoo.files import expanded
+from trickzoo.weights import named
 from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
@@ -87,9 +88,8 @@ def predict(
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """Return the task, and the path of the weights if they are a file. Raises BadOption if the file is for another task than `task`."""
     from trickzoo.weights.header import task_of
-    from trickzoo.weights.opened import is_file
 
-    path = expanded(weights) if weights and not weights.startswith("hf-hub:") and is_file(weights) else None
+    path = expanded(weights) if weights and not weights.startswith("hf-hub:") and named.is_file(weights) else None
     kind = task_of(path) if path else "classification"
     if task is not None and task != kind:
         if path is None:
@@ -121,15 +121,17 @@ def _classify(
     interpolation: Interpolation | None,
     top: int,
 ) -> Iterable[dict[str, Any]]:
+    from trickzoo.data.images import read, size_of
+
+    named.check(model, weights)
+    for image in images:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
+        size_of(image)
     import torch
 
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.classes import describe_class
-    from trickzoo.data.images import read, size_of
     from trickzoo.data.transforms import eval_transform
 
-    for image in images:  # a wrong path is told before the network is loaded, which takes longer
-        size_of(image)
     network = loaded(model, weights)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))

@@ -12,10 +12,12 @@ import trickzoo as package
 from trickzoo.cli import options
 from trickzoo.cli.printing import say, say_json
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
-from trickzoo.recipes.collection import find, override, plain, recipes
+from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
+from trickzoo.training.machine import Machine
 
-app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__)
+app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__, help_format="plaintext")
 
 
 @app.default
@@ -60,14 +62,14 @@ def train(
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
-    from trickzoo import tasks
-    from trickzoo.classification.open import SHAPES, ImageLocation
-    from trickzoo.cli.running import run
-    from trickzoo.training.job import Machine
-
     place = out or Path("runs") / f"{chosen.name}-{seed}"
     if data == SHAPES:
         chosen = replace(chosen, data=SHAPES)
     location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=images)
-    job = tasks.prepare(chosen, location, Machine(out=place, seed=seed, **running.of_machine))
-    run(job, chosen.model, dry_run=dry_run)
+    machine = Machine(out=place, seed=seed, **running.of_machine)
+    check_networks(chosen)
+    location.check_exists()
+    from trickzoo import tasks  # only now, because torch takes seconds to import
+    from trickzoo.cli.running import run
+
+    run(tasks.prepare(chosen, location, machine), chosen.model, dry_run=dry_run)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -14,14 +14,13 @@ from trickzoo.cli import options
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import find_layout, find_reader, of_task
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, nearest
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
-
-if TYPE_CHECKING:
-    from trickzoo.data.location import AnnotatedLocation
+from trickzoo.training.machine import Machine
 
 Recipe = DetectionRecipe | SegmentationRecipe
 
@@ -155,8 +154,6 @@ def _location(task: str, given: Detection | Segmentation, both: Both, layouts: S
 
     A year for both tasks applies to the layouts that have years, and a number of images for both to the generated ones, if there are any.
     """
-    from trickzoo.data.location import AnnotatedLocation
-
     assert given.layout is not None
     layout, folder = find_layout(given.layout), given.data or both.data
     if folder is None and not layout.generated:
@@ -203,8 +200,10 @@ def _option(name: str) -> str:
 
 
 def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
+    settings = Machine(out=out, **running.of_machine)
+    for branch in plan.branches:
+        branch.location.check_exists(branch.recipe.task)
     from trickzoo.cli.running import progress_bar
-    from trickzoo.training.job import Machine
     from trickzoo.training.processes import processes
 
     chief = processes(use_cpu=running.device == "cpu").is_main_process
@@ -213,7 +212,6 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
         if chief:
             say(line, flush=True)
 
-    settings = Machine(out=out, **running.of_machine)
     tell(f"{count(len(plan.trunks), 'backbone')} of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
     study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
 

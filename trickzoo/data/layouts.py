@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from trickzoo.errors import BadOption, UnknownName
+from trickzoo.errors import BadData, BadOption, UnknownName
+
+HUB = "hf:"
+"""The beginning of `--data` for a data set of the hub."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,14 @@ def find_reader(name: str, task: str) -> Reader:
             f"{name} has no annotations for {task}, only for {' and '.join(readers)}; the layouts that have are {', '.join(of_task(task))}"
         )
     return readers[task]
+
+
+def is_hub(data: str | Path) -> bool:
+    """Return whether `--data` names a data set of the hub."""
+    return str(data).startswith(HUB)
+
+
+def check_exists(data: str | Path) -> None:
+    """Raise BadData if `--data` names a file or folder that does not exist."""
+    if not is_hub(data) and not Path(data).exists():
+        raise BadData(f"{data} does not exist")

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data.imageset import ImageSet
-from trickzoo.data.layouts import IMAGE_FOLDERS
+from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub
 from trickzoo.data.listing import warn
 from trickzoo.data.readers import hub
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -52,7 +52,7 @@ def without_images(images: ImageSet) -> str:
 
 
 def _open(data: str | Path, split: str, devkit: Path | None) -> ImageSet:
-    if hub.is_hub(data):
+    if is_hub(data):
         return hub.open_hub(str(data), split)
     path = Path(data)
     for layout in IMAGE_FOLDERS if path.is_dir() else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import AnnotatedLocation, Part, Splits, open_splits
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 
 def open_split(location: AnnotatedLocation, part: Part) -> DetectionSet:

@@ -21,7 +21,7 @@ from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares
 
 SIDES = ("short", "long")

@@ -18,6 +18,7 @@ from trickzoo.recipes import finetune, paper, scaled, zoo
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
+from trickzoo.weights import named
 
 AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", bound=AnyRecipe)
@@ -147,6 +148,17 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
     return _well_named(changed)
+
+
+def check_networks(recipe: AnyRecipe) -> None:
+    """Raise the errors of `named.resolve` for the model, the weights and the teacher that a recipe names. Importing torch is not needed."""
+    start = recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights
+    if start is None or start == "default":
+        named.resolve(recipe.model, pretrained=start is not None)
+    else:
+        named.resolve(recipe.model, weights=start)
+    if isinstance(recipe, Recipe) and recipe.teacher is not None:
+        named.check(recipe.teacher)
 
 
 def _number(text: str) -> str:

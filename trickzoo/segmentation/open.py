@@ -5,7 +5,7 @@ from __future__ import annotations
 from trickzoo.data.location import AnnotatedLocation, Part, Splits, open_splits
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.recipes.finetune import SegmentationRecipe
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 
 
 def open_split(location: AnnotatedLocation, part: Part) -> SegmentationSet:

@@ -25,7 +25,7 @@ from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
-from trickzoo.training.job import Machine
+from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares, check_norms
 
 log = logging.getLogger("trickzoo")

@@ -16,9 +16,8 @@ from trickzoo.studies.found import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
-    from trickzoo.classification.open import ImageLocation
-    from trickzoo.data.location import Splits
-    from trickzoo.training.job import Machine
+    from trickzoo.data.location import ImageLocation, Splits
+    from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
 OWN = "own"
@@ -218,7 +217,7 @@ def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) 
 def _digests(recipe: Recipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path."""
     from trickzoo import files
-    from trickzoo.weights.opened import is_file
+    from trickzoo.weights.named import is_file
 
     named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
     return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}

@@ -17,7 +17,7 @@ from trickzoo.studies.series import Each, Training, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
-    from trickzoo.training.job import Machine
+    from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
 

@@ -8,63 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from trickzoo import evidence
 from trickzoo.recipes.collection import plain
-from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
 from trickzoo.training import checkpoint, folder, loop, tracking
-from trickzoo.training.processes import default_workers, peak_memory
+from trickzoo.training.machine import Machine
+from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
-from trickzoo.tricks.low_precision import mixed_precision
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
 KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
 """Fields of the result that the header of the weight file stores, so that the training can be repeated."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine(Checked):
-    """Settings of a training that are not part of its recipe. Apart from the seed, they do not change the outcome.
-
-    Attributes:
-        out: folder of checkpoints, metrics and weights.
-        seed: random seed.
-        micro_batch: number of images that a process takes at once; gradients accumulate over the micro-batches of a step. None takes the
-            whole share of the process at once.
-        workers: number of worker processes; None means one for each core, but at most 32.
-        save_every: number of steps between checkpoints; 0 means one at the end of each epoch only, which is written in any case.
-        evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
-        use_cpu: whether to train on the CPU even if there is a GPU.
-        tensorboard: whether to write curves for TensorBoard to `out/tensorboard` as well.
-    """
-
-    out: Path
-    seed: Seed = 0
-    micro_batch: Count | None = None
-    workers: CountOrZero | None = None
-    save_every: CountOrZero = 0
-    evaluate_every: Count = 1
-    use_cpu: bool = False
-    tensorboard: bool = False
-
-    @property
-    def decoders(self) -> int:
-        """Number of decoding processes."""
-        return default_workers() if self.workers is None else self.workers
-
-    def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
-        """Return the device, the precision and the processes as accelerate holds them."""
-        evidence.commit()  # reads the commit now, because the checkout may change before the training ends
-        use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
-        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
-        accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a setting of the launcher would divide its gradients again
-        return accelerator
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trickzoo.drawing import literal_text
 from trickzoo.errors import BadOption, printable
 from trickzoo.files import write_atomically, writing
 from trickzoo.training.progress import Progress
@@ -169,7 +168,6 @@ def write_log(folder: Path) -> Path:
     return folder / LOG
 
 
-@literal_text()
 def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
     """Plot the loss, the learning rate and a figure of the evaluations, from the metrics in `folder`, and return the path of `curves.png`.
 
@@ -180,9 +178,17 @@ def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
 
     Raises NotWritten if the disk refuses.
     """
+    from trickzoo.drawing import literal_text
+
+    with literal_text():
+        write_atomically(folder / CURVES, _curves(rows(folder), title, measure))
+    return folder / CURVES
+
+
+def _curves(found: list[dict[str, Any]], title: str, measure: str) -> bytes:
+    """Return the plot of the rows of a log, as PNG."""
     from matplotlib.figure import Figure
 
-    found = rows(folder)
     steps = [row for row in found if "loss" in row]
     evaluations = [row for row in found if row.get(measure) is not None]
     per_epoch = sum(row["epoch"] == steps[0]["epoch"] for row in steps) if steps else 1
@@ -205,5 +211,4 @@ def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
     figure.suptitle(printable(title))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
-    write_atomically(folder / CURVES, image.getvalue())
-    return folder / CURVES
+    return image.getvalue()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from trickzoo.backbone import Backbone
 from trickzoo.errors import BadCheckpoint
-from trickzoo.weights import tensors
+from trickzoo.weights.named import existing
 from trickzoo.weights.record import METADATA_KEY, ClassList, Layout, Preprocessing
+
+if TYPE_CHECKING:
+    from trickzoo.backbone import Backbone
 
 
 class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,9 @@ def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str,
 
 def of_file(path: Path) -> FileMetadata | None:
     """Read the header of a weight file or checkpoint; None if trickzoo did not write it. Raises BadCheckpoint if it cannot be read."""
+    existing(path)  # importing torch would take longer than to tell that there is no such file
+    from trickzoo.weights import tensors
+
     return read_header(path, tensors.read_tensors(path).metadata)
 
 

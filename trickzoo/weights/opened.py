@@ -10,17 +10,13 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption, DigestMismatch
-from trickzoo.files import expanded
+from trickzoo.errors import BadCheckpoint, DigestMismatch
 from trickzoo.registry import Architecture
-from trickzoo.weights import download, manifest, store
+from trickzoo.weights import download, store
 from trickzoo.weights.header import read_header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Layout, Preprocessing, Record
 from trickzoo.weights.tensors import read_tensors
-
-FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 @dataclass(frozen=True)
@@ -40,35 +36,14 @@ class Opened:
     options: dict[str, Any]
 
 
-def open_weights(reference: str, architecture: Architecture) -> Opened:
-    """Open what `weights=` names: an `hf-hub:` reference, a file, or a tag or the full name of a weight of the architecture.
+def open_weights(source: Record | Path | str, architecture: Architecture) -> Opened:
+    """Open the weights that `named.resolve` found: a record, the path of a file, or an `hf-hub:` reference.
 
-    Raises BadOption for a weight of another architecture, UnknownName for an unknown tag, and the errors of `open_hub`, `open_file` and
-    `open_record`.
+    Raises the errors of `open_record`, `open_file` and `open_hub`.
     """
-    if reference.startswith("hf-hub:"):
-        return open_hub(reference, architecture)
-    if is_file(reference):
-        return open_file(expanded(reference), architecture)
-    if "." not in reference:
-        return open_record(manifest.choose(architecture.name, reference))
-    record = manifest.find(reference)
-    if record.model != architecture.name:
-        raise BadOption(f"{reference} is a weight of {record.model}, not of {architecture.name}; create {record.model}")
-    return open_record(record)
-
-
-def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file.
-
-    A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
-    """
-    path = Path(reference)
-    if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
-        return True
-    if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
-        return False
-    return path.is_file() and not any(reference in (record.tag, record.name) for record in manifest.records().values())
+    if isinstance(source, Record):
+        return open_record(source)
+    return open_file(source, architecture) if isinstance(source, Path) else open_hub(source, architecture)
 
 
 def open_record(record: Record) -> Opened:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock
 
 from trickzoo.errors import BadManifest
 from trickzoo.files import expanded, home, read_json, write_atomically, writing
@@ -51,6 +50,8 @@ def write(entries: dict[str, Pin]) -> None:
 
     Raises NotWritten if the file cannot be written.
     """
+    from filelock import FileLock
+
     path, remedy = lock_file(), "set TRICKZOO_LOCK to a file in a folder that can be written"
     with writing(path, remedy=remedy):
         path.parent.mkdir(parents=True, exist_ok=True)

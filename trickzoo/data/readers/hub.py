@@ -28,6 +28,7 @@ from trickzoo.data import images
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import Entry, ImageSet, ReadImage, turns_upright
+from trickzoo.data.layouts import HUB
 from trickzoo.data.loaders import BatchPlan, random_crops, say_orientation, stacked
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
@@ -39,17 +40,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trickzoo")
 
-SCHEME = "hf:"
 SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first one that the set has is used
 LABELS = ("label", "labels", "cls", "class")
 ENTRIES, IMAGES = "entries.json", "images"
 BUFFER = 2_000
 """How many images the shuffle draws from, in addition to shuffling the files: about 200 MB of JPEGs of ImageNet's size."""
-
-
-def is_hub(data: str | Path) -> bool:
-    """Return whether `--data` names a data set of the hub."""
-    return str(data).startswith(SCHEME)
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ def open_source(text: str, split: str) -> Source:
 
     Raises BadData if there is no such set or split, or if a column has to be named; BadOption if the datasets library is not installed.
     """
-    place, _, query = text.removeprefix(SCHEME).partition("?")
+    place, _, query = text.removeprefix(HUB).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for key in options:
         if key not in ("config", "image", "label"):

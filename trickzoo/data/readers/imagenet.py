@@ -20,6 +20,7 @@ from typing import NamedTuple
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
+from trickzoo.data.layouts import check_exists
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
@@ -49,8 +50,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
 
     Raises BadData if the layout is not one of these, or if labels or images are missing.
     """
-    if not path.exists():
-        raise BadData(f"{path} does not exist")
+    check_exists(path)
     if path.is_file():
         return _tar(path, devkit)
     root, path = path, _split_folder(path, split)

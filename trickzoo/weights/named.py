@@ -1,0 +1,87 @@
+"""From the names that users type to models, weights and files. Nothing is read, and torch is not imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trickzoo import registry
+from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.files import expanded
+from trickzoo.registry import Architecture
+from trickzoo.weights import manifest
+from trickzoo.weights.record import Record
+
+FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
+
+
+def is_file(reference: str) -> bool:
+    """Return whether `weights=` names a file.
+
+    A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
+    """
+    path = Path(reference)
+    if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
+        return True
+    if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
+        return False
+    return path.is_file() and not any(reference in (record.tag, record.name) for record in manifest.records().values())
+
+
+def existing(reference: str | os.PathLike[str]) -> Path:
+    """Return the path of a weight file. Raises BadCheckpoint if there is no such file; a file that cannot be read raises it later."""
+    path = expanded(reference)
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{path} does not exist") from None
+    except (OSError, ValueError):
+        pass
+    return path
+
+
+def resolve(
+    name: str, *, pretrained: bool | str = False, weights: str | os.PathLike[str] | None = None
+) -> tuple[Architecture, Record | Path | str | None]:
+    """Return the architecture that the arguments of `trickzoo.create` name, and the source of its weights.
+
+    The source is a record of the zoo, the path of a file, an `hf-hub:` reference, or None without weights.
+
+    Raises UnknownName for an unknown model, weight or tag, NoWeights if the model has no weights or no default weight, BadOption for names
+    that contradict each other, and BadCheckpoint for a file that does not exist.
+    """
+    reference = str(weights) if weights is not None else pretrained if isinstance(pretrained, str) else None
+    if weights is not None and pretrained:
+        raise BadOption("give either pretrained or weights, not both")
+    if "." in name:
+        record = manifest.find(name)
+        if reference is not None and reference not in (record.tag, record.name):
+            raise BadOption(f"{name} already names a weight; to load {reference}, create {record.model}")
+        name, reference = record.model, record.tag
+    architecture = registry.find(name)
+    if reference is not None:
+        return architecture, _source(architecture, reference)
+    return architecture, manifest.choose(architecture.name) if pretrained is True else None
+
+
+def _source(architecture: Architecture, reference: str) -> Record | Path | str:
+    if reference.startswith("hf-hub:"):
+        return reference
+    if is_file(reference):
+        return existing(reference)
+    if "." not in reference:
+        return manifest.choose(architecture.name, reference)
+    record = manifest.find(reference)
+    if record.model != architecture.name:
+        raise BadOption(f"{reference} is a weight of {record.model}, not of {architecture.name}; create {record.model}")
+    return record
+
+
+def check(model: str, weights: str | None = None) -> None:
+    """Raise the errors of `resolve` for a pretrained network: a model with these weights or its default weight, a weight, or a file."""
+    if weights is not None:
+        resolve(model, weights=weights)
+    elif not model.startswith("hf-hub:") and is_file(model):
+        existing(model)
+    else:
+        resolve(model, pretrained="." not in model)
