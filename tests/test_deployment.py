@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib.util
 import multiprocessing
 import pickle
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import trickzoo
 from tests.checkpoints import randomise_norms
 from trickzoo.backbone import Backbone
-from trickzoo.deployment.deploy import DeviationTooLarge, NotInstalled
+from trickzoo.data.shapes import Shapes
+from trickzoo.data.transforms import Normalisation
+from trickzoo.deployment import onnx_file
+from trickzoo.deployment.deploy import DeviationTooLarge
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.folding import fold_norms
+from trickzoo.deployment.forms import Forms, Unavailable
 from trickzoo.errors import BadOption
 
 BACKENDS = ("eager", "onnxruntime", "openvino")
 WEIGHT = "mobilenet_v1_025.tz_imagenette128"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_network_is_exported_once() -> Iterator[None]:
+    """The export takes seconds, and many tests deploy the same network."""
+    files: dict[tuple[str, float], bytes] = {}
+
+    def to_onnx(network: fx.GraphModule, example: tuple[Tensor, ...], path: Path, **options: Any) -> None:
+        key = (network.code, sum(float(each.detach().double().sum()) for each in network.parameters()))
+        if key not in files:
+            onnx_file.to_onnx(network, example, path, **options)
+            files[key] = path.read_bytes()
+        path.write_bytes(files[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trickzoo.deployment.forms.to_onnx", to_onnx)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +60,13 @@ def model() -> Backbone:
 @pytest.fixture(scope="module")
 def engines(model: Backbone) -> dict[str, Deployed]:
     return {name: trickzoo.deploy(model, name, threads=1) for name in BACKENDS}
+
+
+@pytest.fixture(scope="module")
+def drawings(model: Backbone) -> Tensor:
+    """Forty drawings of shapes, prepared for the model."""
+    images, _ = Shapes("train", 40, 96).arrays()
+    return Normalisation.of(model)(torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -137,12 +166,91 @@ def test_pickling(backend: str, engines: dict[str, Deployed]) -> None:
 def test_auto_takes_the_fastest_and_says_why(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trickzoo.deployment.deploy.SECONDS", 0.0)
     found = importlib.util.find_spec
-    monkeypatch.setattr("trickzoo.deployment.deploy.find_spec", lambda name: None if name == "openvino" else found(name))
+    monkeypatch.setattr("trickzoo.deployment.forms.find_spec", lambda name: None if name == "openvino" else found(name))
     deployed = trickzoo.deploy(model, batch_size=2)
     assert set(deployed.rates) == {"eager", "onnxruntime"}
     assert deployed.backend == max(deployed.rates, key=lambda name: deployed.rates[name])
     assert f"{deployed.backend} is the fastest at batch 2" in str(deployed)
     assert "openvino left out: openvino needs the package openvino; pip install 'trickzoo[openvino]'" in str(deployed)
+    assert "inductor left out: it takes minutes to compile" in str(deployed)
+
+
+def test_auto_without_an_engine_says_why(model: Backbone, drawings: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trickzoo.deployment.forms.find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"no engine runs this network in int8: eager has no int8, .*openvino needs the package openvino"):
+        trickzoo.deploy(model, precision="int8", images=drawings)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_int8(backend: str, model: Backbone, drawings: Tensor) -> None:
+    deployed = trickzoo.deploy(model, backend, "int8", images=drawings)
+    expected = logits(model, drawings)
+    found = deployed(drawings)
+    assert deployed.disagreement == float((found.argmax(1) != expected.argmax(1)).float().mean()) <= 0.05
+    assert 0.01 < deployed.deviation < 0.2 * deployed.scale, "the deviation of 8 bits"
+    torch.testing.assert_close(deployed(drawings[:1]), found[:1])
+
+
+def test_int8_quantises_every_convolution_and_keeps_a_scale_for_each_channel(model: Backbone, drawings: Tensor) -> None:
+    forms = Forms(fold_norms(copy.deepcopy(model)), drawings[:4])
+    graph = onnx.load_from_string(forms.onnx_int8).graph
+    made_by, constants = {node.output[0]: node for node in graph.node}, {each.name: each for each in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(layers) == sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.modules())
+    for layer in layers:
+        image, weight = (made_by[name] for name in layer.input[:2])
+        assert image.op_type == weight.op_type == "DequantizeLinear"
+        assert constants[weight.input[0]].data_type == onnx.TensorProto.INT8
+        assert constants[image.input[2]].data_type == onnx.TensorProto.UINT8
+        if layer.op_type == "Conv":
+            assert list(constants[weight.input[1]].dims) == [constants[weight.input[0]].dims[0]]
+
+
+def test_int8_is_refused_if_predictions_change(model: Backbone, drawings: Tensor) -> None:
+    with pytest.raises(DeviationTooLarge, match=r"onnxruntime in int8 changes \d.*% of the predictions on 40 images, and -100.0% are"):
+        trickzoo.deploy(model, "onnxruntime", "int8", images=drawings, tolerance=-1)
+    with pytest.raises(BadOption, match="int8 is calibrated on your images; pass"):
+        trickzoo.deploy(model, "onnxruntime", "int8")
+    with pytest.raises(BadOption, match="needs a network of two classes or more"):
+        trickzoo.deploy(trickzoo.create("mobilenet_v1_025", num_classes=0), "onnxruntime", "int8", images=drawings)
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+def test_bf16(backend: str, model: Backbone, drawings: Tensor) -> None:
+    deployed = trickzoo.deploy(model, backend, "bf16", images=drawings)
+    found, expected = deployed(drawings), logits(model, drawings)
+    assert found.dtype == torch.float32
+    assert deployed.deviation == float((found - expected).abs().max()) < 0.1 * deployed.scale
+    with pytest.raises(DeviationTooLarge, match=f"{backend} in bf16 changes a logit by .* and 0 is accepted"):
+        trickzoo.deploy(model, backend, "bf16", images=drawings, tolerance=0)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("onnxruntime", "bf16"), ("eager", "int8"), ("inductor", "int8")])
+def test_precisions_that_an_engine_lacks(backend: str, precision: str, model: Backbone, drawings: Tensor) -> None:
+    with pytest.raises(Unavailable, match=f"{backend} has no {precision}, which .*openvino.* have"):
+        trickzoo.deploy(model, backend, precision, images=drawings)
+
+
+def test_inductor_needs_a_compiler(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(Unavailable, match=r"inductor needs a C\+\+ compiler, and there is no no-such-compiler"):
+        trickzoo.deploy(model, "inductor")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_inductor(precision: str, model: Backbone) -> None:
+    deployed = trickzoo.deploy(model, "inductor", precision, threads=1)
+    again = pickle.loads(pickle.dumps(deployed))
+    for batch in (1, 5, 16):
+        images = torch.randn(batch, 3, 128, 128)
+        expected = logits(model, images)
+        bound = {"fp32": 1e-4, "bf16": 0.1}[precision] * float(expected.abs().max())
+        torch.testing.assert_close(deployed(images), expected, rtol=0, atol=bound)
+        assert torch.equal(again(images), deployed(images))
+    with pytest.raises(BadOption, match="compiled for images of 128×128 pixels, not 97×140"):
+        deployed(torch.randn(2, 3, 97, 140))
 
 
 @pytest.mark.parametrize(
@@ -151,8 +259,8 @@ def test_auto_takes_the_fastest_and_says_why(model: Backbone, monkeypatch: pytes
 )
 def test_an_engine_without_its_package(backend: str, missing: str, extra: str, model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr("trickzoo.deployment.deploy.find_spec", lambda name: None if name == missing else found(name))
-    with pytest.raises(NotInstalled, match=rf"{backend} needs the package {missing}; pip install 'trickzoo\[{extra}\]'"):
+    monkeypatch.setattr("trickzoo.deployment.forms.find_spec", lambda name: None if name == missing else found(name))
+    with pytest.raises(Unavailable, match=rf"{backend} needs the package {missing}; pip install 'trickzoo\[{extra}\]'"):
         trickzoo.deploy(model, backend)
 
 
@@ -171,6 +279,7 @@ def test_paths_are_prepared_as_the_weights_require(model: Backbone, tmp_path: Pa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_segmenters(backend: str) -> None:
+    torch.manual_seed(0)
     segmenter = trickzoo.segmentation.fcn("mobilenet_v1_025", num_classes=4, output_stride=16, norms="frozen")
     deployed = trickzoo.deploy(segmenter, backend, images=torch.randn(1, 3, 64, 96))
     images = torch.randn(2, 3, 70, 50)
@@ -186,7 +295,7 @@ def test_generated_images_have_the_networks_channels() -> None:
     ("options", "message"),
     [
         ({"backend": "onnx"}, 'deploy: no backend "onnx"; did you mean onnxruntime'),
-        ({"precision": "fp16"}, 'deploy: no precision "fp16"; did you mean fp32'),
+        ({"precision": "fp16"}, 'deploy: no precision "fp16"; did you mean bf16'),
         ({"threads": 0}, "batch_size and threads must be 1 or more"),
         ({"batch_size": 0}, "batch_size and threads must be 1 or more"),
         ({"images": []}, "images is empty"),
@@ -215,6 +324,9 @@ def test_wrong_inputs(engines: dict[str, Deployed]) -> None:
         engines["eager"].with_threads(0)
 
 
-def test_engines_are_imported_when_they_are_used() -> None:
-    code = "import sys, trickzoo; trickzoo.deploy; assert not {'onnx', 'onnxruntime', 'openvino', 'onnxscript'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize("path", sorted(Path(trickzoo.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_engines_are_imported_when_they_are_used(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.partition(".")[0] for name in names} & {"onnx", "onnxruntime", "onnxscript", "openvino"}

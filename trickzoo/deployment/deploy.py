@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import functools
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -22,20 +19,18 @@ from trickzoo.data.images import read
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed
-from trickzoo.deployment.engines import INPUT, OUTPUT, Eager, Engine, OnnxRuntime, OpenVino
 from trickzoo.deployment.folding import fold_norms
-from trickzoo.deployment.onnx_file import to_onnx
+from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import BadOption, TrickzooError, nearest
 from trickzoo.segmentation.model import Segmenter
 
-Backend: TypeAlias = Literal["eager", "onnxruntime", "openvino"]
-Precision: TypeAlias = Literal["fp32"]
+Backend: TypeAlias = Literal["eager", "onnxruntime", "openvino", "inductor"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 Images: TypeAlias = Tensor | Sequence[str | PathLike[str]]
 
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-3}
-"""The largest difference of a logit from eager's, as a fraction of the largest absolute logit of eager."""
-EXTRAS: Mapping[str, str] = {"onnxruntime": "onnx", "openvino": "openvino"}
-"""The extra of trickzoo that installs an engine."""
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.05}
+"""By default, the largest difference of a logit from eager's that is accepted, as a fraction of the largest absolute logit of eager. For
+int8, the largest fraction of predictions that may differ from eager's."""
 DRAWN = 8
 """Number of generated images on which the logits are compared."""
 SECONDS = 3.0
@@ -44,10 +39,6 @@ SECONDS = 3.0
 
 class DeviationTooLarge(TrickzooError, ValueError):
     """A deployed network computes something else than the network."""
-
-
-class NotInstalled(BadOption):
-    """The package of an engine is not installed."""
 
 
 def deploy(
@@ -60,56 +51,68 @@ def deploy(
     threads: int | None = None,
     tolerance: float | None = None,
 ) -> Deployed:
-    """Prepare a network for fast inference.
+    """Prepare a network for fast inference on a CPU.
 
     The BatchNorms are folded into the convolutions. `model` is copied and stays as it is.
 
     Args:
         model: a backbone or a segmenter on the CPU, with float32 parameters. It is used in evaluation mode, whatever its mode.
-        backend: the engine: "eager" (PyTorch), "onnxruntime", "openvino", or "auto" for the fastest of those that are installed.
-        precision: "fp32".
-        images: the images on which the logits are compared: a (N, C, H, W) tensor prepared for the network, or paths of image files, which
-            are prepared as the weights of a backbone require. By default they are eight drawings of `trickzoo.data.shapes`, normalised as
-            the weights require.
+        backend: the engine: "eager" (PyTorch), "onnxruntime", "openvino", "inductor" (PyTorch's compiler, which takes minutes), or "auto"
+            for the fastest of those that are installed. "auto" tries "inductor" only if neither ONNX Runtime nor OpenVINO can be used.
+        precision: "fp32", "bf16" (not in ONNX Runtime) or "int8" (in ONNX Runtime and OpenVINO).
+        images: the images on which the deployed network is compared with `model`: a (N, C, H, W) tensor prepared for the network, or paths
+            of image files, which are prepared as the weights of a backbone require. By default they are eight drawings of
+            `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and the network is also calibrated on
+            them: pass some dozens of images like those of the later use.
         batch_size: the usual number of images in a call, at which "auto" times the engines. A call may have any number of images.
         threads: number of threads; None for PyTorch's number (`torch.get_num_threads()`) when a process makes its first call.
-        tolerance: the largest difference of a logit from eager's that is accepted, as a fraction of the largest absolute logit of eager;
-            by default 0.001 for fp32.
+        tolerance: for fp32 and bf16, the largest difference of a logit from the network's that is accepted, as a fraction of the network's
+            largest absolute logit; by default 0.001 and 0.1. For int8, the largest fraction of predictions that may differ; by default
+            0.05.
 
     Returns:
         A function with the network's input and output. `print` shows the engine, the reason for it, and the deviation.
 
     Raises:
-        BadOption: for a network, an engine or a value that is not supported, or an engine that is not installed.
+        Unavailable: for an engine that is not installed, or does not have the precision.
+        BadOption: for a network or a value that is not supported.
         BadData: if an image cannot be read.
-        DeviationTooLarge: if the logits differ by more than the tolerance.
+        DeviationTooLarge: if the logits or predictions differ by more than the tolerance.
     """
-    _check(model, backend, precision, batch_size, threads)
+    _check(model, backend, precision, images, batch_size, threads)
+    if backend != "auto":
+        check_available(backend, precision)
     network = copy.deepcopy(model).eval()
     checked = _prepared(model, images)
     with torch.no_grad():
         expected = torch.cat([network(part) for part in checked.split(16)])
-    source = _Source(fold_norms(network), checked[:1])
+    forms = Forms(fold_norms(network), checked)
     bound = TOLERANCE[precision] if tolerance is None else tolerance
 
     def build(name: str) -> Deployed:
-        in_chans = checked.shape[1]
-        return _compared(Deployed(name, precision, source.engine(name), in_chans, threads), checked, expected, bound)
+        check_available(name, precision)
+        deployed = Deployed(name, precision, forms.engine(name, precision), checked.shape[1], threads)
+        return _compared(deployed, checked, expected, bound)
 
     if backend != "auto":
         return build(backend)
     candidates: dict[str, Deployed] = {}
     skipped: dict[str, str] = {}
     for name in get_args(Backend):
+        if name == "inductor" and candidates.keys() - {"eager"}:
+            skipped[name] = 'it takes minutes to compile; try it with backend="inductor"'
+            continue
         try:
             candidates[name] = build(name)
-        except (NotInstalled, DeviationTooLarge) as error:
+        except (Unavailable, DeviationTooLarge) as error:
             skipped[name] = str(error)
+    if not candidates:
+        raise Unavailable(f"no engine runs this network in {precision}: {'; '.join(skipped.values())}")
     rates = _rates(candidates, checked, batch_size)
     return replace(candidates[max(rates, key=rates.__getitem__)], batch_size=batch_size, rates=rates, skipped=skipped)
 
 
-def _check(model: nn.Module, backend: str, precision: str, batch_size: int, threads: int | None) -> None:
+def _check(model: nn.Module, backend: str, precision: str, images: Images | None, batch_size: int, threads: int | None) -> None:
     """Raise BadOption for a network or a value that `deploy` does not support."""
     for option, value, known in (("backend", backend, ("auto", *get_args(Backend))), ("precision", precision, get_args(Precision))):
         if value not in known:
@@ -126,6 +129,10 @@ def _check(model: nn.Module, backend: str, precision: str, batch_size: int, thre
             raise BadOption(
                 f'deploy takes a network of float32 on the CPU, not of {kind} on {parameter.device}; call model.float().to("cpu")'
             )
+    if precision == "int8" and images is None:
+        raise BadOption("deploy: int8 is calibrated on your images; pass some dozens of them in images")
+    if precision == "int8" and model.num_classes < 2:
+        raise BadOption("deploy: int8 is checked on predictions, so it needs a network of two classes or more")
 
 
 def _prepared(model: nn.Module, images: Images | None) -> Tensor:
@@ -135,7 +142,7 @@ def _prepared(model: nn.Module, images: Images | None) -> Tensor:
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != trunk.in_chans or images.dtype != torch.float32 or not len(images):
             raise BadOption(f"deploy: images must be N×{trunk.in_chans}×H×W float32, not {'×'.join(map(str, images.shape))} {images.dtype}")
-        return images
+        return images.detach()
     if images is not None:
         if isinstance(model, Segmenter):
             raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, not paths")
@@ -150,46 +157,23 @@ def _prepared(model: nn.Module, images: Images | None) -> Tensor:
     return normalised[:, torch.arange(trunk.in_chans) % 3].contiguous()
 
 
-class _Source:
-    """What the engines are made from: a network with folded BatchNorms, and one image for it."""
-
-    def __init__(self, network: nn.Module, image: Tensor) -> None:
-        self.network, self.image = network, image
-
-    @functools.cached_property
-    def onnx(self) -> bytes:
-        """The content of the network's ONNX file. The number and the size of the images may be any."""
-        side = [max(length, 128) for length in self.image.shape[2:]]
-        example = torch.zeros(2, self.image.shape[1], *side)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            dynamic = [{0: "batch", 2: "height", 3: "width"}]
-            to_onnx(self.network, (example,), path, inputs=[INPUT], outputs=[OUTPUT], dynamic=dynamic)
-            return path.read_bytes()
-
-    def engine(self, name: str) -> Engine:
-        """Return the network in the form of an engine. Raises NotInstalled if its package is missing."""
-        for package in (name, "onnx", "onnxscript") if name in EXTRAS else ():
-            if find_spec(package) is None:
-                raise NotInstalled(f"{name} needs the package {package}; pip install 'trickzoo[{EXTRAS[name]}]'")
-        if name == "onnxruntime":
-            return OnnxRuntime(self.onnx)
-        if name == "openvino":
-            return OpenVino(self.onnx)
-        return Eager(copy.deepcopy(self.network).to(memory_format=torch.channels_last))
-
-
 def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: float) -> Deployed:
-    """Return the deployed network with its deviation. Raises DeviationTooLarge if it exceeds the tolerance."""
+    """Return the deployed network with its deviation on images. Raises DeviationTooLarge if it exceeds the tolerance."""
     found = torch.cat([deployed(part) for part in images.split(16)])
     scale = float(expected.abs().max())
     deviation = float((found - expected).abs().max())
-    if not deviation <= tolerance * scale:
-        raise DeviationTooLarge(
-            f"{deployed.backend} in {deployed.precision} changes a logit by {deviation:.3g}, and {tolerance * scale:.3g} is accepted "
-            f"({tolerance:g} of the largest logit, {scale:.3g}); use another backend or precision, or a larger tolerance"
-        )
     disagreement = float((found.argmax(1) != expected.argmax(1)).float().mean())
+    what = f"{deployed.backend} in {deployed.precision}"
+    if deployed.precision == "int8" and not disagreement <= tolerance:
+        raise DeviationTooLarge(
+            f"{what} changes {disagreement:.1%} of the predictions on {len(images)} images, and {tolerance:.1%} are accepted; "
+            "pass more images, or use bf16 or a larger tolerance"
+        )
+    if deployed.precision != "int8" and not deviation <= tolerance * scale:
+        raise DeviationTooLarge(
+            f"{what} changes a logit by {deviation:.3g}, and {tolerance * scale:.3g} is accepted ({tolerance:g} of the largest logit, "
+            f"{scale:.3g}); use another backend or precision, or a larger tolerance"
+        )
     return replace(deployed, deviation=deviation, disagreement=disagreement, scale=scale)
 
 

@@ -7,6 +7,7 @@ Runtime and OpenVINO survive neither a fork nor pickling.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from trickzoo.errors import BadOption
 
 INPUT, OUTPUT = "images", "logits"
 """Names of the input and the output in ONNX files."""
@@ -32,20 +35,56 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Eager:
-    """PyTorch itself. The parameters of the network determine the precision."""
+    """PyTorch itself.
+
+    Attributes:
+        network: the network, with parameters in the channels-last memory format, in which PyTorch's convolutions are fastest.
+    """
 
     network: nn.Module
 
     def open(self, threads: int) -> Run:
-        """Return a function that calls the network in the channels-last memory format, in which PyTorch's convolutions are fastest."""
-        network = self.network
-        dtype = next(network.parameters()).dtype
+        """Return a function that calls the network."""
+        return _with_torch(self.network, threads)
 
-        def run(images: Tensor) -> Tensor:
-            with torch.no_grad(), torch_threads(threads):
-                return network(images.to(dtype, memory_format=torch.channels_last)).float()
 
-        return run
+@dataclass(frozen=True)
+class Inductor:
+    """Machine code that PyTorch's compiler made for this CPU.
+
+    Attributes:
+        package: the content of a package of AOTInductor, whose input is in the channels-last memory format.
+        sides: height and width of the images. The machine code is for this size alone, because the size decides whether the poolings of
+            ResNet-D have an incomplete last cell.
+    """
+
+    package: bytes
+    sides: tuple[int, int]
+
+    def open(self, threads: int) -> Run:
+        """Return a function that calls the machine code."""
+        from torch._inductor import aoti_load_package
+
+        with tempfile.NamedTemporaryFile(suffix=".pt2") as file:
+            file.write(self.package)
+            file.flush()
+            run = _with_torch(aoti_load_package(file.name), threads)
+
+        def run_if_it_fits(images: Tensor) -> Tensor:
+            if images.shape[2:] != self.sides:
+                height, width = self.sides
+                raise BadOption(f"this network was compiled for images of {height}×{width} pixels, not {images.shape[2]}×{images.shape[3]}")
+            return run(images)
+
+        return run_if_it_fits
+
+
+def _with_torch(network: Run, threads: int) -> Run:
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad(), torch_threads(threads):
+            return network(images.detach().contiguous(memory_format=torch.channels_last))
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Static quantisation of ONNX files to 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+BATCH = 16
+"""Number of images in each call of the calibration."""
+
+
+class _Images:
+    """Calibration images in the form in which ONNX Runtime's quantisation asks for them."""
+
+    def __init__(self, images: Tensor, name: str) -> None:
+        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+        self.name = name
+
+    def get_next(self) -> dict[str, NDArray] | None:
+        """Return the next batch by the name of the input, or None after the last one."""
+        batch = next(self.batches, None)
+        return None if batch is None else {self.name: batch.contiguous().numpy()}
+
+
+def quantise(source: Path, images: Tensor, name: str, path: Path) -> None:
+    """Write an ONNX file whose convolutions, additions, poolings and linear layers compute with 8-bit integers.
+
+    The weights have a scale for each output channel, and the zero point 0. Each map has one scale and one zero point, so that its smallest
+    and its largest value on the images are the ends of the range. QuantizeLinear and DequantizeLinear operators between the layers state
+    them, and ONNX Runtime and OpenVINO fuse these into operators on integers.
+
+    Args:
+        source: the ONNX file of a network of float32.
+        images: (N, C, H, W) float32 images prepared for the network, which represent those of the later use.
+        name: the name of the network's input.
+        path: the file to write.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = path.with_suffix(".prepared.onnx")
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        path,
+        _Images(images, name),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
