@@ -87,7 +87,7 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     opened = open_file(path, architecture)
     try:
         preprocessing, classes = _from_config(config)
-    except (KeyError, IndexError, TypeError, ValueError, msgspec.ValidationError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
     old = opened.weights
     weights = LoadedWeights(

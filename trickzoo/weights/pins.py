@@ -41,7 +41,7 @@ def read() -> dict[str, Pin]:
         return msgspec.convert(read_json(path), dict[str, Pin])
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, msgspec.ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise BadManifest(f"{path}: not a lock file ({error}); delete it or restore it") from None
 
 

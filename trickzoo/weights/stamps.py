@@ -64,7 +64,7 @@ def read(name: str) -> Stamp | None:
     """Return the stamp of a weight; None if there is none or it cannot be read, in which case the file is verified again."""
     try:
         return msgspec.convert(read_json(place(name)), Stamp)
-    except (OSError, ValueError, msgspec.ValidationError):
+    except (OSError, ValueError):
         return None
 
 
