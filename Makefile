@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# make demo trains on generated shapes, minutes on two cores and nothing to download: the paper's baseline against all
-# its tricks, as classifiers, detectors and segmenters.
+# make demo trains on generated shapes, which takes about eight minutes on two cores and needs no data: the paper's
+# baseline against all its tricks, as classifiers, detectors and segmenters.
 # make demo DATA=… evaluates MODEL, with WEIGHTS if given, on a folder of images in any ImageNet layout.
 DATA    ?=
 MODEL   ?= resnet50_d
@@ -30,11 +30,11 @@ ifeq ($(strip $(DATA)),)
 	$(BIN)/trickzoo ladder --set shapes --model mobilenet_v1_025 --rungs baseline,mixup --seeds 3 \
 	    --images 6000 --epochs 5 --batch-size 16 --out $(DEMO)
 	@echo
-	@echo "Generated images that no training has seen, named by what they show, and what the last training takes them for:"
+	@echo "Generated images that no training has seen, named after what they show, and what the last classifier predicts:"
 	@$(BIN)/trickzoo shapes $(DEMO)/images --first 1200 >/dev/null
 	$(BIN)/trickzoo predict $(DEMO)/images/*.png --top 2 --model mobilenet_v1_025 --weights $(DEMO)/mixup-2/model.safetensors
 	@echo
-	@echo "A photograph that comes with matplotlib, and the weights that come with trickzoo. It shows none of their ten classes:"
+	@echo "A photograph that matplotlib contains, and the weights that trickzoo contains. It shows none of their ten classes:"
 	$(BIN)/trickzoo predict $$($(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg \
 	    --model mobilenet_v1_025.tz_imagenette128
 	@echo
