@@ -241,6 +241,7 @@ def test_a_finished_study_in_a_read_only_folder_is_reported(
         ({"data_digest": "0"}, "its data is 0, not "),
         ({"val_digest": "0"}, "belongs to another training: its validation data is 0"),
         ({"recipe": None}, "not a result file of a training"),
+        ({"val_digest": ["0"]}, "not a result file of a training"),
     ],
 )
 def test_another_training_is_refused(

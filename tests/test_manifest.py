@@ -170,6 +170,11 @@ def test_bad_toml(bad: str, refused) -> None:
     assert f"line {line_of('note =', text) - 1}," in message
 
 
+def test_a_number_of_more_digits_than_python_converts(refused) -> None:
+    file, message = refused(GOOD.replace('licence = "mit"', f"licence = {'1' * 5000}"))
+    assert message.startswith(f"{file}: not valid TOML: ")
+
+
 def test_manifest_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadManifest, match=r"own.toml: cannot be read"):

@@ -34,6 +34,12 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path, monkeypatch: pyt
     assert mpl.rcParams["text.parse_math"]
 
 
+def test_a_row_with_a_number_that_is_larger_than_any_float_is_left_out(tmp_path: Path) -> None:
+    rows = [{"step": 1, "epoch": 0, "loss": 1.0, "lr": 0.1}, {"step": 2, "epoch": 0, "loss": 10**400, "lr": 0.1}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert tracking.rows(tmp_path) == rows[:1]
+
+
 def test_the_labels_of_a_studys_plots_are_drawn_as_they_are() -> None:
     """Labels of ticks are made when a figure is saved, not when it is drawn."""
     with literal_text():

@@ -28,6 +28,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 """Fields that every checkpoint has, including checkpoints of older versions, and their types."""
 TEXT_OR_NONE, DICT_OR_NONE = (str, type(None)), (dict, type(None))
+IDENTITY = ("recipe", "seed", "data_digest", "val_digest", "weights_sha256", "teacher_sha256")
+"""Fields by which `check` tells trainings apart. Result files have them, too."""
 OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "val_digest": TEXT_OR_NONE, "weights_sha256": TEXT_OR_NONE, "teacher_sha256": TEXT_OR_NONE, "metadata": dict, "average": DICT_OR_NONE,
     "scaler": DICT_OR_NONE, "loss_sum": NUMBER, "losses": int, "unevaluated": bool, "commits": list, "draws": int,
@@ -189,6 +191,9 @@ def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = files.read_json(path)
+        for name, kind in {**FIELDS, **OPTIONAL}.items():
+            if name in found and name in IDENTITY and not isinstance(found[name], kind):
+                raise TypeError(name)
         check(path, found, recipe, **this)
     except BadCheckpoint:
         raise

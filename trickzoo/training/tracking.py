@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def _row(line: str) -> dict[str, Any] | None:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max  # an integer in JSON can be larger than any float
 
 
 class Metrics:

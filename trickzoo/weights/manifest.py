@@ -66,7 +66,7 @@ def read(file: Path) -> tuple[Record, ...]:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadManifest(f"{file}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also for a number of more digits than Python converts
         raise BadManifest(f"{file}: not valid TOML: {error}") from None
     except RecursionError:
         raise BadManifest(f"{file}: cannot be read (it is nested too deeply)") from None
