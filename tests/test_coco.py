@@ -1,4 +1,4 @@
-"""The reader of COCO's boxes: what it accepts, what it drops and counts, and what it refuses in one line."""
+"""The reader of COCO's boxes: the files that it accepts, the boxes that it drops and counts, and the files that it refuses."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def annotation(**change: Any) -> dict[str, Any]:
     return {"annotations": [{key: value for key, value in row.items() if value is not None}]}
 
 
-def test_coco_boxes_that_cannot_be_are_dropped_and_counted(tmp_path):
+def test_impossible_coco_boxes_are_dropped_and_counted(tmp_path):
     boxes = [[1, 2, 0, 4], [1, 2, 3, -1], [40, 2, 3, 4], [38, 2, 4, 4], [1, 2, 3, 4]]
     rows = [annotation(id=i, bbox=box)["annotations"][0] for i, box in enumerate(boxes)]
     data = open_coco(coco(tmp_path, {"annotations": rows}))
@@ -53,7 +53,7 @@ def test_coco_boxes_that_cannot_be_are_dropped_and_counted(tmp_path):
     assert data.faults.degenerate[0] == "000000000007.jpg"
 
 
-def test_an_area_that_is_left_out_is_the_boxs(tmp_path):
+def test_a_missing_area_is_that_of_the_box(tmp_path):
     assert open_coco(coco(tmp_path, annotation(area=None))).objects.areas.tolist() == [12]
 
 
@@ -80,7 +80,7 @@ def test_coco_flags_as_tools_write_them(tmp_path):
     objects = open_coco(coco(tmp_path, {"annotations": rows})).objects
     assert objects.crowd.tolist() == [False, False, True, True, False, False, False]
     assert objects.difficult.tolist() == [False, False, False, False, True, False, False]
-    assert objects.plain.tolist() == [True, True, False, False, False, True, True]  # as mmdetection leaves out what is to be ignored
+    assert objects.plain.tolist() == [True, True, False, False, False, True, True]  # mmdetection, too, leaves out ignored boxes
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_coco_ids_of_categories_and_images_may_be_anything(tmp_path):
 
 
 def test_the_memory_of_a_coco_file_is_bounded_by_its_length(tmp_path):
-    """What is not needed of it, such as polygons, costs nothing beyond the bytes themselves."""
+    """Unused parts, such as polygons, need no memory beyond their bytes in the file."""
     import tracemalloc
 
     rows = [{"image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4], "segmentation": [[0] * 20]} for _ in range(2000)]
@@ -135,7 +135,7 @@ def test_the_memory_of_a_coco_file_is_bounded_by_its_length(tmp_path):
 
 
 def moved(folder: Path, annotations: str, images: str, split: str = "train2017") -> Path:
-    """The set of `coco` with its files elsewhere."""
+    """Write the set of `coco` with its files in other places."""
     coco(folder, split=split)
     (folder / annotations).parent.mkdir(parents=True, exist_ok=True)
     (folder / "annotations" / f"instances_{split}.json").rename(folder / annotations)
@@ -168,7 +168,7 @@ def test_coco_as_tools_export_it(split, annotations, images, tmp_path):
         open_coco(tmp_path, split, year="2014")
 
 
-def test_coco_that_could_be_two_things(tmp_path):
+def test_ambiguous_coco_folders(tmp_path):
     moved(tmp_path, "annotations/instances_train.json", "train")
     shutil.copy(tmp_path / "annotations" / "instances_train.json", tmp_path / "train" / "_annotations.coco.json")
     refused(lambda: open_coco(tmp_path), "instances_train.json and .*_annotations.coco.json could both be the split train; remove one")
@@ -194,7 +194,7 @@ def test_names_with_accents_are_found_in_either_unicode_form(tmp_path):
     assert [image.name for image in open_voc(folder).images] == [f"JPEGImages/{decomposed}.jpg"]
 
 
-def test_a_link_out_of_the_folder_is_the_users_own(tmp_path):
+def test_a_link_to_a_file_outside_the_folder_is_followed(tmp_path):
     coco(tmp_path)
     (tmp_path / "train2017").rename(tmp_path / "elsewhere")
     (tmp_path / "train2017").symlink_to(tmp_path / "elsewhere")

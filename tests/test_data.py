@@ -1,4 +1,4 @@
-"""Layouts, labels and bad images. Real images are evaluated in each layout in test_evaluation.py."""
+"""Layouts of labelled images, their labels, and damaged images. test_evaluation.py evaluates real images in each layout."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def test_class_folders_by_synset_with_and_without_splits(tmp_path: Path) -> None
     assert {label for _, label in found(both, split="train")} == {HORN}
 
 
-def test_validation_never_falls_back_to_training_images(tmp_path: Path) -> None:
+def test_a_missing_validation_split_is_not_replaced_by_training_images(tmp_path: Path) -> None:
     by_class(tmp_path / "train")
     with pytest.raises(BadData, match=r"has train/ but no val/; put images in val/, .*: trickzoo-eval imagenet --split train"):
         open_imagenet(tmp_path)
 
 
-def test_the_folder_of_validation_has_two_names(tmp_path: Path) -> None:
+def test_the_validation_folder_may_have_either_name(tmp_path: Path) -> None:
     by_class(tmp_path / "validation")
     with pytest.raises(BadData, match=r"has validation/ but no train/; put images in train/, .*: trickzoo-eval imagenet --split val$"):
         open_imagenet(tmp_path, split="train")
@@ -82,7 +82,7 @@ def test_the_folder_of_validation_has_two_names(tmp_path: Path) -> None:
     assert {label for _, label in found(tmp_path)} == {HORN, DOG}
 
 
-def test_folders_called_by_numbers_are_classes_of_their_own(tmp_path: Path) -> None:
+def test_folders_named_by_numbers_are_own_classes(tmp_path: Path) -> None:
     by_class(tmp_path, ("0", "007", "1000"))
     images = open_imagenet(tmp_path)
     assert (images.classes, images.layout) == (("0", "007", "1000"), "class folders by name")
@@ -90,7 +90,7 @@ def test_folders_called_by_numbers_are_classes_of_their_own(tmp_path: Path) -> N
     assert as_known(images, ("cat", "dog")) is images
 
 
-def test_all_of_imagenets_indices_are_its_classes(tmp_path: Path) -> None:
+def test_folders_named_by_all_of_imagenets_indices_are_its_classes(tmp_path: Path) -> None:
     for i in range(1000):
         path = tmp_path / f"{i:03d}" / "a.jpg"
         path.parent.mkdir()
@@ -100,7 +100,7 @@ def test_all_of_imagenets_indices_are_its_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [imagenet1k(), IMAGENETTE], ids=["imagenet1k", "imagenette"])
-def test_some_indices_are_imagenets_to_who_knows_its_classes(known: tuple[str, ...], tmp_path: Path) -> None:
+def test_folders_named_by_some_of_imagenets_indices_are_its_classes_if_the_model_has_them(known: tuple[str, ...], tmp_path: Path) -> None:
     by_class(tmp_path, ("0", "217", "00566", "1000"))
     images = as_known(open_imagenet(tmp_path), known)
     assert {entry.name.partition("/")[0]: entry.label for entry in images.entries} == {"0": FISH, "217": DOG, "00566": HORN, "1000": "1000"}
@@ -125,7 +125,7 @@ def test_flat_folder_with_labels_in_each_form(tmp_path: Path, where: str) -> Non
     else:
         options = {"devkit": devkit(tmp_path / "elsewhere", LABELS)}
     assert [label for _, label in found(folder, **options)] == LABELS
-    (folder / "ILSVRC2012_val_00000002.JPEG").unlink()  # labels go by number, not by position
+    (folder / "ILSVRC2012_val_00000002.JPEG").unlink()  # labels follow from the number in the name, not from the position
     assert [label for _, label in found(folder, **options)] == [DOG, FISH, DOG]
 
 
@@ -139,7 +139,7 @@ def test_devkit_is_read_as_torchvision_reads_it(tmp_path: Path, monkeypatch: pyt
     assert [label for _, label in found(folder)] == labels == LABELS
 
 
-def test_tar_is_read_unopened(tmp_path: Path) -> None:
+def test_a_tar_is_read_without_unpacking(tmp_path: Path) -> None:
     folder = flat(tmp_path / "flat")
     devkit(tmp_path, LABELS)
     tar = pack(folder, tmp_path / "ILSVRC2012_img_val.tar")
@@ -175,7 +175,7 @@ def test_bad_tars(tmp_path: Path, name: str, kind: bytes, message: str) -> None:
         open_imagenet(_tar_with(tmp_path / "val.tar", name, kind))
 
 
-def test_tar_that_is_cut_short_or_none(tmp_path: Path) -> None:
+def test_a_truncated_tar_and_a_file_that_is_no_tar(tmp_path: Path) -> None:
     devkit(tmp_path, LABELS)
     tar = pack(flat(tmp_path / "flat"), tmp_path / "val.tar")
     content = tar.read_bytes()
@@ -217,14 +217,14 @@ def test_bad_folders(tmp_path: Path) -> None:
 
 
 def _meta(change: str) -> bytes:
-    """A meta.mat that unpacks to far more than it has, or says that it does."""
+    """Return a meta.mat that unpacks to far more than its size, or claims to."""
     header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<HH", 0x100, 0x4D49)
     if change == "bomb":
         packed = zlib.compress(bytes(20 << 20))
         return header + struct.pack("<II", 15, len(packed)) + packed
     if change == "nested":
         return header + _array(1, (1, 1), _array(1, (40_000, 40_000)))
-    if change == "blanks":  # a text whose letters are left out: scipy makes blanks of them
+    if change == "blanks":  # a text without its letters, which scipy reads as blanks
         return header + _array(1, (1, 1), _array(4, (1, 2**31 - 1), struct.pack("<II", 16, 0)))
     if change == "packed twice":
         packed = zlib.compress(header)
@@ -236,7 +236,7 @@ def _meta(change: str) -> bytes:
 
 
 def _array(kind: int, sides: tuple[int, int], content: bytes = b"", size: int | None = None) -> bytes:
-    """An array of a MAT file, in MATLAB's kinds: 1 is a table of cells, 4 is text."""
+    """Return an array of a MAT file. MATLAB numbers its kinds: 1 is an array of cells, 4 is text."""
     array = struct.pack("<IIII", 6, 8, kind, 0) + struct.pack("<IIii", 5, 8, *sides) + struct.pack("<II", 1, 7) + b"synsets\0" + content
     return struct.pack("<II", 14, len(array) if size is None else size) + array
 
@@ -247,7 +247,9 @@ def test_a_damaged_devkit_is_one_line_and_takes_little_memory(change: str, tmp_p
     folder = flat(tmp_path / "val")
     meta = devkit(tmp_path, LABELS) / "data" / "meta.mat"
     before, name, after = meta.read_bytes().rpartition(struct.pack("<II", 1, 0))
-    longer = before + struct.pack("<II", 1, 8) + after  # an empty name that says it has eight letters: scipy's reader ends the process
+    longer = (
+        before + struct.pack("<II", 1, 8) + after
+    )  # an empty name that claims to have eight letters, at which scipy's reader would end the process
     assert name
     damaged = {"nothing": b"", "truncated": meta.read_bytes()[:-40], "fatal": longer}
     meta.write_bytes(damaged[change] if change in damaged else _meta(change))
@@ -259,7 +261,7 @@ def test_a_damaged_devkit_is_one_line_and_takes_little_memory(change: str, tmp_p
     assert peak < 8 << 20
 
 
-def test_a_devkit_archive_that_unpacks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_devkit_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
     folder = flat(tmp_path / "val")
     (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(bytes(2 << 20)))
@@ -277,7 +279,7 @@ def test_a_damaged_solution_file_is_one_line(rows: str, tmp_path: Path) -> None:
         open_imagenet(folder)
 
 
-def test_strangers_and_empty_folders_are_reported(tmp_path: Path) -> None:
+def test_other_files_and_empty_folders_are_reported(tmp_path: Path) -> None:
     by_class(tmp_path)
     (tmp_path / FISH / "notes.txt").write_text("no image")
     (tmp_path / FISH / ".DS_Store").write_text("hidden")
@@ -315,7 +317,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert images.read(path).image.mode == "RGB"
 
 
-def test_an_unreadable_image_is_handed_over_not_raised(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_returned_and_not_raised(tmp_path: Path) -> None:
     by_class(tmp_path)
     (tmp_path / FISH / "0_a.JPEG").write_bytes(b"broken")
     data = Decoded(open_imagenet(tmp_path), resize_and_crop(Preprocessing(size=8, crop=1.0)), range(4))
@@ -342,11 +344,11 @@ def test_transform_of_torchvisions_inception_equals_its_own(tmp_path: Path) -> N
     record = describe("inception_v3.torchvision_in1k").weights[0]
     theirs = Inception_V3_Weights.IMAGENET1K_V1.transforms()(image)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    rescaled = theirs * (std / 0.5) + (mean - 0.5) / 0.5  # what its network does first (transform_input)
+    rescaled = theirs * (std / 0.5) + (mean - 0.5) / 0.5  # the first operation of its network (transform_input)
     torch.testing.assert_close(eval_transform(record.preprocessing)(image), rescaled, atol=1e-5, rtol=0)
 
 
-def test_normalise_by_hand() -> None:
+def test_normalisation_equals_its_formula() -> None:
     pixels = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     out = normalise(pixels, Preprocessing(mean=(0.5, 0.25, 0.2), std=(0.5, 0.5, 0.1))).flatten()
     torch.testing.assert_close(out, torch.tensor([-1.0, 1.5, 0.0]))
@@ -388,7 +390,7 @@ def test_crops_of_a_batch_are_those_of_each_image_alone(tmp_path: Path, workers:
     for i, (width, height) in enumerate([(40, 30), (30, 41), (64, 64), (7, 90)]):
         jpeg(tmp_path / "a" / f"{i}.jpg", i, (width, height))
     turned = Image.Exif()
-    turned[0x0112] = 6  # by a quarter, which PIL does to TIFF as it decodes
+    turned[0x0112] = 6  # by 90 degrees, which PIL applies to TIFF while it decodes
     (tmp_path / "b").mkdir()
     Image.open(tmp_path / "a" / "0.jpg").save(tmp_path / "b" / "4.tif", exif=turned)
     streamed = Streamed(open_imagenet(tmp_path), workers=workers)

@@ -1,4 +1,4 @@
-"""The reader of VOC's boxes: what it accepts, what it drops and counts, and what it refuses in one line."""
+"""The reader of VOC's boxes: the files that it accepts, the boxes that it drops and counts, and the files that it refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_voc_corners_become_zero_based_and_half_open(tmp_path):
     assert data.faults.notes == ()
 
 
-def test_images_without_objects_stay(tmp_path):
+def test_images_without_objects_are_kept(tmp_path):
     data = open_voc(voc(tmp_path / "VOC2012", {"a": xml(), "b": xml([CAT]), "c": xml()}))
     assert [len(data.objects_of(i)) for i in range(3)] == [0, 1, 0]
     assert data.objects_of(0).boxes.shape == (0, 4)
@@ -39,7 +39,7 @@ def test_difficult_objects_are_kept_and_marked(tmp_path):
     assert data.objects.plain.tolist() == [False, True, True]
 
 
-def test_boxes_that_cannot_be_are_dropped_and_counted(tmp_path):
+def test_impossible_boxes_are_dropped_and_counted(tmp_path):
     boxes = [(5, 5, 5, 9), (5, 9, 8, 9), (9, 9, 3, 12), (41, 3, 50, 9), (-9, 3, 0, 9), (30, 20, 45, 30), (0, 0, 10, 10), (2, 2, 4, 4)]
     data = open_voc(voc(tmp_path / "VOC2012", {"a": xml(), "b": xml([("cat", box) for box in boxes])}))
     assert data.objects.boxes.tolist() == [[29, 19, 45, 30], [-1, -1, 10, 10], [1, 1, 4, 4]]
@@ -71,17 +71,17 @@ def test_years_alone_and_together(tmp_path):
     refused(lambda: open_voc(tmp_path, "test", year="07+12"), 'has no split "test"; there are trainval')
 
 
-def test_a_folder_of_its_own_brings_its_classes(tmp_path):
+def test_an_own_folder_defines_its_classes(tmp_path):
     cell = ("RBC", (1, 1, 9, 9))
     folder = voc(tmp_path / "cells", {"a": xml([cell]), "b": xml([("WBC", (2, 2, 9, 9))]), "c": xml()}, {"train": ["a", "c"]})
     data = open_voc(folder)
-    assert data.classes == ("RBC", "WBC")  # all annotations', so that splits agree
+    assert data.classes == ("RBC", "WBC")  # of all annotations, so that the splits agree
     assert [image.id for image in data.images] == ["a", "c"]
     assert [image.id for image in open_voc(folder, "all").images] == ["a", "b", "c"]
     assert open_voc(folder, classes=("Platelets", "RBC")).objects.labels.tolist() == [2]
     (folder / "classes.txt").write_text("WBC\nRBC\n")
     assert open_voc(folder).objects.labels.tolist() == [2]
-    (folder / "classes.txt").write_text("background\nWBC\nRBC\n")  # as masks want it; boxes have no background
+    (folder / "classes.txt").write_text("background\nWBC\nRBC\n")  # as for masks; boxes have no background
     assert (open_voc(folder).classes, open_voc(folder).objects.labels.tolist()) == (("WBC", "RBC"), [2])
     (folder / "classes.txt").unlink()
     shutil.rmtree(folder / "ImageSets")
@@ -89,7 +89,7 @@ def test_a_folder_of_its_own_brings_its_classes(tmp_path):
     refused(lambda: open_voc(folder), 'Main is not there; write train.txt into it, one name a line, or ask for the split "all"')
 
 
-def test_own_classes_in_a_folder_called_as_a_year(tmp_path):
+def test_own_classes_in_a_folder_named_like_a_year(tmp_path):
     devkit = tmp_path / "VOCdevkit"
     helmet = xml([("helmet", (1, 1, 9, 9)), ("vest", (2, 2, 9, 9))])
     folder = voc(devkit / "VOC2007", {"a": helmet})
@@ -118,7 +118,7 @@ def test_names_and_corners_as_tools_write_them(tmp_path):
     refused(lambda: open_voc(folder), "JPEGImages has 1.jpg and 1.png; lists name files without their suffix, so remove or rename one")
 
 
-def test_a_size_that_is_left_out_is_read_from_the_image(tmp_path):
+def test_a_missing_size_is_read_from_the_image(tmp_path):
     data = open_voc(voc(tmp_path / "VOC2012", {"a": xml([CAT], size=None), "b": xml([CAT], size=(0, 0)), "c": xml([CAT], size=(-1, 30))}))
     assert [(image.width, image.height) for image in data.images] == [(40, 30)] * 3
 

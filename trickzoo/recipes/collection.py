@@ -25,23 +25,23 @@ R = TypeVar("R", bound=AnyRecipe)
 D = TypeVar("D")
 
 SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
-"""Of files that a recipe can be read from."""
+"""Suffixes of files that a recipe can be read from."""
 LONGEST = 100
-"""Bytes of a recipe's name: folders and files are named after it."""
+"""Largest number of bytes of a recipe's name. Folders and files are named after it."""
 KINDS: tuple[type[AnyRecipe], ...] = (Recipe, DetectionRecipe, SegmentationRecipe)
 
 
 def recipes() -> dict[str, Recipe]:
-    """Every recipe by name: the paper's, those of the zoo's own weights, and the scaled ladders of a few models."""
+    """Return all recipes by name: the paper's, those of the weights that this project trained, and the scaled ladders of a few models."""
     ladders = [*paper.LADDERS, *(scaled.ladder(data, model) for data in scaled.SIZES for model in scaled.EXAMPLES)]
     return {r.name: r for r in (*(rung.recipe for ladder in ladders for rung in ladder.rungs), *zoo.RECIPES)}
 
 
 def find(name: str) -> Recipe:
-    """The recipe of this name, or the one that a checkpoint, weight or JSON file was made by or holds.
+    """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file.
 
-    A scaled ladder has its rungs for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a recipe,
-    BadOption for another task's.
+    The rungs of the scaled ladders exist for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a
+    recipe, and BadOption for a recipe of another task.
     """
     if Path(name).suffix in SUFFIXES:
         return stored(Path(name))
@@ -59,7 +59,7 @@ def find(name: str) -> Recipe:
 
 
 def find_fine_tuning(name: str, kind: type[R]) -> R:
-    """The recipe for a detector or a segmenter: of this name, or in this file. Raises as `find`, and BadOption for the other task's."""
+    """Return the recipe of this name, or the one in this file, for a detector or a segmenter. Raises the same errors as `find`."""
     if Path(name).suffix in SUFFIXES:
         return stored(Path(name), kind)
     found = finetune.RECIPES.get(name) or recipes().get(name)
@@ -76,9 +76,9 @@ def _of_another_task(name: str, its: type[AnyRecipe], wanted: str) -> BadOption:
 
 
 def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
-    """The recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file.
+    """Return the recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file.
 
-    Raises BadCheckpoint for a file without a recipe, BadOption for another task's, and what `from_plain` raises.
+    Raises BadCheckpoint for a file without a recipe, BadOption for a recipe of another task, and what `from_plain` raises.
     """
     from trickzoo.weights import header, tensors
 
@@ -115,7 +115,7 @@ def _from_json(path: Path) -> Any:
 
 
 def _well_named(recipe: R) -> R:
-    """The recipe, if a folder can be named after it. Raises BadOption if not: runs go to runs/NAME-SEED by default."""
+    """Return the recipe. Raises BadOption if no folder can be named after it: a training writes to runs/NAME-SEED by default."""
     name = recipe.name
     if not name or len(name.encode(errors="replace")) > LONGEST or name != printable(name) or name[0] in ".- " or set(name) & set("/\\"):
         shown = f"{name[:40]}…" if len(name) > LONGEST else name
@@ -127,10 +127,10 @@ def _well_named(recipe: R) -> R:
 
 
 def override(recipe: R, changes: dict[str, str]) -> R:
-    """A recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
+    """Return a recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
 
-    With another batch size the learning rate is scaled to it, unless it is among the changes.
-    Raises BadOption for an unknown field, with the nearest, or a value of another type.
+    If the batch size changes and the learning rate does not, the learning rate is scaled in proportion.
+    Raises BadOption for an unknown field, with the nearest names, or for a value of another type.
     """
     content: dict[str, Any] = plain(recipe)
     holders = [content, *(value for value in content.values() if isinstance(value, dict))]
@@ -162,25 +162,25 @@ def check_networks(recipe: AnyRecipe) -> None:
 
 
 def _number(text: str) -> str:
-    """A number such as ".1" as JSON writes it, which is all that msgspec reads."""
+    """Return a number such as ".1" in the form of JSON, the only one that msgspec reads."""
     return repr(float(text)) if re.fullmatch(r"[+-]?(\.\d+|\d+\.)(e[+-]?\d+)?", text, re.IGNORECASE) else text
 
 
 def plain(recipe: AnyRecipe) -> dict[str, Any]:
-    """A recipe as dictionaries, lists and scalars, as it is stored in checkpoints and weight files."""
+    """Return a recipe as dictionaries, lists and scalars, as it is stored in checkpoints and weight files."""
     found: dict[str, Any] = msgspec.to_builtins(asdict(recipe))
     return found
 
 
 def kind_of(content: dict[str, Any], first: type[Any] = Recipe) -> type[AnyRecipe]:
-    """The kind of recipe that `plain` was of: the one that has most of the fields, `first` where several have."""
+    """Return the kind of recipe that has most of the fields in `content`, and `first` if several kinds have equally many."""
     return min((first, *KINDS), key=lambda kind: len(content.keys() - {field.name for field in fields(kind)}))
 
 
 def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
-    """The recipe of `plain`; fields that are not there have their defaults, as files may be older than a field.
+    """Return the recipe that `plain` was called with. Missing fields get their defaults, because a file may be older than a field.
 
-    Raises BadOption with the field that is wrong, that does not exist, with the nearest, or that has no default.
+    Raises BadOption, with the name of the field, for a value of the wrong type, an unknown field, or a missing field without a default.
     """
     if not isinstance(content, dict):
         raise BadOption("a recipe is an object that names its fields")
@@ -214,7 +214,7 @@ def _converted(content: dict[str, Any], kind: type[D], inside: str = "") -> D:
 
 
 def _paths(content: Any, inside: str = "") -> Iterator[str]:
-    """Names of all fields, those of a field within it as "augmentation.flip"."""
+    """Yield the names of all fields. The name of a nested field includes that of the outer one: "augmentation.flip"."""
     for name, value in content.items() if isinstance(content, dict) else ():
         yield f"{inside}{name}"
         yield from _paths(value, f"{inside}{name}.")

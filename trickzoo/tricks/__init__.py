@@ -1,1 +1,1 @@
-"""The paper's training tricks: one file each, a pure function with its formula and source, and a card (`<trick>.md`) beside it."""
+"""The paper's training tricks. Each has a file with a pure function, its formula and its source, and a card (`<trick>.md`)."""

@@ -9,10 +9,12 @@ from trickzoo.errors import BadOption
 
 
 def cosine_factor(step: int, steps: int, *, form: Literal["paper", "official"] = "paper") -> float:
-    """Factor on the learning rate at 0-based `step` of `steps`, the warm-up left out of both: (1 + cos(π t)) / 2.
+    """Return the factor of the learning rate at a step, counted from 0: (1 + cos(π t)) / 2.
 
-    "paper": t = step / steps, so the factor would reach 0 one step after the last. "official": t = step / (steps - 1), as the released
-    script has it: the last step trains with a rate of 0. Raises BadOption unless 0 ≤ step < steps.
+    `step` and `steps` do not count the warm-up. "paper": t = step / steps, so the factor would reach 0 one step after the last.
+    "official": t = step / (steps - 1), as in the released script, so the last step has a learning rate of 0.
+
+    Raises BadOption unless 0 ≤ step < steps.
     """
     if not 0 <= step < steps:
         raise BadOption(f"cosine decay: step {step} is not among {steps} steps")

@@ -9,21 +9,22 @@ from trickzoo.errors import BadOption, NoEffect
 
 
 def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Paste one rectangle of a partner into each image, and mix the targets by its area.
+    """Paste a rectangle of another image of the batch into each image, and mix the targets in proportion to its area.
 
-    A batch has one rectangle and one λ ~ Beta(α, α): sides √(1 - λ) of the image's, centre uniform, cut off at the border; the targets'
-    weight is the area that was in fact pasted. Randomness is torch's global generator of the CPU.
+    A batch has one rectangle and one λ ~ Beta(α, α). The sides of the rectangle are √(1 - λ) times those of the image. Its centre is
+    uniformly distributed, and it is clipped at the border. The weights of the targets follow from the clipped area. Random numbers come
+    from torch's global generator on the CPU.
 
     Args:
         images: (N, C, H, W) float.
-        target: (N, K) probabilities: smooth first, then mix.
-        alpha: of the Beta distribution.
+        target: (N, K) probabilities. If labels are smoothed, they must be smoothed already.
+        alpha: α of the Beta distribution.
 
     Returns:
         Mixed images and targets of the same shapes.
 
     Raises:
-        NoEffect: for a batch of one image, which has no partner.
+        NoEffect: the batch has only one image.
     """
     n, _, height, width = images.shape
     if alpha <= 0:
@@ -40,7 +41,7 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
 
 
 def rectangle(lam: float, centre: list[float], width: int, height: int) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) in pixels: sides √(1 - λ) of the image's around a centre in 0…1, cut off at the border."""
+    """Return the rectangle (x0, y0, x1, y1) in pixels: sides √(1 - λ) times the image's, clipped at the border. The centre is in [0, 1]."""
     cut = (1 - lam) ** 0.5
     cx, cy = int(centre[0] * width), int(centre[1] * height)
     half_w, half_h = int(cut * width) // 2, int(cut * height) // 2

@@ -15,17 +15,17 @@ Form = Literal["paper", "official"]
 def distillation_loss(
     student: Tensor, teacher: Tensor, hard_loss: Tensor, *, temperature: float = 20.0, form: Form = "paper", hard_weight: float = 0.5
 ) -> Tensor:
-    """The student's own loss and T² times the cross-entropy between softened predictions.
+    """Return the sum of the student's loss and T² times the cross-entropy between the softened predictions of teacher and student.
 
     Args:
-        student, teacher: (N, K) logits of the same batch; under mixup the teacher sees the mixed images. No gradient reaches the teacher.
+        student, teacher: (N, K) logits of the same batch. With mixup, the teacher gets the mixed images too. It gets no gradients.
         hard_loss: scalar loss against the labels.
-        temperature: T; the paper's is 20.
-        form: "paper": hard + T² · soft. "official": hard_weight · hard + (1 - hard_weight) · T² · soft, as the released script.
-        hard_weight: of "official".
+        temperature: T, which is 20 in the paper.
+        form: "paper": hard + T² · soft. "official": hard_weight · hard + (1 - hard_weight) · T² · soft, as in the released script.
+        hard_weight: weight of the student's loss in the form "official".
 
     Raises:
-        BadOption: if the two have other classes, or T is not above 0.
+        BadOption: student and teacher differ in their number of classes, or T is not above 0.
     """
     if student.shape != teacher.shape:
         raise BadOption(f"distillation: the teacher has {teacher.shape[1]} classes, the student {student.shape[1]}; they must be the same")

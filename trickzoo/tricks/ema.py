@@ -9,9 +9,9 @@ from trickzoo.errors import BadOption
 
 
 def ema_decay(step: int, decay: float) -> float:
-    """Decay after 0-based `step`: min(decay, (1 + t) / (10 + t)), so that the first, bad weights are forgotten soon.
+    """Return the decay after step t, counted from 0: min(decay, (1 + t) / (10 + t)), so that the first weights soon lose their influence.
 
-    Raises BadOption for a decay that is not in [0, 1): with 1 the average would never move.
+    Raises BadOption for a decay outside [0, 1). With a decay of 1 the average would never change.
     """
     if not 0 <= decay < 1:
         raise BadOption(f"ema: the decay is in [0, 1), not {decay}")
@@ -20,7 +20,7 @@ def ema_decay(step: int, decay: float) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Average ← decay · average + (1 - decay) · model, in place, BatchNorm's statistics too; counters are copied."""
+    """Update the average in place: decay · average + (1 - decay) · model. This includes BatchNorm's statistics. Counters are copied."""
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)

@@ -1,4 +1,4 @@
-"""The paper's initialisation (section 2.1) and the released script's, which is another."""
+"""The initialisation of the paper (section 2.1), and that of its released script, which differs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Form = Literal["paper", "official", "he"]
 
 
 def initialise(model: nn.Module, *, form: Form = "paper") -> None:
-    """Initialise convolutions and linear layers in place; biases 0; BatchNorm γ 1 and β 0.
+    """Initialise convolutions and linear layers in place. Biases become 0, γ of BatchNorm 1, and β 0.
 
-    "paper": Xavier uniform, bound √(6 / (fan_in + fan_out)). "official": MXNet's MSRAPrelu, normal with variance 2 / (1 + 0.25²) over the
-    average of fan_in and fan_out. "he": normal with variance 2 / fan_out, as torchvision and timm, linear layers left alone.
+    "paper": Xavier's uniform distribution with the bound √(6 / (fan_in + fan_out)). "official": MXNet's MSRAPrelu, a normal distribution
+    with variance 2 / (1 + 0.25²) divided by the average of fan_in and fan_out. "he": a normal distribution with variance 2 / fan_out, as in
+    torchvision and timm; linear layers keep their weights.
     """
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

@@ -14,11 +14,12 @@ Form = Literal["paper", "uniform"]
 
 
 def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, form: Form = "paper") -> Tensor:
-    """(N,) class indices → (N, num_classes) target probabilities.
+    """Return target probabilities (N, num_classes) for class indices (N,).
 
-    "paper": 1 - ε for the true class and ε / (K - 1) for each other one. "uniform": the usual mixture with the uniform distribution,
+    "paper": 1 - ε for the true class and ε / (K - 1) for each of the others. "uniform": the usual mixture with the uniform distribution,
     1 - ε + ε / K and ε / K, which the released script and torch's `CrossEntropyLoss(label_smoothing=ε)` use.
-    Raises BadOption unless 0 ≤ ε < 1 and there are two classes.
+
+    Raises BadOption unless 0 ≤ ε < 1 and there are at least two classes.
     """
     if not 0 <= epsilon < 1 or num_classes < 2:
         raise BadOption(f"label smoothing: epsilon in [0, 1) and two classes are wanted, not {epsilon} and {num_classes}")
@@ -29,5 +30,5 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32."""
+    """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32."""
     return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()

@@ -6,9 +6,11 @@ from trickzoo.errors import BadOption
 
 
 def scaled_lr(lr: float, batch_size: int, *, per: int = 256) -> float:
-    """The learning rate for a total batch of `batch_size` when `lr` is right for one of `per`: lr · batch_size / per.
+    """Return the learning rate for a batch of `batch_size`, given the one for a batch of `per`: lr · batch_size / per.
 
-    `batch_size` counts every process and every accumulated micro-batch. Raises BadOption if a batch size is not positive.
+    A batch size counts the images of all processes and of all accumulated micro-batches of a step.
+
+    Raises BadOption if a batch size is not positive.
     """
     if batch_size < 1 or per < 1:
         raise BadOption(f"linear scaling: batch sizes are 1 or more, not {batch_size} per {per}")

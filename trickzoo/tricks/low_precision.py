@@ -1,4 +1,4 @@
-"""Low precision (section 3.2): most of the arithmetic in 16 bits, weights and their update in 32."""
+"""Low precision (section 3.2): most of the arithmetic has 16 bits, while weights and their updates have 32."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
-    """What accelerate calls a precision: "no", "fp16" (with dynamic loss scaling) or "bf16".
+    """Return accelerate's name of a precision: "no", "fp16" (with dynamic loss scaling) or "bf16".
 
-    Convolutions and matrix products run in 16 bits, reductions and the loss in 32; gradients reach 32-bit weights. fp16 has five bits of
-    exponent, so small gradients are lost unless the loss is scaled up, and a step whose gradients overflow is left out and the scale
-    halved. bf16 has the range of 32 bits and needs none. Raises BadOption for fp16 without an accelerator.
+    Convolutions and matrix products run in 16 bits, reductions and the loss in 32. The weights and their gradients have 32 bits. fp16 has
+    five bits of exponent, so small gradients are lost unless the loss is scaled up. A step whose gradients overflow is left out, and the
+    scale is halved. bf16 has the range of 32 bits and needs no scaling.
+
+    Raises BadOption for fp16 without an accelerator.
     """
     if precision == "fp16" and not accelerator:
         raise BadOption("fp16 needs an accelerator; take bf16 or fp32")

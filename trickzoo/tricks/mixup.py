@@ -13,21 +13,21 @@ Form = Literal["paper", "official"]
 
 
 def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "paper") -> tuple[Tensor, Tensor]:
-    """Mix each image of a batch with another: x = λ xᵢ + (1 - λ) xⱼ, and the targets alike, λ ~ Beta(α, α).
+    """Mix each image of a batch with another, x = λ xᵢ + (1 - λ) xⱼ with λ ~ Beta(α, α), and their targets in the same way.
 
-    Randomness is torch's global generator of the CPU.
+    Random numbers come from torch's global generator on the CPU.
 
     Args:
         images: (N, C, H, W) float.
-        target: (N, K) probabilities: smooth first, then mix.
-        alpha: of the Beta distribution; the paper's is 0.2.
-        form: "paper" draws λ for each image and pairs images at random; "official" draws one λ a step and pairs the batch with its reverse.
+        target: (N, K) probabilities. If labels are smoothed, they must be smoothed already.
+        alpha: α of the Beta distribution, which is 0.2 in the paper.
+        form: "paper" draws λ for each image and pairs images at random. "official" draws one λ for the batch and pairs it with its reverse.
 
     Returns:
-        Mixed images and targets of the same shapes. Only these are trained on.
+        Mixed images and targets of the same shapes, which replace the originals in the training.
 
     Raises:
-        NoEffect: for a batch of one image, which has no partner.
+        NoEffect: the batch has only one image.
     """
     n = len(images)
     if alpha <= 0:

@@ -10,10 +10,10 @@ from trickzoo.errors import NoEffect
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters into a decayed and an exempt group for an optimiser.
+    """Split the trainable parameters into two groups for an optimiser, one with weight decay and one without.
 
-    Decided by the module that owns a parameter, never by its name: every normalisation layer, wherever it stands, and every bias is exempt.
-    Raises NoEffect if the model has no parameter that the rule exempts.
+    All biases and all parameters of normalisation layers are exempt from weight decay. A normalisation layer is recognised by its class,
+    not by its name. Raises NoEffect if the model has no parameter that the rule exempts.
     """
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []

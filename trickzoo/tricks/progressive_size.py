@@ -9,7 +9,9 @@ MULTIPLE = 16
 
 
 def training_size(epoch: int, epochs: int, first: int, last: int, *, growth: float = 0.8) -> int:
-    """Side in pixels of the training images of a 0-based epoch: on a line from `first` to `last` over the first `growth` of the epochs.
+    """Return the side of the training images in pixels in an epoch, counted from 0.
+
+    It grows linearly from `first` to `last` over the fraction `growth` of the epochs.
 
     Raises NoEffect if the images would not grow.
     """

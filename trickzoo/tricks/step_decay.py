@@ -6,5 +6,8 @@ from collections.abc import Sequence
 
 
 def step_factor(epoch: float, milestones: Sequence[float], *, decay: float = 0.1) -> float:
-    """Factor on the learning rate at 0-based `epoch` (fractions are fine): decay to the power of the milestones at or before it."""
+    """Return the factor of the learning rate at an epoch: `decay` to the power of the number of milestones at or before it.
+
+    Epochs count from 0 and may be fractions.
+    """
     return decay ** sum(epoch >= milestone for milestone in milestones)
