@@ -105,6 +105,13 @@ def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "last.pt")
 
 
+@pytest.mark.parametrize(("name", "value"), [("seconds", 10**400), ("best", float("nan")), ("loss_sum", float("inf"))])
+def test_a_number_that_is_not_finite_is_refused(name: str, value: float, tmp_path: Path) -> None:
+    torch.save({**SMALL, "step": 3, "best": 0.0, "evaluation": {}, "seconds": 1.0, name: value}, tmp_path / "last.pt")
+    with pytest.raises(BadCheckpoint, match=f"its {name} is not a finite number"):
+        load(tmp_path / "last.pt")
+
+
 @pytest.mark.parametrize("state", [{0: {"momentum_buffer": torch.zeros(1)}}, {10**6: {"momentum_buffer": torch.zeros(1)}}, {0: "x"}, []])
 def test_an_optimiser_state_that_does_not_fit_is_refused(state: Any, resident: Resident, tmp_path: Path) -> None:
     run(resident, tmp_path, save_every=1, stop_after=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -287,7 +288,17 @@ def test_concurrent_pins_are_all_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 100_000, b'{"a":' * 100_000, b'{"a": 1}', b'{"a": {"source": "x", "sha256": 7}}', b"\xff", b"", b'{"a": {}}']
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a": 1}',
+        b'{"a": {"source": "x", "sha256": 7}}',
+        b'{"\\ud800": {"source": "x", "sha256": "7"}}',
+        b"\xff",
+        b"",
+        b'{"a": {}}',
+    ],
 )
 def test_a_lock_file_that_cannot_be_read(content: bytes) -> None:
     pins.lock_file().parent.mkdir(parents=True)
@@ -304,6 +315,15 @@ def test_an_unreadable_stamp_is_ignored(hub: Hub, content: bytes) -> None:
     (home() / "verified" / "resnet18.test.json").write_bytes(content)
     assert store.fetch(record(HUB)) == first
     assert stamp()["sha256"] == digest(GOOD)
+
+
+def test_a_stamp_whose_path_is_longer_than_any_file_name_is_ignored(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    first = store.fetch(record(HUB))
+    place = home() / "verified" / "resnet18.test.json"
+    place.write_text(json.dumps(stamp() | {"path": str(first.path.with_name("a" * 300))}))
+    assert local.is_here(record(HUB))
+    assert store.fetch(record(HUB)) == first
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -115,6 +116,9 @@ def _verified(path: Path) -> dict[str, Any]:
     for name, kind in OPTIONAL.items():
         if name in content and not isinstance(content[name], kind):
             raise BadCheckpoint(f"{path} is damaged (its {name} is not of the right type)")
+    for name in ("best", "seconds", "loss_sum"):
+        if not abs(content.get(name, 0)) <= sys.float_info.max:
+            raise BadCheckpoint(f"{path} is damaged (its {name} is not a finite number)")
     if not all(isinstance(value, (*NUMBER, dict, type(None))) for value in content["evaluation"].values()):
         raise BadCheckpoint(f"{path} is damaged (its evaluation has a figure that is no number)")
     return content

@@ -154,7 +154,7 @@ def _places(record: Record) -> Iterator[_Place]:
 def _path(record: Record) -> Path | None:
     """Return the path of an unverified file of the weight, the stamped file first."""
     stamp, _ = _stamp(record)
-    if stamp is not None and Path(stamp.path).exists():
+    if stamp is not None and os.path.exists(stamp.path):  # False, and no error, for what cannot be a path
         return Path(stamp.path)
     return next((place.path for place in _places(record)), None)
 

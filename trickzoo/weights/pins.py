@@ -38,7 +38,9 @@ def read() -> dict[str, Pin]:
     """Return every pin by the name of its weight. Raises BadManifest if the file is not a lock file."""
     path = lock_file()
     try:
-        return msgspec.convert(read_json(path), dict[str, Pin])
+        found = msgspec.convert(read_json(path), dict[str, Pin])
+        msgspec.json.encode(found)  # raises ValueError for half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+        return found
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
