@@ -24,7 +24,21 @@ from trickzoo.files import refusal, write_atomically
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """Characters with which a formula begins in spreadsheets."""
-PACKAGES = ("trickzoo", "torch", "torchvision", "timm", "pillow", "numpy", "accelerate", "huggingface-hub", "safetensors", "pycocotools")
+PACKAGES = (
+    "trickzoo",
+    "torch",
+    "torchvision",
+    "timm",
+    "pillow",
+    "numpy",
+    "accelerate",
+    "huggingface-hub",
+    "safetensors",
+    "pycocotools",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+)
 
 
 @dataclass(frozen=True)
