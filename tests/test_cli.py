@@ -206,7 +206,7 @@ def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
     status, _, err = call("export", back, *source)
     assert (status, "exists; name another file, or overwrite it with --overwrite" in err) == (2, True)
     assert call("export", back, *source, "--overwrite")[0] == 0
-    assert "must end in .safetensors or .pth" in call("export", tmp_path / "a.onnx", *source)[2]
+    assert "must end in .safetensors or .pth" in call("export", tmp_path / "a.bin", *source)[2]
     files = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert files == {"back.pth", "back.safetensors", "half.safetensors", "ours.safetensors", "timm.safetensors"}
 

@@ -57,6 +57,6 @@ def test_the_file_names_its_axes_and_holds_metadata_and_no_source_lines(file: Pa
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_without_the_extra_one_line_names_it(missing: str, network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(BadOption, match=r"file.onnx: to write ONNX files, pip install 'trickzoo\[onnx\]'"):
+    with pytest.raises(BadOption, match=rf"file.onnx needs the package {missing}, .*; pip install 'trickzoo\[onnx\]'"):
         to_onnx(network, (torch.rand(2, 3, 32, 32),), tmp_path / "file.onnx", inputs=["image"], outputs=["logits"], dynamic=[{}])
     assert not list(tmp_path.iterdir())

@@ -30,7 +30,9 @@ zoo.command(weights_app)
 zoo.command(
     "trickzoo.cli.predict:predict", name="predict", help="Print the most probable classes of each image, or draw its boxes or masks."
 )
-zoo.command("trickzoo.cli.export:export", name="export", help="Write a model's weights to a file, in our layout, timm's or torchvision's.")
+zoo.command(
+    "trickzoo.cli.export:export", name="export", help="Write a model's weights, or the whole network as ONNX, torch.export or OpenVINO."
+)
 zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
 zoo.command(
     "trickzoo.cli.transfer:transfer",

@@ -3,33 +3,113 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.cli.options import Flag, check_preprocessing
+from trickzoo.cli.printing import say
+from trickzoo.errors import BadOption
 from trickzoo.weights import named
-from trickzoo.weights.record import Layout
+from trickzoo.weights.record import Interpolation, Layout
+
+if TYPE_CHECKING:
+    from trickzoo.deployment.export import Graph
+
+SUFFIXES = {"weights": (".safetensors", ".pth"), "onnx": (".onnx",), "torch-export": (".pt2",), "openvino": (".xml",)}
 
 
 def export(
     out: Path,
     /,
     *,
-    model: Annotated[str, Parameter(help="Model, or weight of a model.")],
+    model: Annotated[str, Parameter(help="Model, weight of a model, or a weight file that trickzoo wrote, for any task.")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
-    layout: Annotated[Layout, Parameter(help="Library whose names the tensors in the file have.")] = "trickzoo",
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None, Parameter(help="Data type to round the tensors to; float16 halves the file.")
+    format: Annotated[
+        Literal["weights", "onnx", "torch-export", "openvino"] | None,
+        Parameter(help="Format of OUT; by default by its suffix, .safetensors or .pth, .onnx, .pt2, or .xml."),
     ] = None,
-    overwrite: Annotated[bool, Parameter(negative="", help="Replace the file if it exists.")] = False,
+    input: Annotated[
+        Literal["uint8", "float", "normalised", "image"] | None,
+        Parameter(
+            help="Input of an exported classifier. uint8 (default), float: cropped images in 0 to 255 or 0 to 1, normalised inside. "
+            "normalised: cropped and normalised images. image: whole uint8 images of any size, resized, cropped and normalised inside."
+        ),
+    ] = None,
+    size: Annotated[int | None, Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = None,
+    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
+    interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
+    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
+    layout: Annotated[
+        Layout | None, Parameter(help="Library whose names the tensors in a file of weights have; by default trickzoo.")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        Parameter(help="Data type to round the tensors in a file of weights to; float16 halves the file."),
+    ] = None,
+    overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a model's weights to OUT, a .safetensors or .pth file, with the tensor names of trickzoo, timm or torchvision."""
+    """Write a model's weights, or the whole network for other programs, to OUT.
+
+    Weights are written to .safetensors or .pth, with the tensor names of trickzoo, timm or torchvision.
+
+    The whole network is written as ONNX, as an archive of torch.export, or as OpenVINO's .xml with a .bin beside it. These files need
+    nothing of trickzoo, and hold the names of the classes, the preprocessing, the licence and the digest of the weights. A classifier takes
+    batches of any size. A detector or a segmenter takes one whole image, and returns its boxes, or the class of each of its pixels.
+    `trickzoo predict --model OUT` runs .onnx and .xml.
+    """
+    chosen = _format(out, format)
+    graphs = {"--input": input, "--size": size, "--crop": crop, "--interpolation": interpolation, "--classes": classes}
+    others = {"--layout": layout, "--dtype": dtype} if chosen != "weights" else graphs
+    for name, value in others.items():
+        if value is not None:
+            raise BadOption(f"{name} is not for {out.suffix} files; leave it out")
+    check_preprocessing(size, crop)
     named.check(model, weights)
+    if chosen == "weights":
+        _weights(out, model, weights, layout or "trickzoo", dtype, overwrite)
+    else:
+        from trickzoo.deployment.export import check_path, write
+
+        check_path(out, overwrite=overwrite)
+        write(_graph(model, weights, graphs), out, overwrite=overwrite)
+    say(str(out))
+
+
+def _format(out: Path, stated: str | None) -> str:
+    """Return the format of a file, by its suffix. Raises BadOption if no format has the suffix, or if another one is stated."""
+    found = next((name for name, suffixes in SUFFIXES.items() if out.suffix in suffixes), None)
+    if stated is not None and stated != found:
+        raise BadOption(f"{out}: --format {stated} is for files that end in {' or '.join(SUFFIXES[stated])}; name such a file")
+    if found is None:
+        raise BadOption(f"{out}: the name must end in .safetensors or .pth for weights, or in .onnx, .pt2 or .xml for the whole network")
+    return found
+
+
+def _weights(out: Path, model: str, weights: str | None, layout: Layout, dtype: str | None, overwrite: bool) -> None:
     import torch  # only now, because it takes seconds
 
     from trickzoo.cli.common import loaded
-    from trickzoo.cli.printing import say
     from trickzoo.weights import publish
 
     publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
-    say(str(out))
+
+
+def _graph(model: str, weights: str | None, options: dict[str, Any]) -> Graph:
+    """Return the network that `--model` and `--weights` name, ready to be written. Raises BadOption for an option of another task."""
+    from trickzoo import detection, segmentation
+    from trickzoo.cli.common import classes_of, loaded, preprocessing_of
+    from trickzoo.deployment import export
+    from trickzoo.files import expanded
+    from trickzoo.weights.header import task_of
+
+    path = expanded(model) if not model.startswith("hf-hub:") and named.is_file(model) else None
+    task = task_of(path) if path is not None and weights is None else "classification"
+    if path is None or task == "classification":
+        network = loaded(model, weights)
+        preprocessing = preprocessing_of(network, size=options["--size"], crop=options["--crop"], interpolation=options["--interpolation"])
+        return export.classifier(network, preprocessing, classes_of(network, options["--classes"]), kind=options["--input"] or "uint8")
+    for name, value in options.items():
+        if value is not None:
+            raise BadOption(f"{name} is for classification, and {path} is for {task}; leave it out")
+    return export.detector(detection.load(path)) if task == "detection" else export.segmenter(segmentation.load(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,16 +16,28 @@ from trickzoo.weights import named
 from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
+    from torch import Tensor
 
     from trickzoo.data.images import Picture
+    from trickzoo.deployment.opened import Exported
+    from trickzoo.detection.metrics import NamedDetections
 
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
+EXPORTED = (".onnx", ".pt2", ".xml")
+"""How the names of the files of `trickzoo export` end that hold a whole network."""
 
 
 def predict(
     *images: Path,
-    model: Annotated[str | None, Parameter(help="A model or one of its weights. Files that trickzoo wrote do not need it.")] = None,
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="A model, one of its weights, or an .onnx or .xml file of `trickzoo export`. Weight files of trickzoo do not need it."
+        ),
+    ] = None,
     weights: Annotated[
         str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight. A file's header names the task.")
     ] = None,
@@ -43,11 +55,13 @@ def predict(
     overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
     json: Annotated[bool, Parameter(negative="", help="Print JSON.")] = False,
 ) -> None:
-    """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned network predicts.
+    """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned or exported network predicts.
 
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
     full size. For masks each class's share of the pixels is printed.
     """
+    from trickzoo.data.images import size_of
+
     if not images:
         raise BadOption("name one image or more")
     for image in images:
@@ -58,26 +72,33 @@ def predict(
     if threshold is not None and not 0 <= threshold <= 1:
         raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
     check_preprocessing(size, crop)
-    kind, path = _kind(weights, task)
+    exported = _exported(
+        model, task, {"--weights": weights, "--classes": classes, "--size": size, "--crop": crop, "--interpolation": interpolation}
+    )
+    kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     for kinds, given in (
         (("detection", "segmentation"), {"--out": out, "--overwrite": overwrite or None}),
         (("detection",), {"--threshold": threshold}),
-        (("classification",), {"--model": model, "--classes": classes, "--size": size, "--crop": crop, "--top": top}),
+        (("classification",), {"--model": None if exported else model, "--classes": classes, "--size": size, "--crop": crop, "--top": top}),
         (("classification",), {"--interpolation": interpolation}),
     ):
         for name, value in given.items():
             if value is not None and kind not in kinds:
                 raise BadOption(f"{name} is for {' and '.join(kinds)}, and {path or model or 'this'} is for {kind}; leave it out")
     if path is None or kind == "classification":
-        name = _model(model, path)
-        found = _classify(images, name, weights, classes, size, crop, interpolation, TOP if top is None else top)
+        if exported is None:
+            named.check(name := _model(model, path), weights)
+        for image in images:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
+            size_of(image)
+        network = _exported_classifier(exported) if exported else _classifier(name, weights, classes, size, crop, interpolation)
+        found = _classify(images, *network, TOP if top is None else top)
         tell = _say_classes
     else:
         pictures = _pictures(images, out or PICTURES, overwrite)
         if kind == "detection":
-            found, tell = _boxes(images, pictures, path, THRESHOLD if threshold is None else threshold), _say_boxes
+            found, tell = _boxes(images, pictures, *_detector(exported, path), THRESHOLD if threshold is None else threshold), _say_boxes
         else:
-            found, tell = _masks(images, pictures, path), _say_shares
+            found, tell = _masks(images, pictures, *_segmenter(exported, path)), _say_shares
     if json:
         say_json(list(found))
         return
@@ -85,10 +106,30 @@ def predict(
         tell(row)
 
 
+def _exported(model: str | None, task: str | None, fixed: dict[str, Any]) -> Exported | None:
+    """Open the exported file that `--model` names, or return None if it names none.
+
+    Raises BadOption if the file is for another task than `task`, or if one of the `fixed` options is given, which a file decides.
+    """
+    if model is None or not model.endswith(EXPORTED):
+        return None
+    from trickzoo.deployment.opened import open_exported
+
+    for name, value in fixed.items():
+        if value is not None:
+            raise BadOption(f"{name} is decided in {model}; leave it out, or export the network again with it")
+    exported = open_exported(expanded(model))
+    if task is not None and task != exported.description.task:
+        raise BadOption(f"{model} is for {exported.description.task}, not for {task}; leave --task out")
+    return exported
+
+
 def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """Return the task, and the path of the weights if they are a file. Raises BadOption if the file is for another task than `task`."""
     from trickzoo.weights.header import task_of
 
+    if weights and weights.endswith(EXPORTED):
+        raise BadOption(f"{weights} is a whole network and not only weights; name it with --model")
     path = expanded(weights) if weights and not weights.startswith("hf-hub:") and named.is_file(weights) else None
     kind = task_of(path) if path else "classification"
     if task is not None and task != kind:
@@ -111,35 +152,36 @@ def _model(model: str | None, path: Path | None) -> str:
 # classes of whole images
 
 
-def _classify(
-    images: Sequence[Path],
-    model: str,
-    weights: str | None,
-    classes: str | None,
-    size: int | None,
-    crop: float | None,
-    interpolation: Interpolation | None,
-    top: int,
-) -> Iterable[dict[str, Any]]:
-    from trickzoo.data.images import read, size_of
-
-    named.check(model, weights)
-    for image in images:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
-        size_of(image)
-    import torch
-
+def _classifier(
+    model: str, weights: str | None, classes: str | None, size: int | None, crop: float | None, interpolation: Interpolation | None
+) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
+    """Return a function from an RGB image to logits, and the names of the classes."""
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
-    from trickzoo.data.classes import describe_class
     from trickzoo.data.transforms import eval_transform
 
     network = loaded(model, weights)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))
+    return lambda image: network(transform(image)[None])[0], names
+
+
+def _exported_classifier(exported: Exported) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
+    from trickzoo.deployment.predict import classify
+
+    return lambda image: classify(exported, image), exported.description.classes
+
+
+def _classify(images: Sequence[Path], logits: Callable[[Image.Image], Tensor], names: Sequence[str], top: int) -> Iterable[dict[str, Any]]:
+    import torch
+
+    from trickzoo.data.classes import describe_class
+    from trickzoo.data.images import read
+
     results = []
     with torch.inference_mode():
         for image in images:
             picture = read(image).upright()
-            probability, index = network(transform(picture.image)[None])[0].softmax(0).topk(min(top, len(names)))
+            probability, index = logits(picture.image).softmax(0).topk(min(top, len(names)))
             likeliest = [
                 {"class": names[i], "name": describe_class(names[i]), "probability": p}
                 for p, i in zip(probability.tolist(), index.tolist(), strict=True)
@@ -193,18 +235,34 @@ def _pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     return pictures
 
 
-def _boxes(images: Sequence[Path], pictures: Sequence[Path], weights: Path, threshold: float) -> Iterator[dict[str, Any]]:
+def _detector(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NamedDetections], tuple[str, ...]]:
+    """Return a function from an RGB image to its boxes, and the names of the classes."""
+    if exported is not None:
+        from trickzoo.deployment.predict import detect
+
+        return lambda image: detect(exported, image), exported.description.classes
     from trickzoo import detection
+
+    model = detection.load(path)
+    return lambda image: detection.predict(model, image), model.classes
+
+
+def _boxes(
+    images: Sequence[Path],
+    pictures: Sequence[Path],
+    find: Callable[[Image.Image], NamedDetections],
+    classes: tuple[str, ...],
+    threshold: float,
+) -> Iterator[dict[str, Any]]:
     from trickzoo.data.images import read
     from trickzoo.drawing import draw_boxes
 
-    model = detection.load(weights)
     for image, picture in zip(images, pictures, strict=True):
         photograph = read(image).upright()
-        found = detection.predict(model, photograph.image)
+        found = find(photograph.image)
         sure = found.scores >= threshold
         boxes, scores, labels = (each[sure] for each in found)
-        _save(draw_boxes(photograph.image, boxes, labels, model.classes, scores), picture)
+        _save(draw_boxes(photograph.image, boxes, labels, classes, scores), picture)
         scale = photograph.size[0] / photograph.image.width  # 1, unless the image was reduced when it was decoded
         names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
         rows = [
@@ -214,21 +272,33 @@ def _boxes(images: Sequence[Path], pictures: Sequence[Path], weights: Path, thre
         yield {**_named(image, photograph), "picture": str(picture), "boxes": rows}
 
 
-def _masks(images: Sequence[Path], pictures: Sequence[Path], weights: Path) -> Iterator[dict[str, Any]]:
+def _segmenter(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], tuple[str, ...]]:
+    """Return a function from an RGB image to the classes of its pixels, and their names."""
+    if exported is not None:
+        from trickzoo.deployment.predict import segment
+
+        return lambda image: segment(exported, image), exported.description.classes
+    from trickzoo import segmentation
+
+    model = segmentation.load(path)
+    return lambda image: segmentation.predict(model, image), model.classes
+
+
+def _masks(
+    images: Sequence[Path], pictures: Sequence[Path], find: Callable[[Image.Image], NDArray[np.uint8]], classes: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
     import numpy as np
     import torch
 
-    from trickzoo import segmentation
     from trickzoo.data.images import read
     from trickzoo.drawing import draw_mask
 
-    model = segmentation.load(weights)
     for image, picture in zip(images, pictures, strict=True):
         photograph = read(image).upright()
-        mask = segmentation.predict(model, photograph.image)
-        _save(draw_mask(photograph.image, mask, model.classes), picture)
-        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(model.classes)).numpy() / mask.size
-        found = {model.classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
+        mask = find(photograph.image)
+        _save(draw_mask(photograph.image, mask, classes), picture)
+        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(classes)).numpy() / mask.size
+        found = {classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
         yield {**_named(image, photograph), "picture": str(picture), "shares": found}
 
 

@@ -9,16 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
-from trickzoo.errors import BadOption
+from trickzoo.deployment.extras import require
+from trickzoo.deployment.torch_file import program_of
 from trickzoo.files import write_atomically
 
 OPSET = 18
 """Version of ONNX's operators in the files. ONNX Runtime has it since 1.14, and newer operators are not needed."""
-
-SHORTEST = 75
-"""The shortest sides in pixels for which the exporter is told to keep height and width dynamic: below, Inception V3 has no output."""
 
 
 def to_onnx(
@@ -45,17 +42,12 @@ def to_onnx(
 
     Raises BadOption if the packages onnx or onnxscript are missing, and NotWritten if the disk refuses the file.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 -- the exporter of torch needs it
-    except ImportError:
-        raise BadOption(f"{path}: to write ONNX files, pip install 'trickzoo[onnx]'") from None
-    lengths = {name: Dim(name, min=SHORTEST if axis >= 2 else None) for axes in dynamic for axis, name in axes.items()}
-    shapes = tuple({axis: lengths[name] for axis, name in axes.items()} for axes in dynamic)
+    require(path, "onnx", "onnx", "onnxscript")
+    import onnx
+
+    program = program_of(module, example, dynamic)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own dependencies
-        # Poolings with ceil_mode, as in ResNet-D, guard against lengths at which the last cell is dropped. ONNX's poolings need no guard.
-        program = torch.export.export(module, example, dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True)
         exported = torch.onnx.export(
             program, input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, optimize=True, verbose=False
         )

@@ -1,0 +1,360 @@
+"""`trickzoo export` writes files that need nothing else, and `trickzoo predict` on them says what it says on the model."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import trickzoo
+from tests.commands import Call, caller
+from tests.deployment import photograph, random_detector, random_segmenter
+from tests.images import jpeg
+from trickzoo import detection, segmentation
+from trickzoo.backbone import Backbone, FeatureInfo, Head
+from trickzoo.cli import zoo
+from trickzoo.data.classes import IMAGENETTE
+from trickzoo.data.transforms import eval_transform
+from trickzoo.deployment import export, predict
+from trickzoo.deployment.description import Description, Input
+from trickzoo.deployment.opened import open_exported
+from trickzoo.errors import BadOption, NotWritten
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
+
+SMALL = "mobilenet_v1_025.tz_imagenette128"
+PREPROCESSING = Preprocessing(size=32, crop=0.875, interpolation="bicubic")
+CLASSES = ("n01440764", "a b", "été")
+
+
+class Tiny(Backbone):
+    """A backbone that is exported in a moment."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__(len(CLASSES))
+        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+        self.stages, self.head = nn.ModuleList(), Head(8, len(CLASSES))
+        self.feature_info, self.name = (FeatureInfo("stem", 8, 4),), "tiny"
+        self.weights = LoadedWeights("tiny.safetensors", Path("/somewhere/tiny.safetensors"), "0" * 64, CLASSES, PREPROCESSING)
+
+
+def tiny(kind: Input) -> tuple[Tiny, export.Graph]:
+    torch.manual_seed(0)
+    model = Tiny().eval()
+    nn.init.normal_(model.head.fc.weight, std=3)  # type: ignore[arg-type]
+    return model, export.classifier(model, PREPROCESSING, CLASSES, kind=kind)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with exported files and images; nobody is to write there."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, kind in (("image.onnx", "image"), ("float.xml", "float")):
+        export.write(tiny(kind)[1], folder / name)  # type: ignore[arg-type]
+    jpeg(folder / "a.jpg", 1, (80, 60))
+    jpeg(folder / "b.jpg", 2, (60, 90))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["image.onnx", "float.xml"])
+def test_a_file_computes_the_logits_of_the_network(name: str, place: Path) -> None:
+    model, _ = tiny("float")
+    file = open_exported(place / name)
+    for size in ((80, 60), (47, 61), (400, 20)):
+        image = photograph(*size)
+        with torch.no_grad():
+            expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
+        torch.testing.assert_close(predict.classify(file, image), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_file_takes_batches_and_describes_itself(place: Path) -> None:
+    content = (place / "image.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    images = np.stack([np.array(photograph(47, 61)), np.array(photograph(47, 61))[::-1], np.zeros((61, 47, 3), np.uint8)])
+    (logits,) = session.run(None, {"images": images})
+    assert logits.shape == (3, 3)
+    np.testing.assert_allclose(session.run(None, {"images": images[1:2]})[0], logits[1:2], atol=1e-5)
+    stated = session.get_modelmeta().custom_metadata_map
+    assert json.loads(stated["classes"]) == list(CLASSES) and json.loads(stated["class_names"]) == ["tench", "a b", "été"]
+    assert (stated["model"], stated["weights"], stated["sha256"], stated["licence"]) == ("tiny", "tiny.safetensors", "0" * 64, "unknown")
+    assert (stated["task"], stated["input"], stated["trickzoo"]) == ("classification", "image", trickzoo.__version__)
+    assert "uint8 (batch, height, width, 3)" in stated["input_in_words"] and "logits: float32 (batch, 3)" in stated["output_in_words"]
+    assert json.loads(stated["preprocessing"])["interpolation"] == "bicubic"
+    assert b"/somewhere" not in content and str(Path(trickzoo.__file__).parent).encode() not in content
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float", "normalised", "image"])
+def test_every_input_gives_the_logits_of_the_network(kind: Input) -> None:
+    model, graph = tiny(kind)
+    image = photograph(80, 60)
+    exported = export_in_memory(graph)
+    with torch.no_grad():
+        expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
+        torch.testing.assert_close(predict.classify(exported, image), expected, atol=1e-4, rtol=1e-4)
+
+
+def export_in_memory(graph: export.Graph) -> Any:
+    """What `open_exported` returns, with torch as the engine."""
+    from trickzoo.deployment.opened import Exported
+
+    return Exported(graph.description, lambda given: [graph.module(torch.from_numpy(np.array(given))).numpy()])
+
+
+def test_an_archive_of_torch_runs_without_trickzoo_and_predict_refuses_it(call: Call, place: Path, tmp_path: Path) -> None:
+    model, graph = tiny("uint8")
+    path = tmp_path / "tiny.pt2"
+    export.write(graph, path)
+    texts = dict.fromkeys(graph.description.texts(), "")
+    program = torch.export.load(path, extra_files=texts)
+    assert Description.of(texts) == graph.description
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (PREPROCESSING.mean, PREPROCESSING.std))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), model((images / 255 - mean) / std), atol=1e-5, rtol=1e-5)
+    assert str(Path(trickzoo.__file__).parent).encode() not in path.read_bytes()
+    status, _, err = call("predict", place / "a.jpg", "--model", path)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "does not run archives of torch.export, because torch.export.load executes code that is in a file" in err
+
+
+def test_predict_says_the_same_of_the_model_and_of_its_file(call: Call, place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    assert call("export", path, "--model", SMALL) == (0, f"{path}\n", "")
+    rows = []
+    for model in (SMALL, path):
+        status, out, _ = call("predict", place / "a.jpg", place / "b.jpg", "--model", model, "--json", "--top", 10)
+        assert status == 0
+        rows.append(json.loads(out))
+    for of_model, of_file in zip(*rows, strict=True):
+        assert of_model["image"] == of_file["image"]
+        for expected, found in zip(of_model["top"], of_file["top"], strict=True):
+            assert found == expected | {"probability": pytest.approx(expected["probability"], abs=1e-5)}
+    stated = {each.key: each.value for each in onnx.load(path).metadata_props}
+    record = trickzoo.create(SMALL).weights
+    assert record is not None and (stated["weights"], stated["sha256"]) == (SMALL, record.digest())
+    assert json.loads(stated["classes"]) == list(IMAGENETTE) and stated["licence"] == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("a.txt",), "a.txt: the name must end in .safetensors or .pth for weights, or in .onnx, .pt2 or .xml for the whole network"),
+        (("a.onnx", "--format", "openvino"), "a.onnx: --format openvino is for files that end in .xml; name such a file"),
+        (("a.onnx", "--format", "weights"), "--format weights is for files that end in .safetensors or .pth"),
+        (("a.onnx", "--layout", "timm"), "--layout is not for .onnx files; leave it out"),
+        (("a.pt2", "--dtype", "float16"), "--dtype is not for .pt2 files; leave it out"),
+        (("a.pth", "--input", "image"), "--input is not for .pth files; leave it out"),
+        (("there.onnx",), "there.onnx exists; name another file, or overwrite it with --overwrite"),
+        (("there.xml",), "there.bin exists; name another file, or overwrite it with --overwrite"),
+        (("a.onnx", "--crop", 2), "--crop must be above 0 and at most 1, not 2"),
+        (("a.onnx", "--size", 100_000), "this preprocessing is not possible: size must be at most 4,096 pixels"),
+        (("a.onnx", "--classes", "imagenet1k"), "has 10 outputs, but the class list has 1000 classes"),
+    ],
+    ids=str,
+)
+def test_export_refuses_in_one_line(tokens: tuple[Any, ...], message: str, call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("there.onnx", "there.bin"):
+        (folder / name).write_text("mine")
+    status, _, err = call("export", folder / tokens[0], "--model", SMALL, *tokens[1:])
+    assert (status, len(err.splitlines())) == (2, 1) and message in err
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"there.onnx": "mine", "there.bin": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"), [("a.onnx", "onnxscript", "onnx"), ("a.xml", "openvino", "openvino"), ("a.xml", "onnx", "openvino")]
+)
+def test_export_without_an_extra_names_it(
+    name: str, missing: str, extra: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    status, _, err = call("export", tmp_path / "out" / name, "--model", SMALL)
+    assert (status, len(err.splitlines())) == (2, 1) and not (tmp_path / "out").exists()
+    assert f"{name} needs the package {missing}, which is not installed; pip install 'trickzoo[{extra}]'" in err
+
+
+@pytest.mark.parametrize(("name", "missing", "extra"), [("image.onnx", "onnxruntime", "onnx"), ("float.xml", "openvino", "openvino")])
+def test_predict_without_an_extra_names_it(
+    name: str, missing: str, extra: str, call: Call, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    status, _, err = call("predict", place / "a.jpg", "--model", place / name)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert f"{name} needs the package {missing}, which is not installed; pip install 'trickzoo[{extra}]'" in err
+
+
+def test_a_write_that_fails_leaves_nothing(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    def refuse(model: Any, path: Path, **options: Any) -> None:
+        Path(path).write_text("half")
+        raise RuntimeError("Error while\nwriting")
+
+    monkeypatch.setattr(openvino, "save_model", refuse)
+    with pytest.raises(NotWritten, match=r"tiny.xml cannot be written \(Error while writing\)"):
+        export.write(tiny("float")[1], tmp_path / "tiny.xml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_a_file_decides_are_refused(call: Call, place: Path) -> None:
+    for tokens, message in (
+        (("--size", 64), "--size is decided in"),
+        (("--weights", "x"), "--weights is decided in"),
+        (("--task", "detection"), "image.onnx is for classification, not for detection"),
+        (("--threshold", 0.5), "--threshold is for detection, and"),
+    ):
+        status, _, err = call("predict", place / "a.jpg", "--model", place / "image.onnx", *tokens)
+        assert (status, len(err.splitlines())) == (2, 1) and message in err
+    status, _, err = call("predict", place / "a.jpg", "--weights", place / "image.onnx")
+    assert status == 2 and "is a whole network and not only weights; name it with --model" in err
+
+
+def foreign(path: Path, **texts: str) -> Path:
+    """An ONNX file that returns its input, with other metadata."""
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, None)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, None)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, path)
+    return path
+
+
+def outside(path: Path) -> Path:
+    """An ONNX file whose weights are in another file of the working folder."""
+    weights = onnx.numpy_helper.from_array(np.ones(4, np.uint8), "w")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "secret"), ("offset", "0"), ("length", "4")):
+        weights.external_data.add(key=key, value=value)
+    shape = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, [4])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "g", [], [shape], [weights])
+    path.write_bytes(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.onnx", "cannot be read (No such file or directory)"),
+        ("folder.onnx", "cannot be read (Is a directory)"),
+        ("empty.onnx", "cannot be run ("),
+        ("cut.onnx", "cannot be run ("),
+        ("cut.xml", "cannot be run ("),
+        ("disguised.xml", "is not an OpenVINO file"),
+        ("alone.xml", "alone.bin cannot be read (No such file or directory)"),
+        ("light.xml", "cannot be run ("),
+        ("stranger.onnx", "its metadata are not those of `trickzoo export` (Object missing required field `trickzoo`)"),
+        ("deep.onnx", "its metadata are not those of `trickzoo export` (classes: "),
+        ("liar.onnx", "does not return what its metadata state"),
+        ("outside.onnx", "cannot be run ("),
+    ],
+)
+def test_damaged_and_foreign_files_end_in_one_line(
+    name: str, message: str, call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, weights, whole = ((place / each).read_bytes() for each in ("float.xml", "float.bin", "image.onnx"))
+    (tmp_path / "folder.onnx").mkdir()
+    contents = {"empty.onnx": b"", "cut.onnx": whole[: len(whole) // 2], "cut.xml": graph[: len(graph) // 2], "cut.bin": weights}
+    contents |= {"disguised.xml": whole, "disguised.bin": b"", "alone.xml": graph, "light.xml": graph, "light.bin": weights[:8]}
+    for each, content in contents.items():
+        (tmp_path / each).write_bytes(content)
+    foreign(tmp_path / "stranger.onnx")
+    foreign(tmp_path / "deep.onnx", classes="[" * 100_000)
+    foreign(tmp_path / "liar.onnx", **tiny("image")[1].description.texts())
+    outside(tmp_path / "outside.onnx")
+    (tmp_path / "secret").write_bytes(b"mine")
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call("predict", place / "a.jpg", "--model", name)
+    assert (status, len(err.splitlines())) == (2, 1), err
+    assert message in err and "Traceback" not in err
+
+
+def test_networks_that_no_file_can_describe_are_refused() -> None:
+    model = Tiny(channels=4)
+    with pytest.raises(BadOption, match="tiny has 4 input channels, and images have 1 or 3"):
+        export.classifier(model, PREPROCESSING, CLASSES)
+    model = Tiny()
+    model.weights = None
+    with pytest.raises(BadOption, match="tiny has no weights; export a network with weights"):
+        export.classifier(model, PREPROCESSING, CLASSES)
+    with pytest.raises(BadOption, match=re.escape("a.bin: the name of an exported network must end in .onnx, .pt2, .xml")):
+        export.write(tiny("float")[1], Path("a.bin"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+@pytest.mark.parametrize("neck", ["fpn", "c4"])
+def test_a_detectors_file_finds_its_boxes(neck: Any, suffix: str, tmp_path: Path) -> None:
+    model, path = random_detector(neck), tmp_path / f"boxes{suffix}"
+    export.write(export.detector(model), path)
+    for size in ((61, 47), (160, 120), (500, 200), (33, 33), (1, 1)):
+        image = photograph(*size)
+        expected = detection.predict(model, image)
+        if suffix == ".pt2":
+            boxes, scores, labels = (each.numpy() for each in torch.export.load(path).module()(torch.from_numpy(np.array(image))))
+            labels = labels + 1
+        else:
+            boxes, scores, labels = predict.detect(open_exported(path), image)
+        np.testing.assert_allclose(boxes, expected.boxes, atol=0.02)
+        np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+        np.testing.assert_array_equal(labels, expected.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+@pytest.mark.parametrize("short", [64, None])
+def test_a_segmenters_file_finds_its_classes(short: int | None, suffix: str, tmp_path: Path) -> None:
+    model, path = random_segmenter(short), tmp_path / f"masks{suffix}"
+    export.write(export.segmenter(model), path)
+    for size in ((61, 47), (160, 120), (500, 200), (33, 33), (1, 1)):
+        image = photograph(*size)
+        expected = segmentation.predict(model, image)
+        if suffix == ".pt2":
+            found = torch.export.load(path).module()(torch.from_numpy(np.array(image))).numpy()
+        else:
+            found = predict.segment(open_exported(path), image)
+        assert found.shape == expected.shape and (found != expected).mean() < 0.002
+
+
+@pytest.mark.packs
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("suffix", "kind"), [(".onnx", "uint8"), (".onnx", "image"), (".xml", "image")])
+def test_top1_on_real_images_is_that_of_the_model(suffix: str, kind: Input, packs: Path, tmp_path: Path) -> None:
+    model = trickzoo.create(SMALL)
+    assert model.weights is not None and model.weights.preprocessing is not None
+    path = tmp_path / f"small{suffix}"
+    export.write(export.classifier(model, model.weights.preprocessing, IMAGENETTE, kind=kind), path)
+    file, transform = open_exported(path), eval_transform(model)
+    right = np.zeros(2, int)
+    images = sorted((packs / "imagenette128" / "val").glob("*/*"))[::3]
+    for each in images:
+        with Image.open(each) as image, torch.inference_mode():
+            pixels = image.convert("RGB")
+            logits = model(transform(pixels)[None])[0], predict.classify(file, pixels)
+        torch.testing.assert_close(*logits, atol=0.05, rtol=0.01)
+        right += [int(IMAGENETTE[int(each_of.argmax())] == each.parent.name) for each_of in logits]
+    assert len(images) > 1000 and abs(100 * (right[0] - right[1]) / len(images)) <= 0.1
+    assert right[0] / len(images) > 0.7

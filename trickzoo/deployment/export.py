@@ -1,0 +1,171 @@
+"""Writes networks to files for other programs, with their preprocessing and a description."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import trickzoo
+from trickzoo.backbone import Backbone
+from trickzoo.data.classes import describe_class
+from trickzoo.deployment.description import Description, Input
+from trickzoo.deployment.extras import require
+from trickzoo.deployment.networks import WholeClassifier, WholeDetector, WholeSegmenter
+from trickzoo.deployment.onnx_file import to_onnx
+from trickzoo.deployment.openvino_file import to_openvino, weights_of
+from trickzoo.deployment.torch_file import to_torch
+from trickzoo.detection.model import FasterRCNN
+from trickzoo.errors import BadOption
+from trickzoo.segmentation.model import Segmenter
+from trickzoo.weights.record import Preprocessing
+
+Format = Literal["onnx", "torch-export", "openvino"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+
+
+class Graph(NamedTuple):
+    """A network ready to be written.
+
+    Attributes:
+        module: the network with its preprocessing inside.
+        example: an example of its input.
+        inputs, outputs: the names of its input and its outputs.
+        dynamic: the axes that may have any length.
+        description: the metadata.
+    """
+
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic: Sequence[Mapping[int, str]]
+    description: Description
+
+
+def classifier(model: Backbone, preprocessing: Preprocessing, classes: tuple[str, ...], *, kind: Input = "uint8") -> Graph:
+    """Prepare a classifier for `write`.
+
+    Args:
+        model: the network, with loaded weights.
+        preprocessing: how its images are prepared.
+        classes: the names of its classes, in the order of its outputs.
+        kind: what the file takes.
+
+    Raises BadOption if the network takes neither RGB nor grey images, or has no weights.
+    """
+    channels, side = model.in_chans, preprocessing.size
+    if channels not in (1, 3):
+        raise BadOption(f"{model.name} has {channels} input channels, and images have 1 or 3; export it with torch.export yourself")
+    content = "RGB" if channels == 3 else "grey"
+    cropped = f"(batch, {channels}, {side}, {side}), {content} images, resized and cropped outside"
+    words = {
+        "uint8": f"uint8 {cropped}; 0 to 255, normalised inside",
+        "float": f"float32 {cropped}; 0 to 1, normalised inside",
+        "normalised": f"float32 {cropped}, and normalised outside with mean and std of the preprocessing",
+        "image": "uint8 (batch, height, width, 3), RGB images of any size; resized, cropped and normalised inside",
+    }
+    if kind == "image":
+        example, dynamic = torch.zeros((2, 300, 400, 3), dtype=torch.uint8), {0: "batch", 1: "height", 2: "width"}
+    else:
+        example, dynamic = torch.zeros((2, channels, side, side)), {0: "batch"}
+        example = example.byte() if kind == "uint8" else example
+    description = _described(
+        model,
+        "classification",
+        classes,
+        input=kind,
+        input_in_words=words[kind],
+        output_in_words=f"logits: float32 (batch, {len(classes)}); softmax gives the probabilities of the classes",
+        channels=channels,
+        preprocessing=preprocessing,
+    )
+    module = WholeClassifier(model, preprocessing, kind).eval()
+    return Graph(module, (example,), ("images",), ("logits",), [dynamic], description)
+
+
+def detector(model: FasterRCNN) -> Graph:
+    """Prepare a detector from `detection.load` for `write`. The file takes one image."""
+    assert model.recipe is not None
+    description = _described(
+        model.trunk,
+        "detection",
+        model.classes,
+        input="image",
+        input_in_words=f"uint8 (height, width, 3), one RGB image of any size; resized inside to a short side of {model.recipe.short} and a "
+        f"long side of at most {model.recipe.long} pixels",
+        output_in_words="boxes: float32 (n, 4), x0 y0 x1 y1 in pixels of the image; scores: float32 (n), descending; "
+        "labels: int64 (n), indices of classes from 0",
+    )
+    return _whole(WholeDetector(model), ("boxes", "scores", "labels"), description)
+
+
+def segmenter(model: Segmenter) -> Graph:
+    """Prepare a segmenter from `segmentation.load` for `write`. The file takes one image."""
+    assert model.recipe is not None
+    side = f"to a short side of {model.recipe.short} pixels" if model.recipe.short else "only if it is large"
+    description = _described(
+        model.trunk,
+        "segmentation",
+        model.classes,
+        input="image",
+        input_in_words=f"uint8 (height, width, 3), one RGB image of any size; resized inside {side}",
+        output_in_words="pixels: uint8 (height, width), the class of each pixel of the image, an index of classes from 0",
+    )
+    return _whole(WholeSegmenter(model), ("pixels",), description)
+
+
+def _whole(module: nn.Module, outputs: tuple[str, ...], description: Description) -> Graph:
+    example = torch.zeros((300, 400, 3), dtype=torch.uint8)
+    return Graph(module.eval(), (example,), ("image",), outputs, [{0: "height", 1: "width"}], description)
+
+
+def _described(model: Backbone, task: str, classes: tuple[str, ...], **rest: object) -> Description:
+    weights = model.weights
+    if weights is None:
+        raise BadOption(f"{model.name} has no weights; export a network with weights")
+    return Description(
+        trickzoo=trickzoo.__version__,
+        task=task,  # type: ignore[arg-type]
+        model=model.name,
+        weights=weights.name if weights.record or weights.revision else weights.path.name,
+        sha256=weights.digest(),
+        licence=weights.record.licence if weights.record else "unknown",
+        classes=classes,
+        class_names=tuple(map(describe_class, classes)),
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def check_path(path: Path, *, overwrite: bool) -> None:
+    """Raise BadOption if `write` would replace a file without `overwrite`."""
+    for file in (path, weights_of(path)) if path.suffix == SUFFIXES["openvino"] else (path,):
+        if file.exists() and not overwrite:
+            raise BadOption(f"{file} exists; name another file, or overwrite it with --overwrite")
+
+
+def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
+    """Write a network to a file in the format that its suffix names: .onnx, .pt2 or .xml.
+
+    Raises BadOption for another suffix, if a file would be replaced without `overwrite`, or if a package is missing, and NotWritten if the
+    disk refuses the file.
+    """
+    if path.suffix not in SUFFIXES.values():
+        raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")
+    check_path(path, overwrite=overwrite)
+    module, example, inputs, outputs, dynamic, description = graph
+    texts = description.texts()
+    if path.suffix == ".pt2":
+        to_torch(module, example, path, dynamic=dynamic, metadata=texts)
+    elif path.suffix == ".onnx":
+        to_onnx(module, example, path, inputs=inputs, outputs=outputs, dynamic=dynamic, metadata=texts)
+    else:
+        require(path, "openvino", "onnx", "onnxscript", "openvino")
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, "model.onnx")
+            to_onnx(module, example, made, inputs=inputs, outputs=outputs, dynamic=dynamic)
+            to_openvino(made, path, texts)
