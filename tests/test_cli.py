@@ -71,7 +71,7 @@ def test_describe(call: Call) -> None:
         (("weights", "fetch", "resnet50_e.*"), 'no weight "resnet50_e.*"'),
         (("weights", "path", "resnet50_d"), "is not on this machine; `trickzoo weights fetch"),
         (("weights", "list", "vgg*"), 'no weight "vgg*"'),
-        (("export", "out.txt", "--model", "resnet18"), "connection refused"),
+        (("export", "out.pth", "--model", "resnet18"), "connection refused"),
         (("predict", "--model", "resnet18"), "name one image"),
         (("predict", "nowhere.jpg", "--model", "resnet18"), "nowhere.jpg cannot be read (No such file"),
         (("fetch",), 'Unknown command "fetch"'),

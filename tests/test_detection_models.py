@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -311,33 +309,6 @@ def test_copies_are_independent() -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Export
-
-
-@pytest.mark.parametrize("neck", ["fpn", "c4"])
-def test_onnx(neck: str, tmp_path: Path) -> None:
-    """By the exporter that traces: torch.export refuses what torchvision's NMS does with a number of boxes that only the data tells."""
-    model = small("resnet18_d", neck, norms="frozen", box_score_thresh=0.2).eval()
-    names = ["boxes", "labels", "scores"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, which is deprecated
-        torch.onnx.export(
-            model,
-            ([torch.rand(3, 61, 47)],),
-            tmp_path / "detector.onnx",
-            dynamo=False,
-            opset_version=17,
-            input_names=["image"],
-            output_names=names,
-            dynamic_axes={"image": {1: "height", 2: "width"}} | {name: {0: "detections"} for name in names},
-        )
-    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx", providers=["CPUExecutionProvider"])
-    for height, width in ((61, 47), (90, 66), (33, 33)):
-        image = torch.rand(3, height, width)
-        with torch.no_grad():
-            (expected,) = model([image])
-        assert len(expected["boxes"]) > 5
-        for name, found in zip(names, session.run(None, {"image": image.numpy()}), strict=True):
-            torch.testing.assert_close(torch.from_numpy(found), expected[name], atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", trickzoo.list_models())

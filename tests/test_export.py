@@ -116,6 +116,21 @@ def export_in_memory(graph: export.Graph) -> Any:
     return Exported(graph.description, lambda given: [graph.module(torch.from_numpy(np.array(given))).numpy()])
 
 
+def test_the_program_on_the_page_runs(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
+    (program,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "InferenceSession" in each]
+    assert len([line for line in program.splitlines() if line]) == 10 and "trickzoo" not in program and "torch" not in program
+    (tmp_path / "resnet50_d.onnx").write_bytes((place / "image.onnx").read_bytes())
+    (tmp_path / "cat.jpg").write_bytes((place / "a.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    with Image.open("cat.jpg") as image:
+        logits = predict.classify(open_exported(place / "image.onnx"), image.convert("RGB"))
+    assert capsys.readouterr().out.split("\n")[0] == ("tench", "a b", "été")[int(logits.argmax())]
+
+
 def test_an_archive_of_torch_runs_without_trickzoo_and_predict_refuses_it(call: Call, place: Path, tmp_path: Path) -> None:
     model, graph = tiny("uint8")
     path = tmp_path / "tiny.pt2"

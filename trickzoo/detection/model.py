@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.onnx.operators import shape_as_tensor
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -104,23 +102,6 @@ class Anchors(AnchorGenerator):
         self.set_cell_anchors(torch.promote_types(like.dtype, torch.float32), like.device)
         anchors = torch.cat(self.grid_anchors([feature.shape[-2:] for feature in feature_maps], [[stride] * 2 for stride in self.strides]))
         return [anchors] * len(image_list.image_sizes)
-
-
-class Transform(GeneralizedRCNNTransform):
-    """torchvision's normalisation and resizing, with the same sizes in an exported ONNX graph.
-
-    While it is traced, torchvision multiplies sides by the scale in float32, so that 47 × (64 / 47) becomes 63. Here the sides are computed
-    in float64.
-    """
-
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        if not torch.jit.is_tracing():
-            return super().resize(image, target)
-        sides = shape_as_tensor(image)[-2:].double()
-        limits = torch.tensor([self.min_size[-1], self.max_size]).double()
-        sides = (sides * (limits / torch.stack([sides.min(), sides.max()])).min()).floor().long()
-        size = [sides[0], sides[1]]  # tensors, so that they stay in the trace
-        return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target  # type: ignore[arg-type]
 
 
 class FullPrecisionRPNHead(RPNHead):
@@ -317,7 +298,7 @@ def faster_rcnn(
     model.rpn.min_size = rpn_min_size
     for stream, part in enumerate((model.rpn, model.roi_heads)):
         part.fg_bg_sampler = ImageSampler(part.fg_bg_sampler, stream)
-    model.transform = Transform(own["min_size"], own["max_size"], list(preprocessing.mean), list(preprocessing.std))
+    model.transform = GeneralizedRCNNTransform(own["min_size"], own["max_size"], list(preprocessing.mean), list(preprocessing.std))
     return model.train()
 
 
