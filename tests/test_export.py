@@ -121,7 +121,7 @@ def test_the_program_on_the_page_runs(
 ) -> None:
     page = (Path(__file__).parents[1] / "docs" / "deployment.md").read_text(encoding="utf-8")
     (program,) = [each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "InferenceSession" in each]
-    assert len([line for line in program.splitlines() if line]) == 10 and "trickzoo" not in program and "torch" not in program
+    assert len([line for line in program.splitlines() if line]) <= 10 and "trickzoo" not in program and "torch" not in program
     (tmp_path / "resnet50_d.onnx").write_bytes((place / "image.onnx").read_bytes())
     (tmp_path / "cat.jpg").write_bytes((place / "a.jpg").read_bytes())
     monkeypatch.chdir(tmp_path)
