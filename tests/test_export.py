@@ -328,7 +328,8 @@ def test_a_detectors_file_finds_its_boxes(neck: Any, suffix: str, tmp_path: Path
         image = photograph(*size)
         expected = detection.predict(model, image)
         if suffix == ".pt2":
-            boxes, scores, labels = (each.numpy() for each in torch.export.load(path).module()(torch.from_numpy(np.array(image))))
+            with torch.inference_mode():
+                boxes, scores, labels = (each.numpy() for each in torch.export.load(path).module()(torch.from_numpy(np.array(image))))
             labels = labels + 1
         else:
             boxes, scores, labels = predict.detect(open_exported(path), image)

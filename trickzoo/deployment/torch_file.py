@@ -52,8 +52,21 @@ def to_torch(
     The arguments are those of `program_of`; `metadata` are texts that are stored in the archive by keys, as `extra_files`.
     Raises NotWritten if the disk refuses the file.
     """
-    archive = io.BytesIO()
+    archive, program = io.BytesIO(), program_of(module, example, dynamic)
+    _forget_assertions(program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself
-        torch.export.save(program_of(module, example, dynamic), archive, extra_files=dict(metadata))
+        torch.export.save(program, archive, extra_files=dict(metadata))
     write_atomically(path, archive.getvalue())
+
+
+def _forget_assertions(program: ExportedProgram) -> None:
+    """Remove, in place, the assertions on lengths that only the data tell.
+
+    Torch assumes that such a length is 2 or more. A detector may find one box, or none, on a level, and computes the right result then.
+    """
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten._assert_scalar.default:
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
