@@ -211,6 +211,34 @@ def test_a_stopped_study_goes_on(
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_two_jobs_give_the_results_of_one(call: Call, straight: Path, colours: Path, tmp_path: Path) -> None:
+    """Two jobs are stopped after the first training, and one job runs the rest."""
+    told = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if "top-1" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match=r"stopped after [12] of 6 trainings; the same command resumes it"):
+        ladder.run(plan(), *settings(colours, tmp_path), each=quiet, tell=tell, jobs=2)
+    assert {"1/6 baseline, seed 0: started", "2/6 cosine, seed 0: started"} <= set(told)
+    assert not (tmp_path / "mixup-1").exists()
+    ladder.run(plan(), *settings(colours, tmp_path), each=quiet)
+    assert figures(tmp_path) == figures(straight)
+    for name in ("baseline-0", "cosine-0", "mixup-0"):
+        ours, theirs = load_file(tmp_path / name / "model.safetensors"), load_file(straight / name / "model.safetensors")
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_jobs_that_cannot_be(call: Call, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--jobs must be 1 or more, not 0" in call("--data", colours, "--jobs", 0)[2]
+    monkeypatch.setattr(PartialState(), "num_processes", 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadOption, match="--jobs starts processes of its own; leave it out, or start the study without torchrun"):
+        ladder.run(plan(), *settings(colours, tmp_path), each=quiet, jobs=2)
+
+
 def test_a_finished_study_trains_nothing(straight: Path, colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trickzoo.training.job.run", lambda *_: pytest.fail("trained again"))
     ladder.run(plan(), *settings(colours, straight), each=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -117,6 +118,12 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
         assert found == [wanted, other]
         found.clear()
     assert "year has no effect: ade20k has no years" in call(*pair, "ade20k", *boxes, *year)[2]
+
+
+def test_a_plan_reaches_the_processes_of_several_jobs(ladder: Path) -> None:
+    branch = transfer.Branch(recipes.SHAPES_BOXES, AnnotatedLocation("shapes", images=8))
+    plan = transfer.plan(ladder, (branch,), seeds=1)
+    assert pickle.loads(pickle.dumps(plan)) == plan
 
 
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def ladder(
     out: Annotated[Path | None, Parameter(help="Folder of the study, by default runs/ladder-SET-MODEL.")] = None,
     decode: options.Decode = "once",
     cache: options.Cache = None,
-    running: options.Running = options.Running(),
+    running: options.Several = options.Several(),
     images: Annotated[
         int | None, Parameter(help="With --set shapes: number of training images, 10,000 by default. Validation uses a fifth as many.")
     ] = None,
@@ -83,7 +83,9 @@ def ladder(
             say(line, flush=True)
 
     tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
-    study.run(plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+    study.run(
+        plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell, jobs=running.jobs
+    )
     if chief:
         _report(plan, place, required=False)
     if state.num_processes > 1:

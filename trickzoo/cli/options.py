@@ -54,6 +54,25 @@ class Running:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class Several(Running):
+    """How the trainings of a study run."""
+
+    jobs: Annotated[
+        int, Parameter(help="Trainings at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun.")
+    ] = 1
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise BadOption(f"--jobs must be 1 or more, not {self.jobs}")
+
+    @property
+    def of_machine(self) -> dict[str, Any]:
+        """The options of each training, as keyword arguments of `training.machine.Machine`."""
+        return {name: value for name, value in super().of_machine.items() if name != "jobs"}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Watched(Running):
     """How a single training runs, and what it records."""
 

@@ -95,7 +95,7 @@ def transfer(
     seeds: Annotated[int, Parameter(help="Number of trainings per rung; seed s starts from the ladder's seed s.")] = 3,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
-    running: options.Running = options.Running(),
+    running: options.Several = options.Several(),
     pictures: Annotated[
         int,
         Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
@@ -199,7 +199,7 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
+def _run(plan: study.Plan, out: Path, running: options.Several) -> None:
     settings = Machine(out=out, **running.of_machine)
     for branch in plan.branches:
         branch.location.check_exists(branch.recipe.task)
@@ -213,7 +213,7 @@ def _run(plan: study.Plan, out: Path, running: options.Running) -> None:
             say(line, flush=True)
 
     tell(f"{count(len(plan.trunks), 'backbone')} of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
-    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell)
+    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell, jobs=running.jobs)
 
 
 def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> None:

@@ -13,13 +13,16 @@ from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.found import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
+    from trickzoo.studies.at_once import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
+EVALUATIONS = 5
+"""How often a training is evaluated, for its curve. The study's figure is that of the last epoch."""
 OWN = "own"
 """Name of the data if it is the user's own folder."""
 
@@ -163,6 +166,7 @@ def run(
     *,
     each: Each,
     tell: Callable[[str], None] = lambda line: None,
+    jobs: int = 1,
 ) -> None:
     """Run the remaining trainings of a study in `machine.out`; a training that was stopped is resumed from its checkpoint.
 
@@ -172,16 +176,18 @@ def run(
         machine: the machine of every training; `out` is the study's folder. The seeds come from the plan.
         each: returns the context manager in which a training runs, by its title.
         tell: called with a line of text for each training.
+        jobs: number of trainings that run at once, each in a process of its own. For more than 1, a script needs
+            `if __name__ == "__main__"`.
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
-        BadOption: the folder cannot be written, and the study is not finished.
+        BadOption: the folder cannot be written, and the study is not finished; or several jobs under torchrun.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
     from trickzoo import classification, evidence, tasks
-    from trickzoo.training import job as jobs
 
+    of_each = check_jobs(jobs, machine)
     if any(state(machine.out, *run) != "done" for run in plan.runs):  # a finished study is only read
         evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
@@ -190,15 +196,28 @@ def run(
         if any(step is unfinished for unfinished, _ in left):  # raises errors at once instead of after hours of training
             tasks.prepare(step.recipe, location, machine, images)
 
+    trains = _trains(plan, location, of_each, images)
+    trainings = [
+        Training(f"{step.rung}, seed {seed}", (step, seed) not in left, train)
+        for (step, seed), train in zip(plan.runs, trains, strict=True)
+    ]
+    train_all(trainings, machine, each=each, tell=tell, jobs=jobs, reopen=functools.partial(_trains, plan, location, of_each))
+
+
+def _trains(plan: Plan, location: ImageLocation, machine: Machine, images: Splits[Any] | None = None) -> list[Train]:
+    """Return what runs each training of a study, in order. The images are opened if they are not given."""
+    from trickzoo import classification, tasks
+    from trickzoo.training import job
+
+    opened = images or classification.open_data(plan.steps[0].recipe, location, machine)
+
     def train(step: Step, seed: int, report: Callable[[Progress], None]) -> str:
-        here = replace(machine, out=folder(machine.out, step, seed), seed=seed)
-        found = jobs.run(tasks.prepare(step.recipe, location, here, images), report)
+        every = -(-step.recipe.epochs // EVALUATIONS)
+        here = replace(machine, out=folder(machine.out, step, seed), seed=seed, evaluate_every=every)
+        found = job.run(tasks.prepare(step.recipe, location, here, opened), report)
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"
 
-    trainings = [
-        Training(f"{step.rung}, seed {seed}", (step, seed) not in left, functools.partial(train, step, seed)) for step, seed in plan.runs
-    ]
-    train_all(trainings, machine, each=each, tell=tell)
+    return [functools.partial(train, step, seed) for step, seed in plan.runs]
 
 
 def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from trickzoo.errors import BadOption
+
 if TYPE_CHECKING:
-    from trickzoo.training.job import Machine
+    from trickzoo.studies.at_once import Reopen, Train
+    from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
@@ -21,34 +24,65 @@ class Training:
 
     title: str
     done: bool
-    train: Callable[[Callable[[Progress], None]], str]
+    train: Train
 
 
-def train_all(trainings: Sequence[Training], machine: Machine, *, each: Each, tell: Callable[[str], None]) -> None:
+def check_jobs(jobs: int, machine: Machine) -> Machine:
+    """Return the settings of each training if several run at once: they share the worker processes.
+
+    Raises BadOption unless `jobs` is 1 or more, and 1 if `torchrun` or `accelerate launch` started this process.
+    """
+    from trickzoo.training.processes import processes
+
+    if jobs < 1:
+        raise BadOption(f"--jobs must be 1 or more, not {jobs}")
+    if jobs > 1 and processes(use_cpu=machine.use_cpu).num_processes > 1:
+        raise BadOption("--jobs starts processes of its own; leave it out, or start the study without torchrun or accelerate launch")
+    return machine if machine.workers is not None else replace(machine, workers=-(-machine.decoders // jobs))
+
+
+def train_all(
+    trainings: Sequence[Training], machine: Machine, *, each: Each, tell: Callable[[str], None], jobs: int, reopen: Reopen
+) -> None:
     """Run the trainings that are not done; `tell` is called with a line of text for each.
+
+    With several `jobs`, other processes run them, as `train_at_once` describes, and `each` is not called.
 
     The folder `machine.out` is locked meanwhile, unless all trainings are done: it is then only read.
 
     Raises InUse if another run is writing to it, and Stopped if SIGTERM, SIGINT or SIGHUP arrived. The same call resumes the series.
     """
+    from trickzoo.training.folder import held
+    from trickzoo.training.processes import processes
+
+    titles = [f"{number}/{len(trainings)} {training.title}" for number, training in enumerate(trainings, 1)]
+    left = [index for index, training in enumerate(trainings) if not training.done]
+    with held(machine.out, processes(use_cpu=machine.use_cpu)) if left else nullcontext():
+        if jobs == 1:
+            _train_in_turn(trainings, titles, each, tell)
+            return
+        from trickzoo.studies.at_once import train_at_once
+
+        for title, training in zip(titles, trainings, strict=True):
+            if training.done:
+                tell(f"{title}: already finished")
+        train_at_once(titles, left, reopen, jobs, tell)
+
+
+def _train_in_turn(trainings: Sequence[Training], titles: Sequence[str], each: Each, tell: Callable[[str], None]) -> None:
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from trickzoo.training import stopping
-    from trickzoo.training.folder import held
-    from trickzoo.training.processes import processes
 
     total = len(trainings)
-    finished = all(training.done for training in trainings)
-    with nullcontext() if finished else held(machine.out, processes(use_cpu=machine.use_cpu)):
-        for number, training in enumerate(trainings, 1):
-            title = f"{number}/{total} {training.title}"
-            if training.done:
-                tell(f"{title}: already finished")
-                continue
-            with stopping.handle_signals() as asked, each(title) as report:
-                found = training.train(report)
-            tell(f"{title}: {found}")
-            if any(gather_object([asked()])) and number < total:  # the signal may have reached only one process
-                stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command resumes it")
-                raise stopping.for_this_process(stopped, PartialState())
+    for number, (title, training) in enumerate(zip(titles, trainings, strict=True), 1):
+        if training.done:
+            tell(f"{title}: already finished")
+            continue
+        with stopping.handle_signals() as asked, each(title) as report:
+            found = training.train(report)
+        tell(f"{title}: {found}")
+        if any(gather_object([asked()])) and number < total:  # the signal may have reached only one process
+            stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command resumes it")
+            raise stopping.for_this_process(stopped, PartialState())

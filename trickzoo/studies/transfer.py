@@ -13,10 +13,11 @@ from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.found import ClassifierResult, LadderStudy, read
-from trickzoo.studies.series import Each, Training, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
+    from trickzoo.studies.at_once import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
@@ -111,7 +112,7 @@ def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRec
     return replace(branch.recipe, model=trunk.model, weights=str(trunk.weights))
 
 
-def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None) -> None:
+def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
     """Run the remaining trainings of a study in `settings.out`; a training that was stopped is resumed from its checkpoint.
 
     Args:
@@ -119,39 +120,58 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
         settings: the machine of every training; `out` is the study's folder. The seeds come from the plan.
         each: returns the context manager in which a training runs, by its title.
         tell: called with a line of text for each training.
+        jobs: number of trainings that run at once, each in a process of its own. For more than 1, a script needs
+            `if __name__ == "__main__"`.
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
-        BadOption: the folder cannot be written, and the study is not finished.
+        BadOption: the folder cannot be written, and the study is not finished; or several jobs under torchrun.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
-    from trickzoo import evidence, tasks
-    from trickzoo.training import job as jobs
-    from trickzoo.training.tracking import MEASURES
+    from trickzoo import evidence
+    from trickzoo.training import job
 
-    if not all((folder(settings.out, *run) / jobs.RESULT).is_file() for run in plan.runs):  # a finished study is only read
+    of_each = check_jobs(jobs, settings)
+    if not all((folder(settings.out, *run) / job.RESULT).is_file() for run in plan.runs):  # a finished study is only read
         evidence.check_folder(settings.out)
-    data = {
+    data = _open(plan, settings)
+    done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
+    trainings = [
+        Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, train)
+        for (branch, trunk), finished, train in zip(plan.runs, done, _trains(plan, of_each, data), strict=True)
+    ]
+    train_all(trainings, settings, each=each, tell=tell, jobs=jobs, reopen=functools.partial(_trains, plan, of_each))
+
+
+def _open(plan: Plan, settings: Machine) -> dict[str, Splits[Any]]:
+    """Open the images of each task."""
+    from trickzoo import tasks
+
+    return {
         branch.recipe.task: tasks.find_task(branch.recipe.task).open_data(branch.recipe, branch.location, settings)
         for branch in plan.branches
     }
-    done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
+
+
+def _trains(plan: Plan, settings: Machine, data: dict[str, Splits[Any]] | None = None) -> list[Train]:
+    """Return what runs each training of a study, in order. The images are opened if they are not given."""
+    from trickzoo import tasks
+    from trickzoo.training import job
+    from trickzoo.training.tracking import MEASURES
+
+    opened = data or _open(plan, settings)
 
     def train(branch: Branch, trunk: Trunk, report: Callable[[Progress], None]) -> str:
         recipe, place = recipe_of(branch, trunk), folder(settings.out, branch, trunk)
         here = replace(settings, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
-        job = tasks.prepare(recipe, branch.location, here, data[recipe.task])
-        found = jobs.run(job, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
+        task = tasks.prepare(recipe, branch.location, here, opened[recipe.task])
+        found = job.run(task, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
         measured = found[found["measure"]]
         shown = "nothing to find" if measured is None else f"{MEASURES[found['measure']]} {measured:.2f} %"
         return f"{shown} ({found['wall_seconds']:.0f} s)"
 
-    trainings = [
-        Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, functools.partial(train, branch, trunk))
-        for (branch, trunk), finished in zip(plan.runs, done, strict=True)
-    ]
-    train_all(trainings, settings, each=each, tell=tell)
+    return [functools.partial(train, branch, trunk) for branch, trunk in plan.runs]
 
 
 def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:

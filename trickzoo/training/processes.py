@@ -9,10 +9,14 @@ import torch
 from accelerate import PartialState
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers() -> int:
     """Return the default number of worker processes: one for each core, shared among the processes on this machine, but at most 32."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1), 32)
+    return min(max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1), 32)
 
 
 def processes(*, use_cpu: bool = False) -> PartialState:
