@@ -20,7 +20,7 @@ def divided(processes: int, micro: int) -> list[tuple[list[int], list[int]]]:
     found = []
     for rank in range(processes):
         shares = Shares(BATCH, BATCH, 0, 7, processes, rank, micro, stream=True)
-        for part, (places, _) in zip(range(shares.rounds), shares.of_epoch(STEP), strict=True):
+        for part, (places, _) in zip(range(shares.rounds), shares.of_epochs(STEP), strict=True):
             found.append(((places - STEP * BATCH).tolist(), shares.layer_seeds(STEP, part)))
     return found
 

@@ -126,7 +126,7 @@ def test_processes_share_what_one_process_takes(tmp_path: Path) -> None:
     name = grey(tmp_path)
 
     def taken(world: int, rank: int) -> list[list[float]]:
-        plan = Shares(12, 4, DRAWS, 0, world, rank, 2, stream=True).of_epoch(3)
+        plan = Shares(12, 4, DRAWS, 0, world, rank, 2, stream=True).of_epochs(3)
         return [
             images.mean((1, 2, 3)).tolist() for images, _ in HubStream(name, workers=0).crops(plan, 8, PLAIN, torch.device("cpu"), seed=0)
         ]

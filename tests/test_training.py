@@ -26,6 +26,7 @@ from trickzoo.data.identity import contents_digest
 from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
 from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
@@ -365,6 +366,19 @@ def test_a_corrupt_image_is_named_when_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"data/b/7.png is not a readable image"):
         decode_once(data.images, squash(32), "x", tmp_path / "resident", workers=0)
     assert [path.name for path in (tmp_path / "resident").iterdir() if path.is_dir()] == []
+
+
+def test_one_set_of_workers_serves_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return in_workers(*arguments)
+
+    monkeypatch.setattr("trickzoo.data.loaders.in_workers", counted)
+    run(_images(tmp_path / "data", {"a": 9, "b": 9}), tmp_path / "out", RECIPE.but("test.workers", batch_size=6))
+    assert RECIPE.epochs > 1
+    assert len(calls) == 1
 
 
 def test_a_training_resumes_once_a_corrupt_image_is_restored(tmp_path: Path) -> None:

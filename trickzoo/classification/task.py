@@ -25,6 +25,7 @@ from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.loaders import Resident, TrainingImages
 from trickzoo.data.location import Splits
+from trickzoo.data.prefetch import ahead
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
 from trickzoo.factory import create
@@ -210,25 +211,32 @@ class Classification(loop.Task):
         recipe, model = self.recipe, self.model
         groups: Any = model.parameters() if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
         return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+            groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, foreach=True
         )
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step by the recipe's schedule."""
         return learning_rate(self.recipe, step, self.shares.per_epoch)
 
-    def batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield micro-batches of crops, (k, 3, size, size) float in 0…255, with their labels and the draws for augmentation."""
-        size = size_at(self.recipe, first_step // self.shares.per_epoch)
-        plan = self.shares.of_epoch(first_step)
-        crops = self.data.crops(plan, size, self.recipe.augmentation, self.accelerator.device, seed=self.seed)
-        for (_, draws), (images, labels) in zip(self.shares.of_epoch(first_step), crops, strict=True):
-            yield images, labels, draws
+    def batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield micro-batches of augmented and normalised crops, (k, 3, size, size), with their (k,) labels, while their size stays.
 
-    def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Return the cross-entropy after augmentation, label smoothing, mixing and distillation, as far as the recipe uses them."""
-        images, labels, draws = batch
-        images = self.normalise(augment(images, draws.to(images.device), self.recipe.augmentation))
+        Another thread prepares the next ones during a step, if the images allow it.
+        """
+        epoch, recipe = first_step // self.shares.per_epoch, self.recipe
+        size = size_at(recipe, epoch)
+        end = next((later for later in range(epoch, recipe.epochs) if size_at(recipe, later) != size), recipe.epochs)
+        crops = self.data.crops(self.shares.of_epochs(first_step, end), size, recipe.augmentation, self.accelerator.device, seed=self.seed)
+        planned = zip(self.shares.of_epochs(first_step, end), crops, strict=True)
+        prepared = (self._prepared(images, labels, draws) for (_, draws), (images, labels) in planned)
+        return ahead(prepared) if self.data.ahead else prepared
+
+    def _prepared(self, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        return self.normalise(augment(images, draws.to(images.device), self.recipe.augmentation)), labels
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the cross-entropy after label smoothing, mixing and distillation, as far as the recipe uses them."""
+        images, labels = batch
         images, target = objective.targets(self.recipe, images, labels, len(self.data.classes))
         with self.accelerator.autocast():
             logits = net(images)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.data.cache import keep_once
 from trickzoo.data.identity import contents_digest, names_digest, set_digest
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
+from trickzoo.data.prefetch import to_device
 from trickzoo.data.shapes import CLASSES, Shapes
 from trickzoo.data.splits import Comparison
 from trickzoo.data.workers import computed, in_workers
@@ -45,9 +46,13 @@ class TrainingImages(Protocol):
             epoch k // n.
         classes: the names of the classes.
         digest: identifies the set, as `data.identity` describes.
+        ahead: whether another thread makes batches before they are needed.
     """
 
     def __len__(self) -> int: ...
+
+    @property
+    def ahead(self) -> bool: ...
 
     @property
     def labels(self) -> NDArray[np.int64] | None: ...
@@ -84,10 +89,10 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
 
 
 class Streamed:
-    """Images that are read from their files in each epoch, for sets that do not fit into memory."""
+    """Images that are read from their files in each epoch, for sets that do not fit into memory. With 0 workers nothing is read ahead."""
 
     def __init__(self, images: ImageSet, *, workers: int = 2) -> None:
-        self.images, self.workers = images, workers
+        self.images, self.workers, self.ahead = images, workers, workers > 0
         self.classes = images.classes
         self.labels = label_indices(images, images.classes)
         self.digest = set_digest(names_digest(images), images.classes, (entry.label for entry in images.entries), images.stamps())
@@ -104,7 +109,7 @@ class Streamed:
             say_orientation(samples, str(self.images.root))
             pixels = stacked(samples, lambda error: f"{error}; {MEND}")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
-            yield pixels.to(device).float(), labels.to(device)
+            yield to_device(pixels, device).float(), to_device(labels, device)
 
 
 def stacked(samples: list[ReadImage], message: Callable[[str], str]) -> Tensor:
@@ -218,6 +223,7 @@ class Resident:
     digest: str
     description: str = ""
     comparison: Comparison | None = None
+    ahead: ClassVar = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -235,8 +241,8 @@ class Resident:
             width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
             boxes = crop_boxes(draws, width, height, augmentation)
             scale = torch.stack([side / width, side / height, side / width, side / height], 1)
-            images = crop_and_resize(self.take(indices).to(device), (boxes * scale).to(device), size)
-            yield images, torch.from_numpy(self.labels[indices.numpy()]).to(device)
+            images = crop_and_resize(to_device(self.take(indices), device), to_device(boxes * scale, device), size)
+            yield images, to_device(torch.from_numpy(self.labels[indices.numpy()]), device)
 
 
 def squash(side: int) -> Callable[[Image.Image], Tensor]:

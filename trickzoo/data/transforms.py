@@ -111,9 +111,8 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise (n, 3, H, W) images in 0…255 to float32 in the channels-last memory format, as the network's input."""
-        return ((images.float() - 255 * _column(self.mean, images)) / (255 * _column(self.std, images))).contiguous(
-            memory_format=torch.channels_last
-        )
+        centred = images.float() - 255 * _column(self.mean, images)
+        return centred.div_(255 * _column(self.std, images)).contiguous(memory_format=torch.channels_last)
 
     def towards(self, other: Normalisation, images: Tensor) -> Tensor:
         """Convert images with this normalisation to another. As this is linear, it may be done to images that mixup has mixed."""

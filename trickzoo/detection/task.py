@@ -135,11 +135,15 @@ class Detection(AnnotatedTask):
     def optimiser(self) -> torch.optim.SGD:
         """Return SGD over the parameters that are not frozen."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay)
+        return torch.optim.SGD(
+            parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay, foreach=True
+        )
 
     def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
-        """Yield micro-batches of resized and flipped images with the boxes that train, from this step to the end of its epoch."""
-        return read_batches(DetectionSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+        """Yield micro-batches of resized and flipped images with the boxes that train, from this step to the end of the training."""
+        return read_batches(
+            DetectionSamples(self.data, self.transform), self.shares.of_epochs(first_step, self.recipe.epochs), self.workers
+        )
 
     def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
         """Return the sum of the four losses."""

@@ -137,11 +137,13 @@ class Segmentation(AnnotatedTask):
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
         groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr}]
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True)
 
     def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
-        """Yield micro-batches of crops of images and masks, from this step to the end of its epoch."""
-        return read_batches(SegmentationSamples(self.data, self.transform), self.shares.of_epoch(first_step), self.workers)
+        """Yield micro-batches of crops of images and masks, from this step to the end of the training."""
+        return read_batches(
+            SegmentationSamples(self.data, self.transform), self.shares.of_epochs(first_step, self.recipe.epochs), self.workers
+        )
 
     def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
         """Return the cross-entropy over the judged pixels, with that of the auxiliary head added at the recipe's weight."""

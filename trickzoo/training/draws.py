@@ -26,6 +26,16 @@ def image_seeds(seeds: Sequence[int]) -> Iterator[None]:
         _seeds.reset(before)
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of a device.
+
+    `torch.manual_seed` also seeds those of devices that are not in use, which takes a millisecond or more.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 class ImageDropout(nn.Dropout):
     """Dropout that draws the mask of each image from the seed of that image. Outside of an `image_seeds` block it is torch's dropout.
 
@@ -86,7 +96,7 @@ class ImageSampler:
             return self.sampler(matched)
         objects, background = [], []
         for seed, of_image in zip(seeds, matched, strict=True):
-            torch.manual_seed(seed + self.stream)
+            seed_generators(seed + self.stream, of_image.device)
             chosen, rest = self.sampler([of_image])
             objects += chosen
             background += rest

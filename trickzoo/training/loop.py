@@ -79,7 +79,10 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, first_step: int) -> Iterator[Any]:
-        """Yield the micro-batches of this process, from the 0-based `first_step` to the end of its epoch."""
+        """Yield the micro-batches of this process, from the 0-based `first_step` to the end of its epoch or of a later one.
+
+        The loop calls it again if there are steps left. Going on over the end of an epoch keeps worker processes and what they have read.
+        """
 
     @abstractmethod
     def loss(self, net: nn.Module, batch: Any) -> Tensor:
@@ -176,6 +179,7 @@ class _Training:
         self.net, self.optimiser = accelerator.prepare(net, task.optimiser())
         self.checkpoints = _Checkpoints(task, self.optimiser, out, accelerator, seed)
         self.state = self.checkpoints.resume(self.steps)
+        self.batches: Iterator[Any] = iter(())
         self.log_error: TrickzooError | None = None
         """The error that kept this process from writing its log. It is raised where all processes synchronise next."""
         self.metrics: tracking.Metrics | None = None
@@ -188,16 +192,24 @@ class _Training:
 
     def run(self, stop_after: int | None) -> Outcome:
         """Train the remaining epochs."""
+        try:
+            self._run(stop_after)
+        finally:
+            self.batches = iter(())  # ends the worker processes
+            if self.metrics:
+                self.metrics.close()
+        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # removes the autocast wrapper of the forward method
+        return self._outcome()
+
+    def _run(self, stop_after: int | None) -> None:
         state = self.state
         if state.unevaluated:
             self._end_epoch()
         while state.step < self.steps:
             self._epoch(stop_after)
             if state.step == stop_after:
-                return self._outcome()
+                return
             self._end_epoch()
-        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # removes the autocast wrapper of the forward method
-        return self._outcome()
 
     def _outcome(self) -> Outcome:
         return Outcome(self.state.evaluation, self.checkpoints.seconds, tuple(self.state.commits))
@@ -208,29 +220,29 @@ class _Training:
         if state.step % self.per_epoch == 0:
             state.loss_sum, state.losses = 0.0, 0
         self.net.train()
-        batches = self.task.batches(state.step)
         while True:
-            self._step(batches)
+            self._step()
             if state.step == stop_after or state.step % self.per_epoch == 0:
                 return
             if self.save_every and state.step % self.save_every == 0:
                 self.checkpoints.save(checkpoint.LAST, state)
 
-    def _step(self, batches: Iterator[Any]) -> None:
+    def _step(self) -> None:
         """Take an optimiser step on the next batch, and record its loss and learning rate."""
         task, state, shares = self.task, self.state, self.task.shares
         lr = task.learning_rate(state.step)
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group.get("factor", 1)
-        torch.manual_seed(seed_of(self.seed, PROCESS, state.step, self.accelerator.process_index))  # mixup, CutMix
-        total = 0.0
+        # mixup and CutMix draw from the global generators
+        draws.seed_generators(seed_of(self.seed, PROCESS, state.step, self.accelerator.process_index), self.accelerator.device)
+        values = []
         for part in range(shares.rounds):
-            batch = self._next(batches, part)
+            batch = self._next(part)
             with _synchronised(self.net, part == shares.rounds - 1), draws.image_seeds(shares.layer_seeds(state.step, part)):
                 value = task.loss(self.net, batch) / shares.rounds
                 self.accelerator.backward(value)
-            total += value.item()
-        loss = self._mean(total)
+            values.append(value.detach())
+        loss = self._mean(sum(torch.stack(values).tolist()))  # reading the values once keeps a GPU from waiting for each micro-batch
         if not math.isfinite(loss):
             raise stopping.for_this_process(self._diverged(loss), self.accelerator)
         self.optimiser.step()
@@ -241,7 +253,7 @@ class _Training:
         state.loss_sum, state.losses = state.loss_sum + loss, state.losses + 1
         self._record(Progress(state.step, self.steps, epoch, loss, lr), {"loss": loss, "lr": lr})
 
-    def _next(self, batches: Iterator[Any], part: int) -> Any:
+    def _next(self, part: int) -> Any:
         """Return the next micro-batch, number `part` of its step.
 
         Raises, in every process, the error of a process that cannot read its micro-batch, or Stopped if a signal arrived. A checkpoint is
@@ -250,7 +262,10 @@ class _Training:
         batch, error = None, self.log_error
         if error is None:
             try:
-                batch = next(batches)
+                batch = next(self.batches, None)
+                if batch is None:
+                    self.batches = self.task.batches(self.state.step)
+                    batch = next(self.batches)
             except TrickzooError as found:
                 error = found
         # one exchange answers both questions, because each exchange makes all processes wait

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -93,29 +93,58 @@ class Shares:
         """Number of micro-batches of a process in a step."""
         return self.batch_size // (self.world * self.micro)
 
-    def of_epoch(self, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the micro-batches of this process from the 0-based `first_step` to the end of its epoch, `rounds` for each step.
+    def of_epochs(self, first_step: int, end: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the micro-batches of this process from the 0-based `first_step` on, `rounds` for each step.
 
-        Each is a pair of (micro,) indices of images and (micro, draws) uniform draws.
+        They go to the end of the epoch of that step, or to the beginning of the 0-based epoch `end`. Each is a pair of (micro,) indices of
+        images and (micro, draws) uniform draws.
         """
-        epoch, batch = first_step // self.per_epoch, self.batch_size
-        order = (
-            epoch * self.n + torch.arange(self.n) if self.stream else torch.randperm(self.n, generator=generator(self.seed, ORDER, epoch))
-        )
-        for step in range(first_step, (epoch + 1) * self.per_epoch):
+        batch = self.batch_size
+        last_step = (first_step // self.per_epoch + 1 if end is None else end) * self.per_epoch
+        order = self._order(first_step // self.per_epoch)
+        for step in range(first_step, last_step):
+            epoch = step // self.per_epoch
+            if step > first_step and step % self.per_epoch == 0:
+                order = self._order(epoch)
             start = (step - epoch * self.per_epoch) * batch
             draws = torch.rand((batch, self.draws), generator=generator(self.seed, IMAGES, step))
             whole = (self.rounds, self.world, self.micro)
             mine = order[start : start + batch].view(whole)[:, self.rank]
             yield from zip(mine, draws.view(*whole, self.draws)[:, self.rank], strict=True)
 
-    def layer_seeds(self, step: int, part: int) -> list[int]:
+    def _order(self, epoch: int) -> Tensor:
+        """Return the (n,) indices of the images in the order of an epoch."""
+        if self.stream:
+            return epoch * self.n + torch.arange(self.n)
+        return torch.randperm(self.n, generator=generator(self.seed, ORDER, epoch))
+
+    def layer_seeds(self, step: int, part: int) -> Sequence[int]:
         """Return a seed for each image of the micro-batch number `part` of a step, from which layers draw dropout masks and boxes.
 
         A seed depends on the place of the image in the whole batch, not on the number of processes or the size of micro-batches.
         """
         first = (part * self.world + self.rank) * self.micro
-        return [seed_of(self.seed, LAYERS, step, first + i) for i in range(self.micro)]
+        return _LayerSeeds((self.seed, LAYERS, step), range(first, first + self.micro))
+
+
+@dataclass(frozen=True)
+class _LayerSeeds(Sequence[int]):
+    """The seeds of images at these places of a batch. They are computed when a layer asks for them, because most networks never do."""
+
+    key: tuple[int, ...]
+    places: range
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if isinstance(index, slice):
+            return _LayerSeeds(self.key, self.places[index])
+        return seed_of(*self.key, self.places[index])
 
 
 def check_norms(model: nn.Module, micro: int, size: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -83,11 +85,19 @@ class Metrics:
                 log.warning("%s has %d lines that cannot be read; it is now %s, and the curves lack these steps", path, damaged, aside)
         content = "".join(json.dumps(row) + "\n" for row in kept if row["step"] <= step)
         write_atomically(path, content.encode(), **self.REMEDY)
+        with writing(path, **self.REMEDY):
+            self.file = path.open("ab", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a line. Raises NotWritten if the disk refuses."""
-        with writing(self.path, **self.REMEDY), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        line = (json.dumps(row) + "\n").encode()
+        with writing(self.path, **self.REMEDY):
+            if self.file.write(line) < len(line):  # a disk with room for a part of it says so without an error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class Tiny(loop.Task):
         return 0.01
 
     def batches(self, first_step: int) -> Iterator[Tensor]:
-        return (draws.expand(-1, 2) for _, draws in self.shares.of_epoch(first_step))
+        return (draws.expand(-1, 2) for _, draws in self.shares.of_epochs(first_step))
 
     def loss(self, net: nn.Module, batch: Tensor) -> Tensor:
         return net(batch).square().mean()

@@ -30,6 +30,7 @@ from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import Entry, ImageSet, ReadImage, turns_upright
 from trickzoo.data.layouts import HUB
 from trickzoo.data.loaders import BatchPlan, random_crops, say_orientation, stacked
+from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
 from trickzoo.files import home, read_regular, write_atomically
@@ -255,6 +256,7 @@ class HubStream:
             missing = "how many images it has" if source.n is None else f"which classes the labels in {source.label} are"
             raise BadData(f"{text} does not say {missing}, so it cannot be streamed; --decode once reads all of it first")
         self.n, self.source, self.workers, self.buffer = source.n, source, workers, buffer
+        self.ahead = workers > 0
         self.classes = source.classes
         self.upright = turns_upright(source.classes)
         self.digest = set_digest(hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest(), source.classes, stamps=[str(source.n)])
@@ -272,7 +274,7 @@ class HubStream:
         for samples in in_workers(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
             say_orientation(samples, self.source.name)
             pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
-            yield pixels.to(device).float(), torch.tensor([sample.label for sample in samples], device=device)
+            yield to_device(pixels, device).float(), to_device(torch.tensor([sample.label for sample in samples]), device)
 
     def _keys(self, plan: BatchPlan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
         """Yield, for each image of each micro-batch, its index, label, name, bytes and draws."""
