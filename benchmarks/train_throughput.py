@@ -25,6 +25,7 @@ from accelerate.state import AcceleratorState
 from ratios import summary
 from timm.data import create_dataset, create_loader
 from timm.loss import LabelSmoothingCrossEntropy
+from timm.models.efficientnet import _gen_mobilenet_v1
 from timm.optim import create_optimizer_v2
 
 import trickzoo
@@ -85,11 +86,18 @@ def ours(recipe: Recipe, images: TrainingImages) -> float:
     return TIMED * recipe.batch_size / (times[-1] - times[WARM - 1])
 
 
+def timms(name: str, classes: int) -> torch.nn.Module:
+    """The network of timm that has the zoo's name. Narrow MobileNets have no name there."""
+    if name.startswith("mobilenet_v1"):
+        return _gen_mobilenet_v1("mobilenetv1_100", channel_multiplier=int(name[-3:]) / 100, num_classes=classes)
+    return timm.create_model(name.replace("_", ""), num_classes=classes)
+
+
 def theirs(recipe: Recipe, folder: Path, classes: int, workers: int) -> float:
     """Images per second of timm's loop."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    network = timm.create_model(recipe.model.replace("_", "").replace("mobilenetv1", "mobilenetv1_"), num_classes=classes)
+    network = timms(recipe.model, classes)
     network = network.to(device).to(memory_format=torch.channels_last).train()
     optimiser = create_optimizer_v2(network, "sgd", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     loader = create_loader(
