@@ -127,6 +127,30 @@ class Picture:
         return self if stated == self.size else None
 
 
+@dataclass(frozen=True)
+class Begun:
+    """An image of which only the header has been read."""
+
+    image: Image.Image
+    file: io.BytesIO
+    name: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the stored image in pixels."""
+        return self.image.size
+
+    def decode(self) -> Picture:
+        """Decode the rest, as the function `decode` does. This can be done once."""
+        return _guarded(self.file, self.name, lambda: _decoded(self.image, self.name, self.file.getbuffer().nbytes))
+
+
+def begin(content: bytes, name: str) -> Begun:
+    """Read the header of the image in the bytes of a file. Raises BadData if they begin no image."""
+    file = io.BytesIO(content)
+    return Begun(_guarded(file, name, lambda: _open(file, name)), file, name)
+
+
 def decode(content: bytes, name: str) -> Picture:
     """Decode the image in the bytes of a file. If the file has several frames or pages, this is the first.
 
@@ -203,11 +227,6 @@ def size_of(path: Path) -> tuple[int, int]:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
-def size_in(content: bytes, name: str) -> tuple[int, int]:
-    """Return width and height of the stored image in the bytes of a file without decoding it. Raises BadData if they begin no image."""
-    return _opened(content, name, lambda image: image.size)
-
-
 def orientation_of(path: Path) -> int:
     """Return the EXIF orientation of the image in a file without decoding it; 1 if none is stated or the file cannot be read."""
     try:
@@ -233,10 +252,15 @@ def read(path: Path) -> Picture:
 def _opened(content: bytes | IO[bytes], name: str, take: Callable[[Image.Image], T]) -> T:
     """Open the image in bytes or an open file and return what `take` makes of it. Raises BadData for all that Pillow raises."""
     file = io.BytesIO(content) if isinstance(content, bytes) else content
+    return _guarded(file, name, lambda: take(_open(file, name)))
+
+
+def _guarded(file: IO[bytes], name: str, action: Callable[[], T]) -> T:
+    """Return what an action on the image in an open file returns. Raises BadData for all that Pillow raises."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about broken EXIF and large images: `take` checks the size
-            return take(_open(file, name))
+            warnings.simplefilter("ignore")  # about broken EXIF and large images: `_factor` checks the size
+            return action()
     except BadData:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, IndexError, OverflowError) as error:

@@ -149,23 +149,28 @@ def random_crops(
     Returns:
         The samples with (3, size, size) uint8 pixels, or with an error.
     """
-    sizes = torch.tensor([_size(content, name) for _, name, content, _ in found])
+    begun = [_begun(sample, name, content) for sample, name, content, _ in found]
+    sizes = torch.tensor([(1, 1) if isinstance(image, ReadImage) else image.size for image in begun])
     boxes = crop_boxes(torch.stack([draws for *_, draws in found]), sizes[:, 0], sizes[:, 1], augmentation).int().tolist()
-    return [_cropped(sample, name, content, box, size, upright) for (sample, name, content, _), box in zip(found, boxes, strict=True)]
+    return [
+        image if isinstance(image, ReadImage) else _cropped(sample, image, box, size, upright)
+        for (sample, *_), image, box in zip(found, begun, boxes, strict=True)
+    ]
 
 
-def _size(content: bytes, name: str) -> tuple[int, int]:
-    try:
-        return image_files.size_in(content, name)
-    except BadData:  # decoding raises the same error
-        return 1, 1
-
-
-def _cropped(sample: ReadImage, name: str, content: bytes, box: tuple[float, float, float, float], size: int, upright: bool) -> ReadImage:
+def _begun(sample: ReadImage, name: str, content: bytes) -> image_files.Begun | ReadImage:
+    """Read the header of an image. Return the sample instead if it has an error, or with the error that this raises."""
     if sample.error:
         return sample
     try:
-        picture = image_files.decode(content, name)
+        return image_files.begin(content, name)
+    except BadData as error:
+        return replace(sample, error=str(error))
+
+
+def _cropped(sample: ReadImage, begun: image_files.Begun, box: tuple[float, float, float, float], size: int, upright: bool) -> ReadImage:
+    try:
+        picture = begun.decode()
     except BadData as error:
         return replace(sample, error=str(error))
     image = picture.image

@@ -27,7 +27,7 @@ from tests.fuzz.inputs import WORDS, damaged, documents, images, tar_of, tars, t
 from tests.images import devkit, jpeg
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import class_list
-from trickzoo.data.images import decode, decode_mask, size_in
+from trickzoo.data.images import begin, decode, decode_mask
 from trickzoo.data.imageset import ImageSet
 from trickzoo.data.loaders import decode_once, squash
 from trickzoo.data.open import open_set
@@ -76,7 +76,7 @@ def pictures() -> tuple[bytes, ...]:
 def image(content: bytes, folder: Path) -> None:
     """An image file."""
     with suppress(TrickzooError):
-        size_in(content, "image")
+        begin(content, "image").decode()
     decode(content, "image")
 
 
