@@ -113,7 +113,12 @@ def export_in_memory(graph: export.Graph) -> Any:
     """What `open_exported` returns, with torch as the engine."""
     from trickzoo.deployment.opened import Exported
 
-    return Exported(graph.description, lambda given: [graph.module(torch.from_numpy(np.array(given))).numpy()])
+    def run(given: Any) -> Any:
+        with torch.inference_mode():
+            outputs = graph.module(torch.from_numpy(np.array(given)))
+        return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return Exported(graph.description, run)
 
 
 def test_the_program_on_the_page_runs(
@@ -164,6 +169,32 @@ def test_predict_says_the_same_of_the_model_and_of_its_file(call: Call, place: P
     record = trickzoo.create(SMALL).weights
     assert record is not None and (stated["weights"], stated["sha256"]) == (SMALL, record.digest())
     assert json.loads(stated["classes"]) == list(IMAGENETTE) and stated["licence"] == "apache-2.0"
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_predict_says_the_same_of_boxes_and_masks(
+    task: str, call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the graph of the file, which torch runs; that engines run it alike is the matter of the slow tests."""
+    model: Any = random_detector("fpn") if task == "detection" else random_segmenter(64)
+    exported = export_in_memory(export.detector(model) if task == "detection" else export.segmenter(model))
+    monkeypatch.setattr("trickzoo.deployment.opened.open_exported", lambda path: exported)
+    image, out = photograph(160, 120), tmp_path / "out"
+    image.save(tmp_path / "a.png")
+    found = detection.predict(model, image) if task == "detection" else None
+    threshold = ("--threshold", float(np.median(found.scores))) if found is not None else ()
+    status, text, _ = call("predict", tmp_path / "a.png", "--model", "a.onnx", "--out", out, "--json", *threshold)
+    assert status == 0 and (out / "a.png").is_file()
+    (row,) = json.loads(text)
+    if found is not None:
+        sure = found.scores >= np.median(found.scores)
+        assert sure.any()
+        assert [each["score"] for each in row["boxes"]] == pytest.approx(found.scores[sure].tolist(), abs=1e-3)
+        assert [each["class"] for each in row["boxes"]] == [name for name, kept in zip(found.names, sure, strict=True) if kept]
+    else:
+        mask = segmentation.predict(model, image)
+        shares = {name: float((mask == number).mean()) for number, name in enumerate(model.classes) if (mask == number).any()}
+        assert row["shares"] == pytest.approx(shares, abs=1e-5) and len(shares) > 1
 
 
 @pytest.mark.parametrize(

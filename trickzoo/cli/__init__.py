@@ -31,7 +31,9 @@ zoo.command(
     "trickzoo.cli.predict:predict", name="predict", help="Print the most probable classes of each image, or draw its boxes or masks."
 )
 zoo.command(
-    "trickzoo.cli.export:export", name="export", help="Write a model's weights, or the whole network as ONNX, torch.export or OpenVINO."
+    "trickzoo.cli.export:export",
+    name="export",
+    help="Write a model's weights, or the whole network as ONNX, torch.export or OpenVINO. A detector or segmenter then takes one image.",
 )
 zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
 zoo.command(
