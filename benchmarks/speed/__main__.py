@@ -1,0 +1,37 @@
+"""Compare the speed of trickzoo with other libraries: `python -m benchmarks.speed [NAME …] [--data FOLDER] [--n 10]`.
+
+Run it on a machine that does nothing else. Each name is a module of this package; its figures are written to
+`benchmarks/results/speed/NAME.json`, from which `python docs/generate.py` makes the page on speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.speed import harness
+
+NAMES = ("start", "load", "evaluation")
+
+
+def main() -> None:
+    """Run the named comparisons, by default all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--data", type=Path, help="class folders with images, for the comparisons that need them")
+    parser.add_argument("--n", type=int, default=10, help="number of rounds")
+    args = parser.parse_args()
+    for name in args.names or NAMES:
+        if name not in NAMES:
+            parser.error(f"no comparison {name}; there are {', '.join(NAMES)}")
+        module = import_module(f"benchmarks.speed.{name}")
+        needs = inspect.signature(module.comparisons).parameters
+        if "data" in needs and args.data is None:
+            parser.error(f"{name} needs --data FOLDER")
+        harness.run(name, module.WHAT, module.comparisons(**({"data": args.data} if "data" in needs else {})), args.n)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Times variants of an action in turns, and writes times and ratios to a result file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import interleaved
+from trickzoo.evidence import environment, write_json
+
+RESULTS = Path(__file__).parents[1] / "results" / "speed"
+OURS = "trickzoo"
+"""How the names of trickzoo's variants begin."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An action, and the functions that perform it, one for each variant.
+
+    Attributes:
+        what: the action, such as "ResNet-50-D, batch 16".
+        variants: functions without arguments, by name. The names of trickzoo's variants begin with `OURS`.
+        work: number of images that a call processes; 0 if the action has no images.
+        facts: further entries of the result, such as the largest difference of the outputs.
+    """
+
+    what: str
+    variants: Mapping[str, Callable[[], Any]]
+    work: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measure(comparison: Comparison, n: int, *, warmup: int = 1) -> dict[str, Any]:
+    """Return the times of every variant in n rounds, and the ratios of the peers' times to trickzoo's in the same round.
+
+    A ratio above 1 means that trickzoo is faster.
+    """
+    times = interleaved(dict(comparison.variants), n, warmup)
+    ours = [name for name in times if name.startswith(OURS)]
+    return {
+        "what": comparison.what,
+        "n": n,
+        **({"images": comparison.work} if comparison.work else {}),
+        "seconds": {name: _summary(found, 6) for name, found in times.items()},
+        "ratios": [
+            {"variant": name, "peer": peer, **_summary([b / a for a, b in zip(times[name], times[peer], strict=True)], 3)}
+            for name in ours
+            for peer in times
+            if peer not in ours
+        ],
+        **comparison.facts,
+    }
+
+
+def _summary(values: list[float], digits: int) -> dict[str, Any]:
+    """Return median and range."""
+    return {"median": round(statistics.median(values), digits), "range": [round(min(values), digits), round(max(values), digits)]}
+
+
+def run(name: str, what: str, comparisons: Iterable[Comparison], n: int) -> None:
+    """Measure comparisons one after the other, print each, and write `RESULTS`/NAME.json after each."""
+    measured: list[dict[str, Any]] = []
+    for comparison in comparisons:
+        found = measure(comparison, n)
+        measured.append(found)
+        print(found["what"], flush=True)
+        for variant, seconds in found["seconds"].items():
+            rate = f", {found['images'] / seconds['median']:,.1f} images/s" if comparison.work else ""
+            print(f"  {variant}: {seconds['median']:.4g} s{rate}")
+        for ratio in found["ratios"]:
+            low, high = ratio["range"]
+            print(f"  {ratio['variant']} is {ratio['median']} × as fast as {ratio['peer']} ({low} to {high})", flush=True)
+        write_json(RESULTS / f"{name}.json", {"what": what, "comparisons": measured, **environment()})
