@@ -11,9 +11,9 @@ import inspect
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.speed import harness
+from benchmarks.speed import harness, plot
 
-NAMES = ("start", "load", "evaluation")
+NAMES = ("start", "load", "evaluation", "transfer")
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
         if "data" in needs and args.data is None:
             parser.error(f"{name} needs --data FOLDER")
         harness.run(name, module.WHAT, module.comparisons(**({"data": args.data} if "data" in needs else {})), args.n)
+    print(plot.draw())
 
 
 if __name__ == "__main__":

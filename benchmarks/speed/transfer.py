@@ -1,0 +1,76 @@
+"""Training steps of Faster R-CNN and FCN, against torchvision's own networks with the same backbone.
+
+The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights in fp32.
+Faster R-CNN has the feature pyramid and torchvision's settings; FCN has output stride 8 and the auxiliary head. The images are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import detection, segmentation
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from benchmarks.speed.harness import Comparison
+from trickzoo.detection import faster_rcnn
+from trickzoo.segmentation import fcn
+
+WHAT = "a training step of a detector and of a segmenter on a ResNet-50: forward, backward and SGD's step on 2 images"
+CLASSES, N, SHORT, CROP = 21, 2, 128, 128
+"""Number of classes and of images, and the sides of the images in pixels."""
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Yield the two comparisons."""
+    yield Comparison(f"Faster R-CNN, short side {SHORT}", {"trickzoo": _boxes(ours=True), "torchvision": _boxes(ours=False)}, N)
+    yield Comparison(f"FCN, {CROP} × {CROP}", {"trickzoo": _masks(ours=True), "torchvision": _masks(ours=False)}, N)
+
+
+def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
+    """Return a function that takes a training step."""
+    optimiser = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        optimiser.step()
+        assert value.isfinite()
+
+    return step
+
+
+def _boxes(*, ours: bool) -> Callable[[], object]:
+    torch.manual_seed(0)
+    if ours:
+        model: nn.Module = faster_rcnn("resnet50_b", num_classes=CLASSES, min_size=SHORT, max_size=2 * SHORT)
+    else:
+        body = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
+        model = detection.FasterRCNN(body, CLASSES, min_size=SHORT, max_size=2 * SHORT)
+    torch.manual_seed(0)
+    images = [torch.rand(3, SHORT, SHORT * 4 // 3) for _ in range(N)]
+    corners = torch.rand(N, 8, 2) * SHORT / 2
+    sides = 8 + torch.rand(N, 8, 2) * SHORT / 3
+    labels = torch.randint(1, CLASSES, (N, 8))
+    targets = [{"boxes": torch.cat([c, c + s], 1), "labels": k} for c, s, k in zip(corners, sides, labels, strict=True)]
+    return _step(model, lambda: torch.stack(list(model(images, targets).values())).sum())
+
+
+def _masks(*, ours: bool) -> Callable[[], object]:
+    torch.manual_seed(0)
+    if ours:
+        model: nn.Module = fcn("resnet50_b", num_classes=CLASSES)
+    else:
+        model = segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=True)
+    torch.manual_seed(0)
+    images, truth = torch.rand(N, 3, CROP, CROP), torch.randint(0, CLASSES, (N, CROP, CROP))
+
+    def loss() -> Tensor:
+        out = model(images)
+        main, auxiliary = out if ours else (out["out"], out["aux"])
+        return F.cross_entropy(main, truth) + 0.5 * F.cross_entropy(auxiliary, truth)
+
+    return _step(model, loss)
