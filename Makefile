@@ -23,7 +23,10 @@ FUZZ    ?= runs/fuzz
 KILLS   ?= 60
 SOAK    ?= runs/soak.json
 
-.PHONY: demo test fuzz soak two-hosts lint types docs clean
+# make bench DATA=… compares the speed with other libraries, on a folder of images in class folders; benchmarks/results/speed/ gets the figures.
+BENCH   ?=
+
+.PHONY: demo test fuzz soak two-hosts bench lint types docs clean
 
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
@@ -60,6 +63,10 @@ fuzz: $(VENV)/.installed-test
 
 two-hosts: $(VENV)/.installed-test
 	$(BIN)/python -m tests.two_hosts
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -W ignore -m benchmarks.speed $(BENCH) $(if $(DATA),--data $(DATA))
+	$(BIN)/python docs/generate.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
