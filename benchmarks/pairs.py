@@ -11,7 +11,8 @@ def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int 
     """Return the wall time in seconds of each call, by the name of the variant.
 
     Args:
-        variants: functions without arguments. One call of each, in turns, is a round: A B C A B C ….
+        variants: functions without arguments. One call of each, in turns, is a round: A B C A B C …. A function that returns a float has
+            measured the seconds itself.
         pairs: number of rounds that are timed. The i-th times of all variants belong to the same round.
         warmup: number of rounds before them that are not timed.
     """
@@ -19,8 +20,8 @@ def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int 
     for turn in range(warmup + pairs):
         for name, action in variants.items():
             start = time.perf_counter()
-            action()
-            taken = time.perf_counter() - start
+            result = action()
+            taken = result if isinstance(result, float) else time.perf_counter() - start
             if turn >= warmup:
                 times[name].append(taken)
     return times

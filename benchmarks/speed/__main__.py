@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.speed import harness, plot
 
-NAMES = ("start", "load", "evaluation", "transfer")
+NAMES = ("start", "load", "evaluation", "training", "transfer")
 
 
 def main() -> None:
