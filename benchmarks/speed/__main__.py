@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.speed import harness, plot
 
-NAMES = ("start", "load", "evaluation", "training", "transfer")
+NAMES = ("start", "load", "inference", "evaluation", "training", "transfer")
 
 
 def main() -> None:
@@ -21,16 +21,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--data", type=Path, help="class folders with images, for the comparisons that need them")
+    parser.add_argument("--compiled", action="store_true", help="add torch.compile and inductor to inference, which compile for minutes")
     parser.add_argument("--n", type=int, default=10, help="number of rounds")
     args = parser.parse_args()
     for name in args.names or NAMES:
         if name not in NAMES:
             parser.error(f"no comparison {name}; there are {', '.join(NAMES)}")
         module = import_module(f"benchmarks.speed.{name}")
-        needs = inspect.signature(module.comparisons).parameters
-        if "data" in needs and args.data is None:
+        options = {option: getattr(args, option) for option in inspect.signature(module.comparisons).parameters}
+        if options.get("data", "") is None:
             parser.error(f"{name} needs --data FOLDER")
-        harness.run(name, module.WHAT, module.comparisons(**({"data": args.data} if "data" in needs else {})), args.n)
+        harness.run(name, module.WHAT, module.comparisons(**options), args.n)
     print(plot.draw())
 
 
