@@ -19,7 +19,10 @@ def draw() -> Path:
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
         for comparison in json.loads(file.read_text(encoding="utf-8"))["comparisons"]:
+            ours = list(dict.fromkeys(ratio["variant"] for ratio in comparison["ratios"]))
             for ratio in comparison["ratios"]:
+                if len(ours) > 2 and ratio["variant"] != ours[0]:
+                    continue
                 rows.append((f"{file.stem}: {comparison['what']}, {ratio['variant']} and {ratio['peer']}", ratio))
     with mpl.rc_context({"svg.hashsalt": "speed", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(9.6, 0.24 * len(rows) + 0.8), layout="constrained")
