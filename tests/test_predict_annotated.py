@@ -49,6 +49,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "there").mkdir()
     (folder / "there" / "a.png").write_text("mine")
     (folder / "broken.jpg").write_text("x")
+    (folder / "empty" / ".hidden").mkdir(parents=True)
+    (folder / "empty" / "notes.txt").write_text("x")
+    (folder / "empty" / ".hidden" / "a.jpg").write_bytes((folder / "a.jpg").read_bytes())
     return folder
 
 
@@ -142,6 +145,19 @@ def test_brackets_in_names_are_printed(call: Call, place: Path, tmp_path: Path) 
     assert all(name in text for name in (str(image), "cat [red]", "dog [/]", "cow [x]"))
 
 
+def test_a_folder_stands_for_its_images(call: Call, place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    files = [folder / "b" / "2.JPG", folder / "b" / "3.png", folder / "1.jpg"]
+    for file in files:
+        jpeg(file)
+    (tmp_path / "classes.txt").write_text("cat\ncow\ndog\n")
+    prepared = ("--size", 32, "--crop", 1.0, "--interpolation", "bilinear", "--classes", tmp_path / "classes.txt")
+    tokens = ("--weights", place / "classes.safetensors", "--json", *prepared)
+    by_folder, one_by_one = (json.loads(call(*images, *tokens)[1]) for images in ([folder], files[-1:] + files[:-1]))
+    assert [row["image"] for row in by_folder] == [str(file) for file in (files[-1], *files[:-1])]
+    assert by_folder == one_by_one
+
+
 @pytest.mark.parametrize(
     ("weights", "tokens", "words"),
     [
@@ -153,8 +169,8 @@ def test_brackets_in_names_are_printed(call: Call, place: Path, tmp_path: Path) 
         ("boxes", ("--model", "resnet18"), "--model is for classification, and boxes.safetensors is for detection; leave it out"),
         ("masks", ("--threshold", 0.3), "--threshold is for detection, and masks.safetensors is for segmentation; leave it out"),
         ("classes", ("--out", "x"), "--out is for detection and segmentation, and classes.safetensors is for classification"),
-        ("classes", ("other",), "other is a folder; name its files, such as other/*.jpg"),
-        ("boxes", ("other",), "other is a folder; name its files, such as other/*.jpg"),
+        ("classes", ("empty",), "empty holds no images; their names end in .avif, .bmp"),
+        ("boxes", ("empty",), "empty holds no images; their names end in .avif, .bmp"),
         ("boxes", ("nowhere.jpg", "--out", "new"), "nowhere.jpg cannot be read"),
         ("masks", ("nowhere.jpg", "--out", "new"), "nowhere.jpg cannot be read"),
         ("classes", ("--size", 0), "--size must be 1 or more, not 0"),

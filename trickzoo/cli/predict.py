@@ -57,6 +57,7 @@ def predict(
 ) -> None:
     """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned or exported network predicts.
 
+    A folder stands for the images in it and in the folders below it.
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
     full size. For masks each class's share of the pixels is printed.
     """
@@ -64,9 +65,7 @@ def predict(
 
     if not images:
         raise BadOption("name one image or more")
-    for image in images:
-        if image.is_dir():
-            raise BadOption(f"{image} is a folder; name its files, such as {image / '*.jpg'}")
+    images = tuple(file for image in images for file in _files(image))
     if top is not None and top < 1:
         raise BadOption(f"--top must be 1 or more, not {top}")
     if threshold is not None and not 0 <= threshold <= 1:
@@ -104,6 +103,22 @@ def predict(
         return
     for row in found:
         tell(row)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the path of an image, or the paths of the images in a folder and the folders below it, without hidden ones.
+
+    Raises BadOption if a folder holds no images.
+    """
+    from trickzoo.data.images import EXTENSIONS
+
+    if not path.is_dir():
+        return [path]
+    below = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+    found = sorted(file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    if not found:
+        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(EXTENSIONS))}")
+    return found
 
 
 def _exported(model: str | None, task: str | None, fixed: dict[str, Any]) -> Exported | None:
