@@ -309,8 +309,8 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         ([*MINE, "--crop", "0"], "--crop must be above 0 and at most 1, not 0"),
         ([*MINE, "--crop", "1.5"], "--crop must be above 0 and at most 1, not 1.5"),
         (
-            [*MINE, "--backend", "auto", "--precision", "bf16"],
-            "--precision bf16 is for PyTorch's own engine",
+            [*MINE, "--backend", "auto", "--precision", "fp16"],
+            "--backend auto has no fp16 on a CPU; use --precision bf16 or fp32",
         ),
         ([*MINE, "--workers=-1"], "--workers must be 0 or more, not -1"),
         (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),

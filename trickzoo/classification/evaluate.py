@@ -100,7 +100,8 @@ def predict(
         batch_size: images per batch; by default `BATCH` on a CPU, where larger batches are slower, and `ACCELERATOR_BATCH` elsewhere.
         workers: number of worker processes; with 0 everything runs in this process.
         precision: the precision in which PyTorch runs the model.
-        network: computes the logits in place of the model, as `trickzoo.deploy` returns it. On a CPU each worker gets a copy.
+        network: computes the logits in place of the model, in a precision of its own, as `trickzoo.deploy` returns it. On a CPU each
+            worker gets a copy.
         skip_corrupt: leave unreadable images out and list them in the result.
         progress: called after each batch with the number of images that this process has just finished.
 
@@ -113,7 +114,7 @@ def predict(
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
     share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
     runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
-    classify = Classifier(runs, preprocessing, state.device, precision, restrict)
+    classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict)
     batches = in_order(len(share), batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH))
 
     rows: list[Answer] = []

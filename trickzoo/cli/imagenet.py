@@ -237,8 +237,8 @@ def _deployed(
 
     if state.device.type != "cpu":
         raise BadOption(f"--backend {running.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
-    if running.precision != "fp32":
-        raise BadOption(f"--precision {running.precision} is for PyTorch's own engine; leave --precision or --backend out")
+    if running.precision == "fp16":
+        raise BadOption(f"--backend {running.backend} has no fp16 on a CPU; use --precision bf16 or fp32")
     if running.backend == "auto" and state.num_processes > 1:
         raise BadOption("--backend auto would let each process choose for itself; name a backend")
     size = running.batch_size or BATCH
@@ -246,7 +246,7 @@ def _deployed(
     pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
     checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
     threads = 1 if workers else None  # each worker has one core
-    return deploy(network, running.backend, images=checked, batch_size=size, threads=threads)
+    return deploy(network, running.backend, running.precision, images=checked, batch_size=size, threads=threads)
 
 
 def _print(r: Result) -> None:
