@@ -108,8 +108,10 @@ def _asset(study: Path) -> str:
 
 
 def plots() -> dict[Path, str]:
-    """Return the SVG of each study's plot, by the path where the pages expect it."""
-    return {DOCS / "assets" / _asset(path): path.read_text(encoding="utf-8") for path in sorted(STUDIES.glob("*_*/*.svg"))}
+    """Return the SVG of each plot in the results, by the path where the pages expect it."""
+    found = {DOCS / "assets" / _asset(path): path for path in sorted(STUDIES.glob("*_*/*.svg"))}
+    found[DOCS / "assets" / "speed.svg"] = STUDIES / "speed" / "speed.svg"
+    return {place: path.read_text(encoding="utf-8") for place, path in found.items()}
 
 
 def ladder() -> str:

@@ -227,7 +227,7 @@ def test_workers_compute_the_same(task: str, call: Call, tmp_path: Path) -> None
         out = tmp_path / f"{workers}.json"
         assert call(task, "--data", folder, "--model", path, "--out", out, "--device", "cpu", "--workers", workers)[0] == 0
         found = json.loads(out.read_text())
-        results.append({key: value for key, value in found.items() if key not in ("command", "date", "wall_seconds")})
+        results.append({key: value for key, value in found.items() if key not in ("command", "commit", "date", "wall_seconds")})
     assert results[0] == results[1]
 
 

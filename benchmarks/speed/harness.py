@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,4 +74,4 @@ def run(name: str, what: str, comparisons: Iterable[Comparison], n: int) -> None
         for ratio in found["ratios"]:
             low, high = ratio["range"]
             print(f"  {ratio['variant']} is {ratio['median']} × as fast as {ratio['peer']} ({low} to {high})", flush=True)
-        write_json(RESULTS / f"{name}.json", {"what": what, "comparisons": measured, **environment()})
+        write_json(RESULTS / f"{name}.json", {"what": what, "comparisons": measured, **environment(), "command": f"python -m benchmarks.speed {' '.join(sys.argv[1:])}"})

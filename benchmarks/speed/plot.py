@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.speed.harness import RESULTS
 
-PLOT = Path(__file__).parents[2] / "docs" / "assets" / "speed.svg"
+PLOT = RESULTS / "speed.svg"
 
 
 def draw() -> Path:
