@@ -74,4 +74,7 @@ def run(name: str, what: str, comparisons: Iterable[Comparison], n: int) -> None
         for ratio in found["ratios"]:
             low, high = ratio["range"]
             print(f"  {ratio['variant']} is {ratio['median']} × as fast as {ratio['peer']} ({low} to {high})", flush=True)
-        write_json(RESULTS / f"{name}.json", {"what": what, "comparisons": measured, **environment(), "command": f"python -m benchmarks.speed {' '.join(sys.argv[1:])}"})
+        write_json(
+            RESULTS / f"{name}.json",
+            {"what": what, "comparisons": measured, **environment(), "command": f"python -m benchmarks.speed {' '.join(sys.argv[1:])}"},
+        )
