@@ -23,7 +23,7 @@ def draw() -> Path:
             for ratio in comparison["ratios"]:
                 if len(ours) > 2 and ratio["variant"] != ours[0]:
                     continue
-                rows.append((f"{file.stem}: {comparison['what']}, {ratio['variant']} and {ratio['peer']}", ratio))
+                rows.append((f"{file.stem}: {comparison['what']}, {ratio['variant']} against {ratio['peer']}", ratio))
     with mpl.rc_context({"svg.hashsalt": "speed", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(9.6, 0.24 * len(rows) + 0.8), layout="constrained")
         axes = figure.subplots()
