@@ -13,7 +13,8 @@ from pathlib import Path
 
 from trickzoo import catalogue
 from trickzoo.studies import words
-from trickzoo.studies.found import Difference, LadderStudy, Sample, TransferStudy, read
+from trickzoo.studies.found import Difference, LadderStudy, Sample, TransferStudy
+from trickzoo.studies.results import read
 from trickzoo.studies.statistics import estimate
 from trickzoo.studies.transfer_words import answers, details
 from trickzoo.training.tracking import MEASURES

@@ -25,7 +25,7 @@ from trickzoo.data.readers.hub import HubStream
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation
-from trickzoo.training.loop import Shares
+from trickzoo.training.shares import Shares
 
 CLASSES = ["c0", "c1", "c2", "c3"]
 FEATURES = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES), "note": datasets.Value("string")})

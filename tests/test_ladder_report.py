@@ -16,7 +16,8 @@ from scipy import stats
 from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
 from trickzoo.studies import ladder_summary, plots, report
-from trickzoo.studies.found import ClassifierResult, FineTuning, LadderStudy, TransferStudy, read
+from trickzoo.studies.found import LadderStudy, TransferStudy
+from trickzoo.studies.results import ClassifierResult, FineTuning, read
 
 TOPS = {
     "baseline": [70.0, 71.0, 70.4],

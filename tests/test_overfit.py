@@ -18,6 +18,7 @@ from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import loop
+from trickzoo.training.task import Task
 
 pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(3600)]
 N = 8
@@ -35,7 +36,7 @@ def some(data: DetectionSet) -> DetectionSet:
     return replace(data, images=tuple(data.images[i] for i in chosen), objects=joined, starts=starts)
 
 
-def learnt(task: loop.Task, out: Path) -> dict[str, Any]:
+def learnt(task: Task, out: Path) -> dict[str, Any]:
     return loop.fit(task, out, seed=0, accelerator=task.accelerator, evaluate_every=task.recipe.epochs).evaluation
 
 

@@ -25,7 +25,8 @@ from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, InUse
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import report, transfer, transfer_words
-from trickzoo.studies.found import TransferStudy, read
+from trickzoo.studies.found import TransferStudy
+from trickzoo.studies.results import read
 from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress

@@ -21,7 +21,8 @@ from scipy import stats
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import plots, report, transfer_summary, transfer_words
-from trickzoo.studies.found import Correlation, FineTuning, LadderStudy, TransferStudy, percentage, read
+from trickzoo.studies.found import Correlation, LadderStudy, TransferStudy, percentage
+from trickzoo.studies.results import FineTuning, read
 from trickzoo.studies.statistics import rank_correlation, spearman
 
 LADDER = read(Path(__file__).parents[1] / "benchmarks/results/ladder_imagenette128_mobilenet_v1_025/ladder.json", LadderStudy)

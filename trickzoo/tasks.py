@@ -16,9 +16,9 @@ from trickzoo import evidence
 from trickzoo.data.location import AnnotatedLocation, Part, Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
-from trickzoo.training import loop
 from trickzoo.training.job import Job, holds_finished
 from trickzoo.training.machine import Machine
+from trickzoo.training.task import Task
 
 PACKAGES = {
     "classification": "trickzoo.classification",
@@ -35,7 +35,7 @@ class TaskPackage(Protocol):
     def open_data(self, recipe: Any, location: Any, machine: Machine) -> Splits[Any]:
         """Open the training and validation images. Raises BadData if they cannot be trained on."""
 
-    def new_task(self, recipe: Any, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> loop.Task:
+    def new_task(self, recipe: Any, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> Task:
         """Build the network of a recipe, and the task that trains it. Raises a TrickzooError if the images do not fit the recipe."""
 
     def load(self, path: Path, **sides: int | None) -> nn.Module:

@@ -38,6 +38,7 @@ from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Outcome
 from trickzoo.training.schedule import learning_rate
 from trickzoo.training.shares import Shares, check_norms
+from trickzoo.training.task import Task
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
@@ -166,7 +167,7 @@ def check(data: TrainingImages, val: Resident | None) -> None:
         raise BadData("training and validation images have other classes")
 
 
-class Classification(loop.Task):
+class Classification(Task):
     """The training of a classifier by a recipe.
 
     Args:

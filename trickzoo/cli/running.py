@@ -14,7 +14,8 @@ from trickzoo.evidence import check_folder, duration
 
 if TYPE_CHECKING:
     from trickzoo.training.job import Job, Rehearsal
-    from trickzoo.training.loop import Progress, Task
+    from trickzoo.training.progress import Progress
+    from trickzoo.training.task import Task
 
 
 def run(job: Job, network: str, *, dry_run: bool) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from trickzoo.errors import BadCheckpoint
-from trickzoo.files import read_regular
 from trickzoo.studies import power
 from trickzoo.studies.statistics import LEAST_PAIRS, estimate, holm
-from trickzoo.training.tracking import MEASURES
 
 HELPED, HURT, UNCLEAR, NO_INTERVAL = "helped", "hurt", "not significant", "no interval"
 """The verdicts on a paired difference: its 95 % confidence interval is above 0, is below 0, includes 0, or does not exist."""
@@ -295,7 +291,13 @@ class TaskStudy(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_rungs(self.rungs, self.total)
-        _check_name(self.recipe)
+        check_name(self.recipe)
+
+
+def check_name(recipe: Mapping[str, Any]) -> None:
+    """Raise ValueError if a recipe has no name."""
+    if not isinstance(recipe.get("name"), str):
+        raise ValueError("the recipe has no name")
 
 
 class TransferStudy(Study, frozen=True, kw_only=True):
@@ -303,115 +305,6 @@ class TransferStudy(Study, frozen=True, kw_only=True):
 
     what: Literal["transfer study"] = "transfer study"
     tasks: Annotated[tuple[TaskStudy, ...], Meta(min_length=1)]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# result files
-
-
-class Result(Struct, frozen=True, kw_only=True):
-    """The part of a training's `result.json` that studies use. `data` describes the images if they are generated."""
-
-    seed: Seed
-    n: Annotated[int, Meta(ge=1)]
-    n_train: Count
-    recipe: dict[str, Any]
-    data: str | None = None
-    data_digest: str
-    val_digest: str
-    wall_seconds: Seconds
-    command: str
-    hardware: str = "unknown hardware"
-    platform: str = ""
-    commit: str | None = None
-    processes: int = 1
-    versions: dict[str, str] = {}
-
-    def __post_init__(self) -> None:
-        _check_name(self.recipe)
-
-    @property
-    def environment(self) -> Environment:
-        """Hardware, platform, commit, processes and library versions of the training."""
-        return Environment(
-            hardware=self.hardware, platform=self.platform, commit=self.commit, processes=self.processes, versions=self.versions
-        )
-
-
-def _check_name(recipe: Mapping[str, Any]) -> None:
-    if not isinstance(recipe.get("name"), str):
-        raise ValueError("the recipe has no name")
-
-
-class ClassifierResult(Result, frozen=True, kw_only=True):
-    """The `result.json` of a classifier's training. Files of older versions lack `majority` and `num_classes`."""
-
-    top1: Share
-    majority: Share | None = None
-    num_classes: Annotated[int, Meta(ge=1)] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.recipe.get("model"), str):
-            raise ValueError("the recipe has no model")
-
-
-class Backbone(Struct, frozen=True, kw_only=True):
-    """The training of a ladder study that a backbone comes from, and its top-1 accuracy."""
-
-    rung: RungName
-    seed: Seed
-    top1: Share
-
-
-class FineTuning(Result, frozen=True, kw_only=True):
-    """The `result.json` of a fine-tuning in a transfer study. A figure is None if the validation images contain nothing to find."""
-
-    task: Task
-    measure: Measure
-    backbone: Backbone
-    voc_ap50: Share | UnsetType | None = UNSET
-    voc_ap50_11_point: Share | UnsetType | None = UNSET
-    coco_ap: Share | UnsetType | None = UNSET
-    coco_ap50: Share | UnsetType | None = UNSET
-    miou: Share | UnsetType | None = UNSET
-    pixel_accuracy: Share | UnsetType | None = UNSET
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.measure not in self.figures:
-            raise ValueError(f"it lacks {self.measure}")
-
-    @property
-    def figures(self) -> dict[str, float | None]:
-        """The measures in the file, in percent."""
-        return {key: value for key in MEASURES if (value := getattr(self, key, UNSET)) is not UNSET}
-
-    @property
-    def common_recipe(self) -> dict[str, Any]:
-        """The recipe without the fields that name the backbone."""
-        return {key: value for key, value in self.recipe.items() if key not in ("model", "weights")}
-
-
-Read = TypeVar("Read", LadderStudy, TransferStudy, ClassifierResult, FineTuning)
-KINDS: dict[type, str] = {
-    LadderStudy: "the summary of a ladder study; write it again with `trickzoo ladder --report-only`",
-    TransferStudy: "the summary of a transfer study; write it again with `trickzoo transfer --report-only`",
-    ClassifierResult: "a result file of a training; move it away",
-    FineTuning: "a result file of a fine-tuning; move it away",
-}
-
-
-def read(path: Path, kind: type[Read]) -> Read:
-    """Read a study's summary or a training's result. Raises BadCheckpoint if the file cannot be read or has other content."""
-    try:
-        return msgspec.json.decode(read_regular(path), type=kind)
-    except OSError as error:
-        raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
-    except msgspec.ValidationError as error:
-        raise BadCheckpoint(f"{path} is not {KINDS[kind]} ({error})") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadCheckpoint(f"{path} cannot be read: it is not JSON, or is damaged ({error})") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -452,15 +345,3 @@ def corrected(rungs: Iterable[AnyRung]) -> tuple[AnyRung, ...]:
         else rung
         for rung in rungs
     )
-
-
-def environments(results: Iterable[Result]) -> tuple[Environment, ...]:
-    """Return the environments of the trainings, each once, with the number of its trainings."""
-    seen: list[Environment] = []
-    for here in (result.environment for result in results):
-        at = next((i for i, there in enumerate(seen) if msgspec.structs.replace(there, trainings=1) == here), None)
-        if at is None:
-            seen.append(here)
-        else:
-            seen[at] = msgspec.structs.replace(seen[at], trainings=seen[at].trainings + 1)
-    return tuple(seen)

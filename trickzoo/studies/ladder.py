@@ -12,7 +12,7 @@ from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
-from trickzoo.studies.found import ClassifierResult, read
+from trickzoo.studies.results import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, train_all
 
 if TYPE_CHECKING:

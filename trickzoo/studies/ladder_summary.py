@@ -12,18 +12,9 @@ from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
-from trickzoo.studies.found import (
-    ClassifierResult,
-    Curve,
-    LadderRung,
-    LadderStudy,
-    Total,
-    corrected,
-    difference,
-    environments,
-    percentage,
-)
+from trickzoo.studies.found import Curve, LadderRung, LadderStudy, Total, corrected, difference, percentage
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
+from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.words import name, steps_in_words, total_in_words
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes"}

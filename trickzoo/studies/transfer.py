@@ -12,7 +12,8 @@ from trickzoo import files
 from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
-from trickzoo.studies.found import ClassifierResult, LadderStudy, read
+from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.results import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, train_all
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies.found import (
     Correlation,
-    FineTuning,
     LadderRung,
     LadderStudy,
     SeedCorrelation,
@@ -20,10 +19,10 @@ from trickzoo.studies.found import (
     TransferStudy,
     corrected,
     difference,
-    environments,
     percentage,
 )
-from trickzoo.studies.found import read as read_file
+from trickzoo.studies.results import FineTuning, environments
+from trickzoo.studies.results import read as read_file
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
 from trickzoo.studies.transfer_words import TASKS, findings
 

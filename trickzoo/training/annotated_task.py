@@ -12,11 +12,12 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import AnnotatedSet
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
-from trickzoo.training import loop, network_file
+from trickzoo.training import network_file
 from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.training.task import Task
 
 
-class AnnotatedTask(loop.Task):
+class AnnotatedTask(Task):
     """A task on images with boxes or masks. Its network has a backbone, which may be pretrained.
 
     Args:

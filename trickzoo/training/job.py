@@ -19,6 +19,7 @@ from trickzoo.training import checkpoint, folder, loop, tracking
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
+from trickzoo.training.task import Task
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
 KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
@@ -29,7 +30,7 @@ KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
 class Job:
     """A training that is ready to run: its task, its settings, and its device and processes."""
 
-    task: loop.Task
+    task: Task
     machine: Machine
     accelerator: Accelerator
 
@@ -80,7 +81,7 @@ def holds_finished(out: Path) -> bool:
     return (out / RESULT).exists() and (out / WEIGHTS).exists()
 
 
-def finished(machine: Machine, task: loop.Task) -> dict[str, Any] | None:
+def finished(machine: Machine, task: Task) -> dict[str, Any] | None:
     """Return the result of this training if its folder holds it finished, otherwise None.
 
     Raises BadCheckpoint if the folder holds another training finished.

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,108 +18,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trickzoo import evidence
-from trickzoo.errors import BadCheckpoint, BadData, NotWritten, StoppedByOtherProcess, TrickzooError
-from trickzoo.recipes.collection import AnyRecipe, plain
+from trickzoo.errors import BadData, NotWritten, StoppedByOtherProcess, TrickzooError
 from trickzoo.training import checkpoint, draws, stopping, tracking
 from trickzoo.training.progress import Outcome, Progress
-from trickzoo.training.shares import PROCESS, Shares, seed_of
+from trickzoo.training.saving import Checkpoints
+from trickzoo.training.shares import PROCESS, seed_of
 from trickzoo.training.stopping import Stopped
+from trickzoo.training.task import Task
 
 log = logging.getLogger("trickzoo")
-
-
-class Task(ABC):
-    """Interface of a task: the network, its images, its loss and its evaluation, as the loop and the job use them.
-
-    Attributes:
-        activity: name of the training in result files, such as "fine-tuning".
-        measure: name of the figure of `evaluate` that selects the best checkpoint; higher is better.
-        recipe: recipe of the training, which checkpoints store.
-        model: network to train. The loop moves it to the device.
-        shares: assignment of the images of each step to processes and micro-batches.
-        data_digest: digest of the training images and their labels.
-        val_digest: digest of the validation images and their labels; None if there are no validation images.
-        average: network that holds the averaged weights, which checkpoints store too; None if the recipe does not average weights.
-        weights_sha256: SHA-256 of the weight file that the model started from; None if it started from scratch.
-        teacher_sha256: SHA-256 of the weight file of the teacher network; None if the training does not distil.
-    """
-
-    activity: str = "training"
-    measure: str
-    recipe: AnyRecipe
-    model: nn.Module
-    shares: Shares
-    data_digest: str
-    val_digest: str | None = None
-    average: nn.Module | None = None
-    weights_sha256: str | None = None
-    teacher_sha256: str | None = None
-
-    @property
-    def identity(self) -> dict[str, str | None]:
-        """Digests of the inputs that the outcome depends on besides the recipe and the seed, as arguments of `checkpoint.check`."""
-        return {name: getattr(self, name) for name in ("data_digest", "val_digest", "weights_sha256", "teacher_sha256")}
-
-    @abstractmethod
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Build the optimiser of the model, which is on its device already.
-
-        The loop sets the learning rate of each parameter group to that of the step, times the group's "factor" if it has one.
-        """
-
-    @abstractmethod
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a 0-based step."""
-
-    @abstractmethod
-    def batches(self, first_step: int) -> Iterator[Any]:
-        """Yield the micro-batches of this process, from the 0-based `first_step` to the end of its epoch or of a later one.
-
-        The loop calls it again if there are steps left. Going on over the end of an epoch keeps worker processes and what they have read.
-        """
-
-    @abstractmethod
-    def loss(self, net: nn.Module, batch: Any) -> Tensor:
-        """Return the mean loss of a micro-batch, a scalar. `net` is the model, wrapped for several processes and for the precision."""
-
-    def stepped(self, step: int) -> None:  # noqa: B027, most tasks have nothing to do here
-        """Do what the task has to do after each step of the optimiser. `step` is 0-based."""
-
-    def metadata(self) -> dict[str, str]:
-        """Return the header of a weight file of the model. Checkpoints store it too, unless they cannot be loaded as weights."""
-        return {}
-
-    @abstractmethod
-    def evaluate(self) -> dict[str, Any] | None:
-        """Evaluate the model on the validation images, and return the figures in percent. None if there are no validation images.
-
-        Each process evaluates its share of the images, and all return the same figures.
-        """
-
-    def finish(self) -> None:  # noqa: B027, most tasks have nothing to do here
-        """Do what the task has to do after the last step, before the network is saved."""
-
-    @property
-    @abstractmethod
-    def data_in_words(self) -> str:
-        """Numbers of training images and of classes, such as "9,469 images of 10 classes"."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the images that the user should read before the training starts, one line each."""
-        return ()
-
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Return what the result file states besides the figures: numbers of images, and digests of data and weights."""
-
-    @abstractmethod
-    def save(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the network as a weight file. `training` is the description of the training that the header of the file stores."""
 
 
 def fit(
@@ -177,7 +85,7 @@ class _Training:
         self.steps = self.per_epoch * task.recipe.epochs
         net = task.model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.net, self.optimiser = accelerator.prepare(net, task.optimiser())
-        self.checkpoints = _Checkpoints(task, self.optimiser, out, accelerator, seed)
+        self.checkpoints = Checkpoints(task, self.optimiser, out, accelerator, seed)
         self.state = self.checkpoints.resume(self.steps)
         self.batches: Iterator[Any] = iter(())
         self.log_error: TrickzooError | None = None
@@ -349,99 +257,6 @@ class _Training:
             f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); start again in another --out, with a lower lr or a "
             f"longer warm-up. The last good checkpoint: {self.checkpoints.before(step) or 'none'}"
         )
-
-
-class _Checkpoints:
-    """The checkpoints of a training: writes them, and reads the one that the training resumes from."""
-
-    def __init__(self, task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> None:
-        self.task, self.optimiser, self.out, self.accelerator, self.seed = task, optimiser, out, accelerator, seed
-        self.started = time.monotonic()
-        self.steps: dict[str, int] = {}
-        """The step of each checkpoint, by file name, that this run has written or resumed from."""
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the training so far, including the runs that it was resumed from."""
-        return time.monotonic() - self.started
-
-    def save(self, name: str, state: checkpoint.State) -> None:
-        """Write a checkpoint in the main process. All processes must call this together.
-
-        Raises NotWritten in the main process and StoppedByOtherProcess in the others if the disk refuses the file.
-        """
-        error: TrickzooError | None = None
-        state.seconds = self.seconds
-        if self.accelerator.is_main_process:
-            task, scaler = self.task, self.accelerator.scaler
-            content = {"recipe": plain(task.recipe), "seed": self.seed, **task.identity, "metadata": task.metadata()}
-            content |= {
-                "model": task.model.state_dict(),
-                "average": task.average.state_dict() if task.average is not None else None,
-                "optimiser": self.optimiser.state_dict(),
-                "scaler": scaler.state_dict() if scaler is not None else None,
-            }
-            try:
-                checkpoint.save(self.out / name, state, content)
-            except NotWritten as found:
-                error = found
-        stopping.raise_in_all(error, self.accelerator)
-        self.steps[name] = state.step
-
-    def resume(self, steps: int) -> checkpoint.State:
-        """Load `last.pt` into the model and the optimiser, and return its state; return a new state if there is no `last.pt`.
-
-        Raises BadCheckpoint if the file is damaged, belongs to another training, or is beyond the last of the `steps`.
-        """
-        path = self.out / checkpoint.LAST
-        state = checkpoint.State()
-        if path.exists():
-            content = checkpoint.load(path, self.task.recipe, seed=self.seed, **self.task.identity)
-            self._restore(path, content)
-            state = checkpoint.State.of(content)
-            if not 0 <= state.step <= steps:
-                raise BadCheckpoint(f"{path} is at step {state.step} of a training of {steps} steps; name another --out")
-            if content.get("draws") != checkpoint.DRAWS:
-                log.warning(
-                    "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path
-                )
-            self.steps[checkpoint.LAST] = state.step
-            self.started -= state.seconds
-        if (commit := evidence.commit()) and commit not in state.commits[-1:]:
-            state.commits.append(commit)
-        return state
-
-    def _restore(self, path: Path, content: dict[str, Any]) -> None:
-        task, scaler = self.task, self.accelerator.scaler
-        try:
-            task.model.load_state_dict(content["model"])
-            if task.average is not None:
-                task.average.load_state_dict(content["average"])
-            own = self.optimiser.state_dict()  # the settings of its groups follow from the recipe, which is the same
-            self.optimiser.load_state_dict({**own, "state": self._optimiser_state(content["optimiser"])})
-            if scaler is not None and content.get("scaler") is not None:
-                scaler.load_state_dict(content["scaler"])
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first}; name another --out") from None
-
-    def _optimiser_state(self, saved: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        """Return the state of each parameter in a saved optimiser. Raises ValueError unless all its tensors fit the parameters."""
-        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        state: dict[int, dict[str, Any]] = saved["state"]
-        for index, values in state.items():
-            for name, value in values.items():
-                tensor = value if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta else None
-                if value is not None and (tensor is None or tensor.shape != parameters[index].shape):
-                    raise ValueError(f"the optimiser's {name} of parameter {index} does not fit the parameter")
-        return state
-
-    def before(self, step: int) -> Path | None:
-        """Return a checkpoint of an earlier step, or None. A checkpoint of this step holds the weights that gave the non-finite loss."""
-        for name in (checkpoint.LAST, checkpoint.BEST):
-            if self.steps.get(name) != step and (self.out / name).exists():
-                return self.out / name
-        return None
 
 
 def _share_buffers(task: Task, accelerator: Accelerator) -> None:

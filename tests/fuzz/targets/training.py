@@ -32,11 +32,12 @@ from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS, DetectionRecipe,
 from trickzoo.studies import ladder_summary, transfer, transfer_summary
 from trickzoo.training import checkpoint, loop, tracking
 from trickzoo.training.shares import Shares
+from trickzoo.training.task import Task
 from trickzoo.weights import header as headers
 from trickzoo.weights import tensors
 
 
-class Tiny(loop.Task):
+class Tiny(Task):
     """A training of a linear layer that takes milliseconds."""
 
     measure = "top1"
