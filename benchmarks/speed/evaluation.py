@@ -21,8 +21,7 @@ from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader
 
 import trickzoo
-from benchmarks.pairs import interleaved
-from benchmarks.speed.harness import Comparison
+from benchmarks.speed.harness import Comparison, interleaved
 from trickzoo.backbone import Backbone
 from trickzoo.classification import evaluate
 from trickzoo.data.imageset import Decoded, ImageSet

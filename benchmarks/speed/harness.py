@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import interleaved
 from trickzoo.evidence import environment, write_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
@@ -32,6 +32,26 @@ class Comparison:
     variants: Mapping[str, Callable[[], Any]]
     work: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int = 1) -> dict[str, list[float]]:
+    """Return the wall time in seconds of each call, by the name of the variant.
+
+    Args:
+        variants: functions without arguments. One call of each, in turns, is a round: A B C A B C …. A function that returns a float has
+            measured the seconds itself.
+        pairs: number of rounds that are timed. The i-th times of all variants belong to the same round.
+        warmup: number of rounds before them that are not timed.
+    """
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(warmup + pairs):
+        for name, action in variants.items():
+            start = time.perf_counter()
+            result = action()
+            taken = result if isinstance(result, float) else time.perf_counter() - start
+            if turn >= warmup:
+                times[name].append(taken)
+    return times
 
 
 def measure(comparison: Comparison, n: int, *, warmup: int = 1) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import trickzoo
-from benchmarks.pairs import interleaved
-from benchmarks.speed.harness import Comparison
+from benchmarks.speed.harness import Comparison, interleaved
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 

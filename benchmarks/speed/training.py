@@ -13,7 +13,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import timm
@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState
 from timm.data import create_dataset, create_loader
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import trickzoo
@@ -116,19 +117,7 @@ def _timm(recipe: Recipe, name: str, folder: Path, classes: int, workers: int) -
         device=device,
     )
     loss_of = LabelSmoothingCrossEntropy(recipe.smoothing)
-    low = recipe.precision != "fp32"
-    start = 0.0
-    for step, (images, target) in enumerate(itertools.islice(loader, WARM + TIMED), 1):
-        images, target = images.to(device).contiguous(memory_format=torch.channels_last), target.to(device)
-        with torch.autocast(device.type, DTYPES.get(recipe.precision, torch.float32), enabled=low):
-            loss = loss_of(network(images), target)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        loss.item()
-        if step == WARM:
-            start = time.perf_counter()
-    return time.perf_counter() - start
+    return _stepped(recipe, network, optimiser, loss_of, loader)
 
 
 def _bare(recipe: Recipe, classes: int) -> float:
@@ -139,10 +128,24 @@ def _bare(recipe: Recipe, classes: int) -> float:
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
     images = torch.rand(BATCH, 3, SIZE, SIZE, device=device).contiguous(memory_format=torch.channels_last)
     target = torch.randint(0, classes, (BATCH,), device=device)
+    loss_of = functools.partial(F.cross_entropy, label_smoothing=recipe.smoothing)
+    return _stepped(recipe, network, optimiser, loss_of, itertools.repeat((images, target)))
+
+
+def _stepped(
+    recipe: Recipe,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> float:
+    """Take the first steps, and return the seconds of the timed ones."""
+    device, low = _device(), recipe.precision != "fp32"
     start = 0.0
-    for step in range(1, WARM + TIMED + 1):
-        with torch.autocast(device.type, DTYPES.get(recipe.precision, torch.float32), enabled=recipe.precision != "fp32"):
-            loss = F.cross_entropy(network(images), target, label_smoothing=recipe.smoothing)
+    for step, (images, target) in enumerate(itertools.islice(batches, WARM + TIMED), 1):
+        images, target = images.to(device).contiguous(memory_format=torch.channels_last), target.to(device)
+        with torch.autocast(device.type, DTYPES.get(recipe.precision, torch.float32), enabled=low):
+            loss = loss_of(network(images), target)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

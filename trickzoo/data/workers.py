@@ -115,7 +115,9 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int)
         lost = [child.exitcode for child in mine if child.exitcode]  # of a worker that ends as it should it is 0
         if not lost:
             raise
-        raise WorkerLost(f"a decoding worker ended {_how(lost[0])}; run it again, with fewer --workers if memory is short") from None
+        raise WorkerLost(
+            f"a decoding worker ended {how_it_ended(lost[0])}; run it again, with fewer --workers if memory is short"
+        ) from None
     finally:
         packages._shutdown_workers()  # torch has no public way, and leaves it to the collector, which an error's traceback keeps from it
 
@@ -146,8 +148,9 @@ def _without_handler() -> Iterator[None]:
     signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
 
 
-def _how(code: int) -> str:
-    if code > 0:
+def how_it_ended(code: int) -> str:
+    """Return how a process ended, from its exit code, which is the negative number of the signal that killed it: "by signal 9"."""
+    if code >= 0:
         return f"with status {code}"
     killed = ", as when memory runs out" if -code == getattr(signal, "SIGKILL", 9) else ""
     return f"by signal {-code}{killed}"

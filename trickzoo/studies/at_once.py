@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trickzoo.data.workers import how_it_ended
 from trickzoo.errors import TrickzooError, WorkerLost
 from trickzoo.training import stopping
 from trickzoo.training.processes import cores
@@ -143,7 +144,7 @@ class _Worker:
         except (EOFError, OSError):
             self.ended = True
             self.process.join(PATIENCE)
-            return "lost", _how(self.process.exitcode)
+            return "lost", "in an unknown way" if self.process.exitcode is None else how_it_ended(self.process.exitcode)
 
     def give(self, index: int | None) -> None:
         """Give the process a training, or let it end."""
@@ -163,12 +164,6 @@ class _Worker:
         self.process.join(PATIENCE)
         self.process.kill()
         self.process.join()
-
-
-def _how(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"with status {code}"
-    return f"by signal {-code}" + (", as when memory runs out" if -code == getattr(signal, "SIGKILL", 9) else "")
 
 
 @contextlib.contextmanager
