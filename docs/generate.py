@@ -18,6 +18,7 @@ from trickzoo.studies.results import read
 from trickzoo.studies.statistics import estimate
 from trickzoo.studies.transfer_words import answers, details
 from trickzoo.training.tracking import MEASURES
+from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
 
 DOCS = Path(__file__).parent
@@ -59,6 +60,17 @@ seeds, as mean ± standard deviation; the result of each training is in `benchma
 
 | weight | data set | top-1 | top-5 | several seeds | at | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |
+"""
+
+DIGESTS = """
+## Digests
+
+{full} of {all} weights have a full SHA-256 recorded for at least one of their sources, and {sized} the size of a file. The table lists the
+others: no public page was found that states their digest. A release file has the first eight digits in its name. A hub file without any is
+compared with the SHA-256 that the hub states at the download, and `trickzoo weights lock WEIGHT` then pins it.
+
+| weight | recorded | source |
+| --- | --- | --- |
 """
 
 TRICKS = """# The tricks
@@ -245,7 +257,22 @@ def models() -> str:
         models.append(f"| `{a.name}`{aliases} | {a.parameters:,} | {a.macs / 1e9:.3f} G | {a.size} | {default} | {a.summary} |")
         weights += [_row(record) for record in d.weights if record.layout != "trickzoo"]
         own += [_own_row(record) for record in d.weights if record.layout == "trickzoo"]
-    return HEAD + "\n".join(models) + "\n" + WEIGHTS + "\n".join(weights) + "\n" + OWN + "\n".join(own) + "\n"
+    return HEAD + "\n".join(models) + "\n" + WEIGHTS + "\n".join(weights) + "\n" + OWN + "\n".join(own) + "\n" + _digests()
+
+
+def _digests() -> str:
+    records = manifest.records().values()
+    without = {r.name: recorded for r in records if (recorded := _recorded(r)) != "full"}
+    sized = sum(any(source.size for source in r.sources) for r in records)
+    rows = [f"| `{name}` | {recorded} | {manifest.find(name).sources[0]} |" for name, recorded in without.items()]
+    return DIGESTS.format(full=len(records) - len(without), all=len(records), sized=sized) + "\n".join(rows) + "\n"
+
+
+def _recorded(r: Record) -> str:
+    """How much of a SHA-256 the manifest records. The lock file of whoever generates the page is not read."""
+    if any(source.sha256 for source in r.sources):
+        return "full"
+    return "8 digits" if any(source.sha256_prefix for source in r.sources) else "none"
 
 
 def _own_row(r: Record) -> str:

@@ -103,17 +103,18 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_weights_are_fetched_verified_pinned_and_removed(call: Call, hub: Hub, tmp_path: Path) -> None:
     name = "mobilenet_v1_025.mine"
-    assert call("weights", "list", "*.mine", "--cached")[1].split() == ["weight", "top-1", "at", "size", "licence", "here"]
+    assert call("weights", "list", "*.mine", "--cached")[1].split() == ["weight", "top-1", "at", "size", "SHA-256", "licence", "here"]
     status, out, _ = call("weights", "fetch", name)
     assert status == 0
     path = Path(out.strip())
     assert path.read_bytes() == (tmp_path / "mine.safetensors").read_bytes()
     assert call("weights", "path", name)[1].strip() == str(path)
     assert call("weights", "list", "*.mine", "--cached")[1].splitlines()[1].split()[0] == name
-    assert "right" in call("weights", "verify")[1]
+    assert call("weights", "verify")[1].startswith(f"{name}  right (stated by the hub)  ")
     status, out, _ = call("weights", "lock")
     assert files.digest(path) in out
     assert json.loads(pins.lock_file().read_text())[name]["sha256"] == files.digest(path)
+    assert call("weights", "verify")[1].startswith(f"{name}  right (pinned)  ")
 
     real = path.resolve()
     real.write_bytes(real.read_bytes()[:-1] + b"x")

@@ -249,7 +249,7 @@ def test_every_url_has_the_digest_in_its_name() -> None:
     sources = [source for record in manifest.records().values() for source in record.sources if source.url]
     assert sources
     for source in sources:
-        assert source.filename.removesuffix(".pth").endswith(f"-{source.sha256_prefix}")
+        assert source.filename.removesuffix(".pth").endswith(f"-{source.sha256_prefix or (source.sha256 or '')[:8]}")
 
 
 def test_names_are_found_by_alias_and_suggested() -> None:
@@ -258,6 +258,16 @@ def test_names_are_found_by_alias_and_suggested() -> None:
     assert trickzoo.describe("resnet18_b").default.name == "resnet18.gluon_in1k"
     with pytest.raises(UnknownName, match=r"did you mean resnet50_d.gluon_in1k"):
         manifest.find("resnet50_d.gluon_1k")
+
+
+def test_every_recorded_digest_says_where_it_was_read_and_belongs_to_one_weight() -> None:
+    sources = [source for record in manifest.records().values() for source in record.sources if source.sha256]
+    for source in sources:
+        assert (source.stated_by is None) == (source.path is not None), source
+        assert source.revision is None or len(source.revision) == 40
+    digests = [source.sha256 for source in sources]
+    assert len(digests) > 50
+    assert len(set(digests)) == len(digests)
 
 
 @pytest.mark.parametrize(

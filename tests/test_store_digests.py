@@ -106,6 +106,37 @@ def test_verify_finds_a_changed_byte_although_the_stamp_is_valid(hub: Hub) -> No
         local.verify(record(HUB))
 
 
+@pytest.mark.parametrize(("digits", "level"), [(64, "pinned"), (8, "8 digits"), (12, "12 digits")])
+def test_the_assurance_of_a_file_is_how_much_of_its_digest_is_recorded(hub: Hub, digits: int, level: str) -> None:
+    kind = "sha256" if digits == 64 else "sha256_prefix"
+    weight = record(Source(url=hub.add_file(FILE, GOOD), **{kind: digest(GOOD)[:digits]}))
+    assert local.assurance(weight, store.fetch(weight)) == level
+    assert pins.recorded(weight) == ("full" if digits == 64 else level)
+
+
+def test_the_assurance_of_a_hub_file_before_and_after_it_is_pinned(hub: Hub) -> None:
+    hub.add(REPO, FILE, GOOD)
+    assert pins.recorded(record(HUB)) == "none"
+    assert local.assurance(record(HUB), store.fetch(record(HUB))) == "stated by the hub"
+    store.pin([record(HUB)])
+    assert local.assurance(record(HUB), store.fetch(record(HUB))) == "pinned"
+    assert pins.recorded(record(HUB)) == "full"
+
+
+def test_a_file_of_another_commit_with_the_recorded_digest_is_used_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program has downloaded the file from the main branch, which has moved on since the recorded commit."""
+    first = hub.add(REPO, FILE, GOOD)
+    second = hub.add(REPO, "README.md", b"another commit")
+    huggingface_hub.hf_hub_download(REPO, FILE, endpoint=hub.endpoint, cache_dir=hub_cache())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pinned = record(Source(hub=REPO, file=FILE, revision=first, sha256=digest(GOOD)))
+    for _ in range(2):  # without a stamp and with one
+        assert store.fetch(pinned).revision == second
+    other = record(Source(hub=REPO, file=FILE, revision=first, sha256=digest(OTHER)))
+    with pytest.raises((WeightsUnavailable, DigestMismatch)):
+        store.fetch(other)
+
+
 def test_verify_of_a_good_file_and_of_a_missing_one(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     assert local.verify(record(HUB)) is None
@@ -118,11 +149,11 @@ def test_a_file_put_in_place_without_a_digest_is_unverified_and_not_pinned() -> 
     for find in (local.locate, local.verify):  # the first use, and a later one with a stamp
         file = find(record(HUB))
         assert file is not None
-        assert local.is_unverified(record(HUB), file)
+        assert local.assurance(record(HUB), file) == "unverified"
     assert store.pin([record(HUB)]) == []
     assert json.loads(pins.lock_file().read_text()) == {}
     stated = record(Source(hub=REPO, file=FILE, sha256=digest(GOOD)))
-    assert not local.is_unverified(stated, store.fetch(stated))
+    assert local.assurance(stated, store.fetch(stated)) == "pinned"
     assert len(store.pin([stated])) == 1
 
 

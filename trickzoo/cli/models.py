@@ -107,7 +107,8 @@ def _say_weight(r: Record) -> None:
             say(f"  {key:<14}{value}")
     for source in r.sources:
         digest = source.sha256 or (source.sha256_prefix and f"{source.sha256_prefix}…")
-        say(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}")
+        said = f" ({source.stated_by})" if source.stated_by else ""
+        say(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}{said}")
     for m in r.metrics:
         say(f"  {'figure':<14}{_figure(m)}")
 

@@ -19,7 +19,10 @@ def list_(
     *,
     cached: Annotated[bool, Parameter(negative="", help="List only weights that are on this machine.")] = False,
 ) -> None:
-    """List weights with their accuracy, size and licence, and whether they are on this machine."""
+    """List weights with their accuracy, size, recorded SHA-256 and licence, and whether they are on this machine.
+
+    A download whose SHA-256 is not recorded is compared with what the hub states; `trickzoo weights lock` then records it.
+    """
     rows = []
     names = catalogue.list_weights(pattern)
     if not names:
@@ -31,9 +34,16 @@ def list_(
         m = record.published()
         size = (local.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
-        rows.append((record.name, "default" if record.default else "", *figures, f"{size:.0f} MB", record.licence, "yes" if here else ""))
-    columns = ("weight", "", "top-1", "at", "size", "licence", "here")
-    table(columns, rows, left=("weight", "", "at", "licence", "here"))
+        about = (f"{size:.0f} MB", pins.recorded(record), record.licence, "yes" if here else "")
+        rows.append((record.name, "default" if record.default else "", *figures, *about))
+    columns = ("weight", "", "top-1", "at", "size", "SHA-256", "licence", "here")
+    table(columns, rows, left=("weight", "", "at", "SHA-256", "licence", "here"))
+    if len(rows) > 1:
+        full = sum(row[5] == "full" for row in rows)
+        none = sum(row[5] == "none" for row in rows)
+        sized = sum(any(source.size for source in manifest.find(row[0]).sources) for row in rows)
+        digits = len(rows) - full - none
+        say(f"{len(rows)} weights: {full} with a full SHA-256, {digits} with its first digits, {none} without; {sized} with a size")
 
 
 def fetch(*names: str) -> None:
@@ -45,8 +55,10 @@ def fetch(*names: str) -> None:
 def verify(*names: str) -> None:
     """Compute the digests of weights on this machine again, and compare them with the recorded ones.
 
-    Without names, all weights on this machine are checked. A file that was put in place by hand, and whose digest is recorded nowhere, is
-    reported as unverified: it is only compared with the file that was used first.
+    Without names, all weights on this machine are checked. Beside each file is said what it was compared with: "pinned" is a full
+    SHA-256 in the manifest or the lock file, "8 digits" its beginning, "stated by the hub" what the hub said at the download. A file that
+    was put in place by hand, and whose digest is recorded nowhere, is reported as unverified: it is only compared with the file that was
+    used first.
     """
     wrong = []
     records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
@@ -60,7 +72,8 @@ def verify(*names: str) -> None:
             if file is None:
                 say(f"{record.name}  not on this machine")
             else:
-                say(f"{record.name}  {'unverified' if local.is_unverified(record, file) else 'right'}  {file.sha256}  {file.path}")
+                level = local.assurance(record, file)
+                say(f"{record.name}  {level if level == 'unverified' else f'right ({level})'}  {file.sha256}  {file.path}")
     if wrong:
         raise TrickzooError("; ".join(wrong))
 

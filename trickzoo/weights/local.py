@@ -24,6 +24,11 @@ from trickzoo.weights.stamps import Stamp, WeightFile
 
 log = logging.getLogger("trickzoo")
 
+Assurance = str
+"""What is known of a file's digest: "pinned" is the full SHA-256 in the manifest or the lock file, "8 digits" (or more) its beginning,
+"stated by the hub" the SHA-256 that the hub stated when the file was downloaded. "unverified" is a file that the user put in place by
+hand and whose digest is recorded nowhere: it is only compared with the state that it had when it was first used."""
+
 
 def locate(record: Record) -> WeightFile | None:
     """Return the verified file of a weight, or None if the weight is not on this machine.
@@ -58,13 +63,13 @@ def is_packaged(record: Record) -> bool:
     return any(_packaged(source) is not None for source in record.sources)
 
 
-def is_unverified(record: Record, file: WeightFile) -> bool:
-    """Return whether the user put the file in place by hand and no digest is known for it, neither in the manifest nor in the lock file.
-
-    Such a file is only compared with the state that it had when it was first used.
-    """
+def assurance(record: Record, file: WeightFile) -> Assurance:
+    """Return which digest a file of the weight has been compared with."""
     source = next((source for source in record.sources if str(source) == file.source), None)
-    return source is not None and source.hub is not None and file.revision is None and pins.wanted(record, source) is None
+    wanted = pins.wanted(record, source) if source is not None else None
+    if wanted is not None:
+        return "pinned" if len(wanted) == 64 else f"{len(wanted)} digits"
+    return "stated by the hub" if file.revision is not None else "unverified"
 
 
 def remove(record: Record) -> list[Path]:
@@ -146,9 +151,22 @@ def _places(record: Record) -> Iterator[_Place]:
             yield _Place(source, path)
         if (by_hand := folder(record) / source.filename).is_file():
             yield _Place(source, by_hand)
-        if source.hub is not None and (cached := in_hub_cache(source, pins.revision(record, source))):
+        if source.hub is not None:
+            yield from _cached(record, source)
+
+
+def _cached(record: Record, source: Source) -> Iterator[_Place]:
+    """Yield the file of a hub source in the hub client's cache, if it is there.
+
+    A file of another commit on the main branch, which timm may have downloaded, serves as well if it has the recorded SHA-256.
+    """
+    revision, wanted = pins.revision(record, source), pins.wanted(record, source)
+    for place in dict.fromkeys((revision, None)):
+        if cached := in_hub_cache(source, place):
             stated = cached.resolve().name  # the hub client names the blob of a large file by the SHA-256 that the hub states
-            yield _Place(source, cached, stated if len(stated) == 64 else None, commit_of(source, cached))
+            if place == revision or stated == wanted:
+                yield _Place(source, cached, stated if len(stated) == 64 else None, commit_of(source, cached))
+                return
 
 
 def _path(record: Record) -> Path | None:
@@ -186,6 +204,8 @@ def _is_at(source: Source, revision: str | None, stamp: Stamp) -> bool:
     The revision of a file that was put in place by hand is unknown; only its digest can be checked, so the answer is True.
     """
     if revision is None or stamp.revision is None or revision == stamp.revision:
+        return True
+    if source.sha256 == (stamp.upstream_sha256 or stamp.sha256):
         return True
     cached = in_hub_cache(source, revision)  # a branch or a tag
     return cached is not None and commit_of(source, cached) == stamp.revision

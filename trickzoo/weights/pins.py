@@ -69,6 +69,12 @@ def wanted(record: Record, source: Source) -> str | None:
     return source.sha256 or (pin.sha256 if pin else source.sha256_prefix)
 
 
+def recorded(record: Record) -> str:
+    """Return how much of a SHA-256 is recorded for at least one source of a weight: "full", "8 digits" (or more), or "none"."""
+    lengths = [len(digits) for source in record.sources if (digits := wanted(record, source))]
+    return "none" if not lengths else "full" if max(lengths) == 64 else f"{max(lengths)} digits"
+
+
 def revision(record: Record, source: Source) -> str | None:
     """Return the revision of the hub repository that a file must come from; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)

@@ -44,7 +44,8 @@ class Source(Struct, frozen=True):
         sha256: the SHA-256 of the file, 64 hexadecimal digits.
         sha256_prefix: its first digits; many publishers of plain files state only eight. A url needs either of the two. For a hub file
             with neither, the SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it.
-        size: bytes of the file. A download that exceeds it is stopped.
+        size: bytes of the file. A download that exceeds it is stopped, and a file of another size is refused.
+        stated_by: where the digest, the size and the commit were read, if not in the file itself.
     """
 
     hub: str | None = None
@@ -55,6 +56,7 @@ class Source(Struct, frozen=True):
     sha256: str | None = None
     sha256_prefix: str | None = None
     size: int | None = None
+    stated_by: str | None = None
 
     def __post_init__(self) -> None:
         if sum(place is not None for place in (self.hub, self.url, self.path)) != 1:

@@ -56,9 +56,9 @@ def fetch(record: Record) -> WeightFile:
 def pin(records: list[Record]) -> list[WeightFile]:
     """Fetch each weight and write its revision and digest to the lock file, so that only these bytes are accepted from then on.
 
-    Returns the files that were pinned. A file that `is_unverified` is not pinned.
+    Returns the files that were pinned. A file that is unverified (see `local.Assurance`) is not pinned.
     """
-    files = [file for record in records if not local.is_unverified(record, file := fetch(record))]
+    files = [file for record in records if local.assurance(record, file := fetch(record)) != "unverified"]
     pins.write(
         {
             file.name: pins.Pin(
