@@ -70,10 +70,6 @@ def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
         (("voc", "--task", "detection", "--data", year, *common, "--shrt", 5), 'no field "shrt"; did you mean short'),
         (("voc", "--task", "detection", "--data", year, *common, "--short", "tall"), "short"),
         (
-            ("voc", "--task", "detection", "--data", year, *common, "--batch-size", 1, "--epochs", 50),
-            "50 epochs of warm-up leave nothing of 50 epochs; change warmup_steps",
-        ),
-        (
             (
                 "voc",
                 "--task",

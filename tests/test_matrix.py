@@ -122,7 +122,6 @@ def test_it_trains_resumes_and_is_exported(
         ({"cutmix": 1.0, "batch_size": 1, "size": 64}, NoEffect, "cutmix has no effect: the batch has one image"),
         ({"mixup": -1.0}, BadOption, "mixup must be 0 or more, not -1"),
         ({"smoothing": 1.5}, BadOption, "smoothing must be 0 or more and below 1, not 1.5"),
-        ({"warmup_epochs": 2}, BadOption, "leave nothing of 2 epochs"),
         ({"ema": 1.0}, BadOption, "ema must be 0 or more and below 1, not 1"),
         ({"milestones": (5,)}, NoEffect, "step decay has no effect: no milestone"),
         ({"pretrained": "default", "zero_gamma": True}, BadOption, "zero_gamma would undo the weights"),

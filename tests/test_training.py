@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ from trickzoo.data.loaders import Resident, Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
-from trickzoo.recipes import finetune
 from trickzoo.recipes.collection import plain
+from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuning
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, stopping, tracking
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
-from trickzoo.training.schedule import learning_rate
+from trickzoo.training.schedule import fine_tuning_rate, learning_rate, notes
 
 LONGER = RECIPE.but("test.longer", epochs=16, lr=0.02, mixup=0.0, augmentation=Augmentation(jitter=0.0, pca=0.0))
 
@@ -312,7 +312,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], messa
 
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
-    content = {"seed": 0, "data_digest": "0", "recipe": plain(finetune.SMALL_BOXES)}
+    content = {"seed": 0, "data_digest": "0", "recipe": plain(SMALL_MASKS)}
     with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: a recipe has no field .*; name another --out"):
         checkpoint.check(Path("last.pt"), content, RECIPE, data_digest="0", seed=0)
 
@@ -352,6 +352,23 @@ def test_the_learning_rate_of_each_step_follows_the_recipe() -> None:
     steps = recipe.but("s", schedule="step")
     assert [learning_rate(steps, epoch * 100, 100) for epoch in (29, 30, 60, 90, 119)] == pytest.approx([0.4, 0.04, 0.004, 0.0004, 0.0004])
     assert math.isclose(learning_rate(steps, 3 * 100 - 1, 100), 0.4 * 300 / 500)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_a_warm_up_takes_at_most_half_of_the_training(schedule: Literal["cosine", "step"]) -> None:
+    recipe = Recipe("r", "resnet50", "x", epochs=1, lr=0.4, warmup_epochs=5, schedule=schedule)
+    rates = [learning_rate(recipe, step, 10) for step in range(10)]
+    assert rates[:6] == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4, 0.4])
+    assert notes(recipe, 10) == ["the warm-up is shortened from 50 steps to 5, because the training has only 10 steps"]
+    assert notes(replace(recipe, epochs=10), 10) == notes(replace(recipe, warmup_epochs=0.5), 10) == []
+    assert learning_rate(recipe, 0, 1) == 0.4  # a single step has no warm-up
+
+
+@pytest.mark.parametrize("recipe", [COCO_BOXES.but("short", epochs=2), SMALL_MASKS.but("short", epochs=2, warmup_steps=1000)])
+def test_the_warm_up_of_a_fine_tuning_takes_at_most_half_of_it(recipe: FineTuning) -> None:
+    factors = [fine_tuning_rate(recipe, step, 10) / fine_tuning_rate(replace(recipe, warmup_steps=0), step, 10) for step in range(20)]
+    assert factors == pytest.approx([1 / 3 + 2 / 3 * step / 10 for step in range(10)] + [1.0] * 10)
+    assert notes(recipe, 10) == ["the warm-up is shortened from 1,000 steps to 10, because the training has only 20 steps"]
 
 
 def test_micro_batches_of_one_image_with_a_last_map_of_one_pixel_are_refused(resident: Resident, tmp_path: Path) -> None:

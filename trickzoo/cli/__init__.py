@@ -8,11 +8,16 @@ from cyclopts import App, CycloptsError
 
 import trickzoo as package
 from trickzoo.cli import printing
+from trickzoo.cli.options import EVERY
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
 zoo = App(
-    name="trickzoo", help="Trick-trained image backbones with verified weights.", version=package.__version__, help_format="plaintext"
+    name="trickzoo",
+    help="Trick-trained image backbones with verified weights.",
+    version=package.__version__,
+    help_format="plaintext",
+    default_parameter=EVERY,
 )
 zoo.command("trickzoo.cli.models:list_", name="list", help="List the models.")
 zoo.command("trickzoo.cli.models:describe", name="describe", help="Show a model or a weight: cost, weights, accuracy, sources.")
@@ -45,7 +50,13 @@ zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated i
 
 FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}
 """The measure of each task, for the help texts."""
-evaluation = App(name="trickzoo-eval", help="Evaluate models on data sets.", version=package.__version__, help_format="plaintext")
+evaluation = App(
+    name="trickzoo-eval",
+    help="Evaluate models on data sets.",
+    version=package.__version__,
+    help_format="plaintext",
+    default_parameter=EVERY,
+)
 evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
 for _name, _layout in LAYOUTS.items():
     _figures = " and ".join(FIGURES[task] for task in _layout.readers)

@@ -14,13 +14,14 @@ from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, plain
-from trickzoo.training.machine import Machine
+from trickzoo.training.machine import Machine, default_out
 
 app = App(
     name="trickzoo-finetune",
     help="Fine-tune a backbone as a detector or a segmenter.",
     version=package.__version__,
     help_format="plaintext",
+    default_parameter=options.EVERY,
 )
 
 
@@ -44,7 +45,7 @@ def finetune(
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
-    out: Annotated[Path | None, Parameter(help="Folder for checkpoints, metrics and weights; by default runs/RECIPE-MODEL-SEED.")] = None,
+    out: options.TrainingFolder = None,
     seed: Annotated[int, Parameter(help="Random seed of new layers, order, crops and flips.")] = 0,
     running: options.Watched = options.Watched(),
     images: Annotated[
@@ -69,7 +70,7 @@ def finetune(
         return
     if (data is None) != find_layout(layout).generated:
         raise BadOption(f"{layout} are generated; leave --data out" if data else "name the folder of images with --data")
-    place = out or Path("runs") / f"{chosen.name}-{chosen.model}-{seed}"
+    place = out or default_out(chosen, data or layout, seed)
     location = AnnotatedLocation(layout, data or Path(), year, val_year, train, val, images)
     machine = Machine(out=place, seed=seed, **running.of_machine)
     location.check_exists(chosen.task)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import Parameter
+import cyclopts
+from cyclopts import Parameter, Token
 
 from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.errors import BadOption
 
+
+def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
+    """Convert the words of an option as cyclopts does, except that a number of another kind, such as 1.5, is no whole number."""
+    if hint is int or int in get_args(hint):
+        for token in tokens:
+            if "." in token.value:
+                raise ValueError(f'"{token.value}" is not a whole number')
+    return cyclopts.convert(hint, tokens)
+
+
+EVERY = Parameter(converter=_exact)
+"""What holds for every option of every program."""
 Flag = Parameter(negative="")
 
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
@@ -21,6 +35,9 @@ Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto uses an accelera
 DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, print the expected time and memory, and stop.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
+TrainingFolder = Annotated[
+    Path | None, Parameter(name="--out", help="Folder for checkpoints, metrics and weights; by default runs/TASK-MODEL-DATA-RECIPE-SEED.")
+]
 Workers = Annotated[int | None, Parameter(help="Number of worker processes; by default one per core, at most 32.")]
 Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
 

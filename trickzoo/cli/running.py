@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 def run(job: Job, network: str, *, dry_run: bool) -> None:
     """Print what is trained, then train it or only rehearse it. `network` is the network's name for the user."""
     from trickzoo.training import job as jobs
+    from trickzoo.training import schedule
     from trickzoo.training.tracking import in_words
 
     recipe, machine, chief = job.task.recipe, job.machine, job.accelerator.is_main_process
     if chief:
         say(f"{recipe.name}: {network}, {job.task.data_in_words}, seed {machine.seed}, {machine.out}")
-        for note in job.task.notes:
+        for note in (*job.task.notes, *schedule.notes(recipe, job.task.shares.per_epoch)):
             say(note)
-        say(f"learning rate {recipe.lr:g} for a batch of {recipe.batch_size}")
+        falls = [f"{milestone:g}" for milestone in recipe.milestones if milestone < recipe.epochs] if recipe.schedule == "step" else []
+        falling = f", divided by 10 at epoch{'s' * (len(falls) > 1)} {', '.join(falls)}" if falls else ""
+        say(f"learning rate {recipe.lr:g} for a batch of {recipe.batch_size}{falling}")
     if dry_run:
         rehearsal = jobs.rehearse(job)
         if chief:

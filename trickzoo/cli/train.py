@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -15,9 +14,15 @@ from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
-from trickzoo.training.machine import Machine
+from trickzoo.training.machine import Machine, default_out
 
-app = App(name="trickzoo-train", help="Train a backbone by a recipe.", version=package.__version__, help_format="plaintext")
+app = App(
+    name="trickzoo-train",
+    help="Train a backbone by a recipe.",
+    version=package.__version__,
+    help_format="plaintext",
+    default_parameter=options.EVERY,
+)
 
 
 @app.default
@@ -31,7 +36,7 @@ def train(
         str | None,
         Parameter(help=f"Class folders in train/ and val/, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, or shapes for generated images."),
     ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder for checkpoints, metrics and weights; by default runs/RECIPE-SEED.")] = None,
+    out: options.TrainingFolder = None,
     seed: Annotated[int, Parameter(help="Random seed of initialisation, order, crops, augmentation and mixup.")] = 0,
     decode: options.Decode = "always",
     side: Annotated[
@@ -53,6 +58,9 @@ def train(
     learning rate is scaled in proportion unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     if recipe is None:
+        given = (data, out, seed or None, side, cache, images, fields or None)
+        if given != (None,) * len(given) or running != options.Watched() or print_recipe or dry_run:
+            raise BadOption("name a recipe with --recipe; trickzoo-train without options lists them")
         for name in recipes():
             say(name)
         return
@@ -62,9 +70,9 @@ def train(
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
-    place = out or Path("runs") / f"{chosen.name}-{seed}"
     if data == SHAPES:
         chosen = replace(chosen, data=SHAPES)
+    place = out or default_out(chosen, data, seed)
     location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=images)
     machine = Machine(out=place, seed=seed, **running.of_machine)
     check_networks(chosen)

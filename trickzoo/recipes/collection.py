@@ -115,7 +115,7 @@ def _from_json(path: Path) -> Any:
 
 
 def _well_named(recipe: R) -> R:
-    """Return the recipe. Raises BadOption if no folder can be named after it: a training writes to runs/NAME-SEED by default."""
+    """Return the recipe. Raises BadOption if no folder can be named after it: a training writes to a folder with its name by default."""
     name = recipe.name
     if not name or len(name.encode(errors="replace")) > LONGEST or name != printable(name) or name[0] in ".- " or set(name) & set("/\\"):
         shown = f"{name[:40]}…" if len(name) > LONGEST else name
@@ -129,7 +129,8 @@ def _well_named(recipe: R) -> R:
 def override(recipe: R, changes: dict[str, str]) -> R:
     """Return a recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
 
-    If the batch size changes and the learning rate does not, the learning rate is scaled in proportion.
+    If the batch size changes and the learning rate does not, the learning rate is scaled in proportion. If the number of epochs changes and
+    no milestone of a step schedule would be within the training, the milestones are scaled in proportion.
     Raises BadOption for an unknown field, with the nearest names, or for a value of another type.
     """
     content: dict[str, Any] = plain(recipe)
@@ -147,7 +148,15 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     changed = from_plain(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
+    if changed.epochs < recipe.epochs and "milestones" not in changes and changed.schedule == "step" and _is_short(changed):
+        scale = changed.epochs / recipe.epochs
+        changed = replace(changed, milestones=tuple(scale * milestone for milestone in changed.milestones))
     return _well_named(changed)
+
+
+def _is_short(recipe: AnyRecipe) -> bool:
+    """Return whether the training ends before its first milestone."""
+    return bool(recipe.milestones) and min(recipe.milestones) >= recipe.epochs
 
 
 def check_networks(recipe: AnyRecipe) -> None:

@@ -21,7 +21,8 @@ class FineTuning(Checked):
         data: layout of the data set; the command line gives its location.
         weights: of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random backbone.
         batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
-        warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`.
+        warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most
+            half of the training.
         schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
         trainable_stages: how many of the last stages are trained, "all" includes the stem; None is the default of the network's builder.
         norms: whether the backbone's BatchNorms are "frozen" or "live"; None is the default of the network's builder.

@@ -49,7 +49,7 @@ class Recipe(Checked):
         pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is initialised
             anew if the classes differ. None: from scratch.
         batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
-        warmup_epochs: number of warm-up epochs, which are part of `epochs`.
+        warmup_epochs: number of warm-up epochs, which are part of `epochs`. The warm-up takes at most half of the training.
         schedule: "step" divides the learning rate by 10 at the epochs in `milestones`; "cosine" lets it fall to 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
         smoothing: ε of label smoothing; 0 switches it off.

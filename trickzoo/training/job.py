@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from trickzoo import evidence
 from trickzoo.recipes.collection import plain
-from trickzoo.training import checkpoint, folder, loop, tracking
+from trickzoo.training import checkpoint, folder, loop, schedule, tracking
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
@@ -108,6 +108,7 @@ def _reporting(machine: Machine, accelerator: Accelerator, report: Callable[[Pro
 def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any]:
     """Return the content of the result file: the figures of the training, and everything that they depend on."""
     task = job.task
+    notes = schedule.notes(task.recipe, task.shares.per_epoch)
     figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
     return {
         "what": f"{task.activity} by {task.recipe.name}",
@@ -115,6 +116,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
         **task.identity,
         **task.facts(),
         **also,
+        **({"schedule_notes": notes} if notes else {}),
         "recipe": plain(task.recipe),
         "seed": job.machine.seed,
         "processes": job.accelerator.num_processes,

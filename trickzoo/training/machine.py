@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trickzoo import evidence
+from trickzoo.data.layouts import is_hub
+from trickzoo.files import file_name
+from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+def default_out(recipe: AnyRecipe, data: Path | str, seed: int) -> Path:
+    """Return the folder that a training writes to if the user names none: runs/TASK-MODEL-DATA-RECIPE-SEED.
+
+    DATA is the name of the folder or file of the images. Path separators and other characters that file names lack become dashes.
+    """
+    place = str(data) if is_hub(data) else Path(os.path.abspath(data)).name
+    parts = (recipe.task, recipe.model, place, recipe.name)
+    return Path("runs") / file_name("-".join(re.sub(r"[^\w.+-]+", "-", part).strip("-.") for part in parts if part), f"-{seed}")
 
 
 @dataclass(frozen=True, kw_only=True)

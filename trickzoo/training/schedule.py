@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trickzoo.errors import BadOption, NoEffect
+from trickzoo.errors import NoEffect
+from trickzoo.evidence import count
 from trickzoo.recipes.finetune import FineTuning
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.cosine import cosine_factor
@@ -15,7 +16,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
     The warm-up comes first. The cosine schedule spans the steps after it; the milestones of the step schedule count from the first step.
     """
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    warmup = warmup_steps(recipe, steps_per_epoch)
     if step < warmup:
         return recipe.lr * warmup_factor(step, warmup)
     if recipe.schedule == "step":
@@ -23,15 +24,26 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * cosine_factor(step - warmup, recipe.epochs * steps_per_epoch - warmup, form=recipe.cosine_form)
 
 
+def warmup_steps(recipe: Recipe | FineTuning, steps_per_epoch: int) -> int:
+    """Return the number of warm-up steps: those of the recipe, but at most half of the steps of the training."""
+    return min(_stated_warmup(recipe, steps_per_epoch), recipe.epochs * steps_per_epoch // 2)
+
+
+def _stated_warmup(recipe: Recipe | FineTuning, steps_per_epoch: int) -> int:
+    return recipe.warmup_steps if isinstance(recipe, FineTuning) else round(recipe.warmup_epochs * steps_per_epoch)
+
+
+def notes(recipe: Recipe | FineTuning, steps_per_epoch: int) -> list[str]:
+    """Return a sentence if the training is too short for the warm-up of its recipe, otherwise nothing."""
+    stated, used = _stated_warmup(recipe, steps_per_epoch), warmup_steps(recipe, steps_per_epoch)
+    if used == stated:
+        return []
+    steps = count(recipe.epochs * steps_per_epoch, "step")
+    return [f"the warm-up is shortened from {count(stated, 'step')} to {used:,}, because the training has only {steps}"]
+
+
 def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
-    """Raise BadOption if the warm-up takes the whole training, and NoEffect if no milestone of a step schedule is within the training."""
-    warmup, field = (
-        (recipe.warmup_steps / steps_per_epoch, "warmup_steps")
-        if isinstance(recipe, FineTuning)
-        else (recipe.warmup_epochs, "warmup_epochs")
-    )
-    if warmup >= recipe.epochs:
-        raise BadOption(f"{warmup:g} epochs of warm-up leave nothing of {recipe.epochs} epochs; change {field} or epochs")
+    """Raise NoEffect if no milestone of a step schedule is within the training."""
     if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
         raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
 
@@ -45,6 +57,7 @@ def fine_tuning_rate(recipe: FineTuning, step: int, steps_per_epoch: int) -> flo
     rate = recipe.lr * (
         step_factor(step / steps_per_epoch, recipe.milestones) if recipe.schedule == "step" else (1 - along) ** recipe.power
     )
-    if step < recipe.warmup_steps:
-        rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / recipe.warmup_steps
+    warmup = warmup_steps(recipe, steps_per_epoch)
+    if step < warmup:
+        rate *= recipe.warmup_start + (1 - recipe.warmup_start) * step / warmup
     return rate
