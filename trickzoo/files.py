@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -223,6 +224,24 @@ def atomically(path: Path, **remedy: str) -> Iterator[Path]:
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, **remedy: str) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`, which must not exist. The folder gets that name when the block ends.
+
+    If the block raises an error, the folder is deleted. Raises NotWritten if the operating system refuses.
+    """
+    with writing(path, **remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(temporary_name())
+        try:
+            temporary.mkdir()
+            yield temporary
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 

@@ -96,4 +96,6 @@ def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any
     package = find_task(recipe.task)
     accelerator = machine.accelerator(recipe.precision)
     splits = data or package.open_data(recipe, location, machine)
-    return Job(package.new_task(recipe, splits, machine, accelerator), machine, accelerator)
+    task = package.new_task(recipe, splits, machine, accelerator)
+    task.selected = splits.selected
+    return Job(task, machine, accelerator)

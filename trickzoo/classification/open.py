@@ -8,17 +8,18 @@ from typing import Any
 from torchvision.transforms import v2
 
 from trickzoo import evidence
-from trickzoo.data.imageset import as_known
+from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.layouts import is_hub
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.location import IMAGES, ImageLocation, Splits
-from trickzoo.data.open import open_set
+from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers import hub
+from trickzoo.data.selection import Selected, Selection, select
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, BadOption
 from trickzoo.files import home
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training.machine import Machine
@@ -48,13 +49,13 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
         val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Splits(train, val)
-    val_files = open_set(location.data, split="val")
     if location.decode == "always" and is_hub(location.data):
+        if location.selection != Selection():
+            raise BadOption(f"{location.data} is streamed, so none can be selected; add --decode once, or leave --skip-corrupt out")
+        val_files, selected = open_set(location.data, split="val"), Selected()
         train = hub.HubStream(str(location.data), workers=workers)
     else:
-        files = open_set(location.data, split="train")
-        if (files.root, files.entries) == (val_files.root, val_files.entries):
-            raise BadData(f"{location.data} does not tell training images from validation images; put them in train/ and val/")
+        files, val_files, selected = open_files(location)
         comparison = compare(files, as_known(val_files, files.classes))
         for sentence in comparison.sentences:
             warn(f"{location.data}: {sentence}")
@@ -63,4 +64,23 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
-    return Splits(train, replace(val, comparison=comparison))
+    return Splits(train, replace(val, comparison=comparison), selected)
+
+
+def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected]:
+    """Open training and validation images, as their source or the selection states them.
+
+    Raises BadData if the source does not tell them apart and the selection does not divide them, and what `open_set` and `select` raise.
+    """
+    data, folder = location.data, location.folder
+    train, val, selected = select(
+        location.selection,
+        lambda: open_undivided(data, folder=folder),
+        lambda split: open_set(data, split=split, folder=folder),
+    )
+    if (train.root, train.entries) == (val.root, val.entries):
+        raise BadData(
+            f"{data} does not tell training images from validation images; put them in train/ and val/, "
+            "or take some of them for validation with --val-fraction 0.2"
+        )
+    return train, val, selected

@@ -46,6 +46,7 @@ zoo.command(
     name="transfer",
     help="Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",
 )
+zoo.command("trickzoo.cli.split:split", name="split", help="Divide a folder of classes into training and validation images.")
 zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named after the shape that they show.")
 
 FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}

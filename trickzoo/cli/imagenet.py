@@ -57,7 +57,11 @@ class Output:
 class Images:
     """The images to evaluate on, and how their classes are matched with the model's."""
 
-    split: Annotated[Literal["val", "train"], Parameter(help="Folder to evaluate on, if DATA has train/ and val/.")] = "val"
+    split: Annotated[Literal["val", "train", "test"], Parameter(help="Split to evaluate on, if DATA has several.")] = "val"
+    split_file: Annotated[
+        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
+    ] = None
+    folder: Annotated[Path | None, Parameter(name="--images", help="If DATA is a CSV: folder of its images, if not its own.")] = None
     devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None
     classes: Annotated[
         str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
@@ -104,7 +108,9 @@ class Running:
 
 def imagenet(
     *,
-    data: Annotated[str, Parameter(help=f"Class folders, validation folder or tar, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")],
+    data: Annotated[
+        str, Parameter(help=f"Class folders, a CSV of path and label, validation folder or tar, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")
+    ],
     networks: Networks,
     output: Output = Output(),
     images: Images = Images(),
@@ -127,10 +133,9 @@ def imagenet(
     check_exists(data)
     from trickzoo.classification import result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
-    from trickzoo.data.open import open_set
     from trickzoo.training.processes import processes
 
-    opened = open_set(data, split=images.split, devkit=images.devkit)
+    opened = _open(data, images)
     state = processes(use_cpu=running.device == "cpu")
     results = []
     for name in names:
@@ -149,6 +154,16 @@ def imagenet(
             result.write_results(output.out, results)
     if state.num_processes > 1:
         state.destroy_process_group()
+
+
+def _open(data: str, images: Images) -> ImageSet:
+    """Open the images of the split that is named, of those that the list names if there is one."""
+    from trickzoo.data.open import open_set, open_undivided
+    from trickzoo.data.selection import listed
+
+    if images.split_file is not None:
+        return listed(open_undivided(data, folder=images.folder), images.split_file, images.split)
+    return open_set(data, split=images.split, devkit=images.devkit, folder=images.folder)
 
 
 def _models(patterns: list[str]) -> list[str]:

@@ -35,6 +35,7 @@ def ladder(
     out: Annotated[Path | None, Parameter(help="Folder of the study, by default runs/ladder-SET-MODEL.")] = None,
     decode: options.Decode = "once",
     cache: options.Cache = None,
+    selecting: options.Selecting = options.Selecting(),
     running: options.Several = options.Several(),
     images: Annotated[
         int | None, Parameter(help="With --set shapes: number of training images, 10,000 by default. Validation uses a fifth as many.")
@@ -67,7 +68,7 @@ def ladder(
         data = "shapes"
     if data is None:
         raise BadOption("name the folder of images with --data")
-    location = ImageLocation(data=data, decode=decode, cache=cache, images=images)
+    location = ImageLocation(data=data, decode=decode, cache=cache, images=images, selection=selecting.selection)
     machine = Machine(out=place, **running.of_machine)
     for step in plan.steps:
         check_networks(step.recipe)

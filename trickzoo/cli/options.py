@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import Parameter, Token
 
 from trickzoo.data.layouts import YEARS_IN_WORDS
+from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
 
 
@@ -48,6 +49,40 @@ def check_preprocessing(size: int | None, crop: float | None) -> None:
         raise BadOption(f"--size must be 1 or more, not {size}")
     if crop is not None and not 0 < crop <= 1:
         raise BadOption(f"--crop must be above 0 and at most 1, not {crop:g}")
+
+
+def number_or_folder(images: str | None, *, generated: bool) -> tuple[int | None, Path | None]:
+    """Return the value of `--images` as a number if the images are generated, and otherwise as a folder.
+
+    Raises BadOption for a number that is none.
+    """
+    if images is None or not generated:
+        return None, Path(images) if images else None
+    try:
+        return int(images), None
+    except ValueError:
+        raise BadOption(f'--images is the number of generated images, not "{images}"') from None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Selecting:
+    """Which images are for training, which for validation, and which are left out."""
+
+    val_fraction: Annotated[
+        float | None,
+        Parameter(help="If the images have no splits: take this fraction of each class for validation. OUT/split.csv lists them."),
+    ] = None
+    split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another division.")] = 0
+    split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as the split.csv of a training.")] = None
+    skip_corrupt: Annotated[
+        bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the training.")
+    ] = False
+
+    @property
+    def selection(self) -> Selection:
+        """The options as the data layer takes them. Raises BadOption for options that exclude each other."""
+        return Selection(**asdict(self))
 
 
 @Parameter(name="*")

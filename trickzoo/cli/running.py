@@ -27,7 +27,7 @@ def run(job: Job, network: str, *, dry_run: bool) -> None:
     recipe, machine, chief = job.task.recipe, job.machine, job.accelerator.is_main_process
     if chief:
         say(f"{recipe.name}: {network}, {job.task.data_in_words}, seed {machine.seed}, {machine.out}")
-        for note in (*job.task.notes, *schedule.notes(recipe, job.task.shares.per_epoch)):
+        for note in (*job.task.selected.notes, *job.task.notes, *schedule.notes(recipe, job.task.shares.per_epoch)):
             say(note)
         falls = [f"{milestone:g}" for milestone in recipe.milestones if milestone < recipe.epochs] if recipe.schedule == "step" else []
         falling = f", divided by 10 at epoch{'s' * (len(falls) > 1)} {', '.join(falls)}" if falls else ""

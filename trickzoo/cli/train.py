@@ -34,7 +34,10 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        Parameter(help=f"Class folders in train/ and val/, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, or shapes for generated images."),
+        Parameter(
+            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, "
+            "or shapes for generated images."
+        ),
     ] = None,
     out: options.TrainingFolder = None,
     seed: Annotated[int, Parameter(help="Random seed of initialisation, order, crops, augmentation and mixup.")] = 0,
@@ -43,10 +46,14 @@ def train(
         int | None, Parameter(help="With --decode once: side of the decoded images in pixels; by default size × 8 / 7.")
     ] = None,
     cache: options.Cache = None,
+    selecting: options.Selecting = options.Selecting(),
     running: options.Watched = options.Watched(),
     images: Annotated[
-        int | None,
-        Parameter(help="With --data shapes: number of training images, 10,000 by default; a fifth as many are used for validation."),
+        str | None,
+        Parameter(
+            help="With --data shapes: number of training images, 10,000 by default; a fifth as many are used for validation. With a "
+            "CSV: the folder of its images, by default its own."
+        ),
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
@@ -73,7 +80,8 @@ def train(
     if data == SHAPES:
         chosen = replace(chosen, data=SHAPES)
     place = out or default_out(chosen, data, seed)
-    location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=images)
+    number, folder = options.number_or_folder(images, generated=data == SHAPES)
+    location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=number, folder=folder, selection=selecting.selection)
     machine = Machine(out=place, seed=seed, **running.of_machine)
     check_networks(chosen)
     location.check_exists()

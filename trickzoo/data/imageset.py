@@ -77,6 +77,31 @@ class ImageSet:
         """Whether the images are turned upright by their EXIF orientation, as `turns_upright` decides."""
         return turns_upright(self.classes)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the images."""
+        return tuple(entry.name for entry in self.entries)
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The class of each image."""
+        return tuple(entry.label for entry in self.entries)
+
+    def take(self, indices: Sequence[int]) -> ImageSet:
+        """Return the set of these images."""
+        return replace(self, entries=tuple(self.entries[index] for index in indices))
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
+        try:
+            return self.read(self.entries[index])
+        except OSError as error:
+            raise BadData(f"{self.place(self.entries[index])} cannot be read ({error.strerror})") from None
+
+    def check_readable(self, index: int) -> None:
+        """Raise BadData if an image cannot be decoded."""
+        images.decode(self.content(index), self.place(self.entries[index]))
+
     def place(self, entry: Entry) -> str:
         """Return the path of an image, for messages."""
         return str(self.root / entry.name)

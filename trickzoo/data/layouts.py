@@ -11,6 +11,10 @@ from pathlib import Path
 
 from trickzoo.errors import BadData, BadOption, UnknownName
 
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+"""The names that the folder or the list of a split may have. If several of them are there, the first is used."""
+TABLES = (".csv", ".tsv")
+"""The suffixes of tables of images."""
 HUB = "hf:"
 """The beginning of `--data` for a data set of the hub."""
 
@@ -128,6 +132,11 @@ def find_reader(name: str, task: str) -> Reader:
 def is_hub(data: str | Path) -> bool:
     """Return whether `--data` names a data set of the hub."""
     return str(data).startswith(HUB)
+
+
+def is_table(data: str | Path) -> bool:
+    """Return whether `--data` names a table of images, which `readers.table` reads."""
+    return not is_hub(data) and Path(data).suffix.lower() in TABLES
 
 
 def check_exists(data: str | Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from trickzoo.data.checks import Annotated as AnnotatedImages
 from trickzoo.data.checks import check
-from trickzoo.data.layouts import check_exists, find_layout, find_reader
+from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
+from trickzoo.data.selection import Selected, Selection
 from trickzoo.errors import BadData, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count, Range
 
@@ -34,11 +35,13 @@ class ImageLocation(Checked):
     """The location of a classifier's images, and how they are decoded.
 
     Attributes:
-        data: a folder that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
+        data: a folder or a table that `open_set` knows, hf:NAME, or `SHAPES`, the generated shapes.
         decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
         side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
         cache: folder of decoded images; None is resident/ in the package's home.
         images: how many shapes to generate for training, `IMAGES` by default. Validation uses a fifth as many.
+        folder: the folder that the paths in a table are relative to; None is that of the table.
+        selection: which images train, which validate, and which are left out.
 
     Raises BadOption for a value out of range, and NoEffect for a value that would have no effect.
     """
@@ -48,13 +51,19 @@ class ImageLocation(Checked):
     side: Count | None = None
     cache: Path | None = None
     images: Annotated[int, Range("5 or more", lambda number: number >= 5)] | None = None
+    folder: Path | None = None
+    selection: Selection = field(default_factory=Selection)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.generated and self.selection != Selection():
+            raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
         if self.side is not None and (self.generated or self.decode == "always"):
             raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
         if self.images is not None and not self.generated:
             raise NoEffect("images", "only generated shapes are made to a number")
+        if self.folder is not None and not is_table(self.data):
+            raise NoEffect("images", "it is the number of generated shapes, or the folder of the images in a CSV")
 
     @property
     def generated(self) -> bool:
@@ -155,10 +164,11 @@ class AnnotatedSet(AnnotatedImages, Protocol):
 
 @dataclass(frozen=True)
 class Splits(Generic[T]):
-    """Training and validation images."""
+    """Training and validation images, and how they were selected."""
 
     train: T
     val: T
+    selected: Selected = field(default_factory=Selected)
 
 
 def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:

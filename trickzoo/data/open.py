@@ -6,33 +6,58 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
-from trickzoo.data.imageset import ImageSet
-from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub
+from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, ImageSet
+from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub, is_table
 from trickzoo.data.listing import warn
-from trickzoo.data.readers import hub
-from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.readers import hub, table
+from trickzoo.data.readers.imagenet import open_imagenet, split_folders
+from trickzoo.errors import BadOption
 
 NAMED = 8
 """How many files or folders a warning names. The result file of an evaluation names all of them."""
 
 
-def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
-    """Return the labelled images of a split, "train" or "val".
+def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None, folder: Path | None = None) -> ImageSet:
+    """Return the labelled images of a split, "train", "val" or "test".
 
     Warnings count and name the files that are not read as images, and the class folders without an image, which are not classes of the set.
     Raises BadData if there is no such split, or if its images cannot be listed.
 
     Args:
-        data: a folder of a layout in `layouts.IMAGE_FOLDERS`, hf:NAME, or what `open_imagenet` takes.
-        split: "train" or "val".
+        data: a folder of a layout in `layouts.IMAGE_FOLDERS`, hf:NAME, a table (`readers.table`), or what `open_imagenet` takes.
+        split: "train", "val" or "test".
         devkit: the devkit or Kaggle's solution file, as for `open_imagenet`.
+        folder: the folder that the paths in a table are relative to; None is that of the table.
+
+    Also raises BadOption for a `folder` if the images are not named in a table.
     """
-    images = _open(data, split, devkit)
+    if folder is not None and not is_table(data):
+        raise BadOption(f"--images names the folder of a table's images, and {data} is no table")
+    images = table.open_table(Path(data), split, folder=folder) if is_table(data) else _open(data, split, devkit)
     if images.strangers:
         warn(left_out(images))
     if images.empty:
         warn(without_images(images))
     return images
+
+
+def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:
+    """Return the labelled images of a source without validation images, all of them or those for training, so that they can be divided.
+
+    Warns and raises as `open_set` does, and raises BadOption if the source has validation images.
+    """
+    if is_hub(data):
+        raise BadOption(f"{data} states its splits; only files can be divided by --val-fraction or --split-file")
+    train = open_set(data, split="train", folder=folder)
+    if is_table(data):
+        has_val = "val" in table.splits_of(Path(data))
+    elif train.layout in (BY_SYNSET, BY_INDEX, BY_NAME):
+        has_val = "val" in split_folders(Path(data))
+    else:
+        has_val = open_set(data, split="val").entries != train.entries
+    if has_val:
+        raise BadOption(f"{data} has validation images; leave --val-fraction and --split-file out")
+    return train
 
 
 def left_out(images: ImageSet) -> str:

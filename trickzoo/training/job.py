@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from trickzoo import evidence
+from trickzoo import evidence, files
+from trickzoo.data.selection import LIST
 from trickzoo.recipes.collection import plain
 from trickzoo.training import checkpoint, folder, loop, schedule, tracking
 from trickzoo.training.machine import Machine
@@ -22,7 +23,7 @@ from trickzoo.training.progress import Outcome, Progress
 from trickzoo.training.task import Task
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
-KEPT = ("recipe", "seed", "data", "data_digest", "commit", "versions")
+KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
 """Fields of the result that the header of the weight file stores, so that the training can be repeated."""
 
 
@@ -56,6 +57,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
+    if task.selected.rows and accelerator.is_main_process:
+        files.write_atomically(machine.out / LIST, task.selected.table, remedy="make room, or name another --out")
     with _reporting(machine, accelerator, report) as record:
         outcome = loop.fit(
             task,
@@ -115,6 +118,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
         **figures,
         **task.identity,
         **task.facts(),
+        **task.selected.facts,
         **also,
         **({"schedule_notes": notes} if notes else {}),
         "recipe": plain(task.recipe),

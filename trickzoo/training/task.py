@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trickzoo.data.selection import Selected
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training.shares import Shares
 
@@ -28,6 +29,7 @@ class Task(ABC):
         average: network that holds the averaged weights, which checkpoints store too; None if the recipe does not average weights.
         weights_sha256: SHA-256 of the weight file that the model started from; None if it started from scratch.
         teacher_sha256: SHA-256 of the weight file of the teacher network; None if the training does not distil.
+        selected: how the images were selected.
     """
 
     activity: str = "training"
@@ -40,6 +42,7 @@ class Task(ABC):
     average: nn.Module | None = None
     weights_sha256: str | None = None
     teacher_sha256: str | None = None
+    selected: Selected = Selected()
 
     @property
     def identity(self) -> dict[str, str | None]:

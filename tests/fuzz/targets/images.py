@@ -28,10 +28,11 @@ from tests.images import devkit, jpeg
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import class_list
 from trickzoo.data.images import begin, decode, decode_mask
-from trickzoo.data.imageset import ImageSet
+from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.loaders import decode_once, squash
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.selection import listed
 from trickzoo.errors import TrickzooError
 from trickzoo.recipes.recipe import Augmentation
 
@@ -354,7 +355,32 @@ def _parquet_whole() -> bytes:
         return next(Path(folder).glob("set/data/*")).read_bytes()
 
 
+def prepare_table(folder: Path) -> None:
+    """Write the images that the tables name."""
+    for number in range(3):
+        jpeg(folder / "set" / f"{number}.jpg", number)
+
+
+def labels(content: bytes, folder: Path) -> None:
+    """A table of paths and labels."""
+    (folder / "set" / "labels.csv").write_bytes(content)
+    take(open_set(folder / "set" / "labels.csv", split="train"))
+
+
+def division(content: bytes, folder: Path) -> None:
+    """A list of paths and splits."""
+    (folder / "split.csv").write_bytes(content)
+    images = ImageSet(folder / "set", "", tuple(Entry(f"{number}.jpg", "a") for number in range(3)))
+    take(listed(images, folder / "split.csv", "train"))
+
+
+LABELLED = "path,label,split\n0.jpg,cat,train\n1.jpg,dog,train\n2.jpg,cat,val\n"
+BARE = '0.jpg;cat\n1.jpg;"dog; big"\n'
+CELLS = (*WORDS, '"', '"\n', "\t", ";;;", ",,,", "x" * 200_000, "label", "path", "split")
+
 TARGETS = (
+    Target("table", texts(LABELLED, BARE, words=CELLS), labels, LABELLED.encode, prepare_table),
+    Target("split list", texts(LABELLED, "file,set\n0.jpg,train\n", words=CELLS), division, LABELLED.encode, prepare_table),
     Target("image", images(pictures()), image, lambda: picture("PNG")),
     Target("mask", masks(), mask, lambda: picture("PNG", "P")),
     Target("shards", st.deferred(lambda: tars([a_shard()], [picture("JPEG"), *LABELS])), shards, a_shard),

@@ -65,6 +65,8 @@ def open_places365(path: Path, split: str) -> ImageSet | None:
     """
     if not (path / PLACES365).is_file():
         return None
+    if split == "test":
+        raise BadData(f"{path}: the classes of Places365's test images are not published; evaluate --split val")
     kind = "train-standard" if split == "train" else split
     folders = [f"data_{size}_standard" if split == "train" else f"{split}_{size}" for size in ("256", "large")]
     here = [folder for folder in folders if (path / folder).is_dir()]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trickzoo")
 
-SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test")}  # the first one that the set has is used
+SPLITS = {"train": ("train",), "val": ("validation", "val", "valid", "test"), "test": ("test",)}  # the first one that the set has is used
 LABELS = ("label", "labels", "cls", "class")
 ENTRIES, IMAGES = "entries.json", "images"
 BUFFER = 2_000

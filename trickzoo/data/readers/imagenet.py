@@ -1,6 +1,7 @@
 """Sets in ImageNet's layouts.
 
-- class folders named by synset (n01440764 …), any subset of them, with or without `train/` and `val/` (or `valid/`, `validation/`) above;
+- class folders named by synset (n01440764 …), any subset of them, with or without `train/`, `val/` (or `valid/`, `validation/`) and
+  `test/` above;
 - class folders named 0 … 999, or some of these: ImageNet's classes if all are there, or if the model has ImageNet's classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
 - the original ILSVRC2012_img_val.tar, unopened, with the same.
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
-from trickzoo.data.layouts import check_exists
+from trickzoo.data.layouts import SPLIT_NAMES, check_exists
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
@@ -30,8 +31,6 @@ log = logging.getLogger("trickzoo")
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
-SPLITS = {"val": ("val", "validation", "valid"), "train": ("train",)}
-"""The names that the folder of a split may have. If several of them are there, the first is used."""
 DISTRIBUTED = "ILSVRC2012_"
 """The beginning of the names of ImageNet's own archives."""
 DEEPEST = 100
@@ -45,7 +44,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
 
     Args:
         path: a folder in one of the layouts that the module's docstring names, or ImageNet's validation tar.
-        split: "train" or "val", for a folder that contains both `train/` and `val/` (or `valid/`, `validation/`).
+        split: "train", "val" or "test", for a folder that has a folder for each split, by one of the names in `SPLIT_NAMES`.
         devkit: the devkit's folder or archive, or Kaggle's solution file. By default it is looked for in and beside `path`.
 
     Raises BadData if the layout is not one of these, or if labels or images are missing.
@@ -75,22 +74,34 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
 def _split_folder(path: Path, split: str) -> Path:
     """Return the folder of a split below `path`, or `path` itself if it contains the class folders.
 
-    A folder called train or val is a class and not a split if it contains images and there are other class folders beside it.
-    Raises BadData if `path` contains the other split only.
+    Raises BadData if `path` contains other splits only.
     """
-    folders, _ = _listing(path)
-    there = {name: place for name, places in SPLITS.items() for place in reversed(places) if place in folders}
-    if not there or any(SYNSET.fullmatch(name) for name in folders):
-        return path
-    others = set(folders) - {place for places in SPLITS.values() for place in places}
-    if others and not any(_listing(path / place)[0] for place in there.values()):
+    there = split_folders(path)
+    if not there:
         return path
     if split not in there:
         other, place = next(iter(there.items()))
+        taken = f"take some of {place}/ for it with --val-fraction 0.2, " if split == "val" and other == "train" else ""
         raise BadData(
-            f"{path} has {place}/ but no {split}/; put images in {split}/, or evaluate the others: trickzoo-eval imagenet --split {other}"
+            f"{path} has {place}/ but no {split}/; put images in {split}/, {taken}"
+            f"or evaluate the others: trickzoo-eval imagenet --split {other}"
         )
     return path / there[split]
+
+
+def split_folders(path: Path) -> dict[str, str]:
+    """Return the name of the folder of each split below `path`; the result is empty if `path` contains the class folders itself.
+
+    A folder called train or val is a class and not a split if it contains images and there are other class folders beside it.
+    """
+    folders, _ = _listing(path)
+    there = {name: place for name, places in SPLIT_NAMES.items() for place in reversed(places) if place in folders}
+    if not there or any(SYNSET.fullmatch(name) for name in folders):
+        return {}
+    others = set(folders) - {place for places in SPLIT_NAMES.values() for place in places}
+    if others and not any(_listing(path / place)[0] for place in there.values()):
+        return {}
+    return there
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:

@@ -21,7 +21,8 @@ import msgspec
 from trickzoo.data import images as image_files
 from trickzoo.data.classes import class_list, classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.readers.imagenet import DISTRIBUTED, SPLITS
+from trickzoo.data.layouts import SPLIT_NAMES
+from trickzoo.data.readers.imagenet import DISTRIBUTED
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
 from trickzoo.files import home, open_regular, write_atomically
@@ -33,7 +34,7 @@ MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.bz2", "*.tar.xz")
 LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
 """Limits of the file that holds a label, in bytes, and of the label itself, in characters."""
-SPLITS_IN_NAMES = {split: re.compile(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", re.IGNORECASE) for split, names in SPLITS.items()}
+SPLITS_IN_NAMES = {split: re.compile(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", re.IGNORECASE) for split, names in SPLIT_NAMES.items()}
 """The names of a split as whole words: "val-0.tar" and "Val0.tar" are shards of val, "oval.tar" is not."""
 INDEX_VERSION = 2
 """The version of the stored index. An index of another version is built again."""
@@ -44,18 +45,18 @@ def find_shards(path: Path, split: str) -> list[Path]:
 
     The result is empty if `path` contains no shards. Raises BadData if there are shards of the other split only, or compressed shards.
     """
-    for name in SPLITS[split]:
+    for name in SPLIT_NAMES[split]:
         if found := _shards(path / name):
             return found
     here = _shards(path)
-    (other,) = SPLITS.keys() - {split}
-    mine, others = ([path for path in here if SPLITS_IN_NAMES[name].search(path.name)] for name in (split, other))
-    if mine or (here and not others):
-        return mine or here
-    if others or any(_shards(path / name) for names in SPLITS.values() for name in names):
+    named = {name: [path for path in here if words.search(path.name)] for name, words in SPLITS_IN_NAMES.items()}
+    others = [name for name, names in SPLIT_NAMES.items() if name != split and (named[name] or any(_shards(path / each) for each in names))]
+    if named[split] or (here and not any(named[name] for name in others)):
+        return named[split] or here
+    if others:
         raise BadData(
             f"{path} has shards, but none of {split}; put them in {split}/, put {split} into their names, "
-            f"or evaluate the others: trickzoo-eval imagenet --split {other}"
+            f"or evaluate the others: trickzoo-eval imagenet --split {others[0]}"
         )
     return []
 

@@ -1,0 +1,219 @@
+"""Dividing a set without splits: near duplicates, the share of each class, and that an evaluation finds the division of a training."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.sparse.csgraph import connected_components
+
+from tests.annotated import refused
+from tests.commands import Call, caller, evaluate
+from tests.images import jpeg
+from tests.training import COSINE, SMALL
+from trickzoo.cli import zoo
+from trickzoo.cli.train import app
+from trickzoo.data.division import ALIKE, ROUNDING, divide, near_duplicates, thumbnails
+from trickzoo.data.open import open_set, open_undivided
+from trickzoo.data.selection import Selection, divided, listed, readable
+from trickzoo.errors import BadData, BadOption, NoEffect
+
+
+def classes(root: Path, n: int = 6, labels: tuple[str, ...] = ("blue", "red")) -> Path:
+    """Write a folder of classes without splits. No two images are alike."""
+    for c, label in enumerate(labels):
+        for i in range(n):
+            jpeg(root / label / f"{i}.jpg", 100 * c + i)
+    return root
+
+
+def saved(image: Image.Image, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def test_copies_in_another_size_format_or_quality_are_near_duplicates(tmp_path: Path) -> None:
+    first, other = (Image.open(jpeg(tmp_path / f"{seed}.jpg", seed)).resize((400, 300)) for seed in (1, 2))
+    files = [
+        saved(first, "PNG"),
+        saved(other, "PNG"),
+        saved(first.resize((200, 150)), "JPEG", quality=50),
+        saved(first.crop((3, 3, 397, 297)), "WEBP"),
+        saved(Image.new("RGB", (40, 30), (200, 0, 0)), "PNG"),
+        saved(Image.new("RGB", (40, 30), (0, 102, 0)), "PNG"),
+    ]
+    found = near_duplicates(thumbnails(files.__getitem__, [str(i) for i in range(len(files))]))
+    assert found.tolist() == [0, 1, 0, 0, 4, 5]
+
+
+def test_groups_are_those_of_all_pairs_that_are_alike() -> None:
+    random = np.random.default_rng(0)
+    centres = random.uniform(0, 255, (60, 48))
+    values = (centres[random.integers(0, 60, 700)] + random.normal(0, 3.0, (700, 48))).clip(0, 255).astype(np.float32)
+    values[-5:] = np.float32(40)
+    distance = np.sqrt(((values[:, None].astype(np.float64) - values[None]) ** 2).mean(2))
+    limit = np.maximum(ALIKE * values.std(1), ROUNDING)
+    number, component = connected_components(distance <= np.minimum(limit[:, None], limit[None]))
+    found = near_duplicates(values)
+    assert len(set(found.tolist())) == number < 700
+    assert len(set(zip(found.tolist(), component.tolist(), strict=True))) == number
+    assert all(found[group] == group <= index for index, group in enumerate(found))
+
+
+def test_each_class_gives_its_share_and_a_group_is_never_separated() -> None:
+    labels = ["a"] * 50 + ["b"] * 11 + ["c"] * 3 + ["d"] * 2
+    names = [f"{label}/{i}.jpg" for i, label in enumerate(labels)]
+    groups = [*[i // 2 for i in range(50)], *range(50, 66)]
+    val = divide(names, labels, groups, 0.2, 0)
+    assert Counter(label for label, is_val in zip(labels, val, strict=True) if is_val) == {"a": 10, "b": 2, "c": 1}
+    assert all(len({bool(val[i]) for i in range(66) if groups[i] == group}) == 1 for group in set(groups))
+    assert (divide(names, labels, groups, 0.2, 1) != val).any()
+    order = np.random.default_rng(0).permutation(66)
+    again = divide([names[i] for i in order], [labels[i] for i in order], [groups[i] for i in order], 0.2, 0)
+    assert (again == val[order]).all()
+    more = divide([*names, "a/new.jpg"], [*labels, "a"], [*groups, 99], 0.2, 0)
+    assert (more[:-1] != val).sum() <= 2
+
+
+def test_a_class_whose_groups_are_all_large_gives_the_smallest() -> None:
+    groups = [0] * 5 + [1] * 4 + [2] * 3
+    assert divide([str(i) for i in range(12)], ["a"] * 12, groups, 0.1, 0).nonzero()[0].tolist() == [9, 10, 11]
+    assert not divide([str(i) for i in range(12)], ["a"] * 12, [0] * 12, 0.1, 0).any()
+
+
+def test_a_training_keeps_its_division_and_an_evaluation_finds_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
+    data = classes(tmp_path / "set", 10)
+    (data / "red" / "again.jpg").write_bytes((data / "red" / "3.jpg").read_bytes())
+    options = (*SMALL, "--data", data, "--out", out, "--workers", 0, "--val-fraction", 0.2)
+    status, text, _ = call(*options)
+    assert status == 0
+    assert (
+        f"{data}: 17 training and 4 validation images, divided by --val-fraction 0.2 --split-seed 0; "
+        "1 near duplicate stays with the image like it\n"
+    ) in text
+    result = json.loads((out / "result.json").read_text())
+    assert result["split"] == {"val_fraction": 0.2, "seed": 0, "near_duplicates": 1}
+    rows = list(csv.DictReader((out / "split.csv").open()))
+    assert Counter((row["label"], row["split"]) for row in rows) == {
+        ("red", "train"): 9,
+        ("red", "val"): 2,
+        ("blue", "train"): 8,
+        ("blue", "val"): 2,
+    }
+    (side,) = {row["split"] for row in rows if row["path"] in ("red/3.jpg", "red/again.jpg")}
+    assert side in ("train", "val")
+    assert call(*options)[0] == 0  # finished: the same training
+    status, _, error = call(*options, "--split-seed", 1)
+    assert (status, "belongs to another training: its data is" in error) == (2, True)
+    status, text, _ = call(*SMALL, "--data", data, "--out", tmp_path / "again", "--workers", 0, "--split-file", out / "split.csv")
+    assert status == 0
+    again = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert [again[key] for key in ("data_digest", "val_digest", "top1")] == [result[key] for key in ("data_digest", "val_digest", "top1")]
+
+    evaluation = ("--data", data, "--split-file", out / "split.csv", "--model", out / "model.safetensors")
+    found = evaluate(*evaluation, out=tmp_path / "e.json")
+    assert (found["n"], found["top1"]) == (4, result["top1"])
+    as_data = ("--data", out / "split.csv", "--images", data, "--model", out / "model.safetensors")
+    assert evaluate(*as_data, out=tmp_path / "f.json")["data"]["digest"] == found["data"]["digest"]
+
+
+def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_left_alone(tmp_path: Path) -> None:
+    classes(tmp_path / "train")
+    classes(tmp_path / "test", 2)
+    train, val, _ = divided(open_undivided(tmp_path), Selection(val_fraction=0.3))
+    assert (len(train.names), len(val.names)) == (8, 4)
+    assert len(open_set(tmp_path, split="test").entries) == 4
+    refused(
+        lambda: open_set(tmp_path, split="val"),
+        r"has train/ but no val/; put images in val/, take some of train/ for it with --val-fraction 0\.2, or evaluate",
+    )
+    classes(tmp_path / "valid", 1)
+    refused(lambda: open_undivided(tmp_path), "has validation images; leave --val-fraction and --split-file out", BadOption)
+
+
+def test_a_folder_without_splits_asks_for_the_fraction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, error = caller(capsys, app)("--recipe", COSINE, *SMALL, "--data", classes(tmp_path / "s"), "--out", tmp_path / "o")
+    assert status == 2
+    assert error.endswith("put them in train/ and val/, or take some of them for validation with --val-fraction 0.2\n")
+
+
+def test_a_list_that_does_not_fit_the_images(tmp_path: Path) -> None:
+    images = open_set(classes(tmp_path / "set", 2), split="train")
+    table = tmp_path / "split.csv"
+    rows = {"blue/0.jpg": "train", "blue/1.jpg": "val", "red/0.jpg": "train", "red/1.jpg": "train"}
+
+    def write(rows: dict[str, str], more: str = "") -> None:
+        table.write_text("path,split\n" + "".join(f"{name},{split}\n" for name, split in rows.items()) + more)
+
+    write(rows)
+    assert listed(images, table, "val").names == ("blue/1.jpg",)
+    refused(lambda: listed(images, table, "test"), 'has no image of the split "test", only of train, val')
+    write(rows | {"red/9.jpg": "val"})
+    refused(lambda: listed(images, table, "val"), r"split\.csv, line 6: .*set has no image red/9\.jpg")
+    write(rows, "blue/0.jpg,val\n")
+    refused(lambda: listed(images, table, "val"), r"line 6: blue/0\.jpg is there twice, in train and in val")
+    write({"blue/0.jpg": "train"})
+    refused(lambda: listed(images, table, "train"), r"does not name 3 images of .*, such as blue/1\.jpg; add them, or divide anew")
+
+
+def test_options_that_exclude_each_other() -> None:
+    refused(lambda: Selection(val_fraction=0.1, split_file=Path("s.csv")), "both divide the images", BadOption)
+    refused(lambda: Selection(split_seed=1), "--split-seed has no effect", NoEffect)
+    refused(lambda: Selection(val_fraction=1.0), "val_fraction must be above 0 and below 1, not 1", BadOption)
+
+
+def test_images_that_cannot_be_read_are_left_out_counted_and_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = classes(tmp_path / "set", 10)
+    whole = (data / "red" / "0.jpg").read_bytes()
+    (data / "red" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (data / "blue" / "empty.jpg").write_bytes(b"")
+    call = caller(capsys, app, "--recipe", COSINE, *SMALL, "--data", data, "--workers", 0, "--val-fraction", 0.2)
+    status, _, error = call("--out", tmp_path / "a")
+    assert (status, "blue/empty.jpg is not a readable image (empty file)" in error) == (2, True)
+    status, text, _ = call("--out", tmp_path / "b", "--skip-corrupt")
+    assert status == 0
+    assert f"{data}: 2 images cannot be read and left out: blue/empty.jpg, red/half.jpg\n" in text
+    result = json.loads((tmp_path / "b" / "result.json").read_text())
+    assert [each["image"] for each in result["corrupt_left_out"]["all"]] == ["blue/empty.jpg", "red/half.jpg"]
+    assert result["corrupt_left_out"]["all"][0]["reason"].endswith("is not a readable image (empty file)")
+    assert (result["n_train"], result["n"]) == (16, 4)
+    assert call("--out", tmp_path / "b", "--skip-corrupt")[0] == 0  # finished: the same training
+    for path in data.rglob("*.jpg"):
+        path.write_bytes(b"")
+    refused(lambda: readable(open_set(data)), "none of its 22 images can be read; the first: .*empty file", BadData)
+
+
+@pytest.fixture
+def split(capsys: pytest.CaptureFixture[str]) -> Call:
+    return caller(capsys, zoo, "split")
+
+
+def test_split_writes_a_list_or_a_folder_of_links(split: Call, tmp_path: Path) -> None:
+    data = classes(tmp_path / "set", 5)
+    status, text, _ = split(data, tmp_path / "split.csv")
+    assert (status, text.splitlines()[-1]) == (0, str(tmp_path / "split.csv"))
+    rows = list(csv.DictReader((tmp_path / "split.csv").open()))
+    assert split(data, tmp_path / "links")[0] == 0
+    for row in rows:
+        link = tmp_path / "links" / row["split"] / row["path"]
+        assert link.read_bytes() == (data / row["path"]).read_bytes()
+    for part in ("train", "val"):
+        mine = [row["label"] for row in rows if row["split"] == part]
+        assert sorted(entry.label for entry in open_set(tmp_path / "links", split=part).entries) == sorted(mine)
+    assert split(data, tmp_path / "links")[::2] == (
+        2,
+        f"trickzoo: {tmp_path / 'links'} is there already; name a new folder, or a list that ends in .csv\n",
+    )
+    table = tmp_path / "set" / "labels.csv"
+    table.write_text("".join(f"red/{i}.jpg,../up\n" for i in range(4)))
+    status, _, error = split(table, tmp_path / "up")
+    assert (status, 'the class "../up" cannot be the name of a folder' in error) == (2, True)
+    assert not (tmp_path / "up").exists()

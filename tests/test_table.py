@@ -1,0 +1,107 @@
+"""Tables of paths and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.annotated import refused
+from tests.images import jpeg
+from trickzoo.data.open import open_set, open_undivided
+from trickzoo.data.readers.table import read_rows
+from trickzoo.errors import BadOption
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(3):
+        jpeg(tmp_path / "photos" / f"{i}.jpg", i)
+    return tmp_path
+
+
+def table(folder: Path, text: str, name: str = "labels.csv", encoding: str = "utf-8") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def entries(path: Path, split: str = "val", **options: Path) -> list[tuple[str, str]]:
+    return [(entry.name, entry.label) for entry in open_set(path, split=split, **options).entries]
+
+
+CATS = [("photos/0.jpg", "cat"), ("photos/1.jpg", "dog, big")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label\nphotos/0.jpg,cat\nphotos/1.jpg,"dog, big"\n',
+        '\ufefflabel,when,filename\r\ncat,2020,photos/0.jpg\r\n"dog, big",2021,photos/1.jpg\r\n\r\n',
+        'photos/0.jpg,cat\nphotos/1.jpg,"dog, big"',
+        "image;class\nphotos\\0.jpg;cat\n./photos/1.jpg;dog, big\n",
+        "Image_Path\tCategory\nphotos/0.jpg\tcat\nphotos/1.jpg\tdog, big\n",
+    ],
+    ids=["plain", "excel", "no header", "semicolons", "tabs"],
+)
+def test_forms_of_a_table(text: str, folder: Path) -> None:
+    path = table(folder, text)
+    assert entries(path) == entries(path, "train") == CATS
+    assert open_set(path).classes == ("cat", "dog, big")
+    assert len(open_undivided(path).entries) == 2
+
+
+def test_a_table_with_splits(folder: Path) -> None:
+    path = table(folder, "path,label,split\nphotos/0.jpg,a,training\nphotos/1.jpg,b,Valid\nphotos/2.jpg,a,test\n")
+    assert [entries(path, split) for split in ("train", "val", "test")] == [
+        [("photos/0.jpg", "a")],
+        [("photos/1.jpg", "b")],
+        [("photos/2.jpg", "a")],
+    ]
+    refused(lambda: open_undivided(path), "has validation images; leave --val-fraction and --split-file out", BadOption)
+    path = table(folder, "photos/0.jpg,a,train\nphotos/1.jpg,b,train\n")
+    assert len(open_undivided(path).entries) == 2
+    refused(lambda: open_set(path), 'has no image of the split "val", only of train; --val-fraction 0.2 takes some of train for it')
+
+
+def test_paths_are_below_the_folder_that_is_named(folder: Path) -> None:
+    path = table(folder, "path,label\n0.jpg,7\n1.jpg,10\n")
+    refused(lambda: open_set(path), r"0\.jpg is not there, and labels\.csv, line 2, lists it")
+    assert entries(path, folder=folder / "photos") == [("0.jpg", "7"), ("1.jpg", "10")]
+    assert open_set(path, folder=folder / "photos").classes == ("7", "10")  # numbers in their order
+    refused(lambda: open_set(folder, folder=folder), "is no table", BadOption)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\nphotos/9.jpg,a\n", r"photos/9\.jpg is not there, and labels\.csv, line 2, lists it"),
+        ("path,label\n../0.jpg,a\n", r'labels\.csv, line 2, names "\.\./0\.jpg"; paths below'),
+        ("path,label\n/etc/passwd,a\n", r'names "/etc/passwd"; paths below'),
+        ("path,label\nphotos/0.jpg,\n", r"labels\.csv, line 2: the class is missing"),
+        ("path,label\n\nphotos/0.jpg\n", r"labels\.csv, line 3: the class is missing"),
+        ("path,label\n,a\n", r"labels\.csv, line 2: the path is missing"),
+        ("path,label,split\nphotos/0.jpg,a,holdout\n", r'line 2: there is no split "holdout"; write train, val or test'),
+        ("path,label,split\nphotos/0.jpg,a,\n", r"line 2: the split is missing"),
+        ("path,label\nphotos/0.jpg,a\nphotos/0.jpg,b\n", r"labels\.csv has photos/0\.jpg twice"),
+        ("path,label\nphotos/0.jpg,a\n./photos/0.jpg,b\n", r"labels\.csv has photos/0\.jpg twice"),
+        ("path,label\n", "has no image"),
+        ("", "is empty"),
+        ("a,b\n1,2\n", "the columns are a, b; name those of the images path and label, and split if it has one"),
+        ("path,file,label\n1,2,3\n", 'the columns "path" and "file" mean the same; rename one'),
+        ("filename,cat,dog\nphotos/0.jpg,1,0\n", "the columns are filename, cat, dog; name those"),
+        ('path,label\n"photos/0.jpg' + "x" * 200_000, "is not a table of comma-separated values"),
+    ],
+)
+def test_a_damaged_table_says_where(text: str, message: str, folder: Path) -> None:
+    refused(lambda: open_set(table(folder, text)), message)
+
+
+def test_a_table_in_another_encoding(folder: Path) -> None:
+    refused(lambda: open_set(table(folder, "path,label\nphotos/0.jpg,caf\u00e9\n", encoding="latin-1")), "not a text file in UTF-8; save")
+
+
+def test_a_list_of_splits_needs_no_labels(folder: Path) -> None:
+    rows = read_rows(table(folder, "path,split\na.jpg,valid\n"), labelled=False)
+    assert [(row.path, row.split) for row in rows] == [("a.jpg", "val")]
+    refused(lambda: read_rows(table(folder, "x,y\na.jpg,valid\n"), labelled=False), "name those of the images path and split")

@@ -1,0 +1,221 @@
+"""Selecting the images of a set: a division into training and validation images, a list that states it, and files that cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+
+from trickzoo.data.contents import in_threads
+from trickzoo.data.listing import same_form
+from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.evidence import FORMULA, count
+from trickzoo.recipes.ranges import Checked, Range, Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LIST = "split.csv"
+"""The name of the list of a training's images in its folder."""
+NAMED = 3
+"""How many files a note names. The result file names all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Checked):
+    """Which images of a set are for training, which for validation, and which are left out.
+
+    Attributes:
+        val_fraction: the fraction of the images of each class that is for validation; None for a set that states its splits itself.
+        split_seed: selects one of many divisions.
+        split_file: a table of paths and splits, such as `split.csv` of a training, that states the division.
+        skip_corrupt: whether images that cannot be read are left out. Otherwise they are an error.
+
+    Raises BadOption for a value out of range or for two ways to divide, NoEffect for a seed without a fraction.
+    """
+
+    val_fraction: Annotated[float, Range("above 0 and below 1", lambda number: 0 < number < 1)] | None = None
+    split_seed: Seed = 0
+    split_file: Path | None = None
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.val_fraction is not None and self.split_file is not None:
+            raise BadOption("--val-fraction and --split-file both divide the images; choose one of them")
+        if self.split_seed and self.val_fraction is None:
+            raise NoEffect("--split-seed", "it is for --val-fraction")
+
+    @property
+    def divides(self) -> bool:
+        """Whether the selection states which images are for training and which for validation."""
+        return self.val_fraction is not None or self.split_file is not None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """How the images of a training were selected.
+
+    Attributes:
+        facts: what the result file states about it.
+        notes: lines for the user.
+        rows: the path, the class and the split of each image, if the selection divided them.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def table(self) -> bytes:
+        """The content of the list of the images, `LIST`."""
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([("path", "label", "split"), *map(_cells, self.rows)])
+        return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+class Selectable(Protocol):
+    """The members of a set whose images can be selected."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the images, relative to the root."""
+
+    @property
+    def strata(self) -> Sequence[str]:
+        """For each image, the class by which it is divided."""
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
+
+    def check_readable(self, index: int) -> None:
+        """Raise BadData if an image or its mask cannot be decoded."""
+
+    def take(self: S, indices: Sequence[int]) -> S:
+        """Return the set of these images."""
+
+
+S = TypeVar("S", bound=Selectable)
+
+
+def select(selection: Selection, whole: Callable[[], S], part: Callable[[str], S]) -> tuple[S, S, Selected]:
+    """Return training and validation images, and how they were selected.
+
+    Args:
+        selection: what is selected.
+        whole: opens the images that are divided.
+        part: opens the images of a split, "train" or "val", of a set that states its splits.
+
+    Raises BadData for an image that cannot be read while the images are divided, if one side has no image, or if the list of the selection
+    does not fit the images.
+    """
+    bad: dict[str, list[dict[str, str]]] = {}
+
+    def usable(images: S, name: str) -> S:
+        if selection.skip_corrupt:
+            images, bad[name] = readable(images)
+        return images
+
+    if selection.divides:
+        images = usable(whole(), "all")
+        train, val, selected = divided(images, selection, {each["image"] for each in bad.get("all", ())})
+    else:
+        train, val = (usable(part(split), split) for split in ("train", "val"))
+        selected = Selected()
+    if not selection.skip_corrupt:
+        return train, val, selected
+    names = [each["image"] for some in bad.values() for each in some]
+    named = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    notes = (f"{train.root}: {count(len(names), 'image')} cannot be read and left out: {named}",) if names else ()
+    return train, val, Selected({**selected.facts, "corrupt_left_out": bad}, (*selected.notes, *notes), selected.rows)
+
+
+def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> tuple[S, S, Selected]:
+    """Return the training and the validation images of a set, as a selection that divides states it.
+
+    `left_out` are names that the list of the selection may have although the set has not. Raises BadData as `select` does.
+    """
+    if selection.split_file is not None:
+        train, val = (listed(images, selection.split_file, split, left_out) for split in ("train", "val"))
+        return train, val, _selected(images, train, val, f"by {selection.split_file}", {"file": str(selection.split_file)})
+    from trickzoo.data.division import divide, near_duplicates, thumbnails
+
+    assert selection.val_fraction is not None
+    shown = [str(images.root / name) for name in images.names]
+    groups = near_duplicates(thumbnails(images.content, shown)).tolist()
+    mask = divide(images.names, images.strata, groups, selection.val_fraction, selection.split_seed)
+    train, val = (images.take([index for index, is_val in enumerate(mask) if is_val == side]) for side in (False, True))
+    for part, what in ((train, "training"), (val, "validation")):
+        if not len(part.names):
+            raise BadData(f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}")
+    duplicates = len(groups) - len(set(groups))
+    facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates}
+    how = f"by --val-fraction {selection.val_fraction:g} --split-seed {selection.split_seed}"
+    kept = f"; {count(duplicates, 'near duplicate')} stay{'s' * (duplicates == 1)} with the image like it" if duplicates else ""
+    return train, val, _selected(images, train, val, how + kept, facts)
+
+
+def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) -> S:
+    """Return the images of a split, "train", "val" or "test", as a table of paths and splits states it.
+
+    Raises BadData if the table names an image that the set does not have and that is not among `left_out`, if the set has images that the
+    table does not name, or if the table has none of the split.
+    """
+    from trickzoo.data.readers.table import read_rows
+
+    place = {same_form(name): index for index, name in enumerate(images.names)}
+    named: dict[int, str] = {}
+    for row in read_rows(table, labelled=False):
+        name = same_form(row.path.removeprefix("./"))
+        if name in left_out:
+            continue
+        if (index := place.get(name)) is None:
+            raise BadData(f"{table}, line {row.line}: {images.root} has no image {row.path}")
+        if named.setdefault(index, row.split) != row.split:
+            raise BadData(f"{table}, line {row.line}: {row.path} is there twice, in {named[index]} and in {row.split}")
+    if missing := [name for index, name in enumerate(images.names) if index not in named]:
+        raise BadData(
+            f"{table} does not name {count(len(missing), 'image')} of {images.root}, such as {missing[0]}; add them, or divide anew"
+        )
+    if not (mine := [index for index in range(len(images.names)) if named[index] == split]):
+        raise BadData(f'{table} has no image of the split "{split}", only of {", ".join(dict.fromkeys(named.values()))}')
+    return images.take(mine)
+
+
+def readable(images: S) -> tuple[S, list[dict[str, str]]]:
+    """Return a set without the images that cannot be decoded, with the name of each of those and the reason. All images are decoded.
+
+    Raises BadData if none can be decoded.
+    """
+    reasons = list(in_threads(lambda index: _reason(images, index), range(len(images.names))))
+    bad = [{"image": name, "reason": reason} for name, reason in zip(images.names, reasons, strict=True) if reason]
+    if len(bad) == len(reasons):
+        raise BadData(f"{images.root}: none of its {len(bad):,} images can be read; the first: {bad[0]['reason']}")
+    return (images.take([index for index, reason in enumerate(reasons) if not reason]) if bad else images), bad
+
+
+def _reason(images: Selectable, index: int) -> str:
+    try:
+        images.check_readable(index)
+    except BadData as error:
+        return str(error)
+    return ""
+
+
+def _selected(images: Selectable, train: Selectable, val: Selectable, how: str, facts: dict[str, Any]) -> Selected:
+    side = {**dict.fromkeys(train.names, "train"), **dict.fromkeys(val.names, "val")}
+    rows = ((name, label, side[name]) for name, label in zip(images.names, images.strata, strict=True) if name in side)
+    note = f"{images.root}: {len(train.names):,} training and {count(len(val.names), 'validation image')}, divided {how}"
+    return Selected({"split": facts}, (note,), tuple(rows))
+
+
+def _cells(row: Iterable[str]) -> list[str]:
+    """Return the cells of a row. No spreadsheet takes them for formulas: a path begins with ./ if necessary, a class with an apostrophe."""
+    path, label, split = row
+    return [f"./{path}" if path.startswith(FORMULA) else path, f"'{label}" if label.startswith(FORMULA) else label, split]
