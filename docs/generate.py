@@ -1,8 +1,8 @@
 """Generates pages of the documentation from other files: `python docs/generate.py`. A test fails if a page is not up to date.
 
 docs/models.md is generated from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies in
-benchmarks/results/, and the results in docs/ladder.md, docs/transfer.md, docs/images.md and docs/speed.md
-from benchmarks/results/.
+benchmarks/results/, docs/commands.md and docs/recipe_fields.md from the command line, and the results in docs/ladder.md,
+docs/transfer.md, docs/images.md and docs/speed.md from benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trickzoo import catalogue
+from trickzoo.cli.reference import commands_page, fields_page
 from trickzoo.studies import words
 from trickzoo.studies.found import Difference, LadderStudy, Sample, TransferStudy
 from trickzoo.studies.results import read
@@ -321,6 +322,8 @@ def speed() -> str:
 
 
 PAGES = {
+    DOCS / "commands.md": commands_page,
+    DOCS / "recipe_fields.md": fields_page,
     DOCS / "models.md": models,
     DOCS / "tricks.md": tricks,
     DOCS / "ladder.md": ladder,

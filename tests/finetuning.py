@@ -30,7 +30,7 @@ def run(
     recipe: Any, out: Path, source: AnnotatedLocation = SHAPES, *, report: Any = lambda progress: None, **options: Any
 ) -> dict[str, Any]:
     """Fine-tune a network on the images of `source`, and return the result."""
-    settings = Machine(out=out, **{"workers": 0, "use_cpu": True, **options})
+    settings = Machine(out=out, **{"workers": 0, "device": "cpu", **options})
     return jobs.run(tasks.prepare(recipe, source, settings), report)
 
 

@@ -230,12 +230,12 @@ def test_a_pointless_training_is_refused_before_it_starts(tmp_path):
     for split, index in (("train", 0), ("val", 1)):
         (tmp_path / "set" / f"{split}.txt").write_text(f"train/{index}.jpg trainannot/{index}.png\n")
     location = AnnotatedLocation("lists", tmp_path / "set")
-    refused(lambda: tasks.prepare(MASKS, location, Machine(out=tmp_path / "out", use_cpu=True)), "block never occurs, .* did you mean 1")
+    refused(lambda: tasks.prepare(MASKS, location, Machine(out=tmp_path / "out", device="cpu")), "block never occurs, .* did you mean 1")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_training_tells_and_keeps_what_its_images_hold(tmp_path):
-    job = tasks.prepare(BOXES, SHAPES, Machine(out=tmp_path / "out", use_cpu=True, workers=0))
+    job = tasks.prepare(BOXES, SHAPES, Machine(out=tmp_path / "out", device="cpu", workers=0))
     summary = summary_of_both(job.task.data, job.task.val)
     assert job.task.notes[: len(summary.notes)] == summary.notes
     assert job.task.facts()["data_summary"] == summary.content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ import trickzoo
 from tests.commands import Call, caller
 from tests.hub import Hub
 from trickzoo import files
-from trickzoo.cli import zoo
+from trickzoo.cli import evaluation, finetune, mistakes, train, zoo
 from trickzoo.cli.common import preprocessing_of
 from trickzoo.cli.imagenet import _models as models_of
+from trickzoo.cli.reference import commands
 from trickzoo.errors import BadOption
 from trickzoo.files import home
+from trickzoo.recipes.collection import override
+from trickzoo.recipes.fields import SYNONYMS, described
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training.device import on_cpu
 from trickzoo.weights import manifest, pins, publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -271,6 +278,114 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
     assert err.endswith(f"(`{command} --help` lists the options)\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "train --recipe own.finetune --learning-rate 3",
+            "there is no option --learning-rate; did you mean --lr? (`trickzoo train --help`",
+        ),
+        ("train --img_size=3", "there is no option --img_size; did you mean --size?"),
+        ("train --epoch 3", "there is no option --epoch; did you mean --epochs?"),
+        ("train --resume x", "there is no option --resume; the same command resumes a training that was stopped"),
+        ("finetune voc --Conf 3", "there is no option --Conf (`trickzoo finetune"),
+        ("predict x --conf 3", "there is no option --conf; did you mean --threshold?"),
+        ("ladder --model resnet18 --teachr x", "there is no option --teachr; did you mean --teacher?"),
+        ("train --recipe own.finetune --temperature 3", "--temperature has no effect: it acts only with --teacher; leave it out"),
+        ("train --recipe own.finetune --milestones 3", "--milestones has no effect: it acts only with --schedule step; leave it out"),
+        ("finetune voc --task segmentation --warmup-start 0.1", "--warmup-start has no effect: it acts only with --warmup-steps"),
+        ("eval imagenet --data . --model resnet18 --json --quiet", "--json prints the result, and --quiet prints nothing"),
+        ("train --recipe own.finetune --data . --device gpu", 'Invalid value "gpu" for --device'),
+    ],
+)
+def test_what_a_mistaken_option_is_answered(call: Call, words: str, said: str) -> None:
+    status, _, err = call(*words.split())
+    assert (status, said in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:
+    found = [argument for _, command in commands(zoo) for argument in command.assemble_argument_collection()]
+    names = {name.lstrip("-").replace("-", "_") for argument in found for name in argument.names}
+    assert {*mistakes.OTHERS.values(), *SYNONYMS.values()} <= names
+    assert not names & SYNONYMS.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds", "own"),
+    [
+        ("train", [Recipe], {"data"}),
+        ("finetune", [DetectionRecipe, SegmentationRecipe], {"data"}),
+        ("ladder", [Recipe], {"data", "name", "model", "teacher"}),
+        ("transfer", [DetectionRecipe, SegmentationRecipe], {"data", "name", "model", "weights"}),
+    ],
+)
+def test_help_states_every_field_of_the_recipes(
+    call: Call, words: str, kinds: list[Any], own: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    text = call(words, "--help")[1]
+    for kind in kinds:
+        nested = [Augmentation] if kind is Recipe else []
+        names = {field.name for each in (kind, *nested) for field in fields(each)} - {"augmentation"}
+        assert names == described(kind).keys()
+        for name, field in described(kind).items():
+            assert len(field.meaning) > 10 and field.meaning.endswith((".", "?")), name
+            if name not in own:
+                (line,) = [line for line in text.splitlines() if line.startswith(f"│ --{name.replace('_', '-')} ")]
+                assert field.meaning[1:] in line
+                assert field.values in line
+
+
+def test_the_default_of_a_field_in_words_is_read_as_that_default() -> None:
+    for kind in (Recipe, DetectionRecipe, SegmentationRecipe):
+        recipe = kind("mine", "resnet18", "own")
+        texts = {name: field.default for name, field in described(kind).items() if field.default and name not in ("aspect", "warmup_start")}
+        texts = {name: text for name, text in texts.items() if not (name == "milestones" and text == "none")}
+        assert override(recipe, texts) == recipe
+
+
+def test_the_help_of_a_command_is_its_whole_docstring(call: Call) -> None:
+    for names, command in commands(zoo):
+        text = " ".join(call(*names, "--help")[1].split())
+        assert " ".join(str(command.default_command.__doc__).split()) in text
+
+
+def test_the_programs_of_their_own_are_commands_too(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train") == caller(capsys, train.app)()
+    assert call("finetune", "voc", "--task", "detection", "--print-recipe") == caller(capsys, finetune.app)(
+        "voc", "--task", "detection", "--print-recipe"
+    )
+    assert call("eval", "imagenet", "--data", "gone", "--model", "resnet18") == caller(capsys, evaluation)(
+        "imagenet", "--data", "gone", "--model", "resnet18"
+    )
+    assert call("-V")[1] == call("--version")[1] == f"{trickzoo.__version__}\n"
+
+
+def test_python_m_trickzoo_is_the_command() -> None:
+    out = subprocess.run([sys.executable, "-m", "trickzoo", "list", "resnet18"], check=True, capture_output=True, text=True).stdout
+    assert out.splitlines()[1].split()[0] == "resnet18"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_knows_commands_and_fields(call: Call, shell: str) -> None:
+    status, text, _ = call("completion", shell)
+    assert status == 0
+    assert "finetune" in text and "warmup-epochs" in text
+
+
+def test_weights_are_listed_as_json(call: Call) -> None:
+    found = json.loads(call("weights", "list", "mobilenet_v1_025*", "--json")[1])
+    assert {(row["name"], row["here"]) for row in found} >= {(OURS, True)}
+    assert set(trickzoo.list_weights("mobilenet_v1_025*")) == {row["name"] for row in found}
+
+
+def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadOption, match="--device cuda: PyTorch finds no such device; take --device cpu"):
+        on_cpu("cuda")
+    assert on_cpu("cpu")
+
+
 def test_help_and_the_answer_to_a_mistake_never_import_torch() -> None:
     code = '''
 import sys
@@ -286,7 +401,7 @@ def walk(app, path=()):
 asked = 0
 for app in (cli.zoo, cli.evaluation, train.app, finetune.app):
     for path in walk(app):
-        for words, status in ((["--help"], 0), (["--no-such-option", "x"], 2)):
+        for words, status in ((["--help"], 0), (["-h"], 0), (["--no-such-option", "x"], 2)):
             try:
                 cli.run(app, [*path, *words])
             except SystemExit as stop:

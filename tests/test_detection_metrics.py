@@ -358,7 +358,7 @@ from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.training.processes import processes
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
-state = processes(use_cpu=True)
+state = processes(device="cpu")
 shapes = Shapes("val", 7, size=32, objects="several")
 boxes, masks = detection_shapes(shapes), segmentation_shapes(shapes)
 evaluation, matrix = DetectionEvaluation(boxes), ConfusionMatrix(masks.classes)

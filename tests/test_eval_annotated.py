@@ -202,7 +202,7 @@ def test_a_training_has_the_figures_of_its_file(recipe: Any, call: Call, tmp_pat
     tiny = override(
         recipe, {**sizes, "weights": "none", "epochs": "1", "warmup_steps": "0", "batch_size": "4", "lr": "0.01", "data": "shapes"}
     )
-    machine = Machine(out=tmp_path / "run", use_cpu=True, workers=0)
+    machine = Machine(out=tmp_path / "run", device="cpu", workers=0)
     job = tasks.prepare(tiny, AnnotatedLocation("shapes", images=20), machine)
     trained = jobs.run(job)
     path, out = tmp_path / "run" / "model.safetensors", tmp_path / "o.json"
@@ -321,7 +321,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lists", "masks", ("--short", 0), "--short must be 1 or more, not 0"),
         ("voc", "boxes", ("--short", 200), "a short side of 200 and a long side of 96"),
         ("voc", "boxes", ("--split", "test"), "test"),
-        ("voc", "boxes", ("--precision", "fp16"), "fp16 needs an accelerator; take bf16 or fp32"),
+        ("voc", "boxes", ("--precision", "fp16"), "--precision fp16 needs an accelerator; take --precision bf16 or fp32"),
         ("voc", "boxes", ("--out", "full"), "full is a folder; name a file"),
         ("voc", "boxes", ("--out", "r.json", "--per-class", "r.json"), "--out and --per-class are both r.json; name a different path for "),
         ("lists", "masks", ("--out", "r", "--predictions", "r"), "--out and --predictions are both r; name a different path for each"),

@@ -244,7 +244,7 @@ def test_frozen_stages_do_not_change(name: str, tmp_path: Path) -> None:
 
 
 def test_heads_have_a_higher_learning_rate(tmp_path: Path) -> None:
-    job = tasks.prepare(MASKS, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
+    job = tasks.prepare(MASKS, SHAPES, Machine(out=tmp_path, workers=0, device="cpu"))
     backbone, heads = job.task.optimiser().param_groups
     model = job.task.model
     assert (backbone["factor"], heads["factor"]) == (1.0, 10.0)

@@ -83,7 +83,7 @@ def test_a_weight_file_restores_the_network(recipe: Any, activation: str, tmp_pa
         publish.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
         mine = replace(mine, model=recipe.model, weights=str(tmp_path / "trunk.safetensors"))
         wanted = files.digest(tmp_path / "trunk.safetensors")
-    job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, use_cpu=True))
+    job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, device="cpu"))
     assert jobs.run(job)["weights_sha256"] == wanted
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # the memory format of the training loop
@@ -127,7 +127,7 @@ def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
     export(source, tmp_path / "trunk.safetensors")
     for recipe in (BOXES, MASKS):
         mine = replace(recipe, weights=str(tmp_path / "trunk.safetensors"), epochs=1)
-        job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path / recipe.task, workers=0, use_cpu=True))
+        job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path / recipe.task, workers=0, device="cpu"))
         jobs.run(job)
         if recipe is BOXES:
             for model in (job.task.model, detection.load(tmp_path / recipe.task / "model.safetensors")):

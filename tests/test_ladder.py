@@ -42,7 +42,7 @@ def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
 
 def settings(folder: Path, out: Path) -> tuple[ImageLocation, Machine]:
     cache = folder.with_name("cache")  # other tests read the folder too
-    return ImageLocation(data=folder, decode="once", cache=cache), Machine(out=out, workers=0, use_cpu=True)
+    return ImageLocation(data=folder, decode="once", cache=cache), Machine(out=out, workers=0, device="cpu")
 
 
 @pytest.fixture(scope="session")

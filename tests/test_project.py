@@ -32,6 +32,7 @@ LAYERS = [
     {"tasks"},
     {"studies"},
     {"cli"},
+    {"__main__"},
 ]
 """What may import what: a part imports from itself and from the sets above its own in this list."""
 PACKAGE = ROOT / "trickzoo"

@@ -217,7 +217,7 @@ def test_fine_tuning_and_the_studies_too(tmp_path: Path, monkeypatch: pytest.Mon
     for package in ("classification", "detection", "segmentation"):
         monkeypatch.setattr(f"trickzoo.{package}.open_data", lambda *_: pytest.fail("the images were opened"))
     (tmp_path / "file").touch()
-    place = Machine(out=tmp_path / "file", use_cpu=True)
+    place = Machine(out=tmp_path / "file", device="cpu")
     branch = transfer_study.Branch(recipes.SMALL_BOXES, AnnotatedLocation("shapes"))
     trunk = transfer_study.Trunk("baseline", 0, "mobilenet_v1_025", tmp_path / "model.safetensors", 50.0)
     for run in (

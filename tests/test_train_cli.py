@@ -200,7 +200,7 @@ def _of_classes(path: Path, classes: tuple[str, ...]) -> Backbone:
 def _prepared(colours: Path, tmp_path: Path, **changes: str) -> Any:
     recipe = RECIPE.but("test.classes", mixup=0.0, **changes)
     location = ImageLocation(data=colours, cache=tmp_path / "cache")
-    return tasks.prepare(recipe, location, Machine(out=tmp_path / "run", workers=0, use_cpu=True)).task
+    return tasks.prepare(recipe, location, Machine(out=tmp_path / "run", workers=0, device="cpu")).task
 
 
 def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_replaced_weights_and_teachers_are_another_training(colours: Path, tmp_p
     for path in paths.values():
         _of_classes(path, COLOURS)
     recipe = RECIPE.but("test.files", epochs=1, **{name: str(path) for name, path in paths.items()})
-    machine = Machine(out=tmp_path / "run", workers=0, use_cpu=True)
+    machine = Machine(out=tmp_path / "run", workers=0, device="cpu")
 
     def run() -> dict[str, Any]:
         return jobs.run(tasks.prepare(recipe, ImageLocation(data=colours, cache=tmp_path / "cache"), machine))
@@ -407,7 +407,8 @@ def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_pa
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
-        (("--resume", tmp_path, "--data", colours), "name a recipe with --recipe; trickzoo-train without options lists them"),
+        (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training that was stopped"),
+        (("--epochs", 3, "--data", colours), "name a recipe with --recipe; trickzoo-train without options lists them"),
         (("--seed", 3), "name a recipe with --recipe; trickzoo-train without options lists them"),
         ((*whole, "--seed", "1.5"), 'Invalid value for --seed: "1.5" is not a whole number'),
         ((*whole, "--micro-batch", "2.0"), 'Invalid value for --micro-batch: "2.0" is not a whole number'),

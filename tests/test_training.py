@@ -294,7 +294,7 @@ def test_resuming_with_other_validation_images_is_refused(resident: Resident, va
 
 def test_the_accumulation_setting_of_a_launcher_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    assert Machine(out=tmp_path, use_cpu=True).accelerator("fp32").gradient_accumulation_steps == 1
+    assert Machine(out=tmp_path, device="cpu").accelerator("fp32").gradient_accumulation_steps == 1
 
 
 @pytest.mark.parametrize(

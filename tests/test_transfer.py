@@ -131,7 +131,7 @@ def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, 
     """With a rate of nearly 0 the backbone's convolutions come out as they went in."""
     recipe = recipes.SHAPES_BOXES.but("still", epochs=1, warmup_steps=0, batch_size=4, lr=1e-30, weight_decay=0.0)
     plan = transfer.plan(ladder, (transfer.Branch(recipe, AnnotatedLocation("shapes", images=8)),), seeds=2, rungs=("cosine",))
-    transfer.run(plan, Machine(out=tmp_path, workers=0, use_cpu=True), each=quiet)
+    transfer.run(plan, Machine(out=tmp_path, workers=0, device="cpu"), each=quiet)
     for seed in (0, 1):
         body = detection.load(tmp_path / "detection" / f"cosine-{seed}" / "model.safetensors").backbone.body
         source = trickzoo.create(MODEL, weights=ladder / f"cosine-{seed}" / "model.safetensors")
@@ -172,7 +172,7 @@ def test_a_study_that_another_run_is_doing_is_refused(ladder: Path, tmp_path: Pa
     plan = transfer.plan(ladder, branches()[:1], seeds=1, rungs=("mixup",))
     wanted = f"transfer is in use by process {os.getpid()} on .*; wait for it, or name another --out"
     with held(tmp_path / "transfer", PartialState(cpu=True)), pytest.raises(InUse, match=wanted):
-        transfer.run(plan, Machine(out=tmp_path / "transfer", workers=0, use_cpu=True), each=quiet)
+        transfer.run(plan, Machine(out=tmp_path / "transfer", workers=0, device="cpu"), each=quiet)
     assert not (tmp_path / "transfer" / "detection").exists()
 
 
@@ -198,7 +198,7 @@ def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
         yield lambda p: signal.raise_signal(signal.SIGTERM) if "2/4 detection, mixup" in title and p.step == 1 else None
 
     plan = transfer.plan(ladder, branches(), seeds=1, rungs=("baseline", "mixup"))
-    settings = Machine(out=tmp_path, workers=0, use_cpu=True)
+    settings = Machine(out=tmp_path, workers=0, device="cpu")
     with pytest.raises(Stopped, match="stopped at step 1 of 2"):
         transfer.run(plan, settings, each=stopping)
     lines: list[str] = []
@@ -206,7 +206,7 @@ def test_a_stopped_study_goes_on(ladder: Path, tmp_path: Path) -> None:
     assert lines[0] == "1/4 detection, baseline, seed 0: already finished"
     assert lines[1].startswith("2/4 detection, mixup, seed 0: VOC AP50")
     plan = transfer.plan(ladder, branches()[:1], seeds=1, rungs=("mixup",))
-    transfer.run(plan, Machine(out=tmp_path / "straight", workers=0, use_cpu=True), each=quiet)
+    transfer.run(plan, Machine(out=tmp_path / "straight", workers=0, device="cpu"), each=quiet)
     ours, theirs = (json.loads((place / "detection/mixup-0/result.json").read_text()) for place in (tmp_path, tmp_path / "straight"))
     assert ours["per_class"] == theirs["per_class"]
 

@@ -64,7 +64,7 @@ def environment() -> dict[str, Any]:
     device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
     return {
         **({"commit": found} if (found := commit()) else {}),
-        "command": printable(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": printable(shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "trickzoo"), *sys.argv[1:]])),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
         "platform": platform.platform(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -262,7 +263,12 @@ def compare(measured: Accuracy, n: int, published: Metric | None, *, of_classes:
 
 def write_results(path: Path, results: Iterable[Result]) -> None:
     """Write the result file of an evaluation, with the evidence beside the figures. Raises NotWritten if it cannot be written."""
-    evidence.write_json(path, {"what": "imagenet evaluation", **evidence.environment(), "results": msgspec.to_builtins(list(results))})
+    evidence.write_json(path, content(results))
+
+
+def content(results: Iterable[Result]) -> dict[str, Any]:
+    """Return the content of the result file of an evaluation."""
+    return {"what": "imagenet evaluation", **evidence.environment(), "results": msgspec.to_builtins(list(results))}
 
 
 def write_per_class(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:

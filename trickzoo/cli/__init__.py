@@ -1,75 +1,96 @@
-"""The command line: parse, call, print. Commands are imported when they are asked for."""
+"""The command line: parse, call, print. The modules of the commands are imported when they are asked for."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group, UnknownOptionError
 
-import trickzoo as package
 from trickzoo.cli import printing
-from trickzoo.cli.options import EVERY
+from trickzoo.cli.mistakes import unknown_option
+from trickzoo.cli.options import SETTINGS
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
-zoo = App(
-    name="trickzoo",
-    help="Trick-trained image backbones with verified weights.",
-    version=package.__version__,
-    help_format="plaintext",
-    default_parameter=EVERY,
-)
-zoo.command("trickzoo.cli.models:list_", name="list", help="List the models.")
-zoo.command("trickzoo.cli.models:describe", name="describe", help="Show a model or a weight: cost, weights, accuracy, sources.")
-
-weights_app = App(name="weights", help="List, fetch, verify, pin and remove weights.")
-weights_app.command(
-    "trickzoo.cli.weights:list_", name="list", help="List weights with accuracy, licence, and whether they are on this machine."
-)
-weights_app.command("trickzoo.cli.weights:fetch", name="fetch", help="Download weights, verify them and print their paths.")
-weights_app.command("trickzoo.cli.weights:verify", name="verify", help="Compute the digests of weights again and compare them.")
-weights_app.command("trickzoo.cli.weights:path", name="path", help="Print the path of a weight's file without using the network.")
-weights_app.command("trickzoo.cli.weights:lock", name="lock", help="Pin revision and digest of weights in the lock file.")
-weights_app.command("trickzoo.cli.weights:rm", name="rm", help="Delete weights from this machine.")
-zoo.command(weights_app)
-zoo.command(
-    "trickzoo.cli.predict:predict", name="predict", help="Print the most probable classes of each image, or draw its boxes or masks."
-)
-zoo.command(
-    "trickzoo.cli.export:export",
-    name="export",
-    help="Write a model's weights, or the whole network as ONNX, torch.export or OpenVINO. A detector or segmenter then takes one image.",
-)
-zoo.command("trickzoo.cli.ladder:ladder", name="ladder", help="Train the paper's ladder with several seeds: which tricks help?")
-zoo.command(
-    "trickzoo.cli.transfer:transfer",
-    name="transfer",
-    help="Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",
-)
-zoo.command("trickzoo.cli.split:split", name="split", help="Divide a folder of classes into training and validation images.")
-zoo.command("trickzoo.cli.shapes:shapes", name="shapes", help="Write generated images, named after the shape that they show.")
-
 FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}
 """The measure of each task, for the help texts."""
-evaluation = App(
-    name="trickzoo-eval",
-    help="Evaluate models on data sets.",
-    version=package.__version__,
-    help_format="plaintext",
-    default_parameter=EVERY,
-)
-evaluation.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
-for _name, _layout in LAYOUTS.items():
-    _figures = " and ".join(FIGURES[task] for task in _layout.readers)
-    evaluation.command(f"trickzoo.cli.annotated:{_name}", name=_name, help=f"{_figures[0].upper()}{_figures[1:]} on {_layout.what}.")
+COMMANDS = {
+    "Networks": {
+        "predict": ("trickzoo.cli.predict:predict", "Print the most probable classes of each image, or draw its boxes or masks."),
+        "export": ("trickzoo.cli.export:export", "Write a model's weights, or the whole network for other programs."),
+        "list": ("trickzoo.cli.models:list_", "List the models."),
+        "describe": ("trickzoo.cli.models:describe", "Show a model or a weight: cost, weights, accuracy, sources."),
+    },
+    "Trainings": {
+        "train": ("trickzoo.cli.train:train", "Train a classifier by a recipe."),
+        "finetune": ("trickzoo.cli.finetune:finetune", "Fine-tune a backbone as a detector or a segmenter."),
+    },
+    "Studies": {
+        "ladder": ("trickzoo.cli.ladder:ladder", "Train the paper's ladder with several seeds: which tricks help?"),
+        "transfer": (
+            "trickzoo.cli.transfer:transfer",
+            "Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",
+        ),
+    },
+    "Images and this program": {
+        "split": ("trickzoo.cli.split:split", "Divide a folder of classes into training and validation images."),
+        "shapes": ("trickzoo.cli.shapes:shapes", "Write generated images, named after the shape that they show."),
+        "completion": ("trickzoo.cli.completion:completion", "Print a script that completes commands and options in a shell."),
+    },
+}
+"""The commands of `trickzoo` in the groups of its help: the function that runs each, and the line that the list of commands shows."""
+WEIGHTS = {
+    "list": ("list_", "List weights with accuracy, licence, and whether they are on this machine."),
+    "fetch": ("fetch", "Download weights, verify them and print their paths."),
+    "verify": ("verify", "Compute the digests of weights again and compare them."),
+    "path": ("path", "Print the path of a weight's file without using the network."),
+    "lock": ("lock", "Pin revision and digest of weights in the lock file."),
+    "rm": ("rm", "Delete weights from this machine."),
+}
+"""The commands of `trickzoo weights`, likewise."""
+
+
+def _evaluation(name: str, **settings: Any) -> App:
+    """Return the commands that evaluate networks, as a program or as a command."""
+    app = App(name=name, help="Evaluate models on data sets.", **settings)
+    app.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
+    for layout, about in LAYOUTS.items():
+        figures = " and ".join(FIGURES[task] for task in about.readers)
+        about_it = f"{figures[0].upper()}{figures[1:]} on {about.what}."
+        app.command(f"trickzoo.cli.annotated:{layout}", name=layout, help=about_it)
+    return app
+
+
+zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", **SETTINGS)
+groups = {title: Group(title, sort_key=number) for number, title in enumerate(COMMANDS)}
+for _title, _commands in COMMANDS.items():
+    for _name, (_function, _help) in _commands.items():
+        zoo.command(_function, name=_name, help=_help, group=groups[_title])
+weights_app = App(name="weights", help="List, fetch, verify, pin and remove weights.", group=groups["Networks"])
+for _name, (_function, _help) in WEIGHTS.items():
+    weights_app.command(f"trickzoo.cli.weights:{_function}", name=_name, help=_help)
+zoo.command(weights_app)
+zoo.command(_evaluation("eval", group=groups["Trainings"]))
+evaluation = _evaluation("trickzoo-eval", **SETTINGS)
+
+
+def _tell_all(app: App, words: list[str]) -> None:
+    """Let the help of the command that these words name be its whole docstring. The list of commands shows a line of each."""
+    command = app.parse_commands([word for word in words if not word.startswith("-")])[1][-1]
+    if command.default_command is not None:
+        command.help = inspect.getdoc(command.default_command)
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:
     """Run a command line: a user's mistake, or a full disk, ends in one line on stderr and exit status 2, never in a traceback."""
     printing.prepare()
+    words = sys.argv[1:] if tokens is None else tokens
     try:
         try:
-            app(tokens, console=printing.console(), print_error=False, exit_on_error=False)
+            _tell_all(app, words)
+            app(words, console=printing.console(), print_error=False, exit_on_error=False)
         finally:
             printing.flush()
     except TrickzooError as error:
@@ -78,7 +99,8 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         status = error.status
     except CycloptsError as error:
         command = " ".join([app.name[0], *(error.command_chain or ())])
-        printing.complain(f"{' '.join(str(error).split())} (`{command} --help` lists the options)")
+        message = unknown_option(error) if isinstance(error, UnknownOptionError) else " ".join(str(error).split())
+        printing.complain(f"{message} (`{command} --help` lists the options)")
         status = 2
     except BrokenPipeError:  # `trickzoo list | head`
         status = 141

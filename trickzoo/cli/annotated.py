@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trickzoo import evidence
 from trickzoo.cli import options
-from trickzoo.cli.printing import say, table
+from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
 from trickzoo.training.machine import Machine
@@ -43,6 +43,11 @@ class Options:
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
+    json: options.Json = False
+    quiet: options.Quiet = False
+
+    def __post_init__(self) -> None:
+        options.check_output(json=self.json, quiet=self.quiet)
 
 
 def shapes(
@@ -88,11 +93,12 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> None:
+    hush(of.quiet or of.json)
     sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
     for name, side in sides.items():
         if side < 1:
             raise BadOption(f"--{name} must be 1 or more, not {side}")
-    machine = Machine(out=Path(), workers=of.workers, use_cpu=of.device == "cpu")
+    machine = Machine(out=Path(), workers=of.workers, device=of.device)
     evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions})
     for path in filter(None, (of.out, of.per_class)):
         evidence.check_writable(path)
@@ -124,22 +130,25 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
         _print_figures(found)
         if of.per_class is not None:
             evidence.write_csv(of.per_class, found.header, found.rows)
+        content = {
+            "what": f"{task} evaluation",
+            "model": recipe.model,
+            "weights": str(of.model),
+            "weights_sha256": weights.digest(),
+            "training": weights.training,
+            **recipe.sides,
+            "data": images,
+            **found.content,
+            "precision": of.precision,
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
+            "wall_seconds": round(seconds, 2),
+            **evidence.environment(),
+        }
         if of.out is not None:
-            content = {
-                "what": f"{task} evaluation",
-                "model": recipe.model,
-                "weights": str(of.model),
-                "weights_sha256": weights.digest(),
-                "training": weights.training,
-                **recipe.sides,
-                "data": images,
-                **found.content,
-                "precision": of.precision,
-                "device": str(accelerator.device),
-                "processes": accelerator.num_processes,
-                "wall_seconds": round(seconds, 2),
-            }
-            evidence.write_json(of.out, {**content, **evidence.environment()})
+            evidence.write_json(of.out, content)
+        if of.json:
+            say_json(content)
     accelerator.end_training()
 
 

@@ -7,22 +7,17 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-import trickzoo as package
 from trickzoo.cli import options
-from trickzoo.cli.printing import say_json
+from trickzoo.cli.fields import OfBoth
+from trickzoo.cli.printing import hush, say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, plain
+from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
 
-app = App(
-    name="trickzoo-finetune",
-    help="Fine-tune a backbone as a detector or a segmenter.",
-    version=package.__version__,
-    help_format="plaintext",
-    default_parameter=options.EVERY,
-)
+app = App(name="trickzoo-finetune", **options.SETTINGS)
 
 
 @app.default
@@ -53,7 +48,7 @@ def finetune(
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
-    **fields: Annotated[str, Parameter(help="Fields of the recipe: --model resnet18_d --weights TAG --epochs 10 --short 320.")],
+    fields: OfBoth = OfBoth(),
 ) -> None:
     """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
 
@@ -64,12 +59,14 @@ def finetune(
     from trickzoo.recipes.finetune import KINDS
 
     kind, default = _task_of(layout, task)
-    chosen = override(find_fine_tuning(recipe or default, KINDS[kind]), {"data": layout, **fields})
+    chosen = override(find_fine_tuning(recipe or default, KINDS[kind]), {"data": layout, **fields.given})
+    check_effect(chosen, fields.given)
     if print_recipe:
         say_json(plain(chosen))
         return
     if (data is None) != find_layout(layout).generated:
         raise BadOption(f"{layout} are generated; leave --data out" if data else "name the folder of images with --data")
+    hush(running.quiet)
     place = out or default_out(chosen, data or layout, seed)
     location = AnnotatedLocation(layout, data or Path(), year, val_year, train, val, images)
     machine = Machine(out=place, seed=seed, **running.of_machine)

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from trickzoo import catalogue, evidence
 from trickzoo.cli import options
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import say, table
+from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.weights import named
@@ -50,6 +50,11 @@ class Output:
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
+    json: options.Json = False
+    quiet: options.Quiet = False
+
+    def __post_init__(self) -> None:
+        options.check_output(json=self.json, quiet=self.quiet)
 
 
 @Parameter(name="*")
@@ -122,6 +127,7 @@ def imagenet(
     The preprocessing is the one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy
     among these classes is reported too. Under `torchrun` or `accelerate launch` each process takes a share, and the result is the same.
     """
+    hush(output.quiet or output.json)
     names = _models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions}
     _check_several(names, networks.weights, files)
@@ -136,7 +142,7 @@ def imagenet(
     from trickzoo.training.processes import processes
 
     opened = _open(data, images)
-    state = processes(use_cpu=running.device == "cpu")
+    state = processes(device=running.device)
     results = []
     for name in names:
         predictions, classes, found = _evaluate(loaded(name, networks.weights), opened, images, preparation, running, state)
@@ -152,6 +158,8 @@ def imagenet(
             _table(results)
         if output.out is not None:
             result.write_results(output.out, results)
+        if output.json:
+            say_json(result.content(results))
     if state.num_processes > 1:
         state.destroy_process_group()
 

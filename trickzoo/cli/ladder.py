@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli.fields import OfLadder
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import say, table
+from trickzoo.cli.printing import hush, say, table
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count
@@ -43,15 +44,16 @@ def ladder(
     dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished trainings; train nothing.")] = False,
-    **fields: Annotated[str, Parameter(help="Fields of the baseline, and therefore of every rung: --epochs 30 --size 96.")],
+    fields: OfLadder = OfLadder(),
 ) -> None:
     """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
 
+    The fields of the recipe are those of the baseline, and therefore of every rung that does not change them.
     The same command resumes a stopped study; with more seeds or rungs it adds to the finished trainings. OUT/report.html has the findings.
     """
     name = set_ or study.OWN
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
-    plan = study.plan(name, model, seeds=seeds, rungs=wanted, teacher=teacher, low_precision=low_precision, changes=fields)
+    plan = study.plan(name, model, seeds=seeds, rungs=wanted, teacher=teacher, low_precision=low_precision, changes=fields.given)
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     if dry_run:
         _list(plan, place)
@@ -62,6 +64,7 @@ def ladder(
     if report_only:
         _report(plan, place, required=True)
         return
+    hush(running.quiet)
     if name == "shapes":
         if data is not None:
             raise BadOption("--set shapes generates its images; leave --data out")
@@ -76,7 +79,7 @@ def ladder(
     from trickzoo.cli.running import progress_bar
     from trickzoo.training.processes import processes  # only now, because torch takes seconds to import
 
-    state = processes(use_cpu=running.device == "cpu")
+    state = processes(device=running.device)
     chief = state.is_main_process
 
     def tell(line: str) -> None:

@@ -8,12 +8,11 @@ import msgspec
 from cyclopts import Parameter
 
 from trickzoo import catalogue, registry
+from trickzoo.cli.options import Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import UnknownName
 from trickzoo.registry import Architecture
 from trickzoo.weights.record import Metric, Record
-
-Json = Annotated[bool, Parameter(negative="", help="Print JSON.")]
 
 
 def list_(

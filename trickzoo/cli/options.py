@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import cyclopts
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
+import trickzoo as package
 from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
+from trickzoo.training.device import Device as _Device
 
 
 def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
@@ -24,23 +26,37 @@ def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
     return cyclopts.convert(hint, tokens)
 
 
-EVERY = Parameter(converter=_exact)
-"""What holds for every option of every program."""
+SETTINGS: dict[str, Any] = {
+    "version": package.__version__,
+    "version_flags": ("--version", "-V"),
+    "help_format": "plaintext",
+    "default_parameter": Parameter(converter=_exact),
+}
+"""Settings of every program."""
 Flag = Parameter(negative="")
+MACHINE = Group("This machine", sort_key=50)
 
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
 Decode = Annotated[
     Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")
 ]
-Device = Annotated[Literal["auto", "cpu"], Parameter(help="auto uses an accelerator if there is one; cpu does not.")]
+Device = Annotated[_Device, Parameter(help="auto uses an accelerator if there is one, otherwise the CPU.")]
 DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, print the expected time and memory, and stop.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
+Json = Annotated[bool, Flag, Parameter(help="Print JSON.")]
+Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print nothing but warnings and errors.")]
 TrainingFolder = Annotated[
     Path | None, Parameter(name="--out", help="Folder for checkpoints, metrics and weights; by default runs/TASK-MODEL-DATA-RECIPE-SEED.")
 ]
 Workers = Annotated[int | None, Parameter(help="Number of worker processes; by default one per core, at most 32.")]
 Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
+
+
+def check_output(*, json: bool, quiet: bool) -> None:
+    """Raise BadOption if `--json` and `--quiet` are both given."""
+    if json and quiet:
+        raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:
@@ -85,7 +101,7 @@ class Selecting:
         return Selection(**asdict(self))
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class Running:
     """How any training runs on this machine."""
@@ -96,15 +112,15 @@ class Running:
     workers: Workers = None
     save_every: Annotated[int, Parameter(help="Steps between checkpoints within an epoch; 0 saves only at the end of each epoch.")] = 0
     device: Device = "auto"
+    quiet: Quiet = False
 
     @property
     def of_machine(self) -> dict[str, Any]:
         """The options as keyword arguments of `training.machine.Machine`."""
-        rest = asdict(self)
-        return {"use_cpu": rest.pop("device") == "cpu", **rest}
+        return {name: value for name, value in asdict(self).items() if name != "quiet"}
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class Several(Running):
     """How the trainings of a study run."""
@@ -123,7 +139,7 @@ class Several(Running):
         return {name: value for name, value in super().of_machine.items() if name != "jobs"}
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class Watched(Running):
     """How a single training runs, and what it records."""

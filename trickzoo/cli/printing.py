@@ -52,8 +52,19 @@ class _Formatter(logging.Formatter):
         return super().formatMessage(record)
 
 
+_hushed = False
+"""Whether the lines, tables and progress bars of a command are not printed."""
+
+
+def hush(quiet: bool) -> None:
+    """Print no further lines, tables and progress bars if `quiet` is set, until `prepare` is called again. JSON is printed in any case."""
+    global _hushed
+    _hushed = quiet
+
+
 def prepare() -> None:
     """Make standard output and standard error accept every character in any encoding, and send the log to standard error."""
+    hush(False)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=ERRORS)
@@ -98,6 +109,8 @@ def complain(message: str) -> None:
 
 def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
     """Print one line of text parts; a part with a style, such as ("resnet50", "bold"), has it where standard output is a terminal."""
+    if _hushed:
+        return
     shown = [(printable(part), "") if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts]
     if sys.stdout is not None and sys.stdout.isatty() and any(style for _, style in shown):
         from rich.text import Text
@@ -105,6 +118,11 @@ def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
         console().print(Text.assemble(*shown), soft_wrap=True)
     else:
         print("".join(text for text, _ in shown), flush=flush)
+
+
+def say_text(text: str) -> None:
+    """Print a text of this program, such as a script, as it is."""
+    print(text)
 
 
 def say_json(content: Any) -> None:
@@ -117,6 +135,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequen
 
     No cell is cut: on a terminal the columns named in `wrapped` take the width that is left, elsewhere they are not wrapped either.
     """
+    if _hushed:
+        return
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
@@ -153,7 +173,7 @@ def progress(shown: bool, title: str, total: int | None, *, elapsed: bool = Fals
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     where = console(stderr=True)
-    if not (shown and where.is_terminal):
+    if _hushed or not (shown and where.is_terminal):
         yield lambda **changes: None
         return
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]

@@ -7,22 +7,17 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-import trickzoo as package
 from trickzoo.cli import options
-from trickzoo.cli.printing import say, say_json
+from trickzoo.cli.fields import OfClassifiers
+from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
+from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
 
-app = App(
-    name="trickzoo-train",
-    help="Train a backbone by a recipe.",
-    version=package.__version__,
-    help_format="plaintext",
-    default_parameter=options.EVERY,
-)
+app = App(name="trickzoo-train", **options.SETTINGS)
 
 
 @app.default
@@ -57,26 +52,28 @@ def train(
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
-    **fields: Annotated[str, Parameter(help="Fields of the recipe: --epochs 20 --jitter 0 --teacher none.")],
+    fields: OfClassifiers = OfClassifiers(),
 ) -> None:
-    """Train a backbone by a recipe. Run the same command again to resume a training that was stopped.
+    """Train a classifier by a recipe. Run the same command again to resume a training that was stopped.
 
     Every field of the recipe is also an option: --model resnet18_d --size 64 --epochs 20. If --batch-size differs from the recipe's, the
     learning rate is scaled in proportion unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     if recipe is None:
-        given = (data, out, seed or None, side, cache, images, fields or None)
-        if given != (None,) * len(given) or running != options.Watched() or print_recipe or dry_run:
+        given = (data, out, seed or None, side, cache, images, fields.given or None)
+        if given != (None,) * len(given) or (selecting, running) != (options.Selecting(), options.Watched()) or print_recipe or dry_run:
             raise BadOption("name a recipe with --recipe; trickzoo-train without options lists them")
         for name in recipes():
             say(name)
         return
-    chosen = override(find(recipe), fields)
+    chosen = override(find(recipe), fields.given)
+    check_effect(chosen, fields.given)
     if print_recipe:
         say_json(plain(chosen))
         return
     if data is None:
         raise BadOption("name the folder of images with --data")
+    hush(running.quiet)
     if data == SHAPES:
         chosen = replace(chosen, data=SHAPES)
     place = out or default_out(chosen, data, seed)

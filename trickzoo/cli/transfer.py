@@ -11,8 +11,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli.fields import OfTransfer
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import say
+from trickzoo.cli.printing import hush, say
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, nearest
@@ -104,9 +105,8 @@ def transfer(
     report_only: Annotated[
         bool, Flag, Parameter(help="Write the tables, plots and report of the finished trainings, and train nothing.")
     ] = False,
-    **fields: Annotated[
-        str, Parameter(help="Fields of the recipes: --epochs 10 for every recipe that has the field, --detection-epochs 10 for one task.")
-    ],
+    fields: OfTransfer = OfTransfer(),
+    **of_one_task: Annotated[str, Parameter(help="Fields of the recipe of one task: --detection-epochs 10, --segmentation-lr 0.01.")],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
@@ -118,14 +118,15 @@ def transfer(
     if planning.plan:
         _plan(checkpoints, folder, range(seeds), wanted, planning.plan_sd)
         return
-    changes = {name.replace("-", "_"): text for name, text in fields.items()}
+    changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, rungs=wanted)
+    hush(running.quiet)
     if not report_only:
         _run(plan, folder, running)
     from trickzoo.training.processes import processes
 
-    state = processes(use_cpu=running.device == "cpu")
+    state = processes(device=running.device)
     if state.is_main_process:
         _report(plan, folder, pictures, required=report_only)
     if state.num_processes > 1:
@@ -206,7 +207,7 @@ def _run(plan: study.Plan, out: Path, running: options.Several) -> None:
     from trickzoo.cli.running import progress_bar
     from trickzoo.training.processes import processes
 
-    chief = processes(use_cpu=running.device == "cpu").is_main_process
+    chief = processes(device=running.device).is_main_process
 
     def tell(line: str) -> None:
         if chief:

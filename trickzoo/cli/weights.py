@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from trickzoo import catalogue
-from trickzoo.cli.printing import say, table
+from trickzoo.cli.options import Flag, Json
+from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import local, manifest, pins, store
 from trickzoo.weights.record import Record
@@ -17,13 +19,14 @@ def list_(
     pattern: str = "*",
     /,
     *,
-    cached: Annotated[bool, Parameter(negative="", help="List only weights that are on this machine.")] = False,
+    cached: Annotated[bool, Flag, Parameter(help="List only weights that are on this machine.")] = False,
+    json: Json = False,
 ) -> None:
     """List weights with their accuracy, size, recorded SHA-256 and licence, and whether they are on this machine.
 
     A download whose SHA-256 is not recorded is compared with what the hub states; `trickzoo weights lock` then records it.
     """
-    rows = []
+    rows, content = [], []
     names = catalogue.list_weights(pattern)
     if not names:
         raise UnknownName("weight", pattern, manifest.records())
@@ -35,7 +38,11 @@ def list_(
         size = (local.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
         figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
         about = (f"{size:.0f} MB", pins.recorded(record), record.licence, "yes" if here else "")
+        content.append({**msgspec.to_builtins(record), "megabytes": round(size, 3), "here": here})
         rows.append((record.name, "default" if record.default else "", *figures, *about))
+    if json:
+        say_json(content)
+        return
     columns = ("weight", "", "top-1", "at", "size", "SHA-256", "licence", "here")
     table(columns, rows, left=("weight", "", "at", "SHA-256", "licence", "here"))
     if len(rows) > 1:

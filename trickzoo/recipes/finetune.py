@@ -16,16 +16,25 @@ class FineTuning(Checked):
     """The fields of the recipes of both tasks.
 
     Attributes:
-        name: "<collection>.<task>.<data>".
+        name: name of the recipe, such as "paper.detection.voc".
         model: the zoo's name of the backbone.
         data: layout of the data set; the command line gives its location.
-        weights: of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random backbone.
-        batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        weights: weights of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random
+            backbone.
+        epochs: number of passes over the training images.
+        batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        lr: highest learning rate, for a batch of `batch_size` images.
+        momentum: momentum of SGD; 0 switches it off.
+        weight_decay: factor of the L2 penalty on the weights.
         warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most
             half of the training.
+        warmup_start: fraction of `lr` at which the warm-up starts.
         schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
+        milestones: epochs at which a step schedule divides the learning rate by 10.
+        power: exponent of the schedule "poly".
         trainable_stages: how many of the last stages are trained, "all" includes the stem; None is the default of the network's builder.
         norms: whether the backbone's BatchNorms are "frozen" or "live"; None is the default of the network's builder.
+        precision: precision of the network's arithmetic; fp16 needs an accelerator.
     """
 
     name: str
@@ -52,15 +61,16 @@ class DetectionRecipe(FineTuning):
     """The recipe of a Faster R-CNN.
 
     Attributes:
-        short, long: the short side of an image becomes `short` pixels, or less where the long side would pass `long`.
+        short: short side of the images in pixels; it is less where the long side would pass `long`.
+        long: largest long side of the images in pixels.
         flip: probability of a horizontal flip.
         neck: "fpn" or "c4", as of `detection.faster_rcnn`.
-        fpn_channels, representation_size: width of the feature pyramid and of its head.
+        fpn_channels: channels of the feature pyramid.
+        representation_size: width of the layers in the head of the feature pyramid.
         anchors: sides of the square anchors in pixels; None is what the builder takes.
         proposals: boxes that the RPN hands on for each image in training; before its NMS it considers the builder's multiple of that.
-        rois: of them, those that the head is trained on.
-        settings: RPN and NMS are those of the released recipe for "voc" or "coco", but for what the fields above say. A field of its own:
-            `data` only says how the images are annotated, and any of them may be wanted with either.
+        rois: proposals of each image that the head is trained on.
+        settings: the released recipe, for "voc" or "coco", whose other settings of RPN and NMS are used.
     """
 
     task: ClassVar[str] = "detection"
@@ -97,13 +107,15 @@ class SegmentationRecipe(FineTuning):
 
     Attributes:
         head: name of the head, as of `segmentation.segmenter`.
-        base, scale: the long side of a training image is drawn from base × `scale`, in pixels.
-        crop: side of the square that is cut out of it.
-        flip, blur: probabilities.
+        base: the long side of a training image is drawn from `base` × `scale`, in pixels.
+        scale: lowest and highest factor of `base`.
+        crop: side in pixels of the square that is cut out of a training image.
+        flip: probability of a horizontal flip.
+        blur: probability that a training image is blurred.
         short: short side of an evaluation image in pixels; None leaves the file's.
-        output_stride: of the backbone. One that has none so small, as Inception V3, takes the smallest that it has, and the log says so.
-        aux: weight of the auxiliary head's loss; 0 is none.
-        head_lr: factor of the rate for both heads.
+        output_stride: output stride of the backbone. Inception V3 has none below its own; it uses that one, and a message says so.
+        aux: weight of the loss of the auxiliary head; 0 leaves the head out.
+        head_lr: factor of the learning rate for both heads.
     """
 
     task: ClassVar[str] = "segmentation"

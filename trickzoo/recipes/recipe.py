@@ -14,7 +14,8 @@ class Augmentation(Checked):
     """Training augmentation (section 2.1); the defaults are the paper's.
 
     Attributes:
-        area, aspect: ranges of the random resized crop: its fraction of the image's area, and its aspect ratio.
+        area: lowest and highest fraction of the image's area that the random crop covers.
+        aspect: lowest and highest aspect ratio of the random crop, as width / height.
         flip: probability of a horizontal flip.
         jitter: brightness, saturation and `jitter_third` are each scaled by U[1 - jitter, 1 + jitter].
         jitter_third: "hue" as the paper says, "contrast" as the released script does.
@@ -38,23 +39,35 @@ class Recipe(Checked):
     """The recipe of a classifier's training.
 
     Attributes:
-        name: "<collection>.<model>.<rung>".
+        name: name of the recipe, such as "paper.resnet50_d.mixup".
         model: the zoo's name of the network.
         data: name of the data set, such as "imagenet1k" or "places365"; the command line gives its location.
         size: side of the training and evaluation images in pixels.
-        crop, interpolation: fraction of the image that the centre crop of the evaluation keeps, and the filter of its resizing.
+        crop: fraction of the image that the centre crop of the evaluation keeps.
+        interpolation: filter of the resizing in the evaluation.
         eval_size: side of the evaluation images in pixels, if it is not `size`.
         start_size: side of the first training images in pixels, which grows to `size` over the fraction `growth` of the epochs. None:
             `size` throughout.
+        growth: fraction of the epochs over which the images grow from `start_size` to `size`.
+        epochs: number of passes over the training images.
         pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is initialised
             anew if the classes differ. None: from scratch.
-        batch_size: total over processes and accumulated micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
+        lr: highest learning rate, for a batch of `batch_size` images.
+        momentum: Nesterov momentum of SGD; 0 switches it off.
+        weight_decay: factor of the L2 penalty on the weights.
+        init: initialisation of a network without pretrained weights; see `tricks.initialisation`.
         warmup_epochs: number of warm-up epochs, which are part of `epochs`. The warm-up takes at most half of the training.
         schedule: "step" divides the learning rate by 10 at the epochs in `milestones`; "cosine" lets it fall to 0.
+        milestones: epochs at which a step schedule divides the learning rate by 10.
+        zero_gamma: whether the last BatchNorm of each residual block starts with a γ of 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
-        smoothing: ε of label smoothing; 0 switches it off.
-        mixup, cutmix: α; 0 switches it off. With both, each micro-batch uses one of them with equal probability.
+        precision: precision of the network's arithmetic; fp16 needs an accelerator.
+        smoothing: strength ε of label smoothing; 0 switches it off.
+        mixup: parameter α of mixup; 0 switches it off. With CutMix too, each micro-batch uses one of the two with equal probability.
+        cutmix: parameter α of CutMix; 0 switches it off.
         teacher: weight, model or checkpoint to distil from.
+        temperature: temperature of the distillation.
         ema: decay of the averaged weights, which are then evaluated and exported; 0 switches averaging off.
         *_form: the variant to use if the paper and its released script differ.
     """

@@ -36,7 +36,7 @@ def check_jobs(jobs: int, machine: Machine) -> Machine:
 
     if jobs < 1:
         raise BadOption(f"--jobs must be 1 or more, not {jobs}")
-    if jobs > 1 and processes(use_cpu=machine.use_cpu).num_processes > 1:
+    if jobs > 1 and processes(device=machine.device).num_processes > 1:
         raise BadOption("--jobs starts processes of its own; leave it out, or start the study without torchrun or accelerate launch")
     return machine if machine.workers is not None else replace(machine, workers=-(-machine.decoders // jobs))
 
@@ -57,7 +57,7 @@ def train_all(
 
     titles = [f"{number}/{len(trainings)} {training.title}" for number, training in enumerate(trainings, 1)]
     left = [index for index, training in enumerate(trainings) if not training.done]
-    with held(machine.out, processes(use_cpu=machine.use_cpu)) if left else nullcontext():
+    with held(machine.out, processes(device=machine.device)) if left else nullcontext():
         if jobs == 1:
             _train_in_turn(trainings, titles, each, tell)
             return

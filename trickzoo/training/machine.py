@@ -13,6 +13,7 @@ from trickzoo.data.layouts import is_hub
 from trickzoo.files import file_name
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
+from trickzoo.training.device import Device, on_cpu
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,7 +41,7 @@ class Machine(Checked):
         workers: number of worker processes; None means one for each core, but at most 32.
         save_every: number of steps between checkpoints; 0 means one at the end of each epoch only, which is written in any case.
         evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
-        use_cpu: whether to train on the CPU even if there is a GPU.
+        device: kind of device to train on; "auto" is an accelerator if there is one, otherwise the CPU.
         tensorboard: whether to write curves for TensorBoard to `out/tensorboard` as well.
     """
 
@@ -50,7 +51,7 @@ class Machine(Checked):
     workers: CountOrZero | None = None
     save_every: CountOrZero = 0
     evaluate_every: Count = 1
-    use_cpu: bool = False
+    device: Device = "auto"
     tensorboard: bool = False
 
     @property
@@ -62,14 +63,13 @@ class Machine(Checked):
 
     def accelerator(self, precision: Literal["fp32", "fp16", "bf16"]) -> Accelerator:
         """Return the device, the precision and the processes as accelerate holds them."""
-        import torch
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
         from trickzoo.tricks.low_precision import mixed_precision
 
         evidence.commit()  # reads the commit now, because the checkout may change before the training ends
-        use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        use_cpu = on_cpu(self.device)
         AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
         accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a setting of the launcher would divide its gradients again

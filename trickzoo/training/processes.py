@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-import torch
 from accelerate import PartialState
+
+from trickzoo.training.device import Device, on_cpu
 
 
 def cores() -> int:
@@ -19,13 +20,12 @@ def default_workers() -> int:
     return min(max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1), 32)
 
 
-def processes(*, use_cpu: bool = False) -> PartialState:
+def processes(*, device: Device = "auto") -> PartialState:
     """Return the device and the rank of this process, and the number of processes.
 
-    Raises RuntimeError if fewer processes found each other than the launcher started.
+    Raises BadOption if the device is not there, RuntimeError if fewer processes found each other than the launcher started.
     """
-    # without a GPU, accelerate sees a single process unless it is told to use the CPU
-    state = PartialState(cpu=use_cpu or not torch.accelerator.is_available())
+    state = PartialState(cpu=on_cpu(device))
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
         raise RuntimeError(f"{started} processes were started, {state.num_processes} found each other")

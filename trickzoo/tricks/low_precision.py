@@ -25,7 +25,7 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
     Raises BadOption for fp16 without an accelerator.
     """
     if precision == "fp16" and not accelerator:
-        raise BadOption("fp16 needs an accelerator; take bf16 or fp32")
+        raise BadOption("--precision fp16 needs an accelerator; take --precision bf16 or fp32")
     return "no" if precision == "fp32" else precision
 
 

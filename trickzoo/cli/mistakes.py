@@ -1,0 +1,48 @@
+"""What is said of an option that a command does not have."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import chain
+
+from cyclopts import UnknownOptionError
+
+from trickzoo.recipes.fields import SYNONYMS
+
+OTHERS = {
+    "ckpt": "weights",
+    "conf": "threshold",
+    "confidence": "threshold",
+    "checkpoint": "weights",
+    "data_dir": "data",
+    "data_path": "data",
+    "dataset": "data",
+    "force": "overwrite",
+    "gpu": "device",
+    "config": "recipe",
+    "name": "out",
+    "num_workers": "workers",
+    "output": "out",
+    "output_dir": "out",
+    "project": "out",
+    "save_dir": "out",
+    "silent": "quiet",
+    "source": "data",
+}
+"""Names that other programs give to options that are not fields of recipes."""
+RESUME = "the same command resumes a training that was stopped"
+
+
+def unknown_option(error: UnknownOptionError) -> str:
+    """Return the message for an option that the command does not have, with the option that it has in its place, if there is one."""
+    given = (error.token.keyword or error.token.value).partition("=")[0]
+    known = {name: name.lstrip("-").replace("-", "_") for name in chain.from_iterable(each.names for each in error.argument_collection)}
+    word = given.lstrip("-").replace("-", "_").lower()
+    meant = {SYNONYMS.get(word), OTHERS.get(word)}
+    found = [name for name, bare in known.items() if bare in meant and name.startswith("--")]
+    if not found and word == "resume":
+        return f"there is no option {given}; {RESUME}"
+    if not found:
+        near = get_close_matches(word, known.values(), n=2, cutoff=0.75)
+        found = [name for name, bare in known.items() if bare in near and name.startswith("--")]
+    return f"there is no option {given}" + (f"; did you mean {' or '.join(found)}?" if found else "")

@@ -1,0 +1,20 @@
+"""The device of a run, by the name that the user gives. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trickzoo.errors import BadOption
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""A kind of device. "auto" is an accelerator if there is one, otherwise the CPU."""
+
+
+def on_cpu(device: Device) -> bool:
+    """Return whether to compute on the CPU. Raises BadOption if PyTorch does not find the accelerator that is asked for."""
+    import torch
+
+    if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
+        raise BadOption(f"--device {device}: PyTorch finds no such device; take --device cpu, or auto for the one that there is")
+    # without a GPU, accelerate sees a single process unless it is told to use the CPU
+    return device == "cpu" or not torch.accelerator.is_available()
