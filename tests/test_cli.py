@@ -64,7 +64,7 @@ def test_describe(call: Call) -> None:
         assert part in out
     status, out, _ = call("describe", "resnet50_d", "--json")
     assert json.loads(out)["weights"][0]["source"]
-    assert "no weights are published" in call("describe", "resnet18_c")[1]
+    assert "no weights are published" in call("describe", "resnet34_c")[1]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,10 @@ def test_describe(call: Call) -> None:
         (("describe", "resnet50_e"), "did you mean resnet50"),
         (("describe", "resnet50_d.gluon"), "did you mean resnet50_d.gluon_in1k"),
         (("weights", "fetch"), "name a weight"),
-        (("weights", "fetch", "resnet50"), "no weights are published for resnet50; resnet50_b, resnet50_c, resnet50_d have"),
+        (
+            ("weights", "fetch", "resnet152"),
+            "no weights are published for resnet152; resnet152_b, resnet152_c, resnet152_d, resnet152_s have",
+        ),
         (("weights", "fetch", "resnet50_e.*"), 'no weight "resnet50_e.*"'),
         (("weights", "path", "resnet50_d"), "is not on this machine; `trickzoo weights fetch"),
         (("weights", "list", "vgg*"), 'no weight "vgg*"'),

@@ -247,7 +247,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
     [
         (["--data", "nowhere", "--model", "resnet18"], "nowhere does not exist"),
         (["--data", "PHOTOS", "--model", "resnet50d"], 'no model "resnet50d"; did you mean resnet50_d'),
-        (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100 has them"),
+        (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100, "),
         (["--data", "PHOTOS", "--model", "resnet18", "--weights", "gluon"], "did you mean resnet18.gluon_in1k"),
         (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
         ([*MINE, "--classes", "imagenet1k"], "10 outputs, but the class list has 1000"),

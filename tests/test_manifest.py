@@ -212,18 +212,23 @@ DEFAULTS = {  # never changed under the same version
     "resnet50_b": "gluon_in1k",
     "resnet50_c": "gluon_in1k",
     "resnet50_d": "gluon_in1k",
+    "resnet50_s": "gluon_in1k",
     "resnet101_b": "gluon_in1k",
     "resnet101_c": "gluon_in1k",
     "resnet101_d": "gluon_in1k",
+    "resnet101_s": "gluon_in1k",
     "resnet152_b": "gluon_in1k",
     "resnet152_c": "gluon_in1k",
     "resnet152_d": "gluon_in1k",
+    "resnet152_s": "gluon_in1k",
     "mobilenet_v1_100": "ra4_e3600_r224_in1k",
+    "mobilenet_v1_100h": "ra4_e3600_r224_in1k",
+    "mobilenet_v1_125": "ra4_e3600_r224_in1k",
     "inception_v3": "gluon_in1k",
 }
 NON_COMMERCIAL = {
     f"{model}.{tag}" for model in ("resnet18", "resnet50_b") for tag in ("fb_ssl_yfcc100m_ft_in1k", "fb_swsl_ig1b_ft_in1k")
-} | {"resnet50_b.bamboo"}
+} | {"resnet50_b.bamboo", "resnet50.msra_in1k", "resnet101.msra_in1k", *(f"resnet{depth}_c.mmcv_in1k" for depth in (18, 50, 101))}
 
 
 def test_defaults_of_this_release() -> None:
@@ -241,7 +246,8 @@ def test_non_commercial_weights_load_only_by_name() -> None:
         model, _, tag = name.partition(".")
         assert not manifest.find(name).commercial
         assert manifest.choose(model, tag).name == name
-        assert manifest.choose(model).name not in NON_COMMERCIAL
+        default = trickzoo.describe(model).default
+        assert default is None or default.name not in NON_COMMERCIAL
 
 
 def test_every_url_has_the_digest_in_its_name() -> None:

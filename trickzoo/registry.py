@@ -61,12 +61,16 @@ TWEAKS = {
     "b": "stride in the 3x3 convolution",
     "c": "B and a stem of three 3x3 convolutions",
     "d": "C and average pooling in the shortcut",
+    "s": "C with twice the channels in the stem",
 }
 BASIC_TWEAKS = {
     "": "basic blocks (B is the same network)",
     "c": "stem of three 3x3 convolutions",
     "d": "C and average pooling in the shortcut",
 }
+
+PATHS = {"": ("",), "b": ("", "b"), "c": ("", "b", "c"), "d": ("", "b", "c", "d"), "s": ("", "b", "c", "s")}
+"""The letters from the plain network to each variant, each with one more tweak."""
 
 _RESNETS = {
     # (depth, letter): (parameters, multiply-adds at 224)
@@ -88,12 +92,18 @@ _RESNETS = {
     (152, "b"): (60_192_808, 11_513_626_624),
     (152, "c"): (60_212_040, 11_753_267_200),
     (152, "d"): (60_212_040, 11_753_267_200),
+    (50, "s"): (25_680_808, 5_444_337_664),
+    (101, "s"): (44_672_936, 9_156_558_848),
+    (152, "s"): (60_316_584, 12_868_780_032),
 }
 _MOBILENETS = {
-    1.0: (4_231_976, 568_740_352),
-    0.75: (2_585_560, 325_400_448),
-    0.5: (1_331_592, 149_497_088),
-    0.25: (470_072, 41_030_272),
+    # (multiplier, whether it has a convolution before the head): (parameters, multiply-adds at 224)
+    (1.25, False): (6_270_840, 879_516_800),
+    (1.0, True): (5_282_600, 620_120_576),
+    (1.0, False): (4_231_976, 568_740_352),
+    (0.75, False): (2_585_560, 325_400_448),
+    (0.5, False): (1_331_592, 149_497_088),
+    (0.25, False): (470_072, 41_030_272),
 }
 
 
@@ -112,20 +122,20 @@ def _architectures() -> list[Architecture]:
                 macs=macs,
                 options={"depth": depth, "letter": letter},
                 aliases=(f"{name}_b",) if basic and not letter else (),
-                tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in (BASIC_TWEAKS if basic else TWEAKS) if each <= letter),
+                tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in PATHS[letter] if not (basic and each == "b")),
                 residual=True,
             )
         )
-    for multiplier, (parameters, macs) in _MOBILENETS.items():
+    for (multiplier, head_conv), (parameters, macs) in _MOBILENETS.items():
         zoo.append(
             Architecture(
-                name=f"mobilenet_v1_{round(multiplier * 100):03d}",
+                name=f"mobilenet_v1_{round(multiplier * 100):03d}{'h' if head_conv else ''}",
                 builder="trickzoo.models.mobilenet:MobileNetV1",
                 family="mobilenet_v1",
-                summary=f"MobileNet v1, {multiplier:g} × the channels",
+                summary=f"MobileNet v1, {multiplier:g} × the channels{', and a 1x1 convolution before the head' if head_conv else ''}",
                 parameters=parameters,
                 macs=macs,
-                options={"multiplier": multiplier},
+                options={"multiplier": multiplier, "head_conv": head_conv},
                 own_options=("activation",),
             )
         )

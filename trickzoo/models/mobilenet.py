@@ -38,11 +38,22 @@ class Unit(nn.Module):
         return self.act(self.bn2(self.pointwise(x)))
 
 
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, activation: type[nn.Module], **factory: Any) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False, **factory),
+            bn=nn.BatchNorm2d(outputs, **factory),
+            act=activation(inplace=True),
+        )
+    )
+
+
 class MobileNetV1(Backbone):
     """MobileNet v1: a 3x3 stem, thirteen depthwise-separable units in five stages, and a linear head.
 
     Args:
         multiplier: factor by which the number of channels of every layer is multiplied (rounded down).
+        head_conv: append a 1x1 convolution with BatchNorm and activation to the last stage, as in timm's mobilenetv1_100h.
         activation: "relu" as in the official implementation, or "relu6" for weights that were trained with it.
         num_classes: number of outputs; 0 leaves out the classifier.
         in_chans: number of input channels.
@@ -57,6 +68,7 @@ class MobileNetV1(Backbone):
         self,
         multiplier: float = 1.0,
         *,
+        head_conv: bool = False,
         activation: Literal["relu", "relu6"] = "relu",
         num_classes: int = 1000,
         in_chans: int = 3,
@@ -73,22 +85,18 @@ class MobileNetV1(Backbone):
         act = ACTIVATIONS[activation]
         self.activation = activation
         inputs = int(32 * multiplier)
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(in_chans, inputs, 3, 2, padding=1, bias=False, **factory),
-                bn=nn.BatchNorm2d(inputs, **factory),
-                act=act(inplace=True),
-            )
-        )
+        self.stem = _convolution(in_chans, inputs, 3, 2, act, **factory)
         self.stages = nn.ModuleList()
         info, total = [FeatureInfo("stem", inputs, 2)], 2
         plan = dilation_plan(tuple(units[0][1] for units in STAGES), output_stride, entering=2)
         for i, (units, (stride, first, rest)) in enumerate(zip(STAGES, plan, strict=True)):
-            stage = []
+            stage: list[nn.Module] = []
             for j, (channels, _) in enumerate(units):
                 outputs = int(channels * multiplier)
                 stage.append(Unit(inputs, outputs, stride if j == 0 else 1, first if j == 0 else rest, act, **factory))
                 inputs = outputs
+            if head_conv and i == len(STAGES) - 1:
+                stage.append(_convolution(inputs, inputs, 1, 1, act, **factory))
             self.stages.append(nn.Sequential(*stage))
             total *= stride
             info.append(FeatureInfo(f"stages.{i}", inputs, total))

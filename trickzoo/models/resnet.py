@@ -1,4 +1,4 @@
-"""ResNet (He et al., arXiv 1512.03385) and its tweaks B, C, D (Bag of Tricks, arXiv 1812.01187, section 4)."""
+"""ResNet (He et al., arXiv 1512.03385), its tweaks B, C, D (Bag of Tricks, arXiv 1812.01187, section 4), and GluonCV's S."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, 
 
 @dataclass(frozen=True)
 class Tweaks:
-    """The paper's three changes to the original network (figure 2), each of which can be made alone."""
+    """The paper's three changes to the original network (figure 2), each of which can be made alone, and the width of the deep stem."""
 
     stride_in_3x3: bool = False
     """B: a down-sampling bottleneck has its stride in the 3x3 convolution. The original has it in the first 1x1, which ignores 3/4 of its
@@ -24,12 +24,15 @@ class Tweaks:
     """C: three 3x3 convolutions replace the 7x7 convolution of the stem."""
     average_pool_shortcut: bool = False
     """D: a down-sampling shortcut is a 2x2 average pooling and a 1x1 convolution with stride 1, so that it uses all of its input."""
+    stem_width: int = 32
+    """Channels of the first two convolutions of the deep stem; the third has twice as many. GluonCV's S has 64."""
 
 
 ORIGINAL = Tweaks()
 B = Tweaks(stride_in_3x3=True)
 C = Tweaks(stride_in_3x3=True, deep_stem=True)
 D = Tweaks(stride_in_3x3=True, deep_stem=True, average_pool_shortcut=True)
+S = Tweaks(stride_in_3x3=True, deep_stem=True, stem_width=64)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1, dilation: int = 1, **factory: Any) -> nn.Conv2d:
@@ -56,22 +59,21 @@ def plain_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
     )
 
 
-def deep_stem(in_chans: int, outputs: int, **factory: Any) -> nn.Sequential:
-    """Return the stem of tweak C: three 3x3 convolutions with `outputs // 2`, `outputs // 2` and `outputs` channels.
+def deep_stem(in_chans: int, width: int, **factory: Any) -> nn.Sequential:
+    """Return the stem of tweak C: three 3x3 convolutions with `width`, `width` and `2 * width` channels.
 
     Only the first has stride 2, as in the official implementation (GluonCV `resnetv1b`); the paper's text is ambiguous.
     """
-    half = outputs // 2
     return nn.Sequential(
         OrderedDict(
-            conv1=conv3x3(in_chans, half, 2, **factory),
-            bn1=nn.BatchNorm2d(half, **factory),
+            conv1=conv3x3(in_chans, width, 2, **factory),
+            bn1=nn.BatchNorm2d(width, **factory),
             relu1=nn.ReLU(inplace=True),
-            conv2=conv3x3(half, half, **factory),
-            bn2=nn.BatchNorm2d(half, **factory),
+            conv2=conv3x3(width, width, **factory),
+            bn2=nn.BatchNorm2d(width, **factory),
             relu2=nn.ReLU(inplace=True),
-            conv3=conv3x3(half, outputs, **factory),
-            bn3=nn.BatchNorm2d(outputs, **factory),
+            conv3=conv3x3(width, 2 * width, **factory),
+            bn3=nn.BatchNorm2d(2 * width, **factory),
             relu3=nn.ReLU(inplace=True),
         )
     )
@@ -144,7 +146,7 @@ class ResNet(Backbone):
     Args:
         layers: number of blocks in each stage.
         block: `BasicBlock` or `Bottleneck`.
-        tweaks: the tweaks of the paper that the network has: `ORIGINAL`, `B`, `C`, `D` or any other combination.
+        tweaks: the tweaks that the network has: `ORIGINAL`, `B`, `C`, `D`, `S` or any other combination.
         num_classes: number of outputs; 0 leaves out the classifier.
         in_chans: number of input channels.
         drop_rate: probability of dropout before the classifier.
@@ -170,12 +172,12 @@ class ResNet(Backbone):
         super().__init__(num_classes)
         check_output_stride(output_stride, (8, 16, 32), "ResNet")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        make_stem = deep_stem if tweaks.deep_stem else plain_stem
-        self.stem = make_stem(in_chans, 64, **factory)
+        inputs = 2 * tweaks.stem_width if tweaks.deep_stem else 64
+        self.stem = deep_stem(in_chans, tweaks.stem_width, **factory) if tweaks.deep_stem else plain_stem(in_chans, inputs, **factory)
         self.pool = nn.MaxPool2d(3, 2, padding=1)
 
         self.stages = nn.ModuleList()
-        info, inputs, total = [FeatureInfo("stem", 64, 2)], 64, 4
+        info, total = [FeatureInfo("stem", inputs, 2)], 4
         plan = dilation_plan((1, 2, 2, 2), output_stride, entering=4)
         for i, (depth, width, (stride, first, rest)) in enumerate(zip(layers, (64, 128, 256, 512), plan, strict=True)):
             blocks = []
@@ -198,11 +200,12 @@ LAYERS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
-LETTERS = {"": ORIGINAL, "b": B, "c": C, "d": D}
+LETTERS = {"": ORIGINAL, "b": B, "c": C, "d": D, "s": S}
 
 
 def resnet(depth: int, letter: str = "", **options: Any) -> ResNet:
-    """Return a ResNet of the given depth (18, 34, 50, 101 or 152) with the paper's tweaks up to `letter` ("", "b", "c" or "d").
+    """Return a ResNet of the given depth (18, 34, 50, 101 or 152) with the paper's tweaks up to `letter` ("", "b", "c" or "d"), or
+    GluonCV's variant "s".
 
     `options` are further arguments of `ResNet`.
     """

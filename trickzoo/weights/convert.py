@@ -1,4 +1,4 @@
-"""Renames the tensors of state dicts between the zoo's layout and those of timm and torchvision.
+"""Renames the tensors of state dicts between the zoo's layout and those of timm, torchvision and OpenMMLab.
 
 A layout is the set of names (keys) that a library gives to the tensors of a network. The architecture determines it exactly, so the layout
 of a file is the one whose set of names the file has. Only names are changed, never tensors.
@@ -26,8 +26,21 @@ _DEEP_STEM: Rules = (
     (r"stem\.conv3\.", "conv1.6."),
     (r"stem\.bn3\.", "bn1."),
 )
+_MMCV_STEM: Rules = (
+    (r"stem\.conv1\.", "stem.0."),
+    (r"stem\.bn1\.", "stem.1."),
+    (r"stem\.conv2\.", "stem.3."),
+    (r"stem\.bn2\.", "stem.4."),
+    (r"stem\.conv3\.", "stem.6."),
+    (r"stem\.bn3\.", "stem.7."),
+)
+_OPENMMLAB_STEM: Rules = tuple(
+    (rf"stem\.{ours}{i + 1}\.", f"backbone.stem.{i}.{theirs}.") for i in range(3) for ours, theirs in (("conv", "conv"), ("bn", "bn"))
+)
 _MOBILENET: Rules = (
     (r"head\.fc\.", "classifier."),
+    (r"stages\.4\.2\.conv\.", "conv_head."),
+    (r"stages\.4\.2\.bn\.", "bn2."),
     (r"stem\.conv\.", "conv_stem."),
     (r"stem\.bn\.", "bn1."),
     (r"stages\.(\d+)\.(\d+)\.depthwise\.", r"blocks.\1.\2.conv_dw."),
@@ -114,25 +127,48 @@ _INCEPTION = _inception_rules()
 
 
 def layouts(architecture: Architecture) -> dict[Layout, Rules]:
-    """Return the upstream layouts of an architecture, with the renaming rules of each.
+    """Return the upstream layouts by which a file of an architecture is recognised, with the renaming rules of each.
 
-    Upstream libraries do not have the original bottleneck ResNets: the network that timm and torchvision call resnet50 has its stride in
-    the 3x3 convolution, which is resnet50_b here. timm and torchvision use the same names for every network that both have.
+    The original bottleneck ResNets have none: the network that timm, torchvision and OpenMMLab call resnet50 has its stride in the 3x3
+    convolution, which is resnet50_b here. timm and torchvision use the same names for every network that both have.
     """
     if architecture.family == "mobilenet_v1":
         return {"timm": _MOBILENET}
     if architecture.family == "inception_v3":
         return {"timm": _INCEPTION, "torchvision": _INCEPTION}
-    letter, basic = architecture.options["letter"], architecture.options["depth"] < 50
-    if letter == "" and not basic:
+    letter = architecture.options["letter"]
+    if _is_original(architecture):
         return {}
-    blocks: Rules = (
-        (r"stages\.(\d+)\.(\d+)\.shortcut\.", r"layer<\1>.\2.downsample."),
-        (r"stages\.(\d+)\.(\d+)\.", r"layer<\1>.\2."),
-    )
-    if letter in "cd" and letter:
+    blocks = _blocks("")
+    openmmlab = ((r"head\.fc\.", "head.fc."), *_openmmlab_blocks(letter))
+    if letter == "s":
         return {"timm": _DEEP_STEM + _RESNET_BLOCKS + blocks}
-    return {"timm": _RESNET_BLOCKS + blocks, "torchvision": _RESNET_BLOCKS + blocks}
+    if letter in ("c", "d"):
+        mmcv = _MMCV_STEM + _RESNET_BLOCKS + (_shifted("") if letter == "d" else ()) + blocks
+        return {"timm": _DEEP_STEM + _RESNET_BLOCKS + blocks, "openmmlab": _OPENMMLAB_STEM + openmmlab, "mmcv": mmcv}
+    plain = _RESNET_BLOCKS + blocks
+    return {"timm": plain, "torchvision": plain, "openmmlab": ((r"stem\.(conv1|bn1)\.", r"backbone.\1."), *openmmlab)}
+
+
+def _is_original(architecture: Architecture) -> bool:
+    """Return whether this is a ResNet with original bottlenecks, whose 1x1 convolutions have a stride and a bias."""
+    return architecture.family == "resnet" and architecture.options["letter"] == "" and architecture.options["depth"] >= 50
+
+
+def _blocks(prefix: str) -> Rules:
+    return (
+        (r"stages\.(\d+)\.(\d+)\.shortcut\.", rf"{prefix}layer<\1>.\2.downsample."),
+        (r"stages\.(\d+)\.(\d+)\.", rf"{prefix}layer<\1>.\2."),
+    )
+
+
+def _shifted(prefix: str) -> Rules:
+    """OpenMMLab's D has no pooling, not even an identity, in the shortcut of the first stage, so its names there count from 0."""
+    return tuple((rf"stages\.0\.0\.shortcut\.{i + 1}\.", f"{prefix}layer1.0.downsample.{i}.") for i in range(2))
+
+
+def _openmmlab_blocks(letter: str) -> Rules:
+    return (_shifted("backbone.") if letter == "d" else ()) + _blocks("backbone.")
 
 
 def implied_options(architecture: Architecture, layout: Layout) -> dict[str, Any]:
@@ -141,29 +177,32 @@ def implied_options(architecture: Architecture, layout: Layout) -> dict[str, Any
 
 
 def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str]) -> dict[str, str]:
-    """Return a dictionary from each upstream name to the zoo's name, with one entry for each of `our_keys`.
+    """Return a dictionary from each upstream name to the zoo's name.
 
-    Raises BadOption if the architecture does not exist in that layout.
+    It has one entry for each of `our_keys`, but none for the biases of an original bottleneck's 1x1 convolutions in the layout "mmcv",
+    which lacks them. Raises BadOption if the architecture does not exist in that layout.
     """
     if layout == "trickzoo":
         return {key: key for key in our_keys}
     known = layouts(architecture)
+    if _is_original(architecture) and layout == "mmcv":
+        # Only a record names this layout: a file with these names may as well be of the B network.
+        known, our_keys = {"mmcv": _RESNET_BLOCKS + _blocks("")}, [key for key in our_keys if not re.search(r"conv\d\.bias$", key)]
     if layout not in known:
         name = architecture.name
         if not known:
             raise BadOption(f"{name} has its stride in the first 1x1; {layout}'s network of that depth has it in the 3x3: name {name}_b")
         raise BadOption(f"{name} does not exist in {layout}; name one of its layouts, trickzoo, {', '.join(known)}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
-    renamed = {}
-    for key in our_keys:
-        for pattern, theirs in rules:
-            new, hits = pattern.subn(theirs, key, count=1) if pattern.match(key) else (key, 0)
-            if hits:
-                renamed[re.sub(r"<(\d+)>", lambda m: str(int(m[1]) + 1), new)] = key
-                break
-        else:
-            raise AssertionError(f"{architecture.name}: no {layout} name for {key}")
-    return renamed
+    return {_renamed(architecture, layout, rules, key): key for key in our_keys}
+
+
+def _renamed(architecture: Architecture, layout: Layout, rules: Iterable[tuple[re.Pattern[str], str]], key: str) -> str:
+    """Return the upstream name of one tensor."""
+    for pattern, theirs in rules:
+        if pattern.match(key):
+            return re.sub(r"<(\d+)>", lambda m: str(int(m[1]) + 1), pattern.sub(theirs, key, count=1))
+    raise AssertionError(f"{architecture.name}: no {layout} name for {key}")
 
 
 def is_optional(our_key: str) -> bool:

@@ -73,6 +73,11 @@ def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str,
         source=weights.name if weights and weights.record else None,
         training=training or (weights.training if weights else None),
     )
+    return encoded(own)
+
+
+def encoded(own: FileMetadata) -> dict[str, str]:
+    """Return the metadata of a file with this header."""
     return {METADATA_KEY: msgspec.json.encode(own).decode()}
 
 

@@ -61,9 +61,12 @@ def load(
     ours = convert.key_map(architecture, layout, known)
     state = _fitting(opened, architecture, wanted, ours, known, in_chans)
 
-    for key in wanted:
+    held = set(ours.values())
+    for key, tensor in wanted.items():
         if key not in state and key.endswith(".num_batches_tracked"):  # torch before 0.4.1 did not store it
             state[key] = torch.zeros((), dtype=torch.long)
+        elif key not in held:  # a bias that networks of this layout do not have
+            state[key] = torch.zeros(tensor.shape)
     model.load_state_dict(_with_own_memory(state, device, dtype), strict=False, assign=True)
     materialise(model, device)
     not_loaded = tuple(key for key in wanted if key not in state)
@@ -92,13 +95,13 @@ def _fitting(
     stem = next(key for key in wanted if key.startswith("stem."))
     if stem in state:
         state[stem] = _for_channels(opened, state[stem], wanted[stem], in_chans)
-    missing = {key for key in wanted if key not in state and not convert.is_optional(key)} | _missing_parts(state, wanted)
+    theirs = {own: key for key, own in ours.items()}
+    missing = {key for key in theirs if key in wanted and key not in state and not convert.is_optional(key)} | _missing_parts(state, wanted)
     for classifier in CLASSIFIERS:
         weight, bias = f"{classifier}.weight", f"{classifier}.bias"
         if {weight, bias} <= wanted.keys() & state.keys() and _has_other_classes(state[weight], state[bias], wanted[weight]):
             del state[weight], state[bias]
 
-    theirs = {own: key for key, own in ours.items()}
     unexpected = [key for key in opened.tensors if key not in ours]
     shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
     types = [theirs[key] for key in wanted if key in state and state[key].is_floating_point() != wanted[key].is_floating_point()]
@@ -219,7 +222,7 @@ def _short(key: str) -> str:
 
 def _fits(opened: Opened, architecture: Architecture) -> bool:
     """Return whether the file has the names and shapes of this architecture, with any classifier."""
-    own = _shapes(architecture.name)
+    own = shapes(architecture.name)
     known = [*own, *classifier_keys(architecture)]
     layout = convert.detect_layout(architecture, opened.tensors.keys(), known)
     if layout is None:
@@ -229,7 +232,7 @@ def _fits(opened: Opened, architecture: Architecture) -> bool:
 
 
 @functools.cache
-def _shapes(name: str) -> dict[str, torch.Size]:
+def shapes(name: str) -> dict[str, torch.Size]:
     """Return the shape of each tensor of a network without classifier."""
     architecture = registry.find(name)
     model = builder(architecture)(num_classes=0, device="meta", **architecture.options)

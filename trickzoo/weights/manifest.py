@@ -118,14 +118,19 @@ def choose(model: str, tag: str | None = None) -> Record:
     name = registry.find(model).name
     mine = of_model(name)
     if not mine:
-        family = registry.find(model).family
-        have = [other.model for other in records().values() if other.default]
-        same = [other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]]
-        others = same or have
-        raise NoWeights(f"no weights are published for {name}; {', '.join(others)} {'have' if len(others) > 1 else 'has'} them")
+        raise NoWeights(f"no weights are published for {name}; {_with_defaults(name)}")
     for record in mine:
         if record.tag == tag or (tag is None and record.default):
             return record
     if tag is None:
-        raise NoWeights(f"{name} has no default weight; ask for one by its tag: {', '.join(r.tag for r in mine)}")
+        raise NoWeights(f"{name} has no default weight; ask for one by its tag: {', '.join(r.tag for r in mine)}; {_with_defaults(name)}")
     raise UnknownName("weight", f"{name}.{tag}", [r.name for r in mine])
+
+
+def _with_defaults(name: str) -> str:
+    """Return the end of a sentence that names the nearest models with a default weight."""
+    family = registry.find(name).family
+    have = [other.model for other in records().values() if other.default]
+    same = [other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]]
+    others = same or have
+    return f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them"

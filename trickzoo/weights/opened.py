@@ -57,7 +57,22 @@ def open_record(record: Record) -> Opened:
         raise DigestMismatch(f"{file.path} was replaced after {record.name} had been verified; load it again")
     classes = None if record.classes == "none" else record.classes
     weights = LoadedWeights(record.name, file.path, file.sha256, classes, record.preprocessing, record, file.revision)
-    return Opened(weights, content.tensors, record.layout, dict(record.options))
+    return Opened(weights, _as_zoo(record, content.tensors), record.layout, dict(record.options))
+
+
+def _as_zoo(record: Record, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file for a network of the zoo, which takes RGB images and has no bias in its first convolution.
+
+    Other orders of the channels become an order of the weights. A bias before a BatchNorm becomes a shift of its mean, which computes the
+    same; the only one is in files of the layout "mmcv" that stem from Caffe.
+    """
+    if record.channels == "bgr":
+        first = next(key for key, tensor in tensors.items() if tensor.ndim == 4 and tensor.shape[1] == 3)
+        tensors = tensors | {first: tensors[first].flip(1)}
+    if record.layout == "mmcv" and {"conv1.bias", "bn1.running_mean"} <= tensors.keys():
+        tensors = tensors | {"bn1.running_mean": tensors["bn1.running_mean"] - tensors["conv1.bias"]}
+        del tensors["conv1.bias"]
+    return tensors
 
 
 def open_file(path: Path, architecture: Architecture) -> Opened:

@@ -53,6 +53,8 @@ def export(
             )
     state = model.state_dict()
     names = convert.key_map(architecture, layout, state)
+    if lacking := state.keys() - names.values():
+        raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
         tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}

@@ -21,7 +21,7 @@ MAX_SHORT_SIDE = 8192
 ClassList = Literal["imagenet1k", "imagenette"]
 """Name of a class list that the package ships."""
 CLASS_LISTS = (*get_args(ClassList), "none")
-Layout = Literal["trickzoo", "timm", "torchvision"]
+Layout = Literal["trickzoo", "timm", "torchvision", "openmmlab", "mmcv"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -161,6 +161,8 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
     Attributes:
         name: `<model>.<tag>`.
         layout: whose names the tensors in the file have.
+        channels: the order of the channels that the file's network takes. The weights of a "bgr" file are reordered when they are loaded,
+            so that every network takes RGB images.
         classes: the name of a class list, "none", or the names of the classes in the order of the outputs.
         licence: the SPDX identifier in lower case, or "unknown".
         sources: where the file can be downloaded from, in the order in which the sources are tried.
@@ -179,6 +181,7 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
     licence: str
     sources: tuple[Source, ...]
     preprocessing: Preprocessing
+    channels: Literal["rgb", "bgr"] = "rgb"
     default: bool = False
     options: dict[str, Any] = {}
     tricks: tuple[str, ...] = ()
