@@ -47,6 +47,7 @@ WEIGHTS = {
     "verify": ("verify", "Compute the digests of weights again and compare them."),
     "path": ("path", "Print the path of a weight's file without using the network."),
     "lock": ("lock", "Pin revision and digest of weights in the lock file."),
+    "import-gluoncv": ("import_gluoncv", "Write a .params file of GluonCV as a weight file of trickzoo."),
     "rm": ("rm", "Delete weights from this machine."),
 }
 """The commands of `trickzoo weights`, likewise."""
@@ -68,7 +69,7 @@ groups = {title: Group(title, sort_key=number) for number, title in enumerate(CO
 for _title, _commands in COMMANDS.items():
     for _name, (_function, _help) in _commands.items():
         zoo.command(_function, name=_name, help=_help, group=groups[_title])
-weights_app = App(name="weights", help="List, fetch, verify, pin and remove weights.", group=groups["Networks"])
+weights_app = App(name="weights", help="List, fetch, verify, pin, import and remove weights.", group=groups["Networks"])
 for _name, (_function, _help) in WEIGHTS.items():
     weights_app.command(f"trickzoo.cli.weights:{_function}", name=_name, help=_help)
 zoo.command(weights_app)

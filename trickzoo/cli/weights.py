@@ -1,7 +1,8 @@
-"""The commands `trickzoo weights list | fetch | verify | path | lock | rm`."""
+"""The commands `trickzoo weights list | fetch | verify | path | lock | import-gluoncv | rm`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -12,6 +13,7 @@ from trickzoo.cli.options import Flag, Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import local, manifest, pins, store
+from trickzoo.weights.named import existing
 from trickzoo.weights.record import Record
 
 
@@ -110,6 +112,27 @@ def lock(*names: str) -> None:
             f"{', '.join(left)}: put in place by hand, and no digest is known that could be pinned; "
             f"state sha256 in the manifest, or run `trickzoo weights rm {' '.join(left)}` and lock the file of the hub"
         )
+
+
+def import_gluoncv(
+    file: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="File to write; by default FILE with the suffix .safetensors.")] = None,
+    overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the network in FILE, a .params file of GluonCV, to a weight file of trickzoo. MXNet is not needed.
+
+    ResNets (v1, v1b, v1c, v1d, v1s), MobileNets v1 and Inception V3 are read. The file itself says which network it is.
+    """
+    target = out or file.with_suffix(".safetensors")
+    existing(file)
+    from trickzoo.weights.gluoncv import PUBLISHED, import_params  # only now, because it imports torch
+
+    own = import_params(file, target, overwrite=overwrite)
+    published = PUBLISHED.get(str((own.training or {})["sha1"])[:8])
+    said = f"GluonCV's {published.name}, top-1 {published.top1:.2f}, top-5 {published.top5:.2f}" if published else "not in GluonCV's list"
+    say(f"{target}: {own.model} ({said})")
 
 
 def rm(*names: str) -> None:
