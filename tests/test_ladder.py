@@ -98,11 +98,18 @@ def test_fields_are_the_baselines() -> None:
         ({"changes": {"name": "x"}}, BadOption, "leave --name out"),
         ({"changes": {"epoch": "3"}}, BadOption, "did you mean epochs"),
         ({"seeds": 0}, BadOption, "--seeds must be 1 or more"),
+        ({"first_seed": -1}, BadOption, "--first-seed must be 0 or more"),
     ],
 )
 def test_plans_that_cannot_be(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plan(**options)
+
+
+def test_seeds_count_up_from_the_first(call: Call, tmp_path: Path) -> None:
+    tokens = ("--rungs", "baseline,mixup", "--seeds", 2, "--first-seed", 7, "--out", tmp_path, "--dry-run")
+    assert "seed 7" in call(*tokens)[1]
+    assert plan(seeds=3, first_seed=7).seeds == (7, 8, 9)
 
 
 def test_whole_ladders_come_first() -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from trickzoo.data import shapes
-from trickzoo.data.shapes import CLASSES, Drawing, Shapes
+from trickzoo.data.shapes import CLASSES, LEVELS, Drawing, Shapes
 from trickzoo.errors import BadOption
 
 DIGEST = "1f4a6a9b96c052628a3ce4a8ac424b8e7e69b45885b1301ddc5f83837af5abd1"
 """SHA-256 of coarse images, which tiny differences between maths libraries do not change. A new one needs a new VERSION."""
+EASY_DIGEST = "331fd3d3f20ff45b22519911898ab3adde20ff20581aca0415f61dacbc97a179"
+"""The same for easy images."""
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +35,16 @@ def digest(*arrays: np.ndarray) -> str:
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def test_pixels_are_pinned():
-    sets = Shapes("train", 10), Shapes("val", 10, seed=5), Shapes("val", 10, size=128, objects="several")
+@pytest.mark.parametrize(("difficulty", "expected"), [("hard", DIGEST), ("easy", EASY_DIGEST)])
+def test_pixels_are_pinned(difficulty, expected):
+    options = {"difficulty": difficulty}
+    sets = Shapes("train", 10, **options), Shapes("val", 10, seed=5, **options), Shapes("val", 10, size=128, objects="several", **options)
     coarse = []
     for drawing in (each.draw(index) for each in sets for index in range(10)):
         cells = drawing.image.reshape(8, drawing.image.shape[0] // 8, 8, -1, 3).mean(axis=(1, 3))
         coarse += [(cells // 16).astype(np.uint8), drawing.labels]
     assert shapes.VERSION == 1
-    assert digest(*coarse) == DIGEST
+    assert digest(*coarse) == expected
 
 
 def test_an_image_does_not_depend_on_order_number_or_process():
@@ -95,8 +99,8 @@ def test_boxes_and_labels_agree_with_masks(kind, request):
 
 def test_objects_are_whole_in_the_image_and_mostly_visible(singles, crowds):
     for objects, drawings in (("one", singles), ("several", crowds)):
-        smallest = shapes.VISIBLE * (64 * shapes.SIDES[objects][0]) ** 2
-        largest = (64 * shapes.SIDES[objects][1]) ** 2
+        smallest = LEVELS["hard"].visible * (64 * LEVELS["hard"].sides[objects][0]) ** 2
+        largest = (64 * LEVELS["hard"].sides[objects][1]) ** 2
         areas = [mask.sum() for drawing in drawings for mask in drawing.masks]
         assert 0.95 * smallest < min(areas) and max(areas) < 1.05 * largest
         frames = [mask[[0, -1]].any() or mask[:, [0, -1]].any() for drawing in drawings for mask in drawing.masks]
@@ -106,6 +110,37 @@ def test_objects_are_whole_in_the_image_and_mostly_visible(singles, crowds):
     assert {int(label) for drawing in crowds for label in drawing.labels} == set(range(10))
 
 
+def test_easy_objects_are_upright_large_and_hardly_hidden():
+    level = LEVELS["easy"]
+    for objects, numbers in (("one", {1}), ("several", {2, 3})):
+        drawings = [Shapes("train", 100, objects=objects, difficulty="easy").draw(index) for index in range(100)]
+        areas = [mask.sum() for drawing in drawings for mask in drawing.masks]
+        low, high = ((64 * side) ** 2 for side in level.sides[objects])
+        assert 0.95 * level.visible * low < min(areas) and max(areas) < 1.05 * high
+        assert {len(drawing.masks) for drawing in drawings} == numbers
+        arrows = [mask for d in drawings for label, mask in zip(d.labels, d.masks, strict=True) if CLASSES[label] == "arrow"]
+        axes = [np.linalg.eigh(np.cov(np.argwhere(mask).T))[1][:, 1] for mask in arrows]
+        assert max(abs(np.arctan(y / x)) for y, x in axes) < 2 * np.pi * level.tilt + 0.1
+
+
+def test_only_easy_images_are_calm():
+    """Beside its objects, an image has no edge: neighbouring pixels differ by little more than the noise."""
+    steepest = {}
+    for difficulty in ("hard", "easy"):
+        drawings = [Shapes("train", 50, difficulty=difficulty).draw(index) for index in range(50)]
+        steepest[difficulty] = max(edges(drawing) for drawing in drawings)
+    assert steepest["easy"] < 2 * 255 * LEVELS["easy"].noise + 10 < steepest["hard"]
+
+
+def edges(drawing: Drawing) -> int:
+    """The largest difference between neighbours in a row, more than three pixels away from the object."""
+    near = drawing.masks[0]
+    for axis in (0, 1):
+        near = np.any([np.roll(near, shift, axis) for shift in range(-3, 4)], axis=0)
+    differences = np.abs(np.diff(drawing.image.astype(int), axis=1)).max(axis=2)
+    return int(differences[~(near[:, 1:] | near[:, :-1])].max())
+
+
 def test_rotation_scale_and_place_are_used_to_the_full(singles):
     arrows = [drawing.masks[0] for drawing in singles if drawing.label == CLASSES.index("arrow")]
     points = [np.argwhere(mask) for mask in arrows]
@@ -113,7 +148,7 @@ def test_rotation_scale_and_place_are_used_to_the_full(singles):
     angles = [np.arctan2(*axis) % np.pi for axis in axes]
     assert np.histogram(angles, bins=6, range=(0, np.pi))[0].min() >= 5
     sides = np.sqrt([len(each) for each in points]) / 64
-    assert sides.max() > 0.95 * shapes.SIDES["one"][1] and sides.min() < 1.05 * shapes.SIDES["one"][0]
+    assert sides.max() > 0.95 * LEVELS["hard"].sides["one"][1] and sides.min() < 1.05 * LEVELS["hard"].sides["one"][0]
     places = np.array([each.mean(axis=0) / 64 for each in points])
     assert (places.min(axis=0) < 0.4).all() and (places.max(axis=0) > 0.6).all()
 
@@ -168,6 +203,8 @@ def test_it_says_that_it_is_generated():
     assert Shapes("val", 2000, seed=4).description == (
         "generated shapes (version 1, not photographs): 2,000 val images of 64 pixels, one object each, seed 4"
     )
+    easy = Shapes("val", 5, objects="several", difficulty="easy").description
+    assert easy == "generated easy shapes (version 1, not photographs): 5 val images of 64 pixels, several objects each, seed 0"
     assert all("generated" in (thing.__doc__ or "") for thing in (shapes, Shapes, Drawing))
 
 
@@ -176,6 +213,7 @@ def test_it_says_that_it_is_generated():
     [
         ({"split": "vla"}, 'generated shapes have no split "vla"; did you mean val?; there are train, val'),
         ({"objects": "two"}, 'generated shapes have no objects "two"; there are one, several'),
+        ({"difficulty": "esay"}, 'generated shapes have no difficulty "esay"; did you mean easy?; there are hard, easy'),
         ({"n": 0}, "n=0: a set of generated shapes needs at least 1 image"),
         ({"size": 15}, "size=15: generated shapes cannot be told apart below 16 pixels"),
         ({"seed": -1}, "seed=-1: generated shapes take a seed from 0 to 4294967295"),

@@ -14,7 +14,7 @@ from trickzoo.cli import zoo
 from trickzoo.data import cache
 from trickzoo.data import loaders as data
 from trickzoo.data.loaders import draw_once
-from trickzoo.data.shapes import CLASSES, Shapes
+from trickzoo.data.shapes import CLASSES, Difficulty, Shapes
 
 
 @pytest.fixture
@@ -42,26 +42,29 @@ def test_shapes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert draw(shapes).digest == first.digest
 
 
-def test_results_on_shapes_say_that_they_are_generated(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "called"), [("shapes", "generated shapes"), ("easy_shapes", "generated easy shapes")])
+def test_results_on_shapes_say_that_they_are_generated(call: Call, tmp_path: Path, name: str, called: str) -> None:
     small = ("--images", 60, "--seeds", 1, "--rungs", "baseline,mixup", "--epochs", 2, "--batch-size", 16, "--size", 32)
     status, text, _ = call(
-        "ladder", "--model", "mobilenet_v1_025", "--set", "shapes", *small, "--workers", 0, "--device", "cpu", "--out", tmp_path
+        "ladder", "--model", "mobilenet_v1_025", "--set", name, *small, "--workers", 0, "--device", "cpu", "--out", tmp_path
     )
     assert status == 0
     assert "generated, not photographs" in text
     found = json.loads((tmp_path / "mixup-0" / "result.json").read_text())
-    assert found["recipe"]["data"] == "shapes"
+    assert found["recipe"]["data"] == name
     assert (found["n_train"], found["n"]) == (60, 12)
     assert "60 train images of 32 pixels" in found["data"]
     assert "12 val images of 32 pixels" in found["data"]
     assert "generated" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert b"generated shapes" in (tmp_path / "mixup-0" / "model.safetensors").read_bytes()[:20_000]
+    assert called.encode() in (tmp_path / "mixup-0" / "model.safetensors").read_bytes()[:20_000]
 
 
-def test_shapes_are_written_by_what_they_show(call: Call, tmp_path: Path) -> None:
-    status, text, _ = call("shapes", tmp_path / "images", "--n", 2, "--first", 3, "--size", 32)
+@pytest.mark.parametrize("difficulty", ["hard", "easy"])
+def test_shapes_are_written_by_what_they_show(call: Call, tmp_path: Path, difficulty: Difficulty) -> None:
+    options = ("--n", 2, "--first", 3, "--size", 32, "--difficulty", difficulty)
+    status, text, _ = call("shapes", tmp_path / "images", *options)
     assert status == 0
-    drawn = Shapes("val", 5, size=32)
+    drawn = Shapes("val", 5, size=32, difficulty=difficulty)
     names = [f"{CLASSES[drawn.label(index)]}-{index}.png" for index in (3, 4)]
     assert [Path(line).name for line in text.split()] == names
     with Image.open(tmp_path / "images" / names[1]) as image:

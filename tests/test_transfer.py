@@ -127,6 +127,13 @@ def test_a_plan_reaches_the_processes_of_several_jobs(ladder: Path) -> None:
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 
+def test_seeds_count_up_from_the_first(ladder: Path) -> None:
+    plan = transfer.plan(ladder, branches()[:1], seeds=1, first_seed=1)
+    assert [(trunk.rung, trunk.seed, trunk.top1) for trunk in plan.trunks] == [(rung, 1, tops[1]) for rung, tops in TOPS.items()]
+    with pytest.raises(BadOption, match="--first-seed must be 0 or more, not -1"):
+        transfer.plan(ladder, branches(), first_seed=-1)
+
+
 def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, tmp_path: Path) -> None:
     """With a rate of nearly 0 the backbone's convolutions come out as they went in."""
     recipe = recipes.SHAPES_BOXES.but("still", epochs=1, warmup_steps=0, batch_size=4, lr=1e-30, weight_decay=0.0)

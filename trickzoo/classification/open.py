@@ -12,11 +12,10 @@ from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.layouts import is_hub
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
-from trickzoo.data.location import IMAGES, ImageLocation, Splits
+from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers import hub
 from trickzoo.data.selection import Selected, Selection, select
-from trickzoo.data.shapes import Shapes
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
@@ -45,9 +44,8 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if location.generated:
-        number = location.images or IMAGES
-        train = draw_once(Shapes("train", number, recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
-        val = draw_once(Shapes("val", number // 5, recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
+        train = draw_once(location.shapes("train", recipe.size), v2.PILToTensor(), "as-drawn", cache, workers=workers)
+        val = draw_once(location.shapes("val", recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Splits(train, val)
     if location.decode == "always" and is_hub(location.data):
         if location.selection != Selection():

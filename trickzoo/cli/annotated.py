@@ -1,4 +1,4 @@
-"""`trickzoo-eval coco | voc | ade20k | lists | shapes`: detectors and segmenters on annotated images."""
+"""`trickzoo-eval coco | voc | ade20k | lists | shapes | easy_shapes`: detectors and segmenters on annotated images."""
 
 from __future__ import annotations
 
@@ -50,21 +50,6 @@ class Options:
         options.check_output(json=self.json, quiet=self.quiet)
 
 
-def shapes(
-    *,
-    images: Annotated[int, Parameter(help="Number of images; a training on n images validates on the first n / 5.")] = 200,
-    split: Annotated[Literal["val", "train"], Parameter(help="Split of the generated images.")] = "val",
-    evaluation: Options,
-) -> None:
-    """Evaluate a detector or a segmenter on generated images.
-
-    Boxes: VOC's AP50 in both forms, and COCO's twelve figures. Masks: mean IoU and pixel accuracy.
-    """
-    from trickzoo.data.location import AnnotatedLocation
-
-    _evaluate(evaluation, AnnotatedLocation("shapes", images=images if split == "train" else 5 * images), split)
-
-
 def __getattr__(name: str) -> Callable[..., None]:
     """Return the command of a layout, under the layout's name."""
     if name not in LAYOUTS:
@@ -88,7 +73,19 @@ def __getattr__(name: str) -> Callable[..., None]:
     def without_years(*, data: Data, split: Split = "val", evaluation: Options) -> None:
         of_years(data=data, split=split, evaluation=evaluation)
 
-    without_years.__doc__ = of_years.__doc__
+    def generated(
+        *,
+        images: Annotated[int, Parameter(help="Number of images; a training on n images validates on the first n / 5.")] = 200,
+        split: Annotated[Literal["val", "train"], Parameter(help="Split of the generated images.")] = "val",
+        evaluation: Options,
+    ) -> None:
+        from trickzoo.data.location import AnnotatedLocation
+
+        _evaluate(evaluation, AnnotatedLocation(name, images=images if split == "train" else 5 * images), split)
+
+    generated.__doc__ = without_years.__doc__ = of_years.__doc__
+    if LAYOUTS[name].generated:
+        return generated
     return of_years if LAYOUTS[name].years else without_years
 
 

@@ -11,7 +11,7 @@ from trickzoo.cli import options
 from trickzoo.cli.fields import OfLadder
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, table
-from trickzoo.data.location import ImageLocation
+from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import check_networks
@@ -22,12 +22,13 @@ from trickzoo.training.machine import Machine
 def ladder(
     *,
     set_: Annotated[
-        Literal["imagenette128", "cifar10", "shapes"] | None,
-        Parameter(name="--set", help="The data set; shapes are generated images. Without it the images are your own."),
+        Literal["imagenette128", "cifar10", "shapes", "easy_shapes"] | None,
+        Parameter(name="--set", help="The data set; shapes and easy_shapes are generated images. Without it the images are your own."),
     ] = None,
     data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo-train.")] = None,
     model: Annotated[str, Parameter(help="The model of the last rung. If it has a letter, the ladder starts from the network without it.")],
     seeds: Annotated[int, Parameter(help="Number of trainings of each rung. A confidence interval needs at least two.")] = 3,
+    first_seed: Annotated[int, Parameter(help="Random seed of the first training of each rung; the next ones count up from it.")] = 0,
     rungs: Annotated[
         str | None, Parameter(help="Run only these rungs, such as baseline,cosine,mixup. Each is compared with the next lower one.")
     ] = None,
@@ -39,7 +40,7 @@ def ladder(
     selecting: options.Selecting = options.Selecting(),
     running: options.Several = options.Several(),
     images: Annotated[
-        int | None, Parameter(help="With --set shapes: number of training images, 10,000 by default. Validation uses a fifth as many.")
+        int | None, Parameter(help="With generated images: number of training images, 10,000 by default. Validation uses a fifth as many.")
     ] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
@@ -53,7 +54,8 @@ def ladder(
     """
     name = set_ or study.OWN
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
-    plan = study.plan(name, model, seeds=seeds, rungs=wanted, teacher=teacher, low_precision=low_precision, changes=fields.given)
+    optional = {"teacher": teacher, "low_precision": low_precision}
+    plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     if dry_run:
         _list(plan, place)
@@ -65,10 +67,10 @@ def ladder(
         _report(plan, place, required=True)
         return
     hush(running.quiet)
-    if name == "shapes":
+    if name in SHAPES:
         if data is not None:
-            raise BadOption("--set shapes generates its images; leave --data out")
-        data = "shapes"
+            raise BadOption(f"--set {name} generates its images; leave --data out")
+        data = name
     if data is None:
         raise BadOption("name the folder of images with --data")
     location = ImageLocation(data=data, decode=decode, cache=cache, images=images, selection=selecting.selection)

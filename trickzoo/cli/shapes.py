@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def shapes(
     n: Annotated[int, Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
     first: Annotated[int, Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")] = 0,
     size: Annotated[int, Parameter(help="Side of the images in pixels.")] = 64,
+    difficulty: Annotated[Literal["hard", "easy"], Parameter(help="hard: the set shapes; easy: the set easy_shapes.")] = "hard",
 ) -> None:
     """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png."""
     from PIL import Image
@@ -27,7 +28,7 @@ def shapes(
 
     if n < 1 or first < 0:
         raise BadOption("--n must be 1 or more and --first 0 or more")
-    drawn = Shapes("val", first + n, size)
+    drawn = Shapes("val", first + n, size, difficulty=difficulty)
     for index in range(first, first + n):
         drawing = drawn.draw(index)
         path = out / f"{CLASSES[drawing.label]}-{index}.png"

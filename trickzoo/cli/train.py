@@ -31,7 +31,7 @@ def train(
         str | None,
         Parameter(
             help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, "
-            "or shapes for generated images."
+            f"or {' or '.join(SHAPES)} for generated images."
         ),
     ] = None,
     out: options.TrainingFolder = None,
@@ -46,7 +46,7 @@ def train(
     images: Annotated[
         str | None,
         Parameter(
-            help="With --data shapes: number of training images, 10,000 by default; a fifth as many are used for validation. With a "
+            help="With generated images: number of training images, 10,000 by default; a fifth as many are used for validation. With a "
             "CSV: the folder of its images, by default its own."
         ),
     ] = None,
@@ -74,10 +74,10 @@ def train(
     if data is None:
         raise BadOption("name the folder of images with --data")
     hush(running.quiet)
-    if data == SHAPES:
-        chosen = replace(chosen, data=SHAPES)
+    if data in SHAPES:
+        chosen = replace(chosen, data=data)
     place = out or default_out(chosen, data, seed)
-    number, folder = options.number_or_folder(images, generated=data == SHAPES)
+    number, folder = options.number_or_folder(images, generated=data in SHAPES)
     location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=number, folder=folder, selection=selecting.selection)
     machine = Machine(out=place, seed=seed, **running.of_machine)
     check_networks(chosen)

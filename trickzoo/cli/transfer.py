@@ -94,6 +94,7 @@ def transfer(
     segmentation: Segmentation = Segmentation(),
     both: Both = Both(),
     seeds: Annotated[int, Parameter(help="Number of trainings per rung; seed s starts from the ladder's seed s.")] = 3,
+    first_seed: Annotated[int, Parameter(help="The first of these seeds; the next ones count up from it.")] = 0,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     running: options.Several = options.Several(),
@@ -116,11 +117,11 @@ def transfer(
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     folder = out or checkpoints / "transfer"
     if planning.plan:
-        _plan(checkpoints, folder, range(seeds), wanted, planning.plan_sd)
+        _plan(checkpoints, folder, range(first_seed, first_seed + seeds), wanted, planning.plan_sd)
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, changes)
-    plan = study.plan(checkpoints, branches, seeds=seeds, rungs=wanted)
+    plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted)
     hush(running.quiet)
     if not report_only:
         _run(plan, folder, running)

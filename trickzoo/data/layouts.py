@@ -76,6 +76,14 @@ LAYOUTS = {
         },
         generated=True,
     ),
+    "easy_shapes": Layout(
+        "generated images that a small network learns in a minute",
+        {
+            "detection": Reader("trickzoo.data.boxes:detection_shapes", "easy_shapes.detection"),
+            "segmentation": Reader("trickzoo.data.masks:segmentation_shapes", "easy_shapes.segmentation"),
+        },
+        generated=True,
+    ),
 }
 
 YEARS_IN_WORDS = " or ".join(f"{name} ({', '.join(layout.years)})" for name, layout in LAYOUTS.items() if layout.years)

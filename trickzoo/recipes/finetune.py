@@ -218,9 +218,16 @@ SHAPES_MASKS = SMALL_MASKS.but(
 )
 """For the generated shapes, which are 96 pixels wide."""
 
+EASY_SHAPES_BOXES = SHAPES_BOXES.but("easy_shapes.detection", data="easy_shapes", epochs=4, lr=0.05)
+EASY_SHAPES_MASKS = SHAPES_MASKS.but("easy_shapes.segmentation", data="easy_shapes", lr=0.1, head_lr=2.0, scale=(1.0, 1.2))
+"""For the generated shapes that are easy: trainings of a minute or less that end with a useful network."""
+
 RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {
     recipe.name: recipe
-    for recipe in (VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS, SHAPES_BOXES, SHAPES_MASKS)
+    for recipe in (
+        *(VOC_BOXES, COCO_BOXES, COCO_PYRAMID, VOC_MASKS, ADE20K_MASKS, SMALL_BOXES, SMALL_MASKS),
+        *(SHAPES_BOXES, SHAPES_MASKS, EASY_SHAPES_BOXES, EASY_SHAPES_MASKS),
+    )
 }
 
 KINDS: dict[str, type[DetectionRecipe] | type[SegmentationRecipe]] = {"detection": DetectionRecipe, "segmentation": SegmentationRecipe}

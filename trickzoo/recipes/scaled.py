@@ -18,12 +18,12 @@ RATES = {"mobilenet_v1": 0.2}
 """Learning rates of the baseline by family, if they differ from the paper's. They were chosen on a part of Imagenette's training split."""
 
 EXAMPLES = ("resnet18_d", "resnet50_d", "mobilenet_v1_025", "mobilenet_v1_100", "inception_v3")
-SIZES = {"imagenette128": 64, "cifar10": 32, "shapes": 64}
-WHOLE = ("cifar10", "shapes")
+SIZES = {"imagenette128": 64, "cifar10": 32, "shapes": 64, "easy_shapes": 64}
+WHOLE = ("cifar10", "shapes", "easy_shapes")
 """Sets that are evaluated without a centre crop, because their images are small and their objects reach to the edge."""
-AUGMENTATION = {"shapes": Augmentation(area=(0.9, 1.0), aspect=(1.0, 1.0), jitter=0.0, pca=0.0)}
+AUGMENTATION = dict.fromkeys(("shapes", "easy_shapes"), Augmentation(area=(0.9, 1.0), aspect=(1.0, 1.0), jitter=0.0, pca=0.0))
 """Shapes already have random sizes, positions, aspect ratios and colours, and are small: a crop of a quarter would often miss them."""
-EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6}
+EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6, "easy_shapes": 10}
 
 
 def baseline(name: str, data: str, model: str, **changes: Any) -> Recipe:

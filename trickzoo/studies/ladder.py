@@ -74,6 +74,7 @@ def plan(
     model: str,
     *,
     seeds: int = 3,
+    first_seed: int = 0,
     rungs: tuple[str, ...] = (),
     teacher: str | None = None,
     low_precision: str | None = None,
@@ -81,16 +82,18 @@ def plan(
 ) -> Plan:
     """Return the plan of a study of `scaled.ladder`, or of some of its rungs. `changes`: fields of the baseline as text, {"epochs": "30"}.
 
-    If the rung that a rung builds on is left out, it is compared with the next lower rung. Raises BadOption for a value or field that is
-    not allowed, and UnknownName for an unknown model or rung.
+    The seeds are `first_seed`, `first_seed` + 1 and so on. If the rung that a rung builds on is left out, it is compared with the next
+    lower rung. Raises BadOption for a value or field that is not allowed, and UnknownName for an unknown model or rung.
     """
     if seeds < 1:
         raise BadOption(f"--seeds must be 1 or more, not {seeds}")
+    if first_seed < 0:
+        raise BadOption(f"--first-seed must be 0 or more, not {first_seed}")
     whole = scaled.ladder(
         data, model, teacher=teacher, low_precision=low_precision, **_typed(scaled.ladder(data, model).rungs[0].recipe, changes or {})
     )
     last = whole.rungs[-1].recipe
-    return Plan(data, last.model, _steps(whole, rungs), tuple(range(seeds)), last.name.rpartition(".")[2])
+    return Plan(data, last.model, _steps(whole, rungs), tuple(range(first_seed, first_seed + seeds)), last.name.rpartition(".")[2])
 
 
 def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:

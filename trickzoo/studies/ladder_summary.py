@@ -17,7 +17,7 @@ from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
 from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.words import name, steps_in_words, total_in_words
 
-IN_WORDS = {OWN: "own images", "shapes": "generated shapes"}
+IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}
 
 
 def summarise(plan: Plan, out: Path) -> LadderStudy:

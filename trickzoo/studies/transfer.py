@@ -72,18 +72,22 @@ def folder(out: Path, branch: Branch, trunk: Trunk) -> Path:
     return out / branch.recipe.task / f"{trunk.rung}-{trunk.seed}"
 
 
-def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, rungs: tuple[str, ...] = ()) -> Plan:
+def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, first_seed: int = 0, rungs: tuple[str, ...] = ()) -> Plan:
     """Return the plan of a transfer study on the ladder study in the folder `checkpoints`, or on some of its rungs.
 
-    Seed s starts from the backbone that the ladder trained with seed s, so that differences between rungs are paired by seed.
+    The seeds are `first_seed`, `first_seed` + 1 and so on. Seed s starts from the backbone that the ladder trained with seed s, so that
+    differences between rungs are paired by seed.
     Raises BadOption without a branch or a seed, UnknownName for an unknown rung, and BadData if the ladder lacks a training that is needed.
     """
     if not branches:
         raise BadOption("name a set with --detection, with --segmentation, or with both")
     if seeds < 1:
         raise BadOption(f"--seeds must be 1 or more, not {seeds}")
+    if first_seed < 0:
+        raise BadOption(f"--first-seed must be 0 or more, not {first_seed}")
     ladder = read_ladder(checkpoints, rungs)
-    trunks = [_trunk(checkpoints, each.rung, seed) for seed in range(seeds) for each in ladder.rungs if not rungs or each.rung in rungs]
+    wanted = [each.rung for each in ladder.rungs if not rungs or each.rung in rungs]
+    trunks = [_trunk(checkpoints, rung, seed) for seed in range(first_seed, first_seed + seeds) for rung in wanted]
     return Plan(ladder, tuple(trunks), branches)
 
 
