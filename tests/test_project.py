@@ -29,7 +29,7 @@ LAYERS = [
     {"training"},
     {"classification", "detection", "segmentation"},
     {"deployment"},
-    {"tasks"},
+    {"tasks", "loading"},
     {"studies"},
     {"cli"},
     {"__main__"},

@@ -24,17 +24,21 @@ __all__ = [
     "eval_transform",
     "list_models",
     "list_weights",
+    "load",
     "segmentation",
+    "train_transform",
 ]
 
 if TYPE_CHECKING:
     from trickzoo import detection, segmentation
     from trickzoo.catalogue import describe, list_models, list_weights
     from trickzoo.data.classes import class_names
+    from trickzoo.data.training_transform import train_transform
     from trickzoo.data.transforms import eval_transform
     from trickzoo.deployment.deploy import deploy
     from trickzoo.errors import TrickzooError
     from trickzoo.factory import create
+    from trickzoo.loading import load
 
 _HOMES = {
     "TrickzooError": "trickzoo.errors",
@@ -45,6 +49,8 @@ _HOMES = {
     "eval_transform": "trickzoo.data.transforms",
     "list_models": "trickzoo.catalogue",
     "list_weights": "trickzoo.catalogue",
+    "load": "trickzoo.loading",
+    "train_transform": "trickzoo.data.training_transform",
 }
 _PACKAGES = ("detection", "segmentation")
 

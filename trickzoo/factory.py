@@ -13,10 +13,11 @@ from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, nearest
 from trickzoo.registry import Architecture
 from trickzoo.weights import load, named, opened
+from trickzoo.weights.header import model_of
 
 
 def create(
-    name: str,
+    name: str | PathLike[str],
     *,
     pretrained: bool | str = False,
     weights: str | PathLike[str] | None = None,
@@ -31,7 +32,8 @@ def create(
     """Create a backbone of the zoo.
 
     Args:
-        name: a model ("resnet50_d"), or a weight of a model ("resnet50_d.gluon_in1k"), which is then loaded.
+        name: a model ("resnet50_d"), a weight of a model ("resnet50_d.gluon_in1k"), which is then loaded, or the path of a weight file
+            that trickzoo wrote, or of the folder of a training, which is loaded as the model that it names.
         pretrained: True loads the default weight of the model, a string loads the weight with that tag.
         weights: a tag, the path of a file (in the layout of trickzoo, timm or torchvision; safetensors or pickled tensors), or a hub
             reference "hf-hub:user/name[@revision]". It cannot be combined with `pretrained`.
@@ -55,6 +57,11 @@ def create(
         DigestMismatch: if the file does not have the recorded SHA-256.
         BadCheckpoint: if the file cannot be read or does not fit the model.
     """
+    if not isinstance(name, str) or (named.is_file(name) and not name.startswith("hf-hub:")):
+        if pretrained or weights is not None:
+            raise BadOption(f"{name} is a file with weights; leave pretrained and weights out, or name a model")
+        weights = named.existing(name)
+        name = model_of(weights)
     architecture, source = named.resolve(name, pretrained=pretrained, weights=weights)
     for option, value, right in (
         ("num_classes", num_classes, num_classes is None or num_classes >= 0),

@@ -13,8 +13,6 @@ from trickzoo.cli import printing
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
-from trickzoo.files import expanded
-from trickzoo.weights.header import model_of
 from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Interpolation, Preprocessing
 
@@ -24,9 +22,8 @@ def loaded(model: str, weights: str | None) -> Backbone:
 
     `model` is a model, a weight of a model, or a weight file whose header names its model. Raises the errors of `create`.
     """
-    if weights is None and not model.startswith("hf-hub:") and is_file(model):
-        model, weights = model_of(expanded(model)), model
-    return create(model, weights=weights) if weights is not None else create(model, pretrained="." not in model)
+    file = weights is None and not model.startswith("hf-hub:") and is_file(model)
+    return create(model, weights=weights, pretrained=weights is None and not file and "." not in model)
 
 
 def preprocessing_of(

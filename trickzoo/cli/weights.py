@@ -91,6 +91,8 @@ def path(name: str, /) -> None:
     """Print the path of a weight's file. Nothing is downloaded."""
     (record,) = _records((name,))
     file = local.locate(record)
+    if file is None and all(source.path is not None for source in record.sources):
+        raise TrickzooError(store.advice(record, "it is not on this machine, and no server has it"))
     if file is None:
         raise TrickzooError(f"{record.name} is not on this machine; `trickzoo weights fetch {record.name}` downloads it")
     say(str(file.path))

@@ -20,6 +20,7 @@ from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import tensors
 from trickzoo.weights.header import FileMetadata, read_header
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
@@ -67,6 +68,7 @@ def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
     Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, and UnknownName or BadOption if trickzoo
     cannot build its backbone.
     """
+    path = existing(path)
     read = tensors.read_tensors(path)
     own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
     if own is None:

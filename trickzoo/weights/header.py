@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -58,18 +58,23 @@ def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
         raise BadCheckpoint(f"{path}: its trickzoo header cannot be read (it is nested too deeply)") from None
 
 
-def header(model: Backbone, training: dict[str, Any] | None = None) -> dict[str, str]:
+def header(
+    model: Backbone,
+    training: dict[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> dict[str, str]:
     """Return the metadata of a file that holds a network's tensors in the zoo's layout.
 
-    `training` describes the training; by default it is taken from the weights that were loaded into the network.
+    `training` describes the training. It, the classes and the preprocessing are by default those of the weights that were loaded.
     """
     weights = model.weights
     own = FileMetadata(
         model=model.name,
         options=dict(model.options),
         in_chans=model.in_chans,
-        classes=weights.classes if weights else None,
-        preprocessing=weights.preprocessing if weights else None,
+        classes=tuple(classes) if classes is not None else weights.classes if weights else None,
+        preprocessing=preprocessing or (weights.preprocessing if weights else None),
         source=weights.name if weights and weights.record else None,
         training=training or (weights.training if weights else None),
     )
@@ -83,7 +88,7 @@ def encoded(own: FileMetadata) -> dict[str, str]:
 
 def of_file(path: Path) -> FileMetadata | None:
     """Read the header of a weight file or checkpoint; None if trickzoo did not write it. Raises BadCheckpoint if it cannot be read."""
-    existing(path)  # importing torch would take longer than to tell that there is no such file
+    path = existing(path)  # importing torch would take longer than to tell that there is no such file
     from trickzoo.weights import tensors
 
     return read_header(path, tensors.read_tensors(path).metadata)

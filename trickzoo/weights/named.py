@@ -12,11 +12,13 @@ from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
 
+NETWORK = "model.safetensors"
+"""Name of the file of the network in the folder of a training."""
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file.
+    """Return whether `weights=` names a file, or the folder of a finished training.
 
     A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
     """
@@ -25,12 +27,21 @@ def is_file(reference: str) -> bool:
         return True
     if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
         return False
-    return path.is_file() and not any(reference in (record.tag, record.name) for record in manifest.records().values())
+    return (path.is_file() or (path / NETWORK).is_file()) and not any(
+        reference in (record.tag, record.name) for record in manifest.records().values()
+    )
 
 
 def existing(reference: str | os.PathLike[str]) -> Path:
-    """Return the path of a weight file. Raises BadCheckpoint if there is no such file; a file that cannot be read raises it later."""
+    """Return the path of a weight file, also if the folder of its training is named.
+
+    Raises BadCheckpoint if there is no such file; a file that cannot be read raises it later.
+    """
     path = expanded(reference)
+    if path.is_dir():
+        if not (path / NETWORK).exists():
+            raise BadCheckpoint(f"{path} holds no finished training; name its last.pt or best.pt, or another file")
+        path /= NETWORK
     try:
         path.stat()
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
-from trickzoo.weights.record import Layout
+from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
 
 
@@ -24,6 +25,8 @@ def export(
     overwrite: bool = False,
     training: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    classes: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Write a network's tensors to a .safetensors or .pth file.
 
@@ -34,10 +37,14 @@ def export(
             its preprocessing and its training, so that `create(weights=path)` and the evaluation need no further options.
         overwrite: replace the file if it exists.
         training: the recipe, the random seed and what else describes the training; by default that of the weights that were loaded.
+        classes: names of the classes in the order of the outputs, for a network that was trained elsewhere; by default those of the weights
+            that were loaded.
+        preprocessing: how the evaluation prepares an image; by default that of the weights that were loaded.
         dtype: type to which floating point tensors are rounded in the file; float16 halves a file of float32. `create` converts them back.
 
     Raises:
-        BadOption: if the file exists, or the network does not exist in the layout or computes something else there.
+        BadOption: if the file exists, if the classes are not as many as the outputs, or if the network does not exist in the layout or
+            computes something else there.
         NotWritten: if the disk refuses the file.
     """
     architecture = registry.find(model.name)
@@ -51,6 +58,10 @@ def export(
                 f"this {model.name} has {getattr(model, option)}, but {layout}'s has {value} and would compute something else; "
                 "export it in the layout trickzoo"
             )
+    if layout != "trickzoo" and not (classes is preprocessing is None):
+        raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
+    if classes is not None and (len(classes) != model.num_classes or len(set(classes)) != len(classes)):
+        raise BadOption(f"{model.name} has {model.num_classes} outputs; name as many classes, each once, not {len(classes)}")
     state = model.state_dict()
     names = convert.key_map(architecture, layout, state)
     if lacking := state.keys() - names.values():
@@ -58,4 +69,4 @@ def export(
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
         tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-    save_atomically(tensors, path, header(model, training) if layout == "trickzoo" else {"format": "pt"})
+    save_atomically(tensors, path, header(model, training, classes, preprocessing) if layout == "trickzoo" else {"format": "pt"})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trickzoo.errors import WeightsUnavailable
 from trickzoo.files import Identity
-from trickzoo.weights import local, pins, stamps
+from trickzoo.weights import local, manifest, pins, stamps
 from trickzoo.weights.download import REACH_SECONDS, from_hub, from_url, offline
 from trickzoo.weights.record import Record, Source
 from trickzoo.weights.stamps import WeightFile
@@ -36,7 +36,7 @@ def fetch(record: Record) -> WeightFile:
             return file
         _delete_leftovers(folder)
         if offline():
-            raise WeightsUnavailable(_advice(record, "it is not in the cache and HF_HUB_OFFLINE forbids the network"))
+            raise WeightsUnavailable(advice(record, "it is not in the cache and HF_HUB_OFFLINE forbids the network"))
         reasons = []
         silent = False
         for source in record.sources:
@@ -50,7 +50,7 @@ def fetch(record: Record) -> WeightFile:
             else:
                 stamps.write(file)
                 return file
-        raise WeightsUnavailable(_advice(record, f"no source gave it ({'; '.join(reasons)})"))
+        raise WeightsUnavailable(advice(record, f"no source gave it ({'; '.join(reasons)})"))
 
 
 def pin(records: list[Record]) -> list[WeightFile]:
@@ -91,10 +91,16 @@ def _delete_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _advice(record: Record, problem: str) -> str:
+def advice(record: Record, problem: str) -> str:
+    """Return a message: the problem, where a file that is put in place by hand belongs, and the weights that need no network."""
     source = record.sources[0]
     origin = f"hub repository {source.hub}" if source.hub else str(source)
-    return f"{record.name}: {problem}; put {source.filename} ({origin}) at {local.folder(record) / source.filename}, or pass weights=PATH."
+    here = [each.name for each in manifest.records().values() if local.is_packaged(each)]
+    inside = f" Inside this installation are {', '.join(here)}." if here else ""
+    if source.path is not None:
+        return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and pass weights=PATH.{inside}"
+    put = f"put {source.filename} ({origin}) at {local.folder(record) / source.filename}"
+    return f"{record.name}: {problem}; {put}, or pass weights=PATH.{inside}"
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:
@@ -109,7 +115,7 @@ def _download(record: Record, source: Source, seconds: float) -> WeightFile:
         return file if hub.path.suffix == ".safetensors" else local.converted(record, file)
     if source.url:
         return _download_url(record, source, seconds)
-    raise SourceError("this installation does not contain it; the repository does")
+    raise SourceError("this installation does not contain it")
 
 
 def _download_url(record: Record, source: Source, seconds: float) -> WeightFile:

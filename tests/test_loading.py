@@ -1,0 +1,212 @@
+"""Loading networks from files and folders of trainings, and what `trickzoo predict` writes to files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+import trickzoo
+from tests.annotated import detector, segmenter
+from tests.commands import Call, caller
+from tests.images import jpeg
+from trickzoo import detection, segmentation
+from trickzoo.cli import zoo
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.readers.coco import read_coco
+from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.weights import manifest, publish, store
+from trickzoo.weights.record import Preprocessing
+
+PREPARED = Preprocessing(size=32, crop=1.0)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo predict`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "predict")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a training for each task, and two images, one of them turned by its EXIF orientation; nobody is to write there."""
+    folder = tmp_path_factory.mktemp("place")
+    detector(folder / "boxes" / "model.safetensors", ("cat", "dog"))
+    segmenter(folder / "masks" / "model.safetensors", ("background", "cat", "dog"))
+    torch.manual_seed(0)
+    network = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    publish.export(network, folder / "classes" / "model.safetensors", classes=("cat", "n01440764", "cow"), preprocessing=PREPARED)
+    image = Image.open(jpeg(folder / "a.jpg", 1, (160, 120)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(folder / "b.jpg", exif=exif, quality=95)
+    return folder
+
+
+def test_a_classifier_predicts_as_its_network_does(place: Path) -> None:
+    loaded = trickzoo.load(place / "classes")
+    assert (loaded.task, loaded.classes) == ("classification", ("cat", "n01440764", "cow"))
+    image = Image.open(place / "a.jpg")
+    with torch.inference_mode():
+        expected = loaded.network(loaded.transform(image)[None]).softmax(1)[0]
+    found = loaded.predict(image).found
+    assert [each.label for each in found] == expected.argsort(descending=True).tolist()
+    assert {each.label: each.score for each in found} == pytest.approx(dict(enumerate(expected.tolist())))
+    assert {each.name for each in found} == {"cat", "tench", "cow"}
+    assert loaded.predict(place / "a.jpg") == loaded.predict(str(place / "a.jpg")) == loaded.predict(image)
+    turned = Image.open(place / "b.jpg")
+    assert loaded.predict(turned) == loaded.predict(place / "b.jpg") == loaded.predict(ImageOps.exif_transpose(turned))
+
+
+def test_a_detectors_labels_count_from_0_as_its_classes_do(place: Path) -> None:
+    loaded = trickzoo.load(place / "boxes" / "model.safetensors")
+    image = Image.open(place / "a.jpg")
+    expected = detection.predict(detection.load(place / "boxes"), image)
+    found = loaded.predict(image).found
+    assert loaded.task == "detection" and len(found) == len(expected.scores) > 0
+    for each, box, score, label, name in zip(found, expected.boxes, expected.scores, expected.labels, expected.names, strict=True):
+        assert (each.label, each.name, each.score) == (label - 1, name, pytest.approx(score))
+        assert loaded.classes[each.label] == each.name and each.box == pytest.approx(tuple(box))
+    with torch.inference_mode():
+        (raw,) = loaded.network([loaded.transform(image)])
+    np.testing.assert_allclose(raw["scores"].numpy(), expected.scores, atol=1e-6)
+
+
+def test_a_segmenters_mask_and_shares(place: Path) -> None:
+    loaded = trickzoo.load(place / "masks")
+    image = Image.open(place / "a.jpg")
+    prediction = loaded.predict(image)
+    expected = segmentation.predict(segmentation.load(place / "masks"), image)
+    assert loaded.task == "segmentation" and prediction.mask is not None and np.array_equal(prediction.mask, expected)
+    assert {each.label: each.score for each in prediction.found} == pytest.approx({i: (expected == i).mean() for i in np.unique(expected)})
+    with torch.inference_mode():
+        logits = loaded.network(loaded.transform(image)[None])
+    mask = segmentation.evaluate.classes_of_pixels(logits, expected.shape)[0].numpy()
+    assert np.array_equal(mask, expected)
+
+
+def test_create_takes_a_file_or_the_folder_of_a_training(place: Path) -> None:
+    for path in (place / "classes", str(place / "classes" / "model.safetensors")):
+        model = trickzoo.create(path)
+        assert (model.name, model.num_classes, model.weights.classes) == ("mobilenet_v1_025", 3, ("cat", "n01440764", "cow"))
+    with pytest.raises(BadOption, match="is a file with weights; leave pretrained and weights out"):
+        trickzoo.create(place / "classes", pretrained=True)
+
+
+def test_what_cannot_be_loaded(place: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.safetensors"
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
+    for path, message in (
+        (bare, "does not name its classes and its preprocessing; write it with export"),
+        (tmp_path, "holds no finished training; name its last.pt"),
+        (tmp_path / "gone.safetensors", "does not exist"),
+    ):
+        with pytest.raises(BadCheckpoint, match=message):
+            trickzoo.load(path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "layout", "message"),
+    [
+        (("a", "b"), "trickzoo", "has 3 outputs; name as many classes, each once, not 2"),
+        (("a", "b", "a"), "trickzoo", "has 3 outputs; name as many classes, each once, not 3"),
+        (("a", "b", "c"), "timm", "files in the layout timm hold neither classes nor preprocessing"),
+    ],
+)
+def test_classes_that_do_not_fit_are_not_exported(classes: tuple[str, ...], layout: str, message: str, tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3, activation="relu6")
+    with pytest.raises(BadOption, match=message):
+        publish.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_predictions_are_written_as_csv(call: Call, place: Path, tmp_path: Path) -> None:
+    table = tmp_path / "found.csv"
+    for task, columns, key in (("classes", 5, "top"), ("boxes", 7, "boxes"), ("masks", 3, "shares")):
+        pictures = () if task == "classes" else ("--out", tmp_path / task)
+        threshold = ("--threshold", 0.3) if task == "boxes" else ()
+        status, text, _ = call(
+            place / "*.jpg",
+            "--weights",
+            place / task,
+            "--csv",
+            table,
+            "--json",
+            *pictures,
+            *threshold,
+        )
+        assert status == 0
+        header, *rows = csv.reader(table.open())
+        found = json.loads(text)
+        assert [Path(row["image"]).name for row in found] == ["a.jpg", "b.jpg"]
+        assert len(header) == columns and len(rows) == sum(len(row[key]) for row in found) > 0
+        assert {row[0] for row in rows} == {row["image"] for row in found}
+    assert float(rows[0][2]) == next(iter(found[0]["shares"].values()))
+
+
+def test_boxes_are_written_as_coco_reads_them(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    file = tmp_path / "coco.json"
+    tokens = ("--model", place / "boxes", "--threshold", 0.3, "--out", tmp_path / "drawn", "--coco", file)
+    status, text, _ = call("a.jpg", "b.jpg", *tokens, "--json")
+    assert status == 0
+    data: DetectionSet = read_coco(file, place)
+    assert data.classes == ("cat", "dog")
+    for index, row in enumerate(json.loads(text)):
+        assert (data.images[index].width, data.images[index].height) == tuple(row["size"]) == ((160, 120), (120, 160))[index]
+        objects = data.objects_of(index)
+        assert [data.classes[label - 1] for label in objects.labels] == [box["class"] for box in row["boxes"]]
+        np.testing.assert_allclose(objects.boxes, [box["box"] for box in row["boxes"]], atol=0.11)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("gone*.jpg", "--weights", "classes"), "gone*.jpg matches no file"),
+        (
+            ("a.jpg", "--weights", "classes", "--coco", "x.json"),
+            "--coco is for detection, and classes/model.safetensors is for",
+        ),
+        (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
+        (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
+    ],
+)
+def test_mistakes(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
+    monkeypatch.chdir(place)
+    status, _, err = call(*tokens)
+    assert (status, message in err, err.count("\n")) == (2, True, 1), err
+    assert not (place / "predictions").exists()
+
+
+def test_the_training_transform_is_the_recipes_augmentation() -> None:
+    plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    still = trickzoo.train_transform(Recipe("r", "resnet18", "x", size=40, augmentation=plain), mean=(0.5,) * 3, std=(0.25,) * 3)
+    expected = (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - 0.5) / 0.25
+    torch.testing.assert_close(still(image), expected)
+    mirrored = Recipe("r", "resnet18", "x", size=40, augmentation=replace(plain, flip=1.0))
+    flipped = trickzoo.train_transform(mirrored, mean=(0.5,) * 3, std=(0.25,) * 3)
+    torch.testing.assert_close(flipped(image), expected.flip(2))
+    usual = trickzoo.train_transform(Recipe("r", "resnet18", "x", size=24))
+    torch.manual_seed(1)
+    first, second = usual(image.convert("P")), usual(image.convert("P"))
+    assert first.shape == (3, 24, 24) and not torch.equal(first, second)
+    torch.manual_seed(1)
+    assert torch.equal(usual(image.convert("P")), first)
+
+
+def test_what_is_not_here_names_what_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(store.local, "_packaged", lambda source: None if "resnet" in str(source.path) else source.path)
+    status, _, err = caller(capsys, zoo)("weights", "path", "resnet18_d.tz_imagenette128")
+    assert status == 2
+    assert "a checkout of the repository has weights/resnet18_d.tz_imagenette128.safetensors: copy it" in err
+    assert err.rstrip().endswith("Inside this installation are mobilenet_v1_025.tz_imagenette128.")
+    published = store.advice(manifest.find("resnet18.tv_in1k"), "the hub cannot be reached")
+    assert published.endswith("or pass weights=PATH. Inside this installation are mobilenet_v1_025.tz_imagenette128.")

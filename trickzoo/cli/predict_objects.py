@@ -1,0 +1,131 @@
+"""`trickzoo predict` with detectors and segmenters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trickzoo.cli.predict_rows import of_image, turned
+from trickzoo.cli.printing import fit, say
+from trickzoo.errors import BadOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from trickzoo.deployment.opened import Exported
+    from trickzoo.detection.metrics import NamedDetections
+
+
+def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
+    """Return the path of each image's picture.
+
+    Raises BadOption if a picture would replace an existing file without `overwrite`, an image, or the picture of another image. Raises
+    BadData if an image cannot be read.
+    """
+    from trickzoo.data.images import read
+    from trickzoo.files import file_name
+
+    pictures = [out / file_name(image.stem, ".png") for image in images]
+    originals = {image.resolve() for image in images}
+    taken: dict[Path, Path] = {}
+    for image, picture in zip(images, pictures, strict=True):
+        other = taken.setdefault(picture, image)
+        if other.resolve() != image.resolve():
+            raise BadOption(f"{other} and {image} would both be drawn into {picture}; draw them into two folders with --out")
+        if picture.resolve() in originals:
+            raise BadOption(f"{picture} is one of the images; name another folder with --out")
+        if picture.exists() and not overwrite:
+            raise BadOption(f"{picture} exists already; replace it with --overwrite, or name another folder with --out")
+    for image in images:  # all are decoded before the first picture is drawn, and none is kept, as there may be many
+        read(image)
+    return pictures
+
+
+def detector(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NamedDetections], tuple[str, ...]]:
+    """Return a function from an RGB image to its boxes, and the names of the classes."""
+    if exported is not None:
+        from trickzoo.deployment.predict import detect
+
+        return lambda image: detect(exported, image), exported.description.classes
+    from trickzoo import detection
+
+    model = detection.load(path)
+    return lambda image: detection.predict(model, image), model.classes
+
+
+def boxes(
+    images: Sequence[Path],
+    pictures: Sequence[Path],
+    find: Callable[[Image.Image], NamedDetections],
+    classes: tuple[str, ...],
+    threshold: float,
+) -> Iterator[dict[str, Any]]:
+    from trickzoo.data.images import read
+    from trickzoo.drawing import draw_boxes
+
+    for image, picture in zip(images, pictures, strict=True):
+        photograph = read(image).upright()
+        found = find(photograph.image)
+        sure = found.scores >= threshold
+        boxes, scores, labels = (each[sure] for each in found)
+        _save(draw_boxes(photograph.image, boxes, labels, classes, scores), picture)
+        scale = photograph.size[0] / photograph.image.width  # 1, unless the image was reduced when it was decoded
+        names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
+        rows = [
+            {"class": name, "score": round(score, 4), "box": [round(edge * scale, 1) for edge in box]}
+            for name, box, score in zip(names, boxes.tolist(), scores.tolist(), strict=True)
+        ]
+        yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
+
+
+def segmenter(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], tuple[str, ...]]:
+    """Return a function from an RGB image to the classes of its pixels, and their names."""
+    if exported is not None:
+        from trickzoo.deployment.predict import segment
+
+        return lambda image: segment(exported, image), exported.description.classes
+    from trickzoo import segmentation
+
+    model = segmentation.load(path)
+    return lambda image: segmentation.predict(model, image), model.classes
+
+
+def masks(
+    images: Sequence[Path], pictures: Sequence[Path], find: Callable[[Image.Image], NDArray[np.uint8]], classes: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    import numpy as np
+    import torch
+
+    from trickzoo.data.images import read
+    from trickzoo.drawing import draw_mask
+
+    for image, picture in zip(images, pictures, strict=True):
+        photograph = read(image).upright()
+        mask = find(photograph.image)
+        _save(draw_mask(photograph.image, mask, classes), picture)
+        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(classes)).numpy() / mask.size
+        found = {classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
+        yield {**of_image(image, photograph), "picture": str(picture), "shares": found}
+
+
+def _save(drawn: Image.Image, path: Path) -> None:
+    from trickzoo.files import atomically
+
+    with atomically(path) as temporary:
+        drawn.save(temporary, format="PNG")
+
+
+def say_boxes(found: dict[str, Any]) -> None:
+    boxes = found["boxes"]
+    say(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}{turned(found)}")
+    for row in boxes:
+        say(f"  {fit(row['class'], 24)} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
+
+
+def say_shares(found: dict[str, Any]) -> None:
+    say(f"{found['image']}: {found['picture']}{turned(found)}")
+    for name, share in found["shares"].items():
+        say(f"  {fit(name, 24)} {share:7.2%}")

@@ -1,0 +1,62 @@
+"""The results of `trickzoo predict`, a dictionary for each image, and the files that they are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trickzoo import evidence
+
+if TYPE_CHECKING:
+    from trickzoo.data.images import Picture
+
+COLUMNS = {
+    "classification": ("image", "rank", "class", "name", "probability"),
+    "detection": ("image", "class", "score", "x0", "y0", "x1", "y1"),
+    "segmentation": ("image", "class", "share"),
+}
+"""The columns of the CSV file of each task."""
+
+
+def of_image(image: Path, picture: Picture) -> dict[str, Any]:
+    """Return the entries of the output that do not depend on the task: the path, and the EXIF orientation if the image was turned."""
+    return {"image": str(image), **({"exif_orientation": picture.orientation} if picture.orientation > 1 else {})}
+
+
+def turned(found: dict[str, Any]) -> str:
+    return f" (turned upright, EXIF orientation {found['exif_orientation']})" if "exif_orientation" in found else ""
+
+
+def write_csv(path: Path, task: str, found: Sequence[dict[str, Any]]) -> None:
+    """Write a row for each class, box or class of a mask. Raises NotWritten if the operating system refuses."""
+    evidence.write_csv(path, COLUMNS[task], _cells(task, found))
+
+
+def _cells(task: str, found: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    for row in found:
+        if task == "classification":
+            for rank, each in enumerate(row["top"], 1):
+                yield row["image"], rank, each["class"], each["name"], f"{each['probability']:.6f}"
+        elif task == "detection":
+            for each in row["boxes"]:
+                yield row["image"], each["class"], each["score"], *each["box"]
+        else:
+            yield from ((row["image"], name, share) for name, share in row["shares"].items())
+
+
+def write_coco(path: Path, classes: Sequence[str], found: Sequence[dict[str, Any]]) -> None:
+    """Write boxes as a COCO file of images, categories and annotations, each with its score. Raises NotWritten as `write_csv` does."""
+    ids = {name: number for number, name in enumerate(classes, 1)}
+    images = [
+        {"id": number, "file_name": row["image"], "width": row["size"][0], "height": row["size"][1]} for number, row in enumerate(found, 1)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for image, row in enumerate(found, 1):
+        for each in row["boxes"]:
+            x0, y0, x1, y1 = each["box"]
+            box = [x0, y0, round(x1 - x0, 1), round(y1 - y0, 1)]
+            entry = {"image_id": image, "category_id": ids[each["class"]], "bbox": box, "area": round(box[2] * box[3], 2)}
+            annotations.append({"id": len(annotations) + 1, **entry, "iscrowd": 0, "score": each["score"]})
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    evidence.write_json(path, {"images": images, "categories": categories, "annotations": annotations})

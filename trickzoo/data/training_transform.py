@@ -1,0 +1,50 @@
+"""The training transform of a classifier's recipe, one image at a time, for training loops of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from trickzoo.data.augment import DRAWS, augment, crop_boxes
+from trickzoo.data.images import rgb
+from trickzoo.data.transforms import Normalisation
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
+
+
+class _TrainTransform:
+    """The transform that `train_transform` returns, a class so that it can be pickled for worker processes."""
+
+    def __init__(self, recipe: Recipe, normalisation: Normalisation) -> None:
+        self.recipe, self.normalisation = recipe, normalisation
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        draws, augmentation, size = torch.rand(1, DRAWS), self.recipe.augmentation, self.recipe.size
+        coloured = rgb(image)
+        width, height = (torch.tensor([side]) for side in coloured.size)
+        left, top, right, bottom = crop_boxes(draws, width, height, augmentation).int()[0].tolist()
+        crop = coloured.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=3.0)
+        return self.normalisation(augment(pil_to_tensor(crop)[None].float(), draws, augmentation))[0]
+
+    def __repr__(self) -> str:
+        return f"train_transform({self.recipe.name}, size={self.recipe.size})"
+
+
+def train_transform(
+    recipe: Recipe, *, mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD
+) -> Callable[[Image.Image], Tensor]:
+    """Return the random crop, augmentation and normalisation of a recipe, such as `recipes.collection.find("paper.resnet50_d.mixup")`.
+
+    The transform turns a PIL image of any mode into (3, size, size) float32. It draws from torch's global generator, which PyTorch's
+    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it. Images do not grow: the
+    side is the recipe's `size`.
+
+    Args:
+        recipe: the recipe of a classifier.
+        mean, std: RGB mean and standard deviation of the normalisation, in 0…1; by default ImageNet's.
+    """
+    return _TrainTransform(recipe, Normalisation(mean, std))

@@ -1,0 +1,128 @@
+"""Opens the network in any file or folder that trickzoo wrote, for whatever task, with all that prediction needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from trickzoo import classification, detection, segmentation
+from trickzoo.data.annotated_transforms import FitAndFlip, Scale
+from trickzoo.data.boxes import Objects
+from trickzoo.data.classes import class_list, describe_class
+from trickzoo.data.images import read, rgb
+from trickzoo.data.transforms import Normalisation, eval_transform
+from trickzoo.detection.evaluate import to_input
+from trickzoo.errors import BadCheckpoint
+from trickzoo.weights.header import task_of
+from trickzoo.weights.named import existing
+
+
+@dataclass(frozen=True)
+class Found:
+    """A class that a network predicts for an image, or for a part of it.
+
+    Attributes:
+        label: index of the class in `Network.classes`, from 0, for every task.
+        name: name of the class in words.
+        score: probability of the class, confidence of the box, or fraction of the image's pixels.
+        box: x0, y0, x1, y1 in pixels of the upright image; None unless the network is a detector.
+    """
+
+    label: int
+    name: str
+    score: float
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network predicts for an image.
+
+    Attributes:
+        found: of a classifier, all classes by falling probability; of a detector, its boxes by falling score; of a segmenter, the classes
+            that it finds, by falling number of pixels.
+        mask: of a segmenter, the label of each pixel of the upright image, (height, width) uint8; otherwise None.
+    """
+
+    found: tuple[Found, ...]
+    mask: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with all that prediction needs.
+
+    Attributes:
+        task: "classification", "detection" or "segmentation".
+        network: the module, in evaluation mode, with the methods of its task.
+        classes: names of the classes; label i is `classes[i]`. A segmenter's include the background, a detector's do not.
+        transform: turns an RGB image into the input of the module, without the dimension of the batch. A detector takes a list of such
+            inputs, the others a batch.
+    """
+
+    task: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    transform: Callable[[Image.Image], Tensor]
+
+    @torch.inference_mode()
+    def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
+        """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
+
+        Raises BadData if the file is not a readable image, or the image has numbers of 32 bits, whose range is unknown.
+        """
+        upright = rgb(ImageOps.exif_transpose(image)) if isinstance(image, Image.Image) else read(Path(image)).upright().image
+        return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](upright)
+
+    def _named(self, label: int, score: float, box: Any = None) -> Found:
+        return Found(label, describe_class(self.classes[label]), score, box)
+
+    def _classify(self, image: Image.Image) -> Prediction:
+        device = next(self.network.parameters()).device
+        probability, label = self.network(self.transform(image)[None].to(device))[0].float().softmax(0).sort(descending=True, stable=True)
+        return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
+
+    def _detect(self, image: Image.Image) -> Prediction:
+        found = detection.predict(self.network, image)  # type: ignore[arg-type]  # `load` made it
+        labels = (found.labels - 1).tolist()
+        return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, found.boxes.tolist()))))
+
+    def _segment(self, image: Image.Image) -> Prediction:
+        mask = segmentation.predict(self.network, image)  # type: ignore[arg-type]
+        counts = np.bincount(mask.ravel(), minlength=len(self.classes))
+        order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
+        return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
+
+
+def load(path: str | PathLike[str]) -> Network:
+    """Load the network in a weight file that trickzoo wrote, or in the folder of a finished training, for whatever task.
+
+    A file of a classifier must name its classes and its preprocessing, as those of a training and of `export(…, classes=…)` do.
+    Raises BadCheckpoint if the file does not exist, is damaged or lacks one of these.
+    """
+    file = existing(path)
+    task = task_of(file)
+    if task == "detection":
+        detector = detection.load(file)
+        assert detector.recipe is not None
+        fit = FitAndFlip(detector.recipe.short, detector.recipe.long)
+        return Network(task, detector, detector.classes, lambda image: to_input(fit(image, Objects.of(()))[0], torch.device("cpu")))
+    if task == "segmentation":
+        segmenter = segmentation.load(file)
+        assert segmenter.recipe is not None
+        scale, normalise = Scale(segmenter.recipe.short), Normalisation.of(segmenter.trunk)
+        return Network(task, segmenter, segmenter.classes, lambda image: normalise(scale.image(image)[None])[0])
+    classifier = classification.load(file)
+    weights = classifier.weights
+    if weights is None or weights.classes is None or weights.preprocessing is None:
+        raise BadCheckpoint(f"{file} does not name its classes and its preprocessing; write it with export(…, classes=…, preprocessing=…)")
+    return Network(task, classifier, class_list(weights.classes), eval_transform(classifier))
