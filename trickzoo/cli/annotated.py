@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trickzoo.evidence import Evaluation
     from trickzoo.weights.loaded import LoadedWeights
 
-Data = Annotated[Path, Parameter(help="Folder of the data set.")]
+Data = Annotated[Path | None, Parameter(help="Folder of the data set.")]
 Split = Annotated[str, Parameter(help="Split to evaluate on.")]
 
 
@@ -50,6 +50,20 @@ class Options:
         options.check_output(json=self.json, quiet=self.quiet)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Files that name the images to evaluate on."""
+
+    annotations: options.Annotations = None
+    folder: Annotated[
+        Path | None, Parameter(name="--images", help="With --annotations: the folder of the images, by default that of the file.")
+    ] = None
+    split_file: Annotated[
+        Path | None, Parameter(help="List that divides the images, such as the split.csv of a training with --val-fraction.")
+    ] = None
+
+
 def __getattr__(name: str) -> Callable[..., None]:
     """Return the command of a layout, under the layout's name."""
     if name not in LAYOUTS:
@@ -57,9 +71,10 @@ def __getattr__(name: str) -> Callable[..., None]:
 
     def of_years(
         *,
-        data: Data,
+        data: Data = None,
         split: Split = "val",
         year: options.Year = None,
+        named: Named = Named(),
         evaluation: Options,
     ) -> None:
         """Evaluate a detector or a segmenter on annotated images.
@@ -68,10 +83,13 @@ def __getattr__(name: str) -> Callable[..., None]:
         """
         from trickzoo.data.location import AnnotatedLocation
 
-        _evaluate(evaluation, AnnotatedLocation(name, data, year, val=split))
+        if (data is None) == (named.annotations is None):
+            raise BadOption("name the folder of images with --data" if data is None else "--data and --annotations exclude each other")
+        location = AnnotatedLocation(name, data or Path(), year, train=split, val=split, annotations=named.annotations, folder=named.folder)
+        _evaluate(evaluation, location, "train" if named.annotations else "val", named.split_file)
 
-    def without_years(*, data: Data, split: Split = "val", evaluation: Options) -> None:
-        of_years(data=data, split=split, evaluation=evaluation)
+    def without_years(*, data: Data = None, split: Split = "val", named: Named = Named(), evaluation: Options) -> None:
+        of_years(data=data, split=split, named=named, evaluation=evaluation)
 
     def generated(
         *,
@@ -89,7 +107,7 @@ def __getattr__(name: str) -> Callable[..., None]:
     return of_years if LAYOUTS[name].years else without_years
 
 
-def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> None:
+def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", split_file: Path | None = None) -> None:
     hush(of.quiet or of.json)
     sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
     for name, side in sides.items():
@@ -113,7 +131,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
     chief = accelerator.is_main_process
     start = time.perf_counter()
     model: Any = package.load(of.model, **sides)
-    opened = package.open_split(location, part)
+    opened = package.open_split(location, part) if split_file is None else _listed(location, task, split_file)
     data = opened.in_order(model.classes)
     recipe, weights = model.recipe, model.trunk.weights
     images = _images(opened, weights)
@@ -147,6 +165,13 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val") -> N
         if of.json:
             say_json(content)
     accelerator.end_training()
+
+
+def _listed(location: AnnotatedLocation, task: str, split_file: Path) -> Any:
+    """Open the images that a list assigns to the split that is evaluated."""
+    from trickzoo.data.selection import listed
+
+    return listed(location.open_undivided(task), split_file, location.val)
 
 
 def _task(path: Path, layout: str) -> str:

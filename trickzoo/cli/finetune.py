@@ -32,6 +32,9 @@ def finetune(
         Literal["detection", "segmentation"] | None, Parameter(help="Required if the layout has annotations for both tasks.")
     ] = None,
     data: Annotated[Path | None, Parameter(help="Folder of the data set; not for shapes.")] = None,
+    annotations: options.Annotations = None,
+    val_annotations: Annotated[Path | None, Parameter(help="With --annotations: the file of the validation images.")] = None,
+    val_images: Annotated[Path | None, Parameter(help="With --val-annotations: the folder of its images, by default --images.")] = None,
     recipe: Annotated[
         str | None,
         Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the one of the layout."),
@@ -42,9 +45,14 @@ def finetune(
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: options.TrainingFolder = None,
     seed: Annotated[int, Parameter(help="Random seed of new layers, order, crops and flips.")] = 0,
+    selecting: options.Selecting = options.Selecting(),
     running: options.Watched = options.Watched(),
     images: Annotated[
-        int | None, Parameter(help="With shapes: number of training images, 1000 by default; a fifth as many are used for validation.")
+        str | None,
+        Parameter(
+            help="With shapes: number of training images, 1000 by default; a fifth as many are used for validation. With --annotations: "
+            "the folder of the images, by default that of the file."
+        ),
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
@@ -64,11 +72,18 @@ def finetune(
     if print_recipe:
         say_json(plain(chosen))
         return
-    if (data is None) != find_layout(layout).generated:
-        raise BadOption(f"{layout} are generated; leave --data out" if data else "name the folder of images with --data")
+    source = data or annotations
+    if data is not None and annotations is not None:
+        raise BadOption("--data and --annotations both name the data set; choose one of them")
+    generated = find_layout(layout).generated
+    if (source is None) != generated:
+        raise BadOption(f"{layout} are generated; leave --data out" if source else "name the folder of images with --data")
+    number, folder = options.number_or_folder(images, generated=generated)
     hush(running.quiet)
-    place = out or default_out(chosen, data or layout, seed)
-    location = AnnotatedLocation(layout, data or Path(), year, val_year, train, val, images)
+    place = out or default_out(chosen, source or layout, seed)
+    location = AnnotatedLocation(
+        layout, data or Path(), year, val_year, train, val, number, annotations, val_annotations, folder, val_images, selecting.selection
+    )
     machine = Machine(out=place, seed=seed, **running.of_machine)
     location.check_exists(chosen.task)
     check_networks(chosen)

@@ -36,6 +36,7 @@ SETTINGS: dict[str, Any] = {
 Flag = Parameter(negative="")
 MACHINE = Group("This machine", sort_key=50)
 
+Annotations = Annotated[Path | None, Parameter(help="With coco or own: a JSON file in COCO's format, in place of --data.")]
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
 Decode = Annotated[
     Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")

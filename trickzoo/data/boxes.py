@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,6 +158,13 @@ class Faults:
                 kept.append(annotation)
         return kept
 
+    def of(self, names: Container[str]) -> Faults:
+        """Return the faults of some of the images. The notes on orientations are kept as they are."""
+        degenerate, outside, overhanging = (
+            [name for name in each if name in names] for each in (self.degenerate, self.outside, self.overhanging)
+        )
+        return Faults(degenerate, outside, overhanging, self.oriented)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """One line for each kind of fault that occurs, to be shown to the user."""
@@ -235,6 +242,33 @@ class DetectionSet:
     def name(self, index: int) -> str:
         """Return the name of an image, relative to the root."""
         return self.images[index].name
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """For each image, the rarest of its classes in the set, or an empty text without objects: a class by which it can be divided."""
+        frequency = np.bincount(self.objects.labels, minlength=len(self.classes) + 1)
+        per_image = (self.objects_of(index).labels for index in range(len(self)))
+        return tuple(
+            self.classes[min(labels, key=lambda label: (frequency[label], label)) - 1] if len(labels) else "" for labels in per_image
+        )
+
+    def take(self, indices: Sequence[int]) -> DetectionSet:
+        """Return the set of these images."""
+        chosen = [np.arange(self.starts[index], self.starts[index + 1]) for index in indices]
+        starts = np.concatenate([[0], np.cumsum([len(each) for each in chosen], dtype=np.int64)])
+        objects = self.objects.take(np.concatenate(chosen) if chosen else np.array([], np.int64))
+        drawings = tuple(self.drawings[index] for index in indices) if self.drawings else ()
+        faults = self.faults.of({self.name(index) for index in indices})
+        images = tuple(self.images[index] for index in indices)
+        return replace(self, images=images, objects=objects, starts=starts, faults=faults, drawings=drawings)
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
+        return image_files.content(self.root / self.name(index))
+
+    def check_readable(self, index: int) -> None:
+        """Raise BadData if an image cannot be decoded."""
+        image_files.decode(self.content(index), str(self.root / self.name(index)))
 
     def is_annotated(self, index: int) -> bool:
         """Return whether an image has at least one object."""

@@ -13,6 +13,13 @@ from trickzoo.errors import BadData, BadOption, UnknownName
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """The names that the folder or the list of a split may have. If several of them are there, the first is used."""
+SPLIT_MEANT = {
+    **{name: split for split, names in SPLIT_NAMES.items() for name in names},
+    "training": "train",
+    "dev": "val",
+    "testing": "test",
+}
+"""The split that each name of tools and tables means."""
 TABLES = (".csv", ".tsv")
 """The suffixes of tables of images."""
 HUB = "hf:"
@@ -26,10 +33,12 @@ class Reader:
     Attributes:
         function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years.
         recipe: the name of the recipe that is used if the user names none.
+        exports: "module:function", which returns the exports (`data.exports.Export`) in a folder; empty if the layout states its splits.
     """
 
     function: str
     recipe: str
+    exports: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,19 @@ class Layout:
 LAYOUTS = {
     "coco": Layout(
         "COCO's folder, or an export in its format",
-        {"detection": Reader("trickzoo.data.readers.coco:open_coco", "paper.detection.coco_fpn")},
+        {
+            "detection": Reader(
+                "trickzoo.data.readers.coco:open_coco", "paper.detection.coco_fpn", "trickzoo.data.readers.coco:coco_exports"
+            )
+        },
         years=("2014", "2017"),
     ),
     "voc": Layout(
         "VOC, or a folder like it",
         {
-            "detection": Reader("trickzoo.data.readers.voc:open_voc", "paper.detection.voc"),
+            "detection": Reader(
+                "trickzoo.data.readers.voc_exports:open_xml", "paper.detection.voc", "trickzoo.data.readers.voc_exports:voc_exports"
+            ),
             "segmentation": Reader("trickzoo.data.readers.voc:open_voc_masks", "paper.segmentation.voc"),
         },
         years=("2007", "2012", "07+12"),
@@ -67,6 +82,14 @@ LAYOUTS = {
     "lists": Layout(
         "images and masks that lists name, as CamVid has them",
         {"segmentation": Reader("trickzoo.data.readers.mask_lists:open_lists", "small.segmentation")},
+    ),
+    "yolo": Layout(
+        "YOLO's text files, with data.yaml, obj.data or classes.txt",
+        {"detection": Reader("trickzoo.data.readers.yolo:open_yolo", "small.detection", "trickzoo.data.readers.yolo:yolo_exports")},
+    ),
+    "own": Layout(
+        "an export of a tool, which is recognised",
+        {"detection": Reader("trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports")},
     ),
     "shapes": Layout(
         "generated images",
@@ -135,6 +158,11 @@ def find_reader(name: str, task: str) -> Reader:
             f"{name} has no annotations for {task}, only for {' and '.join(readers)}; the layouts that have are {', '.join(of_task(task))}"
         )
     return readers[task]
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a name means, whatever its capitals: train, val or test; None if it means none of them."""
+    return SPLIT_MEANT.get(name.lower())
 
 
 def is_hub(data: str | Path) -> bool:

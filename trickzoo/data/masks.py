@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,26 @@ class SegmentationSet:
     def name(self, index: int) -> str:
         """Return the name of an image, relative to the root."""
         return self.pairs[index][0]
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """An empty text for each image: masks are divided as if all images were of one class."""
+        return ("",) * len(self)
+
+    def take(self, indices: Sequence[int]) -> SegmentationSet:
+        """Return the set of these images."""
+        drawings = tuple(self.drawings[index] for index in indices) if self.drawings else ()
+        return replace(self, pairs=tuple(self.pairs[index] for index in indices), drawings=drawings)
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
+        return image_files.content(self.root / self.name(index))
+
+    def check_readable(self, index: int) -> None:
+        """Raise BadData if an image or its mask cannot be decoded."""
+        image_files.decode(self.content(index), str(self.root / self.name(index)))
+        mask = self.root / self.pairs[index][1]
+        image_files.decode_mask(image_files.content(mask), str(mask))
 
     def is_annotated(self, index: int) -> bool:
         """Return True: every image has a mask."""

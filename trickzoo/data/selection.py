@@ -150,6 +150,8 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     shown = [str(images.root / name) for name in images.names]
     groups = near_duplicates(thumbnails(images.content, shown)).tolist()
     mask = divide(images.names, images.strata, groups, selection.val_fraction, selection.split_seed)
+    if not mask.any():  # the classes are too small, so all images are divided as one class
+        mask = divide(images.names, [""] * len(images.names), groups, selection.val_fraction, selection.split_seed)
     train, val = (images.take([index for index, is_val in enumerate(mask) if is_val == side]) for side in (False, True))
     for part, what in ((train, "training"), (val, "validation")):
         if not len(part.names):

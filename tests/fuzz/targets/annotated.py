@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.annotated import coco, lists, mask, voc, xml
+from tests.exports import cvat_yolo, roboflow_yolo, yolo
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, images, texts
 from tests.fuzz.targets.images import picture
@@ -18,6 +19,7 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.ade20k import open_ade20k
 from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.own import open_boxes
 from trickzoo.data.readers.voc import open_voc, open_voc_masks
 from trickzoo.errors import TrickzooError
 
@@ -135,7 +137,56 @@ MASK = picture("PNG", "1", (40, 30))
 LIST = "train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/1.png\n"
 MASK_CLASSES = ("0 sky\n1 road\n2 unlabelled\n", "sky\nroad\nvoid\n")
 
+YAML = "path: ../d\ntrain: ../train/images\nval: [../valid/images, train.txt]\nnc: 2\nnames: ['cat', 'dog']\n"
+NUMBERED = "train: train/images\nval: valid/images\nnames:\n  0: cat\n  1: dog\n"
+DARKNET = "classes = 2\ntrain = data/train.txt\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n"
+SIGNS = (
+    "&a",
+    "*a",
+    "<<: *a",
+    "!!python/object:os.system",
+    "!!binary",
+    "? a",
+    "- - - -",
+    "{{{{",
+    "yes",
+    "2026-01-01",
+    "|",
+    ">",
+    "%TAG",
+    "---",
+)
+
+
+def yolo_yaml(content: bytes, folder: Path) -> None:
+    """The data.yaml of YOLO."""
+    (folder / "data.yaml").write_bytes(content)
+    take(open_boxes(folder))
+
+
+def yolo_labels(content: bytes, folder: Path) -> None:
+    """A text file of YOLO."""
+    (folder / "train" / "labels" / "a.txt").write_bytes(content)
+    take(open_boxes(folder))
+
+
+def yolo_data(content: bytes, folder: Path) -> None:
+    """The obj.data of YOLO."""
+    (folder / "obj.data").write_bytes(content)
+    take(open_boxes(folder))
+
+
+def yolo_list(content: bytes, folder: Path) -> None:
+    """A list of images of YOLO."""
+    (folder / "train.txt").write_bytes(content)
+    take(open_boxes(folder))
+
+
 TARGETS = (
+    Target("yolo yaml", texts(YAML, NUMBERED, words=(*WORDS, *SIGNS)), yolo_yaml, NUMBERED.encode, roboflow_yolo),
+    Target("yolo labels", texts(yolo("a.jpg"), words=(*WORDS, *NUMBERS)), yolo_labels, yolo("a.jpg").encode, roboflow_yolo),
+    Target("yolo obj.data", texts(DARKNET, words=WORDS), yolo_data, DARKNET.encode, cvat_yolo),
+    Target("yolo list", texts("data/obj_train_data/a.jpg\n", words=WORDS), yolo_list, b"data/obj_train_data/a.jpg\n".strip, cvat_yolo),
     Target("coco json", documents(_coco()), coco_json, lambda: json.dumps(_coco()).encode(), coco),
     Target("voc xml", texts(xml(OBJECTS), xml(OBJECTS, None, EXTRA), words=XML_WORDS), voc_xml, xml(OBJECTS).encode, prepare_voc),
     Target("voc list", texts("a\nb\n", "a 1\nb -1\n"), voc_list, lambda: b"a\nb\n", prepare_voc),

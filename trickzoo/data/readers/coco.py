@@ -1,10 +1,14 @@
-"""Boxes in COCO's JSON format: COCO's own folder, and the exports of annotation tools.
+"""Boxes in COCO's JSON format: COCO's own folder, and the exports of tools.
 
-The following layouts are read. SPLIT is train or val, and YEAR is 2017 unless another is named:
+The following layouts are read. SPLIT is train, val or test, by any of its names, and YEAR is 2017 unless another is named:
 
 - `annotations/instances_SPLITYEAR.json` with the images in `SPLITYEAR/` or `images/SPLITYEAR/`, as COCO is distributed;
-- `annotations/instances_SPLIT.json` with the images in `SPLIT/`, `images/SPLIT/`, `images/` or beside `annotations/`, as CVAT exports it;
-- `SPLIT/_annotations.coco.json` with the images beside it, as Roboflow exports it; the split val may be called valid.
+- `annotations/instances_SPLIT.json`, or one file `instances_default.json`, with the images in `images/SPLIT/`, `SPLIT/`, `images/` or
+  beside `annotations/`, as CVAT exports it;
+- `SPLIT/_annotations.coco.json`, or one such file, with the images beside it, as Roboflow exports it;
+- `result.json` with the images in `images/`, as Label Studio exports it;
+- any other JSON file in COCO's format in the folder or in `annotations/`, such as VIA's export, with the images beside it or in
+  `images/`. There may be one file, or one for each split, with the name of the split.
 
 Categories and images are identified by their ids, which may be any whole numbers or words. A width or height that is missing or not
 positive is read from the image. An object with `"ignore": 1` is treated as VOC's difficult objects are: it is neither trained on nor
@@ -13,9 +17,10 @@ judged.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +28,25 @@ import msgspec
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.exports import Export, by_split, the_one
+from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import read_regular
 
 YEAR = "2017"
-ROBOFLOW = "_annotations.coco.json"
+ROBOFLOW, LABEL_STUDIO = "_annotations.coco.json", "result.json"
+DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
+"""What the decoder raises on a file that is not in COCO's format."""
+OFFICIAL = re.compile(r"instances_(train|val|test)(\d{4})\.json")
 WHOLE = re.compile(r"-?\d{1,18}")
 SHOWN = 40
 """How many characters of an id a message shows."""
 
 Id = int | float | str
 Flag = bool | int | float | None
+Family = tuple[str, Path, list[tuple[str, Path, list[Path]]]]
+"""The form of an export, the file that shows it, and for each split its name, its file and folders for its images."""
 
 
 class _Image(msgspec.Struct, gc=False):
@@ -57,6 +69,15 @@ class _Annotation(msgspec.Struct, gc=False):
 class _Category(msgspec.Struct, gc=False):
     id: Id
     name: str
+    supercategory: str | None = None
+
+
+class _Lists(msgspec.Struct):
+    """The three lists of a file, which are not decoded."""
+
+    images: msgspec.Raw
+    annotations: msgspec.Raw
+    categories: msgspec.Raw
 
 
 class _File(msgspec.Struct):
@@ -72,14 +93,17 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
     """
     if year is not None and not year.isdecimal():
         raise BadOption(f'no year "{year}" of COCO; 2014 and 2017 are the ones with boxes')
-    annotations, candidates = _locate(root, split, year)
-    folders = [folder for folder in candidates if folder.is_dir()]
-    if not folders:
-        wanted = [str(folder.relative_to(root)) for folder in candidates]
-        raise BadData(f"{root} has no folder {' or '.join(wanted)} of the images in {annotations.name}")
-    content = _decode(annotations)
-    first = content.images[0].file_name
-    return _collect(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]))
+    name = f"{split}{year or YEAR}"
+    official = root / "annotations" / f"instances_{name}.json"
+    if official.is_file():
+        return _open(official, [root / name, root / "images" / name], official.name)
+    found = _exports(_families(root)) if year is None else []
+    if not found:
+        there = [*sorted(root.glob("annotations/instances_*.json")), *sorted(root.glob(f"*/{ROBOFLOW}"))]
+        listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
+        raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
+    opened: DetectionSet = the_one(root, found, "").open(root, split)
+    return opened
 
 
 def read_coco(annotations: Path, images: Path) -> DetectionSet:
@@ -88,37 +112,85 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     Images and classes are sorted by their ids. Raises BadData for a file that does not have COCO's format, for ids or class names that
     occur twice, for ids of images or categories that are not in the file, and for images that do not exist or occur twice.
     """
-    return _collect(annotations, _decode(annotations), images)
+    return _collect(annotations, _decode(annotations), images, annotations.name)
 
 
-def _locate(root: Path, split: str, year: str | None) -> tuple[Path, list[Path]]:
-    """Return the annotation file of a split, and the folders that may contain its images."""
-    name = f"{split}{year or YEAR}"
-    official = root / "annotations" / f"instances_{name}.json"
-    if official.is_file():
-        return official, [root / name, root / "images" / name]
+def coco_exports(root: Path) -> list[Export]:
+    """Return COCO's own sets, by year, and the exports in its format that a folder contains. Only files of unknown names are read."""
+    return [*_exports(_official(root)), *_exports(_families(root))]
+
+
+def _exports(families: Iterable[Family]) -> list[Export]:
     found = []
-    if year is None:
-        exported = root / "annotations" / f"instances_{split}.json"
-        found.append((exported, [root / split, root / "images" / split, root / "images", root]))
-        for folder in (split, *(("valid",) if split == "val" else ())):
-            found.append((root / folder / ROBOFLOW, [root / folder]))
-    found = [pair for pair in found if pair[0].is_file()]
-    if len(found) > 1:
-        raise BadData(f"{found[0][0]} and {found[1][0]} could both be the split {split}; remove one of them")
-    if found:
-        return found[0]
-    there = [*sorted(root.glob("annotations/instances_*.json")), *sorted(root.glob(f"*/{ROBOFLOW}"))]
-    listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
-    raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
+    for what, place, files in families:
+        named = by_split((name, (path, folders)) for name, path, folders in files)
+        openers = {split: functools.partial(_open, *places) for split, places in named.items()}
+        found.append(Export(what, "coco", place, openers))
+    return found
+
+
+def _families(root: Path) -> Iterator[Family]:
+    """Yield the exports of tools in a folder."""
+    cvat = [path for path in sorted(root.glob("annotations/instances_*.json")) if not OFFICIAL.fullmatch(path.name)]
+    if cvat:
+        names = [path.stem.removeprefix("instances_") for path in cvat]
+        folders = [[*(root / "images" / name, root / name), root / "images", root] for name in names]
+        yield "CVAT COCO export", cvat[0], list(zip(names, cvat, folders, strict=True))
+    if roboflow := sorted((*root.glob(ROBOFLOW), *root.glob(f"*/{ROBOFLOW}"))):
+        yield "Roboflow COCO export", roboflow[0], [(path.parent.name, path, [path.parent]) for path in roboflow]
+    files = (*sorted(root.glob("*.json")), *sorted(root.glob("annotations/*.json")))
+    others = [path for path in files if path not in cvat and path.name != ROBOFLOW and not OFFICIAL.fullmatch(path.name) and _is_coco(path)]
+    for paths in [others] if others and all(split_of(path.stem) for path in others) else [[path] for path in others]:
+        what = "Label Studio COCO export" if paths[0].name == LABEL_STUDIO else "COCO export"
+        yield what, paths[0], [(path.stem, path, _beside(root, path)) for path in paths]
+
+
+def _official(root: Path) -> Iterator[Family]:
+    """Yield COCO as it is distributed, by year."""
+    years: dict[str, list[tuple[str, Path, list[Path]]]] = {}
+    for path in sorted(root.glob("annotations/instances_*.json")):
+        if name := OFFICIAL.fullmatch(path.name):
+            folder = name[1] + name[2]
+            years.setdefault(name[2], []).append((name[1], path, [root / folder, root / "images" / folder]))
+    for year, files in years.items():
+        yield f"COCO {year}", files[0][1], files
+
+
+def _beside(root: Path, path: Path) -> list[Path]:
+    folders = ("images", "data", "imgs", "JPEGImages")
+    return [root / path.stem, root / "images" / path.stem, root, *(root / name for name in folders)]
+
+
+def _is_coco(path: Path) -> bool:
+    """Return whether a JSON file has the three lists of COCO's format."""
+    try:
+        msgspec.json.decode(_content(path), type=_Lists)
+    except (BadData, *DAMAGED):
+        return False
+    return True
+
+
+def _open(annotations: Path, candidates: Sequence[Path], layout: str) -> DetectionSet:
+    """Open a file with the first of the candidates that contains its first image."""
+    folders = [folder for folder in candidates if folder.is_dir()]
+    if not folders:
+        raise BadData(f"{annotations}: there is no folder {' or '.join(map(str, candidates))} with its images; name it with --images")
+    content = _decode(annotations)
+    first = content.images[0].file_name
+    return _collect(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]), layout)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path).removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
 def _decode(annotations: Path) -> _File:
     try:
-        content = msgspec.json.decode(read_regular(annotations).removeprefix(b"\xef\xbb\xbf"), type=_File)
-    except OSError as error:
-        raise BadData(f"{annotations} cannot be read ({error.strerror})") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+        content = msgspec.json.decode(_content(annotations), type=_File)
+    except DAMAGED as error:
         raise BadData(f"{annotations} is not in COCO's format ({error or type(error).__name__})") from None
     if not content.images:
         raise BadData(f"{annotations} has no image")
@@ -127,7 +199,7 @@ def _decode(annotations: Path) -> _File:
     return content
 
 
-def _collect(annotations: Path, content: _File, images: Path) -> DetectionSet:
+def _collect(annotations: Path, content: _File, images: Path, layout: str) -> DetectionSet:
     label_of, categories = _categories(annotations, content)
     entries = _images(annotations, content.images, images)
     numbers = _numbers(annotations, content.annotations)
@@ -144,7 +216,7 @@ def _collect(annotations: Path, content: _File, images: Path) -> DetectionSet:
         flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
         found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
     pairs = ((entry, found[number]) for number, entry in entries.items())
-    return collect(images, annotations.name, [name for _, name in categories], pairs, class_ids=[number for number, _ in categories])
+    return collect(images, layout, [name for _, name in categories], pairs, class_ids=[number for number, _ in categories])
 
 
 def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
@@ -153,7 +225,7 @@ def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int]
     Raises BadData if an id or a name occurs twice.
     """
     where = f"{annotations}: a category"
-    categories = sorted(((_id(one.id, where), one.name.strip()) for one in content.categories), key=lambda one: _order(one[0]))
+    categories = sorted(((_id(one.id, where), one.name.strip()) for one in _used(content)), key=lambda one: _order(one[0]))
     _no_twin(annotations, "categories", [number for number, _ in categories])
     id_of: dict[str, int | str] = {}
     for number, name in categories:
@@ -167,6 +239,13 @@ def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int]
                 "rename one, or remove the one without objects"
             )
     return {number: label for label, (number, _) in enumerate(categories, 1)}, categories
+
+
+def _used(content: _File) -> list[_Category]:
+    """Return the categories without the first one of Roboflow, which only names the group of the others and has no object."""
+    groups = {one.supercategory for one in content.categories if one.supercategory != one.name}
+    used = {one.category_id for one in content.annotations}
+    return [one for one in content.categories if not (one.supercategory == "none" and one.name in groups and one.id not in used)]
 
 
 def _images(annotations: Path, stated: Sequence[_Image], folder: Path) -> dict[int | str, DetectionImage]:

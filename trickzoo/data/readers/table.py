@@ -16,7 +16,7 @@ from typing import NamedTuple
 from trickzoo.data import images as image_files
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.layouts import SPLIT_NAMES
+from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
@@ -28,13 +28,6 @@ BYTES = 64 << 20
 """How many bytes a table may have."""
 SHOWN = 80
 """How many characters of a cell a message shows."""
-NAMES_OF_SPLITS = {
-    **{name: split for split, names in SPLIT_NAMES.items() for name in names},
-    "training": "train",
-    "dev": "val",
-    "testing": "test",
-}
-"""The split that each value of the column means."""
 
 
 class Row(NamedTuple):
@@ -92,9 +85,9 @@ def read_rows(path: Path, *, labelled: bool) -> list[Row]:
         for what, at, value in (("path", columns[0], name), ("class", columns[1], label), ("split", columns[2], split)):
             if at is not None and not value:
                 raise BadData(f"{path}, line {line}: the {what} is missing")
-        if split and split.lower() not in NAMES_OF_SPLITS:
+        if split and split_of(split) is None:
             raise BadData(f'{path}, line {line}: there is no split "{split[:SHOWN]}"; write train, val or test')
-        found.append(Row(name, label, NAMES_OF_SPLITS[split.lower()] if split else "", line))
+        found.append(Row(name, label, split_of(split) or "", line))
     if not found:
         raise BadData(f"{path} has no image")
     return found
@@ -131,7 +124,7 @@ def _columns(path: Path, rows: Sequence[tuple[int, list[str]]], labelled: bool) 
             raise BadData(f'{path}: the columns "{names[several[0]]}" and "{names[several[1]]}" mean the same; rename one')
     place, label, split = (at[0] if at else None for at in found)
     if place is not None and (label if labelled else split) is not None:
-        return (place, label, split), 1
+        return (place, label if labelled else None, split), 1
     is_image = Path(rows[0][1][0].strip()).suffix.lower() in image_files.EXTENSIONS
     if is_image and len(names) in (2, 3) and labelled:
         return (0, 1, 2 if len(names) == 3 else None), 0

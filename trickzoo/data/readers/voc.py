@@ -11,13 +11,14 @@ The classes are those of `classes.txt` if the folder has one, and otherwise VOC'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.exports import ALL
 from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_lists import read_mask_classes
@@ -35,8 +36,6 @@ CLASSES = (
 )
 BACKGROUND = "background"
 YEAR = re.compile(r"VOC(20\d\d)")
-ALL = "all"
-"""The name of the split that contains every annotated image, for folders without a list of them."""
 CLASS_LIST = "classes.txt"
 LONGEST = 80
 """How many characters of a name a message shows."""
@@ -148,15 +147,30 @@ def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) 
     for stem in stems:
         if stem not in photographs:
             raise BadData(f"{folder / 'JPEGImages'} has no image {stem[:LONGEST]}, and the split {split} has it")
-        path = folder / "JPEGImages" / photographs[stem]
         xml = folder / "Annotations" / xmls.get(stem, f"{stem}.xml")
-        root = parse(xml)
-        size = root.find("size")
-        width, height = (side(_number(size, each, xml, "size", default=0), f"{xml}: size") for each in ("width", "height"))
-        if not width or not height:
-            width, height = image_files.size_of(path)
-        image = DetectionImage((below / "JPEGImages" / path.name).as_posix(), stem, width, height)
-        yield image, [_object(node, place, xml, label_of) for place, node in enumerate(root.findall("object"))]
+        name = (below / "JPEGImages" / photographs[stem]).as_posix()
+        yield read_annotation(xml, folder / "JPEGImages" / photographs[stem], name, stem, label_of)
+
+
+def read_annotation(xml: Path, path: Path, name: str, stem: str, label_of: dict[str, int]) -> tuple[DetectionImage, list[Annotation]]:
+    """Return the image in the file `path` with the objects that `xml` states.
+
+    Args:
+        xml: the annotation.
+        path: the image.
+        name: the path of the image relative to the root of its set.
+        stem: the id of the image.
+        label_of: the label of each class.
+
+    Raises BadData if the annotation is not valid.
+    """
+    root = parse(xml)
+    size = root.find("size")
+    width, height = (side(_number(size, each, xml, "size", default=0), f"{xml}: size") for each in ("width", "height"))
+    if not width or not height:
+        width, height = image_files.size_of(path)
+    image = DetectionImage(name, stem, width, height)
+    return image, [_object(node, place, xml, label_of) for place, node in enumerate(root.findall("object"))]
 
 
 def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> Annotation:
@@ -231,11 +245,19 @@ def _box_classes(folder: Path) -> tuple[str, ...]:
         return listed[1:] if listed[0] == BACKGROUND else listed
     if _is_year(folder):
         return CLASSES
+    return classes_in(sorted((folder / "Annotations").glob("*.xml")), folder / "Annotations", folder)
+
+
+def classes_in(xmls: Iterable[Path], place: Path, folder: Path) -> tuple[str, ...]:
+    """Return the sorted names of the objects in annotations.
+
+    Raises BadData if there are none; the message names the `place` of the annotations and the `folder` for a list of classes.
+    """
     names: set[str] = set()
-    for xml in sorted((folder / "Annotations").glob("*.xml")):
+    for xml in xmls:
         names.update(name.strip() for node in parse(xml).findall("object") if (name := node.findtext("name")))
     if not names:
-        raise BadData(f"{folder / 'Annotations'} names no object; list the classes in {folder / CLASS_LIST}, one a line")
+        raise BadData(f"{place} names no object; list the classes in {folder / CLASS_LIST}, one a line")
     return tuple(sorted(names))
 
 

@@ -1,0 +1,235 @@
+"""Boxes in the exports of annotation tools: every form gives the same images and boxes, and the usual damage has a message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.annotated import refused
+from tests.exports import BOXES, CLASSES, PARTS, TRUTH, coco, labelimg_yolo, photograph, roboflow_coco, roboflow_yolo, write
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.exports import ALL
+from trickzoo.data.location import AnnotatedLocation, open_splits
+from trickzoo.data.selection import Selection
+from trickzoo.errors import BadOption, NoEffect
+
+
+def boxes(data: DetectionSet) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    """The objects of each image, by the name of its file."""
+    found = {}
+    for index, name in enumerate(data.names):
+        assert data.read(index).size == (40, 30)
+        of = data.objects_of(index)
+        rows = [tuple(round(value, 3) for value in box) for box in of.boxes.tolist()]
+        found[Path(name).name] = [(data.classes[label - 1], row) for label, row in zip(of.labels.tolist(), rows, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("layout", ["own", "named"])
+@pytest.mark.parametrize("name", BOXES)
+def test_every_export_gives_the_same_images_and_boxes(name: str, layout: str, tmp_path: Path) -> None:
+    form = BOXES[name]
+    form.write(tmp_path)
+    location = AnnotatedLocation("own" if layout == "own" else form.layout, tmp_path)
+    if form.parts is None:
+        data = location.open_undivided("detection")
+        assert (data.layout, data.classes) == (form.said, CLASSES)
+        assert boxes(data) == TRUTH
+        message = "has no splits; take some images for validation with --val-fraction"
+        if location.layout == "voc" and (tmp_path / "JPEGImages").is_dir():  # as for VOC itself, whose lists have any names
+            message = "there are default|is not there; write train.txt into it"
+        refused(lambda: location.open("detection", "train"), message)
+        return
+    for split, names in form.parts.items():
+        data = AnnotatedLocation(location.layout, tmp_path, val=split).open("detection", "val")
+        assert (data.layout, data.classes) == (form.said, CLASSES)
+        assert boxes(data) == {name: TRUTH[name] for name in names}
+    refused(lambda: location.open_undivided("detection"), "has validation images; leave --val-fraction and --split-file out", BadOption)
+
+
+def test_the_form_is_said_and_a_set_without_splits_is_divided(tmp_path: Path) -> None:
+    BOXES["Label Studio YOLO"].write(tmp_path)
+    location = AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34))
+    splits = open_splits(location, "detection")
+    assert splits.selected.notes[0] == f"{tmp_path}: Label Studio YOLO export, no splits, 2 classes"
+    assert splits.selected.notes[1].startswith(f"{tmp_path}: 5 training and 1 validation image, divided by --val-fraction 0.34")
+    both = boxes(splits.train) | boxes(splits.val)
+    assert both == TRUTH and not boxes(splits.train).keys() & boxes(splits.val).keys()
+    assert [row[0] for row in splits.selected.rows] == [f"images/{name}" for name in TRUTH]
+    table = tmp_path / "split.csv"
+    table.write_bytes(splits.selected.table)
+    listed = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(split_file=table)), "detection")
+    assert (listed.train.digest, listed.val.digest) == (splits.train.digest, splits.val.digest)
+    again = open_splits(location, "detection")
+    assert (again.train.digest, again.val.digest) == (splits.train.digest, splits.val.digest)
+    other = AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34, split_seed=2))
+    assert open_splits(other, "detection").val.digest != splits.val.digest
+
+
+def test_a_set_with_training_images_alone_is_divided(tmp_path: Path) -> None:
+    for name in PARTS["train"] + PARTS["val"]:
+        photograph(tmp_path / "train", name)
+    write(tmp_path / "train" / "_annotations.coco.json", coco(PARTS["train"] + PARTS["val"], first=0, roboflow=True))
+    refused(
+        lambda: open_splits(AnnotatedLocation("own", tmp_path), "detection"), 'has no split "val", only train; take some of train for it'
+    )
+    splits = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.4)), "detection")
+    assert len(splits.train) + len(splits.val) == 5
+
+
+def test_a_file_in_cocos_format_wherever_it_lies(tmp_path: Path) -> None:
+    for name in TRUTH:
+        photograph(tmp_path / "photos", name)
+    write(tmp_path / "x" / "y.json", coco(list(TRUTH)))
+    write(tmp_path / "x" / "val.json", coco(PARTS["val"]))
+    files = {"annotations": tmp_path / "x" / "y.json", "folder": tmp_path / "photos"}
+    for layout in ("own", "coco"):
+        assert boxes(AnnotatedLocation(layout, **files).open("detection", "train")) == TRUTH
+        both = AnnotatedLocation(layout, **files, val_annotations=tmp_path / "x" / "val.json")
+        assert sorted(boxes(both.open("detection", "val"))) == ["d.jpg", "e.jpg"]
+        divided = AnnotatedLocation(layout, **files, selection=Selection(val_fraction=0.4))
+        assert len(open_splits(divided, "detection").val) in (1, 2)
+    refused(lambda: open_splits(AnnotatedLocation("coco", **files), "detection"), "name their file with --val-annotations, or add --val-fr")
+    refused(lambda: AnnotatedLocation("voc", **files), "annotations has no effect: voc has no such file", NoEffect)
+    refused(lambda: AnnotatedLocation("coco", folder=tmp_path), "images has no effect: it is for --annotations", NoEffect)
+    refused(
+        lambda: AnnotatedLocation("coco", **files, val_annotations=tmp_path, selection=Selection(val_fraction=0.1)), "exclude", BadOption
+    )
+
+
+def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Path) -> None:
+    roboflow_coco(tmp_path)
+    write(tmp_path / "data.yaml", "train: train\nval: valid\nnames: [cat, dog]\n")
+    location = AnnotatedLocation("own", tmp_path)
+    refused(
+        lambda: location.open("detection", "train"),
+        r"has two possible layouts, Roboflow COCO export \(_annotations\.coco\.json\) and Ultralytics YOLO export \(data\.yaml\); "
+        "name the layout, coco or yolo, in place of own",
+    )
+    (tmp_path / "data.yaml").unlink()
+    write(tmp_path / "annotations" / "instances_default.json", coco(list(TRUTH)))
+    refused(lambda: location.open("detection", "train"), "and Roboflow COCO export .*; name one of the files with --annotations")
+    refused(lambda: AnnotatedLocation("own", tmp_path / "train" / "x").open("detection", "train"), "is not a folder")
+    (tmp_path / "empty").mkdir()
+    refused(lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"), "no layout that is recognised; a file in COCO")
+
+
+def change(path: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        content = json.loads((root / path).read_text())
+        edit(content)
+        (root / path).write_text(json.dumps(content))
+
+    return do
+
+
+def text(path: str, old: str, new: str) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        content = (root / path).read_text()
+        assert old in content
+        (root / path).write_text(content.replace(old, new, 1))
+
+    return do
+
+
+def gone(path: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("CVAT COCO", gone("images/default/a.jpg"), r"a\.jpg is not there, and instances_default\.json lists it"),
+        (
+            "CVAT COCO",
+            change("annotations/instances_default.json", lambda c: c["annotations"][0].update(category_id=9)),
+            "of category 9, which",
+        ),
+        (
+            "CVAT COCO, project",
+            change("annotations/instances_Train.json", lambda c: c["images"].pop(0)),
+            "is of image 1, which the file does",
+        ),
+        ("Roboflow COCO", change("train/_annotations.coco.json", lambda c: c["annotations"][0].update(bbox=[1])), "not in COCO's format"),
+        (
+            "Label Studio COCO",
+            change("result.json", lambda c: c["images"][0].update(width=41)),
+            "its annotation is for 41 × 30",
+        ),
+        ("VIA COCO", change("via_project_coco.json", lambda c: c["categories"].clear()), "has no category"),
+        ("LabelImg VOC", gone("b.jpg"), r"has no image b, and .*b\.xml annotates it"),
+        ("LabelImg VOC", text("a.xml", "<xmin>3</xmin>", "<xmin>left</xmin>"), r'a\.xml: xmin of object 1 is "left", not a number'),
+        ("VOC in two folders", text("annotations/a.xml", "</annotation>", ""), r"a\.xml is not well-formed XML"),
+        ("Roboflow VOC", text("train/a.xml", "<name>cat</name>", "<name></name>"), r"a\.xml: object 1 has no name"),
+        ("CVAT VOC", gone("JPEGImages/a.jpg"), "has no image a, and the split default has it"),
+        ("VOC without lists", gone("JPEGImages/a.jpg"), "has no image a, and the split all has it"),
+        ("Ultralytics YOLO", text("labels/train/a.txt", "1 0.7", "2 0.7"), r'a\.txt, line 2, has the class "2"; the 2 classes are 0 to 1'),
+        ("Ultralytics YOLO", text("data.yaml", "1: dog", "2: dog"), r"data\.yaml: the numbers of names are not 0 to 1"),
+        ("Ultralytics YOLO", text("data.yaml", "images/train", "images/trian"), r"images/trian is not there, and data\.yaml names it"),
+        ("Roboflow YOLO", text("data.yaml", "nc: 2", "nc: 3"), r"data\.yaml states nc: 3 and 2 names"),
+        ("Roboflow YOLO", text("data.yaml", "'dog'", "no"), "names is no list of the classes; it has the name of each, in quotes"),
+        ("Roboflow YOLO", text("data.yaml", "names: [", "names: [["), r"data\.yaml is not YAML"),
+        ("Roboflow YOLO", text("data.yaml", "nc: 2", "nc: &a 2\nb: *a"), r"data\.yaml is not YAML \(it has an alias"),
+        ("Roboflow YOLO", gone("train/images/a.jpg"), r"labels/a\.txt has no image; add it, or remove the text file"),
+        ("CVAT YOLO 1.1", gone("obj_train_data/a.jpg"), r"a\.jpg is not there, and train\.txt lists it"),
+        ("CVAT YOLO 1.1", text("obj.data", "names", "nomes"), r"obj\.data has no train or no names"),
+        ("CVAT Ultralytics YOLO", text("labels/train/a.txt", "0 0.175000", "0 7"), r"a\.txt, line 1, has a value that is not from 0 to 1"),
+        ("Label Studio YOLO", text("labels/a.txt", "0 0.175000", "0"), r"a\.txt, line 1, has 4 values; a box has 5"),
+        ("Label Studio YOLO", text("labels/a.txt", "0 0.175000", "0 x"), r'line 1, has a value that is no number: "0 x'),
+        (
+            "LabelImg YOLO",
+            text("a.txt", "0 0.175000", "0 0.075000"),
+            r"a\.txt, line 1, has a box that extends beyond the image",
+        ),
+        ("LabelImg YOLO", text("classes.txt", "dog\n", "cat\n"), r"classes\.txt has cat twice"),
+    ],
+)
+def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    form = BOXES[name]
+    form.write(tmp_path)
+    damage(tmp_path)
+    location = AnnotatedLocation("own" if name != "VIA COCO" else "coco", tmp_path)
+
+    def opened() -> None:
+        data = location.open_undivided("detection") if form.parts is None else location.open("detection", "train")
+        _ = data.survey
+
+    refused(opened, message)
+
+
+def test_a_polygon_of_yolo_gives_the_box_around_it(tmp_path: Path) -> None:
+    labelimg_yolo(tmp_path)
+    write(tmp_path / "c.txt", "1 0.1 0.2 0.5 0.2 0.3 0.6\n")
+    data = AnnotatedLocation("yolo", tmp_path).open_undivided("detection")
+    assert boxes(data)["c.jpg"] == [("dog", (4, 6, 20, 18))]
+
+
+def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labelimg_yolo(tmp_path)
+    AnnotatedLocation("yolo", tmp_path).open_undivided("detection")
+    assert f"{tmp_path}: 1 image without a text file taken as without objects, such as c.jpg" in caplog.messages
+    for path in tmp_path.glob("?.txt"):
+        path.unlink()
+    write(tmp_path / "x.txt", "")
+    refused(lambda: AnnotatedLocation("yolo", tmp_path).open_undivided("detection"), "x.txt has no image|none of the 6 images has a text")
+
+
+def test_the_group_of_roboflows_classes_is_no_class_unless_it_has_objects(tmp_path: Path) -> None:
+    roboflow_coco(tmp_path)
+    path = tmp_path / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(content))
+    assert AnnotatedLocation("coco", tmp_path).open("detection", "train").classes == ("pets", *CLASSES)
+
+
+def test_splits_have_the_names_of_tools(tmp_path: Path) -> None:
+    roboflow_yolo(tmp_path)
+    for name in ("val", "valid", "Validation"):
+        assert len(AnnotatedLocation("own", tmp_path, val=name).open("detection", "val")) == 2
+    refused(lambda: AnnotatedLocation("own", tmp_path, val="holdout").open("detection", "val"), 'no split "holdout", only train, val, test')
+    assert ALL not in TRUTH

@@ -1,0 +1,97 @@
+"""Annotated images in the forms that tools write, and recognising the form of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trickzoo.data.layouts import split_of
+from trickzoo.errors import BadData, BadOption, nearest
+from trickzoo.evidence import count
+
+ALL = "all"
+"""The name of the split that contains all images, for sets without splits."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Export:
+    """A set of annotated images in the form of a tool.
+
+    Attributes:
+        what: the tool and the format, such as "Roboflow COCO export".
+        layout: the layout, a name in `layouts.LAYOUTS`.
+        place: the file or folder by which the form was recognised, for messages.
+        splits: for each split, train, val or test, the function that opens it. A set without splits has one function, under another name,
+            such as "default". The function is called with the description of the layout.
+    """
+
+    what: str
+    layout: str
+    place: Path
+    splits: Mapping[str, Callable[[str], Any]] = field(repr=False)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the set has no splits."""
+        return len(self.splits) == 1 and split_of(next(iter(self.splits))) is None
+
+    @property
+    def in_words(self) -> str:
+        """The form and the number of its splits, such as "Roboflow COCO export, 3 splits"."""
+        return f"{self.what}, {'no splits' if self.whole else count(len(self.splits), 'split')}"
+
+    def open(self, root: Path, split: str) -> Any:
+        """Open the images of a split, by any of its names. `ALL` are the images of a set without splits, or without validation images.
+
+        Raises BadData if there is no such split, BadOption for `ALL` if there are validation images, and what the reader raises.
+        """
+        name = split_of(split) or split
+        if name == ALL:
+            if not self.whole and ("val" in self.splits or "train" not in self.splits):
+                raise BadOption(f"{root} ({self.in_words}) has validation images; leave --val-fraction and --split-file out")
+            name = next(iter(self.splits)) if self.whole else "train"
+        if name in self.splits:
+            return self.splits[name](self.in_words)
+        if self.whole:
+            raise BadData(f"{root} ({self.what}) has no splits; take some images for validation with --val-fraction 0.2")
+        hint = "; take some of train for it with --val-fraction 0.2" if name == "val" and "train" in self.splits else ""
+        there = ", ".join(self.splits)
+        raise BadData(f'{root} ({self.what}) has no split "{split}", only {there}{nearest(split, self.splits) or hint}')
+
+
+def by_split(named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return things by the splits that their names mean; a name that means no split is kept.
+
+    Raises BadData if two names mean the same split.
+    """
+    found: dict[str, T] = {}
+    for name, thing in named:
+        split = split_of(name) or name
+        if split in found:
+            raise BadData(f"two sets of images are {split}: one of them is {name}; rename or remove it")
+        found[split] = thing
+    return found
+
+
+def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:
+    """Return the only form that was recognised in a folder.
+
+    Raises BadData if there is none, with what is `wanted`, or if there are two, with the option that decides.
+    """
+    if not root.is_dir():
+        raise BadData(f"{root} is not a folder")
+    if not found:
+        raise BadData(f"{root} has no layout that is recognised; {wanted}")
+    if len(found) == 1:
+        return found[0]
+    first, second = found[:2]
+    if first.layout != second.layout:
+        remedy = f"name the layout, {first.layout} or {second.layout}, in place of own"
+    elif first.layout == "coco":
+        remedy = "name one of the files with --annotations"
+    else:
+        remedy = "move one of them away"
+    raise BadData(f"{root} has two possible layouts, {first.what} ({first.place.name}) and {second.what} ({second.place.name}); {remedy}")
