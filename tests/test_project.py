@@ -23,7 +23,7 @@ LAYERS = [
     {"registry", "backbone"},
     {"models"},
     {"weights"},
-    {"catalogue", "factory", "tricks"},
+    {"catalogue", "factory", "interop", "tricks"},
     {"recipes"},
     {"data", "drawing"},
     {"training"},

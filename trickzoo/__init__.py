@@ -22,10 +22,13 @@ __all__ = [
     "describe",
     "detection",
     "eval_transform",
+    "from_timm",
+    "from_torchvision",
     "list_models",
     "list_weights",
     "load",
     "segmentation",
+    "to_timm",
     "train_transform",
 ]
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from trickzoo.deployment.deploy import deploy
     from trickzoo.errors import TrickzooError
     from trickzoo.factory import create
+    from trickzoo.interop import from_timm, from_torchvision, to_timm
     from trickzoo.loading import load
 
 _HOMES = {
@@ -47,9 +51,12 @@ _HOMES = {
     "deploy": "trickzoo.deployment.deploy",
     "describe": "trickzoo.catalogue",
     "eval_transform": "trickzoo.data.transforms",
+    "from_timm": "trickzoo.interop",
+    "from_torchvision": "trickzoo.interop",
     "list_models": "trickzoo.catalogue",
     "list_weights": "trickzoo.catalogue",
     "load": "trickzoo.loading",
+    "to_timm": "trickzoo.interop",
     "train_transform": "trickzoo.data.training_transform",
 }
 _PACKAGES = ("detection", "segmentation")

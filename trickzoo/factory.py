@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -70,11 +71,37 @@ def create(
     ):
         if not right:
             raise BadOption(f"{name}: {option} cannot be {value}")
-    builder = load.builder(architecture)
     check_options(architecture, options)
+    file = opened.open_weights(source, architecture) if source is not None else None
+    return assemble(
+        architecture,
+        file,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        drop_rate=drop_rate,
+        output_stride=output_stride,
+        device=device,
+        dtype=dtype,
+        options=options,
+    )
+
+
+def assemble(
+    architecture: Architecture,
+    file: opened.Opened | None,
+    *,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    output_stride: int = 32,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Backbone:
+    """Build a network, with the tensors of an opened file if there is one. The arguments are those of `create`, and so are the errors."""
+    builder = load.builder(architecture)
     where = torch.device(device) if device is not None else torch.get_default_device()
     kind = dtype or torch.get_default_dtype()
-    file = opened.open_weights(source, architecture) if source is not None else None
     if file is not None:
         check_options(architecture, file.options, f"{file.weights.name}: ")
     if num_classes is None:
@@ -88,10 +115,10 @@ def create(
             output_stride=output_stride,
             device="meta",
             dtype=kind,
-            **(dict(architecture.options) | implied | options),
+            **(dict(architecture.options) | implied | dict(options)),
         )
         model.name = architecture.name
-        model.options = implied | options
+        model.options = implied | dict(options)
         return model
 
     if file is not None:

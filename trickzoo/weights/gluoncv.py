@@ -15,7 +15,7 @@ from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.files import open_regular
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, header
-from trickzoo.weights.load import shapes
+from trickzoo.weights.load import shapes_of
 from trickzoo.weights.mxnet import read_params
 from trickzoo.weights.record import Preprocessing
 from trickzoo.weights.tensors import save_atomically
@@ -125,7 +125,7 @@ def _find(path: Path, arrays: Mapping[str, Tensor]) -> tuple[Architecture, dict[
         raise BadCheckpoint(f"{path} has the names of save_params, which GluonCV no longer writes; write it with save_parameters")
     nearest: list[tuple[int, str, str]] = []
     for architecture in registry.ARCHITECTURES.values():
-        own = shapes(architecture.name)
+        own = shapes_of(architecture.name)
         known = [key for key in [*own, "head.fc.weight", "head.fc.bias"] if not key.endswith(".num_batches_tracked")]
         for names in _layouts(architecture, known):
             strange = arrays.keys() ^ set(names.values())

@@ -53,7 +53,7 @@ def load(
     known = [*dict.fromkeys([*model.state_dict(), *classifier_keys(architecture)])]
     layout = opened.layout or convert.detect_layout(architecture, opened.tensors.keys(), known)
     if layout is None:
-        raise BadCheckpoint(_misfit(opened, architecture, known))
+        raise BadCheckpoint(misfit(opened, architecture, known))
     options = convert.implied_options(architecture, layout) | opened.options
     if options != opened.options:
         model = build(**options)
@@ -107,7 +107,7 @@ def _fitting(
     types = [theirs[key] for key in wanted if key in state and state[key].is_floating_point() != wanted[key].is_floating_point()]
     if missing or unexpected or shapes or types:
         raise BadCheckpoint(
-            _misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], unexpected, shapes, types)
+            misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], unexpected, shapes, types)
         )
     return state
 
@@ -187,10 +187,10 @@ def classifier_keys(architecture: Architecture) -> list[str]:
     return keys
 
 
-def _misfit(
+def misfit(
     opened: Opened,
     architecture: Architecture,
-    known: Sequence[str],
+    known: Sequence[str] | None = None,
     missing: Sequence[str] | None = None,
     unexpected: Sequence[str] | None = None,
     shapes: Sequence[str] = (),
@@ -201,17 +201,20 @@ def _misfit(
     `missing` and `unexpected` are None if the file has none of the layouts of the architecture; it is then compared with the nearest one.
     """
     keys = opened.tensors.keys()
+    own_shapes = shapes_of(architecture.name)
+    known = known or [*own_shapes, *classifier_keys(architecture)]
     if missing is None or unexpected is None:
         maps = [convert.key_map(architecture, layout, known) for layout in ("trickzoo", *convert.layouts(architecture))]
         nearest = min(maps, key=lambda names: len(names.keys() ^ keys))
         missing = [key for key, own in nearest.items() if key not in keys and not convert.is_optional(own)]
         unexpected = [key for key in keys if key not in nearest]
+        shapes = [key for key, own in nearest.items() if key in keys and own in own_shapes and opened.tensors[key].shape != own_shapes[own]]
     parts = [
         f"{word} {', '.join(map(_short, names[:2]))}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
         for word, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types))
         if names
     ]
-    fitting = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and _fits(opened, other)]
+    fitting = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and fits(opened, other)]
     guess = f". Its tensors are those of {' or '.join(fitting)}: create that" if fitting else ""
     return f"{opened.weights.name} does not fit {architecture.name}: {'; '.join(parts)}{guess}"
 
@@ -220,19 +223,33 @@ def _short(key: str) -> str:
     return key if len(key) <= 80 else f"{key[:79]}…"
 
 
-def _fits(opened: Opened, architecture: Architecture) -> bool:
+def fits(opened: Opened, architecture: Architecture) -> bool:
     """Return whether the file has the names and shapes of this architecture, with any classifier."""
-    own = shapes(architecture.name)
+    own = shapes_of(architecture.name)
     known = [*own, *classifier_keys(architecture)]
     layout = convert.detect_layout(architecture, opened.tensors.keys(), known)
     if layout is None:
         return False
     ours = convert.key_map(architecture, layout, known)
-    return all(tensor.shape == own[ours[key]] for key, tensor in opened.tensors.items() if ours[key] in own)
+    stem = next(key for key in own if key.startswith("stem."))  # its weight may be for any number of input channels
+    sizes = {ours[key]: tensor.shape for key, tensor in opened.tensors.items() if ours[key] in own}
+    return all(size == own[key] or (key == stem and size[:1] + size[2:] == own[key][:1] + own[key][2:]) for key, size in sizes.items())
+
+
+def distance(opened: Opened, architecture: Architecture, layout: convert.Layout) -> int:
+    """Return how many names of tensors the file or this architecture has and the other has not, plus how many shapes differ."""
+    own = shapes_of(architecture.name)
+    names = convert.key_map(architecture, layout, [*own, *classifier_keys(architecture)])
+    wrong = sum(tensor.shape != own[names[key]] for key, tensor in opened.tensors.items() if names.get(key) in own)
+    return (
+        wrong
+        + len({key for key, ours in names.items() if not convert.is_optional(ours)} - opened.tensors.keys())
+        + len(opened.tensors.keys() - names)
+    )
 
 
 @functools.cache
-def shapes(name: str) -> dict[str, torch.Size]:
+def shapes_of(name: str) -> dict[str, torch.Size]:
     """Return the shape of each tensor of a network without classifier."""
     architecture = registry.find(name)
     model = builder(architecture)(num_classes=0, device="meta", **architecture.options)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from torch import Tensor
 
 from trickzoo.errors import BadCheckpoint, DigestMismatch
 from trickzoo.registry import Architecture
-from trickzoo.weights import download, store
+from trickzoo.weights import download, store, timm_form
 from trickzoo.weights.header import read_header
 from trickzoo.weights.loaded import LoadedWeights
-from trickzoo.weights.record import Layout, Preprocessing, Record
+from trickzoo.weights.record import Layout, Record
 from trickzoo.weights.tensors import read_tensors
 
 
@@ -101,7 +99,7 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     path, config, commit = download.fetch_hub_reference(reference)
     opened = open_file(path, architecture)
     try:
-        preprocessing, classes = _from_config(config)
+        preprocessing, classes = timm_form.read(config)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
     old = opened.weights
@@ -114,18 +112,6 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
         revision=commit,
     )
     return replace(opened, weights=weights)
-
-
-def _from_config(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
-    """Return the preprocessing and the class names that a config.json in timm's form states, each None if it states none."""
-    stated = config.get("pretrained_cfg") or {}
-    preprocessing = None
-    if "input_size" in stated:
-        fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
-        given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
-        preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
-    classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
-    return preprocessing, classes or None
 
 
 def class_count(opened: Opened) -> int | None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
 import trickzoo
+from tests import gluoncv
 from tests.annotated import detector
 from tests.checkpoints import SMALL, network, state
 from tests.fuzz.check import Target
@@ -30,7 +32,7 @@ from trickzoo.files import digest
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.finetune import SMALL_BOXES
 from trickzoo.recipes.zoo import RECIPES
-from trickzoo.weights import download, local, manifest, pins, tensors
+from trickzoo.weights import download, local, manifest, mxnet, pins, tensors
 from trickzoo.weights import header as headers
 
 PACKAGED = "mobilenet_v1_025.tz_imagenette128"
@@ -248,6 +250,17 @@ def _head_and_body(tensors: dict[str, torch.Tensor]) -> tuple[Any, bytes]:
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
+def mxnet_params(content: bytes, folder: Path) -> None:
+    """A .params file, whose arrays are named and typed by the file itself."""
+    path = folder / "net.params"
+    path.write_bytes(content)
+    mxnet.read_params(path)
+
+
+def _params() -> bytes:
+    return gluoncv.params({"a": np.zeros((2, 3), np.float32), "arg:b": np.ones(4, np.float16)})
+
+
 def _text(tree: Any) -> bytes:
     return dump(tree).encode()
 
@@ -263,6 +276,7 @@ TARGETS = (
         checkpoint_of_others,
         lambda: saved(TENSORS),
     ),
+    Target("mxnet params", damaged([_params(), _params()[:40]]), mxnet_params, _params),
     Target("keys", documents(_shapes("trickzoo"), _shapes("timm")), keys, lambda: _text(_shapes("timm"))),
     Target("hub config", documents(CONFIG), hub_config, lambda: _text(CONFIG), prepare_hub),
     Target("manifest", texts(*_manifests()), manifest_file, lambda: _manifests()[0].encode()),

@@ -1,0 +1,148 @@
+"""Converts networks of timm and torchvision to the zoo's and back, or explains why the result would compute something else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trickzoo import registry
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.factory import assemble
+from trickzoo.registry import Architecture
+from trickzoo.weights import convert, load, timm_form
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.opened import Opened
+from trickzoo.weights.record import Layout
+
+
+def from_timm(model: nn.Module) -> Backbone:
+    """Return the zoo's network with the tensors of a classifier of timm. It computes the same logits, on the same device.
+
+    The preprocessing and the names of the classes are those in the model's `pretrained_cfg`.
+    Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
+    """
+    stated = getattr(model, "pretrained_cfg", None) or {}
+    preprocessing, classes = timm_form.read({"pretrained_cfg": stated, "label_names": stated.get("label_names") or ()})
+    imagenet = stated.get("num_classes") == getattr(model, "num_classes", None) == 1000
+    weights = replace(
+        _described(model, f"timm {stated.get('architecture') or type(model).__name__}"),
+        classes=classes or ("imagenet1k" if imagenet else None),
+        preprocessing=preprocessing,
+    )
+    return _converted(model, weights, "timm")
+
+
+def from_torchvision(model: nn.Module) -> Backbone:
+    """Return the zoo's network with the tensors of a classifier of torchvision. It computes the same logits, on the same device.
+
+    A network of torchvision does not state its preprocessing or its classes.
+    Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
+    """
+    if getattr(model, "transform_input", False):
+        raise BadOption(
+            "this Inception V3 rescales its input, which trickzoo's does not; set its transform_input to False, and normalise images with "
+            "the mean and standard deviation 0.5"
+        )
+    return _converted(model, _described(model, f"torchvision {type(model).__name__}"), "torchvision")
+
+
+def to_timm(model: Backbone) -> nn.Module:
+    """Return timm's network with the tensors of a network of the zoo. It computes the same logits, on the same device.
+
+    Raises BadOption if timm does not have the network, or its network would compute something else, with the difference.
+    """
+    import timm
+
+    name, arguments = timm_form.network(model)
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=model.num_classes, in_chans=model.in_chans, **arguments)
+    state = model.state_dict()
+    names = convert.key_map(registry.find(model.name), "timm", state)
+    theirs.load_state_dict({key: state[ours].detach().clone() for key, ours in names.items()}, assign=True)
+    theirs.train(model.training)
+    _check_same(model, theirs, f"timm's {name}")
+    return theirs
+
+
+def _described(model: nn.Module, name: str) -> LoadedWeights:
+    """Return the description of a network's tensors, with the SHA-256 of their bytes in the order of their names."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(model.state_dict().items()):
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return LoadedWeights(name, Path(name), digest.hexdigest())
+
+
+def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Backbone:
+    tensors = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
+    opened = Opened(weights, tensors, None, {})
+    architecture = _recognised(opened, layout)
+    options = timm_form.options(architecture, model)
+    strides = [stride for stride in (32, 16, 8) if stride in architecture.output_strides]
+    first = next(iter(model.parameters()))
+    for stride in strides:
+        ours = assemble(
+            architecture,
+            Opened(weights, tensors, layout, options),
+            in_chans=next(t.shape[1] for t in tensors.values() if t.ndim == 4),
+            output_stride=stride,
+            device=first.device,
+            dtype=first.dtype,
+        )
+        difference = _difference(ours, model)
+        if difference is None:
+            return ours.train(model.training)
+    raise BadOption(f"{weights.name} has the tensors of {architecture.name}, but {difference}")
+
+
+def _recognised(opened: Opened, layout: Layout) -> Architecture:
+    """Return the architecture whose names and shapes the tensors have. Raises BadCheckpoint with the nearest if there is none."""
+    distances = {}
+    for architecture in registry.ARCHITECTURES.values():
+        if load.fits(opened, architecture):
+            return architecture
+        if layout in convert.layouts(architecture):
+            distances[architecture.name] = load.distance(opened, architecture, layout)
+    nearest = registry.find(min(distances, key=lambda name: distances[name]))
+    raise BadCheckpoint(load.misfit(opened, nearest))
+
+
+def _check_same(model: Backbone, theirs: nn.Module, what: str) -> None:
+    if difference := _difference(model, theirs):
+        raise BadOption(f"{what} has the tensors of this {model.name}, but {difference}")
+
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish, nn.ELU, nn.Mish)
+
+
+def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
+    """Return how the logits of two networks differ, None if they are equal for an image of random numbers but for rounding."""
+    side = 97 if ours.name != "inception_v3" else 107 if getattr(ours, "aux_head", None) is None else 299
+    like = next(ours.parameters())
+    x = torch.randn(1, ours.in_chans, side, side, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    expected, actual = (_logits(network, x) for network in (theirs, ours))
+    if expected.shape != actual.shape:
+        return f"its output has the shape {tuple(expected.shape)}, not {tuple(actual.shape)}"
+    if torch.allclose(expected, actual, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        return None
+    kinds = [{type(module).__name__ for module in network.modules() if isinstance(module, ACTIVATIONS)} for network in (theirs, ours)]
+    if kinds[0] != kinds[1]:
+        return f"its activation functions are {', '.join(sorted(kinds[0]))}, not {', '.join(sorted(kinds[1]))}"
+    most = float((expected - actual).abs().max())
+    return f"computes something else with them: its logits differ by up to {most:.2g}, as with another stride, dilation, padding or pooling"
+
+
+@torch.inference_mode()
+def _logits(network: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits in evaluation mode, and leave the network in the mode of each of its modules."""
+    modes: Mapping[nn.Module, bool] = {module: module.training for module in network.modules()}
+    output: Any = network.eval()(x)
+    for module, mode in modes.items():
+        module.training = mode
+    return (output[0] if isinstance(output, tuple) else output).float()

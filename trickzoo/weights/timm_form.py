@@ -1,0 +1,72 @@
+"""timm's names of networks, their arguments, and its form of config.json in a hub repository."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from trickzoo import registry
+from trickzoo.backbone import Backbone
+from trickzoo.errors import BadOption
+from trickzoo.registry import Architecture
+from trickzoo.weights import convert
+from trickzoo.weights.record import Preprocessing
+
+
+def network(model: Backbone) -> tuple[str, dict[str, Any]]:
+    """Return the name of timm's network that computes the same, and the arguments of `timm.create_model` that it needs.
+
+    Raises BadOption if timm does not have it, with the difference.
+    """
+    architecture = registry.find(model.name)
+    arguments: dict[str, Any] = {}
+    if stride := _output_stride(model):
+        arguments["output_stride"] = stride
+        if architecture.options.get("letter") == "d":
+            raise BadOption(f"timm's {model.name} pools in the shortcuts of dilated stages, trickzoo's does not; use output_stride 32")
+    if "timm" not in convert.layouts(architecture):
+        raise BadOption(f"{model.name} does not exist in timm: its bottlenecks have their stride in the first 1x1 convolution")
+    if architecture.family == "mobilenet_v1":
+        name = {"mobilenet_v1_100": "mobilenetv1_100", "mobilenet_v1_100h": "mobilenetv1_100h", "mobilenet_v1_125": "mobilenetv1_125"}
+        if model.name not in name:
+            raise BadOption(f"{model.name} does not exist in timm, whose MobileNets v1 have 1 or 1.25 times the channels")
+        return name[model.name], arguments | ({} if getattr(model, "activation", "") == "relu6" else {"act_layer": "relu"})
+    if architecture.family == "inception_v3":
+        return "inception_v3", arguments | ({"aux_logits": True} if getattr(model, "aux_head", None) is not None else {})
+    depth, letter = architecture.options["depth"], architecture.options["letter"]
+    if depth < 50 and letter == "c":
+        return f"resnet{depth}", arguments | {"stem_type": "deep", "stem_width": 32}
+    return f"resnet{depth}{letter if letter in 'cds' else ''}", arguments
+
+
+def _output_stride(model: Backbone) -> int | None:
+    """Return the stride of the last feature map if it is not the usual 32."""
+    stride = model.feature_info[-1].stride
+    return None if stride == 32 else stride
+
+
+def options(architecture: Architecture, theirs: nn.Module) -> dict[str, Any]:
+    """Return the options of `trickzoo.create` with which the zoo's network computes the same as one of another library."""
+    if architecture.family == "mobilenet_v1":
+        return {"activation": "relu6" if any(isinstance(module, nn.ReLU6) for module in theirs.modules()) else "relu"}
+    if architecture.family == "inception_v3" and any(key.startswith("AuxLogits.") for key in theirs.state_dict()):
+        return {"aux_head": True}
+    return {}
+
+
+def read(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
+    """Return the preprocessing and the class names that a config.json in timm's form states, each None if it states none.
+
+    Raises KeyError, IndexError, TypeError or ValueError if it is not in that form.
+    """
+    stated = config.get("pretrained_cfg") or {}
+    preprocessing = None
+    if "input_size" in stated:
+        fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
+        given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
+        preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
+    classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
+    return preprocessing, classes or None
