@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-import trickzoo
 from trickzoo.data.transforms import resize_and_crop
-from trickzoo.deployment.networks import WholeClassifier
+from trickzoo.deployment.networks import Preparation
 from trickzoo.deployment.onnx_file import to_onnx
 from trickzoo.evidence import environment, write_json
 from trickzoo.weights.record import Preprocessing
@@ -38,7 +37,7 @@ class Resizing(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.whole = WholeClassifier(trickzoo.create("mobilenet_v1_025", num_classes=2), preprocessing, "image")
+        self.whole = Preparation(3, preprocessing, "image")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.whole._cropped(images.permute(0, 3, 1, 2))

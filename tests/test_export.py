@@ -153,6 +153,43 @@ def test_an_archive_of_torch_runs_without_trickzoo_and_predict_refuses_it(call: 
     assert "does not run archives of torch.export, because torch.export.load executes code that is in a file" in err
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("uint8", ".onnx"), ("normalised", ".xml"), pytest.param("image", ".xml", marks=pytest.mark.slow)]
+)
+def test_a_file_of_8_bit_integers_computes_nearly_the_logits_of_the_network(kind: Input, suffix: str, place: Path, tmp_path: Path) -> None:
+    model, path = tiny(kind)[0], tmp_path / f"int8{suffix}"
+    graph = export.classifier(model, PREPROCESSING, CLASSES, kind=kind, calibration=[place / "a.jpg", place / "b.jpg"])
+    assert graph.note == "int8: 0.00% of the predictions on 2 images differ from those in fp32"
+    export.write(graph, path)
+    file = open_exported(path)
+    assert file.description.precision == "int8"
+    for name in ("a.jpg", "b.jpg"):
+        with Image.open(place / name) as image, torch.no_grad():
+            expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
+            found = predict.classify(file, image.convert("RGB"))
+        scale = float(expected.abs().max())
+        assert 1e-4 * scale < float((found - expected).abs().max()) < 0.05 * scale  # quantised, and still the same network
+
+
+def test_the_command_calibrates_a_file_of_8_bit_integers(call: Call, place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    status, out, err = call("export", path, "--model", SMALL, "--precision", "int8", "--calibration", place)
+    assert (status, err) == (0, "") and out.endswith(f"{path}\n") and "of the predictions on 2 images differ" in out
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    status, out, _ = call("predict", place / "a.jpg", "--model", path, "--json")
+    assert status == 0 and json.loads(out)[0]["top"]
+    for options, message in (
+        (("--precision", "int8"), "--precision int8 and --calibration FOLDER belong together"),
+        (("--calibration", place), "--precision int8 and --calibration FOLDER belong together"),
+        (("--precision", "int8", "--calibration", tmp_path / "none"), "none"),
+    ):
+        status, _, err = call("export", tmp_path / "other.onnx", "--model", SMALL, *options)
+        assert (status, len(err.splitlines())) == (2, 1) and message in err
+    status, _, err = call("export", tmp_path / "other.pt2", "--model", SMALL, "--precision", "int8", "--calibration", place)
+    assert status == 2 and "archives of torch.export have no int8" in err
+
+
 def test_predict_says_the_same_of_the_model_and_of_its_file(call: Call, place: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     assert call("export", path, "--model", SMALL) == (0, f"{path}\n", "")

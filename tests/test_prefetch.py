@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from trickzoo.data.prefetch import NUMBER, ahead
 from trickzoo.errors import BadData
@@ -35,6 +36,21 @@ def test_an_error_is_raised_in_the_place_of_its_item() -> None:
     assert [next(made) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(BadData, match="lost"):
         next(made)
+
+
+def test_the_other_thread_computes_on_one_core_and_this_one_on_as_many_as_before() -> None:
+    before = torch.get_num_threads()
+
+    def items() -> Iterator[int]:
+        for _ in range(3):
+            yield torch.get_num_threads()
+
+    torch.set_num_threads(3)
+    try:
+        assert list(ahead(items())) == [3, 1, 1]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_closing_ends_the_thread() -> None:

@@ -16,6 +16,8 @@ from trickzoo.weights.record import Interpolation, Layout
 if TYPE_CHECKING:
     from trickzoo.deployment.export import Graph
 
+CALIBRATION = 256
+"""Largest number of images for the ranges of 8-bit integers."""
 SUFFIXES = {"weights": (".safetensors", ".pth"), "onnx": (".onnx",), "torch-export": (".pt2",), "openvino": (".xml",)}
 
 
@@ -40,6 +42,14 @@ def export(
     crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
     interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
+    precision: Annotated[
+        Literal["fp32", "int8"] | None,
+        Parameter(help="Arithmetic of an exported classifier; fp32 (default), or int8 in ONNX and OpenVINO, which needs --calibration."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        Parameter(help=f"Folder with images like those of the later use, for --precision int8; at most {CALIBRATION} of them are used."),
+    ] = None,
     layout: Annotated[
         Layout | None, Parameter(help="Library whose names the tensors in a file of weights have; by default trickzoo.")
     ] = None,
@@ -59,12 +69,17 @@ def export(
     `trickzoo predict --model OUT` runs .onnx and .xml.
     """
     chosen = _format(out, format)
-    graphs = {"--input": input, "--size": size, "--crop": crop, "--interpolation": interpolation, "--classes": classes}
+    graphs: dict[str, Any] = {"--input": input, "--size": size, "--crop": crop, "--interpolation": interpolation, "--classes": classes}
+    graphs |= {"--precision": precision, "--calibration": calibration}
     others = {"--layout": layout, "--dtype": dtype} if chosen != "weights" else graphs
     for name, value in others.items():
         if value is not None:
             raise BadOption(f"{name} is not for {out.suffix} files; leave it out")
     check_preprocessing(size, crop)
+    if (precision == "int8") != (calibration is not None):
+        raise BadOption("--precision int8 and --calibration FOLDER belong together; name both or neither")
+    if precision == "int8" and chosen == "torch-export":
+        raise BadOption(f"{out}: archives of torch.export have no int8; name a file that ends in .onnx or .xml")
     named.check(model, weights)
     if chosen == "weights":
         _weights(out, model, weights, layout or "trickzoo", dtype, overwrite)
@@ -72,7 +87,10 @@ def export(
         from trickzoo.deployment.export import check_path, write
 
         check_path(out, overwrite=overwrite)
-        write(_graph(model, weights, graphs), out, overwrite=overwrite)
+        graph = _graph(model, weights, graphs)
+        write(graph, out, overwrite=overwrite)
+        if graph.note:
+            say(graph.note)
     say(str(out))
 
 
@@ -108,8 +126,24 @@ def _graph(model: str, weights: str | None, options: dict[str, Any]) -> Graph:
     if path is None or task == "classification":
         network = loaded(model, weights)
         preprocessing = preprocessing_of(network, size=options["--size"], crop=options["--crop"], interpolation=options["--interpolation"])
-        return export.classifier(network, preprocessing, classes_of(network, options["--classes"]), kind=options["--input"] or "uint8")
+        return export.classifier(
+            network,
+            preprocessing,
+            classes_of(network, options["--classes"]),
+            kind=options["--input"] or "uint8",
+            calibration=_calibration(options["--calibration"]),
+        )
     for name, value in options.items():
         if value is not None:
             raise BadOption(f"{name} is for classification, and {path} is for {task}; leave it out")
     return export.detector(detection.load(path)) if task == "detection" else export.segmenter(segmentation.load(path))
+
+
+def _calibration(folder: Path | None) -> list[Path] | None:
+    """Return the images in a folder for the calibration, spread evenly over all of them, or None without a folder."""
+    from trickzoo.data.listing import images_at
+
+    if folder is None:
+        return None
+    found = images_at(folder)
+    return found[:: -(-len(found) // CALIBRATION)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -58,9 +57,11 @@ def predict(
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
     full size. For masks each class's share of the pixels is printed.
     """
+    from trickzoo.data.listing import images_at
+
     if not images:
         raise BadOption("name one image or more")
-    files = tuple(file for image in images for file in _files(image))
+    files = tuple(file for image in images for file in images_at(image))
     if top is not None and top < 1:
         raise BadOption(f"--top must be 1 or more, not {top}")
     if threshold is not None and not 0 <= threshold <= 1:
@@ -157,27 +158,6 @@ def _report(found: Iterable[dict[str, Any]], kind: str, names: Sequence[str], *,
         predict_rows.write_coco(coco, names, rows)
     if json:
         say_json(rows)
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the path of an image, or the paths of the files that a pattern matches, or of the images in and below a folder.
-
-    Hidden files in folders are left out. Raises BadOption if a folder holds no images, or if a pattern matches no file.
-    """
-    from trickzoo.data.images import EXTENSIONS
-
-    if not path.exists() and glob.has_magic(str(path)):
-        matched = sorted(Path(file) for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
-        if not matched:
-            raise BadOption(f"{path} matches no file")
-        return matched
-    if not path.is_dir():
-        return [path]
-    below = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-    found = sorted(file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
-    if not found:
-        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(EXTENSIONS))}")
-    return found
 
 
 def _exported(model: str | None, task: str | None, fixed: dict[str, Any]) -> Exported | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data import images
-from trickzoo.errors import BadData, nearest
+from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
@@ -41,6 +42,25 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise BadData(f"{path} is empty")
     return lines
+
+
+def images_at(path: Path) -> list[Path]:
+    """Return the path of an image, or the paths of the files that a pattern matches, or of the images in and below a folder.
+
+    Hidden files in folders are left out. Raises BadOption if a folder holds no images, or if a pattern matches no file.
+    """
+    if not path.exists() and glob.has_magic(str(path)):
+        matched = sorted(Path(file) for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
+        if not matched:
+            raise BadOption(f"{path} matches no file")
+        return matched
+    if not path.is_dir():
+        return [path]
+    below = (file for file in path.rglob("*") if file.suffix.lower() in images.EXTENSIONS and file.is_file())
+    found = sorted(file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    if not found:
+        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}")
+    return found
 
 
 def warn(sentence: str) -> None:

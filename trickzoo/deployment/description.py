@@ -32,6 +32,7 @@ class Description(Struct, frozen=True):
         class_names: the same in words, for synsets of ImageNet.
         channels: the number of channels of a classifier's input, 3, or 1 for grey images; whole images are always RGB.
         preprocessing: how a classifier's images are prepared, inside the file or outside.
+        precision: "int8" if the network computes with 8-bit integers.
     """
 
     trickzoo: str
@@ -47,6 +48,7 @@ class Description(Struct, frozen=True):
     class_names: tuple[str, ...]
     channels: Literal[1, 3] = 3
     preprocessing: Preprocessing | None = None
+    precision: Literal["fp32", "int8"] = "fp32"
 
     def __post_init__(self) -> None:
         if self.task != "classification" and self.input != "image":

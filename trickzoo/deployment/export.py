@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 import trickzoo
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import describe_class
+from trickzoo.deployment.deploy import deploy
 from trickzoo.deployment.description import Description, Input
+from trickzoo.deployment.engines import INPUT, OUTPUT, OnnxRuntime
 from trickzoo.deployment.extras import require
-from trickzoo.deployment.networks import WholeClassifier, WholeDetector, WholeSegmenter
-from trickzoo.deployment.onnx_file import to_onnx
+from trickzoo.deployment.networks import Preparation, WholeDetector, WholeSegmenter
+from trickzoo.deployment.onnx_file import join, to_onnx
 from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
@@ -26,6 +30,8 @@ from trickzoo.weights.record import Preprocessing
 
 Format = Literal["onnx", "torch-export", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
+PREPARED = "prepared"
+"""The name of the output of the preprocessing of a quantised network."""
 
 
 class Graph(NamedTuple):
@@ -37,6 +43,9 @@ class Graph(NamedTuple):
         inputs, outputs: the names of its input and its outputs.
         dynamic: the axes that may have any length.
         description: the metadata.
+        quantised: None, or an ONNX file with 8-bit integers that is the network. It takes the output of `module`, which is then the
+            preprocessing alone.
+        note: a sentence for the user about the network, or an empty text.
     """
 
     module: nn.Module
@@ -45,9 +54,18 @@ class Graph(NamedTuple):
     outputs: tuple[str, ...]
     dynamic: Sequence[Mapping[int, str]]
     description: Description
+    quantised: bytes | None = None
+    note: str = ""
 
 
-def classifier(model: Backbone, preprocessing: Preprocessing, classes: tuple[str, ...], *, kind: Input = "uint8") -> Graph:
+def classifier(
+    model: Backbone,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    *,
+    kind: Input = "uint8",
+    calibration: Sequence[Path] | None = None,
+) -> Graph:
     """Prepare a classifier for `write`.
 
     Args:
@@ -55,8 +73,11 @@ def classifier(model: Backbone, preprocessing: Preprocessing, classes: tuple[str
         preprocessing: how its images are prepared.
         classes: the names of its classes, in the order of its outputs.
         kind: what the file takes.
+        calibration: None for a network of float32. With paths of images like those of the later use, the network computes with 8-bit
+            integers, and its ranges come from these images.
 
-    Raises BadOption if the network takes neither RGB nor grey images, or has no weights.
+    Raises BadOption if the network takes neither RGB nor grey images, or has no weights, and DeviationTooLarge if the 8-bit integers change
+    more than 5 % of the predictions on the images of the calibration.
     """
     channels, side = model.in_chans, preprocessing.size
     if channels not in (1, 3):
@@ -83,9 +104,18 @@ def classifier(model: Backbone, preprocessing: Preprocessing, classes: tuple[str
         output_in_words=f"logits: float32 (batch, {len(classes)}); softmax gives the probabilities of the classes",
         channels=channels,
         preprocessing=preprocessing,
+        precision="fp32" if calibration is None else "int8",
     )
-    module = WholeClassifier(model, preprocessing, kind).eval()
-    return Graph(module, (example,), ("images",), ("logits",), [dynamic], description)
+    preparation = Preparation(channels, preprocessing, kind).eval()
+    if calibration is None:
+        return Graph(nn.Sequential(preparation, model).eval(), (example,), (INPUT,), (OUTPUT,), [dynamic], description)
+    assert model.weights is not None
+    prepared = copy.copy(model)
+    prepared.weights = replace(model.weights, preprocessing=preprocessing)
+    deployed = deploy(prepared, "onnxruntime", "int8", images=calibration)
+    assert isinstance(deployed.engine, OnnxRuntime)
+    note = f"int8: {deployed.disagreement:.2%} of the predictions on {len(calibration):,} images differ from those in fp32"
+    return Graph(preparation, (example,), (INPUT,), (PREPARED,), [dynamic], description, deployed.engine.model, note)
 
 
 def detector(model: FasterRCNN) -> Graph:
@@ -157,15 +187,27 @@ def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
     if path.suffix not in SUFFIXES.values():
         raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")
     check_path(path, overwrite=overwrite)
-    module, example, inputs, outputs, dynamic, description = graph
-    texts = description.texts()
+    texts = graph.description.texts()
     if path.suffix == ".pt2":
-        to_torch(module, example, path, dynamic=dynamic, metadata=texts)
+        if graph.quantised is not None:
+            raise BadOption(f"{path}: archives of torch.export have no int8; name a file that ends in .onnx or .xml")
+        to_torch(graph.module, graph.example, path, dynamic=graph.dynamic, metadata=texts)
     elif path.suffix == ".onnx":
-        to_onnx(module, example, path, inputs=inputs, outputs=outputs, dynamic=dynamic, metadata=texts)
+        _to_onnx(graph, path, texts)
     else:
         require(path, "openvino", "onnx", "onnxscript", "openvino")
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder, "model.onnx")
-            to_onnx(module, example, made, inputs=inputs, outputs=outputs, dynamic=dynamic)
+            _to_onnx(graph, made, {})
             to_openvino(made, path, texts)
+
+
+def _to_onnx(graph: Graph, path: Path, texts: Mapping[str, str]) -> None:
+    names: dict[str, Any] = {"inputs": graph.inputs, "outputs": graph.outputs, "dynamic": graph.dynamic}
+    if graph.quantised is None:
+        to_onnx(graph.module, graph.example, path, **names, metadata=texts)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder, "preparation.onnx")
+            to_onnx(graph.module, graph.example, made, **names)
+            join(made.read_bytes(), graph.quantised, path, metadata=texts)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image, nms, roi_align
 
-from trickzoo.backbone import Backbone
 from trickzoo.data.annotated_transforms import Scale
 from trickzoo.data.transforms import LONGEST, Normalisation
 from trickzoo.deployment.description import Input
@@ -26,18 +25,18 @@ TOGETHER = 8
 """How many classes of a segmenter are enlarged to the size of the image at once; 8 float32 values a pixel."""
 
 
-class WholeClassifier(nn.Module):
-    """A classifier with as much of its preprocessing as `kind` says.
+class Preparation(nn.Module):
+    """As much of a classifier's preprocessing as `kind` says.
 
-    It takes (N, H, W, 3) uint8 images of one size for "image", otherwise (N, C, size, size) images, uint8 or float32, and returns the (N,
-    classes) logits.
+    It takes (N, H, W, 3) uint8 images of one size for "image", otherwise (N, C, size, size) images, uint8 or float32, and returns (N, C,
+    size, size) normalised images.
     """
 
-    def __init__(self, network: Backbone, preprocessing: Preprocessing, kind: Input) -> None:
+    def __init__(self, channels: int, preprocessing: Preprocessing, kind: Input) -> None:
         super().__init__()
-        self.network, self.preprocessing, self.kind = network, preprocessing, kind
+        self.preprocessing, self.kind = preprocessing, kind
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-        self.grey = network.in_chans == 1
+        self.grey = channels == 1
         self.mean, self.std = (mean.mean(0, keepdim=True), std.mean(0, keepdim=True)) if self.grey else (mean, std)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -45,9 +44,7 @@ class WholeClassifier(nn.Module):
             images = self._cropped(images.permute(0, 3, 1, 2))
         if self.kind in ("image", "uint8"):
             images = images.float() / 255
-        if self.kind != "normalised":
-            images = (images - self.mean) / self.std
-        return self.network(images)
+        return images if self.kind == "normalised" else (images - self.mean) / self.std
 
     def _cropped(self, images: Tensor) -> Tensor:
         """Return what `data.transforms.resize_and_crop` returns, of (N, 3, H, W) uint8 images: (N, C, size, size) in 0…255."""

@@ -60,6 +60,30 @@ def to_onnx(
     write_atomically(path, model.SerializeToString())
 
 
+def join(first: bytes, second: bytes, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write an ONNX file in which the output of one network is the input of another.
+
+    Args:
+        first: the content of an ONNX file with one output. Its inputs are those of the result.
+        second: the content of an ONNX file with one input. Its outputs are those of the result.
+        path: the file.
+        metadata: texts that are stored in the file by keys.
+
+    Raises NotWritten if the disk refuses the file.
+    """
+    import onnx
+
+    before = onnx.load_model_from_string(first)
+    after = onnx.compose.add_prefix(onnx.load_model_from_string(second), "network.", rename_outputs=False)
+    before.ir_version = after.ir_version
+    model = onnx.compose.merge_models(before, after, io_map=[(before.graph.output[0].name, after.graph.input[0].name)])
+    _forget_sources(model)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)
+    write_atomically(path, model.SerializeToString())
+
+
 def _name_lengths(graph: Any, dynamic: Sequence[Mapping[int, str]]) -> None:
     """Give the dynamic axes of a graph's inputs and outputs the names in `dynamic`, in place of torch's symbols."""
     names = {
