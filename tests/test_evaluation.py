@@ -143,6 +143,21 @@ def test_engines_and_workers_predict_the_same(backend: str, workers: int, tiny: 
     assert result["backend"]["name"] == backend
 
 
+def test_8_bit_integers_are_calibrated_on_a_folder_and_predict_nearly_the_same(tiny: Path, photos: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, options in (("fp32", ()), ("int8", ("--backend", "onnxruntime", "--precision", "int8", "--calibration", photos))):
+        tokens = ("--data", photos, "--model", tiny, "--device", "cpu", "--workers", 0, *options)
+        assert call(evaluation, "imagenet", *tokens, "--predictions", tmp_path / "p.csv", "--out", tmp_path / "r.json") == 0
+        with (tmp_path / "p.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        (result,) = json.loads((tmp_path / "r.json").read_text())["results"]
+        assert result["precision"] == name
+        found[name] = [row["top1"] for row in rows], [row["p1"] for row in rows]
+    (classes, sure), (other_classes, other_sure) = found["fp32"], found["int8"]
+    assert sum(a == b for a, b in zip(classes, other_classes, strict=True)) >= 27  # of 30
+    assert sure != other_sure
+
+
 def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "val" / IMAGENETTE[3] / "1.JPEG").unlink()  # 29 images: an odd number for two
     tokens = ["imagenet", "--data", str(photos), "--model", "mobilenet_v1_025", "--weights", str(tiny)]
@@ -260,6 +275,9 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
             [*MINE, "--backend", "auto", "--precision", "fp16"],
             "--backend auto has no fp16 on a CPU; use --precision bf16 or fp32",
         ),
+        ([*MINE, "--precision", "int8"], "--precision int8 and --calibration FOLDER belong together"),
+        ([*MINE, "--calibration", "PHOTOS"], "--precision int8 and --calibration FOLDER belong together"),
+        ([*MINE, "--precision", "int8", "--calibration", "PHOTOS"], "--precision int8 needs --backend onnxruntime or openvino"),
         ([*MINE, "--workers=-1"], "--workers must be 0 or more, not -1"),
         (["--data", "PHOTOS", "--model", "resnet18", "--model", "resnet34", "--weights", "x"], "--weights is for one --model"),
         ([*MINE, "--out", "PHOTOS"], "is a folder; name a file"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -140,7 +140,7 @@ class Result(Accuracy, Evaluated):
     images_per_second: float
     published: Published
     data: Data
-    precision: Precision
+    precision: Precision | Literal["int8"]
     backend: Backend
     device: str
     processes: int
@@ -155,7 +155,7 @@ def summarise(
     preprocessing: Preprocessing,
     *,
     unknown: int,
-    precision: Precision,
+    precision: Precision | Literal["int8"],
     state: PartialState,
     backend: Backend = Backend(),
 ) -> Result:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo.cli.options import Flag, check_preprocessing
+from trickzoo.cli.options import MOST_CALIBRATION, Flag, calibration_images, check_calibration, check_preprocessing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
 from trickzoo.weights import named
@@ -16,8 +16,6 @@ from trickzoo.weights.record import Interpolation, Layout
 if TYPE_CHECKING:
     from trickzoo.deployment.export import Graph
 
-CALIBRATION = 256
-"""Largest number of images for the ranges of 8-bit integers."""
 SUFFIXES = {"weights": (".safetensors", ".pth"), "onnx": (".onnx",), "torch-export": (".pt2",), "openvino": (".xml",)}
 
 
@@ -48,7 +46,7 @@ def export(
     ] = None,
     calibration: Annotated[
         Path | None,
-        Parameter(help=f"Folder with images like those of the later use, for --precision int8; at most {CALIBRATION} of them are used."),
+        Parameter(help=f"Folder with images like those of the later use, for --precision int8; at most {MOST_CALIBRATION} are used."),
     ] = None,
     layout: Annotated[
         Layout | None, Parameter(help="Library whose names the tensors in a file of weights have; by default trickzoo.")
@@ -76,8 +74,7 @@ def export(
         if value is not None:
             raise BadOption(f"{name} is not for {out.suffix} files; leave it out")
     check_preprocessing(size, crop)
-    if (precision == "int8") != (calibration is not None):
-        raise BadOption("--precision int8 and --calibration FOLDER belong together; name both or neither")
+    check_calibration(precision, calibration)
     if precision == "int8" and chosen == "torch-export":
         raise BadOption(f"{out}: archives of torch.export have no int8; name a file that ends in .onnx or .xml")
     named.check(model, weights)
@@ -131,19 +128,9 @@ def _graph(model: str, weights: str | None, options: dict[str, Any]) -> Graph:
             preprocessing,
             classes_of(network, options["--classes"]),
             kind=options["--input"] or "uint8",
-            calibration=_calibration(options["--calibration"]),
+            calibration=calibration_images(options["--calibration"]),
         )
     for name, value in options.items():
         if value is not None:
             raise BadOption(f"{name} is for classification, and {path} is for {task}; leave it out")
     return export.detector(detection.load(path)) if task == "detection" else export.segmenter(segmentation.load(path))
-
-
-def _calibration(folder: Path | None) -> list[Path] | None:
-    """Return the images in a folder for the calibration, spread evenly over all of them, or None without a folder."""
-    from trickzoo.data.listing import images_at
-
-    if folder is None:
-        return None
-    found = images_at(folder)
-    return found[:: -(-len(found) // CALIBRATION)]

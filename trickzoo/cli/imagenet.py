@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from msgspec import UNSET
@@ -98,7 +98,13 @@ class Running:
     ] = None
     workers: options.Workers = None
     device: options.Device = "auto"
-    precision: options.Precision = "fp32"
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        Parameter(help="Precision of the network's arithmetic. int8 needs --calibration, and --backend onnxruntime or openvino."),
+    ] = "fp32"
+    calibration: Annotated[
+        Path | None, Parameter(help="Folder with images for --precision int8, which must not be among those of the evaluation.")
+    ] = None
     backend: Annotated[
         Literal["eager", "auto", "onnxruntime", "openvino"],
         Parameter(help="Engine that runs the network on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
@@ -109,6 +115,9 @@ class Running:
             raise BadOption(f"--batch-size must be 1 or more, not {self.batch_size}")
         if self.workers is not None and self.workers < 0:
             raise BadOption(f"--workers must be 0 or more, not {self.workers}")
+        options.check_calibration(self.precision, self.calibration)
+        if self.precision == "int8" and self.backend == "eager":
+            raise BadOption("--precision int8 needs --backend onnxruntime or openvino")
 
 
 def imagenet(
@@ -228,7 +237,7 @@ def _evaluate(
             state=state,
             batch_size=running.batch_size,
             workers=workers,
-            precision=running.precision,
+            precision="fp32" if running.precision == "int8" else running.precision,
             network=deployed,
             skip_corrupt=images.skip_corrupt,
             progress=tick,
@@ -250,7 +259,10 @@ def _evaluate(
 def _deployed(
     network: Backbone, images: ImageSet, preprocessing: Preprocessing, running: Running, workers: int, state: PartialState
 ) -> Deployed:
-    """Deploy a network to the engine that `--backend` names. Its logits are compared with eager's on the first images of the set."""
+    """Deploy a network to the engine that `--backend` names.
+
+    Its logits are compared with eager's on the first images of the set, or for int8 on those of the calibration.
+    """
     import torch
 
     from trickzoo.classification.evaluate import BATCH
@@ -264,12 +276,15 @@ def _deployed(
         raise BadOption(f"--backend {running.backend} has no fp16 on a CPU; use --precision bf16 or fp32")
     if running.backend == "auto" and state.num_processes > 1:
         raise BadOption("--backend auto would let each process choose for itself; name a backend")
-    size = running.batch_size or BATCH
-    first = Decoded(images, resize_and_crop(preprocessing), range(min(size, len(images.entries))))
+    threads = 1 if workers else None  # each worker has one core
+    settings: dict[str, Any] = {"batch_size": running.batch_size or BATCH, "threads": threads}
+    if running.precision == "int8":
+        calibration = options.calibration_images(running.calibration)
+        return deploy(network, running.backend, "int8", images=calibration, preprocessing=preprocessing, **settings)
+    first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
     pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
     checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
-    threads = 1 if workers else None  # each worker has one core
-    return deploy(network, running.backend, running.precision, images=checked, batch_size=size, threads=threads)
+    return deploy(network, running.backend, running.precision, images=checked, **settings)
 
 
 def _print(r: Result) -> None:

@@ -54,6 +54,26 @@ Workers = Annotated[int | None, Parameter(help="Number of worker processes; by d
 Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
 
 
+MOST_CALIBRATION = 256
+"""Largest number of images on which 8-bit integers are calibrated."""
+
+
+def check_calibration(precision: str | None, calibration: Path | None) -> None:
+    """Raise BadOption if `--precision int8` and `--calibration` are not given together."""
+    if (precision == "int8") != (calibration is not None):
+        raise BadOption("--precision int8 and --calibration FOLDER belong together; name both or neither")
+
+
+def calibration_images(folder: Path | None) -> list[Path] | None:
+    """Return images in a folder for the calibration, spread evenly over all of them, or None without a folder."""
+    from trickzoo.data.listing import images_at
+
+    if folder is None:
+        return None
+    found = images_at(folder)
+    return found[:: -(-len(found) // MOST_CALIBRATION)]
+
+
 def check_output(*, json: bool, quiet: bool) -> None:
     """Raise BadOption if `--json` and `--quiet` are both given."""
     if json and quiet:

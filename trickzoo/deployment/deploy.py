@@ -23,6 +23,7 @@ from trickzoo.deployment.folding import fold_norms
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import BadOption, TrickzooError, nearest
 from trickzoo.segmentation.model import Segmenter
+from trickzoo.weights.record import Preprocessing
 
 Backend: TypeAlias = Literal["eager", "onnxruntime", "openvino", "inductor"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -47,6 +48,7 @@ def deploy(
     precision: Precision = "fp32",
     *,
     images: Images | None = None,
+    preprocessing: Preprocessing | None = None,
     batch_size: int = 1,
     threads: int | None = None,
     tolerance: float | None = None,
@@ -64,6 +66,7 @@ def deploy(
             of image files, which are prepared as the weights of a backbone require. By default they are eight drawings of
             `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and the network is also calibrated on
             them: pass some dozens of images like those of the later use.
+        preprocessing: how image files are prepared; by default as the weights of the backbone require.
         batch_size: the usual number of images in a call, at which "auto" times the engines. A call may have any number of images.
         threads: number of threads; None for PyTorch's number (`torch.get_num_threads()`) when a process makes its first call.
         tolerance: for fp32 and bf16, the largest difference of a logit from the network's that is accepted, as a fraction of the network's
@@ -83,7 +86,7 @@ def deploy(
     if backend != "auto":
         check_available(backend, precision)
     network = copy.deepcopy(model).eval()
-    checked = _prepared(model, images)
+    checked = _prepared(model, images, preprocessing)
     with torch.no_grad():
         expected = torch.cat([network(part) for part in checked.split(16)])
     forms = Forms(fold_norms(network), checked)
@@ -135,7 +138,7 @@ def _check(model: nn.Module, backend: str, precision: str, images: Images | None
         raise BadOption("deploy: int8 is checked on predictions, so it needs a network of two classes or more")
 
 
-def _prepared(model: nn.Module, images: Images | None) -> Tensor:
+def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocessing | None) -> Tensor:
     """Return (N, C, H, W) images that are prepared for a network."""
     trunk = model.trunk if isinstance(model, Segmenter) else model
     assert isinstance(trunk, Backbone)
@@ -148,6 +151,9 @@ def _prepared(model: nn.Module, images: Images | None) -> Tensor:
             raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, not paths")
         if not images:
             raise BadOption("deploy: images is empty; name one image or more, or leave it out")
+        if preprocessing is not None and trunk.weights is not None:
+            weights, trunk = replace(trunk.weights, preprocessing=preprocessing), copy.copy(trunk)
+            trunk.weights = weights
         transform = eval_transform(trunk)
         return torch.stack([transform(read(Path(path)).upright().image) for path in images])
     stated = trunk.weights.preprocessing if trunk.weights else None

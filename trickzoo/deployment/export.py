@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -109,10 +107,7 @@ def classifier(
     preparation = Preparation(channels, preprocessing, kind).eval()
     if calibration is None:
         return Graph(nn.Sequential(preparation, model).eval(), (example,), (INPUT,), (OUTPUT,), [dynamic], description)
-    assert model.weights is not None
-    prepared = copy.copy(model)
-    prepared.weights = replace(model.weights, preprocessing=preprocessing)
-    deployed = deploy(prepared, "onnxruntime", "int8", images=calibration)
+    deployed = deploy(model, "onnxruntime", "int8", images=calibration, preprocessing=preprocessing)
     assert isinstance(deployed.engine, OnnxRuntime)
     note = f"int8: {deployed.disagreement:.2%} of the predictions on {len(calibration):,} images differ from those in fp32"
     return Graph(preparation, (example,), (INPUT,), (PREPARED,), [dynamic], description, deployed.engine.model, note)
