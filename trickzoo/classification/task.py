@@ -32,7 +32,7 @@ from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop, stopping
+from trickzoo.training import loop, optimiser, stopping
 from trickzoo.training.job import WEIGHTS
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Outcome
@@ -63,12 +63,27 @@ def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., B
         for action in starting:
             raise BadOption(f"{action.field} would undo the weights of pretrained; choose one of them")
         where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
-        return create(recipe.model, num_classes=num_classes, **where).train()
+        model = create(recipe.model, num_classes=num_classes, **where).train()
+        return model if recipe.freeze is None else freeze(model, recipe.freeze)
+    if recipe.freeze is not None:
+        raise BadOption("freeze would keep random weights; name the weights to start from with pretrained")
     model = create(recipe.model, num_classes=num_classes)
     initialise(model, form=recipe.init)
     for action in starting:
         action.function(model, **action.options)
     return model
+
+
+def freeze(model: Backbone, parts: str) -> Backbone:
+    """Freeze parts of a pretrained network, in place: "backbone" all but the classifier, "stages:2" the stem and the first two stages.
+
+    Raises BadOption if the network has fewer stages.
+    """
+    stages = len(model.stages)
+    count = stages if parts == "backbone" else int(parts.partition(":")[2])
+    if count > stages:
+        raise BadOption(f"{model.name} has {stages} stages; freeze stages:{stages} at most, or backbone")
+    return model.freeze(model.stem, *model.stages[:count])
 
 
 def load(path: str | PathLike[str]) -> Backbone:
@@ -207,13 +222,12 @@ class Classification(Task):
         if recipe.ema:
             self.average = copy.deepcopy(model).to(accelerator.device).requires_grad_(False)
 
-    def optimiser(self) -> torch.optim.SGD:
-        """Return Nesterov SGD with the recipe's settings."""
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser of the parameters that are not frozen; SGD has Nesterov momentum."""
         recipe, model = self.recipe, self.model
-        groups: Any = model.parameters() if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0, foreach=True
-        )
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = trained if recipe.decay_biases_and_norms else decay_groups(model, recipe.weight_decay)
+        return optimiser.build(recipe, groups, nesterov=recipe.momentum > 0)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step by the recipe's schedule."""

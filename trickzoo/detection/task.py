@@ -19,7 +19,7 @@ from trickzoo.data.location import Splits
 from trickzoo.detection.evaluate import detect, figures, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.training import network_file
+from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares
@@ -132,12 +132,9 @@ class Detection(AnnotatedTask):
         self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
         self.shares = Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
 
-    def optimiser(self) -> torch.optim.SGD:
-        """Return SGD over the parameters that are not frozen."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return torch.optim.SGD(
-            parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay, foreach=True
-        )
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser of the parameters that are not frozen."""
+        return optimiser.build(self.recipe, [parameter for parameter in self.model.parameters() if parameter.requires_grad])
 
     def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
         """Yield micro-batches of resized and flipped images with the boxes that train, from this step to the end of the training."""

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from trickzoo.errors import NoEffect
-from trickzoo.recipes.ranges import Range
+from trickzoo.recipes.ranges import Pattern, Range
 
 SYNONYMS = {
     "amp": "precision",
@@ -29,6 +29,9 @@ SYNONYMS = {
     "learning_rate": "lr",
     "lr_scheduler": "schedule",
     "network": "model",
+    "opt": "optimizer",
+    "optim": "optimizer",
+    "optimiser": "optimizer",
     "num_epochs": "epochs",
     "random_erasing": "erasing",
     "resolution": "size",
@@ -96,7 +99,7 @@ def _meanings(kind: type[Any]) -> dict[str, str]:
 
 def _values(hint: Any) -> Iterator[str]:
     """Yield the values of a type, in words."""
-    metadata = [part for part in get_args(hint) if isinstance(part, Range)]
+    metadata = [part for part in get_args(hint) if isinstance(part, (Range, Pattern))]
     if metadata:
         yield from (part.words for part in metadata)
     elif get_origin(hint) is Literal:
@@ -124,6 +127,7 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "growth": ("--start-size", lambda r: r.start_size is not None),
     "jitter_third": ("--jitter", lambda r: r.augmentation.jitter > 0),
     "init": ("--pretrained none", lambda r: r.pretrained is None),
+    "freeze": ("--pretrained", lambda r: r.pretrained is not None),
     "warmup_start": ("--warmup-steps", lambda r: r.warmup_steps > 0),
 }
 """The fields that act only together with another one: the option that it takes, and whether a recipe has it."""

@@ -24,7 +24,8 @@ class FineTuning(Checked):
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
-        momentum: momentum of SGD; 0 switches it off.
+        momentum: momentum of SGD, of which 0 switches it off, or β1 of AdamW.
+        optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
         weight_decay: factor of the L2 penalty on the weights.
         warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most
             half of the training.
@@ -46,6 +47,7 @@ class FineTuning(Checked):
     lr: Positive = 0.01
     momentum: BelowOne = 0.9
     weight_decay: NotNegative = 1e-4
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     warmup_steps: CountOrZero = 0
     warmup_start: Probability = 1 / 3
     schedule: Literal["step", "poly"] = "poly"

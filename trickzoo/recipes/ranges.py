@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_type_hints
@@ -17,6 +18,14 @@ class Range:
 
     words: str
     holds: Callable[[float], bool]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The form of a field's text: a regular expression for the whole of it, and a description for messages."""
+
+    expression: str
+    words: str
 
 
 class LowToHigh:
@@ -49,6 +58,8 @@ class Checked:
                 for part in parts:
                     if isinstance(part, Range) and not (abs(number) <= LARGEST and part.holds(number)):
                         raise BadOption(f"{name} must be {_wanted(part, number)}, not {_in_short(number)}")
+                    if isinstance(part, Pattern) and not re.fullmatch(part.expression, number):
+                        raise BadOption(f'{name} must be {part.words}, not "{number}"')
             if LowToHigh in parts and numbers[0] > numbers[1]:
                 raise BadOption(f"{name} must go from low to high, not from {numbers[0]:g} to {numbers[1]:g}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from trickzoo.recipes.acting import ActsOn
-from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Positive, Probability
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Pattern, Positive, Probability
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class Recipe(Checked):
             anew if the classes differ. None: from scratch.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
-        momentum: Nesterov momentum of SGD; 0 switches it off.
+        momentum: Nesterov momentum of SGD, of which 0 switches it off, or β1 of AdamW.
+        optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
+        freeze: parts of a pretrained network that are not trained: "backbone" is all but the classifier, "stages:2" the stem and the
+            first two stages.
         weight_decay: factor of the L2 penalty on the weights.
         init: initialisation of a network without pretrained weights; see `tricks.initialisation`.
         warmup_epochs: number of warm-up epochs, which are part of `epochs`. The warm-up takes at most half of the training.
@@ -88,7 +91,9 @@ class Recipe(Checked):
     lr: Positive = 0.1
     momentum: BelowOne = 0.9
     weight_decay: NotNegative = 1e-4
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     pretrained: str | None = None
+    freeze: Annotated[str, Pattern(r"backbone|stages:[1-9]\d?", "backbone, or stages:N with a number from 1")] | None = None
     init: Literal["paper", "official", "he"] = "paper"
     augmentation: Augmentation = Augmentation()
     warmup_epochs: NotNegative = 0

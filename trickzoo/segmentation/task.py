@@ -23,7 +23,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
-from trickzoo.training import network_file
+from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares, check_norms
@@ -131,13 +131,13 @@ class Segmentation(AnnotatedTask):
         check_norms(model, self.shares.micro, recipe.crop)
         self.normalise = Normalisation.of(model.trunk)
 
-    def optimiser(self) -> torch.optim.SGD:
-        """Return SGD over the parameters that are not frozen. The heads have their own learning rate."""
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser of the parameters that are not frozen. The heads have their own learning rate."""
         recipe = self.recipe
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
         groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr}]
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True)
+        return optimiser.build(recipe, groups)
 
     def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
         """Yield micro-batches of crops of images and masks, from this step to the end of the training."""

@@ -101,7 +101,8 @@ class Checkpoints:
         for index, values in state.items():
             for name, value in values.items():
                 tensor = value if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta else None
-                if value is not None and (tensor is None or tensor.shape != parameters[index].shape):
+                shapes = (parameters[index].shape, *((torch.Size(),) if name == "step" else ()))  # AdamW counts the steps
+                if value is not None and (tensor is None or tensor.shape not in shapes):
                     raise ValueError(f"the optimiser's {name} of parameter {index} does not fit the parameter")
         return state
 
