@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trickzoo.data.layouts import split_of
+from trickzoo.data.layouts import SPLIT_NAMES, split_of
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.evidence import count
 
@@ -63,7 +63,7 @@ class Export:
 
 
 def by_split(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Return things by the splits that their names mean; a name that means no split is kept.
+    """Return things by the splits that their names mean, train first; a name that means no split is kept.
 
     Raises BadData if two names mean the same split.
     """
@@ -73,7 +73,8 @@ def by_split(named: Iterable[tuple[str, T]]) -> dict[str, T]:
         if split in found:
             raise BadData(f"two sets of images are {split}: one of them is {name}; rename or remove it")
         found[split] = thing
-    return found
+    order = list(SPLIT_NAMES)
+    return {split: found[split] for split in sorted(found, key=lambda split: order.index(split) if split in order else len(order))}
 
 
 def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:

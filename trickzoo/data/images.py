@@ -178,21 +178,42 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
     A mask with an EXIF orientation is turned upright; none is reduced. Raises BadData, with `name` in the message, if the bytes are not
     a whole image, if it is too large, or if it has colours.
     """
+    image = _whole(content, name)
+    if image.mode not in INDEXED:
+        raise BadData(
+            f"{name} is of mode {image.mode}; a mask has one channel of class indices ({', '.join(INDEXED)}), so write the number of each "
+            "pixel's class in place of its colour"
+        )
+    mask: NDArray[np.integer[Any]] = np.asarray(image)
+    return mask.astype(np.uint8) if image.mode == "1" else mask
 
-    def take(image: Image.Image) -> tuple[str, NDArray[np.integer[Any]]]:
+
+def decode_colours(content: bytes, name: str) -> NDArray[np.int32]:
+    """Decode a mask in the bytes of a file to (H, W) colours, each as the number 0xRRGGBB. Of a palette these are its colours.
+
+    Grey and black-and-white images have the colours of equal red, green and blue. A mask with an EXIF orientation is turned upright; none
+    is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, or if it is too large.
+    """
+    pixels = np.asarray(rgb(_whole(content, name), name)).astype(np.int32)
+    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+
+
+def mode_of(content: bytes, name: str) -> str:
+    """Return Pillow's mode of the image in the bytes of a file, from its header. Raises BadData if they begin no image."""
+    return begin(content, name).image.mode
+
+
+def _whole(content: bytes, name: str) -> Image.Image:
+    """Decode a mask, turned upright and never reduced."""
+
+    def take(image: Image.Image) -> Image.Image:
         if _factor(image, len(content)) is None:
             raise _too_large(name, f"{image.width:,} × {image.height:,} pixels")
         image.load()
         turn = TURNS.get(_orientation(image))
-        return image.mode, np.asarray(image if turn is None else image.transpose(turn))
+        return image.copy() if turn is None else image.transpose(turn)
 
-    mode, mask = _opened(content, name, take)
-    if mode not in INDEXED:
-        raise BadData(
-            f"{name} is of mode {mode}; a mask has one channel of class indices ({', '.join(INDEXED)}), so write the number of each "
-            "pixel's class in place of its colour"
-        )
-    return mask.astype(np.uint8) if mode == "1" else mask
+    return _opened(content, name, take)
 
 
 def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:

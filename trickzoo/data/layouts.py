@@ -87,9 +87,26 @@ LAYOUTS = {
         "YOLO's text files, with data.yaml, obj.data or classes.txt",
         {"detection": Reader("trickzoo.data.readers.yolo:open_yolo", "small.detection", "trickzoo.data.readers.yolo:yolo_exports")},
     ),
+    "masks": Layout(
+        "images/ and masks/ with equal names, or an export of masks",
+        {
+            "segmentation": Reader(
+                "trickzoo.data.readers.mask_folders:open_mask_folders",
+                "small.segmentation",
+                "trickzoo.data.readers.mask_folders:mask_exports",
+            )
+        },
+    ),
     "own": Layout(
         "an export of a tool, which is recognised",
-        {"detection": Reader("trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports")},
+        {
+            "detection": Reader("trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports"),
+            "segmentation": Reader(
+                "trickzoo.data.readers.mask_folders:open_mask_folders",
+                "small.segmentation",
+                "trickzoo.data.readers.mask_folders:mask_exports",
+            ),
+        },
     ),
     "shapes": Layout(
         "generated images",

@@ -40,6 +40,8 @@ class SegmentationSet:
         pairs: the path of each image and the path of its mask, relative to the root.
         first: the value of class 0 in the files.
         ignored: the values in the files of pixels that do not count, in addition to 255.
+        colours: for masks that state classes by colours, the colour of each class as 0xRRGGBB; otherwise empty.
+        ignored_colours: the colours of pixels that do not count.
         drawings: the images themselves if they were generated, otherwise empty.
     """
 
@@ -49,6 +51,8 @@ class SegmentationSet:
     pairs: tuple[tuple[str, str], ...]
     first: int = 0
     ignored: tuple[int, ...] = ()
+    colours: tuple[int, ...] = ()
+    ignored_colours: tuple[int, ...] = ()
     drawings: tuple[Drawing, ...] = ()
 
     def __post_init__(self) -> None:
@@ -72,12 +76,33 @@ class SegmentationSet:
             return Image.fromarray(self.drawings[index].image), self.drawings[index].semantic
         name, mask_name = (self.root / part for part in self.pairs[index])
         picture = image_files.read(name)
-        stated = image_files.decode_mask(image_files.content(mask_name), str(mask_name))
+        stated = self._stated(mask_name)
         height, width = stated.shape
         seen = picture.as_annotated((width, height))
         if seen is None:
             raise BadData(f"{mask_name} is {width} × {height} pixels and its image {picture.sides}; they must be of one size")
         return seen.image, self._classes_in(stated, mask_name)
+
+    def _stated(self, name: Path) -> NDArray[np.integer[Any]]:
+        """(H, W) numbers in a mask's file, or those of the classes of its colours. Raises BadData for a colour of no class."""
+        if not self.colours:
+            return image_files.decode_mask(image_files.content(name), str(name))
+        found = image_files.decode_colours(image_files.content(name), str(name))
+        keys = np.array((*self.colours, *self.ignored_colours))
+        numbers = np.array((*range(len(self.colours)), *[IGNORE] * len(self.ignored_colours)), np.uint8)
+        order = np.argsort(keys)
+        mask = np.empty(found.shape, np.uint8)
+        for start in range(0, found.size, STRIP):
+            some = found.reshape(-1)[start : start + STRIP]
+            place = order[np.minimum(np.searchsorted(keys, some, sorter=order), len(keys) - 1)]
+            if (wrong := np.flatnonzero(keys[place] != some)).size:
+                at = start + int(wrong[0])
+                raise BadData(
+                    f"{name} has the colour {in_words(int(some[wrong[0]]))} at x = {at % found.shape[1]}, y = {at // found.shape[1]}, "
+                    f"which is none of the {len(keys)} colours of the classes; save masks as PNG, without smooth edges"
+                )
+            mask.reshape(-1)[start : start + STRIP] = numbers[place]
+        return mask
 
     def _classes_in(self, stated: NDArray[np.integer[Any]], name: Path) -> NDArray[np.uint8]:
         """(H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is no class."""
@@ -116,7 +141,7 @@ class SegmentationSet:
         """Raise BadData if an image or its mask cannot be decoded."""
         image_files.decode(self.content(index), str(self.root / self.name(index)))
         mask = self.root / self.pairs[index][1]
-        image_files.decode_mask(image_files.content(mask), str(mask))
+        (image_files.decode_colours if self.colours else image_files.decode_mask)(image_files.content(mask), str(mask))
 
     def is_annotated(self, index: int) -> bool:
         """Return True: every image has a mask."""
@@ -175,14 +200,15 @@ class SegmentationSet:
             dict(zip(self.classes, of[self.first : self.first + len(self.classes)].tolist(), strict=True)) for of in (pixels, images)
         )
         values = {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
-        return Survey("pixels", counts, occurs, sum(values.values()) - sum(counts.values()), values, self.first)
+        left_out = sum(values.values()) - sum(counts.values())
+        return Survey("pixels", counts, occurs, left_out, {} if self.colours else values, self.first)
 
     def _look(self, index: int) -> NDArray[np.int64]:
         """Return (256,) the number of pixels of each value in a mask's file."""
         if self.drawings:
             return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1)
         name, mask_name = (self.root / part for part in self.pairs[index])
-        stated = image_files.decode_mask(image_files.content(mask_name), str(mask_name))
+        stated = self._stated(mask_name)
         found = np.zeros(IGNORE + 2, np.int64)
         for place in range(0, stated.size, STRIP):
             some = stated.reshape(-1)[place : place + STRIP].astype(np.int64)
@@ -203,10 +229,17 @@ class SegmentationSet:
         Computed once: every file is read, in threads. Raises BadData for a file that cannot be read.
         """
         what = [self.layout if self.drawings else "", self.classes, self.pairs, self.first, self.ignored]
+        if self.colours:
+            what += [self.colours, self.ignored_colours]
         whole = hashlib.sha256(json.dumps(what).encode())
         if not self.drawings:
             whole.update(b"".join((*self.contents, *contents.digests(self.root, (mask for _, mask in self.pairs)))))
         return whole.hexdigest()
+
+
+def in_words(colour: int) -> str:
+    """Return a colour 0xRRGGBB as its three values, such as "(255, 0, 128)"."""
+    return f"({colour >> 16}, {colour >> 8 & 255}, {colour & 255})"
 
 
 def segmentation_shapes(shapes: Shapes) -> SegmentationSet:

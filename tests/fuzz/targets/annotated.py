@@ -8,16 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hypothesis import strategies as st
+
 from tests.annotated import coco, lists, mask, voc, xml
 from tests.exports import cvat_yolo, roboflow_yolo, yolo
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, images, texts
 from tests.fuzz.targets.images import picture
 from tests.images import jpeg
+from tests.mask_exports import LABEL_MAP, cvat_camvid, palettes, roboflow_masks
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.ade20k import open_ade20k
 from trickzoo.data.readers.coco import open_coco
+from trickzoo.data.readers.mask_folders import open_mask_folders
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.own import open_boxes
 from trickzoo.data.readers.voc import open_voc, open_voc_masks
@@ -182,7 +186,54 @@ def yolo_list(content: bytes, folder: Path) -> None:
     take(open_boxes(folder))
 
 
+CAMVID = "0 0 0 background\n128 64 128 road\n70 130 180 sky\n"
+CAMVID_LIST = "/Train/a.jpg /Trainannot/a.png\n/Train/b.jpg /Trainannot/b.png\n"
+VALUES = "Pixel Value, Class\n0, background\n1, road\n2, sky\n"
+COLOURED = "background 0 0 0\nroad,128,64,128\nsky #4682b4\n"
+
+
+def label_map(content: bytes, folder: Path) -> None:
+    """A list of classes with colours."""
+    (folder / "labelmap.txt").write_bytes(content)
+    take(open_mask_folders(folder, "all"))
+
+
+def label_colors(content: bytes, folder: Path) -> None:
+    """The list of classes of CamVid."""
+    (folder / "label_colors.txt").write_bytes(content)
+    take(open_mask_folders(folder))
+
+
+def camvid_list(content: bytes, folder: Path) -> None:
+    """The list of images of CamVid."""
+    (folder / "Train.txt").write_bytes(content)
+    take(open_mask_folders(folder))
+
+
+def values(content: bytes, folder: Path) -> None:
+    """The list of values of Roboflow."""
+    (folder / "train" / "_classes.csv").write_bytes(content)
+    take(open_mask_folders(folder))
+
+
+def coloured_mask(content: bytes, folder: Path) -> None:
+    """A mask of colours."""
+    (folder / "masks" / "a.png").write_bytes(content)
+    take(open_mask_folders(folder, "all"))
+
+
+def _a_palette() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        palettes(Path(folder))
+        return (Path(folder) / "masks" / "a.png").read_bytes()
+
+
 TARGETS = (
+    Target("label map", texts(LABEL_MAP, COLOURED, words=WORDS), label_map, LABEL_MAP.encode, palettes),
+    Target("label colours", texts(CAMVID, COLOURED, words=WORDS), label_colors, CAMVID.encode, cvat_camvid),
+    Target("camvid list", texts(CAMVID_LIST, words=WORDS), camvid_list, CAMVID_LIST.encode, cvat_camvid),
+    Target("mask values", texts(VALUES, words=WORDS), values, VALUES.encode, roboflow_masks),
+    Target("coloured mask", st.deferred(lambda: images([_a_palette(), picture("BMP")])), coloured_mask, _a_palette, palettes),
     Target("yolo yaml", texts(YAML, NUMBERED, words=(*WORDS, *SIGNS)), yolo_yaml, NUMBERED.encode, roboflow_yolo),
     Target("yolo labels", texts(yolo("a.jpg"), words=(*WORDS, *NUMBERS)), yolo_labels, yolo("a.jpg").encode, roboflow_yolo),
     Target("yolo obj.data", texts(DARKNET, words=WORDS), yolo_data, DARKNET.encode, cvat_yolo),

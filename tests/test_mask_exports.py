@@ -1,0 +1,190 @@
+"""Masks in the exports of annotation tools: every form gives the same masks, and the usual damage has a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.annotated import refused
+from tests.exports import photograph, write
+from tests.mask_exports import CLASSES, CLASSES_OF, MASKS, black_and_white, coloured, grey, numbers, roboflow_masks, truth
+from trickzoo.data.location import AnnotatedLocation, open_splits
+from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.readers.mask_classes import MaskClasses, read_list
+from trickzoo.data.selection import Selection, readable
+from trickzoo.errors import BadOption
+
+
+def check(data: SegmentationSet, name: str, stems: tuple[str, ...] | list[str]) -> None:
+    """Assert that the set has the masks of these images, and counts what is in them."""
+    assert [Path(image).stem for image in data.names] == sorted(stems)
+    wanted = [truth(stem, len(data.classes)) for stem in sorted(stems)]
+    for index, mask in enumerate(wanted):
+        image, found = data.read(index)
+        assert image.size == (40, 30)
+        np.testing.assert_array_equal(found, mask)
+    counts = np.bincount(np.concatenate(wanted).ravel(), minlength=len(data.classes))
+    assert data.survey.counts == dict(zip(CLASSES_OF.get(name, CLASSES), counts.tolist(), strict=True))
+    assert data.survey.left_out == 0
+
+
+@pytest.mark.parametrize("layout", ["own", "masks"])
+@pytest.mark.parametrize("name", MASKS)
+def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Path) -> None:
+    form = MASKS[name]
+    form.write(tmp_path)
+    location = AnnotatedLocation(layout, tmp_path)
+    if form.parts is None:
+        data = location.open_undivided("segmentation")
+        assert data.layout == form.said
+        check(data, name, list("abcdef"))
+        refused(lambda: location.open("segmentation", "train"), "has no splits; take some images for validation with --val-fraction")
+        return
+    for split, stems in form.parts.items():
+        data = AnnotatedLocation(layout, tmp_path, val=split).open("segmentation", "val")
+        assert data.layout == form.said
+        check(data, name, list(stems))
+    refused(lambda: location.open_undivided("segmentation"), "has validation images; leave --val-fraction", BadOption)
+
+
+def test_masks_of_0_and_255_are_said_divided_and_identified(tmp_path: Path) -> None:
+    black_and_white(tmp_path)
+    splits = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34)), "segmentation")
+    assert splits.selected.notes[0] == f"{tmp_path}: images and masks in images/ and masks/, no splits, 2 classes"
+    assert (len(splits.train), len(splits.val)) == (4, 2)
+    assert splits.train.classes == ("background", "object")
+    digest = splits.val.digest
+    write(tmp_path / "classes.txt", "ground\nobject\n")
+    splits = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34)), "segmentation")
+    assert splits.val.digest != digest
+
+
+def test_colours_that_are_not_judged(tmp_path: Path) -> None:
+    for stem in "abc":
+        photograph(tmp_path / "images", f"{stem}.jpg")
+        coloured(tmp_path / "masks" / f"{stem}.png", truth(stem))
+    write(tmp_path / "classes.txt", "void 0 0 0\nroad 128 64 128\nsky 70 130 180\n")
+    data = AnnotatedLocation("masks", tmp_path).open_undivided("segmentation")
+    wanted = np.array([IGNORE, 0, 1], np.uint8)[truth("a")]
+    np.testing.assert_array_equal(data.read(0)[1], wanted)
+    assert data.survey.left_out == sum(int((truth(stem) == 0).sum()) for stem in "abc")
+
+
+def test_masks_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    numbers(tmp_path)
+    (tmp_path / "masks" / "b.png").write_bytes(b"no mask")
+    found, bad = readable(AnnotatedLocation("masks", tmp_path).open_undivided("segmentation"))
+    assert (len(found), [each["image"] for each in bad]) == (5, ["images/b.jpg"])
+
+
+def text(path: str, content: str) -> Callable[[Path], None]:
+    return lambda root: write(root / path, content)
+
+
+def gone(path: str) -> Callable[[Path], None]:
+    return lambda root: (root / path).unlink()
+
+
+def repaint(path: str, colour: tuple[int, int, int]) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        with Image.open(root / path) as image:
+            image.load()
+        image.putpixel((7, 3), colour)
+        image.save(root / path)
+
+    return do
+
+
+def as_jpeg(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("numbers", gone("images/a.jpg"), r"images: 1 mask without an image, such as a\.png"),
+        ("numbers", gone("masks/a.png"), r"masks: 1 image of 6 without a mask, such as a\.jpg"),
+        ("numbers", gone("classes.txt"), "the masks have the values 0, 1, 2, and no list names them; write classes.txt, one name a line"),
+        ("numbers", text("classes.txt", "background\nroad\nsky\nvoid\n"), ""),
+        ("numbers", text("classes.txt", "background\nroad\n"), r"has the value 2; the 2 classes are 0 to 1"),
+        ("numbers", lambda root: grey(root / "masks" / "a.png", truth("a")[:20]), r"a\.png is 40 × 20 pixels and its image 40 × 30"),
+        ("numbers", text("labelmap.txt", "a:0,0,0::\n"), r"two lists of classes, labelmap\.txt and classes\.txt; remove one"),
+        ("splits of colours", text("classes.txt", "background 0 0 0\nroad\nsky 1 2 3\n"), '"road" is not a class with its colour'),
+        (
+            "splits of colours",
+            text("classes.txt", "background 0 0 0\nroad 0 0 0\n"),
+            "background and road have the same colour",
+        ),
+        (
+            "splits of colours",
+            text("classes.txt", "background\nroad\nsky\n"),
+            "has colours, and .*txt states none; add",
+        ),
+        ("splits of colours", gone("classes.txt"), r"the colours \(0, 0, 0\), \(70, 130, 180\), \(128, 64, 128\), and no list names them"),
+        (
+            "splits of colours",
+            repaint("train/masks/a.png", (1, 2, 3)),
+            r"has the colour \(1, 2, 3\) at x = 7, y = 3, which",
+        ),
+        (
+            "palettes",
+            text("labelmap.txt", "background:0,0,0::\nroad:128,64,127::\n"),
+            r"a\.png has the colour \(128, 64, 128\) at x = 0, y = 0",
+        ),
+        ("palettes", text("labelmap.txt", "background:0,0,0::\nroad:128,64,300::\n"), '"road:128,64,300::" is not a class with its colour'),
+        ("CVAT masks", gone("SegmentationClass/a.png"), "SegmentationClass has no mask a, and ImageSets/Segmentation/default.txt lists it"),
+        ("CVAT masks", gone("JPEGImages/a.jpg"), "JPEGImages has no image a, and ImageSets/Segmentation/default.txt lists it"),
+        ("CVAT CamVid", gone("Trainannot/a.png"), r"Trainannot/a\.png is not there, and Train\.txt, line 1, lists it"),
+        ("CVAT CamVid", text("Train.txt", "Train/a.jpg\n"), "Train.txt, line 1, does not name an image and a mask in Trainannot/"),
+        ("Roboflow masks", gone("train/a_mask.png"), r"train: 1 image of 3 without a mask, such as a\.jpg"),
+        ("Roboflow masks", gone("train/a.jpg"), r"train: 1 mask without an image, such as a_mask\.png"),
+        (
+            "Roboflow masks",
+            text("train/_classes.csv", "Pixel Value, Class\n0, background\n2, road\n"),
+            "does not list the classes of 0, 1",
+        ),
+        ("0 and 255", as_jpeg, "the masks have the values .*, …, and no list names them"),
+    ],
+)
+def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    form = MASKS[name]
+    form.write(tmp_path)
+    damage(tmp_path)
+    location = AnnotatedLocation("own", tmp_path)
+
+    def opened() -> None:
+        data = location.open_undivided("segmentation") if form.parts is None else location.open("segmentation", "train")
+        _ = data.survey
+
+    if message:
+        refused(opened, message)
+    else:
+        opened()
+
+
+def test_lists_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    for content in (
+        "cat 1 2 3\nbig dog 4 5 6\n",
+        "cat,1,2,3\nbig dog,4,5,6\n",
+        "1 2 3 cat\n4,5,6,big dog\n",
+        "cat: (1, 2, 3)\nbig dog: (4, 5, 6)\n",
+    ):
+        write(path, content)
+        assert read_list(path) == MaskClasses(("cat", "big dog"), colours=(0x010203, 0x040506))
+    write(path, "0 cat\n1 building facade\n2 void\n")
+    assert read_list(path) == MaskClasses(("cat", "building facade"), ignored=(2,))
+    write(path, "void 0 0 0\n")
+    refused(lambda: read_list(path), "has no class that is judged")
+
+
+def test_the_lists_of_roboflow_are_found_in_each_split(tmp_path: Path) -> None:
+    roboflow_masks(tmp_path)
+    (tmp_path / "valid" / "_classes.csv").unlink()
+    refused(lambda: AnnotatedLocation("masks", tmp_path).open("segmentation", "val"), 'has no split "val", only train, test')

@@ -1,0 +1,194 @@
+"""Images and masks in folders, as annotation tools write them.
+
+- `images/` and `masks/` with files of equal stems, or those folders below `train/`, `val/` and `test/`, or folders of splits below those;
+- CVAT's "Segmentation mask 1.1": `JPEGImages/`, `SegmentationClass/`, lists in `ImageSets/Segmentation` and `labelmap.txt`;
+- CVAT's "CamVid 1.0": `default/`, `defaultannot/`, `default.txt` and `label_colors.txt`, and the same for other subsets;
+- Roboflow's masks: `train/` and so on with `a.jpg`, `a_mask.png` and `_classes.csv`.
+
+Masks contain numbers of classes, colours of a list (`readers.mask_classes`), or black and white for two classes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trickzoo.data import images as image_files
+from trickzoo.data.contents import in_threads
+from trickzoo.data.exports import ALL, Export, by_split, the_one
+from trickzoo.data.layouts import SPLIT_MEANT, split_of
+from trickzoo.data.listing import Files, images_by_stem, no_twin, read_lines, read_split
+from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
+from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
+from trickzoo.errors import BadData
+from trickzoo.evidence import count
+
+IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
+"""Names of the folders of images and of masks, in this order."""
+SUFFIX = "_mask"
+"""What the stem of a mask may have more than that of its image."""
+BLACK, WHITE = 0, 0xFFFFFF
+TWO = ("background", "object")
+"""The names of two classes that no list names."""
+
+Pair = tuple[Path, Path]
+
+
+def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
+    """Open a split of a folder in one of the layouts that the module's docstring names.
+
+    Raises BadData if the folder has no such layout, if an image or a mask has no counterpart, or if the classes are not named.
+    """
+    found: SegmentationSet = the_one(root, mask_exports(root), "images/ and masks/ with equal names are wanted there").open(root, split)
+    return found
+
+
+def mask_exports(root: Path) -> list[Export]:
+    """Return the sets of images and masks that a folder contains, in any form. Only the names of files are read."""
+    return [*_cvat_masks(root), *_cvat_camvid(root), *_roboflow(root), *_folders(root)]
+
+
+def _cvat_masks(root: Path) -> Iterator[Export]:
+    lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
+    if not lists or not (root / LABEL_MAP).is_file() or not (root / "SegmentationClass").is_dir():
+        return
+    openers = {
+        split: functools.partial(_open_cvat_masks, root, path.stem) for split, path in by_split((path.stem, path) for path in lists).items()
+    }
+    yield Export("CVAT Segmentation mask export", "masks", root / LABEL_MAP, openers)
+
+
+def _open_cvat_masks(root: Path, split: str, layout: str) -> SegmentationSet:
+    images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(root / "SegmentationClass")
+    stems = read_split(root / "ImageSets" / "Segmentation", split, images)
+    for kind, there, folder in (("image", images, "JPEGImages"), ("mask", masks, "SegmentationClass")):
+        if missing := next((stem for stem in stems if stem not in there), None):
+            raise BadData(f"{root / folder} has no {kind} {missing}, and ImageSets/Segmentation/{split}.txt lists it")
+    pairs = tuple((f"JPEGImages/{images[stem]}", f"SegmentationClass/{masks[stem]}") for stem in stems)
+    return _set(root, layout, pairs, read_list(root / LABEL_MAP))
+
+
+def _cvat_camvid(root: Path) -> Iterator[Export]:
+    lists = [path for path in sorted(root.glob("*.txt")) if (root / f"{path.stem}annot").is_dir()]
+    if not lists or not (root / CAMVID).is_file():
+        return
+    openers = {split: functools.partial(_open_camvid, root, path) for split, path in by_split((path.stem, path) for path in lists).items()}
+    yield Export("CVAT CamVid export", "masks", root / CAMVID, openers)
+
+
+def _open_camvid(root: Path, path: Path, layout: str) -> SegmentationSet:
+    """Open a list with lines such as "/default/a.jpg /defaultannot/a.png". Names with spaces are in quotes."""
+    files, pairs = Files(root), []
+    for number, line in enumerate(read_lines(path), 1):
+        image, gap, mask = line.rpartition(f" /{path.stem}annot/" if f" /{path.stem}annot/" in line else f" {path.stem}annot/")
+        if not gap:
+            raise BadData(f"{path}, line {number}, does not name an image and a mask in {path.stem}annot/")
+        names = (part.strip().strip('"').lstrip("/") for part in (image, f"{path.stem}annot/{mask}"))
+        first, second = (files.require(name, f"{path.name}, line {number},") for name in names)
+        pairs.append((first, second))
+    return _set(root, layout, tuple(pairs), read_list(root / CAMVID))
+
+
+def _roboflow(root: Path) -> Iterator[Export]:
+    folders = [path.parent for path in (root / ROBOFLOW, *sorted(root.glob(f"*/{ROBOFLOW}"))) if path.is_file()]
+    folders = [folder for folder in folders if any(path.stem.endswith(SUFFIX) for path in folder.glob("*.png"))]
+    if folders:
+        named = by_split((folder.name if folder != root else ALL, folder) for folder in folders)
+        openers = {split: functools.partial(_open_folders, root, (folder, folder)) for split, folder in named.items()}
+        yield Export("Roboflow mask export", "masks", folders[0] / ROBOFLOW, openers)
+
+
+def _folders(root: Path) -> Iterator[Export]:
+    """Yield folders of images and of masks: beside each other, in the folder of a split, or with folders of splits in them."""
+    if whole := _pair(root):
+        names = [path.name for path in sorted(whole[0].iterdir()) if split_of(path.name)]
+        parts = [name for name in names if (whole[0] / name).is_dir() and (whole[1] / name).is_dir()]
+        found = by_split((name, (whole[0] / name, whole[1] / name)) for name in parts) or {ALL: whole}
+    else:
+        found = by_split((name, pair) for name in SPLIT_MEANT if (pair := _pair(root / name)))
+    if any(_has_images(masks) for _, masks in found.values()):
+        images, masks = whole or next(iter(found.values()))
+        openers = {split: functools.partial(_open_folders, root, each) for split, each in found.items()}
+        yield Export(f"images and masks in {images.name}/ and {masks.name}/", "masks", masks, openers)
+
+
+def _pair(root: Path) -> Pair | None:
+    """Return the folders of images and of masks in a folder, if it has both."""
+    images, masks = (next((root / name for name in names if (root / name).is_dir()), None) for names in (IMAGES, MASKS))
+    return (images, masks) if images and masks and not (root / "ImageSets").is_dir() else None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in image_files.EXTENSIONS for path in folder.iterdir())
+
+
+def _open_folders(root: Path, folders: Pair, layout: str) -> SegmentationSet:
+    """Open images and masks of equal stems, in two folders or in one."""
+    images = {stem: name for stem, name in images_by_stem(folders[0]).items() if folders[0] != folders[1] or not stem.endswith(SUFFIX)}
+    masks = images_by_stem(folders[1])
+    mask_of = {stem: masks.get(f"{stem}{SUFFIX}") or (masks.get(stem) if folders[0] != folders[1] else None) for stem in images}
+    if alone := [stem for stem, mask in mask_of.items() if mask is None]:
+        raise BadData(f"{folders[1]}: {count(len(alone), 'image')} of {len(images):,} without a mask, such as {images[alone[0]]}")
+    used = {*mask_of.values(), *(images.values() if folders[0] == folders[1] else ())}
+    if alone := [name for name in masks.values() if name not in used]:
+        raise BadData(f"{folders[0]}: {count(len(alone), 'mask')} without an image, such as {alone[0]}")
+    below = [folder.relative_to(root) for folder in folders]
+    pairs = tuple(((below[0] / images[stem]).as_posix(), (below[1] / mask).as_posix()) for stem, mask in mask_of.items() if mask)
+    no_twin([mask for _, mask in pairs], folders[1])
+    if not pairs:
+        raise BadData(f"{folders[0]} has no image")
+    listed = find_classes(list(dict.fromkeys((folders[1], folders[1].parent, folders[0], root))))
+    return _set(root, layout, pairs, _classes(root, pairs, *listed or (None, None)))
+
+
+def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, listed: MaskClasses | None) -> MaskClasses:
+    """Return the classes of a list, or those of black-and-white masks. The masks are read unless the list names more than two classes.
+
+    Raises BadData if there is no list, and the masks have other values than two.
+    """
+    if listed is not None and (listed.colours or len(listed.classes) != 2):
+        _check_mode(root / pairs[0][1], path, listed)
+        return listed
+    names = listed.classes if listed is not None else TWO
+    by_number, values = _values(root, pairs)
+    if values == {BLACK, WHITE} or (by_number and values == {0, IGNORE}):
+        return MaskClasses(names, colours=(BLACK, WHITE))
+    if listed is not None:
+        _check_mode(root / pairs[0][1], path, listed)
+        return listed
+    if by_number and values <= {0, 1, IGNORE} and {0, 1} <= values:
+        return MaskClasses(names)
+    shown = [str(value) if by_number else in_words(value) for value in sorted(values)]
+    what = f"{', '.join(shown[:5])}{', …' if len(shown) > 5 else ''}"
+    example = "one name a line, in the order of the numbers" if by_number else 'one name with its colour a line, such as "cat 255 0 0"'
+    kind = "values" if by_number else "colours"
+    raise BadData(f"{root}: the masks have the {kind} {what}, and no list names them; write classes.txt, {example}")
+
+
+def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
+    """Raise BadData if the first mask has colours, and the list has none."""
+    if not listed.colours and image_files.mode_of(image_files.content(mask), str(mask)) not in image_files.INDEXED:
+        raise BadData(f'{mask} has colours, and {path} states none; add the colour to each name, such as "cat 255 0 0"')
+
+
+def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int]]:
+    """Return whether all masks have numbers, and the numbers in them; otherwise the colours."""
+
+    def look(mask: str) -> tuple[bool, set[int]]:
+        content = image_files.content(root / mask)
+        by_number = image_files.mode_of(content, mask) in image_files.INDEXED
+        decode = image_files.decode_mask if by_number else image_files.decode_colours
+        return by_number, set(np.unique(decode(content, str(root / mask))).tolist())
+
+    found = list(in_threads(look, (mask for _, mask in pairs)))
+    if all(by_number for by_number, _ in found):
+        return True, set().union(*(values for _, values in found))
+    greys = (values if not by_number else {value * 0x10101 for value in values} for by_number, values in found)
+    return False, set().union(*greys)
+
+
+def _set(root: Path, layout: str, pairs: tuple[tuple[str, str], ...], of: MaskClasses) -> SegmentationSet:
+    return SegmentationSet(root, layout, of.classes, pairs, ignored=of.ignored, colours=of.colours, ignored_colours=of.ignored_colours)
