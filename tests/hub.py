@@ -1,13 +1,16 @@
 """A hub on the loopback interface for the real hub client. Tests define its faults as data.
 
-It answers what the client asks of huggingface.co (HEAD and GET of `/{repo}/resolve/{revision}/{file}`, with ranges) and
-serves plain files below `/files/`. Commits of a repository are kept apart; `main` is the last one added.
+It answers what the client asks of huggingface.co (HEAD and GET of `/{repo}/resolve/{revision}/{file}`, with ranges, and what
+creates repositories and commits) and serves plain files below `/files/`. Commits of a repository are kept apart; `main` is the
+last one added.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -37,7 +40,7 @@ class Fault:
             "hang": no answer before `Hub.release`; "stall": no second half of the body before it;
             "cut": the connection ends after half of the file; "wrong": a body of the right length with other bytes;
             "endless": the body goes on after the file, in chunks; "drip": it comes one byte at a time.
-        method: "HEAD" or "GET"; None is both, as far as a body has to be there.
+        method: "HEAD", "GET", "POST" or "PUT"; None is all, as far as a body has to be there.
         times: how many requests it strikes; None is all.
     """
 
@@ -62,6 +65,10 @@ class Hub:
         self._faults: list[tuple[str, Fault, Iterator[int]]] = []
         self._lock = threading.Lock()
         self._gate = threading.Event()
+        self.token: str | None = None
+        """What a client must send to write, and to read a private repository; None asks for nothing."""
+        self.private: set[str] = set()
+        self._uploads: dict[str, bytes] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
 
@@ -117,6 +124,47 @@ class Hub:
         """Return the number of requests with this method."""
         return sum(request.method == method for request in self.requests)
 
+    def files(self, repo: str) -> dict[str, bytes]:
+        """Return the files of a repository on its main branch, by their paths; {} if it does not exist."""
+        return self._commits.get(repo, {}).get(self._branches.get(repo, {}).get("main", ""), {})
+
+    def _write(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Do what a POST or PUT asks for; status, headers and body of the answer."""
+        answer: dict[str, object] = {}
+        if path == "api/repos/create":
+            asked = json.loads(body)
+            repo = f"{asked['organization']}/{asked['name']}"
+            if asked.get("visibility") == "private":
+                self.private.add(repo)
+            if repo in self._commits:
+                return 409, {}, json.dumps({"url": f"{self.endpoint}/{repo}"}).encode()
+            self._commits[repo], self._branches[repo] = {}, {}
+            answer = {"url": f"{self.endpoint}/{repo}"}
+        elif "/preupload/" in path:
+            files = [file["path"] for file in json.loads(body)["files"]]
+            modes = {file: "lfs" if file.endswith(LARGE) else "regular" for file in files}
+            answer = {"files": [{"path": file, "uploadMode": mode, "shouldIgnore": False} for file, mode in modes.items()]}
+        elif path.endswith("/info/lfs/objects/batch"):
+            answer = {
+                "transfer": "basic",
+                "objects": [
+                    {**asked, "actions": {"upload": {"href": f"{self.endpoint}/uploads/{asked['oid']}"}}}
+                    for asked in json.loads(body)["objects"]
+                ],
+            }
+        elif path.startswith("uploads/"):
+            self._uploads[path.removeprefix("uploads/")] = body
+        elif "/commit/" in path:
+            repo = path.removeprefix("api/models/").partition("/commit/")[0]
+            lines = [json.loads(line) for line in body.splitlines()]
+            whole = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"}
+            whole |= {line["value"]["path"]: self._uploads[line["value"]["oid"]] for line in lines if line["key"] == "lfsFile"}
+            commit = hashlib.sha1(body).hexdigest()
+            self._commits[repo][commit] = {**self.files(repo), **whole}
+            self._branches[repo]["main"] = commit
+            answer = {"commitUrl": f"{self.endpoint}/{repo}/commit/{commit}", "commitOid": commit}
+        return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
     def _record(self, request: Request) -> Fault | None:
         with self._lock:
             self.requests.append(request)
@@ -166,7 +214,13 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "hang":
             hub._gate.wait()
         if fault and isinstance(fault.kind, int):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             return self._send(fault.kind, fault.headers, b"")
+        allowed = hub.token is None or self.headers.get("Authorization") == f"Bearer {hub.token}"
+        if self.command in ("POST", "PUT"):
+            return self._take(path, kind, allowed=allowed)
+        if not allowed and path.partition("/resolve/")[0] in hub.private:
+            return self._send(401, {"X-Error-Code": "RepoNotFound"}, b"")
         status, headers, content = hub._find(path)
         if kind == "wrong":
             content = bytes(byte ^ 0xFF for byte in content)
@@ -179,7 +233,18 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         return self._send(status, headers, content[start:], kind, max(0, len(content) // 2 - start))
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def _take(self, path: str, kind: object, *, allowed: bool) -> None:
+        """Receive a body, or with "cut" a half of it, and answer. Uploads need no token, because their addresses are secret."""
+        length = int(self.headers.get("Content-Length", 0))
+        if kind == "cut":
+            self.rfile.read(length // 2)
+            return self.connection.close()
+        body = self.rfile.read(length)
+        if not allowed and not path.startswith("uploads/"):
+            return self._send(401, {}, b"{}")
+        return self._send(*self.server.hub._write(path, body))
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, kind: object = None, half: int = 0) -> None:
         """Send the answer, and of its body what the fault leaves; a connection has one request, so that none outlives the hub."""

@@ -30,7 +30,7 @@ LAYERS = [
     {"classification", "detection", "segmentation"},
     {"deployment"},
     {"tasks", "loading"},
-    {"studies"},
+    {"studies", "publication"},
     {"cli"},
     {"__main__"},
 ]

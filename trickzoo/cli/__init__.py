@@ -20,6 +20,7 @@ COMMANDS = {
     "Networks": {
         "predict": ("trickzoo.cli.predict:predict", "Print the most probable classes of each image, or draw its boxes or masks."),
         "export": ("trickzoo.cli.export:export", "Write a model's weights, or the whole network for other programs."),
+        "publish": ("trickzoo.cli.publish:publish", "Publish a weight file on the hub, with a card and figures, for timm too."),
         "list": ("trickzoo.cli.models:list_", "List the models."),
         "describe": ("trickzoo.cli.models:describe", "Show a model or a weight: cost, weights, accuracy, sources."),
     },

@@ -67,8 +67,9 @@ def _build(
 def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
     """Load a detector that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of labels 1, 2, ….
 
-    `short` and `long` replace the recipe's image sides in pixels. Raises BadCheckpoint if the file contains something else or is damaged,
-    and BadOption if the short side would be longer than the long side.
+    `path` may also be an `hf-hub:` reference. `short` and `long` replace the recipe's image sides in pixels.
+    Raises BadCheckpoint if the file contains something else or is damaged, and BadOption if the short side would be longer than the long
+    side.
     """
     opened, recipe = network_file.open_file(Path(path), DetectionRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)

@@ -67,7 +67,8 @@ def _output_stride(recipe: SegmentationRecipe) -> int:
 def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
     """Load a segmenter that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of classes 0, 1, ….
 
-    `short` replaces the recipe's short image side in pixels. Raises BadCheckpoint if the file contains something else or is damaged.
+    `path` may also be an `hf-hub:` reference. `short` replaces the recipe's short image side in pixels.
+    Raises BadCheckpoint if the file contains something else or is damaged.
     """
     opened, recipe = network_file.open_file(Path(path), SegmentationRecipe)
     recipe = replace(recipe, short=recipe.short if short is None else short)

@@ -18,6 +18,7 @@ from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import tensors
+from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.header import FileMetadata, read_header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
@@ -63,12 +64,12 @@ def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: 
 
 
 def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
-    """Read a file that `save` wrote, and return its weights with the options of the backbone, and its recipe.
+    """Read a file that `save` wrote, or that of an `hf-hub:` reference, and return its weights with the backbone's options, and its recipe.
 
     Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, and UnknownName or BadOption if trickzoo
     cannot build its backbone.
     """
-    path = existing(path)
+    path = fetch_hub_reference(str(path))[0] if str(path).startswith("hf-hub:") else existing(path)
     read = tensors.read_tensors(path)
     own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
     if own is None:

@@ -100,16 +100,22 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     opened = open_file(path, architecture)
     try:
         preprocessing, classes = timm_form.read(config)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        record = timm_form.record(config)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
-    old = opened.weights
+    old, sha256 = opened.weights, opened.weights.digest()
+    if record is not None and sha256 not in {source.sha256 for source in record.sources}:
+        wanted = record.sources[0].sha256
+        raise DigestMismatch(f"{reference}: {path.name} is not the file of its record: SHA-256 {wanted} recorded, {sha256} found")
     weights = LoadedWeights(
         reference,
         path,
-        old.digest(),
+        sha256,
         old.classes or classes or ("imagenet1k" if config.get("num_classes") == 1000 else None),
         old.preprocessing or preprocessing,
+        record,
         revision=commit,
+        training=old.training,
     )
     return replace(opened, weights=weights)
 

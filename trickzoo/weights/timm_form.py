@@ -13,7 +13,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
-from trickzoo.weights.record import Preprocessing
+from trickzoo.weights.record import Preprocessing, Record
 
 
 def network(model: Backbone) -> tuple[str, dict[str, Any]]:
@@ -57,6 +57,40 @@ def options(architecture: Architecture, theirs: nn.Module) -> dict[str, Any]:
     return {}
 
 
+def config(model: Backbone, licence: str) -> dict[str, Any]:
+    """Return the fields of config.json from which `timm.create_model("hf-hub:…")` builds a classifier.
+
+    The network's weights state its preprocessing. Raises BadOption if timm does not have the network.
+    """
+    import timm
+
+    name, arguments = network(model)
+    known: Any = timm.get_pretrained_cfg(name)
+    p = model.weights.preprocessing if model.weights else None
+    if p is None:
+        raise BadOption(f"{model.name} does not state its preprocessing")
+    stated = {
+        "custom_load": False,
+        "input_size": [model.in_chans, p.size, p.size],
+        "fixed_input_size": False,
+        "interpolation": p.interpolation,
+        "crop_pct": p.size / p.short_side if p.resize else p.crop,
+        "crop_mode": "center",
+        "mean": p.mean,
+        "std": p.std,
+        "num_classes": model.num_classes,
+        "pool_size": None,
+        "first_conv": "conv1.0" if arguments.get("stem_type") else known.first_conv,
+        "classifier": known.classifier,
+        "license": licence,
+    }
+    if model.in_chans != 3:
+        arguments["in_chans"] = model.in_chans
+    return {"architecture": name, "num_features": model.num_features, "pretrained_cfg": stated} | (
+        {"model_args": arguments} if arguments else {}
+    )
+
+
 def read(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
     """Return the preprocessing and the class names that a config.json in timm's form states, each None if it states none.
 
@@ -70,3 +104,9 @@ def read(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ..
         preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
     classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
     return preprocessing, classes or None
+
+
+def record(config: Mapping[str, Any]) -> Record | None:
+    """Return the record in a config.json that `trickzoo publish` wrote, None if there is none. Raises ValueError if it is not valid."""
+    own = config.get("trickzoo")
+    return msgspec.convert(own["record"], Record) if own is not None else None

@@ -1,0 +1,218 @@
+"""Networks are published with the hub's own client on a hub of the tests, and read back by trickzoo and by timm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import timm
+import torch
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
+
+import trickzoo
+from tests import annotated
+from tests.checkpoints import SMALL, network, randomise_norms
+from tests.commands import Call, caller
+from tests.hub import Fault, Hub
+from trickzoo import files
+from trickzoo.cli import zoo
+from trickzoo.data.classes import IMAGENETTE
+from trickzoo.errors import DigestMismatch, WeightsUnavailable
+from trickzoo.weights import publish
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
+
+REPO = "me/my-net"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    return caller(capsys, zoo, "publish")
+
+
+@pytest.fixture(autouse=True)
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hub of the tests takes files over plain HTTP, and the client does not wait before it tries again."""
+    monkeypatch.setattr("huggingface_hub._commit_api.is_xet_available", lambda: False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()
+
+
+@pytest.fixture(params=["resnet18_d", SMALL])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The weights of a classifier of Imagenette: a network that timm has, and one that it has not."""
+    return written(request.param, tmp_path)
+
+
+def written(name: str, folder: Path) -> Path:
+    model = trickzoo.create(name, num_classes=10).eval()
+    randomise_norms(model)
+    model.weights = LoadedWeights(
+        "x", Path("x"), classes="imagenette", preprocessing=Preprocessing(size=64, resize=72), training={"recipe": {"name": "r"}, "seed": 3}
+    )
+    publish.export(model, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
+
+
+def evaluation(file: Path, folder: Path, **changes: object) -> Path:
+    """A result file of trickzoo-eval for a weight file, shortened."""
+    result = {
+        "weights_sha256": files.digest(file),
+        "n": 3925,
+        "top1": 81.5,
+        "top5": 97.25,
+        "ece": 3.5,
+        "preprocessing": {"size": 64, "crop": 0.875, "interpolation": "bicubic"},
+        "data": {"path": "sets/imagenette128/val"},
+    }
+    (folder / "evaluation.json").write_text(json.dumps({"date": "2026-11-26T10:00:00+00:00", "results": [result | changes]}))
+    return folder / "evaluation.json"
+
+
+def test_a_classifier_is_read_back_with_its_record(call: Call, hub: Hub, file: Path, tmp_path: Path) -> None:
+    status, out, err = call(file, "--repo", REPO, "--licence", "mit", "--evaluation", evaluation(file, tmp_path))
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{hub.endpoint}/{REPO}/commit/")
+    there = hub.files(REPO)
+    assert there.keys() == {"README.md", "config.json", "model.safetensors", ".eval_results/trickzoo.yaml"}
+    name = json.loads(there["config.json"])["trickzoo"]["record"]["name"].partition(".")[0]
+    ours, model = trickzoo.create(name, weights=file), trickzoo.create(name, weights=f"hf-hub:{REPO}")
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(model(x), ours(x))
+    weights = model.weights
+    assert weights.path.read_bytes() == there["model.safetensors"]
+    assert (weights.classes, weights.preprocessing, weights.training) == ("imagenette", ours.weights.preprocessing, ours.weights.training)
+    record = weights.record
+    assert (record.name, record.licence, record.recipe) == (f"{name}.my_net", "mit", "r")
+    assert (record.sources[0].sha256, record.sources[0].size) == (weights.sha256, len(there["model.safetensors"]))
+    assert (record.metrics[0].top1, record.metrics[0].n) == (81.5, 3925)
+
+
+def test_timm_loads_a_classifier_that_it_has(call: Call, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written("resnet18_d", tmp_path)
+    assert call(file, "--repo", REPO, "--licence", "mit")[0] == 0
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)  # timm leaves it to the client, which has read the environment
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    theirs = timm.create_model(f"hf-hub:{REPO}", pretrained=True, cache_dir=str(tmp_path / "timm")).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(x), trickzoo.create("resnet18_d", weights=file)(x), atol=1e-4, rtol=1e-4)
+    prepared = timm.data.resolve_model_data_config(theirs)
+    assert (prepared["input_size"][1], prepared["interpolation"], round(64 / prepared["crop_pct"])) == (64, "bicubic", 72)
+    assert theirs.pretrained_cfg["label_names"] == list(IMAGENETTE)
+
+
+def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repository"
+    status, out, _ = call(file, "--repo", REPO, "--licence", "mit", "--evaluation", evaluation(file, tmp_path), "--folder", folder)
+    assert (status, len(out.split())) == (0, 4)
+    card = ModelCard.load(folder / "README.md")
+    in_timm = "pretrained_cfg" in json.loads((folder / "config.json").read_text())
+    assert (card.data.license, card.data.pipeline_tag, card.data.library_name) == (
+        "mit",
+        "image-classification",
+        "timm" if in_timm else "trickzoo",
+    )
+    assert {(each.metric_type, each.metric_value) for each in card.data.eval_results} == {("top1", 81.5), ("top5", 97.25)}
+    for part in (f'weights="hf-hub:{REPO}"', "| imagenette128/val | 3,925 | top-1 | 81.50 |", files.digest(folder / "model.safetensors")):
+        assert part in card.text
+    entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "trickzoo.yaml").read_text()))
+    assert [(entry.dataset_id, entry.value) for entry in entries] == [("frgfm/imagenette", 81.5), ("frgfm/imagenette", 97.25)]
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_detector_or_segmenter_is_read_back(task: str, call: Call, hub: Hub, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    {"detection": annotated.detector, "segmentation": annotated.segmenter}[task](file, ["cat", "dog"])
+    assert call(file, "--repo", REPO, "--licence", "mit")[0] == 0
+    assert hub.files(REPO)["model.safetensors"] == file.read_bytes()
+    found = getattr(trickzoo, task).load(f"hf-hub:{REPO}")
+    theirs = getattr(trickzoo, task).load(file)
+    assert found.classes == ("cat", "dog")
+    assert all(torch.equal(tensor, theirs.state_dict()[key]) for key, tensor in found.state_dict().items())
+    card = hub.files(REPO)["README.md"].decode()
+    assert f'trickzoo.{task}.load("hf-hub:{REPO}")' in card
+    assert {"detection": "object-detection", "segmentation": "image-segmentation"}[task] in card
+
+
+def test_publishing_again_replaces_the_files(call: Call, hub: Hub, tmp_path: Path) -> None:
+    file = written(SMALL, tmp_path)
+    for licence in ("mit", "apache-2.0"):
+        assert call(file, "--repo", REPO, "--licence", licence)[0] == 0
+    assert b"license: apache-2.0" in hub.files(REPO)["README.md"]
+
+
+def test_a_private_repository(call: Call, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.token = "secret"
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    file = written(SMALL, tmp_path)
+    assert call(file, "--repo", REPO, "--licence", "mit", "--private")[0] == 0
+    assert hub.private == {REPO}
+    assert trickzoo.create(SMALL, weights=f"hf-hub:{REPO}").weights.revision is not None
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
+    with pytest.raises(WeightsUnavailable, match="not found, or private"):
+        trickzoo.create(SMALL, weights=f"hf-hub:{REPO}")
+
+
+FAULTS = {
+    "no token": (None, "the hub asks for a login (401); run `hf auth login`, or set HF_TOKEN to a token that may write"),
+    "refused": (("api/repos/create", Fault(403, "POST")), "the hub refused it (403); use a token that may write there"),
+    "refused commit": (("api/models/me/my-net/commit", Fault(403, "POST")), "the hub refused it (403)"),
+    "half an upload": (("uploads/", Fault("cut", "PUT")), "; run the command again"),
+    "broken hub": (("api/models/me/my-net/preupload", Fault(500, "POST")), "the hub answered 500; try again later"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_push_that_fails_changes_nothing_and_says_why(fault: str, call: Call, hub: Hub, tmp_path: Path) -> None:
+    place, words = FAULTS[fault]
+    if place is None:
+        hub.token = "secret"
+    else:
+        hub.fail(*place)
+    file = written(SMALL, tmp_path)
+    status, out, err = call(file, "--repo", REPO, "--licence", "mit")
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"{REPO} was not published, and is as it was: " in err
+    assert words in err
+    assert hub.files(REPO) == {}
+    if place is not None:  # and again, after the fault
+        hub.heal()
+        assert call(file, "--repo", REPO, "--licence", "mit")[0] == 0
+        assert "model.safetensors" in hub.files(REPO)
+
+
+def test_mistakes_are_named_before_anything_is_sent(call: Call, hub: Hub, tmp_path: Path) -> None:
+    file = written(SMALL, tmp_path)
+    bare = tmp_path / "bare.safetensors"
+    safetensors.torch.save_file(network().state_dict(), bare)
+    other = evaluation(bare, tmp_path)
+    for tokens, words in (
+        ((file, "--repo", "mine", "--licence", "mit"), '--repo must be OWNER/NAME, not "mine"'),
+        ((tmp_path / "gone.safetensors", "--repo", REPO, "--licence", "mit"), "gone.safetensors does not exist"),
+        ((bare, "--repo", REPO, "--licence", "mit"), "bare.safetensors does not name its model"),
+        ((file, "--repo", REPO, "--licence", "mit", "--evaluation", other), "is an evaluation of weights with the SHA-256"),
+        ((file, "--repo", REPO, "--licence", "mit", "--evaluation", bare), "is not the result file of one evaluation"),
+        ((file, "--repo", REPO, "--licence", "mit", "--folder", tmp_path), "is not empty; name a new folder"),
+    ):
+        status, out, err = call(*tokens)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+    assert hub.requests == []
+
+
+def test_a_file_that_is_not_that_of_its_record_is_refused(call: Call, hub: Hub, tmp_path: Path) -> None:
+    assert call(written(SMALL, tmp_path), "--repo", REPO, "--licence", "mit")[0] == 0
+    hub.add(REPO, "model.safetensors", safetensors.torch.save(network().state_dict()))
+    with pytest.raises(DigestMismatch, match="is not the file of its record"):
+        trickzoo.create(SMALL, weights=f"hf-hub:{REPO}")

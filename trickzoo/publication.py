@@ -1,0 +1,270 @@
+"""Publishes a trained network as a repository of the hub: the weights, a card, a record, evaluation results and a config.json.
+
+timm loads the repository of a classifier where timm has its network, and trickzoo reads every repository as `hf-hub:OWNER/NAME`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from trickzoo import loading, registry
+from trickzoo.backbone import Backbone
+from trickzoo.data.classes import class_list, describe_class
+from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.files import digest, writing
+from trickzoo.training.tracking import MEASURES
+from trickzoo.weights import convert, header, timm_form
+from trickzoo.weights.record import Metric, Record, Source
+from trickzoo.weights.tensors import read_tensors, save_atomically
+
+WEIGHTS = "model.safetensors"
+PIPELINES = {"classification": "image-classification", "detection": "object-detection", "segmentation": "image-segmentation"}
+DATA_SETS = {"imagenet1k": "ILSVRC/imagenet-1k", "imagenette": "frgfm/imagenette"}
+"""The hub's data set of a class list."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a network on a data set, in percent, by the names in `MEASURES`.
+
+    Attributes:
+        data: the name of the data set, as text.
+        hub: the hub's name of the data set; None if it is not on the hub.
+        values: the figures.
+        n: number of images.
+        date: when it was measured, in ISO format.
+        preprocessing: size, crop and interpolation of a classifier's images.
+    """
+
+    data: str
+    hub: str | None
+    values: dict[str, float]
+    n: int
+    date: str | None
+    preprocessing: dict[str, Any]
+
+
+def prepare(
+    file: Path, repo: str, folder: Path, *, licence: str, evaluations: Sequence[Path] = (), data: str | None = None
+) -> tuple[Path, ...]:
+    """Write the files of the repository into an empty folder, and return their paths.
+
+    Args:
+        file: a weight file that trickzoo wrote, for any task.
+        repo: the repository, "owner/name".
+        folder: the folder, which is created.
+        licence: the SPDX identifier of the licence of the weights.
+        evaluations: result files of evaluations of this file.
+        data: the hub's name of the data set of the evaluations, "owner/name"; by default that of the class list, if it has one.
+
+    Raises BadCheckpoint if the file is not such a file, BadOption for a wrong name or a folder that is not empty, and BadData if an
+    evaluation cannot be read or is of other weights.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+        raise BadOption(f'--repo must be OWNER/NAME, not "{repo}"')
+    if folder.exists() and any(folder.iterdir()):
+        raise BadOption(f"{folder} is not empty; name a new folder")
+    own = header.of_file(file)
+    if own is None:
+        raise BadCheckpoint(f"{file} does not name its model; write it with `trickzoo export`")
+    network = loading.load(file)  # a file that cannot be used is not published
+    measured = [_evaluation(path, digest(file), data, own.classes) for path in evaluations]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {"architecture": own.model, "num_classes": len(network.classes), "label_names": list(network.classes)}
+    layout = own.layout
+    if isinstance(network.network, Backbone):
+        layout = _write_classifier(file, own, network.network, folder, config, licence)
+    else:
+        shutil.copyfile(file, folder / WEIGHTS)
+    record = _record(own, repo, folder / WEIGHTS, layout, licence, network.classes, measured)
+    config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
+    _write(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
+    _write(folder / "README.md", _card(own, repo, record, config, measured))
+    if entries := _results(measured, own.task):
+        (folder / ".eval_results").mkdir()
+        _write(folder / ".eval_results" / "trickzoo.yaml", yaml.safe_dump(entries, sort_keys=False))
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+
+
+def _write(path: Path, text: str) -> None:
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, folder: Path, config: dict[str, Any], licence: str) -> Any:
+    """Write the weights, under timm's names where timm has the network, and add timm's fields to the config. Return the layout."""
+    try:
+        config |= timm_form.config(model, licence)
+    except BadOption:  # timm does not have it
+        shutil.copyfile(file, folder / WEIGHTS)
+        return own.layout
+    tensors = read_tensors(file).tensors
+    architecture = registry.find(own.model)
+    ours = convert.key_map(architecture, own.layout, model.state_dict())
+    theirs = {key: name for name, key in convert.key_map(architecture, "timm", model.state_dict()).items()}
+    renamed = {theirs[ours[key]]: tensor for key, tensor in tensors.items() if key in ours}
+    save_atomically(renamed, folder / WEIGHTS, header.encoded(msgspec.structs.replace(own, layout="timm")))
+    return "timm"
+
+
+def _evaluation(path: Path, sha256: str, data: str | None, classes: str | tuple[str, ...] | None) -> Evaluation:
+    """Read the result file of an evaluation. Raises BadData if it cannot be read or is of other weights."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        (result,) = content.get("results") or [content]
+        of, values = result["weights_sha256"], {name: float(result[name]) for name in MEASURES if result.get(name) is not None}
+        place, n = Path(str(result["data"]["path"])), int(result.get("n") or result["data"].get("images") or result["data"]["n"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadData(f"{path} is not the result file of one evaluation ({type(error).__name__}: {error}); write it with --out") from None
+    if of != sha256:
+        raise BadData(f"{path} is an evaluation of weights with the SHA-256 {of}, not {sha256}; evaluate the file that is published")
+    hub = data or next((place for name, place in DATA_SETS.items() if classes in (name, class_list(name))), None)
+    prepared = {name: result.get("preprocessing", {}).get(name) for name in ("size", "crop", "interpolation")}
+    return Evaluation("/".join(place.parts[-2:]), hub, values, n, content.get("date"), prepared)
+
+
+def _record(
+    own: header.FileMetadata,
+    repo: str,
+    file: Path,
+    layout: Any,
+    licence: str,
+    classes: Sequence[str],
+    measured: Sequence[Evaluation],
+) -> Record:
+    recipe = (own.training or {}).get("recipe")
+    tag = re.sub(r"[^a-z0-9_]+", "_", repo.partition("/")[2].lower())
+    metrics = [
+        Metric(e.data, e.values["top1"], e.values["top5"], f"trickzoo-eval, {repo}", "measured", e.n, **e.preprocessing)
+        for e in measured
+        if {"top1", "top5"} <= e.values.keys()
+    ]
+    assert own.preprocessing is not None
+    return Record(
+        name=f"{own.model}.{tag}",
+        layout=layout,
+        classes=own.classes if isinstance(own.classes, str) else tuple(classes),
+        licence=licence,
+        sources=(Source(hub=repo, file=WEIGHTS, sha256=digest(file), size=file.stat().st_size),),
+        preprocessing=own.preprocessing,
+        options=dict(own.options),
+        recipe=recipe.get("name") if isinstance(recipe, dict) else None,
+        origin=f"https://huggingface.co/{repo}",
+        metrics=tuple(metrics),
+    )
+
+
+def _results(measured: Sequence[Evaluation], task: str) -> list[dict[str, Any]]:
+    """Return the content of a file of `.eval_results`, which the hub shows beside the model: evaluations on data sets of the hub."""
+    return [
+        {"dataset": {"id": e.hub, "task_id": PIPELINES[task]}, "value": value}
+        | ({"date": e.date} if e.date else {})
+        | {"notes": f"{MEASURES[name]} in percent, {e.n:,} images, {e.data}"}
+        for e in measured
+        if e.hub is not None
+        for name, value in e.values.items()
+    ]
+
+
+def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str, Any], measured: Sequence[Evaluation]) -> str:
+    """Return the card, README.md, whose head the hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = PIPELINES[own.task]
+    in_timm = own.task == "classification" and "pretrained_cfg" in config
+    data = ModelCardData(
+        license=record.licence,
+        library_name="timm" if in_timm else "trickzoo",
+        pipeline_tag=task,
+        tags=[task, "trickzoo", *(["timm"] if in_timm else [])],
+        datasets=sorted({e.hub for e in measured if e.hub}) or None,
+        model_name=repo.partition("/")[2],
+        eval_results=[
+            EvalResult(task_type=task, dataset_type=e.hub or e.data, dataset_name=e.data, metric_type=name, metric_value=value)
+            for e in measured
+            for name, value in e.values.items()
+        ]
+        or None,
+    )
+    names = [describe_class(name) for name in class_list(record.classes)]
+    training = own.training or {}
+    lines = [f"---\n{data.to_yaml()}\n---\n", f"# {repo.partition('/')[2]}\n"]
+    lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {len(names)} classes. Trained with trickzoo.\n")
+    lines += ["## Use\n", "```python", *_usage(own, repo, in_timm), "```\n"]
+    if measured:
+        lines += ["## Figures\n", "| data | images | figure | percent |", "| --- | ---: | --- | ---: |"]
+        lines += [f"| {e.data} | {e.n:,} | {MEASURES[name]} | {value:.2f} |" for e in measured for name, value in e.values.items()]
+        lines.append("")
+    about = {
+        "classes": ", ".join(names[:20]) + ("" if len(names) <= 20 else f" and {len(names) - 20} more"),
+        "preprocessing": str(record.preprocessing) if own.task == "classification" else None,
+        "recipe": record.recipe,
+        "random seed": training.get("seed"),
+        "SHA-256": f"`{record.sources[0].sha256}`",
+        "licence": record.licence,
+    }
+    lines += ["## Record\n", "| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in about.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _usage(own: header.FileMetadata, repo: str, in_timm: bool) -> list[str]:
+    if own.task != "classification":
+        return ["import trickzoo", "", f'model = trickzoo.{own.task}.load("hf-hub:{repo}")']
+    lines = ["import trickzoo", "", f'model = trickzoo.create("{own.model}", weights="hf-hub:{repo}")']
+    if in_timm:
+        lines += ["", "import timm", "", f'model = timm.create_model("hf-hub:{repo}", pretrained=True)']
+    return lines
+
+
+def push(repo: str, folder: Path, files: Sequence[Path], *, private: bool = False) -> str:
+    """Create the repository if it does not exist, add the files in one commit, and return the address of the commit.
+
+    The commit comes last, so that a repository never holds a part of the files. Raises BadOption if the hub refuses.
+    """
+    import huggingface_hub as hub
+
+    shown = hub.utils.are_progress_bars_disabled() or sys.stderr.isatty()
+    if not shown:
+        hub.utils.disable_progress_bars()
+    api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None)
+    try:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        operations = [hub.CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+        return str(api.create_commit(repo, operations, commit_message="Published with trickzoo").commit_url)
+    except (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, ValueError, OSError, RuntimeError) as error:
+        raise BadOption(f"{repo} was not published, and is as it was: {_reason(error)}") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport
+            raise BadOption(f"{repo} was not published, and is as it was: {_reason(error)}") from None
+        raise
+    finally:
+        if not shown:
+            hub.utils.enable_progress_bars()
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of a failed push in a few words, and what to do."""
+    from trickzoo.weights.streams import first_line, network_error
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401 or type(error).__name__ == "LocalTokenNotFoundError":
+        return "the hub asks for a login (401); run `hf auth login`, or set HF_TOKEN to a token that may write"
+    if status == 403:
+        return "the hub refused it (403); use a token that may write there, or a repository of your own"
+    if status == 404:
+        return "the hub does not have the repository, or the token may not see it (404)"
+    if status is not None:
+        return f"the hub answered {status}; try again later"
+    return f"{network_error(error)}; run the command again" if not isinstance(error, ValueError) else first_line(error)
