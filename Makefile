@@ -5,14 +5,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# make demo trains on generated shapes, which takes about eight minutes on two cores and needs no data: the paper's
-# baseline against all its tricks, as classifiers, detectors and segmenters.
+# make demo trains on generated images, which takes a few minutes on two cores and needs no data: the baseline against
+# all the paper's tricks, as classifiers (eight seeds from FIRST_SEED on), detectors and segmenters (one seed).
 # make demo DATA=… evaluates MODEL, with WEIGHTS if given, on a folder of images in any ImageNet layout.
 DATA    ?=
 MODEL   ?= resnet50_d
 WEIGHTS ?=
 EVAL    ?=
 DEMO    ?= runs/demo
+FIRST_SEED ?= 0
 
 # make fuzz MINUTES=60 gives damaged files to every parser; inputs that fail and summary.json go to FUZZ.
 # make two-hosts trains and evaluates over two network namespaces; it needs root, Linux and iproute2.
@@ -26,23 +27,26 @@ SOAK    ?= runs/soak.json
 # make bench DATA=… compares the speed with other libraries, on a folder of images in class folders; benchmarks/results/speed/ gets the figures.
 BENCH   ?=
 
+BEST = $(BIN)/python -c "import json; rung = json.load(open('$(DEMO)/ladder.json'))['rungs'][-1]; \
+       print(max(zip(rung['top1']['values'], rung['seeds']))[1])"
+
 .PHONY: demo test fuzz soak two-hosts bench lint types docs clean
 
 demo: $(VENV)/.installed
 ifeq ($(strip $(DATA)),)
-	$(BIN)/trickzoo ladder --set shapes --model mobilenet_v1_025 --rungs baseline,mixup --seeds 3 \
-	    --images 6000 --epochs 5 --batch-size 16 --out $(DEMO)
+	@echo "The images are easy, and their number and the epochs were chosen so that there is something to see within minutes."
+	@echo "Do the paper's tricks make a better classifier?"
+	$(BIN)/trickzoo ladder --set easy_shapes --model mobilenet_v1_025 --pretrained tz_imagenette128 --rungs baseline,mixup \
+	    --seeds 8 --first-seed $(FIRST_SEED) --images 600 --val-images 1000 --batch-size 32 --lr 0.05 --jobs 2 --out $(DEMO)
 	@echo
-	@echo "Generated images that no training has seen, named after what they show, and what the last classifier predicts:"
-	@$(BIN)/trickzoo shapes $(DEMO)/images --first 1200 >/dev/null
-	$(BIN)/trickzoo predict $(DEMO)/images/*.png --top 2 --model mobilenet_v1_025 --weights $(DEMO)/mixup-2/model.safetensors
-	@echo
-	@echo "A photograph that matplotlib contains, and the weights that trickzoo contains. It shows none of their ten classes:"
-	$(BIN)/trickzoo predict $$($(BIN)/python -c "import matplotlib; print(matplotlib.get_data_path())")/sample_data/grace_hopper.jpg \
-	    --model mobilenet_v1_025.tz_imagenette128
+	@echo "Generated images that no training and no validation has seen, named after what they show, and what the network"
+	@echo "with all tricks predicts that was best in validation:"
+	@$(BIN)/trickzoo shapes $(DEMO)/images --difficulty easy --first 1000 >/dev/null
+	$(BIN)/trickzoo predict $(DEMO)/images --top 2 --weights $(DEMO)/mixup-$$($(BEST))/model.safetensors
 	@echo
 	@echo "Do the better classifiers make better detectors and segmenters?"
-	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection shapes --segmentation shapes --seeds 1 --images 400
+	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection easy_shapes --segmentation easy_shapes \
+	    --seeds 1 --first-seed $(FIRST_SEED) --images 300 --jobs 2
 	@echo
 	@echo "The report: $(abspath $(DEMO))/transfer/report.html"
 	@echo "To evaluate a folder of images: make demo DATA=/path/to/imagenet [MODEL=$(MODEL)]"

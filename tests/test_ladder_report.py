@@ -53,7 +53,7 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
     [
         (
             {"baseline": [70.0], "mixup": [72.0]},
-            "by +2.00 points, from 70.00 % to 72.00 %, in one training of each. One training gives no estimate",
+            "by +2.00 points, from 70.00 % to 72.00 %, in one training of each, which gives no estimate",
         ),
         ({"baseline": [70.0, 70.5], "mixup": [72.0, 72.5]}, "equally for all 2 seeds"),
         ({"baseline": [70.0, 72.0], "mixup": [71.0, 72.1]}, "The difference is not statistically significant (95 % CI"),

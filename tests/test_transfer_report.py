@@ -21,6 +21,7 @@ from scipy import stats
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import plots, report, transfer_summary, transfer_words
+from trickzoo.studies.examples import Example
 from trickzoo.studies.found import Correlation, LadderStudy, TransferStudy, percentage
 from trickzoo.studies.results import FineTuning, read
 from trickzoo.studies.statistics import rank_correlation, spearman
@@ -207,15 +208,20 @@ def test_a_gain_transfers_only_where_both_intervals_exclude_0(top1: list[float],
 
 
 def test_few_rungs_one_seed_and_constant_figures() -> None:
-    (answer,) = transfer_words.answers(summarise(detection=only(ALIKE, rungs=3)))
+    few = transfer_summary.summarise(LADDER, results(detection=only(ALIKE, rungs=3)), rungs=RUNGS[:3])
+    (answer,) = transfer_words.answers(few)
+    assert answer.startswith("Detection: The steps from baseline to warm-up together change VOC AP50 all-point by")
+    assert " ".join(few.findings).count(answer) == 1 and transfer_words.totals(few) == []
+    assert "needs at least 4 rungs" in few.findings[-1]
+    (answer,) = transfer_words.answers(transfer_summary.summarise(LADDER, results(detection=only(ALIKE, rungs=1)), rungs=RUNGS[:1]))
     whether = "The study cannot show whether rungs that classify better also detect better"
-    assert answer == f"{whether}: a rank correlation needs at least 4 rungs, and it has 3."
+    assert answer == f"{whether}: a rank correlation needs at least 4 rungs, and it has 1."
     (answer,) = transfer_words.answers(summarise(detection={rung: [7.0] * 3 for rung in RUNGS}))
     assert "is the same for all rungs, so there is no correlation" in answer
     content = summarise(detection=only(ALIKE, seeds=1))
     (task,) = content.tasks
     assert {rung.figure.interval for rung in task.rungs} == {None}
-    assert "in one training of each. One training gives no estimate of the spread" in " ".join(content.findings)
+    assert "in one training of each, which gives no estimate of the spread" in " ".join(content.findings)
     assert "better than the first" not in " ".join(content.findings)
 
 
@@ -339,20 +345,25 @@ def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
 
 
 def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
-    pictures = [('baseline: "dog"', picture("png")), ("cosine decay", picture("jpeg"))]
+    views = (("as annotated", picture("png")), ("by the backbone of baseline", picture("jpeg")))
+    pictures = [Example('Boxes in "dog".', views), Example("Boxes in cat.", views[:1])]
     text = report.write_transfer(summarise(detection=ALIKE, segmentation=APART), LADDER, tmp_path, pictures).read_text(encoding="utf-8")
     page = Page(text, images=True)
     images = [address for address in page.addresses if not address.startswith("#")]
-    assert [base64.b64decode(address.partition(",")[2]) for address in images] == [image for _, image in pictures]
-    assert [address.partition(";")[0] for address in images] == ["data:image/png", "data:image/jpeg"]
-    assert page.alternatives == [caption for caption, _ in pictures]
+    assert [base64.b64decode(address.partition(",")[2]) for address in images] == [image for _, image in (*views, views[0])]
+    assert [address.partition(";")[0] for address in images] == ["data:image/png", "data:image/jpeg", "data:image/png"]
+    assert page.alternatives == [
+        'Boxes in "dog". As annotated.',
+        'Boxes in "dog". By the backbone of baseline.',
+        "Boxes in cat. As annotated.",
+    ]
     assert "What the detectors and segmenters see" in page.text
     assert not re.findall(r"@import|url\((?!#)", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert {file.name for file in tmp_path.iterdir()} == {*("transfer.json", "transfer.csv", "transfer.png", "transfer.svg", "report.html")}
     with pytest.raises(ValueError, match="PNG or JPEG"):
-        report.transfer_sections(summarise(detection=ALIKE), [("a text", b"text")])
+        report.transfer_sections(summarise(detection=ALIKE), [Example("a text", (("text", b"text"),))])
 
 
 def test_the_table_as_csv(tmp_path: Path) -> None:
@@ -383,7 +394,11 @@ def test_too_few_rungs_for_a_relation_are_rows_and_no_scatter(tmp_path: Path) ->
     assert [line.get_xdata()[0] for line in difference.lines if line.get_marker() == "o" and line.get_markersize() < 6] == [
         pytest.approx(few.tasks[0].rungs[1].difference.mean)
     ]
-    assert "Each dot is a rung" not in report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
+    page = report.write_transfer(few, LADDER, tmp_path).read_text(encoding="utf-8")
+    assert "Each dot is a rung" not in page
+    whole = Page(page).text.replace("\n", " ")
+    assert whole.index(LADDER.findings[0]) < whole.index(transfer_words.answers(few)[0])
+    assert Page(page).text.count(LADDER.findings[0]) == 1
 
 
 def test_the_backbones_gain_is_said_once() -> None:

@@ -39,8 +39,9 @@ def ladder(
     cache: options.Cache = None,
     selecting: options.Selecting = options.Selecting(),
     running: options.Several = options.Several(),
-    images: Annotated[
-        int | None, Parameter(help="With generated images: number of training images, 10,000 by default. Validation uses a fifth as many.")
+    images: Annotated[int | None, Parameter(help="With generated images: number of training images, 10,000 by default.")] = None,
+    val_images: Annotated[
+        int | None, Parameter(help="With generated images: number of validation images, by default a fifth as many.")
     ] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
@@ -73,7 +74,7 @@ def ladder(
         data = name
     if data is None:
         raise BadOption("name the folder of images with --data")
-    location = ImageLocation(data=data, decode=decode, cache=cache, images=images, selection=selecting.selection)
+    location = ImageLocation(data=data, decode=decode, cache=cache, images=images, val_images=val_images, selection=selecting.selection)
     machine = Machine(out=place, **running.of_machine)
     for step in plan.steps:
         check_networks(step.recipe)

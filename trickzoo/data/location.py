@@ -42,7 +42,8 @@ class ImageLocation(Checked):
         decode: "once" keeps decoded images in a memory-map, "always" reads the files each time.
         side: of the kept images in pixels, with decode "once"; None is the recipe's size × 8 / 7.
         cache: folder of decoded images; None is resident/ in the package's home.
-        images: how many shapes to generate for training, `IMAGES` by default. Validation uses a fifth as many.
+        images: how many shapes to generate for training, `IMAGES` by default.
+        val_images: how many to generate for validation, by default a fifth as many as for training.
         folder: the folder that the paths in a table are relative to; None is that of the table.
         selection: which images train, which validate, and which are left out.
 
@@ -54,6 +55,7 @@ class ImageLocation(Checked):
     side: Count | None = None
     cache: Path | None = None
     images: Annotated[int, Range("5 or more", lambda number: number >= 5)] | None = None
+    val_images: Count | None = None
     folder: Path | None = None
     selection: Selection = field(default_factory=Selection)
 
@@ -65,6 +67,8 @@ class ImageLocation(Checked):
             raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
         if self.images is not None and not self.generated:
             raise NoEffect("images", "only generated shapes are made to a number")
+        if self.val_images is not None and not self.generated:
+            raise NoEffect("val_images", "only generated shapes are made to a number")
         if self.folder is not None and not is_table(self.data):
             raise NoEffect("images", "it is the number of generated shapes, or the folder of the images in a CSV")
 
@@ -78,7 +82,8 @@ class ImageLocation(Checked):
         from trickzoo.data.shapes import Shapes
 
         number = self.images or IMAGES
-        return Shapes(part, number if part == "train" else number // 5, size, difficulty=SHAPES[str(self.data)])
+        number = number if part == "train" else self.val_images or number // 5
+        return Shapes(part, number, size, difficulty=SHAPES[str(self.data)])
 
     def check_exists(self) -> None:
         """Raise BadData if there is no such file or folder."""

@@ -220,8 +220,8 @@ SHAPES_MASKS = SMALL_MASKS.but(
 )
 """For the generated shapes, which are 96 pixels wide."""
 
-EASY_SHAPES_BOXES = SHAPES_BOXES.but("easy_shapes.detection", data="easy_shapes", epochs=4, lr=0.05)
-EASY_SHAPES_MASKS = SHAPES_MASKS.but("easy_shapes.segmentation", data="easy_shapes", lr=0.1, head_lr=2.0, scale=(1.0, 1.2))
+EASY_SHAPES_BOXES = SHAPES_BOXES.but("easy_shapes.detection", data="easy_shapes", epochs=5, lr=0.05)
+EASY_SHAPES_MASKS = SHAPES_MASKS.but("easy_shapes.segmentation", data="easy_shapes", epochs=12, lr=0.1, head_lr=2.0, scale=(1.0, 1.2))
 """For the generated shapes that are easy: trainings of a minute or less that end with a useful network."""
 
 RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {

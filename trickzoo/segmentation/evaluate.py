@@ -124,7 +124,7 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
         truth = np.asarray(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
     masks = [truth, *(predict(model, image) for model in models)]
     views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
-    return f"Classes of the pixels in {data.name(index)}: as annotated, then", views
+    return f"Classes of the pixels in {data.name(index)}.", views
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -11,19 +12,27 @@ from PIL import Image
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.tasks import find_annotated_task
 
-GAP = 12
-"""Pixels between pictures."""
+
+@dataclass(frozen=True)
+class Example:
+    """A validation image with what is annotated and what networks predict: `views` are (what is drawn, PNG or JPEG file)."""
+
+    caption: str
+    views: tuple[tuple[str, bytes], ...]
 
 
-def draw(task: str, location: AnnotatedLocation, networks: Sequence[tuple[str, Path]], n: int) -> list[tuple[str, bytes]]:
-    """Return (caption, JPEG) for n annotated validation images: the annotation, then the prediction of each network (name, file)."""
+def draw(task: str, location: AnnotatedLocation, networks: Sequence[tuple[str, Path]], n: int) -> list[Example]:
+    """Return n annotated validation images: the annotation, then the prediction of each network (name, file)."""
     package = find_annotated_task(task)
     data = package.open_split(location, "val")
     models = [package.load(path) for _, path in networks]
     shown = _spread([index for index in range(len(data)) if data.is_annotated(index)], n)
-    compared = [package.compare(data, index, models) for index in shown]
-    found = ", and with ".join(name for name, _ in networks)
-    return [(f"{what} as found with {found}.", _jpeg(views)) for what, views in compared]
+    names = ("as annotated", *(name for name, _ in networks))
+    found = []
+    for index in shown:
+        caption, views = package.compare(data, index, models)
+        found.append(Example(caption, tuple((name, _jpeg(view)) for name, view in zip(names, views, strict=True))))
+    return found
 
 
 def _spread(indices: list[int], n: int) -> list[int]:
@@ -31,13 +40,7 @@ def _spread(indices: list[int], n: int) -> list[int]:
     return [indices[i * len(indices) // n] for i in range(min(n, len(indices)))]
 
 
-def _jpeg(views: Sequence[Image.Image]) -> bytes:
-    """Return pictures in a row, aligned at the top, as one JPEG."""
-    whole = Image.new("RGB", (sum(v.width for v in views) + GAP * (len(views) - 1), max(v.height for v in views)), "white")
-    x = 0
-    for view in views:
-        whole.paste(view, (x, 0))
-        x += view.width + GAP
+def _jpeg(view: Image.Image) -> bytes:
     content = io.BytesIO()
-    whole.save(content, "JPEG", quality=85)
+    view.save(content, "JPEG", quality=85)
     return content.getvalue()

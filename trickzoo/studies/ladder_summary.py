@@ -115,7 +115,8 @@ def findings(study: LadderStudy) -> Iterable[str]:
     if learned and (advice := outlook.advice(outlook.of_ladder(study))):
         yield advice
     if study.generated:
-        yield f"The images are generated, not photographs: {study.generated}."
+        chosen = ", and easy, so that a short training shows a difference" if study.data == "easy_shapes" else ""
+        yield f"The images are generated, not photographs{chosen}."
     if study.finished < study.planned:
         yield f"The study is not finished: {study.finished} of {study.planned} trainings are done."
     yield (

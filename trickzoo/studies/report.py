@@ -20,8 +20,9 @@ from trickzoo.studies.found import Compared, Difference, LadderRung, LadderStudy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from trickzoo.studies.examples import Example
+
 NAME = "report.html"
-Pictures = Sequence[tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ def ladder_sections(study: LadderStudy) -> list[Section]:
     return [Section(anchor, heading, _template(template)(study=study, figures=figures)) for anchor, heading, template in parts]
 
 
-def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures: Pictures = ()) -> Path:
+def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures: Sequence[Example] = ()) -> Path:
     """Write `transfer.json`, `.csv`, `.png`, `.svg` and one report, which includes the ladder's sections; return the report's path.
 
     Args:
         study: the summary from `transfer_summary.summarise`.
         below: the summary of the ladder study that the backbones come from.
         out: the study's folder.
-        pictures: (caption, PNG or JPEG file) of predictions.
+        pictures: predictions on some validation images.
     """
     _write_json(out / "transfer.json", study)
     header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
@@ -77,18 +78,20 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
     _write_plot(out / "transfer", lambda: plots.transfer(study.tasks))
     of_ladder = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(below)]
     sections = [*transfer_sections(study, pictures), *of_ladder]
-    further = {**transfer_words.details(study), "The ladder itself": below.findings}
+    first = 0 if plots.is_scatter(study.tasks) else 1  # with a few rungs, the gain that may transfer is the first thing to know
+    further = {**transfer_words.details(study), "The ladder itself": below.findings[first:]}
     title = f"{transfer_words.question(study)} {study.title}"
-    write_atomically(out / NAME, page(title, transfer_words.answers(study), sections, further).encode())
+    write_atomically(out / NAME, page(title, [*below.findings[:first], *transfer_words.answers(study)], sections, further).encode())
     return out / NAME
 
 
-def transfer_sections(study: TransferStudy, pictures: Pictures = ()) -> list[Section]:
-    """Return the sections of a transfer study's report. `pictures` are (caption, PNG or JPEG file) of predictions."""
+def transfer_sections(study: TransferStudy, pictures: Sequence[Example] = ()) -> list[Section]:
+    """Return the sections of a transfer study's report. `pictures` are predictions on some validation images."""
     sections = [_task_section(study, task) for task in study.tasks]
     if pictures:
         makers = " and ".join(f"{transfer_words.TASKS[task.task][1]}s" for task in study.tasks)
-        body = _template("pictures.html")(pictures=[(caption, _data_uri(image)) for caption, image in pictures])
+        shown = [(each.caption, [(name, _data_uri(image)) for name, image in each.views]) for each in pictures]
+        body = _template("pictures.html")(pictures=shown)
         sections.append(Section("pictures", f"What the {makers} see", body))
     return [*sections, Section("transfer-made", "How it was made", _template("transfer_made.html")(study=study))]
 

@@ -19,6 +19,7 @@ from trickzoo.studies.series import Each, Training, check_jobs, train_all
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
     from trickzoo.studies.at_once import Train
+    from trickzoo.studies.examples import Example
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
@@ -179,8 +180,8 @@ def _trains(plan: Plan, settings: Machine, data: dict[str, Splits[Any]] | None =
     return [functools.partial(train, branch, trunk) for branch, trunk in plan.runs]
 
 
-def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
-    """Return (caption, JPEG) with the predictions of the first and the last rung, with the first seed, on n validation images per task.
+def examples(plan: Plan, out: Path, n: int) -> list[Example]:
+    """Return the predictions of the first and the last rung, with the first seed, on n validation images per task.
 
     A task is left out if one of these two trainings is not finished.
     """
@@ -189,10 +190,10 @@ def examples(plan: Plan, out: Path, n: int) -> list[tuple[str, bytes]]:
     seed = plan.trunks[0].seed
     rungs = {rung.rung: words.name(rung) for rung in plan.ladder.rungs}
     trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
-    found: list[tuple[str, bytes]] = []
+    found: list[Example] = []
     for branch in plan.branches if n > 0 else ():
         ends = [trunks[0], *(trunks[-1:] if len(trunks) > 1 else ())]
-        networks = [(f"the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends]
+        networks = [(f"by the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends]
         if not all(path.is_file() for _, path in networks):
             continue
         found += draw(branch.recipe.task, branch.location, networks, n)

@@ -58,13 +58,24 @@ def findings(study: TransferStudy) -> list[str]:
 
 
 def answers(study: TransferStudy) -> list[str]:
-    """Return one sentence per task: whether rungs that classify better also have a better figure."""
-    return [_relation(task, measure(task.measure)) for task in study.tasks]
+    """Return one sentence per task: whether rungs that classify better also have a better figure.
+
+    With too few rungs for a rank correlation, it is by how much all tricks together change the figure, if there are two rungs.
+    """
+    return [_total_of(task) if _answers_by_total(task) else _relation(task, measure(task.measure)) for task in study.tasks]
 
 
 def totals(study: TransferStudy) -> list[str]:
-    """Return one sentence per task: by how much all tricks together change its figure."""
-    return [f"{task.task.capitalize()}: {_total(task)}" for task in study.tasks if task.total.first != task.total.last]
+    """Return one sentence per task whose answer is another: by how much all tricks together change its figure."""
+    return [_total_of(task) for task in study.tasks if task.total.first != task.total.last and not _answers_by_total(task)]
+
+
+def _answers_by_total(task: TaskStudy) -> bool:
+    return task.correlation.verdict == NO_INTERVAL and task.total.first != task.total.last
+
+
+def _total_of(task: TaskStudy) -> str:
+    return f"{task.task.capitalize()}: {_total(task)}"
 
 
 def details(study: TransferStudy) -> dict[str, list[str]]:
@@ -75,7 +86,8 @@ def details(study: TransferStudy) -> dict[str, list[str]]:
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
     of_tasks = {task.task.capitalize(): list(_of_task(task, alone=len(changes) > 1)) for task in study.tasks}
-    return {**shared, **of_tasks, "Scope": scale}
+    said = {heading: sentences for heading, sentences in of_tasks.items() if sentences}
+    return {**shared, **said, "Scope": scale}
 
 
 def _total(task: TaskStudy) -> str:
@@ -85,7 +97,8 @@ def _total(task: TaskStudy) -> str:
 def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
     """Yield the sentences of a task. With `alone`, they include the gain of its backbones, which differs from that of the other tasks."""
     if task.total.first != task.total.last:
-        yield _total(task)
+        if not _answers_by_total(task):
+            yield _total(task)
         if alone and (change := _top1(task.total.top1)):
             yield change
         yield from _whether_it_transfers(task)
@@ -142,7 +155,7 @@ def _scale(task: TaskStudy) -> str:
     epochs, size = task.recipe.get("epochs"), task.recipe.get("size")
     length = f"{count(epochs, 'epoch')} of " if isinstance(epochs, int) else ""
     pixels = f" of {size} pixels" if isinstance(size, int) else ""
-    generated = f" The images are generated, not photographs: {task.generated}." if task.generated else ""
+    generated = " The images are generated, not photographs." if task.generated else ""
     return (
         f"{task.task.capitalize()} is measured on {count(task.n_val, 'validation image')} after {length}fine-tuning "
         f"({task.recipe['name']}) with {count(task.n_train, 'image')}{pixels}.{generated}"
@@ -153,6 +166,8 @@ def _limits(tasks: Sequence[TaskStudy]) -> str:
     said = []
     if any(rung.difference and rung.difference.interval for task in tasks for rung in task.rungs):
         said.append("The confidence intervals of the differences cover the variation between seeds, of classifier and fine-tuning.")
+    if any(_answers_by_total(task) for task in tasks):
+        said.append(f"A rank correlation of top-1 accuracy and these figures needs at least {LEAST_PAIRS} rungs.")
     correlations = [task.correlation for task in tasks if task.correlation.interval]
     if correlations:
         said.append("The correlation's interval assumes that the rungs are independent, which they are not: each builds on the one before.")
