@@ -17,7 +17,7 @@ from accelerate import PartialState
 from safetensors.numpy import load_file
 
 from tests.commands import Call, caller
-from tests.studies import MODEL, RUNGS, plan, simulate
+from tests.studies import FIELDS, MODEL, RUNGS, plan, simulate
 from trickzoo.cli import zoo
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption, UnknownName
@@ -114,6 +114,15 @@ def test_seeds_count_up_from_the_first(call: Call, tmp_path: Path) -> None:
 
 def test_whole_ladders_come_first() -> None:
     assert [(step.rung, seed) for step, seed in plan().runs] == [(rung, seed) for seed in (0, 1) for rung in RUNGS]
+
+
+def test_a_message_of_all_trainings_is_said_once(colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = plan(rungs=("baseline", "mixup"), seeds=1, changes={**FIELDS, "epochs": "1", "pretrained": "tz_imagenette128"})
+    ladder.run(one, *settings(colours, tmp_path), each=quiet)
+    said = [record.getMessage() for record in caplog.records]
+    assert [message.partition(":")[2] for message in said] == [
+        " not loaded from mobilenet_v1_025.tz_imagenette128, initialised anew: head.fc.weight, head.fc.bias"
+    ]
 
 
 def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:

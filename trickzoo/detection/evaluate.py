@@ -124,7 +124,7 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
     for model in models:
         boxes, scores, labels = (each[: len(truth)] for each in predict(model, image))
         views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores))
-    return f"Boxes in {data.name(index)}. Of a detector's boxes, as many as are annotated are shown, the surest, with their scores.", views
+    return f"Boxes in {data.name(index)}: of each detector the surest, as many as are annotated.", views
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
@@ -162,6 +162,7 @@ def read_result(out: Path, step: Step, seed: int, **this: Any) -> ClassifierResu
     return found
 
 
+@each_message_once()
 def run(
     plan: Plan,
     location: ImageLocation,

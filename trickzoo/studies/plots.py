@@ -125,7 +125,8 @@ def _transfer_rows(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for number, task in enumerate(tasks):
         what = f"{task.task}: {measure(task.measure)}, %" if len(tasks) > 1 else f"{measure(task.measure)}, %"
-        _rows(panels[2 * number], panels[2 * number + 1], _measured(task), what, "paired difference to the first rung, points")
+        against = "paired difference, points" if narrow else "paired difference to the first rung, points"
+        _rows(panels[2 * number], panels[2 * number + 1], _measured(task), what, against)
     return figure
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,24 @@ if TYPE_CHECKING:
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
 """Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
+
+
+@contextmanager
+def each_message_once() -> Iterator[None]:
+    """Within the block, a message that several trainings log is passed on once."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        known = len(seen)
+        seen.add(record.getMessage())
+        return len(seen) > known
+
+    log = logging.getLogger("trickzoo")
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 @dataclass(frozen=True)

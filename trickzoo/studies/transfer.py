@@ -189,11 +189,15 @@ def examples(plan: Plan, out: Path, n: int) -> list[Example]:
 
     seed = plan.trunks[0].seed
     rungs = {rung.rung: words.name(rung) for rung in plan.ladder.rungs}
+    if plan.ladder.total.whole:
+        rungs[plan.ladder.total.last] = "all tricks"
     trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
     found: list[Example] = []
     for branch in plan.branches if n > 0 else ():
         ends = [trunks[0], *(trunks[-1:] if len(trunks) > 1 else ())]
-        networks = [(f"by the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends]
+        networks = [
+            (f"predicted, with the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends
+        ]
         if not all(path.is_file() for _, path in networks):
             continue
         found += draw(branch.recipe.task, branch.location, networks, n)
