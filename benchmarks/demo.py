@@ -19,6 +19,7 @@ from trickzoo.studies.found import LadderStudy, TransferStudy
 from trickzoo.studies.results import read
 
 ROOT = Path(__file__).parents[1]
+RESULT, COMMAND = ROOT / "benchmarks/results/demo.json", "python -m benchmarks.demo"
 SEEDS = 8
 """How many seeds one demo trains from."""
 PREDICTED = re.compile(r"/(\w+)-\d+\.png\n +(\w+) ")
@@ -57,12 +58,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo-starts"))
     given = parser.parse_args()
     starts = []
+    interval = "Student's t over the paired differences of the seeds, 95 %"
     for number in range(given.starts):
         starts.append(start(number, given.out.absolute(), given.variables))
         print(starts[-1], file=sys.stderr, flush=True)
-    interval = "Student's t over the paired differences of the seeds, 95 %"
-    content = {"what": "make demo from several starting seeds", "interval": interval, "starts": starts}
-    write_json(ROOT / "benchmarks/results/demo.json", {**content, **environment()})
+        content = {"what": "make demo from several starting seeds", "interval": interval, "starts": starts}
+        write_json(RESULT, {**content, **environment(), "command": COMMAND})
 
 
 if __name__ == "__main__":

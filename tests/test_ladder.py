@@ -116,6 +116,23 @@ def test_whole_ladders_come_first() -> None:
     assert [(step.rung, seed) for step, seed in plan().runs] == [(rung, seed) for seed in (0, 1) for rung in RUNGS]
 
 
+def test_on_few_images_of_ones_own_weights_are_suggested(colours: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    ladder.run(
+        plan(rungs=("baseline",), seeds=1, changes={**FIELDS, "epochs": "1"}), *settings(colours, tmp_path), each=quiet, tell=said.append
+    )
+    assert said[0].startswith("56 training images are few") and said[0].endswith(": add --pretrained tz_imagenette128 --lr 0.02")
+    assert "--pretrained default" in (ladder.start_from_weights(ladder.plan("own", "inception_v3"), 100) or "")
+    for chosen, images in (
+        (plan(), ladder.FEW),
+        (plan(changes={**FIELDS, "pretrained": "default"}), 100),
+        (ladder.plan("imagenette128", MODEL), 100),
+        (ladder.plan("own", "resnet18_d"), 100),  # its steps change the network
+        (ladder.plan("own", "mobilenet_v1_050"), 100),  # has no weights
+    ):
+        assert ladder.start_from_weights(chosen, images) is None
+
+
 def test_a_message_of_all_trainings_is_said_once(colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = plan(rungs=("baseline", "mixup"), seeds=1, changes={**FIELDS, "epochs": "1", "pretrained": "tz_imagenette128"})
     ladder.run(one, *settings(colours, tmp_path), each=quiet)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 5
 """How often a training is evaluated, for its curve. The study's figure is that of the last epoch."""
+FEW = 5000
+"""With fewer training images of one's own, starting from weights is suggested."""
 OWN = "own"
 """Name of the data if it is the user's own folder."""
 
@@ -200,12 +202,33 @@ def run(
         if any(step is unfinished for unfinished, _ in left):  # raises errors at once instead of after hours of training
             tasks.prepare(step.recipe, location, machine, images)
 
+    if left and (suggestion := start_from_weights(plan, len(images.train))):
+        tell(suggestion)
     trains = _trains(plan, location, of_each, images)
     trainings = [
         Training(f"{step.rung}, seed {seed}", (step, seed) not in left, train)
         for (step, seed), train in zip(plan.runs, trains, strict=True)
     ]
     train_all(trainings, machine, each=each, tell=tell, jobs=jobs, reopen=functools.partial(_trains, plan, location, of_each))
+
+
+def start_from_weights(plan: Plan, images: int) -> str | None:
+    """Return the suggestion to start from weights, if a plan trains from scratch on a small number of one's own images.
+
+    There is none if a step changes the network or its initialisation, which weights do not allow, or if there are no weights.
+    """
+    from trickzoo.catalogue import describe
+
+    first = plan.steps[0].recipe
+    if plan.data != OWN or images >= FEW or first.pretrained or any({"model", "zero_gamma"} & step.changes.keys() for step in plan.steps):
+        return None
+    found = describe(first.model)
+    own = next((weight.tag for weight in found.weights if weight.layout == "trickzoo"), None)
+    tag = own or ("default" if found.default else None)
+    return tag and (
+        f"{images:,} training images are few for trainings from scratch. Networks that start from weights usually become much better: "
+        f"add --pretrained {tag} --lr 0.02"
+    )
 
 
 def _trains(plan: Plan, location: ImageLocation, machine: Machine, images: Splits[Any] | None = None) -> list[Train]:
