@@ -8,6 +8,7 @@ last one added.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import itertools
 import json
@@ -21,6 +22,11 @@ from urllib.parse import unquote
 
 LARGE = (".safetensors", ".bin", ".pth")
 """Files that the real hub stores by their SHA-256; any other has the SHA-1 of its git blob as its ETag."""
+
+
+BODIES = ("stall", "cut", "wrong", "endless", "drip", "gzip")
+"""Kinds of faults of a body."""
+BOMB = gzip.compress(bytes(64 << 20))
 
 
 class Request(NamedTuple):
@@ -39,19 +45,20 @@ class Fault:
         kind: a status to answer with, or
             "hang": no answer before `Hub.release`; "stall": no second half of the body before it;
             "cut": the connection ends after half of the file; "wrong": a body of the right length with other bytes;
-            "endless": the body goes on after the file, in chunks; "drip": it comes one byte at a time.
+            "endless": the body goes on after the file, in chunks; "drip": it comes one byte at a time;
+            "gzip": a body that is compressed and unpacks to a thousand times its size.
         method: "HEAD", "GET", "POST" or "PUT"; None is all, as far as a body has to be there.
         times: how many requests it strikes; None is all.
     """
 
-    kind: int | Literal["hang", "stall", "cut", "wrong", "endless", "drip"]
+    kind: int | Literal["hang", "stall", "cut", "wrong", "endless", "drip", "gzip"]
     method: str | None = None
     times: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def strikes(self, method: str) -> bool:
         """Return whether the fault affects this kind of request."""
-        return method == (self.method or ("GET" if self.kind in ("stall", "cut", "wrong", "endless", "drip") else method))
+        return method == (self.method or ("GET" if self.kind in BODIES else method))
 
 
 class Hub:
@@ -222,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not allowed and path.partition("/resolve/")[0] in hub.private:
             return self._send(401, {"X-Error-Code": "RepoNotFound"}, b"")
         status, headers, content = hub._find(path)
+        if kind == "gzip":
+            return self._send(200, {**headers, "Content-Encoding": "gzip"}, BOMB)
         if kind == "wrong":
             content = bytes(byte ^ 0xFF for byte in content)
         start = 0

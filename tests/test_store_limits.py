@@ -68,6 +68,29 @@ def test_a_slow_download_is_stopped(hub: Hub, monkeypatch: pytest.MonkeyPatch, r
     refused(record(source), "it is too slow: ")
 
 
+@pytest.mark.parametrize("route", ["hub", "url"])
+def test_a_compressed_file_is_refused_before_it_is_unpacked(hub: Hub, route: str) -> None:
+    hub.add(REPO, FILE, GOOD)
+    source = HUB if route == "hub" else url_source(hub)
+    hub.fail("", Fault("gzip"))
+    refused(record(source), "it sends the file compressed (gzip), which no publisher of weights does")
+
+
+def test_a_compressed_text_is_bounded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config.json may be compressed, but it is not unpacked without bound."""
+    monkeypatch.setattr(streams, "LARGEST_PACKED", 1 << 10)
+    hub.add(REPO, "config.json", b"{}")
+    hub.fail("", Fault("gzip"))
+    source = Source(hub=REPO, file="config.json")
+    with pytest.raises(streams.SourceError, match="it sends more than 1,024 bytes"):
+        download.from_hub(source, None, None, 2.0)
+
+
+def test_a_server_that_states_another_size_sends_nothing(hub: Hub) -> None:
+    url = url_source(hub).url
+    refused(record(Source(url=url, sha256=digest(GOOD), size=len(GOOD) + 1)), f"states {len(GOOD):,} bytes, {len(GOOD) + 1:,} are recorded")
+
+
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("route", ["hub", "url"])
 def test_a_weight_can_be_fetched_after_a_stopped_download(hub: Hub, route: str) -> None:

@@ -135,7 +135,7 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
         metadata = hub.get_hf_file_metadata(url, timeout=timeout)
         stated = _agreed(metadata, wanted, size)
         # Ask for the revision by its name instead of its commit: the client then stores which commit it is, and finds the file offline.
-        with streams.bounded(session, min(size or metadata.size or streams.LARGEST, streams.LARGEST)):
+        with streams.bounded(session, min(size or metadata.size or streams.LARGEST, streams.LARGEST), text=stated is None):
             path = Path(
                 hub.hf_hub_download(
                     source.hub, source.file, revision=revision, endpoint=endpoint, etag_timeout=timeout, cache_dir=hub_cache()
@@ -196,8 +196,7 @@ def from_url(source: Source, target: Path, wanted: str | None, seconds: float, s
     to wait for the first answer, `size` the recorded size in bytes. Raises SourceError if the file cannot be downloaded or has other bytes.
     """
     assert source.url is not None
-    largest = min(size or streams.LARGEST, streams.LARGEST)
-    streams.save(streams.client(), source.url, target, largest, _timeout(seconds), READ_SECONDS)
+    streams.save(streams.client(), source.url, target, size, _timeout(seconds), READ_SECONDS)
     got, identity = examine(target)
     if not agrees(got, wanted):
         raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")

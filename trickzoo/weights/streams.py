@@ -16,8 +16,8 @@ SLOW_BYTES = 20_000
 """A download that receives fewer than SLOW_BYTES bytes in SLOW_SECONDS seconds is stopped."""
 LARGEST = 2 << 30
 """The largest download in bytes if the size of a file is unknown. The largest weight of the zoo has a tenth of it."""
-LARGEST_PACKED = 1 << 20
-"""The largest compressed download in bytes. Hubs compress only small text files, and the size after decompression is unknown."""
+LARGEST_PACKED = 1 << 16
+"""The largest compressed download in bytes. Hubs compress only small text files. Decompressed, this can be 64 MiB at most."""
 
 
 class SourceError(Exception):
@@ -48,10 +48,11 @@ def client() -> Any:
 
 
 @contextlib.contextmanager
-def bounded(session: Any, largest: int) -> Iterator[None]:
+def bounded(session: Any, largest: int, *, text: bool = False) -> Iterator[None]:
     """Limit the responses that this thread receives from `session` within the block.
 
-    Reading a response raises SourceError beyond `largest` bytes, and TimedOut if the bytes arrive too slowly.
+    Reading a response raises SourceError beyond `largest` bytes, and TimedOut if the bytes arrive too slowly. A compressed response, whose
+    size after decompression is unknown, raises SourceError too, unless it is a small `text`.
     """
     transport = sys.modules[next(kind.__module__ for kind in type(session).__mro__ if kind.__name__ == "Client").partition(".")[0]]
     thread = threading.get_ident()
@@ -68,8 +69,13 @@ def bounded(session: Any, largest: int) -> Iterator[None]:
 
     def bind(response: Any) -> None:
         if threading.get_ident() == thread:
-            packed = response.headers.get("content-encoding", "identity") != "identity"
-            response.stream = Bounded(response.stream, min(largest, LARGEST_PACKED) if packed else largest)
+            packing = response.headers.get("content-encoding", "identity")
+            if packing == "identity":
+                response.stream = Bounded(response.stream, largest)
+            elif text:
+                response.stream = Bounded(response.stream, LARGEST_PACKED)
+            else:
+                raise SourceError(f"it sends the file compressed ({packing}), which no publisher of weights does")
 
     hooks = session.event_hooks
     session.event_hooks = {**hooks, "response": [*hooks["response"], bind]}
@@ -95,22 +101,24 @@ def _watched(stream: Any, largest: int) -> Iterator[bytes]:
         yield chunk
 
 
-def save(session: Any, url: str, target: Path, largest: int, connect_seconds: float, read_seconds: float) -> None:
+def save(session: Any, url: str, target: Path, size: int | None, connect_seconds: float, read_seconds: float) -> None:
     """Download a url to a file, with a progress bar on a terminal.
 
-    `connect_seconds` and `read_seconds` limit the wait for a connection and for the next part. Raises SourceError if the server does not
-    give the file, and OSError if the disk refuses it.
+    `size` is the size of the file in bytes, if it is known. `connect_seconds` and `read_seconds` limit the wait for a connection and for
+    the next part. Raises SourceError if the server does not give the file, and OSError if the disk refuses it.
     """
     from huggingface_hub.utils import tqdm  # the progress bar that hub files have
 
     timeout = (connect_seconds, read_seconds, read_seconds, None)
     request = {"headers": {"Accept-Encoding": "identity"}, "follow_redirects": True, "timeout": timeout}
     try:
-        with bounded(session, largest), session.stream("GET", url, **request) as response, target.open("wb") as file:
+        with bounded(session, min(size or LARGEST, LARGEST)), session.stream("GET", url, **request) as response, target.open("wb") as file:
             if response.status_code >= 400:
                 raise SourceError(f"the server answered {response.status_code}")
             length = response.headers.get("content-length", "")
             total = int(length) if length.isdecimal() else None
+            if size is not None and total is not None and total != size:
+                raise SourceError(f"the server states {total:,} bytes, {size:,} are recorded")
             with tqdm(desc=target.name, total=total, unit="B", unit_scale=True, disable=None) as bar:
                 for chunk in response.iter_raw():
                     file.write(chunk)
