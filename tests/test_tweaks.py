@@ -1,0 +1,29 @@
+"""The published figures of the tweaks, and that the plot shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks import tweaks as plot
+from trickzoo.studies.tweaks import series
+from trickzoo.weights import manifest
+
+
+def test_the_series_hold_the_published_figures() -> None:
+    found = {(each.who, each.depth): each.top1 for each in series(plot.FOLDER / "paper.json")}
+    assert found["the paper", 50] == {"": 76.21, "b": 76.66, "c": 76.87, "d": 77.16}
+    assert found["OpenMMLab", 50] == {"b": 76.55, "c": 77.01, "d": 77.54}
+    assert found["GluonCV", 152] == {"": 79.22, "b": 79.69, "c": 80.01, "d": 80.26}
+    assert len(found) == 7
+    for (who, depth), top1 in found.items():  # the zoo's records state GluonCV's figures too, from another table
+        if who == "GluonCV":
+            for letter in "bc":
+                metrics = manifest.find(f"resnet{depth}_{letter}.gluon_in1k").metrics
+                assert top1[letter] in {metric.top1 for metric in metrics if "GluonCV" in metric.source}
+
+
+def test_the_plot_is_what_its_sources_say(tmp_path: Path, monkeypatch) -> None:
+    drawn = plot.PLOT.read_text(encoding="utf-8")
+    monkeypatch.setattr(plot, "PLOT", tmp_path / "tweaks.svg")
+    points = [line for line in plot.draw().read_text(encoding="utf-8").splitlines() if line.lstrip().startswith("<use ")]
+    assert points == [line for line in drawn.splitlines() if line.lstrip().startswith("<use ")], "run `python -m benchmarks.tweaks`"
