@@ -25,7 +25,7 @@ LAYERS = [
     {"weights"},
     {"catalogue", "factory", "interop", "tricks"},
     {"recipes"},
-    {"data", "drawing"},
+    {"data", "drawing", "pages"},
     {"training"},
     {"classification", "detection", "segmentation"},
     {"deployment"},

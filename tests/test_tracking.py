@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from trickzoo.drawing import literal_text
-from trickzoo.studies import plots
+from trickzoo.pages import figures
 from trickzoo.training import tracking
 
 
@@ -46,8 +46,8 @@ def test_the_labels_of_a_studys_plots_are_drawn_as_they_are() -> None:
         figure = Figure()
         axes = figure.subplots()
         axes.set_yticks([0.2, 0.8], ["$5_ or $6^", "$\\frac{$"])
-    assert plots.png(figure).startswith(b"\x89PNG")
-    assert "$5_ or $6^" in plots.svg(figure, "x") and "$\\frac{$" in plots.svg(figure, "x")
+    assert figures.png(figure).startswith(b"\x89PNG")
+    assert "$5_ or $6^" in figures.svg(figure, "x") and "$\\frac{$" in figures.svg(figure, "x")
 
 
 @pytest.mark.filterwarnings("error")
@@ -55,6 +55,6 @@ def test_a_character_that_the_font_lacks_gives_no_warning(tmp_path: Path) -> Non
     with literal_text():
         figure = Figure()
         figure.suptitle("日本")
-    assert plots.png(figure).startswith(b"\x89PNG")
+    assert figures.png(figure).startswith(b"\x89PNG")
     with pytest.warns(UserWarning, match="missing from (current )?font"):
         figure.savefig(tmp_path / "a.png")

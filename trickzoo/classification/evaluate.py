@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
+from trickzoo.classification.judgement import Judgement
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.loaders import there
@@ -51,6 +52,10 @@ class Predictions:
     oriented: int
     digest: str
     seconds: float
+
+    def judged(self, classes: Sequence[str]) -> Judgement:
+        """Return the predictions as a report takes them. `classes` are the model's, in the order of its outputs."""
+        return Judgement(self.names, self.labels, self.top, self.confidence, classes)
 
 
 def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: bool = False) -> tuple[ImageSet, int]:

@@ -62,7 +62,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
-    return Splits(train, replace(val, comparison=comparison), selected)
+    return Splits(train, replace(val, comparison=comparison, names=tuple(entry.name for entry in val_files.entries)), selected)
 
 
 def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected]:

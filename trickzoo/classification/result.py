@@ -279,15 +279,3 @@ def write_per_class(path: Path, predictions: Predictions, classes: Sequence[str]
         n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
         rows.append((classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
     evidence.write_csv(path, ("class", "n", "top1", "top5"), rows)
-
-
-def write_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
-    """Write the most probable classes of each image to a CSV file, with their probabilities. Raises NotWritten if it cannot be written."""
-    ranks = range(1, predictions.top.shape[1] + 1)
-    rows = (
-        [name, classes[label], *(classes[i] for i in top), *(f"{p:.6f}" for p in probability)]
-        for name, label, top, probability in zip(
-            predictions.names, predictions.labels, predictions.top, predictions.confidence, strict=True
-        )
-    )
-    evidence.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)

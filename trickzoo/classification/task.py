@@ -18,7 +18,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
-from trickzoo.classification import objective
+from trickzoo.classification import objective, report
+from trickzoo.classification.judgement import PREDICTIONS, Judgement, write_predictions
 from trickzoo.classification.metrics import top_k_hits
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
@@ -29,6 +30,7 @@ from trickzoo.data.prefetch import ahead
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
 from trickzoo.factory import create
+from trickzoo.pages.page import Section
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
@@ -271,7 +273,21 @@ class Classification(Task):
         """Return top-1 and top-5 in percent, of the averaged weights if there are any, or None without validation images."""
         if self.val is None:
             return None
-        return evaluate(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
+        self.judgement = judge(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
+        n = len(self.val.labels)
+        return {f"top{k}": 100 * top_k_hits(self.judgement.top, self.judgement.labels, k) / n for k in (1, 5)}
+
+    def findings(self) -> list[str]:
+        """Return the results of the last evaluation as sentences, for the report."""
+        return report.findings(self.judgement)
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report on the last evaluation."""
+        return report.sections(self.judgement)
+
+    def write_predictions(self, folder: Path) -> None:
+        """Write the most probable classes of each validation image to `predictions.csv`."""
+        write_predictions(folder / PREDICTIONS, self.judgement)
 
     def finish(self) -> None:
         """Load the averaged weights into the model, if the recipe has `ema`."""
@@ -349,20 +365,19 @@ def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(
-    net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
-) -> dict[str, float]:
-    """Compute top-1 and top-5 in percent, each process on its share of the images."""
+def judge(net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256) -> Judgement:
+    """Return the most probable classes of each image and their probabilities, each process computing those of its share."""
     net.eval()
     n = len(val.labels)
     mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
-    hits = torch.zeros(2, dtype=torch.long)
+    k = min(5, len(val.classes))
+    top, confidence = torch.zeros((n, k), dtype=torch.long), torch.zeros((n, k))
     for indices in stopping.stoppable(mine.split(batch_size), accelerator):
         images = normalise(val.take(indices).to(accelerator.device))
         with accelerator.autocast():
             logits = net(images)
-        top = logits.float().topk(min(5, logits.shape[1])).indices.cpu().numpy()
-        wanted = val.labels[indices.numpy()]
-        hits += torch.tensor([top_k_hits(top, wanted, 1), top_k_hits(top, wanted, 5)])
-    top1, top5 = (sum(column) for column in zip(*gather_object([hits.tolist()]), strict=True))
-    return {"top1": 100 * top1 / n, "top5": 100 * top5 / n}
+        _, top[indices] = (each.cpu() for each in logits.float().topk(k))
+        confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
+    for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
+        top[theirs], confidence[theirs] = classes, probabilities
+    return Judgement(val.names, val.labels, top.numpy(), confidence.numpy(), val.classes)

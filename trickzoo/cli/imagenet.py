@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from trickzoo.backbone import Backbone
     from trickzoo.classification.evaluate import Predictions
+    from trickzoo.classification.judgement import Judgement
     from trickzoo.classification.result import Accuracy, Data, Published, Result
     from trickzoo.data.imageset import ImageSet
     from trickzoo.deployment.deployed import Deployed
@@ -50,6 +51,7 @@ class Output:
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
+    report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
     json: options.Json = False
     quiet: options.Quiet = False
 
@@ -138,7 +140,7 @@ def imagenet(
     """
     hush(output.quiet or output.json)
     names = _models(networks.model)
-    files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions}
+    files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     _check_several(names, networks.weights, files)
     for name in names:
         named.check(name, networks.weights)
@@ -146,7 +148,7 @@ def imagenet(
     for path in filter(None, files.values()):
         evidence.check_writable(path)
     check_exists(data)
-    from trickzoo.classification import result  # only now, because torch takes seconds to import
+    from trickzoo.classification import judgement, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
     from trickzoo.training.processes import processes
 
@@ -161,7 +163,9 @@ def imagenet(
             if output.per_class is not None:
                 result.write_per_class(output.per_class, predictions, classes)
             if output.predictions is not None:
-                result.write_predictions(output.predictions, predictions, classes)
+                judgement.write_predictions(output.predictions, predictions.judged(classes))
+            if output.report is not None:
+                _write_report(output.report, predictions.judged(classes), found)
     if state.is_main_process:
         if len(results) > 1:
             _table(results)
@@ -171,6 +175,24 @@ def imagenet(
             say_json(result.content(results))
     if state.num_processes > 1:
         state.destroy_process_group()
+
+
+def _write_report(path: Path, judged: Judgement, found: Result) -> None:
+    """Write the page on an evaluation."""
+    import msgspec
+
+    from trickzoo.classification import report
+    from trickzoo.files import write_atomically
+    from trickzoo.pages.page import page
+    from trickzoo.training.report import data, made
+
+    content = {**msgspec.to_builtins(found), **evidence.environment(), "num_classes": found.data.classes}
+    notes = [
+        f"{found.data.path}: {found.data.layout}.",
+        *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),
+    ]
+    sections = [*report.sections(judged), data(content, notes), made(content)]
+    write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
 
 
 def _open(data: str, images: Images) -> ImageSet:
@@ -204,7 +226,7 @@ def _check_several(names: Sequence[str], weights: str | None, files: dict[str, P
         return
     if weights is not None:
         raise BadOption("--weights is for one --model; name weights as MODEL.TAG to evaluate several")
-    for option in ("--per-class", "--predictions"):
+    for option in ("--per-class", "--predictions", "--report"):
         if files[option] is not None:
             raise BadOption(f"{option} is for one --model")
 

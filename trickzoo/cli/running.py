@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def run(job: Job, network: str, *, dry_run: bool) -> None:
     """Print what is trained, then train it or only rehearse it. `network` is the network's name for the user."""
     from trickzoo.training import job as jobs
-    from trickzoo.training import schedule
+    from trickzoo.training import report, schedule
     from trickzoo.training.tracking import in_words
 
     recipe, machine, chief = job.task.recipe, job.machine, job.accelerator.is_main_process
@@ -37,10 +37,12 @@ def run(job: Job, network: str, *, dry_run: bool) -> None:
         if chief:
             tell(job.task, rehearsal)
     else:
-        with progress_bar(chief) as report:
-            found = jobs.run(job, report)
+        with progress_bar(chief) as tell_progress:
+            found = jobs.run(job, tell_progress)
         if chief:
             say(f"{in_words(found)} of {found['n']:,} images; {machine.out / jobs.WEIGHTS}")
+            if job.task.judgement is not None:  # it is None if the folder held the training finished
+                say(str(report.write(job, found)))
     job.accelerator.end_training()
 
 

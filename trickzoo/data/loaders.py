@@ -218,6 +218,7 @@ class Resident:
         classes: the names of the classes.
         digest: identifies the set by names, contents and labels, as `data.identity` describes.
         description: a description of generated images, otherwise empty.
+        names: the names of the images, if they come from files.
         comparison: the comparison of these validation images with the training images, if both come from files.
     """
 
@@ -228,6 +229,7 @@ class Resident:
     digest: str
     description: str = ""
     comparison: Comparison | None = None
+    names: tuple[str, ...] = ()
     ahead: ClassVar = True
 
     def __len__(self) -> int:

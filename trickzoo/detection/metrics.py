@@ -135,19 +135,35 @@ def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *
     if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a crowd.
     Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
     """
-    indices = sorted(found)
+    labels, right, wanted = _judge_all(data, found, overlap)
+    curves = [_precision(right[labels == label], int(wanted[label])) for label in range(1, len(wanted))]
+    eleven_point, all_point = np.array(curves, np.float64).reshape(-1, 2).T
+    return VocPrecision(eleven_point, all_point)
+
+
+def precision_recall(
+    data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5
+) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return (m,) recalls and precisions in 0…1, by falling score, for the label of each class with objects. They are matched as VOC's."""
+    labels, right, wanted = _judge_all(data, found, overlap)
+    curves = {}
+    for label in np.flatnonzero(wanted).tolist():
+        hits = right[labels == label].cumsum()
+        curves[label] = hits / wanted[label], hits / np.arange(1, len(hits) + 1)
+    return curves
+
+
+def _judge_all(data: DetectionSet, found: Mapping[int, Detections], overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Return labels and correctness of all detections that are not ignored, by falling score, and the number of objects of each label."""
     wanted = np.zeros(len(data.classes) + 1, np.int64)
     rows = []
-    for index in indices:
+    for index in sorted(found):
         objects = data.objects_of(index)
         wanted += np.bincount(objects.labels[objects.plain], minlength=len(wanted))
         rows.append(_judge(objects, found[index], overlap))
     labels, scores, right = (np.concatenate(column) for column in zip(*rows, strict=True)) if rows else np.zeros((3, 0))
     order = np.argsort(-scores, kind="stable")
-    labels, right = labels[order], right[order]
-    curves = [_precision(right[labels == label], int(wanted[label])) for label in range(1, len(wanted))]
-    eleven_point, all_point = np.array(curves, np.float64).reshape(-1, 2).T
-    return VocPrecision(eleven_point, all_point)
+    return labels[order], right[order], wanted
 
 
 def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

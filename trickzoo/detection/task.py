@@ -16,14 +16,20 @@ from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
+from trickzoo.detection import report
 from trickzoo.detection.evaluate import detect, figures, to_input
+from trickzoo.detection.metrics import coco_results
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
+from trickzoo.evidence import write_json
+from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares
 
+PREDICTIONS = "predictions.json"
+"""Name of the file of predictions in the folder of a training."""
 SIDES = ("short", "long")
 """The sides in pixels that `load` can replace."""
 
@@ -155,4 +161,17 @@ class Detection(AnnotatedTask):
         """Return VOC's AP in both forms and COCO's AP, in percent, or None without validation images."""
         if self.val is None:
             return None
-        return figures(detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers))
+        self.judgement = detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers)
+        return figures(self.judgement)
+
+    def findings(self) -> list[str]:
+        """Return the results of the last evaluation as sentences, for the report."""
+        return report.findings(self.judgement, self.judgement.summary())
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report on the last evaluation."""
+        return report.sections(self.judgement, self.judgement.summary())
+
+    def write_predictions(self, folder: Path) -> None:
+        """Write the boxes in the validation images to `predictions.json`, in COCO's results format."""
+        write_json(folder / PREDICTIONS, coco_results(self.val, self.judgement.found))

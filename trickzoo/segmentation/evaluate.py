@@ -19,7 +19,7 @@ from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSample, SegmentationSamples
 from trickzoo.data.images import rgb
 from trickzoo.data.loaders import answers, there
-from trickzoo.data.masks import SegmentationSet
+from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
 from trickzoo.segmentation.metrics import ConfusionMatrix
@@ -60,6 +60,8 @@ def segment(
     samples = SegmentationSamples(data, transform)
     for index, classes, mask in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
         found.add(classes, mask)
+        judged = mask != IGNORE
+        found.images[index] = int(((classes == mask) & judged).sum()), int(judged.sum())
         keep(index, classes)
     found.gather()
     return found

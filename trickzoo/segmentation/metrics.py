@@ -24,6 +24,8 @@ class ConfusionMatrix:
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
         self.counts: NDArray[np.int64] = np.zeros((len(self.classes),) * 2, np.int64)
+        self.images: dict[int, tuple[int, int]] = {}
+        """The numbers of right and of judged pixels of each image, by its index, as far as they were counted one by one."""
         self.stray = 0
         """The number of judged pixels whose prediction is not a class."""
 
@@ -51,8 +53,9 @@ class ConfusionMatrix:
 
         Raises BadCheckpoint, on all processes, if a prediction is not a class.
         """
-        parts = gather_object([(self.counts, self.stray)])
-        self.counts, self.stray = sum(counts for counts, _ in parts), sum(stray for _, stray in parts)
+        parts = gather_object([(self.counts, self.stray, self.images)])
+        self.counts, self.stray = sum(counts for counts, _, _ in parts), sum(stray for _, stray, _ in parts)
+        self.images = {index: pixels for _, _, images in parts for index, pixels in images.items()}
         if self.stray:
             raise BadCheckpoint(
                 f"{self.stray:,} pixels are predicted as none of the {len(self.classes)} classes; it was trained for others"

@@ -20,7 +20,10 @@ from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.evidence import write_csv
+from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
+from trickzoo.segmentation import report
 from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
@@ -30,6 +33,8 @@ from trickzoo.training.shares import Shares, check_norms
 
 log = logging.getLogger("trickzoo")
 
+PREDICTIONS = "predictions.csv"
+"""Name of the file of predictions in the folder of a training."""
 SIDES = ("short",)
 """The sides in pixels that `load` can replace."""
 
@@ -160,7 +165,21 @@ class Segmentation(AnnotatedTask):
         if self.val is None:
             return None
         transform = Scale(self.recipe.short)
-        return figures(segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers))
+        self.judgement = segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers)
+        return figures(self.judgement)
+
+    def findings(self) -> list[str]:
+        """Return the results of the last evaluation as sentences, for the report."""
+        return report.findings(self.judgement, self.val)
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report on the last evaluation."""
+        return report.sections(self.judgement, self.val)
+
+    def write_predictions(self, folder: Path) -> None:
+        """Write the number of right and of judged pixels of each validation image to `predictions.csv`."""
+        rows = ((self.val.name(index), *pixels) for index, pixels in sorted(self.judgement.images.items()))
+        write_csv(folder / PREDICTIONS, ("image", "right", "judged"), rows)
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

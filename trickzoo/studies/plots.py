@@ -1,15 +1,11 @@
-"""Plots of a study, as files and as SVG elements that take the colours of the page."""
+"""Plots of a study."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from trickzoo.drawing import literal_text
+from trickzoo.pages.figures import ACCENT, FAINT, HELPED, HURT, INK, style
 from trickzoo.studies import found
 from trickzoo.studies.found import Compared, LadderStudy, Sample, TaskStudy, TransferRung
 from trickzoo.studies.statistics import LEAST_PAIRS
@@ -20,17 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, GRID, ACCENT, HELPED, HURT = "#1d2129", "#6a7280", "#d9dde3", "#2457a6", "#18794a", "#b3321f"
-ROLES = {INK: "--ink", FAINT: "--faint", GRID: "--line", ACCENT: "--accent", HELPED: "--helped", HURT: "--hurt"}
-"""The CSS variable of the page for each colour."""
-
 VERDICTS = {found.HELPED: HELPED, found.HURT: HURT}
 
 
 def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
     """Return the plot of a ladder study: for each rung its accuracy, and its paired difference to the rung that it is compared with."""
     rungs = [rung for rung in study.rungs if rung.top1]
-    with _style():
+    with style():
         from matplotlib.figure import Figure
 
         height = 0.34 * len(rungs) + 0.9
@@ -80,7 +72,7 @@ def curves(study: LadderStudy, *, narrow: bool = False) -> Figure:
     """Return validation top-1 over the epochs: a panel for each rung, with its seeds in front of those of the rung it is compared with."""
     rungs = [rung for rung in study.rungs if any(rung.curves)]
     drawn = {rung.rung: [curve for curve in rung.curves if curve] for rung in rungs}
-    with _style():
+    with style():
         from matplotlib.figure import Figure
 
         columns = min(len(rungs), 2 if narrow else 4)
@@ -112,7 +104,7 @@ def is_scatter(tasks: Sequence[TaskStudy]) -> bool:
 
 def transfer(tasks: Sequence[TaskStudy], *, narrow: bool = False) -> Figure:
     """Return a panel per task with its figure over top-1 accuracy, or rows of figures and differences if there are too few rungs."""
-    with _style():
+    with style():
         return _scatter(tasks, narrow) if is_scatter(tasks) else _transfer_rows(tasks, narrow)
 
 
@@ -188,62 +180,3 @@ def _name_dots(axes: Axes, rungs: Sequence[TransferRung]) -> None:
         iter_lim=500,  # instead of a time limit, so that the result is reproducible
         arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7},
     )
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib
-
-    settings: Any = {
-        "font.size": 9,
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.axisbelow": True,
-        "axes.xmargin": 0.06,
-        "grid.color": GRID,
-        "grid.linewidth": 0.8,
-        "svg.fonttype": "none",
-        "text.parse_math": False,  # a title may contain a $
-    }
-    settings |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "ytick.labelcolor", "xtick.labelcolor"), INK)
-    settings |= dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), GRID)
-    with matplotlib.rc_context(settings), literal_text():
-        yield
-
-
-def png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file with a white background."""
-    image = io.BytesIO()
-    with literal_text():
-        figure.savefig(image, format="png", dpi=160)
-    return image.getvalue()
-
-
-def svg(figure: Figure, name: str) -> str:
-    """Return the figure as a reproducible SVG document, whose ids depend on `name`."""
-    import matplotlib
-
-    image = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), literal_text():
-        figure.savefig(image, format="svg", metadata={"Date": None, "Creator": None})
-    return image.getvalue()
-
-
-def inline(figure: Figure, name: str, description: str) -> str:
-    """Return the figure as an `<svg>` element without a background, in the page's colours and font."""
-    figure.patch.set_visible(False)
-    for axes in figure.axes:
-        axes.patch.set_visible(False)
-    text = svg(figure, name)
-    text = text[text.index("<svg") :]
-    head, _, rest = text.partition(">")
-    width, height = (float(head.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
-    for colour, role in ROLES.items():
-        rest = rest.replace(colour, f"var({role})")
-    rest = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", rest)  # makes the ids unique on the page
-    label = html.escape(description, quote=True)
-    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {width:g} {height:g}" style="max-width:{width * 4 / 3:.0f}px">{rest}'

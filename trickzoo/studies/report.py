@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from markupsafe import Markup, escape
 
 from trickzoo import evidence
 from trickzoo.files import write_atomically
+from trickzoo.pages import figures
+from trickzoo.pages.figures import both
+from trickzoo.pages.page import REPORT, Section, data_uri, page, template
 from trickzoo.studies import ladder, plots, transfer_words, words
 from trickzoo.studies.found import Compared, Difference, LadderRung, LadderStudy, Sample, Study, TaskStudy, TransferRung, TransferStudy
 
@@ -22,22 +22,6 @@ if TYPE_CHECKING:
 
     from trickzoo.studies.examples import Example
 
-NAME = "report.html"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page; `body` is HTML that one of the templates has rendered."""
-
-    anchor: str
-    heading: str
-    body: str
-
-
-def page(title: str, findings: Sequence[str], sections: Sequence[Section], further: Mapping[str, Sequence[str]] | None = None) -> str:
-    """Return an HTML page: first the findings as sentences, then the `further` sentences under their headings, then the sections."""
-    return _template("page.html")(title=title, findings=findings, further=further or {}, sections=sections)
-
 
 def write_ladder(study: LadderStudy, out: Path) -> Path:
     """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a ladder study into `out`; return the report's path."""
@@ -45,21 +29,21 @@ def write_ladder(study: LadderStudy, out: Path) -> Path:
     header = ("rung", "title", "base", *_columns("top1"), *DIFFERENCE, *_seeds("top1", study))
     evidence.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
     _write_plot(out / "ladder", lambda: plots.ladder(study))
-    write_atomically(out / NAME, page(f"Which tricks help? {study.title}", study.findings, ladder_sections(study)).encode())
-    return out / NAME
+    write_atomically(out / REPORT, page(f"Which tricks help? {study.title}", study.findings, ladder_sections(study)).encode())
+    return out / REPORT
 
 
 def ladder_sections(study: LadderStudy) -> list[Section]:
     """Return the sections of a ladder study's report."""
-    figures = {"ladder": _inline(lambda narrow: plots.ladder(study, narrow=narrow), "ladder", _in_words(study))}
+    drawn = {"ladder": both(lambda narrow: plots.ladder(study, narrow=narrow), "ladder", _in_words(study))}
     curves = any(any(rung.curves) for rung in study.rungs)
     if curves:
         description = "Validation accuracy over the epochs, a panel for each rung."
-        figures["curves"] = _inline(lambda narrow: plots.curves(study, narrow=narrow), "curves", description)
+        drawn["curves"] = both(lambda narrow: plots.curves(study, narrow=narrow), "curves", description)
     parts = [("rungs", "Every rung", "rungs.html"), ("made", "How it was made", "made.html")]
     if curves:
         parts.insert(1, ("curves", "Training curves", "curves.html"))
-    return [Section(anchor, heading, _template(template)(study=study, figures=figures)) for anchor, heading, template in parts]
+    return [Section(anchor, heading, _template(template)(study=study, figures=drawn)) for anchor, heading, template in parts]
 
 
 def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures: Sequence[Example] = ()) -> Path:
@@ -81,8 +65,8 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
     first = 0 if plots.is_scatter(study.tasks) else 1  # with a few rungs, the gain that may transfer is the first thing to know
     further = {**transfer_words.details(study), "The ladder itself": below.findings[first:]}
     title = f"{transfer_words.question(study)} {study.title}"
-    write_atomically(out / NAME, page(title, [*below.findings[:first], *transfer_words.answers(study)], sections, further).encode())
-    return out / NAME
+    write_atomically(out / REPORT, page(title, [*below.findings[:first], *transfer_words.answers(study)], sections, further).encode())
+    return out / REPORT
 
 
 def transfer_sections(study: TransferStudy, pictures: Sequence[Example] = ()) -> list[Section]:
@@ -90,29 +74,16 @@ def transfer_sections(study: TransferStudy, pictures: Sequence[Example] = ()) ->
     sections = [_task_section(study, task) for task in study.tasks]
     if pictures:
         makers = " and ".join(f"{transfer_words.TASKS[task.task][1]}s" for task in study.tasks)
-        shown = [(each.caption, [(name, _data_uri(image)) for name, image in each.views]) for each in pictures]
+        shown = [(each.caption, [(name, data_uri(image)) for name, image in each.views]) for each in pictures]
         body = _template("pictures.html")(pictures=shown)
         sections.append(Section("pictures", f"What the {makers} see", body))
     return [*sections, Section("transfer-made", "How it was made", _template("transfer_made.html")(study=study))]
 
 
 def _task_section(study: TransferStudy, task: TaskStudy) -> Section:
-    figures = _inline(lambda narrow: plots.transfer([task], narrow=narrow), task.task, _transfer_in_words(task))
+    drawn = both(lambda narrow: plots.transfer([task], narrow=narrow), task.task, _transfer_in_words(task))
     scatter = plots.is_scatter([task])
-    return Section(task.task, task.task.capitalize(), _template("transfer.html")(study=study, task=task, figures=figures, scatter=scatter))
-
-
-def _inline(draw: Callable[[bool], Figure], name: str, description: str) -> list[str]:
-    """Return a figure as SVG for a wide screen and for a narrow one."""
-    return [plots.inline(draw(narrow), f"{name}-{narrow:d}", description) for narrow in (False, True)]
-
-
-def _data_uri(image: bytes) -> str:
-    kinds = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-    for magic, kind in kinds.items():
-        if image.startswith(magic):
-            return f"data:{kind};base64,{base64.b64encode(image).decode()}"
-    raise ValueError("a report's pictures must be PNG or JPEG")
+    return Section(task.task, task.task.capitalize(), _template("transfer.html")(study=study, task=task, figures=drawn, scatter=scatter))
 
 
 def _transfer_in_words(task: TaskStudy) -> str:
@@ -126,35 +97,20 @@ def _in_words(study: LadderStudy) -> str:
     return f"Mean top-1 accuracy of each rung: {', '.join(means)}. The table below has the same figures."
 
 
-UNBROKEN = re.compile(r"--[a-z][a-z-]*(?: \d+)?|\d[\d.,]* %")
-"""Options with their numbers, and percentages."""
-
-
-def _unbroken(text: str) -> Markup:
-    """Return a sentence or a command as HTML in which no line breaks within an option or before a percent sign."""
-    return Markup(UNBROKEN.sub(r'<span class="unbroken">\g<0></span>', str(escape(text))))
-
-
 def _template(name: str) -> Callable[..., str]:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("trickzoo.studies"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return template(
+        "trickzoo.studies",
+        name,
+        points=words.points,
+        span=words.span,
+        title=words.title,
+        p=words.probability,
+        duration=evidence.duration,
+        rho=transfer_words.correlation_in_words,
+        measure=transfer_words.measure,
+        minutes=lambda seconds: f"{seconds / 60:.1f}",
+        change=ladder.in_words,
     )
-    environment.filters |= {
-        "points": words.points,
-        "span": words.span,
-        "title": words.title,
-        "p": words.probability,
-        "count": evidence.count,
-        "duration": evidence.duration,
-        "rho": transfer_words.correlation_in_words,
-        "measure": transfer_words.measure,
-        "minutes": lambda seconds: f"{seconds / 60:.1f}",
-        "change": ladder.in_words,
-        "unbroken": _unbroken,
-    }
-    return environment.get_template(name).render
 
 
 def _write_json(path: Path, study: Study) -> None:
@@ -166,8 +122,8 @@ def _write_json(path: Path, study: Study) -> None:
 
 def _write_plot(path: Path, draw: Callable[[], Figure]) -> None:
     """Write a figure as `.png` and `.svg`. It is drawn for each, because its layout depends on the resolution."""
-    write_atomically(path.with_suffix(".png"), plots.png(draw()))
-    write_atomically(path.with_suffix(".svg"), plots.svg(draw(), path.name).encode())
+    write_atomically(path.with_suffix(".png"), figures.png(draw()))
+    write_atomically(path.with_suffix(".svg"), figures.svg(draw(), path.name).encode())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,5 +160,5 @@ def _ladder_row(rung: LadderRung, study: LadderStudy) -> list[Any]:
 
 
 def _transfer_row(rung: TransferRung, task: TaskStudy, study: TransferStudy) -> list[Any]:
-    figures = [*_cells(rung.top1), *_cells(rung.figure), *_difference_cells(rung.difference)]
-    return [rung.rung, rung.title, task.task, task.measure, *figures, *_by_seed(rung, study)]
+    cells = [*_cells(rung.top1), *_cells(rung.figure), *_difference_cells(rung.difference)]
+    return [rung.rung, rung.title, task.task, task.measure, *cells, *_by_seed(rung, study)]

@@ -34,7 +34,8 @@ class AnnotatedTask(Task):
 
     def __init__(self, trunk: Backbone, data: Any, val: Any, accelerator: Accelerator, workers: int) -> None:
         self.trunk, self.accelerator, self.workers = trunk, accelerator, workers
-        self.data, self.val = data, val
+        self.data: Any = data
+        self.val: Any = val
         self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.weights_sha256 = trunk.weights.digest() if trunk.weights else None
 

@@ -70,6 +70,8 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
             report=record,
         )
     task.finish()
+    if task.judgement is None:  # the last evaluation was done by a run that was stopped after it
+        task.evaluate()
     found = _evidence(job, outcome, also)
     if accelerator.is_main_process:
         task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo.data.selection import Selected
+from trickzoo.pages.page import Section
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training.shares import Shares
 
@@ -28,6 +29,7 @@ class Task(ABC):
         val_digest: digest of the validation images and their labels; None if there are no validation images.
         average: network that holds the averaged weights, which checkpoints store too; None if the recipe does not average weights.
         weights_sha256: SHA-256 of the weight file that the model started from; None if it started from scratch.
+        judgement: the predictions of the last evaluation in this process; None before it, or without validation images.
         teacher_sha256: SHA-256 of the weight file of the teacher network; None if the training does not distil.
         selected: how the images were selected.
     """
@@ -42,6 +44,7 @@ class Task(ABC):
     average: nn.Module | None = None
     weights_sha256: str | None = None
     teacher_sha256: str | None = None
+    judgement: Any = None
     selected: Selected = Selected()
 
     @property
@@ -97,6 +100,17 @@ class Task(ABC):
     def notes(self) -> tuple[str, ...]:
         """Notes on the images that the user should read before the training starts, one line each."""
         return ()
+
+    def findings(self) -> list[str]:
+        """Return the results of the last evaluation as sentences, for the report."""
+        return []
+
+    def sections(self) -> list[Section]:
+        """Return the sections of the report on the last evaluation."""
+        return []
+
+    def write_predictions(self, folder: Path) -> None:  # noqa: B027, a task may have none to write
+        """Write the predictions of the last evaluation to a file in the folder."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:

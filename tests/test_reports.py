@@ -1,0 +1,200 @@
+"""Reports of trainings and evaluations, and the figures in them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from tests.annotated import boxes_of
+from tests.commands import caller
+from tests.training import COSINE, SMALL
+from trickzoo.classification import judgement, report
+from trickzoo.classification.judgement import Judgement
+from trickzoo.cli import zoo
+from trickzoo.data.boxes import Annotation
+from trickzoo.detection.metrics import DetectionEvaluation, precision_recall, voc_average_precision
+
+VOID = {"meta", "img", "br", "path", "use", "link"}
+
+
+class Page(HTMLParser):
+    """Checks that every tag is closed in its order, and collects the ids, the texts, and whatever a browser would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.texts: list[str] = []
+        self.foreign: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        if tag not in VOID:
+            self.open.append(tag)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        links = [value or "" for name, value in attrs if name in ("href", "xlink:href") and not (value or "").startswith("#")]
+        self.foreign += [*links, *(f"{tag} {name}" for name, _ in attrs if name == "src" or name.startswith("on"))]
+        self.foreign += [tag] if tag in ("script", "iframe", "object") else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag that is closed at once."""
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close a tag."""
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        self.texts.append(data)
+
+
+def checked(path: Path, *sections: str) -> str:
+    """Return the text of a page, which is self-contained and small and has these headings."""
+    content = path.read_text(encoding="utf-8")
+    page = Page(content)
+    assert path.stat().st_size < 2_000_000
+    assert page.foreign == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", content) == list(sections)
+    return " ".join(" ".join(page.texts).split())
+
+
+CLASSIFIER = ("What is taken for what", "Every class", "How far to trust the confidence", "Images to look at", "The images")
+
+
+def judged(n: int = 200, k: int = 4) -> Judgement:
+    """Predictions that are right more often than not, for classes of different sizes, one of which is never predicted."""
+    random = np.random.default_rng(0)
+    labels = random.choice(k, n, p=[0.5, 0.3, 0.15, 0.05])
+    scores = random.random((n, k)) + 0.7 * np.eye(k)[labels]
+    scores[:, 3] = 0
+    probability = scores / scores.sum(1, keepdims=True)
+    top = np.argsort(-probability, axis=1)
+    return Judgement([f"{i}.jpg" for i in range(n)], labels, top, np.take_along_axis(probability, top, 1), ("ant", "bee", "c<b>", "dog"))
+
+
+def test_the_figures_of_each_class_are_those_of_scikit_learn() -> None:
+    found = judged()
+    confusion = found.confusion()
+    assert np.array_equal(confusion, reference.confusion_matrix(found.labels, found.top[:, 0]))
+    precision, recall, f1, n = reference.precision_recall_fscore_support(found.labels, found.top[:, 0], zero_division=np.nan)
+    each = judgement.per_class(confusion)
+    assert np.array_equal(each.n, n)
+    np.testing.assert_allclose(each.recall, recall)
+    np.testing.assert_allclose(each.precision, precision)
+    np.testing.assert_allclose(each.f1, np.where(n > 0, np.nan_to_num(f1), f1))
+
+
+def test_confusions_and_images_are_the_most_telling_ones() -> None:
+    found = judged()
+    confusion = found.confusion()
+    pairs = judgement.most_confused(confusion, 3)
+    errors = sorted((int(confusion[i, j]) for i in range(4) for j in range(4) if i != j), reverse=True)
+    assert [n for _, _, n in pairs] == errors[:3] and all(confusion[i, j] == n for i, j, n in pairs)
+    sure = judgement.surest_mistakes(found, 5)
+    wrong = [i for i in range(len(found.labels)) if found.labels[i] != found.top[i, 0]]
+    assert sure == sorted(wrong, key=lambda i: -found.confidence[i, 0])[:5]
+    leads = found.confidence[:, 0] - found.confidence[:, 1]
+    assert judgement.least_certain(found, 5) == np.argsort(leads)[:5].tolist()
+
+
+def test_the_bins_of_the_reliability_give_the_calibration_error() -> None:
+    found = judged()
+    bins = judgement.reliability(found.confidence[:, 0], found.right)
+    assert sum(n for _, _, n in bins) == len(found.labels)
+    ece = sum(n * abs(confidence - accuracy) for confidence, accuracy, n in bins) / len(found.labels)
+    assert ece == pytest.approx(report.expected_calibration_error(found.confidence[:, 0], found.right))
+
+
+def test_the_findings_state_interval_majority_and_the_worst_confusion() -> None:
+    found = judged()
+    sentences = " ".join(report.findings(found))
+    share = 100 * found.right.mean()
+    assert f"Top-1 is {share:.2f} % of 200 images (95 % CI" in sentences and "Top-5" not in sentences
+    assert f"Always answering ant, the largest class, would give {100 * (found.labels == 0).mean():.1f} %." in sentences
+    assert "The most frequent error takes" in sentences
+
+
+def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call, out = caller(capsys, zoo), tmp_path / "run <i>"
+    tokens = ("train", "--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0)
+    status, text, _ = call(*tokens)
+    assert (status, text.splitlines()[-1]) == (0, str(out / "report.html"))
+    page = checked(out / "report.html", "The training", *CLASSIFIER, "How to go on", "How it was made")
+    result = json.loads((out / "result.json").read_text())
+    assert f"Top-1 is {result['top1']:.2f} % of 20 images" in page and "training images 56" in page
+    assert f"trickzoo predict IMAGES --weights {out / 'model.safetensors'}" in page
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert len(rows) == 20 and 100 * np.mean([row["class"] == row["top1"] for row in rows]) == result["top1"]
+    assert {row["image"].split("/")[0] for row in rows} == {"c0", "c1", "c2", "c3"}
+    assert all(row["image"].startswith(row["class"]) for row in rows)
+    before = (out / "report.html").stat().st_mtime_ns
+    assert call(*tokens)[0] == 0
+    assert (out / "report.html").stat().st_mtime_ns == before
+
+    evaluated, table = tmp_path / "evaluated.html", tmp_path / "evaluated.csv"
+    tokens = ("eval", "imagenet", "--data", colours, "--model", out, "--workers", 0, "--report", evaluated, "--predictions", table)
+    assert call(*tokens)[0] == 0
+    assert f"Top-1 is {result['top1']:.2f} % of 20 images" in checked(evaluated, *CLASSIFIER, "How it was made")
+    again = list(csv.DictReader(table.open()))
+    assert [(row["image"], row["top1"]) for row in again] == [(row["image"], row["top1"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("task", "small", "headings"),
+    [
+        (
+            "detection",
+            {"short": 32, "long": 32, "fpn-channels": 16, "representation-size": 16, "proposals": 20, "rois": 8},
+            ("Precision and recall", "Every class", "Images to look at"),
+        ),
+        ("segmentation", {"base": 32, "crop": 32, "short": 32}, ("Every class", "What is taken for what", "Images to look at")),
+    ],
+)
+def test_a_fine_tuning_ends_with_a_report(
+    task: str, small: dict[str, Any], headings: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [part for name, value in small.items() for part in (f"--{name}", value)]
+    tokens = ("shapes", "--task", task, "--images", 10, "--weights", "none", "--epochs", 1, "--batch-size", 2, "--workers", 0, *options)
+    status, text, _ = caller(capsys, zoo, "finetune")(*tokens, "--out", tmp_path)
+    assert status == 0 and text.splitlines()[-1] == str(tmp_path / "report.html")
+    page = checked(tmp_path / "report.html", "The training", *headings, "The images", "How to go on", "How it was made")
+    result = json.loads((tmp_path / "result.json").read_text())
+    figure = result["voc_ap50"] if task == "detection" else result["miou"]
+    assert f"{figure:.2f} %" in page
+    if task == "segmentation":
+        rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+        right, all_of_them = (sum(int(row[column]) for row in rows) for column in ("right", "judged"))
+        assert 100 * right / all_of_them == pytest.approx(result["pixel_accuracy"], abs=1e-4)
+    else:
+        assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
+
+
+def test_the_area_under_a_precision_recall_curve_is_the_average_precision() -> None:
+    random = np.random.default_rng(0)
+    corners = random.integers(0, 25, (8, 3, 2)).tolist()
+    data = boxes_of([[Annotation((x, y, x + 10, y + 10), 1 + i % 2) for i, (x, y) in enumerate(image)] for image in corners], 2)
+    evaluation = DetectionEvaluation(data)
+    for index in range(len(data)):
+        objects = data.objects_of(index)
+        noise = random.normal(0, 1.5, objects.boxes.shape)
+        evaluation.add(index, objects.boxes + noise, random.random(len(objects)), objects.labels)
+    curves = precision_recall(data, evaluation.found)
+    expected = voc_average_precision(data, evaluation.found).all_point
+    for label, (recall, precision) in curves.items():
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        assert (np.diff(recall, prepend=0) * envelope).sum() == pytest.approx(expected[label - 1])

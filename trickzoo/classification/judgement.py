@@ -1,0 +1,109 @@
+"""The predictions of a classifier on a set, and what follows from them about each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trickzoo import evidence
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The predictions of a classifier on a set of images.
+
+    Attributes:
+        names: (n,) names of the images; empty if they have none.
+        labels: (n,) true classes, as indices into `classes`.
+        top: (n, k) predicted classes, the most probable first.
+        confidence: (n, k) their probabilities.
+        classes: names of the classes.
+    """
+
+    names: Sequence[str]
+    labels: NDArray[np.int64]
+    top: NDArray[np.int64]
+    confidence: NDArray[np.floating]
+    classes: Sequence[str]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(n,) whether the most probable class is the true one."""
+        return self.top[:, 0] == self.labels
+
+    def name(self, index: int) -> str:
+        """Return the name of an image, or its number if it has none."""
+        return self.names[index] if len(self.names) else f"image {index}"
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Return the (K, K) numbers of images by true class (row) and predicted class (column)."""
+        k = len(self.classes)
+        return np.bincount(k * self.labels + self.top[:, 0], minlength=k * k).reshape(k, k)
+
+
+PREDICTIONS = "predictions.csv"
+"""Name of the file of predictions in the folder of a training."""
+
+
+def write_predictions(path: Path, judged: Judgement) -> None:
+    """Write the most probable classes of each image to a CSV file, with their probabilities. Raises NotWritten if it cannot be written."""
+    ranks = range(1, judged.top.shape[1] + 1)
+    rows = (
+        [judged.name(i), judged.classes[label], *(judged.classes[each] for each in top), *(f"{p:.6f}" for p in probability)]
+        for i, (label, top, probability) in enumerate(zip(judged.labels, judged.top, judged.confidence, strict=True))
+    )
+    evidence.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """(K,) figures of each class, in 0…1, NaN where one is not defined: no image has the class, or none is predicted to have it."""
+
+    n: NDArray[np.int64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+
+def per_class(confusion: NDArray[np.int64]) -> PerClass:
+    """Return precision, recall and F1 of each class of a (K, K) confusion matrix. F1 is 2 · hits / (true + predicted)."""
+    hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    return PerClass(true, _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, true + predicted))
+
+
+def _ratio(numbers: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(numbers, of, out=np.full(len(of), np.nan), where=of > 0)
+
+
+def most_confused(confusion: NDArray[np.int64], most: int) -> list[tuple[int, int, int]]:
+    """Return up to `most` triples of true class, predicted class and number of images, for the most frequent errors."""
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, errors.shape), strict=True)
+    return [(int(true), int(predicted), int(errors[true, predicted])) for true, predicted in pairs if errors[true, predicted]]
+
+
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 15) -> list[tuple[float, float, int]]:
+    """Return (mean confidence, accuracy, number of images) of each bin of equal width that holds an image, as for the ECE."""
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    inside = [which == each for each in np.unique(which)]
+    return [(float(confidence[each].mean()), float(right[each].mean()), int(each.sum())) for each in inside]
+
+
+def surest_mistakes(judged: Judgement, most: int) -> list[int]:
+    """Return the indices of up to `most` wrong images, those with the highest confidence first."""
+    wrong = np.flatnonzero(~judged.right)
+    return wrong[np.argsort(-judged.confidence[wrong, 0], kind="stable")][:most].tolist()
+
+
+def least_certain(judged: Judgement, most: int) -> list[int]:
+    """Return the indices of up to `most` images, those with the smallest lead of the first class over the second one first."""
+    if judged.confidence.shape[1] < 2:
+        return []
+    lead = judged.confidence[:, 0] - judged.confidence[:, 1]
+    return np.argsort(lead, kind="stable")[:most].tolist()

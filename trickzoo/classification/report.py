@@ -1,0 +1,168 @@
+"""The sections of a report on a classifier: confusions, classes, reliability, and single images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trickzoo.classification.judgement import (
+    Judgement,
+    least_certain,
+    most_confused,
+    per_class,
+    reliability,
+    surest_mistakes,
+)
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.data.classes import describe_class
+from trickzoo.evidence import count
+from trickzoo.pages import figures
+from trickzoo.pages.blocks import Drawing, Table, Text, number, section
+from trickzoo.pages.page import Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from numpy.typing import NDArray
+
+LISTED = 20
+"""How many pairs of classes, and how many images, a table lists."""
+DRAWN = 40
+"""The largest number of classes whose confusion matrix is drawn."""
+
+
+def findings(judged: Judgement) -> list[str]:
+    """Return the most important results as sentences."""
+    n, right = len(judged.labels), judged.right
+    sentences = [_accuracy(judged, 1)]
+    if len(judged.classes) > 5:
+        sentences.append(_accuracy(judged, 5))
+    largest = int(np.bincount(judged.labels).argmax())
+    share = 100 * float((judged.labels == largest).mean())
+    sentences.append(f"Always answering {describe_class(judged.classes[largest])}, the largest class, would give {share:.1f} %.")
+    if pairs := most_confused(judged.confusion(), 1):
+        ((true, predicted, errors),) = pairs
+        of = int((judged.labels == true).sum())
+        sentences.append(
+            f"The most frequent error takes {describe_class(judged.classes[true])} for {describe_class(judged.classes[predicted])}: "
+            f"{errors:,} of {of:,} images."
+        )
+    mean = 100 * float(judged.confidence[:, 0].mean())
+    sentences.append(f"The mean confidence is {mean:.1f} %, and {100 * float(right.mean()):.1f} % of {count(n, 'image')} are right.")
+    return sentences
+
+
+def _accuracy(judged: Judgement, k: int) -> str:
+    n, hits = len(judged.labels), top_k_hits(judged.top, judged.labels, k)
+    low, high = wilson_interval(hits, n)
+    return f"Top-{k} is {100 * hits / n:.2f} % of {count(n, 'image')} (95 % CI {100 * low:.2f} to {100 * high:.2f})."
+
+
+def sections(judged: Judgement) -> list[Section]:
+    """Return the sections of the report, in their order on the page."""
+    names = [describe_class(name) for name in judged.classes]
+    return [_confusion(judged, names), _classes(judged, names), _reliability(judged), _images(judged, names)]
+
+
+def _confusion(judged: Judgement, names: list[str]) -> Section:
+    confusion = judged.confusion()
+    rows = [
+        (names[true], names[predicted], f"{errors:,}", f"{100 * errors / confusion[true].sum():.1f}")
+        for true, predicted, errors in most_confused(confusion, LISTED)
+    ]
+    table = Table(("true class", "predicted", "images", "% of class"), rows, "The most frequent errors.", left=2)
+    blocks: list[Table | Drawing | Text] = [table] if rows else [Text(["Every image is classified correctly."])]
+    if len(names) <= DRAWN:
+        description = "Confusion matrix. The tables on this page have the same figures."
+        drawn = figures.both(lambda narrow: _matrix(confusion, names, narrow), "confusion", description)
+        caption = "Rows are true classes, columns predicted ones. A cell is the percentage of its row."
+        blocks.insert(0, Drawing(drawn, caption))
+    return section("confusion", "What is taken for what", *blocks)
+
+
+def _matrix(confusion: NDArray[np.int64], names: list[str], narrow: bool) -> Figure:
+    with figures.style():
+        from matplotlib.figure import Figure
+
+        side = (3.2 if narrow else 4.4) + 0.09 * len(names)
+        figure = Figure(figsize=(side + (0.6 if narrow else 1.2), side), layout="constrained")
+        axes = figure.subplots()
+        shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+        rows, columns = np.nonzero(shares)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            share = float(shares[row, column])
+            colour = figures.ACCENT if row == column else figures.HURT
+            axes.add_patch(_cell(column, row, colour, 0.05 + 0.85 * share))
+            if len(names) <= 12:
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7)
+        short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+        axes.set_xticks(range(len(names)), short, rotation=90, fontsize=8 if len(names) <= 20 else 6)
+        axes.set_yticks(range(len(names)), short, fontsize=8 if len(names) <= 20 else 6)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_aspect("equal")
+        return figure
+
+
+def _cell(column: int, row: int, colour: str, alpha: float) -> Patch:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0)
+
+
+def _classes(judged: Judgement, names: list[str]) -> Section:
+    found = per_class(judged.confusion())
+    order = np.argsort(np.nan_to_num(found.f1, nan=2), kind="stable")
+    columns = (found.precision, found.recall, found.f1)
+    rows = [(names[i], f"{found.n[i]:,}", *(_percent(column[i]) for column in columns)) for i in order if found.n[i] or found.f1[i] == 0]
+    caption = "In percent, the class with the lowest F1 first. n is the number of images of the class."
+    macro = float(np.nanmean(found.f1)), float(np.nanmean(found.recall))
+    means = f"The mean F1 over the classes is {100 * macro[0]:.2f} %, and the mean recall (balanced accuracy) {100 * macro[1]:.2f} %."
+    return section("classes", "Every class", Text([means]), Table(("class", "n", "precision", "recall", "F1"), rows, caption))
+
+
+def _percent(value: float) -> str:
+    return number(None if np.isnan(value) else 100 * value, 1)
+
+
+def _reliability(judged: Judgement) -> Section:
+    found = reliability(judged.confidence[:, 0], judged.right)
+    ece = 100 * expected_calibration_error(judged.confidence[:, 0], judged.right)
+
+    def draw(narrow: bool) -> Figure:
+        with figures.style():
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(4.3, 3.6) if narrow else (5.4, 3.6), layout="constrained")
+            axes = figure.subplots()
+            axes.plot([0, 100], [0, 100], color=figures.FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
+            for confidence, accuracy, n in found:
+                low, high = wilson_interval(round(accuracy * n), n)
+                axes.plot([100 * confidence] * 2, [100 * low, 100 * high], color=figures.ACCENT, linewidth=1.4, alpha=0.5)
+            axes.plot(*zip(*((100 * c, 100 * a) for c, a, _ in found), strict=True), "o-", color=figures.ACCENT, markersize=4)
+            axes.set_xlabel("confidence, %")
+            axes.set_ylabel("right, %")
+            axes.grid()
+            return figure
+
+    svgs = figures.both(draw, "reliability", "Share of right images over the confidence of the network.")
+    caption = (
+        "Images in bins of their confidence: the share that is right, with its 95 % interval. On the dotted line the confidence is right."
+    )
+    ece_in_words = Text([f"The expected calibration error is {ece:.2f} %."])
+    return section("reliability", "How far to trust the confidence", ece_in_words, Drawing(svgs, caption))
+
+
+def _images(judged: Judgement, names: list[str]) -> Section:
+    def rows(indices: list[int]) -> list[tuple[str, ...]]:
+        true, predicted, sure = judged.labels, judged.top[:, 0], 100 * judged.confidence[:, 0]
+        return [(judged.name(i), names[true[i]], names[predicted[i]], f"{sure[i]:.1f}") for i in indices]
+
+    columns = ("image", "true class", "predicted", "confidence, %")
+    return section(
+        "images",
+        "Images to look at",
+        Table(columns, rows(surest_mistakes(judged, LISTED)), "Wrong, and the network is sure: look for wrong labels here first.", left=3),
+        Table(columns, rows(least_certain(judged, LISTED)), "The two most probable classes are closest.", left=3),
+    )

@@ -1,0 +1,57 @@
+"""The sections of a report on a segmenter: every class, confusions, and the worst masks."""
+
+from __future__ import annotations
+
+from trickzoo.data.masks import SegmentationSet
+from trickzoo.evidence import count
+from trickzoo.pages.blocks import Table, number, section
+from trickzoo.pages.page import Section
+from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_union
+
+LISTED = 20
+"""How many pairs of classes, and how many images, a table lists."""
+
+
+def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
+    """Return the most important results as sentences."""
+    summary = found.summary()
+    sentences = [
+        f"The mean IoU is {number(summary['miou'])} % and the pixel accuracy {number(summary['pixel_accuracy'])} %, "
+        f"on {count(len(data), 'image')} with {summary['pixels']:,} judged pixels."
+    ]
+    rated = [(value, name) for name, value in summary["per_class"].items() if value is not None]
+    worst, best = (min(rated), max(rated)) if rated else ((0.0, ""), (0.0, ""))
+    if worst[0] < best[0]:
+        sentences.append(f"The best class is {best[1]} (IoU {best[0]:.1f} %), the worst {worst[1]} ({worst[0]:.1f} %).")
+    largest = int(found.counts.sum(1).argmax())
+    share = 100 * found.counts[largest].sum() / max(found.counts.sum(), 1)
+    sentences.append(f"Always answering {found.classes[largest]} would give {share:.1f} % pixel accuracy.")
+    return sentences
+
+
+def sections(found: ConfusionMatrix, data: SegmentationSet) -> list[Section]:
+    """Return the sections of the report, in their order on the page."""
+    counts, each = found.counts, 100 * intersection_over_union(found.counts)
+    true, predicted = counts.sum(1), counts.sum(0)
+    rows = [
+        (
+            name,
+            f"{true[i]:,}",
+            number(None if each[i] != each[i] else each[i]),
+            number(100 * counts[i, i] / true[i] if true[i] else None),
+            number(100 * counts[i, i] / predicted[i] if predicted[i] else None),
+        )
+        for i, name in enumerate(found.classes)
+    ]
+    table = Table(("class", "pixels", "IoU", "recall", "precision"), rows, "In percent of the judged pixels.")
+    k = len(found.classes)
+    pairs = sorted(((int(counts[i, j]), i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]), reverse=True)[:LISTED]
+    confused = [(found.classes[i], found.classes[j], f"{n:,}", number(100 * n / true[i], 1)) for n, i, j in pairs]
+    columns = ("true class", "predicted", "pixels", "% of class")
+    worst = sorted((right / judged, index) for index, (right, judged) in found.images.items() if judged)[:LISTED]
+    images = [(data.name(index), number(100 * accuracy)) for accuracy, index in worst]
+    return [
+        section("classes", "Every class", table),
+        section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
+        section("images", "Images to look at", Table(("image", "pixel accuracy, %"), images, "The lowest pixel accuracies.")),
+    ]

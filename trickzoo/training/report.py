@@ -1,0 +1,133 @@
+"""The report of a training: one self-contained HTML page in its folder, and the predictions that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trickzoo.evidence import duration
+from trickzoo.files import write_atomically
+from trickzoo.pages import figures
+from trickzoo.pages.blocks import Drawing, Table, Text, section
+from trickzoo.pages.page import REPORT, Section, page
+from trickzoo.training import tracking
+from trickzoo.training.job import WEIGHTS, Job
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIELDS = {
+    "n_train": "training images",
+    "n": "validation images",
+    "num_classes": "classes",
+    "majority": "largest class, % of the validation images",
+}
+"""Fields of a result that the section on the data shows, with their names for the reader."""
+HARDWARE = ("command", "seed", "processes", "wall_seconds", "date", "hardware", "platform", "commit")
+
+
+def write(job: Job, found: dict[str, Any]) -> Path:
+    """Write `report.html` and the predictions of the last evaluation into the folder of a training, and return the path of the report.
+
+    It must be called in the process that ran the training, after it. Raises NotWritten if the disk refuses.
+
+    Args:
+        job: the training.
+        found: its result, as `job.run` returns it.
+    """
+    task, folder = job.task, job.machine.out
+    task.write_predictions(folder)
+    recipe = found["recipe"]
+    sections = [
+        *_curves(folder, task.measure),
+        *task.sections(),
+        data(found, task.notes),
+        go_on(task.recipe.task, folder / WEIGHTS),
+        made(found),
+    ]
+    title = f"{recipe['model']} by {recipe['name']}"
+    write_atomically(folder / REPORT, page(title, task.findings(), sections).encode())
+    return folder / REPORT
+
+
+def _curves(folder: Path, measure: str) -> list[Section]:
+    """Return the section of the training's curves, if there are epochs to draw."""
+    rows = tracking.rows(folder)
+    losses: dict[float, list[float]] = {}
+    for row in rows:
+        if "loss" in row:
+            losses.setdefault(row["epoch"], []).append(row["loss"])
+    reached = {row["epoch"]: row[measure] for row in rows if row.get(measure) is not None}
+    if not losses:
+        return []
+
+    def draw(narrow: bool) -> Figure:
+        with figures.style():
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(4.3, 4.6) if narrow else (9.6, 2.8), layout="constrained")
+            loss, figure_of = figure.subplots(*((2, 1) if narrow else (1, 2)))
+            loss.plot(
+                [epoch + 1 for epoch in losses],
+                [sum(each) / len(each) for each in losses.values()],
+                "o-",
+                color=figures.ACCENT,
+                markersize=3,
+            )
+            loss.set_title("training loss, mean of each epoch")
+            figure_of.plot([epoch + 1 for epoch in reached], list(reached.values()), "o-", color=figures.HELPED, markersize=3)
+            figure_of.set_title(f"validation {tracking.MEASURES[measure]}, %")
+            for axes in (loss, figure_of):
+                axes.set_xlabel("epoch")
+                axes.xaxis.get_major_locator().set_params(integer=True)
+                axes.grid()
+            return figure
+
+    svgs = figures.both(draw, "curves", f"Training loss and validation {tracking.MEASURES[measure]} over the epochs.")
+    return [section("curves", "The training", Drawing(svgs, "log.csv and metrics.jsonl in the same folder have the figures."))]
+
+
+def data(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
+    """Return the section on the images: their numbers, the warnings, and how often each class occurs if the result states it."""
+    rows = [(title, _plain(found[name])) for name, title in FIELDS.items() if found.get(name) is not None]
+    rows += [(name, str(found[name])[:12]) for name in ("data_digest", "val_digest") if found.get(name)]
+    blocks: list[Table | Text] = [Table(("what", "value"), rows)]
+    if notes:
+        blocks.append(Text(notes))
+    if isinstance(found.get("data_summary"), dict):
+        parts = {part: found["data_summary"][part]["classes"] for part in ("train", "val") if part in found["data_summary"]}
+        names = dict.fromkeys(name for classes in parts.values() for name in classes)
+        counts = [(name, *(_plain(next(iter(classes.get(name, {0: 0}).values()))) for classes in parts.values())) for name in names]
+        blocks.append(Table(("class", *parts), counts, "Objects, or pixels, of each class."))
+    return section("data", "The images", *blocks)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def go_on(task: str, weights: Path) -> Section:
+    """Return the section that names the next commands."""
+    lines = [f"trickzoo predict IMAGES --weights {weights}"]
+    lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {weights}"]
+    if task == "classification":
+        lines.append(f"trickzoo compare {weights.parent} ANOTHER-FOLDER")
+    python = f'trickzoo.load("{weights.parent}").predict("IMAGE").found'
+    texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training:"]
+    if task != "classification":
+        texts = ["On the command line, to predict, and to write the network for other programs:"]
+    return section(
+        "on", "How to go on", Text(texts), Text(lines, code=True), Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True)
+    )
+
+
+def made(found: Mapping[str, Any]) -> Section:
+    """Return the section on how the figures were made."""
+    rows = [(name, _plain(found[name])) for name in HARDWARE if found.get(name) is not None and name != "wall_seconds"]
+    if found.get("wall_seconds") is not None:
+        rows.append(("duration", duration(found["wall_seconds"])))
+    rows += [("versions", ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()))]
+    recipe = [(name, "none" if value is None else _plain(value)) for name, value in found.get("recipe", {}).items()]
+    blocks = [Table(("what", "value"), rows, left=2), *([Table(("field of the recipe", "value"), recipe, left=2)] if recipe else [])]
+    return section("made", "How it was made", *blocks)
