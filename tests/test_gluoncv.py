@@ -41,7 +41,10 @@ def network(name: str) -> nn.Module:
     return made
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = ("resnet50_s",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in NETWORKS])
 def test_an_imported_network_computes_the_same(name: str, tmp_path: Path) -> None:
     theirs = network(name)
     gluoncv.save(theirs, tmp_path / "net.params")

@@ -31,7 +31,7 @@ TIMM = [
     ("resnet18", {"num_classes": 10}, "resnet18"),
     ("resnet18", {"output_stride": 8, "in_chans": 1, "num_classes": 0}, "resnet18"),
     ("resnet18d", {}, "resnet18_d"),
-    ("resnet50s", {}, "resnet50_s"),
+    pytest.param("resnet50s", {}, "resnet50_s", marks=pytest.mark.slow),
     ("mobilenetv1_100h", {}, "mobilenet_v1_100h"),
     ("mobilenetv1_100", {"act_layer": "relu", "num_classes": 3}, "mobilenet_v1_100"),
     ("inception_v3", {}, "inception_v3"),
