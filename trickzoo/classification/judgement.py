@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo import evidence
+from trickzoo.classification.metrics import top_k_hits
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,17 @@ def per_class(confusion: NDArray[np.int64]) -> PerClass:
     """Return precision, recall and F1 of each class of a (K, K) confusion matrix. F1 is 2 · hits / (true + predicted)."""
     hits, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return PerClass(true, _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, true + predicted))
+
+
+def figures(judged: Judgement) -> dict[str, float]:
+    """Return top-1 and top-5 accuracy, the mean recall (balanced accuracy) and the mean F1 over the classes, in percent.
+
+    A class that does not occur has no recall, and one that is not predicted either has no F1; the means are over the others.
+    """
+    found, n = per_class(judged.confusion()), len(judged.labels)
+    accuracies = {f"top{k}": 100 * top_k_hits(judged.top, judged.labels, k) / n for k in (1, 5)}
+    means = {"balanced_accuracy": found.recall, "macro_f1": found.f1}
+    return {**accuracies, **{name: 100 * float(np.nanmean(values)) for name, values in means.items()}}
 
 
 def _ratio(numbers: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -27,9 +27,13 @@ def targets(recipe: Recipe, images: Tensor, labels: Tensor, num_classes: int) ->
     return mixed
 
 
-def loss(recipe: Recipe, logits: Tensor, target: Tensor, teacher: Tensor | None) -> Tensor:
-    """Return the scalar training loss of (N, K) logits. `teacher` contains the teacher's logits for the same images, after mixing."""
-    hard = soft_cross_entropy(logits, target)
+def loss(recipe: Recipe, logits: Tensor, target: Tensor, teacher: Tensor | None, weights: Tensor | None = None) -> Tensor:
+    """Return the scalar training loss of (N, K) logits.
+
+    `teacher` contains the teacher's logits for the same images, after mixing. `weights` (K,) multiply the terms of the classes
+    in the cross-entropy with the labels.
+    """
+    hard = soft_cross_entropy(logits, target, weights)
     if teacher is None:
         return hard
     return distillation_loss(logits, teacher, hard, temperature=recipe.temperature, form=recipe.distillation_form)

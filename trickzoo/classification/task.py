@@ -18,9 +18,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
-from trickzoo.classification import objective, report
-from trickzoo.classification.judgement import PREDICTIONS, Judgement, write_predictions
-from trickzoo.classification.metrics import top_k_hits
+from trickzoo.classification import objective, report, sizes
+from trickzoo.classification.judgement import PREDICTIONS, Judgement, figures, write_predictions
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
@@ -35,6 +34,7 @@ from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, optimiser, stopping
+from trickzoo.training.balance import class_weights
 from trickzoo.training.job import WEIGHTS
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Outcome
@@ -216,8 +216,13 @@ class Classification(Task):
         self.model: Backbone = model
         self.data, self.val, self.teacher = data, val, teacher
         self.seed, self.accelerator = seed, accelerator
-        self.shares = Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, stream=data.labels is None)
         check(data, val)
+        labels = sizes.to_balance(recipe, data)
+        options = {"stream": data.labels is None, "labels": labels if recipe.balance == "sampler" else None}
+        self.shares = Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, **options)
+        self.class_weights: Tensor | None = None
+        if labels is not None and recipe.balance == "loss":
+            self.class_weights = class_weights(labels, len(data.classes)).to(accelerator.device)
         check_norms(model, self.shares.micro, size_at(recipe, 0))
         self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
@@ -258,7 +263,7 @@ class Classification(Task):
         with self.accelerator.autocast():
             logits = net(images)
             soft = None if self.teacher is None else _predict(self.teacher, self.normalise.towards(self.teachers, images))
-        return objective.loss(self.recipe, logits, target, soft)
+        return objective.loss(self.recipe, logits, target, soft, self.class_weights)
 
     def stepped(self, step: int) -> None:
         """Update the averaged weights after a step."""
@@ -270,12 +275,11 @@ class Classification(Task):
         return header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
-        """Return top-1 and top-5 in percent, of the averaged weights if there are any, or None without validation images."""
+        """Return the figures of `figures`, of the averaged weights if there are any, or None without validation images."""
         if self.val is None:
             return None
         self.judgement = judge(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
-        n = len(self.val.labels)
-        return {f"top{k}": 100 * top_k_hits(self.judgement.top, self.judgement.labels, k) / n for k in (1, 5)}
+        return figures(self.judgement)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""
@@ -300,16 +304,22 @@ class Classification(Task):
         return f"{len(self.data):,} images of {len(self.data.classes)} classes"
 
     @property
+    def description(self) -> str:
+        """A description of the images if they were generated, otherwise empty."""
+        return "; ".join(images.description for images in (self.data, self.val) if isinstance(images, Resident) and images.description)
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """A line that describes the images if they were generated."""
-        found = (images.description for images in (self.data, self.val) if isinstance(images, Resident) and images.description)
-        return tuple(filter(None, ("; ".join(found),)))
+        """A line that describes the images if they were generated, or one with the number of images of each class."""
+        if self.description:
+            return (self.description,)
+        return sizes.in_words(self.data, advise=self.recipe.balance is None)
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the images for the result file.
 
-        These are the numbers of images and classes, the share of the largest class among the validation images in percent, the digests of
-        the images, and the comparison of training and validation images.
+        These are the numbers of images and classes, also of each class, the share of the largest class among the validation images in
+        percent, the digests of the images, and the comparison of training and validation images.
         """
         labels = self.val.labels if self.val is not None else ()
         comparison = self.val.comparison if self.val is not None else None
@@ -321,7 +331,8 @@ class Classification(Task):
             "data_digest": self.data_digest,
             "val_digest": self.val_digest,
             **(comparison.as_result if comparison is not None else {}),
-            **({"data": self.notes[0]} if self.notes else {}),
+            **sizes.counts(self.data, self.val),
+            **({"data": self.description} if self.description else {}),
         }
 
     def save(self, path: Path, training: dict[str, Any]) -> None:

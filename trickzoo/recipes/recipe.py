@@ -66,6 +66,8 @@ class Recipe(Checked):
         zero_gamma: whether the last BatchNorm of each residual block starts with a γ of 0.
         decay_biases_and_norms: whether weight decay acts on biases and normalisation too.
         precision: precision of the network's arithmetic; fp16 needs an accelerator.
+        balance: how classes of different sizes get the same weight: "sampler" takes equally many images of each class in an epoch, "loss"
+            weighs the loss of each image by the inverse of the size of its class.
         smoothing: strength ε of label smoothing; 0 switches it off.
         mixup: parameter α of mixup; 0 switches it off. With CutMix too, each micro-batch uses one of the two with equal probability.
         cutmix: parameter α of CutMix; 0 switches it off.
@@ -103,6 +105,7 @@ class Recipe(Checked):
     zero_gamma: Annotated[bool, ActsOn("network", "trickzoo.tricks.zero_gamma:zero_last_gammas")] = False
     decay_biases_and_norms: bool = True
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    balance: Literal["sampler", "loss"] | None = None
     smoothing: BelowOne = 0.0
     smoothing_form: Literal["paper", "uniform"] = "paper"
     mixup: Annotated[NotNegative, ActsOn("batch", "trickzoo.tricks.mixup:mixup", 0.2)] = 0.0

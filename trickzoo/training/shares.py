@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import schedule
+from trickzoo.training.balance import balanced_order
 
 ORDER, IMAGES, PROCESS, LAYERS = range(4)
 """Uses of random numbers: the order of an epoch, the images of a step, a process in a step, and the layers on an image of a step."""
@@ -44,6 +46,7 @@ class Shares:
         rank: number of this process, from 0.
         micro: number of images in a micro-batch.
         stream: whether the data set decides the order of the images; the indices then count the images over all epochs.
+        labels: (n,) the class of each image, if each class is to occur equally often in an epoch; otherwise None.
     """
 
     n: int
@@ -54,6 +57,7 @@ class Shares:
     rank: int
     micro: int
     stream: bool = False
+    labels: NDArray[np.int64] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, n: int, recipe: AnyRecipe, draws: int, seed: int, accelerator: Accelerator, micro: int | None, **options: Any) -> Shares:
@@ -66,7 +70,7 @@ class Shares:
             seed: random seed.
             accelerator: number of processes, and the number of this one.
             micro: number of images in a micro-batch; None takes the whole share of the process at once.
-            options: `stream`.
+            options: `stream` and `labels`.
 
         Raises BadData if the batch is larger than the training set, BadOption if it cannot be divided among processes and micro-batches,
         and what `schedule.check` raises.
@@ -116,7 +120,8 @@ class Shares:
         """Return the (n,) indices of the images in the order of an epoch."""
         if self.stream:
             return epoch * self.n + torch.arange(self.n)
-        return torch.randperm(self.n, generator=generator(self.seed, ORDER, epoch))
+        draws = generator(self.seed, ORDER, epoch)
+        return torch.randperm(self.n, generator=draws) if self.labels is None else balanced_order(self.labels, draws)
 
     def layer_seeds(self, step: int, part: int) -> Sequence[int]:
         """Return a seed for each image of the micro-batch number `part` of a step, from which layers draw dropout masks and boxes.

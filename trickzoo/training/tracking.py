@@ -24,6 +24,8 @@ METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
 MEASURES = {
     "top1": "top-1",
     "top5": "top-5",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
     "voc_ap50": "VOC AP50 all-point",
     "voc_ap50_11_point": "VOC AP50 11-point",
     "coco_ap": "COCO AP",

@@ -29,6 +29,11 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
     return target.scatter_(1, labels[:, None], true)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32."""
+def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32.
+
+    `weights` (K,) multiply the terms of the classes, as those of torch's `cross_entropy` do for target probabilities.
+    """
+    if weights is not None:
+        target = target * weights
     return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()
