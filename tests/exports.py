@@ -5,6 +5,8 @@ Each writes the same images of 40 × 30 pixels with the same boxes, `TRUTH`, int
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +120,40 @@ def via_coco(folder: Path) -> None:
     for name in TRUTH:
         photograph(folder, name)
     write(folder / "via_project_coco.json", coco(list(TRUTH), via=True))
+
+
+def _via_regions(name: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "shape_attributes": {"name": "rect", "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0},
+            "region_attributes": {"animal": label},
+        }
+        for label, (x0, y0, x1, y1) in TRUTH[name]
+    ]
+
+
+def via_json(folder: Path) -> None:
+    """VIA's "Export annotations (as JSON)", saved beside the images."""
+    content = {}
+    for name in TRUTH:
+        size = photograph(folder, name).stat().st_size
+        content[f"{name}{size}"] = {"filename": name, "size": size, "regions": _via_regions(name), "file_attributes": {}}
+    write(folder / "via_export_json.json", json.dumps(content))
+
+
+def via_csv(folder: Path) -> None:
+    """VIA's "Export annotations (as CSV)", saved above the images."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    columns = ("file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes", "region_attributes")
+    rows.writerow(("filename", *columns))
+    for name in TRUTH:
+        size = photograph(folder / "images", name).stat().st_size
+        regions = _via_regions(name) or [{"shape_attributes": {}, "region_attributes": {}}]
+        for number, region in enumerate(regions):
+            parts = (json.dumps(region[key]) for key in ("shape_attributes", "region_attributes"))
+            rows.writerow((name, size, "{}", len(TRUTH[name]), number, *parts))
+    write(folder / "via_export_csv.csv", text.getvalue())
 
 
 def xml(name: str, *, first: int = 1, tool: str = "LabelImg") -> str:
@@ -248,6 +284,8 @@ BOXES = {
     "Roboflow COCO": Form(roboflow_coco, "Roboflow COCO export, 3 splits", "coco", PARTS),
     "Label Studio COCO": Form(label_studio_coco, "Label Studio COCO export, no splits", "coco"),
     "VIA COCO": Form(via_coco, "COCO export, no splits", "coco"),
+    "VIA JSON": Form(via_json, "VIA export, no splits", "via"),
+    "VIA CSV": Form(via_csv, "VIA export, no splits", "via"),
     "LabelImg VOC": Form(labelimg_voc, "VOC XML export, no splits", "voc"),
     "VOC in two folders": Form(two_folders_voc, "VOC XML export, no splits", "voc"),
     "Roboflow VOC": Form(roboflow_voc, "VOC XML export, 3 splits", "voc", PARTS),

@@ -161,6 +161,16 @@ def gone(path: str) -> Callable[[Path], None]:
             "its annotation is for 41 × 30",
         ),
         ("VIA COCO", change("via_project_coco.json", lambda c: c["categories"].clear()), "has no category"),
+        (
+            "VIA JSON",
+            text("via_export_json.json", '"animal": "cat"', '"kind": "cat"'),
+            "have the attributes animal, kind; keep one",
+        ),
+        ("VIA JSON", text("via_export_json.json", '"rect"', '"point"'), 'region 1 of a.jpg is a "point"; only rectangles'),
+        ("VIA JSON", text("via_export_json.json", '"x": 2', '"x": "left"'), "region 1 of a.jpg is a rect whose coordinates are missing"),
+        ("VIA JSON", text("via_export_json.json", '"animal": "cat"', '"animal": ""'), "region 1 of a.jpg has no class, or several"),
+        ("VIA CSV", gone("images/a.jpg"), r"a\.jpg is not there, and via_export_csv\.csv lists it"),
+        ("VIA CSV", text("via_export_csv.csv", "region_attributes", "attributes"), r"is not a file of VIA \(a row has no filename"),
         ("LabelImg VOC", gone("b.jpg"), r"has no image b, and .*b\.xml annotates it"),
         ("LabelImg VOC", text("a.xml", "<xmin>3</xmin>", "<xmin>left</xmin>"), r'a\.xml: xmin of object 1 is "left", not a number'),
         ("VOC in two folders", text("annotations/a.xml", "</annotation>", ""), r"a\.xml is not well-formed XML"),
@@ -206,6 +216,21 @@ def test_a_polygon_of_yolo_gives_the_box_around_it(tmp_path: Path) -> None:
     write(tmp_path / "c.txt", "1 0.1 0.2 0.5 0.2 0.3 0.6\n")
     data = AnnotatedLocation("yolo", tmp_path).open_undivided("detection")
     assert boxes(data)["c.jpg"] == [("dog", (4, 6, 20, 18))]
+
+
+def test_shapes_and_checkboxes_of_via(tmp_path: Path) -> None:
+    photograph(tmp_path, "a.jpg")
+    shapes = [
+        {"name": "polygon", "all_points_x": [4, 20, 12], "all_points_y": [6, 6, 18]},
+        {"name": "circle", "cx": 10, "cy": 12, "r": 4},
+        {"name": "ellipse", "cx": 10, "cy": 12, "rx": 4, "ry": 6},
+    ]
+    regions = {
+        str(i): {"shape_attributes": shape, "region_attributes": {"kind": {"cat": True, "dog": False}}} for i, shape in enumerate(shapes)
+    }
+    write(tmp_path / "via_project.json", json.dumps({"_via_img_metadata": {"a.jpg1": {"filename": "a.jpg", "regions": regions}}}))
+    data = AnnotatedLocation("via", tmp_path).open_undivided("detection")
+    assert boxes(data) == {"a.jpg": [("cat", (4, 6, 20, 18)), ("cat", (6, 8, 14, 16)), ("cat", (6, 6, 14, 18))]}
 
 
 def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

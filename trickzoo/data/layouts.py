@@ -87,6 +87,10 @@ LAYOUTS = {
         "YOLO's text files, with data.yaml, obj.data or classes.txt",
         {"detection": Reader("trickzoo.data.readers.yolo:open_yolo", "small.detection", "trickzoo.data.readers.yolo:yolo_exports")},
     ),
+    "via": Layout(
+        "the own JSON or CSV of VIA",
+        {"detection": Reader("trickzoo.data.readers.via:open_via", "small.detection", "trickzoo.data.readers.via:via_exports")},
+    ),
     "masks": Layout(
         "images/ and masks/ with equal names, or an export of masks",
         {

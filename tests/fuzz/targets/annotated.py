@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.annotated import coco, lists, mask, voc, xml
-from tests.exports import cvat_yolo, roboflow_yolo, yolo
+from tests.exports import cvat_yolo, roboflow_yolo, via_csv, via_json, yolo
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, images, texts
 from tests.fuzz.targets.images import picture
@@ -24,6 +24,7 @@ from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_folders import open_mask_folders
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.own import open_boxes
+from trickzoo.data.readers.via import open_via
 from trickzoo.data.readers.voc import open_voc, open_voc_masks
 from trickzoo.errors import TrickzooError
 
@@ -228,7 +229,41 @@ def _a_palette() -> bytes:
         return (Path(folder) / "masks" / "a.png").read_bytes()
 
 
+def prepare_via(folder: Path) -> None:
+    """Write the images that the files of VIA name, and the files."""
+    for part, write_form in (("json", via_json), ("csv", via_csv)):
+        write_form(folder / part)
+
+
+def via(content: bytes, folder: Path) -> None:
+    """A JSON file of VIA."""
+    (folder / "json" / "via_export_json.json").write_bytes(content)
+    take(open_via(folder / "json", "all"))
+
+
+def via_table(content: bytes, folder: Path) -> None:
+    """A CSV file of VIA."""
+    (folder / "csv" / "via_export_csv.csv").write_bytes(content)
+    take(open_via(folder / "csv", "all"))
+
+
+def _via_file(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_via(Path(folder))
+        return (Path(folder) / name).read_bytes()
+
+
+_VIA_JSON, _VIA_CSV = "json/via_export_json.json", "csv/via_export_csv.csv"
+
 TARGETS = (
+    Target("via json", st.deferred(lambda: documents(json.loads(_via_file(_VIA_JSON)))), via, lambda: _via_file(_VIA_JSON), prepare_via),
+    Target(
+        "via csv",
+        st.deferred(lambda: texts(_via_file(_VIA_CSV).decode(), words=WORDS)),
+        via_table,
+        lambda: _via_file(_VIA_CSV),
+        prepare_via,
+    ),
     Target("label map", texts(LABEL_MAP, COLOURED, words=WORDS), label_map, LABEL_MAP.encode, palettes),
     Target("label colours", texts(CAMVID, COLOURED, words=WORDS), label_colors, CAMVID.encode, cvat_camvid),
     Target("camvid list", texts(CAMVID_LIST, words=WORDS), camvid_list, CAMVID_LIST.encode, cvat_camvid),

@@ -7,6 +7,7 @@ from pathlib import Path
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.exports import Export, the_one
 from trickzoo.data.readers.coco import coco_exports
+from trickzoo.data.readers.via import via_exports
 from trickzoo.data.readers.voc_exports import voc_exports
 from trickzoo.data.readers.yolo import yolo_exports
 
@@ -15,7 +16,7 @@ BOXES = "a file in COCO's format, XML files of VOC, or YOLO's text files with da
 
 def box_exports(root: Path) -> list[Export]:
     """Return the exports with boxes that a folder contains, in any form."""
-    return [*coco_exports(root), *voc_exports(root), *yolo_exports(root)]
+    return [*coco_exports(root), *voc_exports(root), *yolo_exports(root), *via_exports(root)]
 
 
 def open_boxes(root: Path, split: str = "train") -> DetectionSet:
