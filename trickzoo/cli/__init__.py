@@ -30,6 +30,7 @@ COMMANDS = {
     },
     "Studies": {
         "ladder": ("trickzoo.cli.ladder:ladder", "Train the paper's ladder with several seeds: which tricks help?"),
+        "compare": ("trickzoo.cli.compare:compare", "Compare two classifiers on the same images."),
         "transfer": (
             "trickzoo.cli.transfer:transfer",
             "Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",

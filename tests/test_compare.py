@@ -1,0 +1,91 @@
+"""`trickzoo compare`: the paired difference of two classifiers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from fractions import Fraction
+from math import comb, sqrt
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from tests.commands import Call, caller
+from trickzoo.cli import zoo
+from trickzoo.studies.comparison import compare, mcnemar
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo compare`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "compare")
+
+
+def written(path: Path, right: str, names: str = "") -> Path:
+    """Write predictions for images of class "a": a letter of `right` is what is predicted for an image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "class", "top1", "p1"))
+        writer.writerows((names[i] if names else f"{i}.jpg", "a", predicted, "0.5") for i, predicted in enumerate(right))
+    return path
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (0, 1), (3, 3), (2, 9), (9, 2), (0, 30), (41, 60)])
+def test_mcnemars_p_is_the_sum_over_the_coins_tails(b: int, c: int) -> None:
+    n = b + c
+    tail = sum(Fraction(comb(n, k), 2**n) for k in range(min(b, c) + 1))
+    assert mcnemar(b, c) == pytest.approx(float(min(2 * tail, Fraction(1))))
+
+
+def test_the_difference_is_paired(tmp_path: Path) -> None:
+    one, two = written(tmp_path / "1.csv", "aaaaabbbaa"), written(tmp_path / "2.csv", "aaabbaaaaa")
+    found = compare(one, two)
+    assert (found.n, found.top1, found.difference) == (10, (70.0, 80.0), pytest.approx(10.0))
+    assert [each.image for each in found.lost] == ["3.jpg", "4.jpg"]
+    assert [(each.image, each.label, each.first, each.second) for each in found.won] == [(f"{i}.jpg", "a", "b", "a") for i in (5, 6, 7)]
+    assert found.p == 1.0
+    p, q = 3 / 12, 4 / 12
+    half = stats.norm.ppf(0.975) * sqrt((p + q - (q - p) ** 2) / 12)
+    assert found.interval == pytest.approx((100 * (q - p - half), 100 * (q - p + half)))
+
+
+def test_equal_predictions_and_a_clear_win(tmp_path: Path) -> None:
+    one, two = written(tmp_path / "1.csv", "b" * 40 + "a" * 60), written(tmp_path / "2.csv", "a" * 100)
+    same = compare(one, one)
+    assert (same.difference, same.p, same.lost, same.won) == (0.0, 1.0, (), ())
+    assert same.interval[0] < 0 < same.interval[1]
+    clear = compare(one, two)
+    assert clear.p < 1e-9 and clear.interval[0] > 25 and len(clear.won) == 40
+
+
+def test_the_command_prints_and_writes_what_changed(call: Call, tmp_path: Path) -> None:
+    written(tmp_path / "one" / "predictions.csv", "aaaaabbbaa")
+    two, out = written(tmp_path / "2.csv", "aaabbaaaaa"), tmp_path / "changed.csv"
+    status, text, _ = call(tmp_path / "one", two, "--out", out)
+    assert status == 0
+    assert "difference +10.00 points (95 % CI" in text and "not significant at 0.05" in text
+    assert "only the first is right: 2 images" in text and "only the second is right: 3 images" in text
+    assert [row["change"] for row in csv.DictReader(out.open())] == ["lost"] * 2 + ["won"] * 3
+    found = json.loads(call(tmp_path / "one", two, "--json")[1])
+    assert (found["n"], len(found["lost"]), found["won"][0]["image"]) == (10, 2, "5.jpg")
+
+
+def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
+    one = written(tmp_path / "1.csv", "aaa")
+    other, twice, fewer = (tmp_path / f"{name}.csv" for name in ("other", "twice", "fewer"))
+    other.write_text("image,class,top1\n0.jpg,a,a\n1.jpg,b,a\n2.jpg,a,a\n")
+    written(twice, "aaa", "xxy")
+    written(fewer, "aa")
+    (tmp_path / "text.csv").write_text("hello\n")
+    for path, message in (
+        (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name a training's folder"),
+        (tmp_path, "predictions.csv cannot be read"),
+        (tmp_path / "text.csv", "text.csv has no columns image, class and top1"),
+        (twice, "twice.csv names an image twice"),
+        (fewer, "fewer.csv has no prediction for 2.jpg, as"),
+        (other, "1.jpg is a in"),
+    ):
+        status, out, err = call(one, path)
+        assert (status, out, message in err, err.count("\n")) == (2, "", True, 1), err

@@ -1,0 +1,98 @@
+"""Comparison of two classifiers by their predictions for the same images."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from trickzoo.errors import BadData
+
+PREDICTIONS = "predictions.csv"
+"""Name of the file of predictions in the folder of a training."""
+Z = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """An image that exactly one of the two classifiers gets right: its name, its class, and what each one predicts."""
+
+    image: str
+    label: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of comparing two classifiers on n images.
+
+    Attributes:
+        n: number of images.
+        top1: top-1 of each, in percent.
+        lost, won: the images that only the first one, and that only the second one, gets right.
+        difference: top-1 of the second minus that of the first, in points.
+        interval: its 95 % confidence interval in points (Bonett and Price, 2012).
+        p: two-sided p of McNemar's exact test: of a fair coin that shows `lost` or `won` for each image that changed.
+    """
+
+    n: int
+    top1: tuple[float, float]
+    lost: tuple[Changed, ...]
+    won: tuple[Changed, ...]
+    difference: float
+    interval: tuple[float, float]
+    p: float
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare two files of predictions, or two folders of trainings, which must be for the same images with the same classes.
+
+    Raises BadData if a file cannot be read, or if the images or their classes differ.
+    """
+    one, two = read(first), read(second)
+    for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
+        if missing := sorted(here.keys() - there.keys()):
+            raise BadData(f"{other} has no prediction for {missing[0]}, as {name} has ({len(missing):,} images); compare the same images")
+    for image, (label, _) in one.items():
+        if two[image][0] != label:
+            raise BadData(f"{image} is {label} in {first} and {two[image][0]} in {second}; compare predictions for the same labels")
+    rows = [Changed(image, label, predicted, two[image][1]) for image, (label, predicted) in one.items()]
+    lost = tuple(row for row in rows if row.first == row.label != row.second)
+    won = tuple(row for row in rows if row.second == row.label != row.first)
+    n, b, c = len(rows), len(lost), len(won)
+    right = [sum(getattr(row, which) == row.label for row in rows) for which in ("first", "second")]
+    return Comparison(n, (100 * right[0] / n, 100 * right[1] / n), lost, won, 100 * (c - b) / n, _interval(b, c, n), mcnemar(b, c))
+
+
+def read(path: Path) -> dict[str, tuple[str, str]]:
+    """Return the class and the most probable class of each image in a file of predictions, or in the folder of a training."""
+    file = path / PREDICTIONS if path.is_dir() else path
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is not a CSV file"
+        raise BadData(f"{file} cannot be read ({reason}); name a training's folder, or a file that --predictions wrote") from None
+    if not rows or not {"image", "class", "top1"} <= rows[0].keys():
+        raise BadData(f"{file} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
+    found = {row["image"]: (row["class"], row["top1"]) for row in rows}
+    if len(found) < len(rows):
+        raise BadData(f"{file} names an image twice; predictions for each image are wanted")
+    return found
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """Return the two-sided p of McNemar's exact test: of as uneven a division of the images that changed, if both were equally likely."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
+
+
+def _interval(lost: int, won: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference in points: Wald's for paired proportions, with one image added to each change."""
+    b, c, m = (lost + 1) / (n + 2), (won + 1) / (n + 2), n + 2
+    half = Z * math.sqrt((b + c - (c - b) ** 2) / m)
+    return 100 * max(c - b - half, -1), 100 * min(c - b + half, 1)
