@@ -20,7 +20,7 @@ from trickzoo.studies.results import read
 
 ROOT = Path(__file__).parents[1]
 RESULT, COMMAND = ROOT / "benchmarks/results/demo.json", "python -m benchmarks.demo"
-SEEDS = 8
+SEEDS = 10
 """How many seeds one demo trains from."""
 PREDICTED = re.compile(r"/(\w+)-\d+\.png\n +(\w+) ")
 """What an image shows, by its name, and the most likely class."""

@@ -23,7 +23,7 @@ WHOLE = ("cifar10", "shapes", "easy_shapes")
 """Sets that are evaluated without a centre crop, because their images are small and their objects reach to the edge."""
 AUGMENTATION = dict.fromkeys(("shapes", "easy_shapes"), Augmentation(area=(0.9, 1.0), aspect=(1.0, 1.0), jitter=0.0, pca=0.0))
 """Shapes already have random sizes, positions, aspect ratios and colours, and are small: a crop of a quarter would often miss them."""
-EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6, "easy_shapes": 9}
+EPOCHS = {"imagenette128": 12, "cifar10": 12, "shapes": 6, "easy_shapes": 8}
 
 
 def baseline(name: str, data: str, model: str, **changes: Any) -> Recipe:
