@@ -170,6 +170,11 @@ def test_intervals_of_percentages_end_at_0_and_100(tmp_path: Path) -> None:
     assert read(tmp_path / "ladder.json", LadderStudy).rungs[0].top1.interval == (0.0, 17.6)
 
 
+def test_intervals_of_differences_end_at_100_points(tmp_path: Path) -> None:
+    found = simulate(tmp_path, {"baseline": [5.0, 50.0], "mixup": [90.0, 60.0]}).rungs[1].difference
+    assert found is not None and (found.interval, found.verdict) == ((-100.0, 100.0), "not significant")
+
+
 def test_summaries_of_older_versions_are_read(tmp_path: Path) -> None:
     path = report.write_ladder(simulate(tmp_path, TOPS), tmp_path).with_name("ladder.json")
     old = json.loads(path.read_text())

@@ -65,7 +65,7 @@ class Percentage(Sample, frozen=True, kw_only=True):
 
 
 class Difference(Sample, frozen=True, kw_only=True):
-    """The paired differences of two rungs by seed, in points.
+    """The paired differences of two rungs by seed, in points. Their interval is cut at -100 and at 100.
 
     Attributes:
         p: two-sided p of the paired t test; None without an interval.
@@ -85,6 +85,8 @@ class Difference(Sample, frozen=True, kw_only=True):
         super().__post_init__()
         if len(self.seeds) != self.n or (self.p is None) != (self.interval is None):
             raise ValueError("seeds, interval and p do not match")
+        if self.interval:
+            force_setattr(self, "interval", (max(self.interval[0], -100.0), min(self.interval[1], 100.0)))
         force_setattr(self, "verdict", _verdict(self.interval))
         force_setattr(self, "detectable", power.detectable(self.s, self.n) if self.interval and self.s else None)
 
