@@ -99,7 +99,7 @@ DEMO_MARKS = (
     "<!-- The end of the generated paragraph. -->\n",
 )
 DEMO = """
-`make demo` fine-tunes a MobileNet 0.25 on images of ten shapes, by the paper's baseline and with all its tricks, with eight
+`make demo` fine-tunes a MobileNet 0.25 on images of ten shapes, by the paper's baseline and with all its tricks, with ten
 seeds each. It prints the difference with its confidence interval and predictions on ten new images, turns the networks of one
 seed into detectors and segmenters, and writes a report with what these see. We started it {starts}. All tricks together raised
 the top-1 accuracy from {baseline} to {mixup} %, and the 95 % interval of the difference (Student's t over ten seeds) was
