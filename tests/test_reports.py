@@ -176,6 +176,10 @@ def test_a_fine_tuning_ends_with_a_report(
     result = json.loads((tmp_path / "result.json").read_text())
     figure = result["voc_ap50"] if task == "detection" else result["miou"]
     assert f"{figure:.2f} %" in page
+    evaluated = tmp_path / "evaluated.html"
+    again = ("eval", "shapes", "--images", 2, "--model", tmp_path, "--workers", 0, "--report", evaluated, "--quiet")
+    assert caller(capsys, zoo)(*again)[:2] == (0, "")
+    assert f"{figure:.2f} %" in checked(evaluated, *headings, "The images", "How it was made")
     if task == "segmentation":
         rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
         right, all_of_them = (sum(int(row[column]) for row in rows) for column in ("right", "judged"))

@@ -18,6 +18,7 @@ from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.images import rgb
 from trickzoo.data.loaders import answers, there
+from trickzoo.detection import report
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections, coco_results
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.evidence import Evaluation, write_json
@@ -110,7 +111,8 @@ def evaluate_set(
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()
     rows = [(name, n, *(summary["per_class"][name][column] for column in columns)) for name, n in zip(data.classes, counts, strict=True)]
     shown = {f"{kind.upper()} {name}": value for kind in ("voc", "coco") for name, value in summary[kind].items()}
-    return Evaluation(summary, shown, ("class", "objects", *columns), rows)
+    pages = lambda: (report.findings(found, summary), report.sections(found, summary))  # noqa: E731, drawn only if it is asked for
+    return Evaluation(summary, shown, ("class", "objects", *columns), rows, pages)
 
 
 def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:

@@ -22,6 +22,7 @@ from trickzoo.data.loaders import answers, there
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
+from trickzoo.segmentation import report
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
@@ -116,7 +117,8 @@ def evaluate_set(
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
-    return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows)
+    pages = lambda: (report.findings(found, data), report.sections(found, data))  # noqa: E731, made only if it is asked for
+    return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows, pages)
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
