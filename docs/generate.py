@@ -383,9 +383,21 @@ def speed() -> str:
                     f"{comparison['images'] / seconds['median']:,.1f} images/s" if "images" in comparison else f"{seconds['median']:.3f} s"
                 )
                 parts.append(f"| {comparison['what']} | {variant} | {median} | {ratios} | {comparison['n']} |")
+        parts += _step_shares(found["comparisons"])
         parts += ["", f"Measured on {found['hardware']}, torch {found['versions']['torch']}, timm {found['versions']['timm']}.", ""]
     head = (DOCS / "speed.md").read_text(encoding="utf-8").partition(SPEED_MARK)[0]
     return head + SPEED_MARK + "\n" + "\n".join(parts)
+
+
+def _step_shares(comparisons: list[dict]) -> list[str]:
+    """Return the lines of the table of what a training step consists of, if comparisons state it."""
+    shares = {each["what"]: each["shares_of_the_bare_step"] for each in comparisons if "shares_of_the_bare_step" in each}
+    if not shares:
+        return []
+    kinds = next(iter(shares.values()))
+    rows = [f"| {what} | {' | '.join(f'{each[kind]} %' for kind in kinds)} |" for what, each in shares.items()]
+    head = [f"| share of the bare step | {' | '.join(kinds)} |", f"| --- |{' ---: |' * len(kinds)}"]
+    return ["", *head, *rows]
 
 
 PAGES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.speed import harness, plot
 
-NAMES = ("start", "load", "inference", "evaluation", "training", "transfer")
+NAMES = ("start", "load", "inference", "evaluation", "annotated", "training", "transfer")
 
 
 def main() -> None:

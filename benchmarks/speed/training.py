@@ -25,6 +25,7 @@ from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 import trickzoo
 from benchmarks.speed.harness import Comparison
@@ -43,6 +44,19 @@ MODELS = {
 """timm's name of each network, and the precision."""
 SIZE, BATCH, WARM, TIMED = 64, 64, 4, 24
 AREA = (0.35, 1.0)
+OPERATIONS = {
+    "convolutions, backward": ("aten::convolution_backward",),
+    "convolutions, forward": ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::cudnn_convolution"),
+    "BatchNorm": (
+        "aten::native_batch_norm",
+        "aten::native_batch_norm_backward",
+        "aten::cudnn_batch_norm",
+        "aten::cudnn_batch_norm_backward",
+    ),
+    "ReLU": ("aten::clamp_min_", "aten::relu_", "aten::threshold_backward"),
+    "conversions and copies": ("aten::copy_", "aten::_to_copy"),
+}
+"""PyTorch's operations of each kind, in a profile of a step."""
 
 
 def comparisons(data: Path) -> Iterator[Comparison]:
@@ -69,7 +83,8 @@ def comparisons(data: Path) -> Iterator[Comparison]:
                 "timm, files": functools.partial(_timm, recipe, upstream, data, len(files.classes), workers),
                 "the bare step": functools.partial(_bare, recipe, len(files.classes)),
             }
-            yield Comparison(f"{name}, {precision}", variants, TIMED * BATCH)
+            shares = _shares(recipe, len(files.classes))
+            yield Comparison(f"{name}, {precision}", variants, TIMED * BATCH, {"shares_of_the_bare_step": shares})
 
 
 def _device() -> torch.device:
@@ -130,6 +145,19 @@ def _bare(recipe: Recipe, classes: int) -> float:
     target = torch.randint(0, classes, (BATCH,), device=device)
     loss_of = functools.partial(F.cross_entropy, label_smoothing=recipe.smoothing)
     return _stepped(recipe, network, optimiser, loss_of, itertools.repeat((images, target)))
+
+
+def _shares(recipe: Recipe, classes: int) -> dict[str, float]:
+    """Return the percentage of the bare step's time that each kind of operation takes."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        _bare(recipe, classes)
+    shares = dict.fromkeys((*OPERATIONS, "others"), 0.0)
+    events = profiled.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    for event in events:
+        kind = next((kind for kind, names in OPERATIONS.items() if event.key in names), "others")
+        shares[kind] += 100 * event.self_cpu_time_total / total
+    return {kind: round(share, 1) for kind, share in shares.items()}
 
 
 def _stepped(

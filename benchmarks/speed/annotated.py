@@ -1,0 +1,80 @@
+"""Evaluating a detector and a segmenter, from files to figures, against the same evaluation with the network in one process.
+
+The peer decodes in as many worker processes, and runs the network in the main process with one thread on each core, as torchvision's
+evaluation scripts do. trickzoo evaluates so on accelerators. The networks have random weights. The figures are compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from accelerate import Accelerator
+
+from benchmarks.speed.harness import Comparison
+from trickzoo.data import loaders, workers
+from trickzoo.data.annotated_transforms import FitAndFlip, Scale
+from trickzoo.data.location import AnnotatedLocation
+from trickzoo.data.transforms import Normalisation
+from trickzoo.detection import evaluate as detection
+from trickzoo.detection import faster_rcnn
+from trickzoo.segmentation import evaluate as segmentation
+from trickzoo.segmentation import fcn
+
+WHAT = "evaluation of a detector (BCCD, short side 240) and of a segmenter (CamVid, short side 240) from files to figures"
+SHORT, BACKBONE = 240, "resnet18_d"
+PEER = "the network in one process"
+
+
+def comparisons(data: Path) -> Iterator[Comparison]:
+    """Yield the two comparisons, on the validation images of bccd/ and camvid/ in a folder."""
+    yield _comparison("Faster R-CNN", _Boxes(AnnotatedLocation("voc", data / "bccd").open("detection", "val")))
+    yield _comparison("FCN", _Masks(AnnotatedLocation("lists", data / "camvid").open("segmentation", "val")))
+
+
+def _comparison(name: str, evaluation: _Boxes | _Masks) -> Comparison:
+    variants: dict[str, Callable[[], Any]] = {"trickzoo": evaluation, PEER: lambda: _in_one_process(evaluation)}
+    ours, theirs = (run() for run in variants.values())
+    return Comparison(f"{name} on {BACKBONE}, {len(evaluation.data)} images", variants, len(evaluation.data), {"figures": [ours, theirs]})
+
+
+def _in_one_process(evaluation: Callable[[], Any]) -> Any:
+    def computed(*args: Any, by_workers: bool) -> Any:
+        return workers.computed(*args, by_workers=False)
+
+    with mock.patch.object(loaders, "computed", computed):
+        return evaluation()
+
+
+@dataclass
+class _Boxes:
+    data: Any
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = faster_rcnn(BACKBONE, num_classes=len(self.data.classes) + 1)
+
+    def __call__(self) -> dict[str, float]:
+        """Return COCO's AP and VOC's AP50."""
+        found = detection.detect(self.model, self.data, FitAndFlip(SHORT, 2 * SHORT), Accelerator(cpu=True), workers=os.cpu_count() or 1)
+        return {name: detection.figures(found)[name] for name in ("coco_ap", "voc_ap50")}
+
+
+@dataclass
+class _Masks:
+    data: Any
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = fcn(BACKBONE, num_classes=len(self.data.classes))
+
+    def __call__(self) -> dict[str, float]:
+        """Return the mean IoU and the pixel accuracy."""
+        normalise, accelerator = Normalisation.of(self.model.trunk), Accelerator(cpu=True)
+        found = segmentation.segment(self.model, self.data, Scale(SHORT), normalise, accelerator, workers=os.cpu_count() or 1)
+        return {name: found.summary()[name] for name in ("miou", "pixel_accuracy")}
