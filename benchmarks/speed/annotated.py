@@ -26,8 +26,8 @@ from trickzoo.detection import faster_rcnn
 from trickzoo.segmentation import evaluate as segmentation
 from trickzoo.segmentation import fcn
 
-WHAT = "evaluation of a detector (BCCD, short side 240) and of a segmenter (CamVid, short side 240) from files to figures"
-SHORT, BACKBONE = 240, "resnet18_d"
+WHAT = "evaluation of a detector (BCCD, short side 128) and of a segmenter (CamVid, short side 128) from files to figures"
+SHORT, BACKBONE = 128, "resnet18_d"
 PEER = "the network in one process"
 
 
