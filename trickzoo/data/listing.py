@@ -27,18 +27,23 @@ BYTES = 16 << 20
 """How many bytes a list may have."""
 
 
+def read_text(path: Path, *, at_most: int = BYTES) -> str:
+    """Return the content of a text file of at most so many bytes. Raises BadData if it cannot be read, is longer, or is not UTF-8."""
+    try:
+        return read_regular(path, at_most=at_most).decode("utf-8-sig")
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadData(f"{path} is not a text file in UTF-8") from None
+
+
 def read_lines(path: Path) -> list[str]:
     """Return the stripped lines of a text file, without blank lines and comments, which begin with "#" and a space.
 
     Raises BadData if the file cannot be read, is not UTF-8, or has no other lines.
     """
-    try:
-        stripped = (line.strip() for line in read_regular(path, at_most=BYTES).decode("utf-8-sig").splitlines())
-        lines = [line for line in stripped if line and not COMMENT.match(line)]
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadData(f"{path} is not a text file in UTF-8") from None
+    stripped = (line.strip() for line in read_text(path).splitlines())
+    lines = [line for line in stripped if line and not COMMENT.match(line)]
     if not lines:
         raise BadData(f"{path} is empty")
     return lines

@@ -17,9 +17,8 @@ from trickzoo.data import images as image_files
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, no_twin
+from trickzoo.data.listing import Files, no_twin, read_text
 from trickzoo.errors import BadData
-from trickzoo.files import read_regular
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
 CLASSES = ("label", "class", "class_name", "category", "target", "labels")
@@ -95,12 +94,7 @@ def read_rows(path: Path, *, labelled: bool) -> list[Row]:
 
 def _cells(path: Path) -> list[tuple[int, list[str]]]:
     """Return the number of each line that is not empty, and its cells."""
-    try:
-        text = read_regular(path, at_most=BYTES).decode("utf-8-sig")
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadData(f"{path} is not a text file in UTF-8; save it as CSV UTF-8") from None
+    text = read_text(path, at_most=BYTES)
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     try:

@@ -23,7 +23,7 @@ import yaml
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, Box, DetectionImage, DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, the_one
-from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, warn
+from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, warn
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.files import read_regular
@@ -245,13 +245,7 @@ def _annotated(root: Path, name: str, labels: str | None, classes: tuple[str, ..
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
     """Return the number and the text of each line of a text file that is not empty. The file may have none."""
-    try:
-        text = read_regular(path, at_most=MAX_LABELS).decode("utf-8-sig")
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadData(f"{path} is not a text file in UTF-8") from None
-    return [(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+    return [(at, line) for at, line in enumerate(read_text(path, at_most=MAX_LABELS).splitlines(), 1) if line.strip()]
 
 
 def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ...], number: int) -> Annotation:
