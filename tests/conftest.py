@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from hypothesis import settings
 from PIL import Image
 
 import trickzoo
@@ -28,6 +29,8 @@ from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
 PACKS = os.environ.get("TRICKZOO_PACKS")
+settings.register_profile("suite", derandomize=True)  # the same examples in every run
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -424,15 +424,9 @@ def test_a_segmenters_file_finds_its_classes(short: int | None, suffix: str, tmp
 
 
 @pytest.mark.packs
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("suffix", "kind"),
-    [
-        (".onnx", "uint8"),
-        pytest.param(".onnx", "image", marks=pytest.mark.slow),
-        pytest.param(".xml", "image", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize(("suffix", "kind"), [(".onnx", "uint8"), (".onnx", "image"), (".xml", "image")])
 def test_top1_on_real_images_is_that_of_the_model(suffix: str, kind: Input, packs: Path, tmp_path: Path) -> None:
     model = trickzoo.create(SMALL)
     assert model.weights is not None and model.weights.preprocessing is not None

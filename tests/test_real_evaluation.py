@@ -83,7 +83,7 @@ def reference(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     ("weight", "upstream", "size", "right", "top5"),
     [
         ("mobilenet_v1_025.ref_imagenette128", "mobilenet", 128, 3085, 97.019),
-        ("resnet18_d.ref_imagenette64", "resnet", 64, 3297, 98.166),
+        pytest.param("resnet18_d.ref_imagenette64", "resnet", 64, 3297, 98.166, marks=pytest.mark.slow),
     ],
 )
 def test_real_images_are_predicted_as_timm_predicts_them(

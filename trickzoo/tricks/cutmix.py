@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
 
 def rectangle(lam: float, centre: list[float], width: int, height: int) -> tuple[int, int, int, int]:
     """Return the rectangle (x0, y0, x1, y1) in pixels: sides √(1 - λ) times the image's, clipped at the border. The centre is in [0, 1]."""
-    cut = (1 - lam) ** 0.5
+    cut = math.sqrt(1 - lam)
     cx, cy = int(centre[0] * width), int(centre[1] * height)
     half_w, half_h = int(cut * width) // 2, int(cut * height) // 2
     return max(cx - half_w, 0), max(cy - half_h, 0), min(cx + half_w, width), min(cy + half_h, height)
