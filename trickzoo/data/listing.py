@@ -34,7 +34,7 @@ def read_text(path: Path, *, at_most: int = BYTES) -> str:
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise BadData(f"{path} is not a text file in UTF-8") from None
+        raise BadData(f"{path} is not a text file in UTF-8; save it as UTF-8") from None
 
 
 def read_lines(path: Path) -> list[str]:
