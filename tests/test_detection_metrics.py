@@ -375,6 +375,7 @@ state.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_as_one(tmp_path):
     (tmp_path / "main.py").write_text(SCRIPT)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}

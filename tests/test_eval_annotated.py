@@ -258,7 +258,7 @@ def test_a_folder_of_masks_of_images_that_share_a_name(call: Call, tmp_path: Pat
     assert names == ["other/0.jpg.png", "train/0.jpg.png", "train/1.jpg.png"]
 
 
-@pytest.mark.parametrize("layout", ["voc", "lists"])
+@pytest.mark.parametrize("layout", ["voc", pytest.param("lists", marks=pytest.mark.slow)])
 def test_two_processes_give_the_same_as_one(layout: str, call: Call, tmp_path: Path) -> None:
     path, one, two = tmp_path / "model.safetensors", tmp_path / "one", tmp_path / "two"
     if layout == "voc":

@@ -244,6 +244,7 @@ def test_a_stopped_study_goes_on(
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
 
 
+@pytest.mark.slow
 def test_two_jobs_give_the_results_of_one(call: Call, straight: Path, colours: Path, tmp_path: Path) -> None:
     """Two jobs are stopped after the first training, and one job runs the rest."""
     told = []

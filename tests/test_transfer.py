@@ -64,6 +64,7 @@ def branches(epochs: int = 1) -> tuple[transfer.Branch, ...]:
     )
 
 
+@pytest.mark.slow
 def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_path: Path) -> None:
     tokens = ("--checkpoints", ladder, "--detection", "shapes", "--segmentation", "shapes", *OPTIONS, "--out", tmp_path, "--seeds", 1)
     tokens += ("--segmentation-lr", 0.007)
