@@ -102,8 +102,8 @@ DEMO = """
 `make demo` fine-tunes a MobileNet 0.25 on images of ten shapes, by the paper's baseline and with all its tricks, with ten
 seeds each. It prints the difference with its confidence interval and predictions on ten new images, turns the networks of one
 seed into detectors and segmenters, and writes a report with what these see. We started it {starts}. All tricks together raised
-the top-1 accuracy from {baseline} to {mixup} %, and the 95 % interval of the difference (Student's t over ten seeds) was
-above 0 {above}. Of the ten predictions, {right} were right. With all tricks, the detector reached an AP50 of {voc_ap50} %, and
+the top-1 accuracy (baseline {baseline} %, all tricks {mixup} %), and the 95 % interval of the difference (Student's t over ten
+seeds) was above 0 {above}. Of the ten predictions, {right} were right. With all tricks, the detector reached an AP50 of {voc_ap50} %, and
 the segmenter a mean IoU of {miou} %. A demo took {seconds} seconds of processor time, which is about {minutes} minutes on two
 idle cores, without the installation. The images are easy, and their number and the number of epochs were chosen so that there
 is something to see; [about the demo](docs/ladder.md#the-demo).
