@@ -24,7 +24,7 @@ class FineTuning(Checked):
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
-        momentum: momentum of SGD, of which 0 switches it off, or β1 of AdamW.
+        momentum: momentum of SGD (0 for none), or β1 of AdamW.
         optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
         weight_decay: factor of the L2 penalty on the weights.
         warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most

@@ -54,7 +54,7 @@ class Recipe(Checked):
             anew if the classes differ. None: from scratch.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
-        momentum: Nesterov momentum of SGD, of which 0 switches it off, or β1 of AdamW.
+        momentum: Nesterov momentum of SGD (0 for none), or β1 of AdamW.
         optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
         freeze: parts of a pretrained network that are not trained: "backbone" is all but the classifier, "stages:2" the stem and the
             first two stages.
