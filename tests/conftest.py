@@ -20,7 +20,9 @@ from hypothesis import settings
 from PIL import Image
 
 import trickzoo
+from tests.commands import Call, caller
 from tests.hub import Hub
+from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.loaders import Resident, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -31,6 +33,12 @@ from trickzoo.weights.record import Preprocessing
 PACKS = os.environ.get("TRICKZOO_PACKS")
 settings.register_profile("suite", derandomize=True)  # the same examples in every run
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo)
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,11 @@ from PIL import Image
 from torch import nn
 
 import trickzoo
-from tests.commands import Call, caller
+from tests.commands import Call
 from tests.deployment import photograph, random_detector, random_segmenter
 from tests.images import jpeg
 from trickzoo import detection, segmentation
 from trickzoo.backbone import Backbone, FeatureInfo, Head
-from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.transforms import eval_transform
 from trickzoo.deployment import export, predict
@@ -53,12 +52,6 @@ def tiny(kind: Input) -> tuple[Tiny, export.Graph]:
     model = Tiny().eval()
     nn.init.normal_(model.head.fc.weight, std=3)  # type: ignore[arg-type]
     return model, export.classifier(model, PREPROCESSING, CLASSES, kind=kind)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs `trickzoo`; (exit status, stdout, stderr)."""
-    return caller(capsys, zoo)
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import Call, caller
-from trickzoo.cli import zoo
+from tests.commands import Call
 from trickzoo.data import cache
 from trickzoo.data import loaders as data
 from trickzoo.data.loaders import draw_once
 from trickzoo.data.shapes import CLASSES, Difficulty, Shapes
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs `trickzoo`; (exit status, stdout, stderr)."""
-    return caller(capsys, zoo)
 
 
 def test_shapes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

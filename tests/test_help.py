@@ -1,0 +1,185 @@
+"""The help of the commands, and what is said of mistaken words and options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import Call
+from trickzoo.cli import mistakes, zoo
+from trickzoo.cli.reference import commands
+from trickzoo.recipes.collection import override
+from trickzoo.recipes.fields import SYNONYMS, described
+from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.recipe import Augmentation, Recipe
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("lis", "trickzoo"),
+        ("list --pretraine", "trickzoo list"),
+        ("weights fetc", "trickzoo weights"),
+        ("weights fetch --al", "trickzoo weights fetch"),
+        ("ladder --model resnet18 --seeds three", "trickzoo ladder"),
+    ],
+)
+def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, words: str, command: str) -> None:
+    status, _, err = call(*words.split())
+    assert status == 2
+    assert err.endswith(f"(`{command} --help` lists the options)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "train --recipe own.finetune --learning-rate 3",
+            "there is no option --learning-rate; did you mean --lr? (`trickzoo train --help`",
+        ),
+        ("train --img_size=3", "there is no option --img_size; did you mean --size?"),
+        ("train --epoch 3", "there is no option --epoch; did you mean --epochs?"),
+        ("train --resume x", "there is no option --resume; the same command resumes a training that was stopped"),
+        ("finetune voc --Conf 3", "there is no option --Conf (`trickzoo finetune"),
+        ("predict x --conf 3", "there is no option --conf; did you mean --threshold?"),
+        ("ladder --model resnet18 --teachr x", "there is no option --teachr; did you mean --teacher?"),
+        ("train --recipe own.finetune --temperature 3", "--temperature has no effect: it acts only with --teacher; leave it out"),
+        ("train --recipe own.finetune --milestones 3", "--milestones has no effect: it acts only with --schedule step; leave it out"),
+        ("finetune voc --task segmentation --warmup-start 0.1", "--warmup-start has no effect: it acts only with --warmup-steps"),
+        ("eval imagenet --data . --model resnet18 --json --quiet", "--json prints the result, and --quiet prints nothing"),
+        ("train --recipe own.finetune --data . --device gpu", 'Invalid value "gpu" for --device'),
+    ],
+)
+def test_what_a_mistaken_option_is_answered(call: Call, words: str, said: str) -> None:
+    status, _, err = call(*words.split())
+    assert (status, said in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:
+    found = [argument for _, command in commands(zoo) for argument in command.assemble_argument_collection()]
+    names = {name.lstrip("-").replace("-", "_") for argument in found for name in argument.names}
+    assert {*mistakes.OTHERS.values(), *SYNONYMS.values()} <= names
+    assert not names & SYNONYMS.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds", "own"),
+    [
+        ("train", [Recipe], {"data"}),
+        ("finetune", [DetectionRecipe, SegmentationRecipe], {"data"}),
+        ("ladder", [Recipe], {"data", "name", "model", "teacher"}),
+        ("transfer", [DetectionRecipe, SegmentationRecipe], {"data", "name", "model", "weights"}),
+    ],
+)
+def test_help_states_every_field_of_the_recipes(
+    call: Call, words: str, kinds: list[Any], own: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    text = call(words, "--help")[1]
+    for kind in kinds:
+        nested = [Augmentation] if kind is Recipe else []
+        names = {field.name for each in (kind, *nested) for field in fields(each)} - {"augmentation"}
+        assert names == described(kind).keys()
+        for name, field in described(kind).items():
+            assert len(field.meaning) > 10 and field.meaning.endswith((".", "?")), name
+            if name not in own:
+                (line,) = [line for line in text.splitlines() if line.startswith(f"│ --{name.replace('_', '-')} ")]
+                assert field.meaning[1:] in line
+                assert field.values in line
+
+
+def test_the_default_of_a_field_in_words_is_read_as_that_default() -> None:
+    for kind in (Recipe, DetectionRecipe, SegmentationRecipe):
+        recipe = kind("mine", "resnet18", "own")
+        texts = {name: field.default for name, field in described(kind).items() if field.default and name not in ("aspect", "warmup_start")}
+        texts = {name: text for name, text in texts.items() if not (name == "milestones" and text == "none")}
+        assert override(recipe, texts) == recipe
+
+
+def test_the_help_of_a_command_is_its_whole_docstring(call: Call) -> None:
+    for names, command in commands(zoo):
+        text = " ".join(call(*names, "--help")[1].split())
+        assert " ".join(str(command.default_command.__doc__).split()) in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_knows_commands_and_fields(call: Call, shell: str) -> None:
+    status, text, _ = call("completion", shell)
+    assert status == 0
+    assert "finetune" in text and "warmup-epochs" in text
+
+
+def test_help_and_the_answer_to_a_mistake_never_import_torch() -> None:
+    code = '''
+import sys
+from trickzoo import cli
+from trickzoo.cli import finetune, train
+
+def walk(app, path=()):
+    names = [name for name in app if not name.startswith("-")]
+    yield path
+    for name in names:
+        yield from walk(app[name], (*path, name))
+
+asked = 0
+for app in (cli.zoo, cli.evaluation, train.app, finetune.app):
+    for path in walk(app):
+        for words, status in ((["--help"], 0), (["-h"], 0), (["--no-such-option", "x"], 2)):
+            try:
+                cli.run(app, [*path, *words])
+            except SystemExit as stop:
+                wanted = status if app in (cli.zoo, cli.evaluation) or not status else stop.code
+                assert stop.code == wanted, (path, words, stop.code)
+                asked += 1
+mistakes = """
+trickzoo list resnet5
+trickzoo describe resnet50_e
+trickzoo weights fetch resnet50_d.x
+trickzoo weights path vgg
+trickzoo predict pyproject.toml --model resnet50_e
+trickzoo predict pyproject.toml --model resnet50_d --weights gluon
+trickzoo predict gone.jpg --model resnet50_d
+trickzoo predict pyproject.toml --weights gone.safetensors
+trickzoo predict pyproject.toml --model resnet50_d --top 0
+trickzoo export x.pth --model resnet50_d.gluon
+trickzoo ladder --model resnet50_e
+trickzoo ladder --model resnet50_d --data . --teacher resnet50_e
+trickzoo ladder --model resnet50_d --data gone
+trickzoo ladder --model resnet50_d --data . --workers -1
+trickzoo transfer --checkpoints gone --detection vos
+trickzoo-eval imagenet --data . --model resnet50_e
+trickzoo-eval imagenet --data . --model gone.safetensors
+trickzoo-eval imagenet --data gone --model resnet50_d
+trickzoo-eval voc --data . --weights gone.safetensors
+trickzoo-train --recipe imagenette128.resnet18_d.mixu
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --model resnet18_e
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --pretrained gone.pth
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data gone
+trickzoo-train --recipe imagenette128.resnet18_d.mixup --data . --micro-batch 0
+trickzoo-finetune vos
+trickzoo-finetune voc --task detection --data . --model resnet18_e
+trickzoo-finetune voc --task detection --data . --weights x.tag
+trickzoo-finetune voc --task detection --data gone
+"""
+apps = {"trickzoo": cli.zoo, "trickzoo-eval": cli.evaluation, "trickzoo-train": train.app, "trickzoo-finetune": finetune.app}
+for line in mistakes.splitlines():
+    if words := line.split():
+        try:
+            cli.run(apps[words[0]], words[1:])
+        except SystemExit as stop:
+            assert stop.code == 2, words
+try:
+    cli.run(train.app, [])
+except SystemExit as stop:
+    assert not stop.code
+assert asked >= 40, asked
+heavy = {"torch", "torchvision", "timm", "accelerate", "matplotlib", "scipy"} & sys.modules.keys()
+assert not heavy, heavy
+'''
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert all(line.startswith("trickzoo: ") for line in done.stderr.splitlines()), done.stderr
