@@ -183,3 +183,8 @@ assert not heavy, heavy
 '''
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert all(line.startswith("trickzoo: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_the_command_line_imports_neither_numpy_nor_pillow() -> None:
+    code = "import sys, trickzoo.cli; print(*sorted({'numpy', 'PIL', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"

@@ -20,9 +20,8 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     """Yield the items, which another thread makes before they are needed, two at most. Raises what `items` raises, in its place.
 
     The first item is made in this thread, where worker processes should start. Operations of torch and decoders release Python's lock, so
-    that both threads compute at the same time. The operations of the other thread use one core: with a team of threads of its own for each
-    of the two, the teams would wait for each other, and on two cores a step of ResNet-18-D took 1.5 times as long. The items must not draw
-    from torch's global generators.
+    that both threads compute at the same time. The operations of the other thread use one core: if each of the two had a team of threads,
+    the teams would wait for each other. The items must not draw from torch's global generators.
     """
     first: Any = next(items, _END)
     threads = torch.get_num_threads()

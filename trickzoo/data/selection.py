@@ -1,4 +1,7 @@
-"""Selecting the images of a set: a division into training and validation images, a list that states it, and files that cannot be read."""
+"""Selecting the images of a set: a division into training and validation images, a list that states it, and files that cannot be read.
+
+The command line imports this module for its options, so that what needs NumPy and Pillow is imported in the functions that use it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
-from trickzoo.data.contents import in_threads
-from trickzoo.data.listing import same_form
 from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.evidence import FORMULA, count
 from trickzoo.recipes.ranges import Checked, Range, Seed
@@ -169,6 +170,7 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
     Raises BadData if the table names an image that the set does not have and that is not among `left_out`, if the set has images that the
     table does not name, or if the table has none of the split.
     """
+    from trickzoo.data.listing import same_form
     from trickzoo.data.readers.table import read_rows
 
     place = {same_form(name): index for index, name in enumerate(images.names)}
@@ -195,6 +197,8 @@ def readable(images: S) -> tuple[S, list[dict[str, str]]]:
 
     Raises BadData if none can be decoded.
     """
+    from trickzoo.data.contents import in_threads
+
     reasons = list(in_threads(lambda index: _reason(images, index), range(len(images.names))))
     bad = [{"image": name, "reason": reason} for name, reason in zip(images.names, reasons, strict=True) if reason]
     if len(bad) == len(reasons):
