@@ -76,13 +76,14 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str | None:
-    """Return the commit of the checkout that the package is run from, with "+" if tracked files differ from it; None outside a checkout.
+    """Return the commit of the checkout that the package is run from, with "+" if tracked files differ from it.
 
-    It is read once for each process, because the checkout may change after its code has been loaded.
+    Outside a checkout it is the value of TRICKZOO_COMMIT, which whoever copies the files to another machine can set, otherwise None. It is
+    read once for each process, because the checkout may change after its code has been loaded.
     """
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("TRICKZOO_COMMIT")
     try:
         git = ["git", "--no-optional-locks", "-C", str(root)]  # without this option `status` writes to the checkout
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

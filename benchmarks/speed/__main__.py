@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--data", type=Path, help="class folders with images, for the comparisons that need them")
-    parser.add_argument("--compiled", action="store_true", help="add torch.compile and inductor to inference, which compile for minutes")
+    parser.add_argument("--compiled", action="store_true", help="add torch.compile and inductor, which compile for minutes")
     parser.add_argument("--n", type=int, default=10, help="number of rounds")
     args = parser.parse_args()
     for name in args.names or NAMES:

@@ -4,6 +4,9 @@ timm's package contains its loaders, optimisers and networks, but not its traini
 without its logging, which favours timm. Both read the same files with the same number of workers, crop and flip them and do nothing else,
 and train with Nesterov SGD on label-smoothed targets. "decoded once" is `--decode once`. The bare step is forward, backward and SGD's step
 on images that are in memory already. The start of the workers is not timed.
+
+On a GPU the networks, sizes and batches are larger, and there is a comparison on images in memory alone. "compiled" is the same training
+with accelerate's setting that compiles the network with inductor.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import timm
 import torch
 from accelerate import Accelerator
@@ -27,24 +33,70 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 import trickzoo
 from benchmarks.speed.harness import Comparison
 from trickzoo.classification import task
-from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, squash
+from trickzoo.data.loaders import Resident, Streamed, TrainingImages, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.low_precision import DTYPES
 
-WHAT = "training of a classifier on images of 64 × 64 pixels, batch 64"
-MODELS: dict[str, tuple[Callable[..., nn.Module], str]] = {
-    "resnet18_d": (functools.partial(timm.create_model, "resnet18d"), "bf16"),
-    "mobilenet_v1_025": (functools.partial(_gen_mobilenet_v1, "mobilenetv1_100", channel_multiplier=0.25), "fp32"),
-    "mobilenet_v1_100": (functools.partial(timm.create_model, "mobilenetv1_100"), "fp32"),
-}
-"""timm's builder of each network, and the precision. timm has no name for a MobileNet v1 of 0.25."""
-SIZE, BATCH, WARM, TIMED = 64, 64, 4, 24
+WHAT = "training of a classifier"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A training that is timed.
+
+    Attributes:
+        model: trickzoo's name of the network.
+        upstream: timm's builder of the same network.
+        precision: precision of the arithmetic.
+        size: side of the images in pixels.
+        batch: images in a step.
+        timed: number of steps that are timed.
+    """
+
+    model: str
+    upstream: Callable[..., nn.Module]
+    precision: str
+    size: int = 64
+    batch: int = 64
+    timed: int = 24
+
+    @property
+    def title(self) -> str:
+        return f"{self.model}, {self.precision}, {self.size} × {self.size} pixels, batch {self.batch}"
+
+    def recipe(self, data: str) -> Recipe:
+        augmentation = Augmentation(area=AREA, jitter=0.0, pca=0.0)
+        return Recipe(
+            "benchmark",
+            self.model,
+            data,
+            augmentation=augmentation,
+            size=self.size,
+            batch_size=self.batch,
+            lr=0.01,
+            precision=self.precision,
+            smoothing=0.1,
+            smoothing_form="uniform",
+        )
+
+
+WARM = 4
+"""Number of steps before those that are timed."""
 AREA = (0.35, 1.0)
+CPU = (
+    Setting("resnet18_d", functools.partial(timm.create_model, "resnet18d"), "bf16"),
+    Setting("mobilenet_v1_025", functools.partial(_gen_mobilenet_v1, "mobilenetv1_100", channel_multiplier=0.25), "fp32"),
+    Setting("mobilenet_v1_100", functools.partial(timm.create_model, "mobilenetv1_100"), "fp32"),
+)
+"""timm has no name for a MobileNet v1 of 0.25."""
+GPU = Setting("resnet50_d", functools.partial(timm.create_model, "resnet50d"), "bf16", size=128, batch=256, timed=16)
+GPU_IN_MEMORY = Setting("resnet50_d", functools.partial(timm.create_model, "resnet50d"), "bf16", size=224, batch=256, timed=16)
 OPERATIONS = {
     "convolutions, backward": ("aten::convolution_backward",),
     "convolutions, forward": ("aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::cudnn_convolution"),
@@ -60,42 +112,55 @@ OPERATIONS = {
 """PyTorch's operations of each kind, in a profile of a step."""
 
 
-def comparisons(data: Path) -> Iterator[Comparison]:
-    """Yield a comparison for each network, on a folder with class folders in train/."""
+def comparisons(data: Path, compiled: bool = False) -> Iterator[Comparison]:
+    """Yield a comparison for each setting, on a folder with class folders in train/.
+
+    `compiled` adds compiled trainings on images in memory, on a GPU.
+    """
+    on_gpu = torch.cuda.is_available()
+    torch.backends.cudnn.benchmark = on_gpu  # as timm's training script sets it
     workers = os.cpu_count() or 1
     files = open_imagenet(data, split="train")
-    with tempfile.TemporaryDirectory() as cache:
-        side = round(SIZE * 8 / 7)
-        once = decode_once(files, squash(side), f"squash{side}", Path(cache), workers=workers)
-        for name, (upstream, precision) in MODELS.items():
-            augmentation = Augmentation(area=AREA, jitter=0.0, pca=0.0)
-            settings = {
-                "size": SIZE,
-                "batch_size": BATCH,
-                "lr": 0.01,
-                "precision": precision,
-                "smoothing": 0.1,
-                "smoothing_form": "uniform",
-            }
-            recipe = Recipe("benchmark", name, data.name, augmentation=augmentation, **settings)
+    if on_gpu:
+        yield _in_memory(GPU_IN_MEMORY, compiled=compiled)
+    for setting in (GPU,) if on_gpu else CPU:
+        with tempfile.TemporaryDirectory() as cache:
+            side = round(setting.size * 8 / 7)
+            once = decode_once(files, squash(side), f"squash{side}", Path(cache), workers=workers)
             variants = {
-                "trickzoo, files": functools.partial(_trickzoo, recipe, Streamed(files, workers=workers)),
-                "trickzoo, decoded once": functools.partial(_trickzoo, recipe, once),
-                "timm, files": functools.partial(_timm, recipe, upstream, data, len(files.classes), workers),
-                "the bare step": functools.partial(_bare, recipe, len(files.classes)),
+                "trickzoo, files": functools.partial(_trickzoo, setting, Streamed(files, workers=workers)),
+                "trickzoo, decoded once": functools.partial(_trickzoo, setting, once),
+                "timm, files": functools.partial(_timm, setting, data, len(files.classes), workers),
+                "the bare step": functools.partial(_bare, setting, len(files.classes)),
             }
-            shares = _shares(recipe, len(files.classes))
-            yield Comparison(f"{name}, {precision}", variants, TIMED * BATCH, {"shares_of_the_bare_step": shares})
+            yield Comparison(setting.title, variants, setting.timed * setting.batch, _facts(setting, len(files.classes)))
+
+
+def _in_memory(setting: Setting, images: int = 2048, classes: int = 1000, *, compiled: bool = False) -> Comparison:
+    """Return a comparison on random images. timm's loop and the bare step take the same batch in each step, without crops and flips."""
+    side = round(setting.size * 8 / 7)
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (images, 3, side, side), dtype=np.uint8)
+    labels = np.arange(images) % classes
+    resident = Resident(pixels, np.full((images, 2), side), labels, tuple(map(str, range(classes))), "random")
+    variants = {
+        "trickzoo, random images": functools.partial(_trickzoo, setting, resident),
+        **({"trickzoo, random images, compiled": functools.partial(_trickzoo, setting, resident, "inductor")} if compiled else {}),
+        "timm, one batch": functools.partial(_timm_in_memory, setting, classes),
+        "the bare step": functools.partial(_bare, setting, classes),
+    }
+    return Comparison(f"{setting.title}, random images", variants, setting.timed * setting.batch, _facts(setting, classes))
 
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _trickzoo(recipe: Recipe, images: TrainingImages) -> float:
+def _trickzoo(setting: Setting, images: TrainingImages, compiler: str | None = None) -> float:
     """Return the seconds of the timed steps."""
     AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision)
+    recipe = setting.recipe("benchmark")
+    accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision, dynamo_backend=compiler)
     model = task.prepare(recipe, len(images.classes), 0, trickzoo.create)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -107,22 +172,19 @@ def _trickzoo(recipe: Recipe, images: TrainingImages) -> float:
             Path(folder),
             seed=0,
             accelerator=accelerator,
-            stop_after=WARM + TIMED,
+            stop_after=WARM + setting.timed,
             report=lambda _: times.append(time.perf_counter()),
         )
     return times[-1] - times[WARM - 1]
 
 
-def _timm(recipe: Recipe, build: Callable[..., nn.Module], folder: Path, classes: int, workers: int) -> float:
-    """Return the seconds of the timed steps."""
+def _timm(setting: Setting, folder: Path, classes: int, workers: int) -> float:
+    """Return the seconds of the timed steps of timm's loop on files."""
     device = _device()
-    torch.manual_seed(0)
-    network = build(num_classes=classes).to(device).to(memory_format=torch.channels_last).train()
-    optimiser = create_optimizer_v2(network, "sgd", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     loader = create_loader(
         create_dataset("", str(folder), split="train", is_training=True),
-        (3, SIZE, SIZE),
-        BATCH,
+        (3, setting.size, setting.size),
+        setting.batch,
         is_training=True,
         scale=AREA,
         color_jitter=0.0,
@@ -132,26 +194,67 @@ def _timm(recipe: Recipe, build: Callable[..., nn.Module], folder: Path, classes
         pin_memory=device.type == "cuda",
         device=device,
     )
-    loss_of = LabelSmoothingCrossEntropy(recipe.smoothing)
-    return _stepped(recipe, network, optimiser, loss_of, loader)
+    return _stepped(setting, *_of_timm(setting, classes), loader)
 
 
-def _bare(recipe: Recipe, classes: int) -> float:
-    """Return the seconds of as many steps on one batch in memory."""
-    device = _device()
+def _timm_in_memory(setting: Setting, classes: int) -> float:
+    """Return the seconds of the timed steps of timm's loop on one batch in memory."""
+    return _stepped(setting, *_of_timm(setting, classes), itertools.repeat(_batch(setting, classes)))
+
+
+def _of_timm(setting: Setting, classes: int) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
+    """Return timm's network, optimiser and loss."""
     torch.manual_seed(0)
-    network = trickzoo.create(recipe.model, num_classes=classes).to(device).to(memory_format=torch.channels_last).train()
+    recipe = setting.recipe("benchmark")
+    network = setting.upstream(num_classes=classes).to(_device()).to(memory_format=torch.channels_last).train()
+    optimiser = create_optimizer_v2(network, "sgd", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    return network, optimiser, LabelSmoothingCrossEntropy(recipe.smoothing)
+
+
+def _bare(setting: Setting, classes: int) -> float:
+    """Return the seconds of as many steps on one batch in memory."""
+    torch.manual_seed(0)
+    recipe = setting.recipe("benchmark")
+    network = trickzoo.create(setting.model, num_classes=classes).to(_device()).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
-    images = torch.rand(BATCH, 3, SIZE, SIZE, device=device).contiguous(memory_format=torch.channels_last)
-    target = torch.randint(0, classes, (BATCH,), device=device)
     loss_of = functools.partial(F.cross_entropy, label_smoothing=recipe.smoothing)
-    return _stepped(recipe, network, optimiser, loss_of, itertools.repeat((images, target)))
+    return _stepped(setting, network, optimiser, loss_of, itertools.repeat(_batch(setting, classes)))
 
 
-def _shares(recipe: Recipe, classes: int) -> dict[str, float]:
+def _batch(setting: Setting, classes: int) -> tuple[Tensor, Tensor]:
+    """Return a batch of random images and labels on the device."""
+    images = torch.rand(setting.batch, 3, setting.size, setting.size, device=_device()).contiguous(memory_format=torch.channels_last)
+    return images, torch.randint(0, classes, (setting.batch,), device=_device())
+
+
+def _facts(setting: Setting, classes: int) -> dict[str, Any]:
+    """Return what the bare step's time consists of, and on a GPU the arithmetic of an image and the rate of a large matrix product."""
+    if not torch.cuda.is_available():
+        return {"shares_of_the_bare_step": _shares(setting, classes)}
+    network, image = trickzoo.create(setting.model, num_classes=classes), torch.rand(2, 3, setting.size, setting.size)
+    with FlopCounterMode(display=False) as counted:
+        network(image).sum().backward()
+    return {"gflop_per_image": round(counted.get_total_flops() / 2e9, 3), "tflop_per_second_of_a_matrix_product": _matrix_product()}
+
+
+def _matrix_product(side: int = 8192, times: int = 10) -> float:
+    """Return the rate of a product of two random square bf16 matrices on the GPU, in TFLOP/s."""
+    a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(times):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return round(times * 2 * side**3 / (start.elapsed_time(end) / 1000) / 1e12, 1)
+
+
+def _shares(setting: Setting, classes: int) -> dict[str, float]:
     """Return the percentage of the bare step's time that each kind of operation takes."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        _bare(recipe, classes)
+        _bare(setting, classes)
     shares = dict.fromkeys((*OPERATIONS, "others"), 0.0)
     events = profiled.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
@@ -162,18 +265,18 @@ def _shares(recipe: Recipe, classes: int) -> dict[str, float]:
 
 
 def _stepped(
-    recipe: Recipe,
+    setting: Setting,
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
 ) -> float:
     """Take the first steps, and return the seconds of the timed ones."""
-    device, low = _device(), recipe.precision != "fp32"
+    device, low = _device(), setting.precision != "fp32"
     start = 0.0
-    for step, (images, target) in enumerate(itertools.islice(batches, WARM + TIMED), 1):
+    for step, (images, target) in enumerate(itertools.islice(batches, WARM + setting.timed), 1):
         images, target = images.to(device).contiguous(memory_format=torch.channels_last), target.to(device)
-        with torch.autocast(device.type, DTYPES.get(recipe.precision, torch.float32), enabled=low):
+        with torch.autocast(device.type, DTYPES.get(setting.precision, torch.float32), enabled=low):
             loss = loss_of(network(images), target)
         loss.backward()
         optimiser.step()

@@ -137,8 +137,9 @@ def _grey(images: Tensor) -> Tensor:
 
 def _turn_hue(images: Tensor, angle: Tensor) -> Tensor:
     """Rotate the chroma plane of YIQ by (n,) angles in radians. Luma is unchanged."""
-    to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], device=images.device, dtype=images.dtype)
+    to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], dtype=images.dtype)
+    to_rgb = torch.linalg.inv(to_yiq).to(images.device)  # on a GPU the inverse would take longer than the rest
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    matrix = to_rgb @ turn @ to_yiq.to(images.device)
     return torch.einsum("nij,njhw->nihw", matrix, images)
