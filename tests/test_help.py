@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import App, ArgumentCollection
 
 from tests.commands import Call
 from trickzoo.cli import mistakes, zoo
@@ -105,6 +106,31 @@ def test_the_help_of_a_command_is_its_whole_docstring(call: Call) -> None:
     for names, command in commands(zoo):
         text = " ".join(call(*names, "--help")[1].split())
         assert " ".join(str(command.default_command.__doc__).split()) in text
+
+
+def test_every_option_of_every_command_says_what_it_is_for() -> None:
+    for names, command in commands(zoo):
+        for argument in command.assemble_argument_collection():
+            assert argument.parameter.help or not argument.name.startswith("--"), (names, argument.name)
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["eval", "--help", "voc"], ["weights", "fetch", "--al"]])
+def test_the_options_of_a_command_are_read_once(call: Call, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    assembled: list[App] = []
+    assemble = App.assemble_argument_collection
+
+    def counted(app: App, **settings: Any) -> ArgumentCollection:
+        assembled.append(app)
+        return assemble(app, **settings)
+
+    monkeypatch.setattr(App, "assemble_argument_collection", counted)
+    call(*words)
+    assert len(assembled) == 1
+
+
+def test_flags_before_and_after_the_command_mean_the_same(call: Call) -> None:
+    assert call("--help", "weights", "list") == call("weights", "list", "--help")
+    assert call("weights", "list", "-V") == call("-V")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

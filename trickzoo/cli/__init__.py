@@ -6,7 +6,7 @@ import inspect
 import sys
 from typing import Any
 
-from cyclopts import App, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, UnknownOptionError
 
 from trickzoo.cli import printing
 from trickzoo.cli.mistakes import unknown_option
@@ -79,11 +79,35 @@ zoo.command(_evaluation("eval", group=groups["Trainings"]))
 evaluation = _evaluation("trickzoo-eval", **SETTINGS)
 
 
-def _tell_all(app: App, words: list[str]) -> None:
-    """Let the help of the command that these words name be its whole docstring. The list of commands shows a line of each."""
-    command = app.parse_commands([word for word in words if not word.startswith("-")])[1][-1]
-    if command.default_command is not None:
-        command.help = inspect.getdoc(command.default_command)
+class Command(App):
+    """The program of a single command, of which cyclopts reads the options once. Left alone, it reads them three times to print a help."""
+
+    _options: ArgumentCollection | None = None
+
+    def assemble_argument_collection(self, **_: Any) -> ArgumentCollection:
+        """Return the options. Docstrings are not read, because each option states its help itself."""
+        if self._options is None:
+            self._options = super().assemble_argument_collection()
+        return self._options
+
+
+def _asked(app: App, words: list[str]) -> tuple[App, list[str]]:
+    """Return the program of the command that these words name, and the other words; without such a command, what was given.
+
+    The help of that program is the whole docstring of the command, of which the list of commands shows a line.
+    """
+    chain, apps, _ = app.parse_commands([word for word in words if not word.startswith("-")])
+    function = apps[-1].default_command
+    if function is None or tuple(word for word in words if word not in app.help_flags)[: len(chain)] != chain:
+        return app, words
+    others = list(words)
+    for word in chain:
+        others.remove(word)
+    command = Command(name=" ".join([app.name[0], *chain]), help=inspect.getdoc(function), **SETTINGS)
+    command.default(function)
+    for flag in (*command.help_flags, *command.version_flags):
+        command[flag].show = not chain  # as in the help of cyclopts: only a program lists these two
+    return command, others
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:
@@ -92,7 +116,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
     words = sys.argv[1:] if tokens is None else tokens
     try:
         try:
-            _tell_all(app, words)
+            app, words = _asked(app, words)
             app(words, console=printing.console(), print_error=False, exit_on_error=False)
         finally:
             printing.flush()
