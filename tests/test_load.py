@@ -20,6 +20,7 @@ from tests import training
 from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
 from trickzoo.data.loaders import Resident
 from trickzoo.errors import BadCheckpoint
+from trickzoo.models.mobilenet import MobileNetV1
 from trickzoo.weights import publish
 from trickzoo.weights.header import model_of
 from trickzoo.weights.loaded import LoadedWeights
@@ -75,6 +76,16 @@ def test_mobilenet_weights_of_timm_get_relu6(tmp_path: Path) -> None:
     assert trickzoo.create(SMALL, weights=file, activation="relu").activation == "relu"
     assert trickzoo.create(SMALL, weights=saved(state(), tmp_path / "own.safetensors")).activation == "relu"
     assert trickzoo.create(SMALL).activation == "relu"
+
+
+@pytest.mark.parametrize("layout", ["trickzoo", "timm"])
+def test_the_network_of_a_file_is_built_once(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved(state(layout=layout), tmp_path / "weights.safetensors")
+    built: list[str] = []
+    init_weights = MobileNetV1.init_weights  # the last call of a network's constructor
+    monkeypatch.setattr(MobileNetV1, "init_weights", lambda network: (built.append(network.activation), init_weights(network)))
+    trickzoo.create(SMALL, weights=file)
+    assert built == ["relu6" if layout == "timm" else "relu"]
 
 
 @pytest.mark.parametrize(("num_classes", "anew"), [(10, ("head.fc.weight", "head.fc.bias")), (0, ()), (1000, ()), (None, ())])

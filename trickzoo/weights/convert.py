@@ -171,9 +171,9 @@ def _openmmlab_blocks(letter: str) -> Rules:
     return (_shifted("backbone.") if letter == "d" else ()) + _blocks("backbone.")
 
 
-def implied_options(architecture: Architecture, layout: Layout) -> dict[str, Any]:
-    """Return the options of `trickzoo.create` that a layout implies: every MobileNet v1 of timm has ReLU6."""
-    return {"activation": "relu6"} if (architecture.family, layout) == ("mobilenet_v1", "timm") else {}
+def implied_options(architecture: Architecture, keys: Collection[str]) -> dict[str, Any]:
+    """Return the options of `trickzoo.create` that the names of a file's tensors imply: every MobileNet v1 of timm has ReLU6."""
+    return {"activation": "relu6"} if architecture.family == "mobilenet_v1" and "conv_stem.weight" in keys else {}
 
 
 def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str]) -> dict[str, str]:

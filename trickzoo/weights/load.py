@@ -49,15 +49,12 @@ def load(
     Raises:
         BadCheckpoint: if the tensors do not match, with the first names that differ.
     """
-    model = build(**opened.options)
-    known = [*dict.fromkeys([*model.state_dict(), *classifier_keys(architecture)])]
+    model = build(**convert.implied_options(architecture, opened.tensors.keys()) | opened.options)
+    wanted = model.state_dict()
+    known = [*dict.fromkeys([*wanted, *classifier_keys(architecture)])]
     layout = opened.layout or convert.detect_layout(architecture, opened.tensors.keys(), known)
     if layout is None:
         raise BadCheckpoint(misfit(opened, architecture, known))
-    options = convert.implied_options(architecture, layout) | opened.options
-    if options != opened.options:
-        model = build(**options)
-    wanted = model.state_dict()
     ours = convert.key_map(architecture, layout, known)
     state = _fitting(opened, architecture, wanted, ours, known, in_chans)
 

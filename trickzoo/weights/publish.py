@@ -52,7 +52,9 @@ def export(
         raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
     if path.exists() and not overwrite:
         raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
-    for option, value in convert.implied_options(architecture, layout).items():
+    state = model.state_dict()
+    names = convert.key_map(architecture, layout, state)
+    for option, value in convert.implied_options(architecture, names.keys()).items():
         if getattr(model, option) != value:
             raise BadOption(
                 f"this {model.name} has {getattr(model, option)}, but {layout}'s has {value} and would compute something else; "
@@ -62,8 +64,6 @@ def export(
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
     if classes is not None and (len(classes) != model.num_classes or len(set(classes)) != len(classes)):
         raise BadOption(f"{model.name} has {model.num_classes} outputs; name as many classes, each once, not {len(classes)}")
-    state = model.state_dict()
-    names = convert.key_map(architecture, layout, state)
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
