@@ -15,7 +15,7 @@ import trickzoo
 from tests.commands import Call, caller
 from trickzoo.cli import evaluation, finetune, train
 from trickzoo.cli.common import preprocessing_of
-from trickzoo.cli.imagenet import _models as models_of
+from trickzoo.cli.imagenet import models as models_of
 from trickzoo.errors import BadOption
 from trickzoo.training.device import on_cpu
 from trickzoo.weights.loaded import LoadedWeights

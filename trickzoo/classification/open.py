@@ -53,10 +53,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         val_files, selected = open_set(location.data, split="val"), Selected()
         train = hub.HubStream(str(location.data), workers=workers)
     else:
-        files, val_files, selected = open_files(location)
-        comparison = compare(files, as_known(val_files, files.classes))
-        for sentence in comparison.sentences:
-            warn(f"{location.data}: {sentence}")
+        files, val_files, selected, comparison = open_files(location)
         side = location.side or round(recipe.size * 8 / 7)
         once = location.decode == "once"
         train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
@@ -65,8 +62,8 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     return Splits(train, replace(val, comparison=comparison, names=tuple(entry.name for entry in val_files.entries)), selected)
 
 
-def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected]:
-    """Open training and validation images, as their source or the selection states them.
+def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, Comparison]:
+    """Open training and validation images, as their source or the selection states them, and warn of images that are in both.
 
     Raises BadData if the source does not tell them apart and the selection does not divide them, and what `open_set` and `select` raise.
     """
@@ -81,4 +78,8 @@ def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected]:
             f"{data} does not tell training images from validation images; put them in train/ and val/, "
             "or take some of them for validation with --val-fraction 0.2"
         )
-    return train, val, selected
+    val = as_known(val, train.classes)
+    comparison = compare(train, val)
+    for sentence in comparison.sentences:
+        warn(f"{data}: {sentence}")
+    return train, val, selected, comparison

@@ -29,6 +29,7 @@ COMMANDS = {
         "finetune": ("trickzoo.cli.finetune:finetune", "Fine-tune a backbone as a detector or a segmenter."),
     },
     "Studies": {
+        "probe": ("trickzoo.cli.probe:probe", "Find the weights whose features suit your images, in minutes and without training."),
         "ladder": ("trickzoo.cli.ladder:ladder", "Train the paper's ladder with several seeds: which tricks help?"),
         "compare": ("trickzoo.cli.compare:compare", "Compare two classifiers on the same images."),
         "transfer": (

@@ -139,7 +139,7 @@ def imagenet(
     among these classes is reported too. Under `torchrun` or `accelerate launch` each process takes a share, and the result is the same.
     """
     hush(output.quiet or output.json)
-    names = _models(networks.model)
+    names = models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     _check_several(names, networks.weights, files)
     for name in names:
@@ -205,7 +205,7 @@ def _open(data: str, images: Images) -> ImageSet:
     return open_set(data, split=images.split, devkit=images.devkit, folder=images.folder)
 
 
-def _models(patterns: list[str]) -> list[str]:
+def models(patterns: list[str]) -> list[str]:
     """Return the names, with each pattern replaced by the models or weights that it matches. Raises UnknownName if it matches none."""
     names: list[str] = []
     for pattern in patterns:

@@ -108,12 +108,14 @@ class Selecting:
 
     val_fraction: Annotated[
         float | None,
-        Parameter(help="If the images have no splits: take this fraction of each class for validation. OUT/split.csv lists them."),
+        Parameter(
+            help="If the images have no splits: take this fraction of each class for validation. A training lists them in OUT/split.csv."
+        ),
     ] = None
     split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another division.")] = 0
     split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as the split.csv of a training.")] = None
     skip_corrupt: Annotated[
-        bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the training.")
+        bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the start.")
     ] = False
 
     @property

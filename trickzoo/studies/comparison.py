@@ -64,7 +64,7 @@ def compare(first: Path, second: Path) -> Comparison:
     won = tuple(row for row in rows if row.second == row.label != row.first)
     n, b, c = len(rows), len(lost), len(won)
     right = [sum(getattr(row, which) == row.label for row in rows) for which in ("first", "second")]
-    return Comparison(n, (100 * right[0] / n, 100 * right[1] / n), lost, won, 100 * (c - b) / n, _interval(b, c, n), mcnemar(b, c))
+    return Comparison(n, (100 * right[0] / n, 100 * right[1] / n), lost, won, 100 * (c - b) / n, paired_interval(b, c, n), mcnemar(b, c))
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -91,7 +91,7 @@ def mcnemar(lost: int, won: int) -> float:
     return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
 
 
-def _interval(lost: int, won: int, n: int) -> tuple[float, float]:
+def paired_interval(lost: int, won: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of the difference in points: Wald's for paired proportions, with one image added to each change."""
     b, c, m = (lost + 1) / (n + 2), (won + 1) / (n + 2), n + 2
     half = Z * math.sqrt((b + c - (c - b) ** 2) / m)

@@ -1,0 +1,188 @@
+"""The command `trickzoo probe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from trickzoo import evidence
+from trickzoo.cli import options
+from trickzoo.cli.imagenet import Preparation, models
+from trickzoo.cli.printing import hush, say, say_json, table
+from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.location import ImageLocation
+from trickzoo.errors import BadOption
+from trickzoo.evidence import count
+from trickzoo.weights import named
+
+if TYPE_CHECKING:
+    from trickzoo.backbone import Backbone
+    from trickzoo.data.selection import Selected
+    from trickzoo.studies.probe import Images, Probed
+    from trickzoo.training.device import Device
+    from trickzoo.weights.record import Preprocessing
+
+
+def probe(
+    *,
+    data: Annotated[
+        str,
+        Parameter(
+            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME."
+        ),
+    ],
+    weights: Annotated[
+        list[str],
+        Parameter(help="Weights, models with a default weight, shell patterns of models, or files: a,b,c, or repeat it.", negative=""),
+    ],
+    selecting: options.Selecting = options.Selecting(),
+    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
+    preparation: Preparation = Preparation(),
+    neighbours: Annotated[int, Parameter(help="Training images that vote on the class of an image.")] = 20,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None,
+    csv: Annotated[Path | None, Parameter(help="Write the table to this CSV file.")] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the backbone that suits your images, in minutes: nearest neighbours and a linear probe on the features of several weights.
+
+    Each weight sees every image once, with the preprocessing that it states, and nothing of it is trained. The figures are top-1 on the
+    validation images, with 95 % intervals. The strength of the linear probe's penalty is chosen on a fifth of the training images.
+    """
+    options.check_output(json=json, quiet=quiet)
+    hush(quiet or json)
+    if neighbours < 1:
+        raise BadOption(f"--neighbours must be 1 or more, not {neighbours}")
+    if workers is not None and workers < 0:
+        raise BadOption(f"--workers must be 0 or more, not {workers}")
+    names = models(list(_separate(weights)))
+    for name in names:
+        named.check(name)
+    files = {"--out": out, "--csv": csv}
+    evidence.check_apart(files)
+    for path in filter(None, files.values()):
+        evidence.check_writable(path)
+    location = ImageLocation(data=data, folder=folder, selection=selecting.selection)
+    if location.generated:
+        raise BadOption(f"{data} are generated; name a folder of images with --data")
+    location.check_exists()
+    from trickzoo.classification.open import open_files  # only now, because torch takes seconds to import
+    from trickzoo.cli.common import loaded, preprocessing_of
+    from trickzoo.studies import probe as study
+
+    networks = [(network, preprocessing_of(network, **vars(preparation))) for network in (loaded(name, None) for name in names)]
+    train, val, selected, comparison = open_files(location)
+    for note in selected.notes:
+        say(note)
+    images = study.Images.of(train, val)
+    say(
+        f"{count(len(train.entries), 'training image')} and {count(len(val.entries), 'validation image')} of "
+        f"{len(images.classes)} classes, the largest of which has {images.majority:.2f} % of the validation images"
+    )
+    probed = list(_probed(networks, images, neighbours, workers, device))
+    content = _content(probed, data, images, selected, comparison.as_result, neighbours)
+    if csv is not None:
+        evidence.write_csv(csv, COLUMNS, _rows(probed))
+    if out is not None:
+        evidence.write_json(out, {**content, **evidence.environment()})
+    if json:
+        say_json(content)
+        return
+    _tell(probed)
+    say("")
+    say(content["conclusion"])
+
+
+def _separate(given: Sequence[str]) -> Iterator[str]:
+    """Yield each name of the lists "a,b,c". A file whose name has a comma is one name."""
+    for text in given:
+        yield from [text] if Path(text).exists() else filter(None, map(str.strip, text.split(",")))
+
+
+def _probed(
+    networks: Sequence[tuple[Backbone, Preprocessing]], images: Images, neighbours: int, workers: int | None, device: Device
+) -> Iterator[Probed]:
+    """Probe each network in turn. Raises BadOption under torchrun."""
+    from trickzoo.cli.common import progress_bar
+    from trickzoo.studies import probe as study
+    from trickzoo.training.processes import default_workers, processes
+
+    state = processes(device=device)
+    if state.num_processes > 1:
+        raise BadOption("trickzoo probe runs in one process; start it without torchrun or accelerate launch")
+    for network, preprocessing in networks:
+        assert network.weights is not None
+        say(f"{network.weights.name}: {preprocessing}", flush=True)
+        with progress_bar(network.weights.name, len(images.train.entries) + len(images.val.entries), True, 1) as tick:
+            yield study.probe(
+                network,
+                images,
+                preprocessing,
+                neighbours=neighbours,
+                device=state.device,
+                workers=default_workers() if workers is None else workers,
+                progress=tick,
+            )
+
+
+def _content(
+    probed: Sequence[Probed], data: str, images: Images, selected: Selected, compared: dict[str, Any], neighbours: int
+) -> dict[str, Any]:
+    """Return the content of the result file."""
+    from trickzoo.studies import probe as study
+
+    found = study.differences(probed)
+    return {
+        "what": "probe",
+        "data": data,
+        "n_train": len(images.train.entries),
+        "n": len(images.val.entries),
+        "classes": list(images.classes),
+        "majority": images.majority,
+        **compared,
+        **selected.facts,
+        "neighbours": neighbours,
+        "weights": [each.content for each in study.ranked(probed)],
+        "differences": [asdict(each) for each in found],
+        "conclusion": study.conclusion(probed, found, images.majority),
+    }
+
+
+COLUMNS = (
+    "weights", "size", "features", "knn_top1", "knn_low", "knn_high", "linear_top1", "linear_low", "linear_high", "l2",
+    "difference", "difference_low", "difference_high", "p", "p_holm", "seconds",
+)  # fmt: skip
+"""The columns of the CSV file. The difference is that of the linear probe to the best one."""
+
+
+def _rows(probed: Sequence[Probed]) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of the CSV file, the best weight first."""
+    from trickzoo.studies import probe as study
+
+    behind = {each.second: each for each in study.differences(probed) if each.first == study.ranked(probed)[0].weights}
+    for each in study.ranked(probed):
+        figures = (each.knn.top1, *each.knn.interval, each.linear.top1, *each.linear.interval, each.l2)
+        found = behind.get(each.weights)
+        compared = (-found.difference, -found.interval[1], -found.interval[0], found.p, found.p_holm) if found else (None,) * 5
+        yield (each.weights, each.preprocessing.size, each.features, *figures, *compared, each.seconds)
+
+
+def _tell(probed: Sequence[Probed]) -> None:
+    """Print the table of the weights."""
+    from trickzoo.studies.words import points, probability
+
+    rows = []
+    for row in _rows(probed):
+        name, size, features, knn, knn_low, knn_high, linear, low, high, l2, difference, below, above, _, p, seconds = row
+        compared = ("", "", "") if difference is None else (points(difference), f"{points(below)} … {points(above)}", probability(p))
+        accuracy = (f"{knn:.2f}", f"{knn_low:.2f} … {knn_high:.2f}", f"{linear:.2f}", f"{low:.2f} … {high:.2f}")
+        rows.append((name, str(size), str(features), *accuracy, *compared, f"{l2:.2g}", f"{seconds:.0f}"))
+    titles = ("weights", "at", "features", "k-NN", "95 %", "linear probe", "95 %", "to the best", "95 %", "p (Holm)", "L2", "s")
+    say("")
+    table(titles, rows, left=("weights",))
