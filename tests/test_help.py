@@ -199,10 +199,11 @@ for line in mistakes.splitlines():
             cli.run(apps[words[0]], words[1:])
         except SystemExit as stop:
             assert stop.code == 2, words
-try:
-    cli.run(train.app, [])
-except SystemExit as stop:
-    assert not stop.code
+for app, words in ((train.app, []), (cli.zoo, "ladder --set shapes --model resnet18_d --dry-run".split())):
+    try:
+        cli.run(app, words)
+    except SystemExit as stop:
+        assert not stop.code, words
 assert asked >= 40, asked
 heavy = {"torch", "torchvision", "timm", "accelerate", "matplotlib", "scipy"} & sys.modules.keys()
 assert not heavy, heavy

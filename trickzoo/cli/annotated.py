@@ -44,11 +44,7 @@ class Options:
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
-    json: options.Json = False
-    quiet: options.Quiet = False
-
-    def __post_init__(self) -> None:
-        options.check_output(json=self.json, quiet=self.quiet)
+    printing: options.Printing = options.Printing()
 
 
 @Parameter(name="*")
@@ -109,7 +105,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", split_file: Path | None = None) -> None:
-    hush(of.quiet or of.json)
+    hush(of.printing.quiet or of.printing.json)
     sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
     for name, side in sides.items():
         if side < 1:
@@ -165,7 +161,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
             evidence.write_json(of.out, content)
         if of.report is not None:
             _write_report(of.report, f"{of.model} on {images['path']}", found, content)
-        if of.json:
+        if of.printing.json:
             say_json(content)
     accelerator.end_training()
 

@@ -52,11 +52,7 @@ class Output:
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
     report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
-    json: options.Json = False
-    quiet: options.Quiet = False
-
-    def __post_init__(self) -> None:
-        options.check_output(json=self.json, quiet=self.quiet)
+    printing: options.Printing = options.Printing()
 
 
 @Parameter(name="*")
@@ -138,7 +134,7 @@ def imagenet(
     The preprocessing is the one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy
     among these classes is reported too. Under `torchrun` or `accelerate launch` each process takes a share, and the result is the same.
     """
-    hush(output.quiet or output.json)
+    hush(output.printing.quiet or output.printing.json)
     names = models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     _check_several(names, networks.weights, files)
@@ -171,7 +167,7 @@ def imagenet(
             _table(results)
         if output.out is not None:
             result.write_results(output.out, results)
-        if output.json:
+        if output.printing.json:
             say_json(result.content(results))
     if state.num_processes > 1:
         state.destroy_process_group()

@@ -74,12 +74,6 @@ def calibration_images(folder: Path | None) -> list[Path] | None:
     return found[:: -(-len(found) // MOST_CALIBRATION)]
 
 
-def check_output(*, json: bool, quiet: bool) -> None:
-    """Raise BadOption if `--json` and `--quiet` are both given."""
-    if json and quiet:
-        raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
-
-
 def check_preprocessing(size: int | None, crop: float | None) -> None:
     """Raise BadOption if `--size` or `--crop` is out of range."""
     if size is not None and size < 1:
@@ -99,6 +93,19 @@ def number_or_folder(images: str | None, *, generated: bool) -> tuple[int | None
         return int(images), None
     except ValueError:
         raise BadOption(f'--images is the number of generated images, not "{images}"') from None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """What an evaluation prints."""
+
+    json: Json = False
+    quiet: Quiet = False
+
+    def __post_init__(self) -> None:
+        if self.json and self.quiet:
+            raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
 
 
 @Parameter(name="*")

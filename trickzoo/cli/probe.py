@@ -47,16 +47,14 @@ def probe(
     device: options.Device = "auto",
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None,
     csv: Annotated[Path | None, Parameter(help="Write the table to this CSV file.")] = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    printing: options.Printing = options.Printing(),
 ) -> None:
     """Find the backbone that suits your images, in minutes: nearest neighbours and a linear probe on the features of several weights.
 
     Each weight sees every image once, with the preprocessing that it states, and nothing of it is trained. The figures are top-1 on the
     validation images, with 95 % intervals. The strength of the linear probe's penalty is chosen on a fifth of the training images.
     """
-    options.check_output(json=json, quiet=quiet)
-    hush(quiet or json)
+    hush(printing.quiet or printing.json)
     if neighbours < 1:
         raise BadOption(f"--neighbours must be 1 or more, not {neighbours}")
     if workers is not None and workers < 0:
@@ -91,7 +89,7 @@ def probe(
         evidence.write_csv(csv, COLUMNS, _rows(probed))
     if out is not None:
         evidence.write_json(out, {**content, **evidence.environment()})
-    if json:
+    if printing.json:
         say_json(content)
         return
     _tell(probed)

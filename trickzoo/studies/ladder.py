@@ -14,6 +14,7 @@ from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, train_all
+from trickzoo.training import tracking
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
@@ -148,10 +149,8 @@ def _short(value: Any) -> str:
 
 def state(out: Path, step: Step, seed: int) -> State:
     """Return the state of a training, from the names of its files."""
-    from trickzoo.training import checkpoint
-
     place = folder(out, step, seed)
-    return "done" if (place / "result.json").exists() else "begun" if (place / checkpoint.LAST).exists() else "to do"
+    return "done" if (place / "result.json").exists() else "begun" if (place / tracking.LAST).exists() else "to do"
 
 
 def read_result(out: Path, step: Step, seed: int, **this: Any) -> ClassifierResult:

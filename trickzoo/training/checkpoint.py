@@ -15,9 +15,8 @@ from trickzoo import files
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
+from trickzoo.training.tracking import BEST, LAST
 from trickzoo.weights.tensors import read_pickle
-
-LAST, BEST = "last.pt", "best.pt"
 
 DRAWS = 2
 """Version of the scheme for random numbers that a training uses. Checkpoints without this field were trained with version 1."""

@@ -21,6 +21,8 @@ from trickzoo.training.progress import Progress
 log = logging.getLogger("trickzoo")
 
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
+LAST, BEST = "last.pt", "best.pt"
+"""Names of the checkpoints, which `training.checkpoint` reads and writes. They are here so that a study finds them without torch."""
 MEASURES = {
     "top1": "top-1",
     "top5": "top-5",
