@@ -38,6 +38,7 @@ from trickzoo.detection.evaluate import detect
 from trickzoo.detection.metrics import COCO_STATS
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
+from trickzoo.segmentation import stored
 from trickzoo.segmentation.evaluate import segment
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.training import job as jobs
@@ -175,7 +176,10 @@ def test_masks_are_judged_as_by_hand_and_written(call: Call, tmp_path: Path) -> 
             assert mask.getpalette()[:3] == [230, 159, 0]
             read.add(torch.from_numpy(np.asarray(mask).copy()), torch.from_numpy(truth))
     assert read.summary() == expected
-    assert sorted(file.name for file in masks.iterdir()) == [f"{i}.png" for i in range(5)]
+    assert sorted(file.name for file in masks.iterdir()) == [*(f"{i}.png" for i in range(5)), "predictions.csv"]
+    assert stored.mean_iou(stored.read(masks / "predictions.csv"), np.ones((1, 5), np.int64))[0, 0] == pytest.approx(
+        result["miou"] / 100, abs=1e-6
+    )
     with (tmp_path / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["pixels"]) for row in rows] == read.counts.sum(1).tolist()
@@ -285,7 +289,8 @@ def test_two_processes_give_the_same_as_one(layout: str, call: Call, tmp_path: P
             del result[key]
     assert results[0] == results[1]
     assert written[0] == written[1]
-    assert sorted(written[0]) == (["boxes.json"] if layout == "voc" else [f"masks/{i}.png" for i in range(5)])
+    boxes, masks = ["boxes.json", "boxes.truth.json"], [*(f"masks/{i}.png" for i in range(5)), "masks/predictions.csv"]
+    assert sorted(written[0]) == (boxes if layout == "voc" else masks)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

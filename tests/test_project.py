@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "moved"},
     {"files"},
-    {"evidence"},
+    {"evidence", "bootstrap"},
     {"registry", "backbone"},
     {"models"},
     {"weights"},

@@ -180,6 +180,8 @@ def test_a_fine_tuning_ends_with_a_report(
     again = ("eval", "shapes", "--images", 2, "--model", tmp_path, "--workers", 0, "--report", evaluated, "--quiet")
     assert caller(capsys, zoo)(*again)[:2] == (0, "")
     assert f"{figure:.2f} %" in checked(evaluated, *headings, "The images", "How it was made")
+    status, compared, _ = caller(capsys, zoo, "compare")(tmp_path, tmp_path, "--draws", 100)
+    assert status == 0 and f"{result['coco_ap'] if task == 'detection' else result['miou']:.2f} %, difference +0.00" in compared
     if task == "segmentation":
         rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
         right, all_of_them = (sum(int(row[column]) for row in rows) for column in ("right", "judged"))

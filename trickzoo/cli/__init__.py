@@ -31,7 +31,7 @@ COMMANDS = {
     "Studies": {
         "probe": ("trickzoo.cli.probe:probe", "Find the weights whose features suit your images, in minutes and without training."),
         "ladder": ("trickzoo.cli.ladder:ladder", "Train the paper's ladder with several seeds: which tricks help?"),
-        "compare": ("trickzoo.cli.compare:compare", "Compare two classifiers on the same images."),
+        "compare": ("trickzoo.cli.compare:compare", "Compare two networks of one task on the same images."),
         "transfer": (
             "trickzoo.cli.transfer:transfer",
             "Fine-tune a ladder's backbones as detectors and segmenters: does the gain transfer?",

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import bootstrap, evidence
 from trickzoo.cli.options import Json
 from trickzoo.cli.printing import say, say_json, table
+from trickzoo.errors import BadData, BadOption
 from trickzoo.studies import words
-from trickzoo.studies.comparison import Changed, Comparison
-from trickzoo.studies.comparison import compare as compare_files
+from trickzoo.studies.comparison import Changed, Comparison, find
+from trickzoo.studies.comparison import compare as compare_classifiers
+
+if TYPE_CHECKING:
+    from trickzoo.studies.paired import Paired
 
 SHOWN = 10
 """How many images that changed are printed in each direction."""
+LEAST = 100
+"""The smallest number of draws whose 2.5 % quantile means something."""
+Compared = tuple[Callable[[Path, Path], None], Sequence[str], Sequence[Sequence[Any]], dict[str, Any]]
+"""The function that prints a comparison, the columns and rows of its table, and its content as JSON."""
+NETWORKS = {"classification": "a classifier", "detection": "a detector", "segmentation": "a segmenter"}
 
 
 def compare(
@@ -24,28 +35,53 @@ def compare(
     second: Path,
     /,
     *,
+    draws: Annotated[
+        int | None, Parameter(help=f"Bootstrap draws behind the intervals of detectors and segmenters; by default {bootstrap.DRAWS:,}.")
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Write all images that changed to this CSV file.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare two classifiers on the same images: the paired difference of top-1, and the images that changed.
+    """Compare two networks of one task on the same images: the paired difference, and the images that changed.
 
-    FIRST and SECOND are folders of trainings, or files that `trickzoo eval imagenet --predictions` wrote. The difference has a 95 %
-    confidence interval, and p is that of McNemar's exact test. Both are about these images: they do not cover the spread over seeds.
+    FIRST and SECOND are folders of trainings, or what `trickzoo eval --predictions` wrote. The difference of two classifiers in top-1 has a
+    95 % confidence interval, and p is that of McNemar's exact test. The differences of two detectors in COCO's AP and AP50, and of two
+    segmenters in mean IoU and pixel accuracy, have 95 % bootstrap intervals over the images. All of them are about these images: they do
+    not cover the spread over seeds.
     """
     if out is not None:
         evidence.check_writable(out)
-    found = compare_files(first, second)
+    (task, one), (other, two) = find(first), find(second)
+    if task != other:
+        raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
+    if task == "classification" and draws is not None:
+        raise BadOption("--draws is for detectors and segmenters; the interval of classifiers has a formula")
+    if draws is not None and draws < LEAST:
+        raise BadOption(f"--draws must be {LEAST} or more, not {draws}")
+    say_in, columns, cells, content = _of_classifiers(one, two) if task == "classification" else _of_others(task, one, two, draws)
     if out is not None:
-        rows = [(change, each) for change, group in (("lost", found.lost), ("won", found.won)) for each in group]
-        columns = ("change", "image", "class", "first", "second")
-        evidence.write_csv(out, columns, ((change, each.image, each.label, each.first, each.second) for change, each in rows))
+        evidence.write_csv(out, columns, cells)
     if json:
-        say_json({"what": "comparison", "first": str(first), "second": str(second), **asdict(found)})
-        return
-    _tell(first, second, found)
+        say_json({"what": "comparison", "task": task, "first": str(first), "second": str(second), **content})
+    else:
+        say_in(first, second)
 
 
-def _tell(first: Path, second: Path, found: Comparison) -> None:
+def _of_classifiers(one: Path, two: Path) -> Compared:
+    found = compare_classifiers(one, two)
+    rows = [(change, each) for change, group in (("lost", found.lost), ("won", found.won)) for each in group]
+    cells = [(change, each.image, each.label, each.first, each.second) for change, each in rows]
+    return partial(_tell, found), ("change", "image", "class", "first", "second"), cells, asdict(found)
+
+
+def _of_others(task: str, one: Path, two: Path, draws: int | None) -> Compared:
+    from trickzoo.studies import paired  # only now, because torch takes seconds to import
+
+    found = (paired.compare_detectors if task == "detection" else paired.compare_segmenters)(one, two, draws or bootstrap.DRAWS)
+    cells = [(each.image, *(f"{value:.4f}" for value in (each.first, each.second, each.difference))) for each in found.changed]
+    return partial(_tell_paired, found), ("image", "first", "second", "difference"), cells, asdict(found)
+
+
+def _tell(found: Comparison, first: Path, second: Path) -> None:
     low, high = found.interval
     say(f"{first}: top-1 {found.top1[0]:.2f} % of {found.n:,} images")
     say(f"{second}: top-1 {found.top1[1]:.2f} %")
@@ -66,3 +102,29 @@ def _list(group: tuple[Changed, ...]) -> None:
     table(("image", "class", "first", "second"), rows, left=("image", "class", "first", "second"))
     if len(group) > SHOWN:
         say(f"and {len(group) - SHOWN:,} more; --out writes all of them")
+
+
+def _tell_paired(found: Paired, first: Path, second: Path) -> None:
+    say(f"first: {first}")
+    say(f"second: {second}")
+    say(f"{found.n:,} images; intervals from {found.draws:,} bootstrap draws of the images")
+    for each in found.figures:
+        if each.first is None or each.second is None or each.difference is None or each.interval is None:
+            say(f"{each.name}: nothing can be judged")
+            continue
+        low, high = each.interval
+        verdict = "0 is outside" if each.significant else "0 is inside"
+        say(
+            f"{each.name}: {each.first:.2f} % and {each.second:.2f} %, difference {each.difference:+.2f} points "
+            f"(95 % CI {low:+.2f} to {high:+.2f}: {verdict})"
+        )
+    better = [each for each in found.changed if each.difference > 0]
+    worse = [each for each in found.changed if each.difference < 0]
+    for title, group in (("the first is better", worse), ("the second is better", better)):
+        say("")
+        say(f"{title} in {found.of_images}: {len(group):,} images")
+        if group:
+            rows = [(each.image, f"{each.first:.2f}", f"{each.second:.2f}", f"{each.difference:+.2f}") for each in group[:SHOWN]]
+            table(("image", "first", "second", "difference"), rows, left=("image",))
+        if len(group) > SHOWN:
+            say(f"and {len(group) - SHOWN:,} more; --out writes all of them")

@@ -359,6 +359,7 @@ def collect(
     *,
     class_ids: Sequence[int | str] | None = None,
     drawings: tuple[Drawing, ...] = (),
+    files: bool = True,
 ) -> DetectionSet:
     """Build a set from images and the annotations of each. Invalid boxes are dropped, as `Faults` says.
 
@@ -369,6 +370,7 @@ def collect(
         annotated: the images with their annotations.
         class_ids: the ids of the classes in the source, by default 1 … K.
         drawings: the images themselves if they were generated.
+        files: whether the images are files in `root`; otherwise there are only annotations.
 
     Raises BadData if there is no image.
     """
@@ -380,7 +382,7 @@ def collect(
         starts.append(len(kept))
     if not images:
         raise BadData(f"{root}: {layout} has no image")
-    if not drawings:
+    if files and not drawings:
         faults.oriented = image_files.orientation_notes(root, [image.name for image in images])
     ids: tuple[int | str, ...] = tuple(range(1, len(classes) + 1)) if class_ids is None else tuple(class_ids)
     return DetectionSet(root, layout, tuple(classes), ids, tuple(images), Objects.of(kept), np.array(starts), faults, drawings)

@@ -18,10 +18,10 @@ from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples
 from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.images import rgb
 from trickzoo.data.loaders import answers, there
-from trickzoo.detection import report
-from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections, coco_results
+from trickzoo.detection import report, stored
+from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN
-from trickzoo.evidence import Evaluation, write_json
+from trickzoo.evidence import Evaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
@@ -98,14 +98,14 @@ def evaluate_set(
         data: the set; its classes are those of the model, in the same order.
         accelerator: device, precision and processes.
         workers: number of decoding processes.
-        predictions: JSON file to which all boxes are written in COCO's results format.
+        predictions: JSON file for all boxes in COCO's results format; those to find are written beside it.
         progress: called with the number of images that this process has just finished.
     """
     assert model.recipe is not None
     transform = FitAndFlip(model.recipe.short, model.recipe.long)
     found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
     if accelerator.is_main_process and predictions is not None:
-        write_json(predictions, coco_results(data, found.found))
+        stored.write(predictions, data, found.found)
     summary = found.summary()
     columns = ("VOC AP50 11-point", "VOC AP50 all-point", "COCO AP")
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()

@@ -211,22 +211,40 @@ class CocoPrecision:
 
 def coco_average_precision(data: DetectionSet, found: Mapping[int, Detections]) -> CocoPrecision:
     """Box AP by pycocotools over the images in `found`, without its printing."""
-    truth, results = [], []
-    for index in sorted(found):
-        objects = data.objects_of(index)
-        columns = (objects.labels, objects.areas, objects.crowd.astype(int), objects.difficult.astype(int))
-        for box, label, area, crowd, difficult in zip(_sides(objects.boxes), *(column.tolist() for column in columns), strict=True):
-            truth.append({"image_id": index, "category_id": label, "bbox": box, "area": area, "iscrowd": crowd, "difficult": difficult})
-        for box, score, label in zip(_sides(found[index].boxes), found[index].scores.tolist(), found[index].labels.tolist(), strict=True):
-            results.append({"image_id": index, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0})
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = _evaluator()(_coco(data, found, truth), _coco(data, found, results), "bbox")
+        evaluation = _evaluation(data, found)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlap, recall, class; all areas, the most detections
     per_class = np.where((precision > -1).any((0, 1)), precision.mean((0, 1)), np.nan)
     return CocoPrecision({name: float(v) if v > -1 else np.nan for name, v in zip(COCO_STATS, evaluation.stats, strict=True)}, per_class)
+
+
+def coco_matches(data: DetectionSet, found: Mapping[int, Detections]) -> list[list[dict[str, Any] | None]]:
+    """Return what pycocotools matches in each of the images in `found`, sorted by their index, for each class.
+
+    It is None for an image with neither objects nor detections of the class. Objects of all sizes count, and up to 100 detections.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = _evaluation(data, found)
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], evaluation.params.areaRngLbl[:1]
+        evaluation.evaluate()
+    n = len(found)
+    return [evaluation.evalImgs[n * k : n * (k + 1)] for k in range(len(data.classes))]
+
+
+def _evaluation(data: DetectionSet, found: Mapping[int, Detections]) -> Any:
+    """Return pycocotools' evaluation of these detections, which has not matched them yet."""
+    truth, results = [], []
+    for index in sorted(found):
+        objects = data.objects_of(index)
+        columns = (objects.labels, objects.areas, objects.crowd.astype(int), objects.difficult.astype(int))
+        for box, label, area, crowd, difficult in zip(sides(objects.boxes), *(column.tolist() for column in columns), strict=True):
+            truth.append({"image_id": index, "category_id": label, "bbox": box, "area": area, "iscrowd": crowd, "difficult": difficult})
+        for box, score, label in zip(sides(found[index].boxes), found[index].scores.tolist(), found[index].labels.tolist(), strict=True):
+            results.append({"image_id": index, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0})
+    return _evaluator()(_coco(data, found, truth), _coco(data, found, results), "bbox")
 
 
 @functools.cache
@@ -249,7 +267,7 @@ def _evaluator() -> Any:
     return Evaluation
 
 
-def _sides(boxes: NDArray[np.float64]) -> list[list[float]]:
+def sides(boxes: NDArray[np.float64]) -> list[list[float]]:
     """Convert (n, 4) corners to COCO's x, y, width, height."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
 
@@ -272,5 +290,5 @@ def coco_results(data: DetectionSet, found: Mapping[int, Detections]) -> list[di
     return [
         {"image_id": data.images[index].id, "category_id": data.class_ids[label - 1], "bbox": box, "score": score}
         for index, (boxes, scores, labels) in sorted(found.items())
-        for box, score, label in zip(_sides(boxes), scores.tolist(), labels.tolist(), strict=True)
+        for box, score, label in zip(sides(boxes), scores.tolist(), labels.tolist(), strict=True)
     ]

@@ -16,11 +16,9 @@ from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
-from trickzoo.detection import report
+from trickzoo.detection import report, stored
 from trickzoo.detection.evaluate import detect, figures, to_input
-from trickzoo.detection.metrics import coco_results
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
-from trickzoo.evidence import write_json
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file, optimiser
@@ -28,8 +26,6 @@ from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.shares import Shares
 
-PREDICTIONS = "predictions.json"
-"""Name of the file of predictions in the folder of a training."""
 SIDES = ("short", "long")
 """The sides in pixels that `load` can replace."""
 
@@ -173,5 +169,5 @@ class Detection(AnnotatedTask):
         return report.sections(self.judgement, self.judgement.summary())
 
     def write_predictions(self, folder: Path) -> None:
-        """Write the boxes in the validation images to `predictions.json`, in COCO's results format."""
-        write_json(folder / PREDICTIONS, coco_results(self.val, self.judgement.found))
+        """Write the boxes in the validation images to `predictions.json`, in COCO's results format, and those to find beside it."""
+        stored.write(folder / stored.PREDICTIONS, self.val, self.judgement.found)

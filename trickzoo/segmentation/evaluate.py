@@ -19,7 +19,7 @@ from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSample, SegmentationSamples
 from trickzoo.data.images import rgb
 from trickzoo.data.loaders import answers, there
-from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
 from trickzoo.segmentation import report
@@ -60,9 +60,7 @@ def segment(
     label = PixelClassifier(net.eval(), normalise, accelerator.device, precision_of(accelerator))
     samples = SegmentationSamples(data, transform)
     for index, classes, mask in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
-        found.add(classes, mask)
-        judged = mask != IGNORE
-        found.images[index] = int(((classes == mask) & judged).sum()), int(judged.sum())
+        found.add(classes, mask, index)
         keep(index, classes)
     found.gather()
     return found
@@ -102,18 +100,21 @@ def evaluate_set(
         data: the set; its classes are those of the model, in the same order.
         accelerator: device, precision and processes.
         workers: number of decoding processes.
-        predictions: new folder for the predicted masks as PNG files, in the class numbers of the set's own masks.
+        predictions: new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
+            each image, `predictions.csv`.
         progress: called with the number of images that this process has just finished.
     """
     assert model.recipe is not None
     with masks_in(predictions, data, accelerator.is_main_process) as write:
 
         def keep(index: int, classes: Tensor) -> None:
-            write(index, classes)
+            write.mask(index, classes)
             progress(1)
 
         net, normalise = model.to(accelerator.device), Normalisation.of(model.trunk)
         found = segment(net, data, Scale(model.recipe.short), normalise, accelerator, workers=workers, keep=keep)
+        if accelerator.is_main_process:
+            write.counts(found)
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}

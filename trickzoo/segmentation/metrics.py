@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,26 +18,48 @@ STRIP = 2**22
 """Pixels that are counted at a time, as counting takes about 30 bytes for each."""
 
 
+class ImageCounts(NamedTuple):
+    """What is counted in one image: the numbers of right and of judged pixels, and each class's pixels in intersection and union."""
+
+    right: int
+    judged: int
+    intersection: NDArray[np.int64]
+    union: NDArray[np.int64]
+
+    @property
+    def miou(self) -> float:
+        """The mean IoU in 0…1 over the classes that are annotated or predicted in the image; NaN without a judged pixel."""
+        there = self.union > 0
+        return float((self.intersection[there] / self.union[there]).mean()) if there.any() else np.nan
+
+
 class ConfusionMatrix:
     """The number of pixels by true class (row) and predicted class (column). Whole numbers make the sum over processes exact."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
         self.counts: NDArray[np.int64] = np.zeros((len(self.classes),) * 2, np.int64)
-        self.images: dict[int, tuple[int, int]] = {}
-        """The numbers of right and of judged pixels of each image, by its index, as far as they were counted one by one."""
+        self.images: dict[int, ImageCounts] = {}
+        """The counts of each image, by its index, as far as they were counted one by one."""
         self.stray = 0
         """The number of judged pixels whose prediction is not a class."""
 
-    def add(self, predicted: Tensor, truth: Tensor) -> None:
+    def add(self, predicted: Tensor, truth: Tensor, index: int | None = None) -> None:
         """Count the pixels of two tensors of whole numbers that have one shape and are on one device.
 
-        Pixels whose truth is `IGNORE` are not judged. Raises ValueError if the shapes differ, or if a truth is no class.
+        If they are all the pixels of an image, `index` is its number. Pixels whose truth is `IGNORE` are not judged.
+
+        Raises ValueError if the shapes differ, or if a truth is no class.
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"predictions of shape {tuple(predicted.shape)} for masks of {tuple(truth.shape)}")
+        before = self.counts.copy()
         for parts in zip(predicted.flatten().split(STRIP), truth.flatten().split(STRIP), strict=True):
             self._add(*parts)
+        if index is not None:
+            added = self.counts - before
+            right = added.diagonal()
+            self.images[index] = ImageCounts(int(right.sum()), int(added.sum()), right, _union(added))
 
     def _add(self, predicted: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
@@ -77,9 +99,12 @@ def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
     It is NaN for a class that is neither annotated nor predicted, and 0 for a class that is only predicted.
     """
-    right = counts.diagonal()
-    union = counts.sum(0) + counts.sum(1) - right
+    right, union = counts.diagonal(), _union(counts)
     return np.divide(right, union, out=np.full(len(counts), np.nan), where=union > 0)
+
+
+def _union(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return counts.sum(0) + counts.sum(1) - counts.diagonal()
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> float:

@@ -1,11 +1,12 @@
-"""Writing predicted masks to files."""
+"""Writing predicted masks, and the counts of each image, to files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from accelerate.utils import broadcast_object_list
@@ -16,6 +17,8 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.drawing import palette
 from trickzoo.errors import BadOption
 from trickzoo.files import file_name, refusal, temporary_name
+from trickzoo.segmentation import stored
+from trickzoo.segmentation.metrics import ConfusionMatrix
 
 
 def check_predictions(folder: Path) -> None:
@@ -24,12 +27,36 @@ def check_predictions(folder: Path) -> None:
         raise BadOption(f"{folder} {'already contains files' if folder.is_dir() else 'is a file'}; name a new folder")
 
 
-@contextlib.contextmanager
-def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterator[Callable[[int, Tensor], None]]:
-    """Yield a function that writes the predicted mask of one image as a PNG file, in the class numbers of the set's own masks.
+@dataclass(frozen=True)
+class Writer:
+    """Writes what a segmenter predicts for a set into a folder, or does nothing without one."""
 
-    The function takes the index of the image and its (H, W) classes. It does nothing if `folder` is None.
-    The masks are written to a temporary folder beside `folder`. It is renamed once the block has ended without an error on all processes.
+    folder: Path | None
+    data: SegmentationSet
+    names: Sequence[str] = ()
+    palette: Sequence[int] = ()
+
+    def mask(self, index: int, classes: Tensor) -> None:
+        """Write the (H, W) predicted classes of an image as a PNG file."""
+        if self.folder is None:
+            return
+        image = Image.fromarray((classes + self.data.first).byte().cpu().numpy())
+        image.putpalette(self.palette)
+        path = self.folder / self.names[index]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+
+    def counts(self, found: ConfusionMatrix) -> None:
+        """Write the counts of each image to `predictions.csv`, as `stored.write` does."""
+        if self.folder is not None:
+            stored.write(self.folder / stored.PREDICTIONS, self.data, found)
+
+
+@contextlib.contextmanager
+def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterator[Writer]:
+    """Yield the writer of predicted masks, which writes them in the class numbers of the set's own masks.
+
+    They are written to a temporary folder beside `folder`. It is renamed once the block has ended without an error on all processes.
 
     Args:
         folder: a new or empty folder, or None.
@@ -39,25 +66,16 @@ def masks_in(folder: Path | None, data: SegmentationSet, chief: bool) -> Iterato
     Raises BadOption if the folder already contains files, or if it cannot be written.
     """
     if folder is None:
-        yield lambda index, classes: None
+        yield Writer(None, data)
         return
     check_predictions(folder)
     folder = folder.resolve()
-    names, colours = mask_names(data), palette(data.classes, first=data.first)
     name = [temporary_name()]
     broadcast_object_list(name)  # all processes write into the folder that the first one names
     staged = folder.with_name(name[0])
-
-    def write(index: int, classes: Tensor) -> None:
-        image = Image.fromarray((classes + data.first).byte().cpu().numpy())
-        image.putpalette(colours)
-        path = staged / names[index]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-
     try:
         staged.mkdir(parents=True, exist_ok=True)
-        yield write
+        yield Writer(staged, data, mask_names(data), palette(data.classes, first=data.first))
         if chief:  # gathering the confusion matrix waited for all processes, so all masks are written
             if folder.exists():
                 folder.rmdir()

@@ -10,6 +10,7 @@ from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_uni
 
 LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""
+WORST = "In percent, the lowest mean IoU first: the mean is over the classes that are annotated or predicted in the image."
 
 
 def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
@@ -48,10 +49,12 @@ def sections(found: ConfusionMatrix, data: SegmentationSet) -> list[Section]:
     pairs = sorted(((int(counts[i, j]), i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]), reverse=True)[:LISTED]
     confused = [(found.classes[i], found.classes[j], f"{n:,}", number(100 * n / true[i], 1)) for n, i, j in pairs]
     columns = ("true class", "predicted", "pixels", "% of class")
-    worst = sorted((right / judged, index) for index, (right, judged) in found.images.items() if judged)[:LISTED]
-    images = [(data.name(index), number(100 * accuracy)) for accuracy, index in worst]
+    worst = sorted((each.miou, index) for index, each in found.images.items() if each.judged)[:LISTED]
+    images = [
+        (data.name(index), number(100 * iou), number(100 * found.images[index].right / found.images[index].judged)) for iou, index in worst
+    ]
     return [
         section("classes", "Every class", table),
         section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
-        section("images", "Images to look at", Table(("image", "pixel accuracy, %"), images, "The lowest pixel accuracies.")),
+        section("images", "Images to look at", Table(("image", "mean IoU", "pixel accuracy"), images, WORST)),
     ]

@@ -20,10 +20,9 @@ from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.evidence import write_csv
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
-from trickzoo.segmentation import report
+from trickzoo.segmentation import report, stored
 from trickzoo.segmentation.evaluate import figures, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
@@ -33,8 +32,6 @@ from trickzoo.training.shares import Shares, check_norms
 
 log = logging.getLogger("trickzoo")
 
-PREDICTIONS = "predictions.csv"
-"""Name of the file of predictions in the folder of a training."""
 SIDES = ("short",)
 """The sides in pixels that `load` can replace."""
 
@@ -177,9 +174,8 @@ class Segmentation(AnnotatedTask):
         return report.sections(self.judgement, self.val)
 
     def write_predictions(self, folder: Path) -> None:
-        """Write the number of right and of judged pixels of each validation image to `predictions.csv`."""
-        rows = ((self.val.name(index), *pixels) for index, pixels in sorted(self.judgement.images.items()))
-        write_csv(folder / PREDICTIONS, ("image", "right", "judged"), rows)
+        """Write the counts of each validation image to `predictions.csv`, from which its mean IoU follows."""
+        stored.write(folder / stored.PREDICTIONS, self.val, self.judgement)
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

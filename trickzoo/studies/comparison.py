@@ -1,4 +1,4 @@
-"""Comparison of two classifiers by their predictions for the same images."""
+"""Comparison of two networks by their predictions for the same images: which files are compared, and classifiers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from trickzoo.errors import BadData
 
-PREDICTIONS = "predictions.csv"
-"""Name of the file of predictions in the folder of a training."""
+BOXES, TABLE = "predictions.json", "predictions.csv"
+"""Names of the file of predictions in the folder of a training: of a detector, and of a classifier or a segmenter."""
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
@@ -47,8 +47,31 @@ class Comparison:
     p: float
 
 
+def find(path: Path) -> tuple[str, Path]:
+    """Return the task of the network whose predictions a file, or a folder, holds, and the file.
+
+    The folder is that of a training, or one that `trickzoo eval --predictions` wrote. A table without columns of a segmenter is assumed
+    to be a classifier's. Raises BadData if the file cannot be read.
+    """
+    if path.is_dir():
+        path = path / (BOXES if (path / BOXES).exists() else TABLE)
+    if path.suffix == ".json":
+        return "detection", path
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            header = lines.readline().split(",")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return "segmentation" if header[:2] == ["image", "right"] else "classification", path
+
+
+def _unreadable(file: Path, error: Exception) -> BadData:
+    reason = getattr(error, "strerror", None) or "it is not a CSV file"
+    return BadData(f"{file} cannot be read ({reason}); name a training's folder, or a file that --predictions wrote")
+
+
 def compare(first: Path, second: Path) -> Comparison:
-    """Compare two files of predictions, or two folders of trainings, which must be for the same images with the same classes.
+    """Compare two files of predictions of classifiers, which must be for the same images with the same classes.
 
     Raises BadData if a file cannot be read, or if the images or their classes differ.
     """
@@ -68,19 +91,17 @@ def compare(first: Path, second: Path) -> Comparison:
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
-    """Return the class and the most probable class of each image in a file of predictions, or in the folder of a training."""
-    file = path / PREDICTIONS if path.is_dir() else path
+    """Return the class and the most probable class of each image in a file of predictions."""
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "it is not a CSV file"
-        raise BadData(f"{file} cannot be read ({reason}); name a training's folder, or a file that --predictions wrote") from None
+        raise _unreadable(path, error) from None
     if not rows or not {"image", "class", "top1"} <= rows[0].keys():
-        raise BadData(f"{file} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
+        raise BadData(f"{path} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
     found = {row["image"]: (row["class"], row["top1"]) for row in rows}
     if len(found) < len(rows):
-        raise BadData(f"{file} names an image twice; predictions for each image are wanted")
+        raise BadData(f"{path} names an image twice; predictions for each image are wanted")
     return found
 
 

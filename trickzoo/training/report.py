@@ -43,7 +43,7 @@ def write(job: Job, found: dict[str, Any]) -> Path:
         *_curves(folder, task.measure),
         *task.sections(),
         data(found, task.notes),
-        go_on(task.recipe.task, folder / WEIGHTS),
+        go_on(folder / WEIGHTS),
         made(found),
     ]
     title = f"{recipe['model']} by {recipe['name']}"
@@ -107,16 +107,13 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def go_on(task: str, weights: Path) -> Section:
+def go_on(weights: Path) -> Section:
     """Return the section that names the next commands."""
     lines = [f"trickzoo predict IMAGES --weights {weights}"]
     lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {weights}"]
-    if task == "classification":
-        lines.append(f"trickzoo compare {weights.parent} ANOTHER-FOLDER")
+    lines.append(f"trickzoo compare {weights.parent} ANOTHER-FOLDER")
     python = f'trickzoo.load("{weights.parent}").predict("IMAGE").found'
     texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training:"]
-    if task != "classification":
-        texts = ["On the command line, to predict, and to write the network for other programs:"]
     return section(
         "on", "How to go on", Text(texts), Text(lines, code=True), Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True)
     )

@@ -115,6 +115,14 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     return _collect(annotations, _decode(annotations), images, annotations.name)
 
 
+def read_annotations(annotations: Path) -> DetectionSet:
+    """Open a JSON file in COCO's format without its images: they need not exist, and the sizes are those that the file states.
+
+    Raises BadData as `read_coco` does.
+    """
+    return _collect(annotations, _decode(annotations), None, annotations.name)
+
+
 def coco_exports(root: Path) -> list[Export]:
     """Return COCO's own sets, by year, and the exports in its format that a folder contains. Only files of unknown names are read."""
     return [*_exports(_official(root)), *_exports(_families(root))]
@@ -199,14 +207,14 @@ def _decode(annotations: Path) -> _File:
     return content
 
 
-def _collect(annotations: Path, content: _File, images: Path, layout: str) -> DetectionSet:
+def _collect(annotations: Path, content: _File, images: Path | None, layout: str) -> DetectionSet:
     label_of, categories = _categories(annotations, content)
     entries = _images(annotations, content.images, images)
     numbers = _numbers(annotations, content.annotations)
     found: dict[int | str, list[Annotation]] = {number: [] for number in entries}
     for place, one in enumerate(content.annotations):
         where = f"{annotations}: annotation {_shown(one.id if one.id is not None else place + 1)}"
-        image, category = _id(one.image_id, where), _id(one.category_id, where)
+        image, category = identity(one.image_id, where), identity(one.category_id, where)
         for kind, number, known in (("image", image, entries), ("category", category, label_of)):
             if number not in known:
                 raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
@@ -216,7 +224,8 @@ def _collect(annotations: Path, content: _File, images: Path, layout: str) -> De
         flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
         found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
     pairs = ((entry, found[number]) for number, entry in entries.items())
-    return collect(images, layout, [name for _, name in categories], pairs, class_ids=[number for number, _ in categories])
+    names, ids = [name for _, name in categories], [number for number, _ in categories]
+    return collect(images or annotations, layout, names, pairs, class_ids=ids, files=images is not None)
 
 
 def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
@@ -225,14 +234,14 @@ def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int]
     Raises BadData if an id or a name occurs twice.
     """
     where = f"{annotations}: a category"
-    categories = sorted(((_id(one.id, where), one.name.strip()) for one in _used(content)), key=lambda one: _order(one[0]))
+    categories = sorted(((identity(one.id, where), one.name.strip()) for one in _used(content)), key=lambda one: _order(one[0]))
     _no_twin(annotations, "categories", [number for number, _ in categories])
     id_of: dict[str, int | str] = {}
     for number, name in categories:
         if not name:
             raise BadData(f"{annotations}: category {_shown(number)} has no name")
         if (other := id_of.setdefault(name, number)) != number:
-            used = Counter(_id(one.category_id, str(annotations)) for one in content.annotations)
+            used = Counter(identity(one.category_id, str(annotations)) for one in content.annotations)
             objects = " and ".join(f"{used[each]:,}" for each in (other, number))
             raise BadData(
                 f'{annotations}: categories {_shown(other)} and {_shown(number)} are both called "{name}" and have {objects} objects; '
@@ -248,19 +257,19 @@ def _used(content: _File) -> list[_Category]:
     return [one for one in content.categories if not (one.supercategory == "none" and one.name in groups and one.id not in used)]
 
 
-def _images(annotations: Path, stated: Sequence[_Image], folder: Path) -> dict[int | str, DetectionImage]:
+def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) -> dict[int | str, DetectionImage]:
     """Return the images by their ids, sorted by id."""
-    files, entries = Files(folder), {}
-    by_id = sorted(((_id(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
+    files, entries = None if folder is None else Files(folder), {}
+    by_id = sorted(((identity(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
     _no_twin(annotations, "images", [number for number, _ in by_id])
     id_of: dict[str, int | str] = {}
     for number, image in by_id:
         where = f"{annotations}: image {_shown(number)}"
-        name = files.require(image.file_name, annotations.name)
+        name = image.file_name if files is None else files.require(image.file_name, annotations.name)
         if (other := id_of.setdefault(name, number)) != number:
             raise BadData(f"{annotations}: images {_shown(other)} and {_shown(number)} are both {name}; give their annotations one id")
         width, height = (_side(value, where) for value in (image.width, image.height))
-        if not width or not height:
+        if folder is not None and not (width and height):
             width, height = image_files.size_of(folder / name)
         entries[number] = DetectionImage(name, number, width, height)
     return entries
@@ -268,13 +277,13 @@ def _images(annotations: Path, stated: Sequence[_Image], folder: Path) -> dict[i
 
 def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
     """The annotations' ids, or their places in the file where some have none or one that is no 64-bit number: nothing depends on them."""
-    ids = [_id(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
+    ids = [identity(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
     _no_twin(annotations, "annotations", ids)
     numbers = [number for number in ids if isinstance(number, int) and -(2**63) <= number < 2**63]
     return numbers if len(numbers) == len(rows) else range(len(rows))
 
 
-def _id(value: Id, where: str) -> int | str:
+def identity(value: Id, where: str) -> int | str:
     """An id: 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
     if isinstance(value, float):
         if not value.is_integer():

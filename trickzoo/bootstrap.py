@@ -1,0 +1,50 @@
+"""The bootstrap over images: how far a figure of a set of images would vary over other sets of as many images (Efron, 1979).
+
+A draw takes n of n images with replacement. It is kept as the number of times that each image is taken, its weight. A figure of a draw is
+computed from what was counted in each image once, so the networks do not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DRAWS = 1000
+"""The number of draws by default."""
+LEVEL = 0.95
+AT_ONCE = 2**22
+"""How many weights are drawn at a time; they take 32 MB."""
+
+
+def weights(n: int, draws: int, seed: int = 0) -> Iterator[NDArray[Any]]:
+    """Yield the weights of all draws from n images, a few draws at a time: (b, n) whole numbers, of which each row has the sum n."""
+    import numpy as np
+
+    random, step = np.random.default_rng(seed), max(AT_ONCE // n, 1)
+    for first in range(0, draws, step):
+        yield random.multinomial(n, np.full(n, 1 / n), size=min(step, draws - first))
+
+
+def resampled(figure: Callable[[NDArray[Any]], NDArray[Any]], n: int, draws: int) -> NDArray[Any]:
+    """Return a figure of each draw from n images, (draws, …). `figure` takes (b, n) weights and returns (b, …) values."""
+    import numpy as np
+
+    return np.concatenate([figure(each) for each in weights(n, draws)])
+
+
+def interval(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the lower and the upper end of the 95 % interval of (draws, …) values, their quantiles.
+
+    Draws whose value is NaN are left out. The ends are NaN if all are.
+    """
+    import warnings
+
+    import numpy as np
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high

@@ -1,0 +1,97 @@
+"""Files with the counts of each image, from which the mean IoU of any choice of the images can be computed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trickzoo.data.masks import SegmentationSet
+from trickzoo.errors import BadData
+from trickzoo.evidence import write_csv
+from trickzoo.segmentation.metrics import ConfusionMatrix
+
+PREDICTIONS = "predictions.csv"
+"""Name of the file in the folder of a training, and in a folder of predicted masks."""
+PARTS = ("intersection", "union")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of n images with K classes.
+
+    Attributes:
+        names: the images.
+        classes: the classes.
+        right, judged: (n,) numbers of right and of judged pixels.
+        intersection, union: (n, K) pixels of each class that are annotated and predicted, and that are annotated or predicted.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    right: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    intersection: NDArray[np.int64]
+    union: NDArray[np.int64]
+
+    def take(self, order: Sequence[int]) -> Counts:
+        """Return the counts of these images."""
+        names = tuple(self.names[index] for index in order)
+        return Counts(names, self.classes, *(each[list(order)] for each in (self.right, self.judged, self.intersection, self.union)))
+
+
+def write(path: Path, data: SegmentationSet, found: ConfusionMatrix) -> None:
+    """Write the counts of each image to a CSV file: right and judged pixels, then each class's pixels in intersection and union.
+
+    Raises NotWritten if it cannot be written.
+    """
+    header = [f"{part} of {name}" for name in data.classes for part in PARTS]
+    rows = (
+        (data.name(index), each.right, each.judged, *np.stack([each.intersection, each.union], axis=1).ravel().tolist())
+        for index, each in sorted(found.images.items())
+    )
+    write_csv(path, ("image", "right", "judged", *header), rows)
+
+
+def read(path: Path) -> Counts:
+    """Read a file that `write` wrote. Raises BadData if it is damaged, or of an earlier version, which has no columns for the classes."""
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            header, *rows = csv.reader(lines)
+        numbers = np.array([row[1:] for row in rows], np.int64)
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is not a table of counts"
+        raise BadData(f"{path} cannot be read ({reason}); name a training's folder, or a folder that --predictions wrote") from None
+    stated = header[3:]
+    classes = tuple(name.partition(" of ")[2] for name in stated[::2])
+    if not rows or numbers.shape[1:] != (len(header) - 1,) or (numbers < 0).any():
+        raise BadData(f"{path} is damaged; evaluate again with --predictions")
+    if not classes or stated != [f"{part} of {name}" for name in classes for part in PARTS]:
+        raise BadData(f"{path} has no pixels of each class, as files of earlier versions; evaluate again with --predictions FOLDER")
+    parts = numbers[:, 2:].reshape(len(rows), len(classes), 2)
+    return Counts(_names(path, rows), classes, numbers[:, 0], numbers[:, 1], parts[..., 0], parts[..., 1])
+
+
+def _names(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    names = tuple(row[0] for row in rows)
+    if len(set(names)) < len(names):
+        raise BadData(f"{path} names an image twice; predictions for each image are wanted")
+    return names
+
+
+def mean_iou(counts: Counts, weights: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    """Return (b, 2) mean IoU and pixel accuracy in 0…1 of (b, n) weighted images, or (n, 2) of each image; NaN without a judged pixel.
+
+    The mean is over the classes that are annotated or predicted in these images.
+    """
+    parts = (counts.intersection, counts.union, counts.right[:, None], counts.judged[:, None])
+    # floating-point numbers hold these sums exactly, and their product is much faster than that of whole numbers
+    intersection, union, right, judged = parts if weights is None else (weights.astype(np.float64) @ each for each in parts)
+    there = union > 0
+    each = np.divide(intersection, union, out=np.zeros(union.shape), where=there)
+    with np.errstate(invalid="ignore"):
+        return np.stack([each.sum(1) / there.sum(1), (right / judged)[:, 0]], axis=1)
