@@ -72,6 +72,7 @@ def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:
     ("words", "kinds", "own"),
     [
         ("train", [Recipe], {"data"}),
+        ("tune", [Recipe], {"data"}),
         ("finetune", [DetectionRecipe, SegmentationRecipe], {"data"}),
         ("ladder", [Recipe], {"data", "name", "model", "teacher"}),
         ("transfer", [DetectionRecipe, SegmentationRecipe], {"data", "name", "model", "weights"}),
@@ -178,6 +179,11 @@ trickzoo ladder --model resnet50_d --data . --teacher resnet50_e
 trickzoo ladder --model resnet50_d --data gone
 trickzoo ladder --model resnet50_d --data . --workers -1
 trickzoo transfer --checkpoints gone --detection vos
+trickzoo probe --data . --weights resnet50_e
+trickzoo probe --data gone --weights resnet50_d
+trickzoo tune --data . --model resnet50_e
+trickzoo tune --data gone --lr 0.1,x
+trickzoo tune --data gone
 trickzoo-eval imagenet --data . --model resnet50_e
 trickzoo-eval imagenet --data . --model gone.safetensors
 trickzoo-eval imagenet --data gone --model resnet50_d
@@ -199,7 +205,8 @@ for line in mistakes.splitlines():
             cli.run(apps[words[0]], words[1:])
         except SystemExit as stop:
             assert stop.code == 2, words
-for app, words in ((train.app, []), (cli.zoo, "ladder --set shapes --model resnet18_d --dry-run".split())):
+plans = ("ladder --set shapes --model resnet18_d --dry-run", "tune --data . --dry-run")
+for app, words in ((train.app, []), *((cli.zoo, plan.split()) for plan in plans)):
     try:
         cli.run(app, words)
     except SystemExit as stop:

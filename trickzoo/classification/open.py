@@ -15,7 +15,7 @@ from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_on
 from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers import hub
-from trickzoo.data.selection import Selected, Selection, select
+from trickzoo.data.selection import Selected, Selection, divided, select
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
@@ -48,7 +48,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         val = draw_once(location.shapes("val", recipe.size), resize_and_crop(preprocessing), name, cache, workers=workers)
         return Splits(train, val)
     if location.decode == "always" and is_hub(location.data):
-        if location.selection != Selection():
+        if location.selection != Selection() or location.minival is not None:
             raise BadOption(f"{location.data} is streamed, so none can be selected; add --decode once, or leave --skip-corrupt out")
         val_files, selected = open_set(location.data, split="val"), Selected()
         train = hub.HubStream(str(location.data), workers=workers)
@@ -65,6 +65,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
 def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, Comparison]:
     """Open training and validation images, as their source or the selection states them, and warn of images that are in both.
 
+    If the location states a `minival`, it is returned in place of the validation images, and the other training images as training images.
     Raises BadData if the source does not tell them apart and the selection does not divide them, and what `open_set` and `select` raise.
     """
     data, folder = location.data, location.folder
@@ -78,6 +79,9 @@ def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, C
             f"{data} does not tell training images from validation images; put them in train/ and val/, "
             "or take some of them for validation with --val-fraction 0.2"
         )
+    if location.minival is not None:
+        train, val, cut = divided(train, Selection(val_fraction=location.minival))
+        selected = Selected({**selected.facts, "minival": cut.facts["split"]}, selected.notes)
     val = as_known(val, train.classes)
     comparison = compare(train, val)
     for sentence in comparison.sentences:

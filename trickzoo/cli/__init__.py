@@ -30,6 +30,7 @@ COMMANDS = {
     },
     "Studies": {
         "probe": ("trickzoo.cli.probe:probe", "Find the weights whose features suit your images, in minutes and without training."),
+        "tune": ("trickzoo.cli.tune:tune", "Find a learning rate and other fields for your images by successive halving."),
         "ladder": ("trickzoo.cli.ladder:ladder", "Train the paper's ladder with several seeds: which tricks help?"),
         "compare": ("trickzoo.cli.compare:compare", "Compare two networks of one task on the same images."),
         "transfer": (

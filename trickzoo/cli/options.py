@@ -74,6 +74,12 @@ def calibration_images(folder: Path | None) -> list[Path] | None:
     return found[:: -(-len(found) // MOST_CALIBRATION)]
 
 
+def check_printing(*, json: bool, quiet: bool) -> None:
+    """Raise BadOption if `--json` and `--quiet` are both given."""
+    if json and quiet:
+        raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
+
+
 def check_preprocessing(size: int | None, crop: float | None) -> None:
     """Raise BadOption if `--size` or `--crop` is out of range."""
     if size is not None and size < 1:
@@ -104,8 +110,7 @@ class Printing:
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        if self.json and self.quiet:
-            raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
+        check_printing(json=self.json, quiet=self.quiet)
 
 
 @Parameter(name="*")

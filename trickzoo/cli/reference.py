@@ -28,7 +28,7 @@ Generated from the recipes' dataclasses by `docs/generate.py`. Each field is an 
 `--print-recipe` prints the values that a training would use.
 """
 RECIPES = {
-    "Classifiers": (Recipe, "`trickzoo train`; for the baseline of a ladder also `trickzoo ladder`."),
+    "Classifiers": (Recipe, "`trickzoo train` and `trickzoo tune`; for the baseline of a ladder also `trickzoo ladder`."),
     "Detectors": (DetectionRecipe, "`trickzoo finetune LAYOUT --task detection` and `trickzoo transfer --detection`."),
     "Segmenters": (SegmentationRecipe, "`trickzoo finetune LAYOUT --task segmentation` and `trickzoo transfer --segmentation`."),
 }

@@ -12,7 +12,7 @@ from trickzoo.data.checks import Annotated as AnnotatedImages
 from trickzoo.data.checks import check
 from trickzoo.data.exports import ALL, the_one
 from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
-from trickzoo.data.selection import Selected, Selection, select
+from trickzoo.data.selection import BETWEEN, Selected, Selection, select
 from trickzoo.errors import BadData, BadOption, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count, Range
 
@@ -46,6 +46,8 @@ class ImageLocation(Checked):
         val_images: how many to generate for validation, by default a fifth as many as for training.
         folder: the folder that the paths in a table are relative to; None is that of the table.
         selection: which images train, which validate, and which are left out.
+        minival: the fraction of the training images of each class that is cut off and judged in place of the validation images, which are
+            then not used; None uses them.
 
     Raises BadOption for a value out of range, and NoEffect for a value that would have no effect.
     """
@@ -58,10 +60,11 @@ class ImageLocation(Checked):
     val_images: Count | None = None
     folder: Path | None = None
     selection: Selection = field(default_factory=Selection)
+    minival: Annotated[float, BETWEEN] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.generated and self.selection != Selection():
+        if self.generated and (self.selection != Selection() or self.minival is not None):
             raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
         if self.side is not None and (self.generated or self.decode == "always"):
             raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")

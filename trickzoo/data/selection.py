@@ -19,6 +19,8 @@ from trickzoo.recipes.ranges import Checked, Range, Seed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+BETWEEN = Range("above 0 and below 1", lambda number: 0 < number < 1)
+"""The range of a fraction that leaves images on both sides."""
 LIST = "split.csv"
 """The name of the list of a training's images in its folder."""
 NAMED = 3
@@ -38,7 +40,7 @@ class Selection(Checked):
     Raises BadOption for a value out of range or for two ways to divide, NoEffect for a seed without a fraction.
     """
 
-    val_fraction: Annotated[float, Range("above 0 and below 1", lambda number: 0 < number < 1)] | None = None
+    val_fraction: Annotated[float, BETWEEN] | None = None
     split_seed: Seed = 0
     split_file: Path | None = None
     skip_corrupt: bool = False

@@ -13,7 +13,7 @@ from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, train_all
 from trickzoo.training import tracking
 
 if TYPE_CHECKING:
@@ -153,13 +153,13 @@ def state(out: Path, step: Step, seed: int) -> State:
     return "done" if (place / "result.json").exists() else "begun" if (place / tracking.LAST).exists() else "to do"
 
 
-def read_result(out: Path, step: Step, seed: int, **this: Any) -> ClassifierResult:
-    """Read a finished training's result. Raises BadCheckpoint for another recipe, seed or data set (`this`), or a damaged file."""
+def read_result(out: Path, step: Step, seed: int) -> ClassifierResult:
+    """Read a finished training's result. Raises BadCheckpoint for another recipe or seed, or a damaged file."""
     from trickzoo.training import checkpoint
 
     path = folder(out, step, seed) / "result.json"
     found = read(path, ClassifierResult)
-    checkpoint.result(path, step.recipe, seed=seed, **this)
+    checkpoint.result(path, step.recipe, seed=seed)
     return found
 
 
@@ -196,7 +196,7 @@ def run(
     if any(state(machine.out, *run) != "done" for run in plan.runs):  # a finished study is only read
         evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
-    left = [(step, seed) for step, seed in plan.runs if not _is_done(plan, machine.out, step, seed, images)]
+    left = [run for run in plan.runs if not holds_finished(folder(machine.out, *run), run[0].recipe, run[1], images)]
     for step in plan.steps:
         if any(step is unfinished for unfinished, _ in left):  # raises errors at once instead of after hours of training
             tasks.prepare(step.recipe, location, machine, images)
@@ -244,25 +244,3 @@ def _trains(plan: Plan, location: ImageLocation, machine: Machine, images: Split
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"
 
     return [functools.partial(train, step, seed) for step, seed in plan.runs]
-
-
-def _is_done(plan: Plan, out: Path, step: Step, seed: int, images: Splits[Any]) -> bool:
-    """Return whether a training is finished. Raises BadCheckpoint if its folder holds a different training, finished or not."""
-    from trickzoo.training import checkpoint
-
-    now, place = state(out, step, seed), folder(out, step, seed)
-    this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(step.recipe)}
-    if now == "begun":
-        checkpoint.load(place / checkpoint.LAST, step.recipe, seed=seed, **this)
-    if now == "done":
-        read_result(out, step, seed, **this)
-    return now == "done"
-
-
-def _digests(recipe: Recipe) -> dict[str, str]:
-    """Return the SHA-256 of each weight file that a recipe names by its path."""
-    from trickzoo import files
-    from trickzoo.weights.named import is_file
-
-    named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
-    return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}

@@ -6,17 +6,44 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption
 
 if TYPE_CHECKING:
+    from trickzoo.data.location import Splits
+    from trickzoo.recipes.recipe import Recipe
     from trickzoo.studies.at_once import Reopen, Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
 """Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
+
+
+def holds_finished(place: Path, recipe: Recipe, seed: int, images: Splits[Any]) -> bool:
+    """Return whether a folder holds a classifier's training finished. Raises BadCheckpoint if it holds another one, finished or not."""
+    from trickzoo.studies.results import ClassifierResult, read
+    from trickzoo.training import checkpoint
+
+    this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(recipe)}
+    if (path := place / "result.json").exists():
+        read(path, ClassifierResult)
+        checkpoint.result(path, recipe, seed=seed, **this)
+        return True
+    if (place / checkpoint.LAST).exists():
+        checkpoint.load(place / checkpoint.LAST, recipe, seed=seed, **this)
+    return False
+
+
+def _digests(recipe: Recipe) -> dict[str, str]:
+    """Return the SHA-256 of each weight file that a recipe names by its path."""
+    from trickzoo import files
+    from trickzoo.weights.named import is_file
+
+    named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
+    return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}
 
 
 @contextmanager
