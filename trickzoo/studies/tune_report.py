@@ -18,7 +18,7 @@ from trickzoo.pages.page import REPORT, Section, page
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.fields import in_words
 from trickzoo.studies import words
-from trickzoo.studies.comparison import PREDICTIONS, compare
+from trickzoo.studies.comparison import TABLE, compare
 from trickzoo.studies.results import environments
 from trickzoo.studies.tune import Outcome, Plan
 from trickzoo.training.report import made
@@ -70,9 +70,10 @@ def _difference(plan: Plan, second: Outcome, best: Outcome) -> str:
     text = f"It is {ahead:.2f} points better than the second, {plan.name(second.setting)}"
     if not ahead:
         return f"The second, {plan.name(second.setting)}, is equally accurate."
-    if not all((each.place / PREDICTIONS).exists() for each in (second, best)):
+    tables = second.place / TABLE, best.place / TABLE
+    if not all(path.exists() for path in tables):
         return f"{text}."
-    found = compare(second.place, best.place)
+    found = compare(*tables)
     significant = "significant" if found.p < 0.05 else "not significant"
     return (
         f"{text} (95 % CI {words.span(found.interval)}, McNemar's exact p {words.probability(found.p)}): the difference on these images is "
