@@ -354,7 +354,7 @@ def tweaks() -> str:
         cells = " | ".join(f"{each.top1[letter]:.2f}" if letter in each.top1 else "–" for letter in LETTERS)
         gain = f"{each.top1['d'] - each.top1['b']:+.2f}"
         rows.append(f"| {each.who} | {each.depth} | {cells} | {gain} | {each.recipe} | {each.source} |")
-    study = read(STUDIES / "ladder_imagenette128_resnet18_d" / "ladder.json", LadderStudy)
+    study = read(STUDIES / "ladder_imagenette128_resnet18_d_30_epochs" / "ladder.json", LadderStudy)
     rows += ["\nOur ladder, paired differences over seeds:\n", f"| rung | top-1, % (95 % CI) | n | {COMPARED} |"]
     rows.append("| --- | ---: | ---: | ---: | --- | --- |")
     for before, rung in itertools.pairwise(study.rungs):
@@ -370,7 +370,7 @@ def speed() -> str:
     parts = []
     for file in sorted((STUDIES / "speed").glob("*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
-        parts += [f"## {file.stem.capitalize()}", "", f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
+        parts += [f"## {file.stem.capitalize().replace('_gpu', ' on a GPU')}", "", f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
         parts += ["| what | variant | median | × as fast as (range) | n |", "| --- | --- | ---: | --- | ---: |"]
         for comparison in found["comparisons"]:
             for variant, seconds in comparison["seconds"].items():
@@ -384,6 +384,7 @@ def speed() -> str:
                 )
                 parts.append(f"| {comparison['what']} | {variant} | {median} | {ratios} | {comparison['n']} |")
         parts += _step_shares(found["comparisons"])
+        parts += _share_of_the_peak(found["comparisons"])
         parts += ["", f"Measured on {found['hardware']}, torch {found['versions']['torch']}, timm {found['versions']['timm']}.", ""]
     head = (DOCS / "speed.md").read_text(encoding="utf-8").partition(SPEED_MARK)[0]
     return head + SPEED_MARK + "\n" + "\n".join(parts)
@@ -398,6 +399,21 @@ def _step_shares(comparisons: list[dict]) -> list[str]:
     rows = [f"| {what} | {' | '.join(f'{each[kind]} %' for kind in kinds)} |" for what, each in shares.items()]
     head = [f"| share of the bare step | {' | '.join(kinds)} |", f"| --- |{' ---: |' * len(kinds)}"]
     return ["", *head, *rows]
+
+
+def _share_of_the_peak(comparisons: list[dict]) -> list[str]:
+    """Return the lines that compare the arithmetic of a training with a large matrix product, if comparisons state both."""
+    lines = []
+    for each in comparisons:
+        if "gflop_per_image" in each:
+            rate = each["images"] / each["seconds"]["the bare step"]["median"] * each["gflop_per_image"] / 1000
+            peak = each["tflop_per_second_of_a_matrix_product"]
+            lines += [
+                "",
+                f"{each['what']}: a step does {each['gflop_per_image']} GFLOP for each image, so the bare step reaches {rate:.0f} TFLOP/s, "
+                f"{100 * rate / peak:.0f} % of the {peak:.0f} TFLOP/s of a product of two large bf16 matrices on the same GPU.",
+            ]
+    return lines
 
 
 PAGES = {

@@ -235,9 +235,11 @@ class Resident:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Tensor) -> Tensor:
-        """Return the images at (k,) indices, (k, 3, side, side) uint8."""
-        return torch.from_numpy(self.pixels[indices.numpy()])
+    def take(self, indices: Tensor, *, pinned: bool = False) -> Tensor:
+        """Return the images at (k,) indices, (k, 3, side, side) uint8, in pinned memory if a GPU will copy them."""
+        found = torch.empty((len(indices), *self.pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+        np.take(self.pixels, indices.numpy(), axis=0, out=found.numpy(), mode="clip")  # "raise" would write to a copy first
+        return found
 
     def crops(
         self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
@@ -248,7 +250,8 @@ class Resident:
             width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
             boxes = crop_boxes(draws, width, height, augmentation)
             scale = torch.stack([side / width, side / height, side / width, side / height], 1)
-            images = crop_and_resize(to_device(self.take(indices), device), to_device(boxes * scale, device), size)
+            pixels = self.take(indices, pinned=device.type == "cuda")
+            images = crop_and_resize(to_device(pixels, device), to_device(boxes * scale, device), size)
             yield images, to_device(torch.from_numpy(self.labels[indices.numpy()]), device)
 
 
