@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_the_command(call: Call, tmp_path: Path) -> None:
     status, text, _ = call("shapes", *common[:-1], tmp_path / "dry", "--dry-run")
     assert status == 0
     assert "peak memory" in text
+    assert re.search(r"\nin bf16 a step takes \d+\.\d\d s(, \d+\.\d × as fast; choose it with --precision bf16)?\n$", text)
     assert not (tmp_path / "dry").exists()
 
 

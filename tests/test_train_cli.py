@@ -272,6 +272,7 @@ def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: P
     assert re.search(r"7 steps an epoch, 21 in all, \d+\.\d\d s each: about \d+ seconds? of training\n", text)
     assert "peak memory" in text
     assert "epoch  learning rate" in text
+    assert "in bf16" not in text  # the precision is chosen already
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,7 +91,8 @@ def finetune(
     from trickzoo import tasks  # only now, because torch takes seconds to import
     from trickzoo.cli.running import run
 
-    run(tasks.prepare(chosen, location, machine), f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run)
+    prepare = functools.partial(tasks.prepare, location=location, machine=machine)
+    run(prepare, chosen, f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run, compare="precision" not in fields.given)
 
 
 def _task_of(layout: str, task: str | None) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,32 @@ from trickzoo.errors import BadOption
 from trickzoo.evidence import check_folder, duration
 
 if TYPE_CHECKING:
+    from trickzoo.recipes.collection import AnyRecipe
     from trickzoo.training.job import Job, Rehearsal
     from trickzoo.training.progress import Progress
     from trickzoo.training.task import Task
 
+WORTHWHILE = 1.1
+"""How many times as fast another precision must be to be suggested. Smaller differences can be noise of a few steps."""
 
-def run(job: Job, network: str, *, dry_run: bool) -> None:
-    """Print what is trained, then train it or only rehearse it. `network` is the network's name for the user."""
+
+def run(prepare: Callable[[AnyRecipe], Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool) -> None:
+    """Print what is trained, then train it or only rehearse it.
+
+    Args:
+        prepare: returns the training of a recipe.
+        recipe: the recipe.
+        network: the network's name for the user.
+        dry_run: whether to take a few steps only, and to print the time and memory that the training needs.
+        compare: whether a rehearsal also tries another precision.
+    """
     from trickzoo.training import job as jobs
     from trickzoo.training import report, schedule
     from trickzoo.training.tracking import in_words
+    from trickzoo.tricks.low_precision import alternative
 
-    recipe, machine, chief = job.task.recipe, job.machine, job.accelerator.is_main_process
+    job = prepare(recipe)
+    machine, chief = job.machine, job.accelerator.is_main_process
     if chief:
         say(f"{recipe.name}: {network}, {job.task.data_in_words}, seed {machine.seed}, {machine.out}")
         for note in (*job.task.selected.notes, *job.task.notes, *schedule.notes(recipe, job.task.shares.per_epoch)):
@@ -36,6 +51,8 @@ def run(job: Job, network: str, *, dry_run: bool) -> None:
         rehearsal = jobs.rehearse(job)
         if chief:
             tell(job.task, rehearsal)
+        if compare:
+            compare_precisions(rehearsal, prepare(replace(recipe, precision=alternative(recipe.precision))))
     else:
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
@@ -76,6 +93,17 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     for epoch in sorted({0, recipe.epochs - 1, *(i * recipe.epochs // 12 for i in range(12))}):
         lr = task.learning_rate(epoch * per_epoch)
         say(f"{epoch:5}  {lr:<9.4g} {'█' * round(40 * lr / recipe.lr)}")
+
+
+def compare_precisions(rehearsal: Rehearsal, other: Job) -> None:
+    """Rehearse the same training in another precision, and print whether it is faster on this machine."""
+    from trickzoo.training import job as jobs
+
+    precision, seconds = other.task.recipe.precision, jobs.rehearse(other).seconds_per_step
+    times = rehearsal.seconds_per_step / seconds
+    advice = f", {times:.1f} × as fast; choose it with --precision {precision}" if times >= WORTHWHILE else ""
+    if other.accelerator.is_main_process:
+        say(f"in {precision} a step takes {seconds:.2f} s{advice}")
 
 
 def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, required: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Annotated
 
@@ -85,4 +86,5 @@ def train(
     from trickzoo import tasks  # only now, because torch takes seconds to import
     from trickzoo.cli.running import run
 
-    run(tasks.prepare(chosen, location, machine), chosen.model, dry_run=dry_run)
+    prepare = functools.partial(tasks.prepare, location=location, machine=machine)
+    run(prepare, chosen, chosen.model, dry_run=dry_run, compare="precision" not in fields.given)
