@@ -42,7 +42,7 @@ Decode = Annotated[
     Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")
 ]
 Device = Annotated[_Device, Parameter(help="auto uses an accelerator if there is one, otherwise the CPU.")]
-DryRun = Annotated[bool, Flag, Parameter(help="Build everything, take three steps, print the expected time and memory, compare precisions, and stop.")]
+DryRun = Annotated[bool, Flag, Parameter(help="Take three steps, print the expected time and memory, compare precisions, and stop.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Json = Annotated[bool, Flag, Parameter(help="Print JSON.")]
