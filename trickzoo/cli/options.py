@@ -15,6 +15,7 @@ from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
 from trickzoo.training.device import Device as _Device
+from trickzoo.training.machine import Tracker
 
 
 def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
@@ -180,7 +181,13 @@ class Watched(Running):
     """How a single training runs, and what it records."""
 
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last epoch is always evaluated.")] = 1
-    tensorboard: Annotated[bool, Flag, Parameter(help="Also write curves for TensorBoard to OUT/tensorboard.")] = False
+    tensorboard: Annotated[bool, Flag, Parameter(help="The same as --tracker tensorboard.")] = False
+    tracker: Annotated[
+        Tracker | None,
+        Parameter(
+            help="Also send the curves to this tracker. tensorboard writes files to OUT/tensorboard. A resumed training goes on in its run."
+        ),
+    ] = None
 
 
 @Parameter(name="*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from trickzoo import evidence, files
 from trickzoo.data.selection import LIST
 from trickzoo.recipes.collection import plain
-from trickzoo.training import checkpoint, folder, loop, schedule, tracking
+from trickzoo.training import checkpoint, folder, loop, schedule, trackers, tracking
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
@@ -59,7 +59,7 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
     task, machine, accelerator = job.task, job.machine, job.accelerator
     if task.selected.rows and accelerator.is_main_process:
         files.write_atomically(machine.out / LIST, task.selected.table, remedy="make room, or name another --out")
-    with _reporting(machine, accelerator, report) as record:
+    with _reporting(job, report) as record:
         outcome = loop.fit(
             task,
             machine.out,
@@ -98,14 +98,20 @@ def finished(machine: Machine, task: Task) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _reporting(machine: Machine, accelerator: Accelerator, report: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that passes progress to `report`, and writes it for TensorBoard if the settings say so."""
-    board = machine.tensorboard and accelerator.is_main_process
-    with tracking.tensorboard(machine.out / "tensorboard") if board else nullcontext(lambda progress: None) as write:
+def _reporting(job: Job, report: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that passes progress to `report`, to TensorBoard and to a tracker, as far as the settings say so."""
+    machine, accelerator = job.machine, job.accelerator
+    with ExitStack() as stack:
+        writers = [report]
+        if (machine.tensorboard or machine.tracker == "tensorboard") and accelerator.is_main_process:
+            writers.append(stack.enter_context(tracking.tensorboard(machine.out / "tensorboard")))
+        if machine.external is not None:
+            config = {**plain(job.task.recipe), "seed": machine.seed}
+            writers.append(stack.enter_context(trackers.tracked(accelerator, machine.external, machine.out, config)))
 
         def record(progress: Progress) -> None:
-            report(progress)
-            write(progress)
+            for write in writers:
+                write(progress)
 
         yield record
 

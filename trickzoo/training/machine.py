@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trickzoo import evidence
 from trickzoo.data.layouts import is_hub
+from trickzoo.errors import BadOption
 from trickzoo.files import file_name
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.recipes.ranges import Checked, Count, CountOrZero, Seed
@@ -17,6 +19,9 @@ from trickzoo.training.device import Device, on_cpu
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""An experiment tracker."""
 
 
 def default_out(recipe: AnyRecipe, data: Path | str, seed: int) -> Path:
@@ -43,6 +48,9 @@ class Machine(Checked):
         evaluate_every: number of epochs between evaluations. The last epoch always ends with an evaluation.
         device: kind of device to train on; "auto" is an accelerator if there is one, otherwise the CPU.
         tensorboard: whether to write curves for TensorBoard to `out/tensorboard` as well.
+        tracker: an experiment tracker that gets the curves too; "tensorboard" is the same as `tensorboard`.
+
+    Raises BadOption for a value out of range, and for a tracker that is not installed.
     """
 
     out: Path
@@ -53,6 +61,17 @@ class Machine(Checked):
     evaluate_every: Count = 1
     device: Device = "auto"
     tensorboard: bool = False
+    tracker: Tracker | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tracker is not None and find_spec(self.tracker) is None:
+            raise BadOption(f"--tracker {self.tracker}: it is not installed; pip install 'trickzoo[{self.tracker}]'")
+
+    @property
+    def external(self) -> str | None:
+        """The tracker that runs through accelerate. The curves for TensorBoard are files of the training."""
+        return None if self.tracker == "tensorboard" else self.tracker
 
     @property
     def decoders(self) -> int:
@@ -71,6 +90,7 @@ class Machine(Checked):
         evidence.commit()  # reads the commit now, because the checkout may change before the training ends
         use_cpu = on_cpu(self.device)
         AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
-        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed_precision(precision, accelerator=not use_cpu))
+        mixed = mixed_precision(precision, accelerator=not use_cpu)
+        accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed, log_with=self.external)
         accelerator.gradient_accumulation_steps = 1  # the loop accumulates; a setting of the launcher would divide its gradients again
         return accelerator

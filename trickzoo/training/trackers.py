@@ -1,0 +1,103 @@
+"""Experiment trackers beside the log of a training, through accelerate: Weights & Biases, MLflow and Trackio."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from trickzoo import evidence
+from trickzoo.errors import BadOption, TrickzooError
+from trickzoo.files import read_json
+from trickzoo.training import stopping
+from trickzoo.training.progress import Progress
+from trickzoo.training.tracking import figures
+
+log = logging.getLogger("trickzoo")
+
+PROJECT = "trickzoo"
+"""The name of the project, or of MLflow's experiment, unless WANDB_PROJECT, TRACKIO_PROJECT or MLFLOW_EXPERIMENT_NAME names another."""
+RUN = "tracker.json"
+"""The file in the folder of a training that names its run, so that the training goes on in this run when it is resumed."""
+
+
+@contextmanager
+def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, Any]) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that sends progress to a tracker, from the main process alone.
+
+    A tracker that fails during the training is left with a warning, and the training goes on.
+
+    Args:
+        accelerator: the accelerator, which was created with this tracker.
+        name: "wandb", "mlflow" or "trackio".
+        out: folder of the training, after which a new run is named. A resumed training goes on in its run.
+        config: what the tracker shows as the configuration.
+
+    Raises BadOption, in all processes, if the tracker cannot be started.
+    """
+    error: TrickzooError | None = None
+    if accelerator.is_main_process:
+        try:
+            _start(accelerator, name, out, config)
+        except TrickzooError as found:
+            error = found
+    stopping.raise_in_all(error, accelerator)
+    failed = False
+
+    def report(p: Progress) -> None:
+        nonlocal failed
+        found = {f"validation/{key}": value for key, value in figures(p.evaluation).items()} if p.evaluation else None
+        try:
+            if not failed:
+                accelerator.log(found or {"training/loss": p.loss, "training/lr": p.lr}, step=p.step)
+        except Exception as error:  # whatever the tracker raises: a training does not end because of it
+            failed = True
+            log.warning("%s failed (%s); the training goes on without it", name, _first_line(error))
+
+    try:
+        yield report
+    finally:
+        with contextlib.suppress(Exception):
+            for tracker in accelerator.trackers:
+                tracker.finish()
+        accelerator.trackers.clear()  # otherwise `end_training` finishes them again
+
+
+def _start(accelerator: Accelerator, name: str, out: Path, config: dict[str, Any]) -> None:
+    """Start a run of a tracker, or go on in the run that the folder names."""
+    run = _stored(out, name)
+    settings: dict[str, dict[str, Any]] = {
+        "wandb": {"id": run or secrets.token_hex(4), "name": out.name, "resume": "allow", "dir": str(out)},
+        "trackio": {"name": run or f"{out.name}-{secrets.token_hex(2)}", "resume": "allow"},
+        "mlflow": {"run_id": run, "run_name": out.name},
+    }
+    project = os.environ.get(f"{name.upper()}_PROJECT", PROJECT)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        accelerator.init_trackers(project, config, {name: settings[name]})
+        if name == "mlflow":
+            run = accelerator.get_tracker(name).tracker.info.run_id
+    except Exception as error:  # whatever the tracker raises: no account, no connection, a setting of its own
+        again = f"; to start another run, delete {out / RUN}" if run else ""
+        raise BadOption(f"--tracker {name}: {_first_line(error)}{again}") from None
+    evidence.write_json(out / RUN, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
+
+
+def _stored(out: Path, name: str) -> str | None:
+    """Return the run that the folder names, or None if there is none, or one of another tracker."""
+    try:
+        found = read_json(out / RUN)
+        return str(found["run"]) if found["tracker"] == name else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
