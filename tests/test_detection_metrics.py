@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.annotated import boxes_of, coco
-from trickzoo.data.boxes import Annotation, DetectionSet
+from tests.processes import together
+from trickzoo.data.boxes import Annotation, DetectionSet, detection_shapes
+from trickzoo.data.masks import segmentation_shapes
 from trickzoo.data.readers.coco import open_coco
+from trickzoo.data.shapes import Shapes
 from trickzoo.detection.metrics import (
     COCO_STATS,
     DetectionEvaluation,
@@ -29,6 +30,8 @@ from trickzoo.detection.metrics import (
     voc_average_precision,
 )
 from trickzoo.errors import BadCheckpoint
+from trickzoo.segmentation.metrics import ConfusionMatrix
+from trickzoo.training.processes import processes
 
 CLASSES = 3
 ONE = pytest.approx(1, abs=1e-12)
@@ -346,44 +349,27 @@ def test_detections_that_cannot_be(box, score, label, message):
 # processes
 
 
-SCRIPT = """
-import json, sys
-import numpy as np, torch
-from pathlib import Path
-from tests.test_detection_metrics import shaken
-from trickzoo.data.boxes import detection_shapes
-from trickzoo.data.masks import segmentation_shapes
-from trickzoo.data.shapes import Shapes
-from trickzoo.detection.metrics import DetectionEvaluation
-from trickzoo.training.processes import processes
-from trickzoo.segmentation.metrics import ConfusionMatrix
-
-state = processes(device="cpu")
-shapes = Shapes("val", 7, size=32, objects="several")
-boxes, masks = detection_shapes(shapes), segmentation_shapes(shapes)
-evaluation, matrix = DetectionEvaluation(boxes), ConfusionMatrix(masks.classes)
-detections = shaken(boxes, 0)
-for index in range(state.process_index, 7, state.num_processes):
-    evaluation.add(index, *detections[index])
-    truth = torch.from_numpy(masks.read(index)[1])
-    matrix.add(truth.roll(2, 0), truth)
-evaluation.add(0, *detections[0])  # as samplers that fill up the last batch do
-evaluation.gather(), matrix.gather()
-if state.is_main_process:
-    Path(sys.argv[1]).write_text(json.dumps([evaluation.summary(), matrix.summary()]))
-state.destroy_process_group()
-"""
+def summaries():
+    """The figures of detections and masks of which each process has a share."""
+    state = processes(device="cpu")
+    shapes = Shapes("val", 7, size=32, objects="several")
+    boxes, masks = detection_shapes(shapes), segmentation_shapes(shapes)
+    evaluation, matrix = DetectionEvaluation(boxes), ConfusionMatrix(masks.classes)
+    detections = shaken(boxes, 0)
+    for index in range(state.process_index, 7, state.num_processes):
+        evaluation.add(index, *detections[index])
+        truth = torch.from_numpy(masks.read(index)[1])
+        matrix.add(truth.roll(2, 0), truth)
+    evaluation.add(0, *detections[0])  # as samplers that fill up the last batch do
+    evaluation.gather(), matrix.gather()
+    found = [evaluation.summary(), matrix.summary()] if state.is_main_process else None
+    state.destroy_process_group()
+    return found
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_same_as_one(tmp_path):
-    (tmp_path / "main.py").write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for name, start in (("one", [sys.executable]), ("two", launch)):
-        subprocess.run([*start, str(tmp_path / "main.py"), str(tmp_path / name)], check=True, capture_output=True, env=environment)
-    one = json.loads((tmp_path / "one").read_text())
-    assert json.loads((tmp_path / "two").read_text()) == one
+def test_two_processes_give_the_same_as_one():
+    (one,), (two, _) = together(summaries, processes=1), together(summaries)
+    assert one == two
     assert one[0]["n"] == 7 and 0 < one[0]["coco"]["AP"] < 100 and 0 < one[1]["miou"] < 100
 
 

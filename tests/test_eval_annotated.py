@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import trickzoo
-from tests import annotated
+from tests import annotated, commands
 from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
 from tests.images import jpeg
+from tests.processes import together
 from trickzoo import detection, files, segmentation, tasks
 from trickzoo.cli import evaluation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
@@ -262,24 +262,21 @@ def test_a_folder_of_masks_of_images_that_share_a_name(call: Call, tmp_path: Pat
     assert names == ["other/0.jpg.png", "train/0.jpg.png", "train/1.jpg.png"]
 
 
-@pytest.mark.parametrize("layout", ["voc", pytest.param("lists", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", ["voc", "lists"])
 def test_two_processes_give_the_same_as_one(layout: str, call: Call, tmp_path: Path) -> None:
     path, one, two = tmp_path / "model.safetensors", tmp_path / "one", tmp_path / "two"
     if layout == "voc":
         folder, name = found_boxes(tmp_path / "set", detector(path, ANIMALS)), "boxes.json"
     else:
         folder, name = found_masks(tmp_path / "set", segmenter(path, ("sky", "road", "tree"))), "masks"
-    (tmp_path / "main.py").write_text("from trickzoo.cli import trickzoo_eval; trickzoo_eval()")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "main.py")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     results, written = [], []
     for out in (one, two):
         own = ("--out", out / "o.json", "--predictions", out / name)
-        tokens = [str(token) for token in (layout, "--data", folder, "--model", path, *own, *QUICK)]
+        tokens = (layout, "--data", folder, "--model", path, *own, *QUICK)
         if out == one:
             assert call(*tokens)[0] == 0
         else:
-            subprocess.run([*launch, *tokens], check=True, capture_output=True, env=environment)
+            assert together(commands.call, evaluation, *tokens) == [0, 0]
         results.append(json.loads((out / "o.json").read_text()))
         (out / "o.json").unlink()
         written.append({file.relative_to(out).as_posix(): file.read_bytes() for file in out.rglob("*") if file.is_file()})

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from PIL import Image
 import trickzoo
 from tests.commands import call, evaluate
 from tests.images import bomb, jpeg
+from tests.processes import together
 from trickzoo import files
 from trickzoo.cli import evaluation, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
@@ -163,15 +161,8 @@ def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: 
     tokens = ["imagenet", "--data", str(photos), "--model", "mobilenet_v1_025", "--weights", str(tiny)]
     one, two = tmp_path / "one", tmp_path / "two"
     evaluate(*tokens[1:], "--predictions", f"{one}.csv", out=Path(f"{one}.json"))
-    code = "from trickzoo.cli import trickzoo_eval; trickzoo_eval()"
-    (tmp_path / "main.py").write_text(code)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "main.py")]
-    subprocess.run(
-        [*launch, *tokens, "--predictions", f"{two}.csv", "--out", f"{two}.json", "--workers", "0"],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    own = ("--predictions", f"{two}.csv", "--out", f"{two}.json", "--workers", 0)
+    assert together(call, evaluation, *tokens, *own) == [0, 0]
     assert Path(f"{two}.csv").read_text() == Path(f"{one}.csv").read_text()
     (a,), (b,) = (json.loads(Path(f"{path}.json").read_text())["results"] for path in (one, two))
     assert b.pop("processes") == 2

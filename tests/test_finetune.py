@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import trickzoo
 from tests.annotated import voc, xml
 from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run, without_batch_statistics
+from tests.processes import together
 from tests.training import same
 from trickzoo import detection, files, segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation
@@ -182,28 +180,15 @@ def test_the_gradients_of_micro_batches_add_up(tmp_path: Path) -> None:
         assert (parts[name] - gradient).norm() < 1e-4 * gradient.norm(), name
 
 
-PROCESSES = """
-import sys
-from pathlib import Path
-import torch
-from accelerate import Accelerator
-from tests.finetuning import without_batch_statistics
-from trickzoo.training import loop
-folder, accelerator = Path(sys.argv[1]), Accelerator(cpu=True)
-assert accelerator.num_processes == 2
-loop.fit(without_batch_statistics(accelerator), folder, seed=0, accelerator=accelerator, stop_after=3, save_every=1)
-accelerator.end_training()
-"""
+def train_in_processes(folder: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == 2
+    loop.fit(without_batch_statistics(accelerator), folder, seed=0, accelerator=accelerator, stop_after=3, save_every=1)
+    accelerator.end_training()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_two_processes_train_a_segmenter_with_dropout_as_one_does(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "main.py")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([*command, str(tmp_path / "two")], env=environment, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
+    together(train_in_processes, tmp_path / "two")
     accelerator = Accelerator(cpu=True)
     for name, dropout in (("one", 0.1), ("none", 0.0)):
         task = without_batch_statistics(accelerator, dropout=dropout)

@@ -66,9 +66,19 @@ def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_pat
     assert sentence in simulate(tmp_path, tops).findings[0]
 
 
-def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
-    path = report.write_ladder(simulate(tmp_path, TOPS), tmp_path)
-    content, page = json.loads((tmp_path / "ladder.json").read_text()), Page(path.read_text(encoding="utf-8"))
+COMMAND = "trickzoo ladder --data <a> --low-precision bf16 --seeds 3"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study whose report is written; nobody is to write there."""
+    folder = tmp_path_factory.mktemp("written")
+    report.write_ladder(simulate(folder, TOPS, {"command": COMMAND}), folder)
+    return folder
+
+
+def test_every_figure_of_the_report_is_the_jsons(written: Path) -> None:
+    content, page = json.loads((written / "ladder.json").read_text()), Page((written / "report.html").read_text(encoding="utf-8"))
     for finding in content["findings"]:
         assert finding in page.text
     rows = page.rows[1 : 1 + len(content["rungs"])]
@@ -91,27 +101,26 @@ def test_every_figure_of_the_report_is_the_jsons(tmp_path: Path) -> None:
         assert part in page.text
 
 
-def test_the_report_needs_nothing_else(tmp_path: Path) -> None:
-    text = report.write_ladder(simulate(tmp_path, TOPS), tmp_path).read_text(encoding="utf-8")
+def test_the_report_needs_nothing_else(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
     assert [address for address in Page(text).addresses if not address.startswith("#")] == []
     assert not re.findall(r"@import|url\((?!#)", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert "prefers-color-scheme: dark" in text
-    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == {
+    assert {file.name for file in written.iterdir() if file.is_file()} == {
         *("ladder.json", "ladder.csv", "ladder.png", "ladder.svg", "report.html")
     }
-    with Image.open(tmp_path / "ladder.png") as image:
+    with Image.open(written / "ladder.png") as image:
         assert image.width > 1000
 
 
-def test_no_line_breaks_within_an_option_or_before_a_percent_sign(tmp_path: Path) -> None:
-    made = {"command": "trickzoo ladder --data <a> --low-precision bf16 --seeds 3"}
-    text = report.write_ladder(simulate(tmp_path, TOPS, made), tmp_path).read_text(encoding="utf-8")
+def test_no_line_breaks_within_an_option_or_before_a_percent_sign(written: Path) -> None:
+    text = (written / "report.html").read_text(encoding="utf-8")
     assert re.search(r"\.unbroken \{ white-space: nowrap; \}", text)
     whole = re.findall(r'<span class="unbroken">(.*?)</span>', text)
     assert {"--data", "--low-precision", "--seeds 3", "70.47 %", "74.23 %"} <= set(whole)
-    assert "trickzoo ladder --data <a> --low-precision bf16 --seeds 3" in Page(text).text
+    assert COMMAND in Page(text).text
 
 
 def test_the_lowest_panel_of_each_column_shows_the_epochs(tmp_path: Path) -> None:
@@ -164,9 +173,9 @@ def test_intervals_of_percentages_end_at_0_and_100(tmp_path: Path) -> None:
     content = simulate(tmp_path, {"baseline": [0.5, 3.0], "mixup": [97.0, 99.8]})
     (low, _), (_, high) = (rung.top1.interval for rung in content.rungs if rung.top1 and rung.top1.interval)
     assert (low, high) == (0.0, 100.0)
-    written = json.loads(report.write_ladder(content, tmp_path).with_name("ladder.json").read_text())
-    written["rungs"][0]["top1"]["interval"] = [-14.1, 17.6]  # as files of older versions have it
-    (tmp_path / "ladder.json").write_text(json.dumps(written))
+    old = to_builtins(content)
+    old["rungs"][0]["top1"]["interval"] = [-14.1, 17.6]
+    (tmp_path / "ladder.json").write_text(json.dumps(old))
     assert read(tmp_path / "ladder.json", LadderStudy).rungs[0].top1.interval == (0.0, 17.6)
 
 
@@ -175,9 +184,9 @@ def test_intervals_of_differences_end_at_100_points(tmp_path: Path) -> None:
     assert found is not None and (found.interval, found.verdict) == ((-100.0, 100.0), "not significant")
 
 
-def test_summaries_of_older_versions_are_read(tmp_path: Path) -> None:
-    path = report.write_ladder(simulate(tmp_path, TOPS), tmp_path).with_name("ladder.json")
-    old = json.loads(path.read_text())
+def test_summaries_of_older_versions_are_read(written: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ladder.json"
+    old = json.loads((written / "ladder.json").read_text())
     del old["majority"], old["num_classes"]
     for rung in old["rungs"][1:]:
         del rung["difference"]["detectable"]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 
-from tests.training import run, same
+import trickzoo
+from tests.processes import together
+from tests.training import RECIPE, run, same
+from trickzoo.classification import task as classification
 from trickzoo.data.loaders import Resident
-from trickzoo.errors import BadData, InUse, NotWritten
-from trickzoo.training import folder, processes, stopping
+from trickzoo.errors import BadData, InUse, NotWritten, TrickzooError
+from trickzoo.training import folder, loop, processes, stopping, tracking
+from trickzoo.training.progress import Progress
+
+Report = Callable[[Progress], None]
 
 STATE = PartialState(cpu=True)
 
@@ -192,96 +198,80 @@ def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch
 # ---------------------------------------------------------------------------------------------------------------------
 # several processes
 
-TOGETHER = """
-import json
-import math
-import os
-import signal
-import sys
-from pathlib import Path
-from accelerate import Accelerator
-import trickzoo
-from tests.training import RECIPE
-from trickzoo.classification import objective, task as classification
-from trickzoo.data.loaders import decode_once, squash
-from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.errors import BadData, TrickzooError
-from trickzoo.training import checkpoint, folder, loop, stopping, tracking
-colours, out = Path(sys.argv[1]), Path(sys.argv[2])
-accelerator = Accelerator(cpu=True)
-rank = accelerator.process_index
-data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", out / "cache", workers=0)
-found = {}
 
-def scene(name, change=lambda task: None, report=lambda progress: None):
-    model = classification.prepare(RECIPE, 4, 0, trickzoo.create)
-    task = classification.Classification(RECIPE, model, data, data, seed=0, accelerator=accelerator)
-    change(task)
-    try:
-        with folder.held(out / name, accelerator):
-            loop.fit(task, out / name, seed=0, accelerator=accelerator, report=report)
-        found[name] = "done"
-    except TrickzooError as error:
-        found[name] = f"{type(error).__name__}: {error}"
+def scenes(resident: Resident, out: Path) -> dict[str, str]:
+    """Train in several processes, each time with another failure in one of them; how each training ended in this process."""
+    accelerator = Accelerator(cpu=True)
+    rank = accelerator.process_index
+    found = {}
 
-def bad_image(task):
-    batches = task.batches
-    def broken(first):
-        for i, batch in enumerate(batches(first)):
-            if rank == 1 and i == 2:
-                raise BadData("x.jpg is not readable")
-            yield batch
-    task.batches = broken
+    def scene(name: str, change: Callable[[Any], None] = lambda task: None, report: Report = lambda progress: None) -> None:
+        model = classification.prepare(RECIPE, 4, 0, trickzoo.create)
+        task = classification.Classification(RECIPE, model, resident, resident, seed=0, accelerator=accelerator)
+        change(task)
+        try:
+            with folder.held(out / name, accelerator):
+                loop.fit(task, out / name, seed=0, accelerator=accelerator, report=report)
+            found[name] = "done"
+        except TrickzooError as error:
+            found[name] = f"{type(error).__name__}: {error}"
 
-def not_a_number(task):
-    loss = task.loss
-    steps = iter(range(100))
-    task.loss = lambda net, batch: loss(net, batch) * (math.nan if next(steps) == 3 and rank == 1 else 1)
+    def bad_image(task: Any) -> None:
+        batches = task.batches
 
-def bad_validation(task):
-    evaluate = task.evaluate
-    def share():
-        if rank == 1:
-            raise BadData("v.jpg is not readable")
-        yield 0
-    def broken():
-        list(stopping.stoppable(share(), accelerator))
-        return evaluate()
-    task.evaluate = broken
+        def broken(first: int) -> Iterator[Any]:
+            for i, batch in enumerate(batches(first)):
+                if rank == 1 and i == 2:
+                    raise BadData("x.jpg is not readable")
+                yield batch
 
-def stop(progress):
-    if rank == 1 and progress.step == 3:
-        signal.raise_signal(signal.SIGTERM)
+        task.batches = broken
 
-def full(task):
-    if rank == 0:
+    def not_a_number(task: Any) -> None:
+        loss = task.loss
+        steps = iter(range(100))
+        task.loss = lambda net, batch: loss(net, batch) * (math.nan if next(steps) == 3 and rank == 1 else 1)
+
+    def bad_validation(task: Any) -> None:
+        evaluate = task.evaluate
+
+        def share() -> Iterator[int]:
+            if rank == 1:
+                raise BadData("v.jpg is not readable")
+            yield 0
+
+        def broken() -> Any:
+            list(stopping.stoppable(share(), accelerator))
+            return evaluate()
+
+        task.evaluate = broken
+
+    def stop(progress: Progress) -> None:
+        if rank == 1 and progress.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    def full(task: Any) -> None:
         write = tracking.Metrics.write
-        def broken(self, row):
+
+        def broken(self: tracking.Metrics, row: dict[str, Any]) -> None:
             if row["step"] == 2:
                 raise BadData("no room")
             write(self, row)
-        tracking.Metrics.write = broken
 
-scene("image", bad_image)
-scene("loss", not_a_number)
-scene("validation", bad_validation)
-scene("signal", report=stop)
-scene("full", full)
-(out / f"{rank}.json").write_text(json.dumps(found))
-accelerator.end_training()
-"""
+        if rank == 0:
+            tracking.Metrics.write = broken  # type: ignore[method-assign] # this process ends after the scene
+
+    scene("image", bad_image)
+    scene("loss", not_a_number)
+    scene("validation", bad_validation)
+    scene("signal", report=stop)
+    scene("full", full)
+    accelerator.end_training()
+    return found
 
 
-@pytest.mark.timeout(300)
-def test_all_processes_stop_when_one_fails(colours: Path, tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(TOGETHER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [*command, str(tmp_path / "main.py"), str(colours), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+def test_all_processes_stop_when_one_fails(resident: Resident, tmp_path: Path) -> None:
+    first, second = together(scenes, resident, tmp_path)
     last = tmp_path / "signal" / "last.pt"
     for scene, process, line in (("image", 1, "x.jpg is not readable"), ("validation", 1, "v.jpg is not readable"), ("full", 0, "no room")):
         found = [first[scene], second[scene]]

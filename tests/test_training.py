@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ import torch
 from accelerate import Accelerator
 
 import trickzoo
+from tests.processes import forked, together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import objective, task
 from trickzoo.data.loaders import Resident, Streamed
@@ -28,7 +28,7 @@ from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuning
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, stopping, tracking
+from trickzoo.training import checkpoint, loop, stopping, tracking
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate, learning_rate, notes
@@ -68,31 +68,14 @@ def test_a_stopped_training_resumes_bit_for_bit(
     assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
 
 
-def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Resident, colours: Path, tmp_path: Path) -> None:
-    code = f"""
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)  # as in this process, because the order of additions changes the result
-from tests.training import RECIPE, run
-from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.data.loaders import decode_once, squash
-def tell(progress):
-    print(progress.step, flush=True)
-    if progress.step == 5:
-        sys.stdin.read()
-data = decode_once(open_imagenet(Path({str(colours)!r}), split="train"), squash(40), "40", Path({str(tmp_path)!r}), workers=0)
-run(data, Path({str(tmp_path / "killed")!r}), save_every=1, report=tell)
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "5":  # the process waits at this step, and its checkpoint has four steps
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
+def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Resident, tmp_path: Path) -> None:
+    def die(progress: Progress) -> None:
+        if progress.step == 5:  # the checkpoint has four steps
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with forked(lambda: run(resident, tmp_path / "killed", save_every=1, report=die)) as process:
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert same(run(resident, tmp_path / "killed"), run(resident, tmp_path / "straight"))
 
 
@@ -165,109 +148,64 @@ def test_micro_batches_give_the_same_weights_as_the_whole_batch(resident: Reside
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
 
 
-PROCESSES = """
-import os
-import signal
-import sys
-from pathlib import Path
-import torch
-from accelerate import Accelerator
-import trickzoo
-from tests.training import RECIPE
-from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.data.loaders import decode_once, squash
-from trickzoo.classification import task as classification
-colours, folder, name, dies = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
-data = decode_once(open_imagenet(colours, split="train"), squash(40), "40", folder, workers=0)
-model = classification.prepare(recipe, 4, 0, trickzoo.create)
-model.freeze(model).requires_grad_(True)
-accelerator = Accelerator(cpu=True)
-def tell(progress):
-    if accelerator.process_index == 1 and progress.step == dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if accelerator.is_main_process:
-        with (folder / (name + ".steps")).open("a") as file:  # a file, because some releases of torch print to the terminal as well
+def steps_of(resident: Resident, folder: Path, dies: int = 0) -> tuple[list[int], dict[str, Any]]:
+    """Train for 20 steps without the statistics of batches; the steps that this process took, over all its starts, and the weights.
+
+    BatchNorm is frozen, because each process would use the statistics of its share of the batch. The second process kills itself at the
+    step `dies`, if it has not been started again.
+    """
+    recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
+    model = task.prepare(recipe, 4, 0, trickzoo.create)
+    model.freeze(model).requires_grad_(True)
+    accelerator = Accelerator(cpu=True)
+    taken = folder / f"{accelerator.process_index}.steps"
+
+    def tell(progress: Progress) -> None:
+        if accelerator.process_index == 1 and progress.step == dies and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        with taken.open("a") as file:
             print(progress.step, file=file)
-options = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
-classification.train(recipe, model, data, None, folder / name, **options)
-if accelerator.is_main_process:
-    torch.save(model.state_dict(), folder / (name + ".pt"))
-accelerator.end_training()
-"""
+
+    options: dict[str, Any] = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
+    task.train(recipe, model, resident, None, folder, **options)
+    accelerator.end_training()
+    return [int(step) for step in taken.read_text().split()], {key: tensor.numpy() for key, tensor in model.state_dict().items()}
 
 
-EVALUATION = """
-import hashlib
-import sys
-from dataclasses import replace
-from pathlib import Path
-from accelerate import Accelerator
-import trickzoo
-from tests.training import RECIPE
-from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.data.loaders import decode_once, squash
-from trickzoo.classification import task as classification
-from trickzoo.training import loop
-folder = Path(sys.argv[2])
-data = decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(40), "40", folder, workers=0)
-one = replace(data, pixels=data.pixels[:1], sizes=data.sizes[:1], labels=data.labels[:1])
-recipe = RECIPE.but("averaged", ema=0.9)
-accelerator = Accelerator(cpu=True)
-model = classification.prepare(recipe, 4, 0, trickzoo.create)
-task = classification.Classification(recipe, model, data, one, seed=0, accelerator=accelerator)
-loop.fit(task, folder / "out", seed=0, accelerator=accelerator)
-task.finish()
-for name, network in (("model", model), ("average", task.average)):
-    digest = hashlib.sha256(b"".join(buffer.numpy().tobytes() for buffer in network.buffers())).hexdigest()
-    (folder / f"{name}-{accelerator.process_index}.digest").write_text(digest)
-accelerator.end_training()
-"""
-
-
-@pytest.mark.timeout(300)
-def test_processes_evaluate_the_same_network_even_with_one_image_for_two(colours: Path, tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(EVALUATION)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [*command, str(tmp_path / "main.py"), str(colours), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
-    digests = [path.read_text() for path in tmp_path.glob("*.digest")]
-    assert len(digests) == 4
-    assert len(set(digests)) == 1  # `finish` copies the average into the model
-
-
-@pytest.fixture
-def torchrun(colours: Path, tmp_path: Path) -> Any:
-    """A function that trains in several processes, and returns the weights and the steps that the main process took."""
-    (tmp_path / "main.py").write_text(PROCESSES)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # otherwise a restart may find the addresses of the dead processes
-
-    def torchrun(name: str, processes: int, dies: int = 0) -> tuple[dict[str, torch.Tensor], list[int]]:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--max-restarts=1"]
-        command = [*launch, str(tmp_path / "main.py"), str(colours), str(tmp_path), name, str(dies)]
-        subprocess.run(command, env=environment, capture_output=True, timeout=150, check=True)
-        steps = (tmp_path / f"{name}.steps").read_text().split()
-        return torch.load(tmp_path / f"{name}.pt", weights_only=True), [int(step) for step in steps]
-
-    return torchrun
-
-
-@pytest.mark.timeout(420)
-def test_two_processes_give_the_same_as_one_and_restart_when_one_dies(torchrun: Any, tmp_path: Path) -> None:
-    (one, _), (two, steps), (restarted, again) = torchrun("one", 1), torchrun("two", 2), torchrun("restarted", 2, dies=10)
-    for key in one:  # BatchNorm is frozen, because each process would use the statistics of its half
-        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=0)
+def test_two_processes_give_the_same_as_one_and_restart_when_one_dies(resident: Resident, tmp_path: Path) -> None:
+    ((_, one),) = together(steps_of, resident, tmp_path / "one", processes=1)
+    (steps, two), _ = together(steps_of, resident, tmp_path / "two")
+    (again, restarted), _ = together(steps_of, resident, tmp_path / "restarted", 10, restarts=1)
+    for key in one:
+        np.testing.assert_allclose(one[key], two[key], atol=1e-5, rtol=0)
     assert steps == list(range(1, 21))
     losses = [[row["loss"] for row in tracking.rows(tmp_path / name) if "loss" in row] for name in ("one", "two")]
     assert len(losses[0]) == 20
     assert losses[1] == pytest.approx(losses[0], rel=1e-4), "the log has the mean loss over processes"
     assert again[-12:] == list(range(9, 21)), "it resumes from the checkpoint at step 8"
     assert 8 in again[:-12]
-    assert same(restarted, two)
+    assert all(np.array_equal(restarted[key], two[key]) for key in two)
+
+
+def digests(resident: Resident, folder: Path) -> list[str]:
+    """Train with an average of the weights, validate on a single image, and return digests of the statistics of both networks."""
+    one = replace(resident, pixels=resident.pixels[:1], sizes=resident.sizes[:1], labels=resident.labels[:1])
+    recipe = RECIPE.but("averaged", ema=0.9)
+    accelerator = Accelerator(cpu=True)
+    model = task.prepare(recipe, 4, 0, trickzoo.create)
+    training = task.Classification(recipe, model, resident, one, seed=0, accelerator=accelerator)
+    loop.fit(training, folder, seed=0, accelerator=accelerator)
+    training.finish()
+    networks = (model, training.average)
+    found = [hashlib.sha256(b"".join(buffer.numpy().tobytes() for buffer in network.buffers())).hexdigest() for network in networks]
+    accelerator.end_training()
+    return found
+
+
+def test_processes_evaluate_the_same_network_even_with_one_image_for_two(resident: Resident, tmp_path: Path) -> None:
+    found = together(digests, resident, tmp_path / "out")
+    assert len(found) == 2
+    assert len({*found[0], *found[1]}) == 1  # `finish` copies the average into the model
 
 
 @pytest.mark.parametrize(("step", "good"), [(0, "none"), (4, "last.pt"), (5, "last.pt")])

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -16,8 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tests.commands import call
+from tests.processes import forked
 from tests.samples import Samples
 from tests.training import COSINE
+from trickzoo.cli import train
 from trickzoo.data import workers
 from trickzoo.data.workers import computed, in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
@@ -151,17 +155,24 @@ def test_an_error_of_a_sample_is_not_taken_for_a_lost_worker() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_saves(number: signal.Signals, colours: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_group_saves(
+    number: signal.Signals, colours: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = f"--recipe {COSINE} --model mobilenet_v1_025 --size 32 --epochs 5000 --batch-size 8 --precision fp32 --workers 2"
-    command = [sys.executable, "-c", "from trickzoo.cli import trickzoo_train; trickzoo_train()", *words.split()]
-    command += ["--data", str(colours), "--out", str(tmp_path / "out"), "--evaluate-every", "5000"]
-    environment = {**os.environ, "TRICKZOO_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    places = ("--data", colours, "--out", tmp_path / "out", "--evaluate-every", 5000)
+
+    def alone() -> None:
+        os.setsid()
+        sys.exit(call(train.app, *words.split(), *places))
+
     metrics = tmp_path / "out" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
-        pass
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    with forked(alone) as process:
+        while not (metrics.exists() and metrics.stat().st_size) and process.is_alive():
+            time.sleep(0.02)
+        assert process.pid is not None
+        os.killpg(process.pid, number)
+        process.join(60)
+    errors = capfd.readouterr().err
+    assert process.exitcode == 130, errors
     assert "the same command resumes from" in errors
     assert (tmp_path / "out" / "last.pt").exists()
