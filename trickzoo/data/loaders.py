@@ -107,19 +107,22 @@ class Streamed:
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
         for samples in in_workers(_Crops(self.images, size, augmentation), keys, self.workers):
             say_orientation(samples, str(self.images.root))
-            pixels = stacked(samples, lambda error: f"{error}; {MEND}")
+            pixels = stacked(samples, lambda error: f"{error}; {MEND}", pinned=device.type == "cuda")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])
             yield to_device(pixels, device).float(), to_device(labels, device)
 
 
-def stacked(samples: list[ReadImage], message: Callable[[str], str]) -> Tensor:
-    """Return the (k, 3, size, size) uint8 pixels of k samples. If one has an error, raise BadData with what `message` returns for it."""
+def stacked(samples: list[ReadImage], message: Callable[[str], str], *, pinned: bool = False) -> Tensor:
+    """Return the (k, 3, size, size) uint8 pixels of k samples, in pinned memory if a GPU will copy them.
+
+    If a sample has an error, raise BadData with what `message` returns for it.
+    """
     found = []
     for sample in samples:
         if sample.pixels is None:
             raise BadData(message(sample.error))
         found.append(sample.pixels)
-    return torch.stack(found)
+    return torch.stack(found, out=torch.empty((len(found), *found[0].shape), dtype=torch.uint8, pin_memory=pinned))
 
 
 def say_orientation(samples: Iterable[ReadImage], where: str) -> None:

@@ -273,7 +273,7 @@ class HubStream:
         """
         for samples in in_workers(_Crops(size, augmentation, self.upright), self._keys(plan, seed), self.workers):
             say_orientation(samples, self.source.name)
-            pixels = stacked(samples, lambda error: f"{self.source.name}: {error}")
+            pixels = stacked(samples, lambda error: f"{self.source.name}: {error}", pinned=device.type == "cuda")
             yield to_device(pixels, device).float(), to_device(torch.tensor([sample.label for sample in samples]), device)
 
     def _keys(self, plan: BatchPlan, seed: int) -> Iterator[list[tuple[int, int, str, bytes, Tensor]]]:
