@@ -151,6 +151,11 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("label_smoothing")]
     assert "smoothing 0 → 0.1" in line
     assert line.count("to do") == 2
+    found = json.loads(call(*tokens, "--out", straight, "--dry-run", "--json")[1])
+    assert (found["left"], found["epochs"]) == (2, 2)
+    (rung,) = [each for each in found["rungs"] if each["rung"] == "label_smoothing"]
+    assert (rung["base"], rung["changes"], rung["states"]) == ("cosine", {"smoothing": [0.0, 0.1]}, {"0": "to do", "1": "to do"})
+    assert "--json has no effect: it is for --dry-run or --plan" in call(*tokens, "--out", straight, "--json")[2]
 
 
 def test_a_result_names_the_share_of_the_largest_class(straight: Path, colours: Path) -> None:
@@ -185,6 +190,15 @@ def test_a_plan_from_finished_seeds(call: Call, tmp_path: Path) -> None:
     ]
     needed, strict = power.seeds_for(1.0, pooled), power.seeds_for(1.0, pooled, 0.025)
     assert f"1 point: {needed} seeds, " in text and f"; after Holm {strict} seeds" in text
+    (found,) = json.loads(call(*PLANNED, "--seeds", 3, "--out", tmp_path, "--plan", "--json")[1])
+    assert found["sd"] == pytest.approx(pooled) and found["needed"][0] == {"points": 1.0, "seeds": needed, "seeds_holm": strict}
+    ten = {
+        "seeds": 10,
+        "points": power.detectable(pooled, 10),
+        "points_holm": power.detectable(pooled, 10, 0.025),
+        "seconds": 10 * 3 * 90.0,
+    }
+    assert found["detectable"][3] == pytest.approx(ten)
 
 
 def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:

@@ -17,14 +17,16 @@ import torch
 from accelerate import PartialState
 
 import trickzoo
+from tests import exports
 from tests.commands import Call, caller
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection, files
 from trickzoo.cli import zoo
-from trickzoo.data.location import AnnotatedLocation
+from trickzoo.data.location import AnnotatedLocation, open_splits
+from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, InUse
 from trickzoo.recipes import finetune as recipes
-from trickzoo.studies import report, transfer, transfer_words
+from trickzoo.studies import examples, report, transfer, transfer_words
 from trickzoo.studies.found import TransferStudy
 from trickzoo.studies.results import read
 from trickzoo.training.folder import held
@@ -122,6 +124,29 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
     assert "year has no effect: ade20k has no years" in call(*pair, "ade20k", *boxes, *year)[2]
 
 
+def test_images_are_selected_as_in_a_fine_tuning(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated images of the other task are not selected."""
+
+    def plan(checkpoints: Path, branches: tuple[transfer.Branch, ...], **options: Any) -> transfer.Plan:
+        found.extend(branch.location.selection for branch in branches)
+        raise BadOption("far enough")
+
+    found: list[Selection] = []
+    monkeypatch.setattr(transfer, "plan", plan)
+    selected = ("--val-fraction", 0.4, "--split-seed", 3, "--skip-corrupt")
+    own = ("--checkpoints", "ladder", "--detection", "own", "--detection-data", tmp_path)
+    assert call(*own, "--segmentation", "shapes", *selected)[2] == "trickzoo: far enough\n"
+    assert found == [Selection(val_fraction=0.4, split_seed=3, skip_corrupt=True), Selection()]
+    message = "a selection of images has no effect: generated shapes"
+    assert message in call("--checkpoints", "ladder", "--segmentation", "shapes", "--skip-corrupt")[2]
+    exports.label_studio_coco(tmp_path)
+    location = AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.4))
+    val = open_splits(location, "detection").val
+    shown = [name for name in val.names if any(name.endswith(each) and exports.TRUTH[each] for each in exports.TRUTH)]
+    drawn = [example.caption for example in examples.draw("detection", location, [], 6)]
+    assert [any(name in caption for name in shown) for caption in drawn] == [True] * len(shown)
+
+
 def test_a_plan_reaches_the_processes_of_several_jobs(ladder: Path) -> None:
     branch = transfer.Branch(recipes.SHAPES_BOXES, AnnotatedLocation("shapes", images=8))
     plan = transfer.plan(ladder, (branch,), seeds=1)
@@ -165,6 +190,9 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     assert "segmentation: difference to the first rung, points: standard deviation 1.12 points" in text  # of 0.7071 and 1.4142
     (row,) = (line.split() for line in text.splitlines() if line.startswith("   30"))
     assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
+    (outlook,) = json.loads(call(*here, "--json")[1])
+    assert outlook["detectable"][-1]["seconds"] == 30 * 3 * 90 and f"{outlook['detectable'][-1]['points_holm']:.2f}" == row[2]
+    assert "--json has no effect: it is for --plan" in call(*here[:-1], "--json")[2]
     status, text, _ = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan", "--plan-sd", 3)
     assert (status, "standard deviation 3 points, a guess" in text) == (0, True)
     status, _, error = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from trickzoo.cli import options
 from trickzoo.cli.fields import OfLadder
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import hush, say, table
+from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count
@@ -46,6 +46,7 @@ def ladder(
     dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished trainings; train nothing.")] = False,
+    json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: OfLadder = OfLadder(),
 ) -> None:
     """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
@@ -58,11 +59,12 @@ def ladder(
     optional = {"teacher": teacher, "low_precision": low_precision}
     plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
+    options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if dry_run:
-        _list(plan, place)
+        _list(plan, place, json=json)
         return
     if planning.plan:
-        _plan(plan, place, planning.plan_sd)
+        _plan(plan, place, planning.plan_sd, json=json)
         return
     if report_only:
         _report(plan, place, required=True)
@@ -108,23 +110,28 @@ def _report(plan: study.Plan, out: Path, *, required: bool) -> None:
     running.report(found.findings, out, lambda: report.write_ladder(found, out), required=required)
 
 
-def _plan(plan: study.Plan, out: Path, guess: float | None) -> None:
+def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> None:
     """Print which differences more seeds would detect, and at what cost."""
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import ladder_summary, outlook
 
     begun = any(study.state(out, *run) == "done" for run in plan.runs)
     found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
-    print_outlooks([found] if found else [], out)
+    print_outlooks([found] if found else [], out, json=json)
 
 
-def _list(plan: study.Plan, out: Path) -> None:
+def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
     """Print the trainings of a study and the state of each."""
-    rows = []
-    for step in plan.steps:
-        states = (study.state(out, step, seed) for seed in plan.seeds)
-        rows.append((step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states))
+    states = {step.rung: [study.state(out, step, seed) for seed in plan.seeds] for step in plan.steps}
+    left = sum(state != "done" for each in states.values() for state in each)
+    if json:
+        rungs = [
+            {"rung": step.rung, "base": step.base, "changes": step.changes, "states": dict(zip(plan.seeds, states[step.rung], strict=True))}
+            for step in plan.steps
+        ]
+        say_json({"model": plan.model, "out": str(out), "epochs": plan.steps[0].recipe.epochs, "left": left, "rungs": rungs})
+        return
+    rows = [(step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states[step.rung]) for step in plan.steps]
     titles = ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds))
     table(titles, rows, left=titles, wrapped=("what it changes",))
-    left = sum(study.state(out, *run) != "done" for run in plan.runs)
     say(f"left to do in {out}: {count(left, 'training')} of {count(plan.steps[0].recipe.epochs, 'epoch')}")

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter, Token
 import trickzoo as package
 from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, NoEffect
 from trickzoo.training.device import Device as _Device
 from trickzoo.training.machine import Tracker
 
@@ -79,6 +79,12 @@ def check_printing(*, json: bool, quiet: bool) -> None:
     """Raise BadOption if `--json` and `--quiet` are both given."""
     if json and quiet:
         raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
+
+
+def check_planned(*, json: bool, planned: bool, where: str) -> None:
+    """Raise NoEffect if `--json` is given although nothing is planned that it could print. `where` names the options that plan."""
+    if json and not planned:
+        raise NoEffect("--json", f"it is for {where}")
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:

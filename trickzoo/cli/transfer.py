@@ -16,6 +16,7 @@ from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
+from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, nearest
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import find_fine_tuning, override
@@ -97,6 +98,7 @@ def transfer(
     first_seed: Annotated[int, Parameter(help="The first of these seeds; the next ones count up from it.")] = 0,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
+    selecting: options.Selecting = options.Selecting(),
     running: options.Several = options.Several(),
     pictures: Annotated[
         int,
@@ -106,6 +108,7 @@ def transfer(
     report_only: Annotated[
         bool, Flag, Parameter(help="Write the tables, plots and report of the finished trainings, and train nothing.")
     ] = False,
+    json: Annotated[bool, Flag, Parameter(help="With --plan: print JSON.")] = False,
     fields: OfTransfer = OfTransfer(),
     **of_one_task: Annotated[str, Parameter(help="Fields of the recipe of one task: --detection-epochs 10, --segmentation-lr 0.01.")],
 ) -> None:
@@ -116,11 +119,12 @@ def transfer(
     """
     wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
     folder = out or checkpoints / "transfer"
+    options.check_planned(json=json, planned=planning.plan, where="--plan")
     if planning.plan:
-        _plan(checkpoints, folder, range(first_seed, first_seed + seeds), wanted, planning.plan_sd)
+        _plan(checkpoints, folder, range(first_seed, first_seed + seeds), wanted, planning.plan_sd, json=json)
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
-    branches = _branches({"detection": detection, "segmentation": segmentation}, both, changes)
+    branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted)
     hush(running.quiet)
     if not report_only:
@@ -134,7 +138,9 @@ def transfer(
         state.destroy_process_group()
 
 
-def _branches(tasks: Mapping[str, Detection | Segmentation], both: Both, changes: dict[str, str]) -> tuple[study.Branch, ...]:
+def _branches(
+    tasks: Mapping[str, Detection | Segmentation], both: Both, selection: Selection, changes: dict[str, str]
+) -> tuple[study.Branch, ...]:
     """Return the recipe and the images of each task that is asked for. Raises BadOption for options that contradict each other."""
     layouts = [given.layout for given in tasks.values() if given.layout]
     branches = []
@@ -143,7 +149,7 @@ def _branches(tasks: Mapping[str, Detection | Segmentation], both: Both, changes
             _check_unused(task, given, changes)
             continue
         default = find_reader(given.layout, task).recipe
-        location = _location(task, given, both, layouts)
+        location = _location(task, given, both, selection, layouts)
         recipe = find_fine_tuning(given.recipe or default, KINDS[task])
         changed = override(recipe, {"data": given.layout, **_changes_of(recipe, changes)})
         branches.append(study.Branch(changed, location))
@@ -151,10 +157,11 @@ def _branches(tasks: Mapping[str, Detection | Segmentation], both: Both, changes
     return tuple(branches)
 
 
-def _location(task: str, given: Detection | Segmentation, both: Both, layouts: Sequence[str]) -> AnnotatedLocation:
+def _location(task: str, given: Detection | Segmentation, both: Both, selection: Selection, layouts: Sequence[str]) -> AnnotatedLocation:
     """Return where the images of a task lie. `layouts` are those of all tasks asked for.
 
-    A year for both tasks applies to the layouts that have years, and a number of images for both to the generated ones, if there are any.
+    A year for both tasks applies to the layouts that have years, a number of images for both to the generated ones, and a selection to
+    those that are not generated, if there are any.
     """
     assert given.layout is not None
     layout, folder = find_layout(given.layout), given.data or both.data
@@ -167,8 +174,11 @@ def _location(task: str, given: Detection | Segmentation, both: Both, layouts: S
         default |= {"year": None, "val_year": None}
     if not layout.generated and any(find_layout(each).generated for each in layouts):
         default["images"] = None
+    if layout.generated and not all(find_layout(each).generated for each in layouts):
+        selection = Selection()
     own = {name: value for name in SPLITS if (value := getattr(given, name)) is not None}
-    return AnnotatedLocation(given.layout, folder or Path(), **{name: default[name] for name in (*SPLITS, "images")} | own)
+    named = {name: default[name] for name in (*SPLITS, "images")} | own
+    return AnnotatedLocation(given.layout, folder or Path(), selection=selection, **named)
 
 
 def _check_unused(task: str, given: Detection | Segmentation, changes: Mapping[str, str]) -> None:
@@ -234,7 +244,7 @@ def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> No
     running.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
 
 
-def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None) -> None:
+def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None, *, json: bool) -> None:
     """Print what more seeds would detect: in each task with finished fine-tunings, or in any task if there are none."""
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import outlook, transfer_summary
@@ -245,4 +255,4 @@ def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], gu
     found = [each for task in tasks if (each := outlook.of_task(task, guess))]
     if not results and (any_task := outlook.of_guess(len(rungs or ladder.rungs), guess)):
         found = [any_task]
-    print_outlooks(found, out)
+    print_outlooks(found, out, json=json)

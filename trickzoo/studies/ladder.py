@@ -196,6 +196,8 @@ def run(
     if any(state(machine.out, *run) != "done" for run in plan.runs):  # a finished study is only read
         evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
+    for note in images.selected.notes:
+        tell(note)
     left = [run for run in plan.runs if not holds_finished(folder(machine.out, *run), run[0].recipe, run[1], images)]
     for step in plan.steps:
         if any(step is unfinished for unfinished, _ in left):  # raises errors at once instead of after hours of training

@@ -142,6 +142,9 @@ def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None
     if not all((folder(settings.out, *run) / job.RESULT).is_file() for run in plan.runs):  # a finished study is only read
         evidence.check_folder(settings.out)
     data = _open(plan, settings)
+    for images in data.values():
+        for note in images.selected.notes:
+            tell(note)
     done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
     trainings = [
         Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, train)

@@ -186,6 +186,8 @@ def run(
     of_each = check_jobs(jobs, machine)
     evidence.check_folder(machine.out)
     images = classification.open_data(plan.settings[0], location, machine)  # the images are the same for all settings
+    for note in images.selected.notes:
+        tell(note)
     for setting in plan.settings:  # raises errors at once instead of after hours of training
         tasks.prepare(plan.recipe(setting, 0), location, machine, images)
     rounds: list[list[Outcome]] = []
