@@ -20,8 +20,10 @@ from hypothesis import settings
 from PIL import Image
 
 import trickzoo
+from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
 from tests.hub import Hub
+from tests.images import jpeg
 from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.loaders import Resident, decode_once, squash
@@ -144,6 +146,26 @@ def tiny(tmp_path: Path) -> Path:
     model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
     publish.export(model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as of trainings of a detector, a segmenter and a classifier (boxes, masks, classes), and two photographs.
+
+    The networks are random, and one of the photographs, b.jpg, is turned by its EXIF orientation. Nobody is to write there.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    detector(folder / "boxes" / "model.safetensors", ("cat", "dog"))
+    segmenter(folder / "masks" / "model.safetensors", ("background", "cat", "dog"))
+    torch.manual_seed(0)
+    network = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    prepared = Preprocessing(size=32, crop=1.0)
+    publish.export(network, folder / "classes" / "model.safetensors", classes=("cat", "n01440764", "cow"), preprocessing=prepared)
+    image = Image.open(jpeg(folder / "a.jpg", 1, (160, 120)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(folder / "b.jpg", exif=exif, quality=95)
+    return folder
 
 
 LEFT_OUT = {"packs": "they need the real image packs (TRICKZOO_PACKS=folder)", "slow": "they are slow (-m slow)"}

@@ -13,9 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 import trickzoo
-from tests.annotated import detector, segmenter
 from tests.commands import Call, caller
-from tests.images import jpeg
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
 from trickzoo.data.boxes import DetectionSet
@@ -34,41 +32,25 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return caller(capsys, zoo, "predict")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a training for each task, and two images, one of them turned by its EXIF orientation; nobody is to write there."""
-    folder = tmp_path_factory.mktemp("place")
-    detector(folder / "boxes" / "model.safetensors", ("cat", "dog"))
-    segmenter(folder / "masks" / "model.safetensors", ("background", "cat", "dog"))
-    torch.manual_seed(0)
-    network = trickzoo.create("mobilenet_v1_025", num_classes=3)
-    publish.export(network, folder / "classes" / "model.safetensors", classes=("cat", "n01440764", "cow"), preprocessing=PREPARED)
-    image = Image.open(jpeg(folder / "a.jpg", 1, (160, 120)))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(folder / "b.jpg", exif=exif, quality=95)
-    return folder
-
-
-def test_a_classifier_predicts_as_its_network_does(place: Path) -> None:
-    loaded = trickzoo.load(place / "classes")
+def test_a_classifier_predicts_as_its_network_does(trained: Path) -> None:
+    loaded = trickzoo.load(trained / "classes")
     assert (loaded.task, loaded.classes) == ("classification", ("cat", "n01440764", "cow"))
-    image = Image.open(place / "a.jpg")
+    image = Image.open(trained / "a.jpg")
     with torch.inference_mode():
         expected = loaded.network(loaded.transform(image)[None]).softmax(1)[0]
     found = loaded.predict(image).found
     assert [each.label for each in found] == expected.argsort(descending=True).tolist()
     assert {each.label: each.score for each in found} == pytest.approx(dict(enumerate(expected.tolist())))
     assert {each.name for each in found} == {"cat", "tench", "cow"}
-    assert loaded.predict(place / "a.jpg") == loaded.predict(str(place / "a.jpg")) == loaded.predict(image)
-    turned = Image.open(place / "b.jpg")
-    assert loaded.predict(turned) == loaded.predict(place / "b.jpg") == loaded.predict(ImageOps.exif_transpose(turned))
+    assert loaded.predict(trained / "a.jpg") == loaded.predict(str(trained / "a.jpg")) == loaded.predict(image)
+    turned = Image.open(trained / "b.jpg")
+    assert loaded.predict(turned) == loaded.predict(trained / "b.jpg") == loaded.predict(ImageOps.exif_transpose(turned))
 
 
-def test_a_detectors_labels_count_from_0_as_its_classes_do(place: Path) -> None:
-    loaded = trickzoo.load(place / "boxes" / "model.safetensors")
-    image = Image.open(place / "a.jpg")
-    expected = detection.predict(detection.load(place / "boxes"), image)
+def test_a_detectors_labels_count_from_0_as_its_classes_do(trained: Path) -> None:
+    loaded = trickzoo.load(trained / "boxes" / "model.safetensors")
+    image = Image.open(trained / "a.jpg")
+    expected = detection.predict(detection.load(trained / "boxes"), image)
     found = loaded.predict(image).found
     assert loaded.task == "detection" and len(found) == len(expected.scores) > 0
     for each, box, score, label, name in zip(found, expected.boxes, expected.scores, expected.labels, expected.names, strict=True):
@@ -79,11 +61,11 @@ def test_a_detectors_labels_count_from_0_as_its_classes_do(place: Path) -> None:
     np.testing.assert_allclose(raw["scores"].numpy(), expected.scores, atol=1e-6)
 
 
-def test_a_segmenters_mask_and_shares(place: Path) -> None:
-    loaded = trickzoo.load(place / "masks")
-    image = Image.open(place / "a.jpg")
+def test_a_segmenters_mask_and_shares(trained: Path) -> None:
+    loaded = trickzoo.load(trained / "masks")
+    image = Image.open(trained / "a.jpg")
     prediction = loaded.predict(image)
-    expected = segmentation.predict(segmentation.load(place / "masks"), image)
+    expected = segmentation.predict(segmentation.load(trained / "masks"), image)
     assert loaded.task == "segmentation" and prediction.mask is not None and np.array_equal(prediction.mask, expected)
     assert {each.label: each.score for each in prediction.found} == pytest.approx({i: (expected == i).mean() for i in np.unique(expected)})
     with torch.inference_mode():
@@ -92,15 +74,15 @@ def test_a_segmenters_mask_and_shares(place: Path) -> None:
     assert np.array_equal(mask, expected)
 
 
-def test_create_takes_a_file_or_the_folder_of_a_training(place: Path) -> None:
-    for path in (place / "classes", str(place / "classes" / "model.safetensors")):
+def test_create_takes_a_file_or_the_folder_of_a_training(trained: Path) -> None:
+    for path in (trained / "classes", str(trained / "classes" / "model.safetensors")):
         model = trickzoo.create(path)
         assert (model.name, model.num_classes, model.weights.classes) == ("mobilenet_v1_025", 3, ("cat", "n01440764", "cow"))
     with pytest.raises(BadOption, match="is a file with weights; leave pretrained and weights out"):
-        trickzoo.create(place / "classes", pretrained=True)
+        trickzoo.create(trained / "classes", pretrained=True)
 
 
-def test_what_cannot_be_loaded(place: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
     for path, message in (
@@ -127,15 +109,15 @@ def test_classes_that_do_not_fit_are_not_exported(classes: tuple[str, ...], layo
     assert not list(tmp_path.iterdir())
 
 
-def test_predictions_are_written_as_csv(call: Call, place: Path, tmp_path: Path) -> None:
+def test_predictions_are_written_as_csv(call: Call, trained: Path, tmp_path: Path) -> None:
     table = tmp_path / "found.csv"
     for task, columns, key in (("classes", 5, "top"), ("boxes", 7, "boxes"), ("masks", 3, "shares")):
         pictures = () if task == "classes" else ("--out", tmp_path / task)
         threshold = ("--threshold", 0.3) if task == "boxes" else ()
         status, text, _ = call(
-            place / "*.jpg",
+            trained / "*.jpg",
             "--weights",
-            place / task,
+            trained / task,
             "--csv",
             table,
             "--json",
@@ -151,13 +133,13 @@ def test_predictions_are_written_as_csv(call: Call, place: Path, tmp_path: Path)
     assert float(rows[0][2]) == next(iter(found[0]["shares"].values()))
 
 
-def test_boxes_are_written_as_coco_reads_them(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
+def test_boxes_are_written_as_coco_reads_them(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
     file = tmp_path / "coco.json"
-    tokens = ("--model", place / "boxes", "--threshold", 0.3, "--out", tmp_path / "drawn", "--coco", file)
+    tokens = ("--model", trained / "boxes", "--threshold", 0.3, "--out", tmp_path / "drawn", "--coco", file)
     status, text, _ = call("a.jpg", "b.jpg", *tokens, "--json")
     assert status == 0
-    data: DetectionSet = read_coco(file, place)
+    data: DetectionSet = read_coco(file, trained)
     assert data.classes == ("cat", "dog")
     for index, row in enumerate(json.loads(text)):
         assert (data.images[index].width, data.images[index].height) == tuple(row["size"]) == ((160, 120), (120, 160))[index]
@@ -178,11 +160,11 @@ def test_boxes_are_written_as_coco_reads_them(call: Call, place: Path, tmp_path:
         (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
     ],
 )
-def test_mistakes(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
-    monkeypatch.chdir(place)
+def test_mistakes(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
+    monkeypatch.chdir(trained)
     status, _, err = call(*tokens)
     assert (status, message in err, err.count("\n")) == (2, True, 1), err
-    assert not (place / "predictions").exists()
+    assert not (trained / "predictions").exists()
 
 
 def test_the_training_transform_is_the_recipes_augmentation() -> None:

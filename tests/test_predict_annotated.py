@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-import trickzoo
-from tests.annotated import SIDE, damaged, detector, segmenter
+from tests.annotated import SIDE, damaged
 from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, segmentation
@@ -24,7 +24,6 @@ from trickzoo.data import images
 from trickzoo.data.annotated_transforms import fit
 from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadData
-from trickzoo.weights import publish
 
 SMALL = "mobilenet_v1_025.tz_imagenette128"
 
@@ -36,13 +35,12 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a detector, a segmenter, a classifier and images; nobody is to write there."""
     folder = tmp_path_factory.mktemp("place")
-    detector(folder / "boxes.safetensors", ("cat", "dog"))
-    segmenter(folder / "masks.safetensors", ("background", "cat", "dog"))
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), folder / "classes.safetensors")
-    jpeg(folder / "a.jpg", 1, (160, 120))
+    for name in ("boxes", "masks", "classes"):
+        shutil.copy(trained / name / "model.safetensors", folder / f"{name}.safetensors")
+    shutil.copy(trained / "a.jpg", folder)
     jpeg(folder / "other" / "a.jpg", 2, (160, 120))
     for mode in ("L", "RGBA", "P"):
         Image.open(folder / "a.jpg").convert(mode).save(folder / f"{mode}.png")
