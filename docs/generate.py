@@ -210,6 +210,8 @@ def _transfer_study(path: Path) -> str:
             f"| {task.task} | top-1, % | {MEASURES[task.measure]}, % (95 % CI) | n | {COMPARED} |",
             "| --- | ---: | ---: | ---: | ---: | --- | --- |",
         ]
+        if task.scratch:
+            parts.append(f"| from random weights | – | {_sample(task.scratch.figure)} | {task.scratch.figure.n} | – | – | – |")
         parts += [
             f"| {words.title(rung)} | {_spread(rung.top1)} | {_sample(rung.figure)} | {rung.figure.n} | {_difference(rung.difference)} |"
             for rung in task.rungs

@@ -216,7 +216,11 @@ def test_a_finished_study_in_a_read_only_folder_is_reported(
     call: Call, ladder: Path, tmp_path: Path, read_only: Callable[[Path], None]
 ) -> None:
     tokens = ("--checkpoints", ladder, "--segmentation", "shapes", *OPTIONS, "--out", tmp_path, "--rungs", "baseline", "--pictures", 0)
-    assert call(*tokens, "--seeds", 1)[0] == 0
+    assert call(*tokens, "--seeds", 1, "--scratch")[0] == 0
+    (task,) = read(tmp_path / "transfer.json", TransferStudy).tasks
+    assert task.scratch and task.scratch.seeds == (0,) and [rung.rung for rung in task.rungs] == ["baseline"]
+    found = json.loads((tmp_path / "segmentation" / "scratch-0" / "result.json").read_text())
+    assert (found["recipe"]["weights"], found["recipe"]["model"], found["backbone"]["top1"]) == (None, MODEL, None)
     read_only(tmp_path)
     status, text, _ = call(*tokens, "--seeds", 1)
     assert (status, text.count("already finished")) == (0, 1)

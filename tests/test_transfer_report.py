@@ -51,7 +51,7 @@ def result(task: str, rung: str, seed: int, figure: float | None) -> dict[str, A
         "n_train": 1500,
         "recipe": {"name": f"small.{task}.voc", "epochs": 12, "size": 256},
         "seed": seed,
-        "backbone": {"rung": rung, "seed": seed, "top1": TOP1[rung][seed]},
+        "backbone": {"rung": rung, "seed": seed, "top1": TOP1.get(rung, {}).get(seed)},
         "data_digest": "d",
         "val_digest": "v",
         "processes": 1,
@@ -423,3 +423,25 @@ def test_too_few_rungs_for_a_relation_are_rows_and_no_scatter(tmp_path: Path) ->
 def test_the_backbones_gain_is_said_once() -> None:
     said = " ".join(summarise(detection=ALIKE, segmentation=APART).findings)
     assert said.count("The backbones' top-1 accuracy changes by") == 1
+
+
+def test_random_weights_are_compared_with_the_first_rung(tmp_path: Path) -> None:
+    """They have no place in the rank correlation, and the first rung is compared with them."""
+    values = [20.0, 21.5, 24.0]
+    found = results(detection={**ALIKE, "scratch": list(values)})
+    (task,) = transfer_summary.summarise(LADDER, found, scratch=True).tasks
+    (without,) = transfer_summary.summarise(LADDER, found).tasks
+    assert task.scratch and task.scratch.difference and without.scratch is None
+    assert (task.rungs, task.correlation) == (without.rungs, without.correlation)
+    first = np.array(ALIKE["baseline"], float) - values
+    low, high = stats.t.interval(0.95, 2, first.mean(), stats.sem(first))
+    assert task.scratch.difference.interval == pytest.approx((low, high))
+    study = transfer_summary.summarise(LADDER, found, scratch=True)
+    assert study.planned == 3 * (len(RUNGS) + 1)
+    said = "From random weights, VOC AP50 all-point is 21.83 %; with the backbone of baseline it changes by −2.70 points (95 % CI "
+    assert any(line.startswith(said) for line in study.findings)
+    report.write_transfer(study, LADDER, tmp_path, [])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("from random weights") == 1
+    (row,) = (row for row in csv.DictReader((tmp_path / "transfer.csv").open(encoding="utf-8")) if row["rung"] == "scratch")
+    assert (row["figure_seed_1"], row["top1_mean"]) == ("21.5", "")

@@ -22,6 +22,7 @@ from trickzoo.evidence import count
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
+from trickzoo.studies.results import SCRATCH
 from trickzoo.training.machine import Machine
 
 Recipe = DetectionRecipe | SegmentationRecipe
@@ -97,6 +98,7 @@ def transfer(
     seeds: Annotated[int, Parameter(help="Number of trainings per rung; seed s starts from the ladder's seed s.")] = 3,
     first_seed: Annotated[int, Parameter(help="The first of these seeds; the next ones count up from it.")] = 0,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
+    scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to see what the backbones gain at all.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     selecting: options.Selecting = options.Selecting(),
     running: options.Several = options.Several(),
@@ -125,7 +127,7 @@ def transfer(
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
-    plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted)
+    plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch)
     hush(running.quiet)
     if not report_only:
         _run(plan, folder, running)
@@ -236,7 +238,9 @@ def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> No
     asked: transfer_summary.Results = {branch.recipe.task: {} for branch in plan.branches}
     results = {**asked, **transfer_summary.read(out, plan.ladder)}
     seeds, rungs = (list(dict.fromkeys(getattr(trunk, of) for trunk in plan.trunks)) for of in ("seed", "rung"))
-    found = transfer_summary.summarise(plan.ladder, results, seeds=seeds, rungs=rungs)
+    scratch = SCRATCH in rungs
+    rungs = [rung for rung in rungs if rung != SCRATCH]
+    found = transfer_summary.summarise(plan.ladder, results, seeds=seeds, rungs=rungs, scratch=scratch)
 
     def write() -> Path:
         return report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))

@@ -276,8 +276,22 @@ Task = Literal["detection", "segmentation"]
 Measure = Literal["voc_ap50", "voc_ap50_11_point", "coco_ap", "coco_ap50", "miou", "pixel_accuracy"]
 
 
+class Scratch(Struct, frozen=True, kw_only=True):
+    """Trainings from random weights, without a backbone of the ladder. `difference` is that of the first rung to them."""
+
+    seeds: tuple[Seed, ...]
+    figure: Percentage
+    difference: Difference | None
+
+
 class TaskStudy(Struct, frozen=True, kw_only=True):
-    """The results of a transfer study for one task. `measure` is the key of its figure; `recipe` is plain data without the backbone."""
+    """The results of a transfer study for one task.
+
+    Attributes:
+        measure: key of its figure in result files.
+        recipe: plain data without the backbone.
+        scratch: trainings from random weights, if the study has any.
+    """
 
     task: Task
     measure: Measure
@@ -290,6 +304,7 @@ class TaskStudy(Struct, frozen=True, kw_only=True):
     rungs: Annotated[tuple[TransferRung, ...], Meta(min_length=1)]
     total: Total
     correlation: Correlation
+    scratch: Scratch | None = None
 
     def __post_init__(self) -> None:
         _check_rungs(self.rungs, self.total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from trickzoo.pages.figures import both
 from trickzoo.pages.page import REPORT, Section, data_uri, page, template
 from trickzoo.studies import ladder, plots, transfer_words, words
 from trickzoo.studies.found import Compared, Difference, LadderRung, LadderStudy, Sample, Study, TaskStudy, TransferRung, TransferStudy
+from trickzoo.studies.results import SCRATCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
     """
     _write_json(out / "transfer.json", study)
     header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
-    rows = (_transfer_row(rung, task, study) for task in study.tasks for rung in task.rungs)
+    rows = (row for task in study.tasks for row in _transfer_rows(task, study))
     evidence.write_csv(out / "transfer.csv", header, rows)
     _write_plot(out / "transfer", lambda: plots.transfer(study.tasks))
     of_ladder = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(below)]
@@ -157,6 +158,15 @@ def _by_seed(rung: Compared, study: Study) -> list[Any]:
 
 def _ladder_row(rung: LadderRung, study: LadderStudy) -> list[Any]:
     return [rung.rung, rung.title, rung.base, *_cells(rung.top1), *_difference_cells(rung.difference), *_by_seed(rung, study)]
+
+
+def _transfer_rows(task: TaskStudy, study: TransferStudy) -> Iterator[list[Any]]:
+    if scratch := task.scratch:
+        values = dict(zip(scratch.seeds, scratch.figure.values, strict=True))
+        cells = [*_cells(None), *_cells(scratch.figure), *_difference_cells(None)]
+        yield [SCRATCH, "from random weights", task.task, task.measure, *cells, *map(values.get, study.seeds)]
+    for rung in task.rungs:
+        yield _transfer_row(rung, task, study)
 
 
 def _transfer_row(rung: TransferRung, task: TaskStudy, study: TransferStudy) -> list[Any]:

@@ -57,12 +57,20 @@ class ClassifierResult(Result, frozen=True, kw_only=True):
             raise ValueError("the recipe has no model")
 
 
+SCRATCH = "scratch"
+"""Stands for a rung where the backbone has random weights."""
+
+
 class Backbone(Struct, frozen=True, kw_only=True):
-    """The training of a ladder study that a backbone comes from, and its top-1 accuracy."""
+    """The training of a ladder study that a backbone comes from, and its top-1 accuracy; for random weights, the rung is `SCRATCH`."""
 
     rung: RungName
     seed: Seed
-    top1: Share
+    top1: Share | None
+
+    def __post_init__(self) -> None:
+        if (self.rung == SCRATCH) is not (self.top1 is None):
+            raise ValueError(f"the backbone of {self.rung} must have a top-1 accuracy, unless it has random weights")
 
 
 class FineTuning(Result, frozen=True, kw_only=True):

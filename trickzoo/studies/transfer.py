@@ -13,7 +13,7 @@ from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.found import LadderStudy
-from trickzoo.studies.results import ClassifierResult, read
+from trickzoo.studies.results import SCRATCH, ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, train_all
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trunk:
-    """A backbone from a training of the ladder study."""
+    """A backbone from a training of the ladder study, or one with random weights, whose rung is `SCRATCH`."""
 
     rung: str
     seed: int
     model: str
-    weights: Path
-    top1: float
+    weights: Path | None
+    top1: float | None
 
     @functools.cached_property
-    def sha256(self) -> str:
-        """SHA-256 of the weight file, which identifies the backbone independently of its path."""
-        return files.digest(self.weights)
+    def sha256(self) -> str | None:
+        """SHA-256 of the weight file, which identifies the backbone independently of its path. None for random weights."""
+        return None if self.weights is None else files.digest(self.weights)
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,19 @@ def folder(out: Path, branch: Branch, trunk: Trunk) -> Path:
     return out / branch.recipe.task / f"{trunk.rung}-{trunk.seed}"
 
 
-def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, first_seed: int = 0, rungs: tuple[str, ...] = ()) -> Plan:
+def plan(
+    checkpoints: Path,
+    branches: tuple[Branch, ...],
+    *,
+    seeds: int = 3,
+    first_seed: int = 0,
+    rungs: tuple[str, ...] = (),
+    scratch: bool = False,
+) -> Plan:
     """Return the plan of a transfer study on the ladder study in the folder `checkpoints`, or on some of its rungs.
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. Seed s starts from the backbone that the ladder trained with seed s, so that
-    differences between rungs are paired by seed.
+    differences between rungs are paired by seed. `scratch` adds trainings of the first rung's network from random weights.
     Raises BadOption without a branch or a seed, UnknownName for an unknown rung, and BadData if the ladder lacks a training that is needed.
     """
     if not branches:
@@ -88,7 +96,10 @@ def plan(checkpoints: Path, branches: tuple[Branch, ...], *, seeds: int = 3, fir
         raise BadOption(f"--first-seed must be 0 or more, not {first_seed}")
     ladder = read_ladder(checkpoints, rungs)
     wanted = [each.rung for each in ladder.rungs if not rungs or each.rung in rungs]
-    trunks = [_trunk(checkpoints, rung, seed) for seed in range(first_seed, first_seed + seeds) for rung in wanted]
+    trunks = []
+    for seed in range(first_seed, first_seed + seeds):
+        of_seed = [_trunk(checkpoints, rung, seed) for rung in wanted]
+        trunks += [*of_seed, Trunk(SCRATCH, seed, of_seed[0].model, None, None)] if scratch else of_seed
     return Plan(ladder, tuple(trunks), branches)
 
 
@@ -115,7 +126,7 @@ def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
 
 def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:
     """Return the branch's recipe with this backbone."""
-    return replace(branch.recipe, model=trunk.model, weights=str(trunk.weights))
+    return replace(branch.recipe, model=trunk.model, weights=None if trunk.weights is None else str(trunk.weights))
 
 
 def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
@@ -194,7 +205,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[Example]:
     rungs = {rung.rung: words.name(rung) for rung in plan.ladder.rungs}
     if plan.ladder.total.whole:
         rungs[plan.ladder.total.last] = "all tricks"
-    trunks = [trunk for trunk in plan.trunks if trunk.seed == seed]
+    trunks = [trunk for trunk in plan.trunks if trunk.seed == seed and trunk.rung != SCRATCH]
     found: list[Example] = []
     for branch in plan.branches if n > 0 else ():
         ends = [trunks[0], *(trunks[-1:] if len(trunks) > 1 else ())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from trickzoo.studies.found import (
     Correlation,
     LadderRung,
     LadderStudy,
+    Scratch,
     SeedCorrelation,
     TaskStudy,
     Total,
@@ -21,7 +22,7 @@ from trickzoo.studies.found import (
     difference,
     percentage,
 )
-from trickzoo.studies.results import FineTuning, environments
+from trickzoo.studies.results import SCRATCH, FineTuning, environments
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
 from trickzoo.studies.transfer_words import TASKS, findings
@@ -55,6 +56,8 @@ def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuning:
     backbone = result.backbone
     if (result.task, f"{backbone.rung}-{backbone.seed}", backbone.seed) != (task, path.parent.name, result.seed):
         raise BadCheckpoint(f"{path} is the result of {result.task} from {backbone.rung}-{backbone.seed}, not of its folder; move it away")
+    if backbone.top1 is None:
+        return result
     wanted = next((rung.by_seed.get(backbone.seed) for rung in ladder.rungs if rung.rung == backbone.rung), None)
     if wanted is None or abs(wanted - backbone.top1) > 1e-3:
         raise BadCheckpoint(f"{path} was fine-tuned from a backbone that is not in this ladder study; name another --out")
@@ -67,7 +70,9 @@ def _differs(result: FineTuning, first: FineTuning) -> str | None:
     return next((what.removeprefix("common_") for what in common if getattr(result, what) != getattr(first, what)), None)
 
 
-def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | None = None, rungs: Sequence[str] = ()) -> TransferStudy:
+def summarise(
+    ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | None = None, rungs: Sequence[str] = (), scratch: bool = False
+) -> TransferStudy:
     """Return the summary of a transfer study.
 
     Args:
@@ -75,11 +80,13 @@ def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | Non
         tasks: the results from `read`. A fine-tuning with seed s starts from the backbone that was trained with seed s.
         seeds: the seeds of the whole study, finished or not; by default those of the results. Results with other seeds are ignored.
         rungs: the rungs of the study; by default all of the ladder. Results from other rungs are ignored.
+        scratch: whether the study has trainings from random weights.
 
     All figures, including top-1, are taken from the seeds that have a figure for the task. A rung is compared with the ladder's first rung
     over the seeds that both have. Raises BadData if there is no result.
     """
-    tasks = {task: _asked_for(by_rung, seeds, rungs) for task, by_rung in tasks.items()}
+    wanted = {*(rungs or (rung.rung for rung in ladder.rungs)), *((SCRATCH,) if scratch else ())}
+    tasks = {task: _asked_for(by_rung, seeds, wanted) for task, by_rung in tasks.items()}
     found = [result for task in tasks.values() for rung in task.values() for result in rung.values()]
     if not found:
         raise BadData("there is no finished fine-tuning to report")
@@ -91,7 +98,7 @@ def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | Non
         model=ladder.model,
         seeds=tuple(seeds),
         finished=len(found),
-        planned=len(tasks) * len(ladder.rungs) * len(seeds),
+        planned=len(tasks) * (len(ladder.rungs) + scratch) * len(seeds),
         wall_seconds=round(sum(each.wall_seconds for each in found), 1),
         tasks=tuple(_task(ladder, by_rung, seeds) for by_rung in tasks.values() if any(by_rung.values())),
         commands=tuple(dict.fromkeys(each.command for each in found)),
@@ -101,13 +108,13 @@ def summarise(ladder: LadderStudy, tasks: Results, *, seeds: Sequence[int] | Non
 
 
 def _asked_for(
-    results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int] | None, rungs: Sequence[str]
+    results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int] | None, rungs: Collection[str]
 ) -> dict[str, dict[int, FineTuning]]:
     """Return the results of these seeds and rungs; the folder may also hold results of other commands."""
     return {
         rung: {seed: result for seed, result in by_seed.items() if seeds is None or seed in seeds}
         for rung, by_seed in results.items()
-        if not rungs or rung in rungs
+        if rung in rungs
     }
 
 
@@ -154,7 +161,14 @@ def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], 
             top1=difference(top1[total.last], top1[total.first]),
         ),
         correlation=_correlation(top1, figures, seeds),
+        scratch=_scratch(results.get(SCRATCH, {}), first.measure, figures[ladder.rungs[0].rung]),
     )
+
+
+def _scratch(results: Mapping[int, FineTuning], measure: str, base: Mapping[int, float]) -> Scratch | None:
+    figures = {seed: figure for seed, each in sorted(results.items()) if (figure := each.figures[measure]) is not None}
+    found = percentage(figures.values())
+    return None if found is None else Scratch(seeds=tuple(figures), figure=found, difference=difference(base, figures))
 
 
 def _rung(rung: LadderRung, results: Mapping[int, FineTuning], figures: Figures, top1: Figures, base: LadderRung) -> TransferRung:

@@ -16,6 +16,7 @@ from trickzoo.studies.found import (
     UNCLEAR,
     Correlation,
     Difference,
+    Scratch,
     TaskStudy,
     TransferStudy,
 )
@@ -102,6 +103,8 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
         if alone and (change := _top1(task.total.top1)):
             yield change
         yield from _whether_it_transfers(task)
+    if task.scratch:
+        yield _scratch(task, task.scratch)
     yield from steps_in_words(task.rungs, OUTCOMES, name)
     if advice := outlook.advice(outlook.of_task(task)):
         yield advice
@@ -109,6 +112,17 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
     if without:
         verb, left = ("has", "is") if without == 1 else ("have", "are")
         yield f"{count(without, 'fine-tuning')} {verb} no {measure(task.measure)} and {left} left out."
+
+
+def _scratch(task: TaskStudy, found: Scratch) -> str:
+    """Return a sentence on the gain of the first rung's backbone over random weights."""
+    start = f"From random weights, {measure(task.measure)} is {found.figure.mean:.2f} %"
+    gain = found.difference
+    if gain is None:
+        return f"{start}; no seed has both that and the first rung."
+    inside = f" (95 % CI {span(gain.interval)})" if gain.interval else ""
+    clear = " The difference is not statistically significant." if gain.verdict == UNCLEAR else ""
+    return f"{start}; with the backbone of {name(task.rungs[0])} it changes by {points(gain.mean)} points{inside}.{clear}"
 
 
 def _relation(task: TaskStudy, figure: str) -> str:
