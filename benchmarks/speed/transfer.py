@@ -1,7 +1,8 @@
 """Training steps of Faster R-CNN and FCN, against torchvision's own networks with the same backbone.
 
-The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights in fp32.
-Faster R-CNN has the feature pyramid and torchvision's settings; FCN has output stride 8 and the auxiliary head. The images are in memory.
+The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights, in
+fp32 and with `--precision bf16`; torchvision's training scripts have low precision for GPUs only. Faster R-CNN has the feature pyramid and
+torchvision's settings; FCN has output stride 8 and the auxiliary head. The images are in memory.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ CLASSES, N, SHORT, CROP = 21, 2, 128, 128
 
 def comparisons() -> Iterator[Comparison]:
     """Yield the two comparisons."""
-    yield Comparison(f"Faster R-CNN, short side {SHORT}", {"trickzoo": _boxes(ours=True), "torchvision": _boxes(ours=False)}, N)
-    yield Comparison(f"FCN, {CROP} × {CROP}", {"trickzoo": _masks(ours=True), "torchvision": _masks(ours=False)}, N)
+    yield Comparison(f"Faster R-CNN, short side {SHORT}", _variants(_boxes), N)
+    yield Comparison(f"FCN, {CROP} × {CROP}", _variants(_masks), N)
 
 
-def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    """Return a function that takes a training step."""
+def _variants(step: Callable[..., Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    return {"trickzoo": step(ours=True), "trickzoo, bf16": step(ours=True, low=True), "torchvision": step(ours=False)}
+
+
+def _step(model: nn.Module, loss: Callable[[], Tensor], low: bool) -> Callable[[], object]:
+    """Return a function that takes a training step, with the forward pass in bf16 if `low`."""
     optimiser = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
         optimiser.zero_grad()
-        value = loss()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            value = loss()
         value.backward()
         optimiser.step()
         assert value.isfinite()
@@ -43,7 +49,7 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
     return step
 
 
-def _boxes(*, ours: bool) -> Callable[[], object]:
+def _boxes(*, ours: bool, low: bool = False) -> Callable[[], object]:
     torch.manual_seed(0)
     if ours:
         model: nn.Module = faster_rcnn("resnet50_b", num_classes=CLASSES, min_size=SHORT, max_size=2 * SHORT)
@@ -56,10 +62,10 @@ def _boxes(*, ours: bool) -> Callable[[], object]:
     sides = 8 + torch.rand(N, 8, 2) * SHORT / 3
     labels = torch.randint(1, CLASSES, (N, 8))
     targets = [{"boxes": torch.cat([c, c + s], 1), "labels": k} for c, s, k in zip(corners, sides, labels, strict=True)]
-    return _step(model, lambda: torch.stack(list(model(images, targets).values())).sum())
+    return _step(model, lambda: torch.stack(list(model(images, targets).values())).sum(), low)
 
 
-def _masks(*, ours: bool) -> Callable[[], object]:
+def _masks(*, ours: bool, low: bool = False) -> Callable[[], object]:
     torch.manual_seed(0)
     if ours:
         model: nn.Module = fcn("resnet50_b", num_classes=CLASSES)
@@ -73,4 +79,4 @@ def _masks(*, ours: bool) -> Callable[[], object]:
         main, auxiliary = out if ours else (out["out"], out["aux"])
         return F.cross_entropy(main, truth) + 0.5 * F.cross_entropy(auxiliary, truth)
 
-    return _step(model, loss)
+    return _step(model, loss, low)
