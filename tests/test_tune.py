@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.commands import Call
+from tests.studies import Page
 from trickzoo.classification.open import open_files
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.selection import Selection
@@ -56,6 +57,11 @@ def read(plan: tune.Plan, out: Path) -> list[list[tune.Outcome]]:
     """The outcomes of a finished search of two rounds."""
     first = tune.outcomes(plan, out, plan.settings, 0)
     return [first, tune.outcomes(plan, out, [each.setting for each in first if each.result][: plan.survivors(1)], 1)]
+
+
+def figures(rounds: list[list[tune.Outcome]]) -> Any:
+    """What a search found, without times."""
+    return [[(each.setting, each.top1, each.failure) for each in outcomes] for outcomes in rounds]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -160,9 +166,13 @@ def test_a_stopped_search_goes_on(straight: Path, colours: Path, tmp_path: Path)
     told: list[str] = []
     found = tune.run(plan(), *settings(colours, tmp_path), each=quiet, tell=told.append)
     assert [line for line in told if "round 1" in line and not line.endswith("already finished")] == []
-    assert [[(each.setting, each.top1) for each in outcomes] for outcomes in found] == [
-        [(each.setting, each.top1) for each in outcomes] for outcomes in read(plan(), straight)
-    ]
+    assert figures(found) == figures(read(plan(), straight))
+
+
+@pytest.mark.slow
+def test_two_jobs_find_what_one_finds(straight: Path, colours: Path, tmp_path: Path) -> None:
+    found = tune.run(plan(), *settings(colours, tmp_path), each=quiet, jobs=2)
+    assert figures(found) == figures(read(plan(), straight))
 
 
 def test_a_search_whose_settings_all_diverge_ends_with_the_reason(colours: Path, tmp_path: Path) -> None:
@@ -174,11 +184,11 @@ def test_a_search_whose_settings_all_diverge_ends_with_the_reason(colours: Path,
 # the result
 
 
-def outcome(plan: tune.Plan, number: int, index: int, top1: float, out: Path) -> tune.Outcome:
+def outcome(plan: tune.Plan, number: int, index: int, top1: float, out: Path, straight: Path) -> tune.Outcome:
     """An outcome with this accuracy on 400 images."""
     setting = plan.settings[index]
-    found = json.loads((out / "round-2" / "lr-0.02" / "result.json").read_text()) | {"top1": top1, "n": 400}
-    place = out / f"{number}-{index}"
+    found = json.loads((straight / "round-2" / "lr-0.02" / "result.json").read_text()) | {"top1": top1, "n": 400}
+    place = out / f"{number}-{index}-{top1}"
     place.mkdir()
     (place / "result.json").write_text(json.dumps(found))
     result = tune.read(place / "result.json", tune.ClassifierResult)
@@ -187,17 +197,21 @@ def outcome(plan: tune.Plan, number: int, index: int, top1: float, out: Path) ->
 
 def test_findings_say_what_is_best_and_how_sure_that_is(straight: Path, tmp_path: Path) -> None:
     two = plan(grid={**GRID, "lr": ["0.01", "0.02", "0.03"]})
-    (tmp_path / "round-2").symlink_to(straight / "round-2")
-    rounds = [[outcome(two, 0, i, 50, tmp_path) for i in range(3)], [outcome(two, 1, 1, 81.5, tmp_path), outcome(two, 1, 2, 80, tmp_path)]]
+    rounds = [
+        [outcome(two, 0, i, 50, tmp_path, straight) for i in range(3)],
+        [outcome(two, 1, 1, 81.5, tmp_path, straight), outcome(two, 1, 2, 80, tmp_path, straight)],
+    ]
     text = " ".join(tune_report.findings(two, rounds))
     assert text.startswith("The best setting is lr 0.02: top-1 81.50 % of 400 images (95 % CI 77.40 to 85.00) after 2 epochs.")
-    assert "It is 1.50 points better than the second, lr 0.03." in text and "of the grid" not in text
+    assert "It is 1.50 points better than the second, lr 0.03." in text and "of the grid" not in text and "largest class" not in text
     for each, right in ((rounds[1][0], "aaab"), (rounds[1][1], "aabb")):
         rows = "".join(f"{i}.jpg,a,{letter}\n" for i, letter in enumerate(right))
         (each.place / "predictions.csv").write_text(f"image,class,top1\n{rows}")
     text = " ".join(tune_report.findings(two, rounds))
     assert "McNemar's exact p 1.000): the difference on these images is not significant at 0.05." in text
-    best_is_last = [rounds[0], [outcome(two, 1, 0, 90, tmp_path), rounds[1][0]]]
+    poor = [rounds[0], [outcome(two, 1, 1, 27, tmp_path, straight), *rounds[1][1:]]]
+    assert "not significantly more than the share of the largest class, 25.00 %" in " ".join(tune_report.findings(two, poor))
+    best_is_last = [rounds[0], [outcome(two, 1, 0, 90, tmp_path, straight), rounds[1][0]]]
     assert "Its learning rate is the lowest of the grid; a lower one may be better still, such as --lr 0.01,0.0033." in " ".join(
         tune_report.findings(two, best_is_last)
     )
@@ -234,7 +248,9 @@ def test_the_command_goes_on_and_writes_its_report(call: Call, straight: Path, c
     rows = list(csv.DictReader((straight / "tune.csv").open()))
     assert [row["result"] for row in rows if row["round"] == "2"] == ["best", ""]
     assert sum(row["result"] == "goes on" for row in rows) == 2
-    page = (straight / "report.html").read_text()
+    page = (straight / "report.html").read_text(encoding="utf-8")
+    table = Page(page).rows
+    assert ["1", "1e+15", "1", "–", "–", "–", read(plan(), straight)[0][-1].failure] in table
     assert f"The best setting is lr {best.lr:g}: top-1" in page and "<svg" in page and "round 2, 2 epochs" in page
     shown = json.loads(call("tune", "--data", colours, *options, *of_machine, "--json")[1])
     assert shown["best"] == content["best"]

@@ -177,10 +177,14 @@ def _tell(probed: Sequence[Probed]) -> None:
 
     rows = []
     for row in _rows(probed):
-        name, size, features, knn, knn_low, knn_high, linear, low, high, l2, difference, below, above, _, p, seconds = row
+        name, size, _, knn, *of_knn, linear, low, high, _, difference, below, above, _, p, seconds = row
         compared = ("", "", "") if difference is None else (points(difference), f"{points(below)} … {points(above)}", probability(p))
-        accuracy = (f"{knn:.2f}", f"{knn_low:.2f} … {knn_high:.2f}", f"{linear:.2f}", f"{low:.2f} … {high:.2f}")
-        rows.append((name, str(size), str(features), *accuracy, *compared, f"{l2:.2g}", f"{seconds:.0f}"))
-    titles = ("weights", "at", "features", "k-NN", "95 %", "linear probe", "95 %", "to the best", "95 %", "p (Holm)", "L2", "s")
+        accuracy = (f"{knn:.2f}", _span(*of_knn), f"{linear:.2f}", _span(low, high))
+        rows.append((name, str(size), *accuracy, *compared, f"{seconds:.0f}"))
+    titles = ("weights", "at", "k-NN", "95 %", "linear", "95 %", "to the best", "95 %", "p (Holm)", "s")
     say("")
     table(titles, rows, left=("weights",))
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.1f} … {high:.1f}"

@@ -47,6 +47,8 @@ def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
         f"The best setting is {plan.name(best.setting)}: top-1 {best.top1:.2f} % of {count(best.result.n, 'image')} "
         f"(95 % CI {low:.2f} to {high:.2f}) after {count(best.epochs, 'epoch')}."
     ]
+    if best.result.majority is not None and low <= best.result.majority:
+        found.append(f"That is not significantly more than the share of the largest class, {best.result.majority:.2f} %: train longer.")
     if others and others[0].result is not None:
         found.append(_difference(plan, others[0], best))
     rates = sorted({setting.lr for setting in plan.settings})
