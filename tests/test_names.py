@@ -138,9 +138,7 @@ def test_key_maps_are_bijections(data: st.DataObject) -> None:
     assert list(convert.key_map(architecture, layout, some).values()) == some
     assert convert.key_map(architecture, layout, some).items() <= whole.items()
     for other in registry.ARCHITECTURES.values() if layout != "trickzoo" else ():
-        assert (
-            other is architecture or layout in convert.layouts(other) or convert.detect_layout(other, whole, our_keys(other.name)) is None
-        )
+        assert other is architecture or layout in convert.layouts(other) or convert.detected_map(other, whole, our_keys(other.name)) is None
 
 
 @pytest.mark.parametrize(("name", "layout"), PLACES)
@@ -148,7 +146,7 @@ def test_layout_is_detected(name: str, layout: str) -> None:
     """Timm and torchvision use the same names for every network that both have."""
     architecture, keys = registry.find(name), our_keys(name)
     theirs = convert.key_map(architecture, layout, keys)
-    assert convert.detect_layout(architecture, theirs, keys) == ("timm" if layout == "torchvision" else layout)
+    assert convert.detected_map(architecture, theirs, keys) == convert.key_map(architecture, layout, keys)
 
 
 def test_layout_that_does_not_exist() -> None:

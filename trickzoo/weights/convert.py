@@ -194,15 +194,17 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
             raise BadOption(f"{name} has its stride in the first 1x1; {layout}'s network of that depth has it in the 3x3: name {name}_b")
         raise BadOption(f"{name} does not exist in {layout}; name one of its layouts, trickzoo, {', '.join(known)}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
-    return {_renamed(architecture, layout, rules, key): key for key in our_keys}
+    parts = [key.rpartition(".") for key in our_keys]
+    modules = {module: _renamed(architecture, layout, rules, f"{module}.") for module in {module for module, _, _ in parts}}
+    return {f"{modules[module]}{tensor}": f"{module}.{tensor}" for module, _, tensor in parts}
 
 
-def _renamed(architecture: Architecture, layout: Layout, rules: Iterable[tuple[re.Pattern[str], str]], key: str) -> str:
-    """Return the upstream name of one tensor."""
+def _renamed(architecture: Architecture, layout: Layout, rules: Iterable[tuple[re.Pattern[str], str]], module: str) -> str:
+    """Return the upstream name of a module; both names end with a dot."""
     for pattern, theirs in rules:
-        if pattern.match(key):
-            return re.sub(r"<(\d+)>", lambda m: str(int(m[1]) + 1), pattern.sub(theirs, key, count=1))
-    raise AssertionError(f"{architecture.name}: no {layout} name for {key}")
+        if pattern.match(module):
+            return re.sub(r"<(\d+)>", lambda m: str(int(m[1]) + 1), pattern.sub(theirs, module, count=1))
+    raise AssertionError(f"{architecture.name}: no {layout} name for {module}")
 
 
 def is_optional(our_key: str) -> bool:
@@ -210,8 +212,8 @@ def is_optional(our_key: str) -> bool:
     return our_key.endswith(".num_batches_tracked") or our_key.startswith(("head.", "aux_head."))
 
 
-def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: Collection[str]) -> Layout | None:
-    """Return the layout whose names a file has, apart from optional tensors; None if the file has the names of no layout.
+def detected_map(architecture: Architecture, keys: Collection[str], our_keys: Collection[str]) -> dict[str, str] | None:
+    """Return the `key_map` of the layout whose names a file has, apart from optional tensors; None if it has the names of no layout.
 
     Every name must match exactly; the layout is never guessed from some of them.
     """
@@ -219,5 +221,5 @@ def detect_layout(architecture: Architecture, keys: Collection[str], our_keys: C
     for layout in candidates:
         names = key_map(architecture, layout, our_keys)
         if all(key in names for key in keys) and all(key in keys for key, ours in names.items() if not is_optional(ours)):
-            return layout
+            return names
     return None

@@ -52,10 +52,10 @@ def load(
     model = build(**convert.implied_options(architecture, opened.tensors.keys()) | opened.options)
     wanted = model.state_dict()
     known = [*dict.fromkeys([*wanted, *classifier_keys(architecture)])]
-    layout = opened.layout or convert.detect_layout(architecture, opened.tensors.keys(), known)
-    if layout is None:
+    stated = opened.layout and convert.key_map(architecture, opened.layout, known)
+    ours = stated or convert.detected_map(architecture, opened.tensors.keys(), known)
+    if ours is None:
         raise BadCheckpoint(misfit(opened, architecture, known))
-    ours = convert.key_map(architecture, layout, known)
     state = _fitting(opened, architecture, wanted, ours, known, in_chans)
 
     held = set(ours.values())
@@ -224,10 +224,9 @@ def fits(opened: Opened, architecture: Architecture) -> bool:
     """Return whether the file has the names and shapes of this architecture, with any classifier."""
     own = shapes_of(architecture.name)
     known = [*own, *classifier_keys(architecture)]
-    layout = convert.detect_layout(architecture, opened.tensors.keys(), known)
-    if layout is None:
+    ours = convert.detected_map(architecture, opened.tensors.keys(), known)
+    if ours is None:
         return False
-    ours = convert.key_map(architecture, layout, known)
     stem = next(key for key in own if key.startswith("stem."))  # its weight may be for any number of input channels
     sizes = {ours[key]: tensor.shape for key, tensor in opened.tensors.items() if ours[key] in own}
     return all(size == own[key] or (key == stem and size[:1] + size[2:] == own[key][:1] + own[key][2:]) for key, size in sizes.items())
