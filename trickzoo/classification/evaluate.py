@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.judgement import Judgement
+from trickzoo.data.corruption_names import Corruption
+from trickzoo.data.corruptions import Corrupted
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.loaders import there
@@ -37,6 +39,8 @@ class Predictions:
         top: (n, 5) indices of the most probable classes, the most probable first. With fewer than 5 classes there are fewer columns.
         confidence: (n, 5) probabilities of the classes in `top`.
         restricted: (n, 5) the most probable among the classes that occur in the set; None if every class occurs.
+        corrupted: (n, C, 5) as `top`, of C corrupted copies of each image.
+        corrupted_restricted: (n, C, 5) as `restricted`, of these copies.
         skipped: (path, reason) of each file that could not be read.
         oriented: number of images with an EXIF orientation. `ImageSet.upright` tells whether they were turned.
         digest: SHA-256 of the names and contents of the images.
@@ -48,6 +52,8 @@ class Predictions:
     top: NDArray[np.int64]
     confidence: NDArray[np.float32]
     restricted: NDArray[np.int64] | None
+    corrupted: NDArray[np.int64]
+    corrupted_restricted: NDArray[np.int64] | None
     skipped: tuple[tuple[str, str], ...]
     oriented: int
     digest: str
@@ -94,6 +100,7 @@ def predict(
     precision: Precision = "fp32",
     network: Callable[[Tensor], Tensor] | None = None,
     skip_corrupt: bool = False,
+    corruptions: Sequence[Corruption] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Predictions:
     """Run the model once over every image. Each process takes its share, and every process returns the predictions of all.
@@ -108,6 +115,7 @@ def predict(
         network: computes the logits in place of the model, in a precision of its own, as `trickzoo.deploy` returns it. On a CPU each
             worker gets a copy.
         skip_corrupt: leave unreadable images out and list them in the result.
+        corruptions: run the model also on a copy of each image with each of these. The image is decoded once.
         progress: called after each batch with the number of images that this process has just finished.
 
     Raises BadData for an unreadable image unless `skip_corrupt` is set, and if no image can be read; BadCheckpoint for logits that are
@@ -117,10 +125,13 @@ def predict(
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
-    share = Decoded(images, resize_and_crop(preprocessing), range(state.process_index, len(images.entries), state.num_processes))
+    transform = resize_and_crop(preprocessing)
+    transform = Corrupted(transform, corruptions) if corruptions else transform
+    share = Decoded(images, transform, range(state.process_index, len(images.entries), state.num_processes))
     runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
-    classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict)
-    batches = in_order(len(share), batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH))
+    at_once = batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH)
+    classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict, at_once)
+    batches = in_order(len(share), max(at_once // (1 + len(corruptions)), 1))
 
     rows: list[Answer] = []
     problems: list[tuple[int, bytes, str]] = []
@@ -155,9 +166,11 @@ def predict(
     return Predictions(
         names=tuple(entries[row.index].name for row in rows),
         labels=np.array([index_of[entries[row.index].label] for row in rows]),
-        top=np.array([row.top for row in rows]),
+        top=np.array([row.top[0] for row in rows]),
         confidence=np.array([row.confidence for row in rows], dtype=np.float32),
-        restricted=np.array([row.restricted for row in rows]) if restrict is not None else None,
+        restricted=np.array([row.restricted[0] for row in rows]) if restrict is not None else None,
+        corrupted=np.array([row.top[1:] for row in rows]),
+        corrupted_restricted=np.array([row.restricted[1:] for row in rows]) if restrict is not None else None,
         skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
         oriented=sum(gather_object([oriented])),
         digest=contents,
@@ -174,8 +187,9 @@ class Answer:
         digest: the SHA-256 of the file's content.
         error: the reason why the image cannot be read; otherwise empty.
         orientation: the EXIF orientation, 1 to 8.
-        top, confidence: the indices of the five most probable classes, and their probabilities.
-        restricted: the most probable among the classes of the set; empty if all classes occur in it.
+        top: the indices of the five most probable classes, of the image and of each corrupted copy.
+        confidence: the probabilities of the image's.
+        restricted: as `top`, among the classes of the set; empty if all classes occur in it.
         finite: whether all logits of the image's batch are finite.
     """
 
@@ -183,9 +197,9 @@ class Answer:
     digest: bytes
     error: str = ""
     orientation: int = 1
-    top: Sequence[int] = ()
+    top: Sequence[Sequence[int]] = ()
     confidence: Sequence[float] = ()
-    restricted: Sequence[int] = ()
+    restricted: Sequence[Sequence[int]] = ()
     finite: bool = True
 
 
@@ -199,6 +213,7 @@ class Classifier:
         device: device of the network.
         precision: precision of the network's arithmetic.
         restrict: (k,) indices of the classes that occur in the set, on the device; None if every class occurs.
+        at_once: how many images, with their corrupted copies, the network takes at a time.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -206,6 +221,7 @@ class Classifier:
     device: torch.device
     precision: Precision
     restrict: Tensor | None
+    at_once: int
 
     @torch.inference_mode()
     def __call__(self, samples: list[ReadImage]) -> list[Answer]:
@@ -215,19 +231,26 @@ class Classifier:
         if not readable:
             return answers
         pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
+        n, *_, height, width = pixels.shape
+        parts = pixels.reshape(-1, pixels.shape[-3], height, width).split(self.at_once)
+        logits = torch.cat([self._logits(part) for part in parts])
+        finite = bool(logits.isfinite().all())
+        probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
+        narrow = top[:, :0]
+        if self.restrict is not None:
+            narrow = self.restrict[logits[:, self.restrict].topk(min(5, len(self.restrict))).indices]
+        columns = (top, probability, narrow)
+        for i, *row in zip(readable, *(each.reshape(n, len(logits) // n, each.shape[1]).tolist() for each in columns), strict=True):
+            answers[i] = replace(answers[i], top=row[0], confidence=row[1][0], restricted=row[2], finite=finite)
+        return answers
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        """Return the logits of (n, 3, H, W) uint8 images, as float32."""
         with autocast(self.device, self.precision):
             images = normalise(pixels, self.preprocessing)
             if isinstance(self.network, nn.Module):
                 images = images.contiguous(memory_format=torch.channels_last)
-            logits = self.network(images).float()
-            finite = bool(logits.isfinite().all())
-            probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
-        narrow = top[:, :0]
-        if self.restrict is not None:
-            narrow = self.restrict[logits[:, self.restrict].topk(min(5, len(self.restrict))).indices]
-        for i, *row in zip(readable, top.tolist(), probability.tolist(), narrow.tolist(), strict=True):
-            answers[i] = replace(answers[i], top=row[0], confidence=row[1], restricted=row[2], finite=finite)
-        return answers
+            return self.network(images).float()
 
 
 def _raise_everywhere(failure: TrickzooError | None) -> None:

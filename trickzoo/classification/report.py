@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import UnsetType
 
 from trickzoo.classification.judgement import (
     Judgement,
@@ -15,6 +16,7 @@ from trickzoo.classification.judgement import (
     surest_mistakes,
 )
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
 from trickzoo.evidence import count
 from trickzoo.pages import figures
@@ -63,6 +65,17 @@ def sections(judged: Judgement) -> list[Section]:
     """Return the sections of the report, in their order on the page."""
     names = [describe_class(name) for name in judged.classes]
     return [_confusion(judged, names), _classes(judged, names), _reliability(judged), _images(judged, names)]
+
+
+def corrupted(found: Robustness | UnsetType) -> list[Section]:
+    """Return the section on corrupted images, if the model was run on some."""
+    if isinstance(found, UnsetType):
+        return []
+    columns, rows = by_kind(found)
+    among = "" if isinstance(found.restricted_top1, UnsetType) else " among the classes of this set"
+    notes = [f"{kind} is left out: it {reason}." for kind, reason in found.left_out.items()]
+    caption = f"Top-1 in percent{among}, by the severity of the corruption (arXiv 1903.12261)."
+    return [section("corruptions", "Corrupted images", Table(columns, rows, caption), Text(notes))]
 
 
 def _confusion(judged: Judgement, names: list[str]) -> Section:

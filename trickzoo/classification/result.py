@@ -17,6 +17,8 @@ from trickzoo import evidence
 from trickzoo.backbone import Backbone
 from trickzoo.classification.evaluate import Precision, Predictions
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.robustness import Robustness, robustness
+from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.imageset import ImageSet
 from trickzoo.weights.record import Metric, Preprocessing
 
@@ -132,11 +134,13 @@ class Result(Accuracy, Evaluated):
     Attributes:
         restricted: accuracy among the classes of the set; left unset if every class of the model occurs.
         ece: expected calibration error in percent.
+        robustness: accuracy on corrupted images; left unset if there were none.
         backend: the engine that ran the network.
     """
 
     ece: float
     restricted: RestrictedAccuracy | UnsetType = UNSET
+    robustness: Robustness | UnsetType = UNSET
     images_per_second: float
     published: Published
     data: Data
@@ -158,6 +162,7 @@ def summarise(
     precision: Precision | Literal["int8"],
     state: PartialState,
     backend: Backend = Backend(),
+    corruptions: Sequence[Corruption] = (),
 ) -> Result:
     """Return the result of evaluating a model that has weights.
 
@@ -166,6 +171,7 @@ def summarise(
         classes: the model's classes in the order of its outputs.
         preprocessing, precision, state: what `predict` was called with.
         backend: the engine that ran the network.
+        corruptions: those that `predict` was called with.
     """
     weights = model.weights
     assert weights is not None
@@ -183,6 +189,7 @@ def summarise(
         **asdict(accuracy),
         ece=round(100 * expected_calibration_error(predictions.confidence[:, 0], predictions.top[:, 0] == predictions.labels), 4),
         restricted=restricted or UNSET,
+        robustness=robustness(predictions, corruptions) if corruptions else UNSET,
         images_per_second=round(n / predictions.seconds, 1),
         published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(classes)) if restricted else None),
         data=_data(predictions, images, unknown),

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from msgspec import UNSET
 
 from trickzoo import catalogue, evidence
-from trickzoo.cli import options
+from trickzoo.cli import accuracies, options
+from trickzoo.cli.corrupting import Corrupting
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import hush, say, say_json, table
+from trickzoo.cli.printing import hush, say, say_json
+from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.weights import named
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
     from trickzoo.classification.evaluate import Predictions
     from trickzoo.classification.judgement import Judgement
-    from trickzoo.classification.result import Accuracy, Data, Published, Result
+    from trickzoo.classification.result import Result
     from trickzoo.data.imageset import ImageSet
     from trickzoo.deployment.deployed import Deployed
     from trickzoo.weights.record import Preprocessing
@@ -128,13 +129,16 @@ def imagenet(
     images: Images = Images(),
     preparation: Preparation = Preparation(),
     running: Running = Running(),
+    corrupting: Corrupting = Corrupting(),
 ) -> None:
     """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published figure beside them.
 
     The preprocessing is the one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy
-    among these classes is reported too. Under `torchrun` or `accelerate launch` each process takes a share, and the result is the same.
+    among these classes is reported too. With --corruptions, so is the accuracy on corrupted copies of the images. Under `torchrun` or
+    `accelerate launch` each process takes a share, and the result is the same.
     """
     hush(output.printing.quiet or output.printing.json)
+    corruptions = corrupting.parsed()
     names = models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     _check_several(names, networks.weights, files)
@@ -152,10 +156,10 @@ def imagenet(
     state = processes(device=running.device)
     results = []
     for name in names:
-        predictions, classes, found = _evaluate(loaded(name, networks.weights), opened, images, preparation, running, state)
+        predictions, classes, found = _evaluate(loaded(name, networks.weights), opened, images, preparation, running, state, corruptions)
         results.append(found)
         if state.is_main_process:
-            _print(found)
+            accuracies.tell(found)
             if output.per_class is not None:
                 result.write_per_class(output.per_class, predictions, classes)
             if output.predictions is not None:
@@ -164,7 +168,7 @@ def imagenet(
                 _write_report(output.report, predictions.judged(classes), found)
     if state.is_main_process:
         if len(results) > 1:
-            _table(results)
+            accuracies.tell_all(results)
         if output.out is not None:
             result.write_results(output.out, results)
         if output.printing.json:
@@ -187,7 +191,7 @@ def _write_report(path: Path, judged: Judgement, found: Result) -> None:
         f"{found.data.path}: {found.data.layout}.",
         *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),
     ]
-    sections = [*report.sections(judged), data(content, notes), made(content)]
+    sections = [*report.sections(judged), *report.corrupted(found.robustness), data(content, notes), made(content)]
     write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
 
 
@@ -228,7 +232,13 @@ def _check_several(names: Sequence[str], weights: str | None, files: dict[str, P
 
 
 def _evaluate(
-    network: Backbone, opened: ImageSet, images: Images, preparation: Preparation, running: Running, state: PartialState
+    network: Backbone,
+    opened: ImageSet,
+    images: Images,
+    preparation: Preparation,
+    running: Running,
+    state: PartialState,
+    corruptions: Sequence[Corruption],
 ) -> tuple[Predictions, tuple[str, ...], Result]:
     """Run one model over the images. Return its predictions, its classes in the order of its outputs, and the result."""
     from trickzoo.classification import evaluate, result
@@ -258,6 +268,7 @@ def _evaluate(
             precision="fp32" if running.precision == "int8" else running.precision,
             network=deployed,
             skip_corrupt=images.skip_corrupt,
+            corruptions=corruptions,
             progress=tick,
         )
     found = result.summarise(
@@ -270,6 +281,7 @@ def _evaluate(
         precision=running.precision,
         state=state,
         backend=backend,
+        corruptions=corruptions,
     )
     return predictions, classes, found
 
@@ -303,53 +315,3 @@ def _deployed(
     pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
     checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
     return deploy(network, running.backend, running.precision, images=checked, **settings)
-
-
-def _print(r: Result) -> None:
-    say(f"  {r.n:,} images of {r.data.classes} classes ({r.data.layout}), {r.images_per_second:g} images/s")
-    _print_accuracy("", r)
-    if r.restricted is not UNSET:
-        _print_accuracy(f" among the {r.restricted.classes} classes of this set", r.restricted)
-    say(f"  ECE    {r.ece:.2f} %")
-    _print_published(r.published)
-    _print_left_out(r.data)
-
-
-def _print_accuracy(among: str, accuracy: Accuracy) -> None:
-    for name, value, (low, high) in (
-        ("top-1", accuracy.top1, accuracy.top1_interval),
-        ("top-5", accuracy.top5, accuracy.top5_interval),
-    ):
-        say(f"  {name}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
-
-
-def _print_published(p: Published) -> None:
-    if p.top1 is UNSET or p.top5 is UNSET:
-        say(f"  {p.reason}")
-        return
-    inside = "inside" if p.within_interval else "OUTSIDE"
-    verdict = f"{inside} the interval" if p.comparable else f"not comparable, {p.reason}"
-    say(f"  published {p.top1:.3f} / {p.top5:.3f} ({p.data}, {p.source}): {verdict}")
-
-
-def _print_left_out(data: Data) -> None:
-    if data.corrupt_left_out:
-        say(f"  {len(data.corrupt_left_out)} unreadable files left out")
-    if empty := data.empty_classes:
-        say(f"  {len(empty)} empty class folders left out: {', '.join(empty[:8])}{', …' if len(empty) > 8 else ''}")
-    if n := data.exif_orientation.images:
-        how = "turned upright" if data.exif_orientation.turned_upright else "used as stored, as for the published figures"
-        say(f"  {n} image{'s' * (n > 1)} with an EXIF orientation, {how}")
-    if data.unknown_left_out:
-        say(f"  {data.unknown_left_out} images of unknown classes left out")
-
-
-def _table(results: Sequence[Result]) -> None:
-    rows = []
-    for r in results:
-        low, high = r.top1_interval
-        published = "–" if r.published.top1 is UNSET else f"{r.published.top1:.3f}"
-        figures = (f"{r.top1:.3f}", f"{low:.2f} … {high:.2f}", f"{r.top5:.3f}", f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
-        rows.append((r.weights, *figures))
-    say()
-    table(("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))

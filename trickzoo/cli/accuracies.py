@@ -1,0 +1,80 @@
+"""What `trickzoo-eval imagenet` prints about a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from trickzoo.cli.printing import say, table
+
+if TYPE_CHECKING:
+    from trickzoo.classification.result import Accuracy, Data, Published, Result
+    from trickzoo.classification.robustness import Robustness
+
+
+def tell(r: Result) -> None:
+    """Print the result of evaluating a classifier."""
+    say(f"  {r.n:,} images of {r.data.classes} classes ({r.data.layout}), {r.images_per_second:g} images/s")
+    _print_accuracy("", r)
+    if r.restricted is not UNSET:
+        _print_accuracy(f" among the {r.restricted.classes} classes of this set", r.restricted)
+    say(f"  ECE    {r.ece:.2f} %")
+    _print_published(r.published)
+    _print_left_out(r.data)
+    if r.robustness is not UNSET:
+        _print_robustness(r.robustness)
+
+
+def _print_accuracy(among: str, accuracy: Accuracy) -> None:
+    for name, value, (low, high) in (
+        ("top-1", accuracy.top1, accuracy.top1_interval),
+        ("top-5", accuracy.top5, accuracy.top5_interval),
+    ):
+        say(f"  {name}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
+
+
+def _print_published(p: Published) -> None:
+    if p.top1 is UNSET or p.top5 is UNSET:
+        say(f"  {p.reason}")
+        return
+    inside = "inside" if p.within_interval else "OUTSIDE"
+    verdict = f"{inside} the interval" if p.comparable else f"not comparable, {p.reason}"
+    say(f"  published {p.top1:.3f} / {p.top5:.3f} ({p.data}, {p.source}): {verdict}")
+
+
+def _print_left_out(data: Data) -> None:
+    if data.corrupt_left_out:
+        say(f"  {len(data.corrupt_left_out)} unreadable files left out")
+    if empty := data.empty_classes:
+        say(f"  {len(empty)} empty class folders left out: {', '.join(empty[:8])}{', …' if len(empty) > 8 else ''}")
+    if n := data.exif_orientation.images:
+        how = "turned upright" if data.exif_orientation.turned_upright else "used as stored, as for the published figures"
+        say(f"  {n} image{'s' * (n > 1)} with an EXIF orientation, {how}")
+    if data.unknown_left_out:
+        say(f"  {data.unknown_left_out} images of unknown classes left out")
+
+
+def tell_all(results: Sequence[Result]) -> None:
+    """Print a table of several results."""
+    rows = []
+    for r in results:
+        low, high = r.top1_interval
+        published = "–" if r.published.top1 is UNSET else f"{r.published.top1:.3f}"
+        figures = (f"{r.top1:.3f}", f"{low:.2f} … {high:.2f}", f"{r.top5:.3f}", f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
+        rows.append((r.weights, *figures))
+    say()
+    table(("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))
+
+
+def _print_robustness(found: Robustness) -> None:
+    from trickzoo.classification.robustness import by_kind
+
+    among = "" if found.restricted_top1 is UNSET else " among the classes of this set"
+    columns, rows = by_kind(found)
+    say()
+    say(f"  top-1 in %{among}, on corrupted images, by severity")
+    table(columns, rows, left=("corruption",))
+    for kind, reason in found.left_out.items():
+        say(f"  {kind} is left out: it {reason}")
