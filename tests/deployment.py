@@ -37,10 +37,10 @@ def random_detector(neck: Literal["fpn", "c4"]) -> FasterRCNN:
     return model
 
 
-def random_segmenter(short: int | None) -> Segmenter:
+def random_segmenter(short: int | None, align_corners: bool = False) -> Segmenter:
     """A segmenter of eleven classes that finds several of them, as if it came from a file."""
     torch.manual_seed(0)
-    model = segmenter("resnet18_d", num_classes=11, output_stride=32)
+    model = segmenter("resnet18_d", num_classes=11, output_stride=32, align_corners=align_corners)
     randomise_norms(model)
     torch.nn.init.normal_(model.head[-1].weight)  # type: ignore[index]
     torch.nn.init.zeros_(model.head[-1].bias)  # type: ignore[index]

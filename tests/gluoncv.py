@@ -1,6 +1,7 @@
 """GluonCV's networks restated as nested lists of layers, so that the names in their state dicts are GluonCV's, and a writer of `.params`.
 
-They follow resnet.py, mobilenet.py and inception.py of gluoncv/model_zoo (56777561). The writer follows the format's description.
+They follow resnet.py, mobilenet.py, inception.py, fcn.py and rcnn/ of gluoncv/model_zoo (56777561). The writer follows the format's
+description.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import nms, roi_align
 
 TYPES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6, "bool": 7}
 
@@ -33,6 +36,11 @@ def params(arrays: Mapping[str, np.ndarray], version: int = 2) -> bytes:
 
 def save(network: nn.Module, path: Path, version: int = 2) -> None:
     """Write the tensors of a network under MXNet's names."""
+    path.write_bytes(params(arrays_of(network), version))
+
+
+def arrays_of(network: nn.Module) -> dict[str, np.ndarray]:
+    """The tensors of a network by MXNet's names."""
     norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
     arrays = {}
     for key, tensor in network.state_dict().items():
@@ -40,7 +48,7 @@ def save(network: nn.Module, path: Path, version: int = 2) -> None:
         if last != "num_batches_tracked":
             last = {"weight": "gamma", "bias": "beta"}.get(last, last) if layer in norms else last
             arrays[f"{layer}.{last}"] = tensor.numpy()
-    path.write_bytes(params(arrays, version))
+    return arrays
 
 
 class Layers(nn.Module):
@@ -146,3 +154,94 @@ def inception() -> Layers:
     d = Concurrent(branch(768, (192, 1), (320, 3, 2)), tail, branch(768, pool=reduce))
     head = [basic(3, 32, 3, 2), basic(32, 32, 3), basic(32, 64, 3, 1, 1), reduce, basic(64, 80, 1), basic(80, 192, 3), reduce]
     return Layers(*head, a(192, 32), a(256, 64), a(288, 64), b, c(128), c(160), c(160), c(192), d, e(1280), e(2048), features=2048)
+
+
+def trunk(**options: object) -> nn.Module:
+    """GluonCV's ResNet v1b-18: timm's names its layers in the same way."""
+    return ResNet(BasicBlock, (2, 2, 2, 2), **options)
+
+
+class Block(nn.Module):
+    """The head of FCN."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        inner = inputs // 4
+        norm = nn.BatchNorm2d(inner)
+        self.block = nn.Sequential(conv(inputs, inner, 3), norm, nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(inner, classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class FCN(nn.Module):
+    """fcn.py and segbase.py on a ResNet v1c-18 of stride 8. BilinearResize2D of MXNet 1.9.1 aligns the corners."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        base = trunk(stem_type="deep", stem_width=32, output_stride=8)
+        for part in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, part, getattr(base, part))
+        self.head, self.auxlayer = Block(512, classes), Block(256, classes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        c3 = self.layer3(self.layer2(self.layer1(F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1))))
+        found = self.head(self.layer4(c3)), self.auxlayer(c3)
+        return [F.interpolate(each, size=x.shape[2:], mode="bilinear", align_corners=True) for each in found]
+
+
+class RPN(nn.Module):
+    """rpn.py, anchor.py and proposal.py: the `most` best boxes of an image, decoded from the anchors around the middle of each cell."""
+
+    def __init__(self, channels: int, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.conv1 = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU())
+        self.score, self.loc = nn.Conv2d(channels, 15, 1), nn.Conv2d(channels, 60, 1)
+        self.anchor_generator = nn.Module()
+        boxes = []
+        for ratio in (0.5, 1, 2):
+            width = np.round(np.sqrt(16 * 16 / ratio))
+            for scale in (2, 4, 8, 16, 32):
+                w, h = width * scale, np.round(width * ratio) * scale
+                boxes.append([7.5 - (w - 1) / 2, 7.5 - (h - 1) / 2, 7.5 + (w - 1) / 2, 7.5 + (h - 1) / 2])
+        y, x = np.mgrid[:128, :128] * 16
+        anchors = np.stack([x, y, x, y], 2)[:, :, None] + np.array(boxes)
+        self.anchor_generator.anchors = nn.Buffer(torch.from_numpy(anchors).float().reshape(1, 1, 128, 128, 60))
+
+    def forward(self, x: Tensor, width: int, height: int) -> Tensor:
+        y = self.conv1(x)
+        scores, deltas = (layer(y)[0].permute(1, 2, 0) for layer in (self.score, self.loc))
+        anchors = self.anchor_generator.anchors[0, 0, : x.shape[2], : x.shape[3]].reshape(-1, 4)
+        boxes = decoded(deltas.reshape(-1, 4), anchors).clamp(min=0).minimum(torch.tensor([width, height] * 2))
+        large = ((boxes[:, 2:] - boxes[:, :2] + 1) >= 16).all(1)
+        boxes, scores = boxes[large], scores.reshape(-1)[large]
+        return boxes[nms(boxes, scores, 0.7)[: self.most]]
+
+
+def decoded(deltas: Tensor, boxes: Tensor, unit: tuple[float, float] = (1, 1)) -> Tensor:
+    """NormalizedBoxCenterDecoder of coder.py: (…, 4) deltas, in units of the shift and of the scale, relative to boxes."""
+    size = boxes[..., 2:] - boxes[..., :2]
+    middle = boxes[..., :2] + size / 2 + deltas[..., :2] * unit[0] * size
+    half = torch.exp(deltas[..., 2:] * unit[1]) * size / 2
+    return torch.cat([middle - half, middle + half], -1)
+
+
+class FasterRCNN(nn.Module):
+    """rcnn.py and faster_rcnn.py on a ResNet v1b-18, up to the boxes of each class before their non-maximum suppression."""
+
+    def __init__(self, classes: int, most: int) -> None:
+        super().__init__()
+        base = trunk()
+        self.features = nn.Sequential(base.conv1, base.bn1, nn.ReLU(), nn.MaxPool2d(3, 2, 1), base.layer1, base.layer2, base.layer3)
+        self.top_features = nn.Sequential(base.layer4)
+        self.class_predictor, self.box_predictor = nn.Linear(512, classes + 1), nn.Linear(512, 4 * classes)
+        self.rpn = RPN(256, most)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the (R, 4) proposals in a normalised image, (1, 3, H, W), and the (R, C) scores and (R, C, 4) boxes of the classes."""
+        y = self.features(x)
+        rois = self.rpn(y, x.shape[3], x.shape[2])
+        top = self.top_features(roi_align(y, [rois], 14, 1 / 16, sampling_ratio=2)).mean((2, 3))
+        scores = self.class_predictor(top).softmax(1)[:, 1:]
+        return rois, scores, decoded(self.box_predictor(top).reshape(*scores.shape, 4), rois[:, None], (0.1, 0.2))

@@ -402,9 +402,9 @@ def test_a_detectors_file_finds_its_boxes(neck: Any, suffix: str, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
-@pytest.mark.parametrize("short", [64, None])
-def test_a_segmenters_file_finds_its_classes(short: int | None, suffix: str, tmp_path: Path) -> None:
-    model, path = random_segmenter(short), tmp_path / f"masks{suffix}"
+@pytest.mark.parametrize(("short", "align_corners"), [(64, False), (None, False), (64, True)])
+def test_a_segmenters_file_finds_its_classes(short: int | None, align_corners: bool, suffix: str, tmp_path: Path) -> None:
+    model, path = random_segmenter(short, align_corners), tmp_path / f"masks{suffix}"
     export.write(export.segmenter(model), path)
     for size in ((61, 47), (160, 120), (500, 200), (33, 33), (1, 1)):
         image = photograph(*size)

@@ -78,9 +78,9 @@ def test_a_whole_detector_finds_the_boxes_of_the_evaluation(size: tuple[int, int
     np.testing.assert_array_equal(labels + 1, expected.labels)
 
 
-@pytest.mark.parametrize("short", [64, None])
-def test_a_whole_segmenter_finds_the_classes_of_the_evaluation(short: int | None) -> None:
-    model, image = random_segmenter(short), photograph(205, 161)
+@pytest.mark.parametrize(("short", "align_corners"), [(64, False), (None, False), (64, True)])
+def test_a_whole_segmenter_finds_the_classes_of_the_evaluation(short: int | None, align_corners: bool) -> None:
+    model, image = random_segmenter(short, align_corners), photograph(205, 161)
     with torch.inference_mode():
         found = WholeSegmenter(model)(torch.from_numpy(np.array(image)))
     expected = segmentation.predict(model, image)

@@ -29,7 +29,7 @@ LAYERS = [
     {"training"},
     {"classification", "detection", "segmentation"},
     {"deployment"},
-    {"tasks", "loading"},
+    {"tasks", "loading", "importing"},
     {"studies", "publication"},
     {"cli"},
     {"__main__"},

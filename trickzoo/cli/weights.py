@@ -121,20 +121,29 @@ def import_gluoncv(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="File to write; by default FILE with the suffix .safetensors.")] = None,
+    classes: Annotated[
+        Path | None, Parameter(help="Text file with the class names, one a line, if they are not those of GluonCV's.")
+    ] = None,
     overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the network in FILE, a .params file of GluonCV, to a weight file of trickzoo. MXNet is not needed.
 
-    ResNets (v1, v1b, v1c, v1d, v1s), MobileNets v1 and Inception V3 are read. The file itself says which network it is.
+    ResNets (v1, v1b, v1c, v1d, v1s), MobileNets v1 and Inception V3 are read, Faster R-CNNs without a feature pyramid, and FCNs. The file
+    itself says which network it is.
     """
     target = out or file.with_suffix(".safetensors")
     existing(file)
-    from trickzoo.weights.gluoncv import PUBLISHED, import_params  # only now, because it imports torch
+    from trickzoo.data.classes import class_list
+    from trickzoo.importing import import_gluoncv as write  # only now, because it imports torch
+    from trickzoo.training.tracking import MEASURES
 
-    own = import_params(file, target, overwrite=overwrite)
-    published = PUBLISHED.get(str((own.training or {})["sha1"])[:8])
-    said = f"GluonCV's {published.name}, top-1 {published.top1:.2f}, top-5 {published.top5:.2f}" if published else "not in GluonCV's list"
-    say(f"{target}: {own.model} ({said})")
+    names = None if classes is None else class_list(str(classes))
+    task, model, published = write(file, target, classes=names, overwrite=overwrite)
+    said = "not in GluonCV's list"
+    if published:
+        figures = ", ".join(f"{MEASURES[name]} {value:.2f}" for name, value in published.figures.items())
+        said = f"GluonCV's {published.name}, {figures} on {published.data}"
+    say(f"{target}: {model} for {task} ({said})")
 
 
 def rm(*names: str) -> None:

@@ -183,6 +183,9 @@ class WholeSegmenter(nn.Module):
         else:
             least, most = sides.min(), sides.max()
             pixels = _fitted(image, least, torch.minimum(most, (Scale.MOST * most / least).sqrt()))
+        if self.model.align_corners:  # the distance between two corners must not be 0
+            for side in pixels.shape[-2:]:
+                torch._check(side > 1)
         logits = self.model(self.normalise(pixels[None]))
         surest, classes = _largest(logits[:, :TOGETHER], image, 0)
         for first in range(TOGETHER, logits.shape[1], TOGETHER):

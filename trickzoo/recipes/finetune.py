@@ -117,6 +117,7 @@ class SegmentationRecipe(FineTuning):
         short: short side of an evaluation image in pixels; None leaves the file's.
         output_stride: output stride of the backbone. Inception V3 has none below its own; it uses that one, and a message says so.
         aux: weight of the loss of the auxiliary head; 0 leaves the head out.
+        align_corners: whether logits are enlarged with the centres of the corner cells on the corner pixels, as in GluonCV.
         head_lr: factor of the learning rate for both heads.
     """
 
@@ -131,6 +132,7 @@ class SegmentationRecipe(FineTuning):
     short: Count | None = 480
     output_stride: int = 8
     aux: NotNegative = 0.5
+    align_corners: bool = False
     head_lr: Positive = 10.0
 
     @property

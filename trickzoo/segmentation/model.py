@@ -37,11 +37,21 @@ class Segmenter(nn.Module):
     classes: tuple[str, ...] = ()
     recipe: SegmentationRecipe | None = None
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, head: str = "fcn", aux: bool = True, drop_rate: float = 0.1) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        head: str = "fcn",
+        aux: bool = True,
+        drop_rate: float = 0.1,
+        align_corners: bool = False,
+    ) -> None:
         super().__init__()
         before, last = backbone.feature_info[-2:]
         self.backbone = backbone
         self.num_classes = num_classes
+        self.align_corners = align_corners
         self.head = find_head(head)(last.channels, num_classes, drop_rate)
         self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
         seed_dropout(self)
@@ -58,14 +68,13 @@ class Segmenter(nn.Module):
         """
         maps = self.backbone.forward_pyramid(x)
         before, last = self.backbone.feature_info[-2:]
-        main = _resize(self.head(maps[last.name]), x)
+        main = self._resize(self.head(maps[last.name]), x)
         if not self.training:
             return main
-        return Logits(main, None if self.aux_head is None else _resize(self.aux_head(maps[before.name]), x))
+        return Logits(main, None if self.aux_head is None else self._resize(self.aux_head(maps[before.name]), x))
 
-
-def _resize(logits: Tensor, x: Tensor) -> Tensor:
-    return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    def _resize(self, logits: Tensor, x: Tensor) -> Tensor:
+        return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=self.align_corners)
 
 
 def segmenter(
@@ -78,6 +87,7 @@ def segmenter(
     output_stride: int | None = None,
     aux: bool = True,
     drop_rate: float = 0.1,
+    align_corners: bool = False,
     trainable_stages: Trainable = "all",
     norms: Norms = "live",
 ) -> Segmenter:
@@ -93,6 +103,8 @@ def segmenter(
         output_stride: 8, 16 or 32; Inception V3 has 32 only. The default is the smallest that the backbone has.
         aux: whether there is an auxiliary head on the stage before the last, which is used in training only.
         drop_rate: the dropout rate before the last convolution of each head.
+        align_corners: whether the bilinear enlargement of the logits puts the centres of the corner cells on the corner pixels, as GluonCV
+            does, or keeps the borders of cells and pixels together.
         trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
         norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" freezes only those in frozen parts.
 
@@ -110,7 +122,7 @@ def segmenter(
         output_stride = min(registry.find(name.partition(".")[0]).output_strides)
     trunk = create_trunk(name, weights, options, output_stride=output_stride)
     freeze_trunk(trunk, trainable_stages, norms)
-    return Segmenter(trunk, num_classes, head=head, aux=aux, drop_rate=drop_rate).train()
+    return Segmenter(trunk, num_classes, head=head, aux=aux, drop_rate=drop_rate, align_corners=align_corners).train()
 
 
 fcn = functools.partial(segmenter, head="fcn")

@@ -52,6 +52,7 @@ def _build(
         num_classes=classes,
         output_stride=_output_stride(recipe),
         aux=recipe.aux > 0,
+        align_corners=recipe.align_corners,
         trainable_stages="all" if recipe.trainable_stages is None else recipe.trainable_stages,
         norms=recipe.norms or "live",
     )

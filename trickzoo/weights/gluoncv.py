@@ -1,14 +1,19 @@
-"""Imports classifiers of GluonCV, the authors' implementation of the paper, from MXNet's `.params` files."""
+"""Reads `.params` files of GluonCV, the implementation of the paper's authors, and imports classifiers from them.
+
+`detection/gluoncv.py` and `segmentation/gluoncv.py` import the networks of these tasks.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption
@@ -22,45 +27,62 @@ from trickzoo.weights.tensors import save_atomically
 
 
 class Published(NamedTuple):
-    """A file of GluonCV's model zoo: its name, and the accuracies on ImageNet's validation images that GluonCV states, in percent."""
+    """A file of GluonCV's model zoo.
+
+    Attributes:
+        name: GluonCV's name of the network.
+        data: the images on which GluonCV states its figures.
+        figures: the figures in percent, under the names that result files use.
+    """
 
     name: str
-    top1: float
-    top5: float
+    data: str
+    figures: Mapping[str, float]
 
 
-# By the first eight digits of the file's SHA-1, as in its name. Source: GluonCV docs/model_zoo/csv_tables/Classifications, 56777561.
+def _on_imagenet(name: str, top1: float, top5: float) -> Published:
+    return Published(name, "imagenet1k-val", {"top1": top1, "top5": top5})
+
+
+# By the first eight digits of the file's SHA-1, as in its name. Sources: GluonCV docs/model_zoo/csv_tables and model_store.py, 56777561.
 PUBLISHED = {
-    "a0666292": Published("resnet18_v1", 70.93, 89.92),
-    "48216ba9": Published("resnet34_v1", 74.37, 91.87),
-    "cc729d95": Published("resnet50_v1", 77.36, 93.57),
-    "d988c13d": Published("resnet101_v1", 78.34, 94.01),
-    "acfd0970": Published("resnet152_v1", 79.22, 94.64),
-    "2d9d980c": Published("resnet18_v1b", 70.94, 89.83),
-    "8e16b848": Published("resnet34_v1b", 74.65, 92.08),
-    "0ecdba34": Published("resnet50_v1b", 77.67, 93.82),
-    "a455932a": Published("resnet101_v1b", 79.20, 94.61),
-    "a5a61ee1": Published("resnet152_v1b", 79.69, 94.74),
-    "2a4e0708": Published("resnet50_v1c", 78.03, 94.09),
-    "064858f2": Published("resnet101_v1c", 79.60, 94.75),
-    "75babab6": Published("resnet152_v1c", 80.01, 94.96),
-    "117a384e": Published("resnet50_v1d", 79.15, 94.58),
-    "00319ddc": Published("resnet50_v1d", 78.48, 94.20),
-    "1b2b825f": Published("resnet101_v1d", 80.51, 95.12),
-    "8659a9d6": Published("resnet101_v1d", 79.78, 94.80),
-    "cddbc86f": Published("resnet152_v1d", 80.61, 95.34),
-    "cfe0220d": Published("resnet152_v1d", 80.26, 95.00),
-    "efbb2ca3": Published("mobilenet1.0", 73.28, 91.30),
-    "cce75496": Published("mobilenet1.0", 72.93, 91.14),
-    "84c801e2": Published("mobilenet0.75", 70.25, 89.49),
-    "0130d2aa": Published("mobilenet0.5", 65.20, 86.34),
-    "f0046a3d": Published("mobilenet0.25", 52.91, 76.94),
-    "a5050dbc": Published("inceptionv3", 78.77, 94.39),
-    "e132adf2": Published("inceptionv3", 78.41, 94.13),
+    "a0666292": _on_imagenet("resnet18_v1", 70.93, 89.92),
+    "48216ba9": _on_imagenet("resnet34_v1", 74.37, 91.87),
+    "cc729d95": _on_imagenet("resnet50_v1", 77.36, 93.57),
+    "d988c13d": _on_imagenet("resnet101_v1", 78.34, 94.01),
+    "acfd0970": _on_imagenet("resnet152_v1", 79.22, 94.64),
+    "2d9d980c": _on_imagenet("resnet18_v1b", 70.94, 89.83),
+    "8e16b848": _on_imagenet("resnet34_v1b", 74.65, 92.08),
+    "0ecdba34": _on_imagenet("resnet50_v1b", 77.67, 93.82),
+    "a455932a": _on_imagenet("resnet101_v1b", 79.20, 94.61),
+    "a5a61ee1": _on_imagenet("resnet152_v1b", 79.69, 94.74),
+    "2a4e0708": _on_imagenet("resnet50_v1c", 78.03, 94.09),
+    "064858f2": _on_imagenet("resnet101_v1c", 79.60, 94.75),
+    "75babab6": _on_imagenet("resnet152_v1c", 80.01, 94.96),
+    "117a384e": _on_imagenet("resnet50_v1d", 79.15, 94.58),
+    "00319ddc": _on_imagenet("resnet50_v1d", 78.48, 94.20),
+    "1b2b825f": _on_imagenet("resnet101_v1d", 80.51, 95.12),
+    "8659a9d6": _on_imagenet("resnet101_v1d", 79.78, 94.80),
+    "cddbc86f": _on_imagenet("resnet152_v1d", 80.61, 95.34),
+    "cfe0220d": _on_imagenet("resnet152_v1d", 80.26, 95.00),
+    "efbb2ca3": _on_imagenet("mobilenet1.0", 73.28, 91.30),
+    "cce75496": _on_imagenet("mobilenet1.0", 72.93, 91.14),
+    "84c801e2": _on_imagenet("mobilenet0.75", 70.25, 89.49),
+    "0130d2aa": _on_imagenet("mobilenet0.5", 65.20, 86.34),
+    "f0046a3d": _on_imagenet("mobilenet0.25", 52.91, 76.94),
+    "a5050dbc": _on_imagenet("inceptionv3", 78.77, 94.39),
+    "e132adf2": _on_imagenet("inceptionv3", 78.41, 94.13),
+    "447328d8": Published("faster_rcnn_resnet50_v1b_voc", "VOC 2007 test", {"voc_ap50": 78.3}),
+    "5b4690fb": Published("faster_rcnn_resnet50_v1b_coco", "COCO val2017", {"coco_ap": 37.0, "coco_ap50": 57.8}),
+    "a465eca3": Published("faster_rcnn_resnet101_v1d_coco", "COCO val2017", {"coco_ap": 40.1, "coco_ap50": 60.9}),
+    "12c2b9b3": Published("fcn_resnet101_voc", "VOC 2012 test", {"miou": 83.6}),
+    "766cdf9c": Published("fcn_resnet101_coco", "COCO val2017, the classes of VOC", {"miou": 66.2, "pixel_accuracy": 92.2}),
+    "3479525a": Published("fcn_resnet50_ade", "ADE20K val", {"miou": 39.5, "pixel_accuracy": 79.0}),
+    "d544440a": Published("fcn_resnet101_ade", "ADE20K val", {"miou": 41.6, "pixel_accuracy": 80.6}),
 }
 
-_NORM = {"weight": "gamma", "bias": "beta"}
-"""MXNet's names of a BatchNorm's scale and shift. Those of its statistics are torch's."""
+NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
+"""MXNet's names of a BatchNorm's tensors."""
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
 _STEM = {"stem.conv1": "features.0", "stem.bn1": "features.1", "stem.conv": "features.0", "stem.bn": "features.1", "head.fc": "output"}
 _INCEPTION = {
@@ -76,39 +98,95 @@ _INCEPTION = {
 """The place in GluonCV's list of layers of each part of Inception V3."""
 
 
-def import_params(path: Path, out: Path, *, overwrite: bool = False) -> header.FileMetadata:
-    """Write the network in a `.params` file of GluonCV to a .safetensors file of trickzoo, and return what its header says.
+class Params(NamedTuple):
+    """The content of a `.params` file of GluonCV.
 
-    The names and the shapes of the arrays determine the network. A file of GluonCV's model zoo is recognised by its SHA-1, and its
-    published accuracies are noted in the header.
-    Raises BadCheckpoint if the file cannot be read, is not what its name says, or is not of a network of the zoo, and BadOption if `out`
-    exists or does not end in .safetensors.
+    Attributes:
+        path: the file.
+        arrays: its arrays by name.
+        origin: what the header of the new file states about this one; for a file of GluonCV's model zoo also its published figures.
     """
-    if out.suffix != ".safetensors":
-        raise BadOption(f"{out}: the name of the file to write must end in .safetensors")
-    if out.exists() and not overwrite:
-        raise BadOption(f"{out} exists; name another file, or overwrite it with --overwrite")
+
+    path: Path
+    arrays: dict[str, Tensor]
+    origin: dict[str, Any]
+
+    @property
+    def published(self) -> Published | None:
+        """The file of GluonCV's model zoo that this is."""
+        return PUBLISHED.get(self.origin["sha1"][:8])
+
+
+class Candidate(NamedTuple):
+    """A network that a file may hold: its architecture or that of its backbone, and GluonCV's names of its tensors by their own names.
+
+    `shapes` has those of the backbone, without a prefix of the names.
+    """
+
+    architecture: Architecture
+    names: dict[str, str]
+    shapes: dict[str, torch.Size]
+
+
+def read(path: Path) -> Params:
+    """Read a `.params` file of GluonCV, which is recognised by its SHA-1 if it is of GluonCV's model zoo.
+
+    Raises BadCheckpoint if the file cannot be read, or is not what its name says.
+    """
     arrays = read_params(path)
     sha1 = _sha1(path)
     digits = re.search(r"-([0-9a-f]{8})\.params$", path.name)
     if digits and not sha1.startswith(digits[1]):
         raise BadCheckpoint(f"{path} is damaged: its SHA-1 is {sha1}, and its name says {digits[1]}; download it again")
-    architecture, names = _find(path, arrays)
-    tensors = {ours: arrays[theirs] for ours, theirs in names.items()}
+    if not any("." in name for name in arrays):
+        raise BadCheckpoint(f"{path} has the names of save_params, which GluonCV no longer writes; write it with save_parameters")
+    params = Params(path, arrays, {"origin": "GluonCV", "file": path.name, "sha1": sha1})
+    if published := params.published:
+        params.origin.update({"name": published.name, published.data: dict(published.figures)})
+    return params
+
+
+def import_classifier(params: Params, out: Path, classes: tuple[str, ...] | None = None) -> str:
+    """Write the classifier in a file of GluonCV to a .safetensors file of trickzoo, and return the name of its model.
+
+    The names and the shapes of the arrays determine the network. Its classes are `classes`, or those of ImageNet-1k if it has 1000.
+    Raises BadCheckpoint if the file is not of a network of the zoo, and BadOption if the number of `classes` is not its own.
+    """
+    architecture, names, _ = find(params, _classifiers(), "classifier")
+    tensors = {ours: params.arrays[theirs] for ours, theirs in names.items()}
+    outputs = tensors["head.fc.bias"].numel()
+    check_number(params, classes, outputs)
     inception = architecture.family == "inception_v3"
-    origin: dict[str, Any] = {"origin": "GluonCV", "file": path.name, "sha1": sha1}
-    if published := PUBLISHED.get(sha1[:8]):
-        origin |= {"name": published.name, "imagenet1k-val": {"top1": published.top1, "top5": published.top5}}
     own = header.FileMetadata(
         model=architecture.name,
-        classes="imagenet1k" if tensors["head.fc.bias"].numel() == 1000 else None,
+        classes=classes or ("imagenet1k" if outputs == 1000 else None),
         preprocessing=Preprocessing(size=299, resize=342, interpolation="bilinear")
         if inception
         else Preprocessing(interpolation="bilinear"),
-        training=origin,
+        training=params.origin,
     )
     save_atomically(tensors, out, header.encoded(own))
-    return own
+    return architecture.name
+
+
+def fill(model: nn.Module, names: Mapping[str, str], arrays: Mapping[str, Tensor], path: Path) -> None:
+    """Load arrays of a file into a network. `names` are the arrays' names by the network's.
+
+    Raises BadCheckpoint, with the array and both shapes, if one does not fit.
+    """
+    own = model.state_dict()
+    for ours, theirs in names.items():
+        if arrays[theirs].shape != own[ours].shape:
+            shapes = f"{tuple(arrays[theirs].shape)}, and in trickzoo's network {tuple(own[ours].shape)}"
+            raise BadCheckpoint(f"{path} cannot be imported: {theirs} has the shape {shapes}")
+    steps = {key: count for key, count in own.items() if key.endswith(".num_batches_tracked")}
+    model.load_state_dict(steps | {ours: arrays[theirs] for ours, theirs in names.items()})
+
+
+def check_number(params: Params, classes: tuple[str, ...] | None, outputs: int) -> None:
+    """Raise BadOption if the number of classes is not that of the network's outputs."""
+    if classes is not None and len(classes) != outputs:
+        raise BadOption(f"{params.path} has {outputs} classes, and --classes names {len(classes)}")
 
 
 def _sha1(path: Path) -> str:
@@ -119,39 +197,54 @@ def _sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _find(path: Path, arrays: Mapping[str, Tensor]) -> tuple[Architecture, dict[str, str]]:
-    """Return the network that has exactly these arrays, and their names by the zoo's names. Raises BadCheckpoint if there is none."""
-    if not any("." in name for name in arrays):
-        raise BadCheckpoint(f"{path} has the names of save_params, which GluonCV no longer writes; write it with save_parameters")
+def find(params: Params, candidates: Iterable[Candidate], what: str) -> Candidate:
+    """Return the candidate that has exactly the arrays of a file. `what` names the kind of network in messages.
+
+    Raises BadCheckpoint, with the nearest candidate, if there is none.
+    """
+    arrays = params.arrays
     nearest: list[tuple[int, str, str]] = []
-    for architecture in registry.ARCHITECTURES.values():
-        own = shapes_of(architecture.name)
-        known = [key for key in [*own, "head.fc.weight", "head.fc.bias"] if not key.endswith(".num_batches_tracked")]
-        for names in _layouts(architecture, known):
-            strange = arrays.keys() ^ set(names.values())
-            wrong = [name for key, name in names.items() if name in arrays and key in own and own[key] != arrays[name].shape]
-            if not strange and not wrong:
-                return architecture, names
-            nearest.append((len(strange) + len(wrong), architecture.name, min([*strange, *wrong])))
+    for candidate in candidates:
+        strange = arrays.keys() ^ set(candidate.names.values())
+        wrong = [
+            candidate.names[key]
+            for key, shape in candidate.shapes.items()
+            if candidate.names[key] in arrays and arrays[candidate.names[key]].shape != shape
+        ]
+        if not strange and not wrong:
+            return candidate
+        nearest.append((len(strange) + len(wrong), candidate.architecture.name, min([*strange, *wrong])))
     _, model, name = min(nearest)
-    raise BadCheckpoint(f"{path} is not a classifier of GluonCV that trickzoo has; the nearest is {model}, which differs in {name}")
+    raise BadCheckpoint(f"{params.path} is not a {what} of GluonCV that trickzoo has; the nearest is {model}, which differs in {name}")
 
 
-def _layouts(architecture: Architecture, keys: list[str]) -> list[dict[str, str]]:
-    """Return GluonCV's names of a network's tensors by the zoo's names, for each of the ways in which GluonCV names them."""
+def _classifiers() -> Iterator[Candidate]:
+    """Yield every network of the zoo under each of GluonCV's ways to name its tensors."""
+    for architecture in registry.ARCHITECTURES.values():
+        shapes = trained_shapes(architecture)
+        keys = [*shapes, "head.fc.weight", "head.fc.bias"]
+        if architecture.family != "resnet" or architecture.options["letter"] == "":
+            yield Candidate(architecture, _named(keys, functools.partial(_place, architecture)), shapes)
+        if architecture.family == "resnet" and "timm" in convert.layouts(architecture):
+            yield Candidate(architecture, names_of_resnet(architecture, keys), shapes)
+
+
+def trained_shapes(architecture: Architecture) -> dict[str, torch.Size]:
+    """Return the shapes of a network's tensors that GluonCV's has too, without the classifier."""
+    return {key: shape for key, shape in shapes_of(architecture.name).items() if not key.endswith(".num_batches_tracked")}
+
+
+def names_of_resnet(architecture: Architecture, keys: Sequence[str]) -> dict[str, str]:
+    """Return GluonCV's names of the tensors of a ResNet v1b to v1s, whose layers have timm's names, by the zoo's names."""
+    timm = {ours.rpartition(".")[0]: theirs.rpartition(".")[0] for theirs, ours in convert.key_map(architecture, "timm", keys).items()}
+    return _named(keys, timm.__getitem__)
+
+
+def _named(keys: Sequence[str], place: Callable[[str], str]) -> dict[str, str]:
+    """Return GluonCV's names of tensors by the zoo's, where `place` names the layer. A BatchNorm's weight is gamma, its bias beta."""
     norms = {key.removesuffix(".running_mean") for key in keys if key.endswith(".running_mean")}
-
-    def named(place: str, parameter: str, ours: str) -> str:
-        return f"{place}.{_NORM.get(parameter, parameter) if ours in norms else parameter}"
-
     parts = [key.rpartition(".")[::2] for key in keys]
-    found = []
-    if architecture.family != "resnet" or architecture.options["letter"] == "":
-        found.append({f"{ours}.{last}": named(_place(architecture, ours), last, ours) for ours, last in parts})
-    if architecture.family == "resnet" and "timm" in convert.layouts(architecture):  # GluonCV's v1b to v1s have timm's names of layers
-        timm = {ours: theirs.rpartition(".")[0] for theirs, ours in convert.key_map(architecture, "timm", keys).items()}
-        found.append({f"{ours}.{last}": named(timm[f"{ours}.{last}"], last, ours) for ours, last in parts})
-    return found
+    return {f"{ours}.{last}": f"{place(ours)}.{NORM[last] if ours in norms else last}" for ours, last in parts}
 
 
 def _place(architecture: Architecture, ours: str) -> str:

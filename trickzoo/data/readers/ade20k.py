@@ -9,7 +9,22 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData, nearest
 
 ADE20K_SPLITS = {"train": "training", "val": "validation"}
-ADE20K_CLASSES = 150
+CLASSES = (
+    *("wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet", "sidewalk", "person"),
+    *("earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water", "painting", "sofa", "shelf", "house", "sea"),
+    *("mirror", "rug", "field", "armchair", "seat", "fence", "desk", "rock", "wardrobe", "lamp", "bathtub", "railing", "cushion", "base"),
+    *("box", "column", "signboard", "chest of drawers", "counter", "sand", "sink", "skyscraper", "fireplace", "refrigerator"),
+    *("grandstand", "path", "stairs", "runway", "case", "pool table", "pillow", "screen door", "stairway", "river", "bridge", "bookcase"),
+    *("blind", "coffee table", "toilet", "flower", "book", "hill", "bench", "countertop", "stove", "palm", "kitchen island", "computer"),
+    *("swivel chair", "boat", "bar", "arcade machine", "hovel", "bus", "towel", "light", "truck", "tower", "chandelier", "awning"),
+    *("streetlight", "booth", "television receiver", "airplane", "dirt track", "apparel", "pole", "land", "bannister", "escalator"),
+    *("ottoman", "bottle", "buffet", "poster", "stage", "van", "ship", "fountain", "conveyer belt", "canopy", "washer", "plaything"),
+    *("swimming pool", "stool", "barrel", "basket", "waterfall", "tent", "bag", "minibike", "cradle", "oven", "ball", "food", "step"),
+    *("tank", "trade name", "microwave", "pot", "animal", "bicycle", "lake", "dishwasher", "screen", "blanket", "sculpture", "hood"),
+    *("sconce", "vase", "traffic light", "tray", "ashcan", "fan", "pier", "crt screen", "plate", "monitor", "bulletin board", "shower"),
+    *("radiator", "glass", "clock", "flag"),
+)
+"""The 150 classes in order, each by the first of the names that `objectInfo150.txt` gives it."""
 
 
 def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:
@@ -34,9 +49,9 @@ def open_ade20k(root: Path, split: str = "train") -> SegmentationSet:
 
 def _ade20k_classes(path: Path) -> tuple[str, ...]:
     if not path.is_file():
-        return tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
+        return tuple(f"class {number}" for number in range(1, len(CLASSES) + 1))
     rows = [line.split("\t") for line in read_lines(path)[1:]]
     names = tuple(row[-1].split(",")[0].strip() for row in rows)
-    if [row[0].strip() for row in rows] != [str(number) for number in range(1, ADE20K_CLASSES + 1)]:
-        raise BadData(f"{path} does not list classes 1 to {ADE20K_CLASSES}, one a line; take the file that ADE20K distributes")
+    if [row[0].strip() for row in rows] != [str(number) for number in range(1, len(CLASSES) + 1)]:
+        raise BadData(f"{path} does not list classes 1 to {len(CLASSES)}, one a line; take the file that ADE20K distributes")
     return names
