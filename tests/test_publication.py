@@ -81,7 +81,7 @@ def test_a_classifier_is_read_back_with_its_record(call: Call, hub: Hub, file: P
     assert (status, err) == (0, "")
     assert out.startswith(f"{hub.endpoint}/{REPO}/commit/")
     there = hub.files(REPO)
-    assert there.keys() == {"README.md", "config.json", "model.safetensors", ".eval_results/trickzoo.yaml"}
+    assert there.keys() == {"README.md", "config.json", "model.safetensors"}
     name = json.loads(there["config.json"])["trickzoo"]["record"]["name"].partition(".")[0]
     ours, model = trickzoo.create(name, weights=file), trickzoo.create(name, weights=f"hf-hub:{REPO}")
     x = torch.randn(2, 3, 64, 64)
@@ -112,7 +112,8 @@ def test_timm_loads_a_classifier_that_it_has(call: Call, hub: Hub, tmp_path: Pat
 
 def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
-    status, out, _ = call(file, "--repo", REPO, "--licence", "mit", "--evaluation", evaluation(file, tmp_path), "--folder", folder)
+    measured = ("--evaluation", evaluation(file, tmp_path), "--task-id", "imagenette/160px")
+    status, out, _ = call(file, "--repo", REPO, "--licence", "mit", *measured, "--folder", folder)
     assert (status, len(out.split())) == (0, 4)
     card = ModelCard.load(folder / "README.md")
     in_timm = "pretrained_cfg" in json.loads((folder / "config.json").read_text())
@@ -125,7 +126,16 @@ def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: 
     for part in (f'weights="hf-hub:{REPO}"', "| imagenette128/val | 3,925 | top-1 | 81.50 |", files.digest(folder / "model.safetensors")):
         assert part in card.text
     entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "trickzoo.yaml").read_text()))
-    assert [(entry.dataset_id, entry.value) for entry in entries] == [("frgfm/imagenette", 81.5), ("frgfm/imagenette", 97.25)]
+    assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [("frgfm/imagenette", "imagenette/160px", 81.5)]
+
+
+def test_a_task_of_a_benchmark_needs_an_evaluation(call: Call, file: Path, tmp_path: Path) -> None:
+    status, _, err = call(file, "--repo", REPO, "--licence", "mit", "--task-id", "160px", "--folder", tmp_path / "repository")
+    assert (status, err.count("\n")) == (
+        2,
+        1,
+    ) and "--task-id needs an --evaluation with top-1, and --dataset, its data set on the hub" in err
+    assert not (tmp_path / "repository").exists()
 
 
 @pytest.mark.parametrize("task", ["detection", "segmentation"])

@@ -32,6 +32,8 @@ WEIGHTS = "model.safetensors"
 PIPELINES = {"classification": "image-classification", "detection": "object-detection", "segmentation": "image-segmentation"}
 DATA_SETS = {"imagenet1k": "ILSVRC/imagenet-1k", "imagenette": "frgfm/imagenette"}
 """The hub's data set of a class list."""
+LEADING = {"classification": "top1", "detection": "coco_ap", "segmentation": "miou"}
+"""The figure of each task that a leaderboard of the hub gets, which has one for each network."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,14 @@ class Evaluation:
 
 
 def prepare(
-    file: Path, repo: str, folder: Path, *, licence: str, evaluations: Sequence[Path] = (), data: str | None = None
+    file: Path,
+    repo: str,
+    folder: Path,
+    *,
+    licence: str,
+    evaluations: Sequence[Path] = (),
+    data: str | None = None,
+    task_id: str | None = None,
 ) -> tuple[Path, ...]:
     """Write the files of the repository into an empty folder, and return their paths.
 
@@ -67,9 +76,10 @@ def prepare(
         licence: the SPDX identifier of the licence of the weights.
         evaluations: result files of evaluations of this file.
         data: the hub's name of the data set of the evaluations, "owner/name"; by default that of the class list, if it has one.
+        task_id: the task under which the data set's `eval.yaml` lists such results, if it is a benchmark of the hub.
 
-    Raises BadCheckpoint if the file is not such a file, BadOption for a wrong name or a folder that is not empty, and BadData if an
-    evaluation cannot be read or is of other weights.
+    Raises BadCheckpoint if the file is not such a file, BadOption for a wrong name, a folder that is not empty, or a `task_id` without an
+    evaluation on a data set of the hub, and BadData if an evaluation cannot be read or is of other weights.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
         raise BadOption(f'--repo must be OWNER/NAME, not "{repo}"')
@@ -80,6 +90,7 @@ def prepare(
         raise BadCheckpoint(f"{file} does not name its model; write it with `trickzoo export`")
     network = loading.load(file)  # a file that cannot be used is not published
     measured = [_evaluation(path, digest(file), data, own.classes) for path in evaluations]
+    entries = _entries(measured, own.task, task_id) if task_id else []
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {"architecture": own.model, "num_classes": len(network.classes), "label_names": list(network.classes)}
@@ -92,7 +103,7 @@ def prepare(
     config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
     _write(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     _write(folder / "README.md", _card(own, repo, record, config, measured))
-    if entries := _results(measured, own.task):
+    if entries:
         (folder / ".eval_results").mkdir()
         _write(folder / ".eval_results" / "trickzoo.yaml", yaml.safe_dump(entries, sort_keys=False))
     return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
@@ -166,16 +177,30 @@ def _record(
     )
 
 
-def _results(measured: Sequence[Evaluation], task: str) -> list[dict[str, Any]]:
-    """Return the content of a file of `.eval_results`, which the hub shows beside the model: evaluations on data sets of the hub."""
-    return [
-        {"dataset": {"id": e.hub, "task_id": PIPELINES[task]}, "value": value}
-        | ({"date": e.date} if e.date else {})
-        | {"notes": f"{MEASURES[name]} in percent, {e.n:,} images, {e.data}"}
+def _entries(measured: Sequence[Evaluation], task: str, task_id: str) -> list[dict[str, Any]]:
+    """Return the content of a file of `.eval_results`, from which the hub takes the leaderboards of its benchmarks.
+
+    The format requires the id of a task in the `eval.yaml` of the data set, so nothing is written for a data set that is no benchmark.
+    Source: github.com/huggingface/hub-docs, eval_results.yaml, 242f4a1e. Raises BadOption if there is no such evaluation.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    figure = LEADING[task]
+    entries = [
+        EvalResultEntry(
+            dataset_id=e.hub,
+            task_id=task_id,
+            value=e.values[figure],
+            date=e.date,
+            notes=f"{MEASURES[figure]} in percent, {e.n:,} images, {e.data}",
+        )
         for e in measured
-        if e.hub is not None
-        for name, value in e.values.items()
+        if e.hub is not None and figure in e.values
     ]
+    if not entries:
+        raise BadOption(f"--task-id needs an --evaluation with {MEASURES[figure]}, and --dataset, its data set on the hub")
+    found: list[dict[str, Any]] = eval_result_entries_to_yaml(entries)
+    return found
 
 
 def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str, Any], measured: Sequence[Evaluation]) -> str:

@@ -23,6 +23,10 @@ def publish(
     dataset: Annotated[
         str | None, Parameter(help="The evaluation's data set on the hub, OWNER/NAME; by default that of FILE's class list.")
     ] = None,
+    task_id: Annotated[
+        str | None,
+        Parameter(help="Task in the eval.yaml of the data set, if it is a benchmark of the hub, whose leaderboard gets the figure."),
+    ] = None,
     private: Annotated[bool, Flag, Parameter(help="Create the repository as a private one.")] = False,
     folder: Annotated[Path | None, Parameter(help="Write the files of the repository to this new folder, and publish nothing.")] = None,
 ) -> None:
@@ -37,7 +41,7 @@ def publish(
 
     with tempfile.TemporaryDirectory(prefix="trickzoo-publish-") as scratch:
         place = folder or Path(scratch) / "repository"
-        files = publication.prepare(file, repo, place, licence=licence, evaluations=evaluation, data=dataset)
+        files = publication.prepare(file, repo, place, licence=licence, evaluations=evaluation, data=dataset, task_id=task_id)
         if folder is not None:
             for path in files:
                 say(str(path))
