@@ -8,7 +8,6 @@ docs/transfer.md, docs/images.md, docs/speed.md and docs/tweaks.md from benchmar
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from trickzoo.studies.found import Difference, LadderStudy, Sample, TransferStud
 from trickzoo.studies.results import read
 from trickzoo.studies.statistics import estimate
 from trickzoo.studies.transfer_words import answers, details
-from trickzoo.studies.tweaks import LETTERS, series
+from trickzoo.studies.tweaks import LETTERS, over_b, rungs, series
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
@@ -382,14 +381,18 @@ def tweaks() -> str:
         gain = f"{each.top1['d'] - each.top1['b']:+.2f}"
         rows.append(f"| {each.who} | {each.depth} | {cells} | {gain} | {each.recipe} | {each.source} |")
     study = read(STUDIES / "ladder_imagenette128_resnet18_d_30_epochs" / "ladder.json", LadderStudy)
-    rows += ["\nOur ladder, paired differences over seeds:\n", f"| rung | top-1, % (95 % CI) | n | {COMPARED} |"]
-    rows.append("| --- | ---: | ---: | ---: | --- | --- |")
-    for before, rung in itertools.pairwise(study.rungs):
-        if rung.rung in ("b", "c", "d") and rung.top1 and before.top1:
-            rows.append(f"| {words.title(before)} | {_sample(before.top1)} | {before.top1.n} | – | – | – |")
-            rows.append(f"| {words.title(rung)} | {_sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference)} |")
+    rows.append("\nOur ladder, with paired differences over seeds:\n")
+    rows += ["| network | top-1, % (95 % CI) | n | over the row above: " + COMPARED + " |", "| --- | ---: | ---: | ---: | --- | --- |"]
+    for letter, rung in zip("BCD", rungs(study), strict=True):
+        assert rung.top1 is not None
+        difference = _difference(None if letter == "B" else rung.difference)
+        rows.append(f"| ResNet-18, {letter} | {_sample(rung.top1)} | {rung.top1.n} | {difference} |")
+    gain = estimate(over_b(study)["d"])
+    rows.append(f"\nD over B: {words.points(gain.mean)} points ({words.span(gain.interval)}).")
     head = (DOCS / "tweaks.md").read_text(encoding="utf-8").partition(TWEAKS_MARK)[0]
-    return head + TWEAKS_MARK + "\n" + "\n".join(rows) + f"\n\n{study.title}; [the ladder](ladder.md) has the whole study.\n"
+    return (
+        head + TWEAKS_MARK + "\n" + "\n".join(rows) + f"\n\nThe study is {study.title}, which [the ladder](ladder.md) shows as a whole.\n"
+    )
 
 
 def speed() -> str:

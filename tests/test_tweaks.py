@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks import tweaks as plot
-from trickzoo.studies.tweaks import series
+from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.results import read
+from trickzoo.studies.tweaks import over_b, rungs, series
 from trickzoo.weights import manifest
 
 
@@ -20,6 +24,16 @@ def test_the_series_hold_the_published_figures() -> None:
             for letter in "bc":
                 metrics = manifest.find(f"resnet{depth}_{letter}.gluon_in1k").metrics
                 assert top1[letter] in {metric.top1 for metric in metrics if "GluonCV" in metric.source}
+
+
+def test_the_gains_of_the_ladder_are_paired_by_seed() -> None:
+    study = read(plot.LADDER, LadderStudy)
+    b, c, d = rungs(study)
+    assert [rung.recipe.rpartition(".")[2] for rung in (b, c, d)] == ["low_precision", "c", "d"]
+    assert c.difference is not None and d.difference is not None and d.base == "c"
+    gains = over_b(study)
+    assert gains["c"] == pytest.approx(c.difference.values, abs=1e-9)
+    assert gains["d"] == pytest.approx([x + y for x, y in zip(c.difference.values, d.difference.values, strict=True)], abs=1e-9)
 
 
 def test_the_plot_is_what_its_sources_say(tmp_path: Path, monkeypatch) -> None:

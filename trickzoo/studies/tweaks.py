@@ -1,4 +1,4 @@
-"""The tweaks B, C and D side by side: the paper's table, and the published figures of OpenMMLab and GluonCV."""
+"""The tweaks B, C and D side by side: the paper's table, the published figures of OpenMMLab and GluonCV, and those of a ladder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from trickzoo.studies.found import LadderRung, LadderStudy
 from trickzoo.weights import manifest
 from trickzoo.weights.gluoncv import PUBLISHED
 
@@ -49,3 +50,15 @@ def series(paper_file: Path) -> list[Series]:
         recipe = "120 epochs, cosine; label smoothing and more tricks differ by network, mixup in none of these"
         found.append(Series("GluonCV", depth, recipe, "GluonCV docs/model_zoo/csv_tables/Classifications, 56777561", figures))
     return found
+
+
+def rungs(study: LadderStudy) -> tuple[LadderRung, LadderRung, LadderRung]:
+    """Return the rungs of a ladder of ResNet-18 or 34 with the networks B, C and D. B is the plain network, on the rung below C."""
+    by_name = {rung.rung: rung for rung in study.rungs}
+    return by_name[str(by_name["c"].base)], by_name["c"], by_name["d"]
+
+
+def over_b(study: LadderStudy) -> dict[str, list[float]]:
+    """Return, for each seed of a ladder, the points of top-1 that C and D have over B, by the letter of the network."""
+    base, *others = rungs(study)
+    return {rung.rung: [top1 - base.by_seed[seed] for seed, top1 in rung.by_seed.items()] for rung in others}
