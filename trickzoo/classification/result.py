@@ -17,8 +17,10 @@ from trickzoo import evidence
 from trickzoo.backbone import Backbone
 from trickzoo.classification.evaluate import Precision, Predictions
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.real import RealAccuracy, real_accuracy
 from trickzoo.classification.robustness import Robustness, robustness
 from trickzoo.data.corruption_names import Corruption
+from trickzoo.data.imagenet_variants import VARIANTS, trained_on
 from trickzoo.data.imageset import ImageSet
 from trickzoo.weights.record import Metric, Preprocessing
 
@@ -90,6 +92,7 @@ class Data:
         digest: SHA-256 of the names and contents of the images.
         empty_classes: class folders without an image.
         unknown_left_out: number of images left out because the model does not know their class.
+        named_as_imagenet_training: number of images that are named as ImageNet's training images.
     """
 
     path: str
@@ -98,6 +101,7 @@ class Data:
     digest: str
     empty_classes: tuple[str, ...]
     unknown_left_out: int
+    named_as_imagenet_training: int
     exif_orientation: Orientation
     corrupt_left_out: tuple[LeftOut, ...]
 
@@ -134,12 +138,16 @@ class Result(Accuracy, Evaluated):
     Attributes:
         restricted: accuracy among the classes of the set; left unset if every class of the model occurs.
         ece: expected calibration error in percent.
+        real: accuracy by the reassessed labels; left unset if they were not asked for.
+        variant: the variant of ImageNet that the set was checked to be, such as "ImageNet-A"; left unset if none was named.
         robustness: accuracy on corrupted images; left unset if there were none.
         backend: the engine that ran the network.
     """
 
     ece: float
     restricted: RestrictedAccuracy | UnsetType = UNSET
+    real: RealAccuracy | UnsetType = UNSET
+    variant: str | UnsetType = UNSET
     robustness: Robustness | UnsetType = UNSET
     images_per_second: float
     published: Published
@@ -163,6 +171,8 @@ def summarise(
     state: PartialState,
     backend: Backend = Backend(),
     corruptions: Sequence[Corruption] = (),
+    real_labels: Sequence[Sequence[int]] = (),
+    variant: str | None = None,
 ) -> Result:
     """Return the result of evaluating a model that has weights.
 
@@ -172,6 +182,10 @@ def summarise(
         preprocessing, precision, state: what `predict` was called with.
         backend: the engine that ran the network.
         corruptions: those that `predict` was called with.
+        real_labels: the reassessed labels, to compute the accuracy by these too.
+        variant: the name of the variant that the images are, if one was named.
+
+    Raises BadData if the reassessed labels are not for these images or this model.
     """
     weights = model.weights
     assert weights is not None
@@ -189,6 +203,8 @@ def summarise(
         **asdict(accuracy),
         ece=round(100 * expected_calibration_error(predictions.confidence[:, 0], predictions.top[:, 0] == predictions.labels), 4),
         restricted=restricted or UNSET,
+        real=real_accuracy(predictions, classes, real_labels) if real_labels else UNSET,
+        variant=VARIANTS[variant].title if variant else UNSET,
         robustness=robustness(predictions, corruptions) if corruptions else UNSET,
         images_per_second=round(n / predictions.seconds, 1),
         published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(classes)) if restricted else None),
@@ -209,6 +225,7 @@ def _data(predictions: Predictions, images: ImageSet, unknown: int) -> Data:
         digest=predictions.digest,
         empty_classes=tuple(images.empty),
         unknown_left_out=unknown,
+        named_as_imagenet_training=trained_on(images),
         exif_orientation=Orientation(predictions.oriented, images.upright),
         corrupt_left_out=tuple(LeftOut(image, reason) for image, reason in predictions.skipped),
     )

@@ -10,19 +10,25 @@ from msgspec import UNSET
 from trickzoo.cli.printing import say, table
 
 if TYPE_CHECKING:
+    from trickzoo.classification.real import RealAccuracy
     from trickzoo.classification.result import Accuracy, Data, Published, Result
     from trickzoo.classification.robustness import Robustness
 
 
 def tell(r: Result) -> None:
     """Print the result of evaluating a classifier."""
-    say(f"  {r.n:,} images of {r.data.classes} classes ({r.data.layout}), {r.images_per_second:g} images/s")
+    what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
+    say(f"  {r.n:,} images of {r.data.classes} classes ({what}), {r.images_per_second:g} images/s")
     _print_accuracy("", r)
     if r.restricted is not UNSET:
         _print_accuracy(f" among the {r.restricted.classes} classes of this set", r.restricted)
+    if r.real is not UNSET:
+        _print_real(r.real)
     say(f"  ECE    {r.ece:.2f} %")
     _print_published(r.published)
     _print_left_out(r.data)
+    if (seen := r.data.named_as_imagenet_training) and (r.restricted is not UNSET or r.data.classes == 1000):
+        say(f"  {seen:,} images are named as ImageNet's training images: a model that was trained on these has seen them")
     if r.robustness is not UNSET:
         _print_robustness(r.robustness)
 
@@ -33,6 +39,12 @@ def _print_accuracy(among: str, accuracy: Accuracy) -> None:
         ("top-5", accuracy.top5, accuracy.top5_interval),
     ):
         say(f"  {name}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
+
+
+def _print_real(real: RealAccuracy) -> None:
+    low, high = real.top1_interval
+    say(f"  top-1  {real.top1:.3f} % by the reassessed labels of {real.n:,} images  (95 %: {low:.2f} … {high:.2f})")
+    say(f"  top-5  {real.top5:.3f} % by these; {real.without_labels:,} images have no label and are left out")
 
 
 def _print_published(p: Published) -> None:

@@ -70,6 +70,12 @@ class Images:
     classes: Annotated[
         str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
     ] = None
+    variant: Annotated[
+        Literal["v2", "a", "r", "sketch"] | None, Parameter(help="Check that DATA has the classes of ImageNet-V2, -A, -R or -Sketch.")
+    ] = None
+    labels: Annotated[
+        str | None, Parameter(help="Also judge ImageNet's validation images by the reassessed labels: real, or a copy of real.json.")
+    ] = None
     skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out and count files that cannot be read as images.")] = False
     skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out and count images of class folders that the model does not know.")] = False
 
@@ -139,6 +145,8 @@ def imagenet(
     """
     hush(output.printing.quiet or output.printing.json)
     corruptions = corrupting.parsed()
+    if images.labels is not None and images.variant is not None:
+        raise BadOption("--labels is for ImageNet's own validation images, and --variant for others; leave one of them out")
     names = models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     _check_several(names, networks.weights, files)
@@ -150,13 +158,16 @@ def imagenet(
     check_exists(data)
     from trickzoo.classification import judgement, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
+    from trickzoo.data.imagenet_variants import read_real_labels
     from trickzoo.training.processes import processes
 
+    real_labels = read_real_labels(None if images.labels == "real" else Path(images.labels)) if images.labels is not None else ()
     opened = _open(data, images)
     state = processes(device=running.device)
     results = []
     for name in names:
-        predictions, classes, found = _evaluate(loaded(name, networks.weights), opened, images, preparation, running, state, corruptions)
+        network = loaded(name, networks.weights)
+        predictions, classes, found = _evaluate(network, opened, images, preparation, running, state, corruptions, real_labels)
         results.append(found)
         if state.is_main_process:
             accuracies.tell(found)
@@ -239,16 +250,22 @@ def _evaluate(
     running: Running,
     state: PartialState,
     corruptions: Sequence[Corruption],
+    real_labels: Sequence[Sequence[int]],
 ) -> tuple[Predictions, tuple[str, ...], Result]:
     """Run one model over the images. Return its predictions, its classes in the order of its outputs, and the result."""
     from trickzoo.classification import evaluate, result
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
+    from trickzoo.data.imagenet_variants import check_variant, real_labels_of
     from trickzoo.training.processes import default_workers
 
     assert network.weights is not None
     classes = classes_of(network, images.classes, opened.order or opened.classes)
     preprocessing = preprocessing_of(network, **vars(preparation))
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
+    if images.variant is not None:
+        check_variant(known, images.variant)
+    if real_labels:
+        real_labels_of(known.names, real_labels)
     workers = default_workers() if running.workers is None else running.workers
     deployed = None if running.backend == "eager" else _deployed(network, known, preprocessing, running, workers, state)
     backend = result.Backend() if deployed is None else result.Backend(name=deployed.backend, deviation=deployed.deviation)
@@ -282,6 +299,8 @@ def _evaluate(
         state=state,
         backend=backend,
         corruptions=corruptions,
+        real_labels=real_labels,
+        variant=images.variant,
     )
     return predictions, classes, found
 
