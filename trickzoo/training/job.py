@@ -148,9 +148,12 @@ class Rehearsal:
 
 
 def rehearse(job: Job) -> Rehearsal:
-    """Take up to three steps in a temporary folder, and return their duration and memory. The output folder is not touched."""
+    """Take up to three steps in a temporary folder, and return their duration and memory. The output folder is not touched.
+
+    The first step, which takes longer, counts only if it is the only one of an epoch.
+    """
     task, accelerator = job.task, job.accelerator
-    times: list[float] = []
+    times: list[float] = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as place:
         loop.fit(
             task,
@@ -162,4 +165,5 @@ def rehearse(job: Job) -> Rehearsal:
         )
     on_gpu = accelerator.device.type == "cuda"
     memory = torch.cuda.max_memory_allocated() if on_gpu else peak_memory()
-    return Rehearsal((times[-1] - times[0]) / max(len(times) - 1, 1), memory)
+    steps = times[1:] if len(times) > 2 else times
+    return Rehearsal((steps[-1] - steps[0]) / (len(steps) - 1), memory)
