@@ -1,0 +1,107 @@
+"""The command `trickzoo calibrate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from trickzoo import evidence
+from trickzoo.cli import options
+from trickzoo.cli.printing import hush, say, say_json
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
+from trickzoo.errors import BadOption
+from trickzoo.weights import named
+
+if TYPE_CHECKING:
+    from trickzoo.backbone import Backbone
+    from trickzoo.classification.temperature import Calibrated
+
+
+def calibrate(
+    model: str,
+    /,
+    *,
+    data: Annotated[str, Parameter(help=f"Held-out images: class folders, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")],
+    split: Annotated[Literal["val", "train", "test"], Parameter(help="Split of DATA to fit the temperature on.")] = "val",
+    classes: Annotated[
+        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
+    ] = None,
+    out: Annotated[Path | None, Parameter(help="Write the calibrated network to this new .safetensors file.")] = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    printing: options.Printing = options.Printing(),
+) -> None:
+    """Fit a temperature on held-out images, so that the confidence of a classifier is as high as its accuracy.
+
+    MODEL is a weight file, the folder of a training, or the name of a weight. The temperature is the one with the least negative
+    log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The calibration error is printed before and after:
+    each half of the images is judged with the temperature of the other half. With --out, a file is written whose classifier is divided
+    by the temperature, so everything that uses the file has calibrated probabilities. Its header states the temperature.
+    """
+    hush(printing.quiet or printing.json)
+    named.check(model)
+    if out is not None:
+        if out.suffix != ".safetensors":
+            raise BadOption(f"{out}: the name of a weight file must end in .safetensors")
+        if out.exists():
+            raise BadOption(f"{out} exists; name another file")
+        evidence.check_writable(out)
+    check_exists(data)
+    from trickzoo.classification import temperature  # only now, because torch takes seconds to import
+    from trickzoo.cli.common import loaded
+    from trickzoo.training.processes import processes
+
+    state = processes(device=device)
+    if state.num_processes > 1:
+        raise BadOption("trickzoo calibrate runs in one process; start it without torchrun or accelerate launch")
+    network = loaded(model, None)
+    found, facts = _fitted(network, data, split, classes, workers, state.device)
+    content = {"what": "calibration", "weights": model, **facts, **asdict(found)}
+    if out is not None:
+        temperature.scale(network.cpu(), found.temperature)
+        _write(network, out, {name: value for name, value in content.items() if name != "what"})
+    if printing.json:
+        say_json(content)
+        return
+    say(f"temperature {found.temperature:.4f}, fitted on {facts['n']:,} images of {facts['data']}, of which {found.top1:.2f} % are right")
+    say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature {found.nll[1]:.4f}")
+    say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
+    if out is not None:
+        say(str(out))
+
+
+def _fitted(
+    network: Backbone, data: str, split: str, classes: str | None, workers: int | None, device: Any
+) -> tuple[Calibrated, dict[str, Any]]:
+    """Run the network on the images. Return the temperature, and facts about the images."""
+    import numpy as np
+    import torch
+
+    from trickzoo.classification import evaluate, temperature
+    from trickzoo.classification.features import extract
+    from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
+    from trickzoo.data.open import open_set
+    from trickzoo.training.processes import default_workers
+
+    opened = open_set(data, split=split)
+    names = classes_of(network, classes, opened.order or opened.classes)
+    images, _ = evaluate.match_classes(opened, names)
+    workers = default_workers() if workers is None else workers
+    with progress_bar(network.name, len(images.entries), True, 1) as tick:
+        features = extract(network, images, preprocessing_of(network), device=device, workers=workers, progress=tick)
+    with torch.inference_mode():
+        logits = network.head.fc(features.to(device)).float().cpu().numpy()
+    place = {name: index for index, name in enumerate(names)}
+    labels = np.array([place[entry.label] for entry in images.entries])
+    return temperature.calibrate(logits, labels), {"data": data, "split": split, "n": len(labels)}
+
+
+def _write(network: Backbone, path: Path, facts: dict[str, Any]) -> None:
+    """Write a network whose classifier was divided by its temperature. The facts are added to the description of its training."""
+    from trickzoo.weights import publish
+
+    before = (network.weights.training if network.weights else None) or {}
+    publish.export(network, path, training={**before, "calibration": {**facts, "before": before.get("calibration")}})
