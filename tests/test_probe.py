@@ -143,6 +143,18 @@ def test_one_folder_is_divided(call: Call, colours: Path) -> None:
     assert found["differences"] == []
 
 
+def test_images_of_imagenets_training_are_noticed(call: Call, colours: Path, tmp_path: Path) -> None:
+    for name in ("c0", "c1"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i, image in enumerate(sorted((colours / "train" / name).iterdir())[:6]):
+            (tmp_path / "images" / name / (f"n01440764_{i}.JPEG" if i < 5 else "mine.png")).symlink_to(image)
+    words = ("--data", tmp_path / "images", "--weights", PACKAGED, "--val-fraction", 0.5, "--size", 32, "--workers", 0)
+    _, text, _ = call("probe", *words, "--out", tmp_path / "probe.json")
+    seen = json.loads((tmp_path / "probe.json").read_text())["named_as_imagenet_training"]
+    assert 4 <= seen <= 6
+    assert f"{seen} validation images are named as ImageNet's training images: weights that were trained on ImageNet have seen" in text
+
+
 def test_what_cannot_be_probed(call: Call, colours: Path, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     for split in ("train", "val"):

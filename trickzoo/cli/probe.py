@@ -72,6 +72,7 @@ def probe(
     location.check_exists()
     from trickzoo.classification.open import open_files  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded, preprocessing_of
+    from trickzoo.data.imagenet_variants import trained_on
     from trickzoo.studies import probe as study
 
     networks = [(network, preprocessing_of(network, **vars(preparation))) for network in (loaded(name, None) for name in names)]
@@ -83,8 +84,11 @@ def probe(
         f"{count(len(train.entries), 'training image')} and {count(len(val.entries), 'validation image')} of "
         f"{len(images.classes)} classes, the largest of which has {images.majority:.2f} % of the validation images"
     )
+    if seen := trained_on(val):
+        them = f"{count(seen, 'validation image')} {'is' if seen == 1 else 'are'} named as ImageNet's training images"
+        say(f"{them}: weights that were trained on ImageNet have seen them")
     probed = list(_probed(networks, images, neighbours, workers, device))
-    content = _content(probed, data, images, selected, comparison.as_result, neighbours)
+    content = _content(probed, data, images, selected, {**comparison.as_result, "named_as_imagenet_training": seen}, neighbours)
     if csv is not None:
         evidence.write_csv(csv, COLUMNS, _rows(probed))
     if out is not None:
