@@ -13,7 +13,7 @@ from tests.commands import Call
 from trickzoo.data import cache
 from trickzoo.data import loaders as data
 from trickzoo.data.loaders import draw_once
-from trickzoo.data.shapes import CLASSES, Difficulty, Shapes
+from trickzoo.data.shapes import CLASSES, Difficulty, Objects, Shapes
 
 
 def test_shapes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,12 +52,12 @@ def test_results_on_shapes_say_that_they_are_generated(call: Call, tmp_path: Pat
     assert called.encode() in (tmp_path / "mixup-0" / "model.safetensors").read_bytes()[:20_000]
 
 
-@pytest.mark.parametrize("difficulty", ["hard", "easy"])
-def test_shapes_are_written_by_what_they_show(call: Call, tmp_path: Path, difficulty: Difficulty) -> None:
-    options = ("--n", 2, "--first", 3, "--size", 32, "--difficulty", difficulty)
+@pytest.mark.parametrize(("difficulty", "objects"), [("hard", "one"), ("easy", "several")])
+def test_shapes_are_written_by_what_they_show(call: Call, tmp_path: Path, difficulty: Difficulty, objects: Objects) -> None:
+    options = ("--n", 2, "--first", 3, "--size", 32, "--difficulty", difficulty, "--objects", objects)
     status, text, _ = call("shapes", tmp_path / "images", *options)
     assert status == 0
-    drawn = Shapes("val", 5, size=32, difficulty=difficulty)
+    drawn = Shapes("val", 5, size=32, difficulty=difficulty, objects=objects)
     names = [f"{CLASSES[drawn.label(index)]}-{index}.png" for index in (3, 4)]
     assert [Path(line).name for line in text.split()] == names
     with Image.open(tmp_path / "images" / names[1]) as image:

@@ -18,9 +18,16 @@ def shapes(
     n: Annotated[int, Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
     first: Annotated[int, Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")] = 0,
     size: Annotated[int, Parameter(help="Side of the images in pixels.")] = 64,
+    objects: Annotated[
+        Literal["one", "several"],
+        Parameter(help="one: as classifiers are trained on; several: as detectors and segmenters are, at --size 96."),
+    ] = "one",
     difficulty: Annotated[Literal["hard", "easy"], Parameter(help="hard: the set shapes; easy: the set easy_shapes.")] = "hard",
 ) -> None:
-    """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png."""
+    """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png.
+
+    With several objects, the name is that of the first.
+    """
     from PIL import Image
 
     from trickzoo.data.shapes import CLASSES, Shapes
@@ -28,7 +35,7 @@ def shapes(
 
     if n < 1 or first < 0:
         raise BadOption("--n must be 1 or more and --first 0 or more")
-    drawn = Shapes("val", first + n, size, difficulty=difficulty)
+    drawn = Shapes("val", first + n, size, objects=objects, difficulty=difficulty)
     for index in range(first, first + n):
         drawing = drawn.draw(index)
         path = out / f"{CLASSES[drawing.label]}-{index}.png"
