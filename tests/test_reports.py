@@ -20,7 +20,9 @@ from trickzoo.classification import judgement, report
 from trickzoo.classification.judgement import Judgement
 from trickzoo.cli import zoo
 from trickzoo.data.boxes import Annotation
-from trickzoo.detection.metrics import DetectionEvaluation, precision_recall, voc_average_precision
+from trickzoo.detection import report as detection_report
+from trickzoo.detection import resampling
+from trickzoo.detection.metrics import DetectionEvaluation, coco_average_precision, voc_average_precision
 
 VOID = {"meta", "img", "br", "path", "use", "link"}
 
@@ -62,12 +64,13 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def checked(path: Path, *sections: str) -> str:
-    """Return the text of a page, which is self-contained and small and has these headings."""
+def checked(path: Path, *sections: str, pictures: range = range(1)) -> str:
+    """Return the text of a page, which is self-contained and small and has these headings and as many pictures as one of a range."""
     content = path.read_text(encoding="utf-8")
     page = Page(content)
     assert path.stat().st_size < 2_000_000
-    assert page.foreign == []
+    assert content.count('src="data:image/jpeg;base64,') in pictures
+    assert page.foreign == ["img src"] * content.count('src="data:image/jpeg;base64,')
     assert len(set(page.ids)) == len(page.ids)
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", content) == list(sections)
     return " ".join(" ".join(page.texts).split())
@@ -148,8 +151,9 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
 
     evaluated, table = tmp_path / "evaluated.html", tmp_path / "evaluated.csv"
     tokens = ("eval", "imagenet", "--data", colours, "--model", out, "--workers", 0, "--report", evaluated, "--predictions", table)
-    assert call(*tokens)[0] == 0
-    assert f"Top-1 is {result['top1']:.2f} % of 20 images" in checked(evaluated, *CLASSIFIER, "How it was made")
+    assert call(*tokens, "--pictures", 3)[0] == 0
+    headings = (*CLASSIFIER[:-1], "Pictures of these images", CLASSIFIER[-1])
+    assert f"Top-1 is {result['top1']:.2f} % of 20 images" in checked(evaluated, *headings, "How it was made", pictures=range(3, 7))
     again = list(csv.DictReader(table.open()))
     assert [(row["image"], row["top1"]) for row in again] == [(row["image"], row["top1"]) for row in rows]
 
@@ -177,9 +181,10 @@ def test_a_fine_tuning_ends_with_a_report(
     figure = result["voc_ap50"] if task == "detection" else result["miou"]
     assert f"{figure:.2f} %" in page
     evaluated = tmp_path / "evaluated.html"
-    again = ("eval", "shapes", "--images", 2, "--model", tmp_path, "--workers", 0, "--report", evaluated, "--quiet")
+    again = ("eval", "shapes", "--images", 2, "--model", tmp_path, "--workers", 0, "--report", evaluated, "--pictures", 2, "--quiet")
     assert caller(capsys, zoo)(*again)[:2] == (0, "")
-    assert f"{figure:.2f} %" in checked(evaluated, *headings, "The images", "How it was made")
+    text = checked(evaluated, *headings, "The images", "How it was made", pictures=range(2, 3))
+    assert f"{figure:.2f} %" in text and "its licence applies to them" in text
     status, compared, _ = caller(capsys, zoo, "compare")(tmp_path, tmp_path, "--draws", 100)
     assert status == 0 and f"{result['coco_ap'] if task == 'detection' else result['miou']:.2f} %, difference +0.00" in compared
     if task == "segmentation":
@@ -190,7 +195,7 @@ def test_a_fine_tuning_ends_with_a_report(
         assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
 
 
-def test_the_area_under_a_precision_recall_curve_is_the_average_precision() -> None:
+def test_the_mean_of_a_precision_recall_curve_is_the_average_precision() -> None:
     random = np.random.default_rng(0)
     corners = random.integers(0, 25, (8, 3, 2)).tolist()
     data = boxes_of([[Annotation((x, y, x + 10, y + 10), 1 + i % 2) for i, (x, y) in enumerate(image)] for image in corners], 2)
@@ -199,8 +204,11 @@ def test_the_area_under_a_precision_recall_curve_is_the_average_precision() -> N
         objects = data.objects_of(index)
         noise = random.normal(0, 1.5, objects.boxes.shape)
         evaluation.add(index, objects.boxes + noise, random.random(len(objects)), objects.labels)
-    curves = precision_recall(data, evaluation.found)
-    expected = voc_average_precision(data, evaluation.found).all_point
-    for label, (recall, precision) in curves.items():
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        assert (np.diff(recall, prepend=0) * envelope).sum() == pytest.approx(expected[label - 1])
+    curves = resampling.curves(resampling.match(data, evaluation.found), 100)
+    assert curves.classes == (0, 1)
+    assert curves.mean.mean() == pytest.approx(coco_average_precision(data, evaluation.found).stats["AP50"])
+    assert curves.each.mean(1) == pytest.approx(voc_average_precision(data, evaluation.found).all_point, abs=0.02)
+    (low, high), (lower, upper) = curves.of_each, curves.of_mean
+    assert (low <= high).all() and (lower <= curves.mean).mean() > 0.8 and (curves.mean <= upper).mean() > 0.8 and (lower < upper).any()
+    nothing = resampling.curves(resampling.match(boxes_of([[]], 2), {0: evaluation.found[0]}), 100)
+    assert nothing.classes == () and "Precision and recall" in detection_report._curves(DetectionEvaluation(boxes_of([[]], 2))).heading

@@ -49,14 +49,14 @@ class Evaluation:
         content: the figures as they are written to the result file.
         figures: the printed figures in percent, by name; None for a figure that is not defined because no object or pixel counts.
         header, rows: the table with one row for each class.
-        report: returns the findings as sentences, and the sections of a report.
+        report: takes a number of pictures, and returns the findings as sentences, and the sections of a report.
     """
 
     content: dict[str, Any]
     figures: dict[str, float | None]
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
-    report: Callable[[], tuple[list[str], list[Any]]]
+    report: Callable[[int], tuple[list[str], list[Any]]]
 
 
 def environment() -> dict[str, Any]:

@@ -18,9 +18,11 @@ from trickzoo.classification.judgement import (
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
+from trickzoo.data.images import decode
+from trickzoo.data.imageset import ImageSet
 from trickzoo.evidence import count
 from trickzoo.pages import figures
-from trickzoo.pages.blocks import Drawing, Table, Text, number, section
+from trickzoo.pages.blocks import Drawing, Pictures, Table, Text, number, section, thumbnail
 from trickzoo.pages.page import Section
 
 if TYPE_CHECKING:
@@ -65,6 +67,24 @@ def sections(judged: Judgement) -> list[Section]:
     """Return the sections of the report, in their order on the page."""
     names = [describe_class(name) for name in judged.classes]
     return [_confusion(judged, names), _classes(judged, names), _reliability(judged), _images(judged, names)]
+
+
+def pictures(judged: Judgement, images: ImageSet, most: int) -> list[Section]:
+    """Return the section with up to `most` pictures of the surest mistakes, and as many of the least certain images.
+
+    `judged` has the names of the images in the set. Raises BadData if one of them cannot be read any more.
+    """
+    place = {name: index for index, name in enumerate(images.names)}
+    names = [describe_class(name) for name in judged.classes]
+    chosen = dict.fromkeys([*surest_mistakes(judged, most), *least_certain(judged, most)])
+    views = []
+    for i in chosen:
+        index = place[judged.name(i)]
+        picture = decode(images.content(index), images.place(images.entries[index]))
+        shown = picture.upright() if images.upright else picture
+        sure = f"{100 * judged.confidence[i, 0]:.1f} %"
+        views.append((f"{judged.name(i)}: {names[judged.labels[i]]}, predicted {names[judged.top[i, 0]]} ({sure})", thumbnail(shown.image)))
+    return [section("pictures", "Pictures of these images", *Pictures.of(views))] if views else []
 
 
 def corrupted(found: Robustness | UnsetType) -> list[Section]:

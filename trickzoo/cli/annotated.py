@@ -39,6 +39,7 @@ class Options:
         Parameter(help="Boxes: write them to this JSON file, in COCO's results format. Masks: write them to this new folder, as PNG."),
     ] = None
     report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
+    pictures: options.Pictures = 0
     short: Annotated[int | None, Parameter(help="Short side of the resized images in pixels, in place of the training's.")] = None
     long: Annotated[int | None, Parameter(help="Largest long side in pixels, in place of the training's; for detectors.")] = None
     workers: options.Workers = None
@@ -110,6 +111,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
     for name, side in sides.items():
         if side < 1:
             raise BadOption(f"--{name} must be 1 or more, not {side}")
+    options.check_pictures(of.pictures, of.report)
     machine = Machine(out=Path(), workers=of.workers, device=of.device)
     evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions, "--report": of.report})
     for path in filter(None, (of.out, of.per_class, of.report)):
@@ -160,7 +162,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
         if of.out is not None:
             evidence.write_json(of.out, content)
         if of.report is not None:
-            _write_report(of.report, f"{of.model} on {images['path']}", found, content)
+            _write_report(of.report, f"{of.model} on {images['path']}", found, content, of.pictures)
         if of.printing.json:
             say_json(content)
     accelerator.end_training()
@@ -173,13 +175,13 @@ def _listed(location: AnnotatedLocation, task: str, split_file: Path) -> Any:
     return listed(location.open_undivided(task), split_file, location.val)
 
 
-def _write_report(path: Path, title: str, found: Evaluation, content: dict[str, Any]) -> None:
+def _write_report(path: Path, title: str, found: Evaluation, content: dict[str, Any], pictures: int) -> None:
     """Write the page on an evaluation."""
     from trickzoo.files import write_atomically
     from trickzoo.pages.page import page
     from trickzoo.training.report import data, made
 
-    findings, sections = found.report()
+    findings, sections = found.report(pictures)
     about = data({"n": content["n"], "val_digest": content["data"]["digest"]}, content["data"]["notes"])
     write_atomically(path, page(title, findings, [*sections, about, made(content)]).encode())
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trickzoo.classification.result import Result
     from trickzoo.data.imageset import ImageSet
     from trickzoo.deployment.deployed import Deployed
+    from trickzoo.pages.page import Section
     from trickzoo.weights.record import Preprocessing
 
 
@@ -53,6 +54,7 @@ class Output:
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
     report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
+    pictures: options.Pictures = 0
     printing: options.Printing = options.Printing()
 
 
@@ -149,6 +151,7 @@ def imagenet(
         raise BadOption("--labels is for ImageNet's own validation images, and --variant for others; leave one of them out")
     names = models(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
+    options.check_pictures(output.pictures, output.report)
     _check_several(names, networks.weights, files)
     for name in names:
         named.check(name, networks.weights)
@@ -156,7 +159,7 @@ def imagenet(
     for path in filter(None, files.values()):
         evidence.check_writable(path)
     check_exists(data)
-    from trickzoo.classification import judgement, result  # only now, because torch takes seconds to import
+    from trickzoo.classification import judgement, report, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
     from trickzoo.data.imagenet_variants import read_real_labels
     from trickzoo.training.processes import processes
@@ -176,7 +179,8 @@ def imagenet(
             if output.predictions is not None:
                 judgement.write_predictions(output.predictions, predictions.judged(classes))
             if output.report is not None:
-                _write_report(output.report, predictions.judged(classes), found)
+                shown = report.pictures(predictions.judged(classes), opened, output.pictures) if output.pictures else []
+                _write_report(output.report, predictions.judged(classes), found, shown)
     if state.is_main_process:
         if len(results) > 1:
             accuracies.tell_all(results)
@@ -188,7 +192,7 @@ def imagenet(
         state.destroy_process_group()
 
 
-def _write_report(path: Path, judged: Judgement, found: Result) -> None:
+def _write_report(path: Path, judged: Judgement, found: Result, shown: Sequence[Section]) -> None:
     """Write the page on an evaluation."""
     import msgspec
 
@@ -202,7 +206,7 @@ def _write_report(path: Path, judged: Judgement, found: Result) -> None:
         f"{found.data.path}: {found.data.layout}.",
         *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),
     ]
-    sections = [*report.sections(judged), *report.corrupted(found.robustness), data(content, notes), made(content)]
+    sections = [*report.sections(judged), *shown, *report.corrupted(found.robustness), data(content, notes), made(content)]
     write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
 
 

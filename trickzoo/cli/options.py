@@ -44,6 +44,7 @@ Decode = Annotated[
 ]
 Device = Annotated[_Device, Parameter(help="auto uses an accelerator if there is one, otherwise the CPU.")]
 DryRun = Annotated[bool, Flag, Parameter(help="Take three steps, print the expected time and memory, compare precisions, and stop.")]
+Pictures = Annotated[int, Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Json = Annotated[bool, Flag, Parameter(help="Print JSON.")]
@@ -85,6 +86,14 @@ def check_planned(*, json: bool, planned: bool, where: str) -> None:
     """Raise NoEffect if `--json` is given although nothing is planned that it could print. `where` names the options that plan."""
     if json and not planned:
         raise NoEffect("--json", f"it is for {where}")
+
+
+def check_pictures(pictures: int, report: Path | None) -> None:
+    """Raise BadOption for a negative number of pictures, or for pictures without a report."""
+    if pictures < 0:
+        raise BadOption(f"--pictures must be 0 or more, not {pictures}")
+    if pictures and report is None:
+        raise BadOption("--pictures is for the page that --report writes; name it too")
 
 
 def check_preprocessing(size: int | None, crop: float | None) -> None:

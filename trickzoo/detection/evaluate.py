@@ -111,7 +111,7 @@ def evaluate_set(
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()
     rows = [(name, n, *(summary["per_class"][name][column] for column in columns)) for name, n in zip(data.classes, counts, strict=True)]
     shown = {f"{kind.upper()} {name}": value for kind in ("voc", "coco") for name, value in summary[kind].items()}
-    pages = lambda: (report.findings(found, summary), report.sections(found, summary))  # noqa: E731, drawn only if it is asked for
+    pages = lambda pictures: (report.findings(found, summary), report.sections(found, summary, pictures))  # noqa: E731, drawn only if it is asked for
     return Evaluation(summary, shown, ("class", "objects", *columns), rows, pages)
 
 

@@ -141,18 +141,6 @@ def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *
     return VocPrecision(eleven_point, all_point)
 
 
-def precision_recall(
-    data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5
-) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return (m,) recalls and precisions in 0…1, by falling score, for the label of each class with objects. They are matched as VOC's."""
-    labels, right, wanted = _judge_all(data, found, overlap)
-    curves = {}
-    for label in np.flatnonzero(wanted).tolist():
-        hits = right[labels == label].cumsum()
-        curves[label] = hits / wanted[label], hits / np.arange(1, len(hits) + 1)
-    return curves
-
-
 def _judge_all(data: DetectionSet, found: Mapping[int, Detections], overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Return labels and correctness of all detections that are not ignored, by falling score, and the number of objects of each label."""
     wanted = np.zeros(len(data.classes) + 1, np.int64)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trickzoo.detection.metrics import DetectionEvaluation, precision_recall
+from trickzoo import drawing
+from trickzoo.detection import resampling
+from trickzoo.detection.metrics import DetectionEvaluation
 from trickzoo.evidence import count
 from trickzoo.pages import figures
-from trickzoo.pages.blocks import Drawing, Table, number, section
+from trickzoo.pages.blocks import Drawing, Pictures, Table, number, section, thumbnail
 from trickzoo.pages.page import Section
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 
 LISTED = 20
 """How many images a table lists."""
-NAMED = 10
-"""How many classes the figure names."""
+BANDED = 4
+"""Up to how many classes each have a name and a band in the figure; otherwise their mean has."""
+DRAWS = 200
+"""How many bootstrap draws a band is made from."""
 
 
 def findings(found: DetectionEvaluation, summary: dict[str, Any]) -> list[str]:
@@ -39,14 +43,17 @@ def findings(found: DetectionEvaluation, summary: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def sections(found: DetectionEvaluation, summary: dict[str, Any]) -> list[Section]:
-    """Return the sections of the report, in their order on the page."""
-    return [_curves(found), _classes(found, summary), _images(found)]
+def sections(found: DetectionEvaluation, summary: dict[str, Any], pictures: int = 0) -> list[Section]:
+    """Return the sections of the report, in their order on the page, with this many pictures of images."""
+    return [_curves(found), _classes(found, summary), _images(found, pictures)]
 
 
 def _curves(found: DetectionEvaluation) -> Section:
-    curves = precision_recall(found.data, found.found)
-    most = sorted(curves, key=lambda label: -len(curves[label][0]))[:NAMED]
+    """Return the section of the precision at each recall, with 95 % bootstrap bands over the images."""
+    curves = resampling.curves(resampling.match(found.data, found.found), DRAWS)
+    names = [found.data.classes[place] for place in curves.classes]
+    banded = len(names) <= BANDED
+    percent = 100 * resampling.RECALLS
 
     def draw(narrow: bool) -> Figure:
         with figures.style():
@@ -54,19 +61,28 @@ def _curves(found: DetectionEvaluation) -> Section:
 
             figure = Figure(figsize=(4.3, 4.4) if narrow else (7.2, 4.0), layout="constrained")
             axes = figure.subplots()
-            for label, (recall, precision) in curves.items():
-                named = label in most
-                colour = f"C{most.index(label)}" if named else figures.FAINT
-                name = found.data.classes[label - 1] if named else None
-                axes.plot(100 * recall, 100 * precision, color=colour, linewidth=1.4 if named else 0.7, label=name)
+            lower, upper = curves.of_each
+            for place, name in enumerate(names):
+                colour = f"C{place}" if banded else figures.FAINT
+                axes.plot(percent, 100 * curves.each[place], color=colour, linewidth=1.4 if banded else 0.7, label=name if banded else None)
+                if banded:
+                    axes.fill_between(percent, 100 * lower[place], 100 * upper[place], color=colour, alpha=0.18, linewidth=0)
+            if not banded:
+                low, high = curves.of_mean
+                axes.fill_between(percent, 100 * low, 100 * high, color=figures.ACCENT, alpha=0.25, linewidth=0)
+                axes.plot(percent, 100 * curves.mean, color=figures.ACCENT, linewidth=2, label="mean of the classes")
             axes.set(xlabel="recall, %", ylabel="precision, %", xlim=(0, 101), ylim=(0, 101))
             axes.grid()
-            if most:
+            if names:
                 axes.legend(fontsize=8, frameon=False, loc="lower left")
             return figure
 
-    caption = f"At an overlap of 0.5, a curve for each class; the {NAMED} classes with the most detections have names."
-    return section("curves-pr", "Precision and recall", Drawing(figures.both(draw, "pr", "Precision over recall of each class."), caption))
+    lines = "Each line is a class." if banded else "The thin lines are the classes."
+    caption = (
+        f"The best precision at each recall or a higher one, at an overlap of 0.5, as COCO's AP50 averages it. {lines} "
+        f"Bands are 95 % intervals from {DRAWS} bootstrap draws of the images."
+    )
+    return section("curves-pr", "Precision and recall", Drawing(figures.both(draw, "pr", "Precision over recall."), caption))
 
 
 def _classes(found: DetectionEvaluation, summary: dict[str, Any]) -> Section:
@@ -80,7 +96,7 @@ def _classes(found: DetectionEvaluation, summary: dict[str, Any]) -> Section:
     return section("classes", "Every class", Table(("class", "objects", *figures_of), rows, "In percent."))
 
 
-def _images(found: DetectionEvaluation) -> Section:
+def _images(found: DetectionEvaluation, pictures: int) -> Section:
     """Return the section on the images whose numbers of sure boxes and of objects differ most."""
     data = found.data
     differences = [
@@ -88,8 +104,17 @@ def _images(found: DetectionEvaluation) -> Section:
         for index, detections in found.found.items()
         for sure, wanted in [(int((detections.scores >= 0.5).sum()), int(data.objects_of(index).plain.sum()))]
     ]
-    rows = [
-        (data.name(index), wanted, sure) for _, index, sure, wanted in sorted(differences, key=lambda each: (-each[0], each[1]))[:LISTED]
-    ]
+    order = sorted(differences, key=lambda each: (-each[0], each[1]))[:LISTED]
+    rows = [(data.name(index), wanted, sure) for _, index, sure, wanted in order]
+    views = [(f"{data.name(index)}: {wanted} annotated, {sure} found", _found(found, index)) for _, index, sure, wanted in order[:pictures]]
     caption = "The images whose number of boxes with a score of 0.5 or more differs most from the number of annotated objects."
-    return section("images", "Images to look at", Table(("image", "annotated", "found"), rows, caption))
+    return section("images", "Images to look at", Table(("image", "annotated", "found"), rows, caption), *Pictures.of(views))
+
+
+def _found(found: DetectionEvaluation, index: int) -> str:
+    """Return the address of a picture of an image with the boxes that were found with a score of 0.5 or more."""
+    data, (boxes, scores, labels) = found.data, found.found[index]
+    image = data.read(index)
+    sure = scores >= 0.5
+    scale = image.width / data.images[index].width, image.height / data.images[index].height
+    return thumbnail(drawing.draw_boxes(image, boxes[sure] * np.array([*scale, *scale]), labels[sure], data.classes, scores[sure]), 320)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trickzoo import bootstrap
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.detection.metrics import Detections, coco_matches
 
@@ -106,6 +107,42 @@ def average_precisions(classes: Sequence[Matched], weights: NDArray[np.int64]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of draws without objects
         return np.stack([np.nanmean(each, axis=(0, 2)), np.nanmean(each[..., 0], axis=0)], axis=1)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The precision at each of `RECALLS`, at an overlap of 0.5, with the ends of 95 % intervals over the images.
+
+    Attributes:
+        classes: (C,) places of the classes that have objects.
+        each, of_each: (C, 101) the precision of each class, and the lower and upper ends.
+        mean, of_mean: (101,) their mean, and its ends.
+    """
+
+    classes: tuple[int, ...]
+    each: NDArray[np.float64]
+    of_each: tuple[NDArray[np.float64], NDArray[np.float64]]
+    mean: NDArray[np.float64]
+    of_mean: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def curves(classes: Sequence[Matched], draws: int) -> Curves:
+    """Return the precision of each class at each recall, and the intervals from this many bootstrap draws of the images."""
+    there = tuple(place for place, matched in enumerate(classes) if matched.objects.any())
+    if not there:
+        nothing = np.zeros((0, len(RECALLS)))
+        return Curves((), nothing, (nothing, nothing), nothing.sum(0), (nothing.sum(0), nothing.sum(0)))
+    first = [replace(classes[place], right=classes[place].right[:1], wrong=classes[place].wrong[:1]) for place in there]
+
+    def each(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.stack([precisions(matched, weights)[:, 0] for matched in first], axis=1)
+
+    n = len(classes[0].objects)
+    observed, drawn = each(np.ones((1, n), np.int64))[0], bootstrap.resampled(each, n, draws)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of draws without objects
+        means = np.nanmean(drawn, axis=1)
+    return Curves(there, observed, bootstrap.interval(drawn), observed.mean(0), bootstrap.interval(means))
 
 
 def of_single_images(classes: Sequence[Matched]) -> NDArray[np.float64]:

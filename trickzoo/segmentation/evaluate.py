@@ -118,7 +118,7 @@ def evaluate_set(
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
-    pages = lambda: (report.findings(found, data), report.sections(found, data))  # noqa: E731, made only if it is asked for
+    pages = lambda pictures: (report.findings(found, data), report.sections(found, data, pictures))  # noqa: E731, made only if it is asked for
     return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows, pages)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from PIL import Image
+
+from trickzoo import drawing
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.evidence import count
-from trickzoo.pages.blocks import Table, number, section
+from trickzoo.pages.blocks import Pictures, Table, number, section, thumbnail
 from trickzoo.pages.page import Section
 from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_union
 
@@ -30,8 +34,8 @@ def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
     return sentences
 
 
-def sections(found: ConfusionMatrix, data: SegmentationSet) -> list[Section]:
-    """Return the sections of the report, in their order on the page."""
+def sections(found: ConfusionMatrix, data: SegmentationSet, pictures: int = 0) -> list[Section]:
+    """Return the sections of the report, in their order on the page, with this many pictures of the worst images."""
     counts, each = found.counts, 100 * intersection_over_union(found.counts)
     true, predicted = counts.sum(1), counts.sum(0)
     rows = [
@@ -53,8 +57,22 @@ def sections(found: ConfusionMatrix, data: SegmentationSet) -> list[Section]:
     images = [
         (data.name(index), number(100 * iou), number(100 * found.images[index].right / found.images[index].judged)) for iou, index in worst
     ]
+    views = [(data.name(index), thumbnail(_annotated(data, index))) for _, index in worst[:pictures]]
     return [
         section("classes", "Every class", table),
         section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
-        section("images", "Images to look at", Table(("image", "mean IoU", "pixel accuracy"), images, WORST)),
+        section(
+            "images",
+            "Images to look at",
+            Table(("image", "mean IoU", "pixel accuracy"), images, WORST),
+            *Pictures.of(views),
+        ),
     ]
+
+
+def _annotated(data: SegmentationSet, index: int) -> Image.Image:
+    """Return an image with its annotated mask."""
+    image, mask = data.read(index)
+    if mask.shape != (image.height, image.width):  # the image was reduced
+        mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+    return drawing.draw_mask(image, mask, data.classes)
