@@ -69,7 +69,13 @@ def test_the_networks_share_no_memory_and_keep_their_modes() -> None:
 REFUSED = [
     ("resnet18", {"act_layer": "silu"}, BadOption, "has the tensors of resnet18, but its activation functions are SiLU, not ReLU"),
     ("resnet18d", {"output_stride": 16}, BadOption, "has the tensors of resnet18_d, but computes something else"),
-    ("seresnet18", {}, BadCheckpoint, "timm seresnet18 does not fit resnet18: unexpected layer1.0.se."),
+    ("resnet18", {"features_only": True}, BadOption, "returns several feature maps, not logits; create it without features_only"),
+    (
+        "seresnet18",
+        {},
+        BadCheckpoint,
+        "trickzoo does not have this network; the nearest is resnet18, but timm seresnet18 does not fit resnet18: unexpected layer1.0.se.",
+    ),
     ("resnet26", {}, BadCheckpoint, "timm resnet26 does not fit resnet18: unexpected layer1.0.conv3.weight, "),
 ]
 
@@ -79,6 +85,25 @@ def test_another_network_of_timm_is_refused(name: str, options: dict[str, Any], 
     with pytest.raises(kind) as error:
         trickzoo.from_timm(in_timm(name, **options))
     assert words in str(error.value)
+
+
+def test_what_is_no_network_of_the_library_is_refused() -> None:
+    theirs = timm.create_model("resnet18")
+    for call, given, words in (
+        (
+            trickzoo.from_timm,
+            "resnet18",
+            "from_timm takes a network of timm, not a name; files of weights are converted by `trickzoo export",
+        ),
+        (trickzoo.from_torchvision, theirs.state_dict(), "from_torchvision takes a network of torchvision, not a state dict"),
+        (trickzoo.from_timm, nn.DataParallel(theirs), "not DataParallel around it; pass its attribute module"),
+        (trickzoo.from_timm, torch.compile(theirs), "not OptimizedModule around it; pass its attribute _orig_mod"),
+        (trickzoo.from_timm, network(SMALL), "and this mobilenet_v1_025 is one of trickzoo already"),
+        (trickzoo.to_timm, theirs, "to_timm takes a network of trickzoo, not ResNet; from_timm and from_torchvision make one"),
+    ):
+        with pytest.raises(BadOption) as error:
+            call(given)
+        assert words in str(error.value)
 
 
 def test_networks_that_timm_does_not_have_are_refused() -> None:

@@ -28,6 +28,7 @@ def from_timm(model: nn.Module) -> Backbone:
     The preprocessing and the names of the classes are those in the model's `pretrained_cfg`.
     Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
     """
+    _check_given(model, "from_timm", "a network of timm")
     stated = getattr(model, "pretrained_cfg", None) or {}
     preprocessing, classes = timm_form.read({"pretrained_cfg": stated, "label_names": stated.get("label_names") or ()})
     imagenet = stated.get("num_classes") == getattr(model, "num_classes", None) == 1000
@@ -45,6 +46,7 @@ def from_torchvision(model: nn.Module) -> Backbone:
     A network of torchvision does not state its preprocessing or its classes.
     Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
     """
+    _check_given(model, "from_torchvision", "a network of torchvision")
     if getattr(model, "transform_input", False):
         raise BadOption(
             "this Inception V3 rescales its input, which trickzoo's does not; set its transform_input to False, and normalise images with "
@@ -58,6 +60,9 @@ def to_timm(model: Backbone) -> nn.Module:
 
     Raises BadOption if timm does not have the network, or its network would compute something else, with the difference.
     """
+    if not isinstance(model, Backbone):
+        _check_given(model, "to_timm", "a network of trickzoo")
+        raise BadOption(f"to_timm takes a network of trickzoo, not {type(model).__name__}; from_timm and from_torchvision make one")
     import timm
 
     name, arguments = timm_form.network(model)
@@ -69,6 +74,18 @@ def to_timm(model: Backbone) -> nn.Module:
     theirs.train(model.training)
     _check_same(model, theirs, f"timm's {name}")
     return theirs
+
+
+def _check_given(model: Any, function: str, wanted: str) -> None:
+    """Raise BadOption, with the remedy, unless this is a network that is not wrapped in another module."""
+    if not isinstance(model, nn.Module):
+        what = "a name" if isinstance(model, str) else "a state dict" if isinstance(model, Mapping) else type(model).__name__
+        raise BadOption(f"{function} takes {wanted}, not {what}; files of weights are converted by `trickzoo export --weights FILE`")
+    if isinstance(model, Backbone):
+        raise BadOption(f"{function} takes {wanted}, and this {model.name} is one of trickzoo already")
+    for attribute in ("module", "_orig_mod"):
+        if isinstance(getattr(model, attribute, None), nn.Module):
+            raise BadOption(f"{function} takes {wanted}, not {type(model).__name__} around it; pass its attribute {attribute}")
 
 
 def _described(model: nn.Module, name: str) -> LoadedWeights:
@@ -110,7 +127,7 @@ def _recognised(opened: Opened, layout: Layout) -> Architecture:
         if layout in convert.layouts(architecture):
             distances[architecture.name] = load.distance(opened, architecture, layout)
     nearest = registry.find(min(distances, key=lambda name: distances[name]))
-    raise BadCheckpoint(load.misfit(opened, nearest))
+    raise BadCheckpoint(f"trickzoo does not have this network; the nearest is {nearest.name}, but {load.misfit(opened, nearest)}")
 
 
 def _check_same(model: Backbone, theirs: nn.Module, what: str) -> None:
@@ -127,6 +144,8 @@ def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
     like = next(ours.parameters())
     x = torch.randn(1, ours.in_chans, side, side, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
     expected, actual = (_logits(network, x) for network in (theirs, ours))
+    if expected is None or actual is None:
+        return "returns several feature maps, not logits; create it without features_only"
     if expected.shape != actual.shape:
         return f"its output has the shape {tuple(expected.shape)}, not {tuple(actual.shape)}"
     if torch.allclose(expected, actual, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
@@ -139,10 +158,10 @@ def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits in evaluation mode, and leave the network in the mode of each of its modules."""
+def _logits(network: nn.Module, x: Tensor) -> Tensor | None:
+    """Return the logits in evaluation mode, None if the network computes a list, and leave it in the mode of each of its modules."""
     modes: Mapping[nn.Module, bool] = {module: module.training for module in network.modules()}
     output: Any = network.eval()(x)
     for module, mode in modes.items():
         module.training = mode
-    return (output[0] if isinstance(output, tuple) else output).float()
+    return None if isinstance(output, list) else (output[0] if isinstance(output, tuple) else output).float()
