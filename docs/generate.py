@@ -170,7 +170,7 @@ def ladder() -> str:
         parts.append(
             "\n".join(
                 (
-                    f"\n### {study.title}\n",
+                    f"\n### {study.title}, {study.baseline['epochs']} epochs\n",
                     *(f"{finding}\n" for finding in study.findings),
                     _plot(path, f"Top-1 accuracy of every rung, {study.title}"),
                     "*A ring is one training, the dot is their mean, the bar its 95 % confidence interval. Green: helped, red: hurt.*\n",
@@ -227,7 +227,8 @@ def _pretraining() -> Iterator[str]:
 
 def _transfer_study(path: Path) -> str:
     study = read(path, TransferStudy)
-    parts = [f"\n### Transfer of {study.title}\n", *(f"{answer}\n" for answer in answers(study))]
+    lengths = " and ".join(f"{task.recipe['epochs']} epochs of {task.task}" for task in study.tasks)
+    parts = [f"\n### Transfer of {study.title}, {lengths}\n", *(f"{answer}\n" for answer in answers(study))]
     parts += [f"**{heading}.** {' '.join(sentences)}\n" for heading, sentences in details(study).items()]
     parts.append(_plot(path, f"Top-1 accuracy of the backbones and figures after fine-tuning, {study.title}"))
     for task in study.tasks:
