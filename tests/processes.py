@@ -6,6 +6,7 @@ A forked process need not import torch again, which would take longer than most 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkProcess
@@ -44,6 +45,7 @@ def together(function: Callable[..., Any], *arguments: Any, processes: int = 2, 
         monitor_interval=0.05,
         start_method="fork",
     )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")  # otherwise a restart may find the addresses of the dead processes
         try:
@@ -51,6 +53,8 @@ def together(function: Callable[..., Any], *arguments: Any, processes: int = 2, 
         finally:
             for process in multiprocessing.active_children():  # there are some if the test has run out of time
                 process.kill()
+            for number, handler in handlers.items():  # the launcher leaves its own
+                signal.signal(number, handler)
     return [found[rank] for rank in range(processes)]
 
 
