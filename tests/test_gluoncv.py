@@ -18,6 +18,7 @@ from tests import gluoncv
 from tests.test_parity import filled
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.importing import import_gluoncv
+from trickzoo.training.tracking import MEASURES
 from trickzoo.weights.header import FileMetadata, of_file
 from trickzoo.weights.mxnet import read_params
 
@@ -155,6 +156,10 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(small: Path, tmp_path:
     with pytest.raises(BadCheckpoint, match=f"is damaged: its SHA-1 is {sha1}, and its name says f0046a3d"):
         import_params(wrong, tmp_path / "wrong.safetensors")
     assert not (tmp_path / "wrong.safetensors").exists()
+
+
+def test_published_figures_have_names_for_readers() -> None:
+    assert {name for published in trickzoo.weights.gluoncv.PUBLISHED.values() for name in published.figures} <= MEASURES.keys()
 
 
 def test_a_published_file_is_recognised_by_its_digest(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

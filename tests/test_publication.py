@@ -123,10 +123,24 @@ def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: 
         "timm" if in_timm else "trickzoo",
     )
     assert {(each.metric_type, each.metric_value) for each in card.data.eval_results} == {("top1", 81.5), ("top5", 97.25)}
-    for part in (f'weights="hf-hub:{REPO}"', "| imagenette128/val | 3,925 | top-1 | 81.50 |", files.digest(folder / "model.safetensors")):
+    for part in (
+        "Trained with trickzoo.",
+        f'weights="hf-hub:{REPO}"',
+        "| imagenette128/val | 3,925 | top-1 | 81.50 |",
+        files.digest(folder / "model.safetensors"),
+    ):
         assert part in card.text
     entries = parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "trickzoo.yaml").read_text()))
     assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [("frgfm/imagenette", "imagenette/160px", 81.5)]
+
+
+def test_the_card_of_imported_weights_names_their_origin(call: Call, tmp_path: Path) -> None:
+    model = trickzoo.create(SMALL, num_classes=10)
+    origin = {"origin": "GluonCV", "file": "mobilenet0.25-f0046a3d.params"}
+    publish.export(model, tmp_path / "weights.safetensors", training=origin, classes=IMAGENETTE, preprocessing=Preprocessing(size=64))
+    folder = tmp_path / "repository"
+    assert call(tmp_path / "weights.safetensors", "--repo", REPO, "--licence", "mit", "--folder", folder)[0] == 0
+    assert "Converted from mobilenet0.25-f0046a3d.params of GluonCV." in (folder / "README.md").read_text()
 
 
 def test_a_task_of_a_benchmark_needs_an_evaluation(call: Call, file: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     names = [describe_class(name) for name in class_list(record.classes)]
     training = own.training or {}
     lines = [f"---\n{data.to_yaml()}\n---\n", f"# {repo.partition('/')[2]}\n"]
-    lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {len(names)} classes. Trained with trickzoo.\n")
+    lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {len(names)} classes. {_origin(own)}\n")
     lines += ["## Use\n", "```python", *_usage(own, repo, in_timm), "```\n"]
     if measured:
         lines += ["## Figures\n", "| data | images | figure | percent |", "| --- | ---: | --- | ---: |"]
@@ -242,6 +242,16 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     }
     lines += ["## Record\n", "| | |", "| --- | --- |", *(f"| {key} | {value} |" for key, value in about.items() if value is not None)]
     return "\n".join(lines) + "\n"
+
+
+def _origin(own: header.FileMetadata) -> str:
+    """Return where the weights come from, as a sentence."""
+    training = own.training or {}
+    if "origin" in training:
+        return f"Converted from {training['file']} of {training['origin']}."
+    if own.source is not None:
+        return f"The weights are {own.source} of trickzoo's zoo."
+    return "Trained with trickzoo." if "recipe" in training else "Written with trickzoo."
 
 
 def _usage(own: header.FileMetadata, repo: str, in_timm: bool) -> list[str]:
