@@ -57,7 +57,8 @@ def sections(found: ConfusionMatrix, data: SegmentationSet, pictures: int = 0) -
     images = [
         (data.name(index), number(100 * iou), number(100 * found.images[index].right / found.images[index].judged)) for iou, index in worst
     ]
-    views = [(data.name(index), thumbnail(_annotated(data, index))) for _, index in worst[:pictures]]
+    shown = ((f"{data.name(index)}, as annotated: IoU {100 * iou:.1f} %", index) for iou, index in worst[:pictures])
+    views = [(caption, thumbnail(_annotated(data, index))) for caption, index in shown]
     return [
         section("classes", "Every class", table),
         section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
