@@ -23,9 +23,10 @@ def draw() -> Path:
             for ratio in comparison["ratios"]:
                 if len(ours) > 2 and ratio["variant"] != ours[0]:
                     continue
-                rows.append((f"{file.stem}: {comparison['what']}, {ratio['variant']} against {ratio['peer']}", ratio))
+                part = file.stem.replace("_gpu", " on a GPU")
+                rows.append((f"{part}: {comparison['what']}, {ratio['variant']} against {ratio['peer']}", ratio))
     with mpl.rc_context({"svg.hashsalt": "speed", "svg.fonttype": "none", "font.size": 8}):
-        figure = Figure(figsize=(9.6, 0.24 * len(rows) + 0.8), layout="constrained")
+        figure = Figure(figsize=(12.8, 0.24 * len(rows) + 0.8), layout="constrained")
         axes = figure.subplots()
         for y, (_, ratio) in enumerate(rows):
             colour = "#18794a" if ratio["range"][0] > 1 else "#b3321f" if ratio["range"][1] < 1 else "#6a7280"
@@ -33,7 +34,7 @@ def draw() -> Path:
             axes.plot(ratio["median"], y, "o", color=colour, markersize=4)
         axes.axvline(1, color="#1d2129", linewidth=0.9)
         axes.set_xscale("log")
-        ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if tick < 1.2 * max(ratio["range"][1] for _, ratio in rows)]
+        ticks = [tick for tick in (0.25, 0.5, 1, 2, 5, 10, 20, 50) if tick < 1.2 * max(ratio["range"][1] for _, ratio in rows)]
         axes.set_xticks(ticks, [f"{tick:g} ×" for tick in ticks])
         axes.minorticks_off()
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
