@@ -239,7 +239,7 @@ def main() -> None:
             "what": "time and memory as the work grows",
             "curves": found,
             **environment(),
-            "command": "python -m benchmarks.growth --data FOLDER",
+            "command": f"python -m benchmarks.growth --data FOLDER --most {args.most}",
         },
     )
     print(draw(found))
