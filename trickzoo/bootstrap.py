@@ -20,7 +20,10 @@ AT_ONCE = 2**22
 
 
 def weights(n: int, draws: int, seed: int = 0) -> Iterator[NDArray[Any]]:
-    """Yield the weights of all draws from n images, a few draws at a time: (b, n) whole numbers, of which each row has the sum n."""
+    """Yield the bootstrap weights of n images as (b, n) integers, for b draws at a time until all draws are made.
+
+    A weight is how often a draw contains the image. Each row sums to n.
+    """
     import numpy as np
 
     random, step = np.random.default_rng(seed), max(AT_ONCE // n, 1)

@@ -83,7 +83,7 @@ evaluation = _evaluation("trickzoo-eval", **SETTINGS)
 
 
 class Command(App):
-    """The program of a single command, of which cyclopts reads the options once. Left alone, it reads them three times to print a help."""
+    """The program of a single command. It keeps the options that cyclopts reads, which would otherwise be read three times to print a help."""
 
     _options: ArgumentCollection | None = None
 
@@ -97,7 +97,7 @@ class Command(App):
 def _asked(app: App, words: list[str]) -> tuple[App, list[str]]:
     """Return the program of the command that these words name, and the other words; without such a command, what was given.
 
-    The help of that program is the whole docstring of the command, of which the list of commands shows a line.
+    Its help is the whole docstring of the command; the list of commands shows one line of it.
     """
     chain, apps, _ = app.parse_commands([word for word in words if not word.startswith("-")])
     function = apps[-1].default_command

@@ -66,7 +66,7 @@ def calibrate(
     if printing.json:
         say_json(content)
         return
-    say(f"temperature {found.temperature:.4f}, fitted on {facts['n']:,} images of {facts['data']}, of which {found.top1:.2f} % are right")
+    say(f"temperature {found.temperature:.4f}, fitted on {facts['n']:,} images of {facts['data']}; top-1 {found.top1:.2f} %")
     say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature {found.nll[1]:.4f}")
     say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
     if out is not None:

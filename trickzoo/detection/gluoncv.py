@@ -26,7 +26,7 @@ KNOWN = {20: (VOC_BOXES, voc.CLASSES), 80: (COCO_BOXES, COCO_CLASSES)}
 """The recipe and the classes of GluonCV's detectors, by the number of classes."""
 
 PLACES = {"conv1": "features.0", "bn1": "features.1", "layer1": "features.4", "layer2": "features.5", "layer3": "features.6"}
-"""The places of the backbone's parts in GluonCV's list of layers, of which the last stage is no part."""
+"""The place of each part of the backbone in GluonCV's list of layers. The last stage is not in that list."""
 HEADS = {
     "rpn.head.conv.0.0": "rpn.conv1.0",
     "rpn.head.cls_logits": "rpn.score",
@@ -127,9 +127,9 @@ def gluoncv_anchors() -> Tensor:
 def _converted(weights: dict[str, Tensor], model: FasterRCNN) -> dict[str, Tensor]:
     """Return the arrays of the two layers whose meaning differs.
 
-    GluonCV's box predictor has no rows for the background. Its RPN predicts boxes relative to anchors of which trickzoo's differ by a
-    shift and a scale: with dx' = (w dx + x - x') / w' and dw' = dw + log(w / w') for the anchors (x, w) and (x', w'), the boxes are the
-    same, and this is a change of the layer's weights and biases only.
+    GluonCV's box predictor has no rows for the background. Its RPN predicts boxes relative to its own anchors, which differ from trickzoo's
+    by a shift and a scale. For the anchors (x, w) and (x', w'), the predictions dx' = (w dx + x - x') / w' and dw' = dw + log(w / w') give
+    the same boxes. They are linear in dx and dw, so that new weights and biases of the layer are enough.
     """
     generator = model.rpn.anchor_generator
     generator.set_cell_anchors(torch.float32, torch.device("cpu"))

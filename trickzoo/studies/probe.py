@@ -62,7 +62,7 @@ class Images:
             raise BadData(f"{train.root}: there is one class, {classes[0]}; at least two are needed")
         held_out = divide(train.names, train.strata, range(len(train.names)), HELD_OUT, 0)
         if not held_out.any():
-            raise BadData(f"{train.root}: no class has three training images, of which a probe needs one to choose its penalty")
+            raise BadData(f"{train.root}: no class has three training images; a probe needs a third image of a class to choose its penalty")
         return cls(train, val, classes, label_indices(train, classes), label_indices(val, classes), held_out)
 
     @property
