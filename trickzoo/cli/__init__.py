@@ -83,7 +83,7 @@ evaluation = _evaluation("trickzoo-eval", **SETTINGS)
 
 
 class Command(App):
-    """The program of a single command. It keeps the options that cyclopts reads, which would otherwise be read three times to print a help."""
+    """The program of a single command. It keeps the options once cyclopts has read them; a help would otherwise read them three times."""
 
     _options: ArgumentCollection | None = None
 
