@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import CARDS, DOCS, PAGES, plots
+from docs.generate import PAGES, plots
+from docs.pages.places import CARDS, DOCS
 
 ROOT = Path(__file__).parents[1]
 
