@@ -95,6 +95,13 @@ def test_the_commit_is_the_one_of_the_checkout() -> None:
     assert evidence.environment()["commit"].rstrip("+") == head
 
 
+def test_outside_a_checkout_the_commit_is_the_one_that_is_stated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(evidence, "__file__", str(tmp_path / "trickzoo" / "evidence.py"))
+    assert evidence.commit.__wrapped__() is None
+    monkeypatch.setenv("TRICKZOO_COMMIT", "c0ffee")
+    assert evidence.commit.__wrapped__() == "c0ffee"
+
+
 def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(evidence.Path, "exists", lambda path: True)

@@ -24,7 +24,7 @@ from trickzoo.classification import objective, task
 from trickzoo.data.loaders import Resident, Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, NotWritten
+from trickzoo.errors import BadCheckpoint, BadOption, Diverged, NotWritten
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuning
 from trickzoo.recipes.recipe import Augmentation, Recipe
@@ -214,12 +214,12 @@ def test_a_non_finite_loss_stops_and_names_the_last_good_checkpoint(
 ) -> None:
     losses = iter([1.0] * step)
     monkeypatch.setattr(objective, "loss", lambda recipe, logits, *_: logits.mean() * 0 + next(losses, math.nan))
-    with pytest.raises(BadData, match=rf"the loss is nan at step {step} \(epoch 0\).*another --out.*checkpoint: .*{good}"):
+    with pytest.raises(Diverged, match=rf"the loss is nan at step {step} \(epoch 0\).*another --out.*checkpoint: .*{good}"):
         run(resident, tmp_path, val=val, save_every=3)
 
 
 def test_a_checkpoint_with_a_non_finite_loss_is_not_a_good_one(resident: Resident, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match=r"the loss is (nan|inf) at step 1 .*The last good checkpoint: none"):
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 1 .*The last good checkpoint: none"):
         run(resident, tmp_path, RECIPE.but("wild", lr=1e15, warmup_epochs=0), save_every=1)
     assert (tmp_path / "last.pt").exists()
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.training import RECIPE, run, same
 from trickzoo.data.identity import contents_digest
-from trickzoo.data.loaders import Streamed, decode_once, squash
+from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
@@ -125,3 +126,12 @@ def test_unfinished_files_of_a_killed_process_are_removed(tmp_path: Path) -> Non
     assert len(decode_once(images, squash(16), "16", tmp_path / "resident", workers=0).pixels) == 6
     (kept,) = [path for path in (tmp_path / "resident").iterdir() if path.is_dir()]
     assert kept.stat().st_mode == (tmp_path / "resident").stat().st_mode  # other users of the folder can read it
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_image_that_is_not_in_the_set_is_not_another_one(index: int) -> None:
+    pixels = np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(3, 1)
+    images = Resident(pixels, np.ones((3, 2), np.int64), np.zeros(3, np.int64), ("a",), "")
+    assert images.take(torch.tensor([2, 0])).flatten().tolist() == [2, 2, 2, 0, 0, 0]
+    with pytest.raises(IndexError, match="of 3"):
+        images.take(torch.tensor([0, index]))

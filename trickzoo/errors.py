@@ -85,6 +85,10 @@ class BadData(TrickzooError, ValueError):
     """A data set or an image cannot be used as it is."""
 
 
+class Diverged(BadData):
+    """The loss of a training is not finite."""
+
+
 class NotWritten(TrickzooError, OSError):
     """A file cannot be written: the disk is full or read-only, or the user may not write to the folder.
 

@@ -98,4 +98,4 @@ def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any
     splits = data or package.open_data(recipe, location, machine)
     task = package.new_task(recipe, splits, machine, accelerator)
     task.selected = splits.selected
-    return Job(task, machine, accelerator)
+    return Job(task, machine, accelerator, splits)

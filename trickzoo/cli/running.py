@@ -23,11 +23,11 @@ WORTHWHILE = 1.1
 """How many times as fast another precision must be to be suggested. Smaller differences can be noise of a few steps."""
 
 
-def run(prepare: Callable[[AnyRecipe], Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool) -> None:
+def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool) -> None:
     """Print what is trained, then train it or only rehearse it.
 
     Args:
-        prepare: returns the training of a recipe.
+        prepare: `tasks.prepare` with the location of the images and the machine.
         recipe: the recipe.
         network: the network's name for the user.
         dry_run: whether to take a few steps only, and to print the time and memory that the training needs.
@@ -52,7 +52,7 @@ def run(prepare: Callable[[AnyRecipe], Job], recipe: AnyRecipe, network: str, *,
         if chief:
             tell(job.task, rehearsal)
         if compare:
-            compare_precisions(rehearsal, prepare(replace(recipe, precision=alternative(recipe.precision))))
+            compare_precisions(rehearsal, prepare(replace(recipe, precision=alternative(recipe.precision)), data=job.images))
     else:
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)

@@ -239,7 +239,12 @@ class Resident:
         return len(self.labels)
 
     def take(self, indices: Tensor, *, pinned: bool = False) -> Tensor:
-        """Return the images at (k,) indices, (k, 3, side, side) uint8, in pinned memory if a GPU will copy them."""
+        """Return the images at (k,) indices, (k, 3, side, side) uint8, in pinned memory if a GPU will copy them.
+
+        Raises IndexError for an index that is negative, or too large.
+        """
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
+            raise IndexError(f"image {int(indices.min())} or {int(indices.max())} of {len(self)}")
         found = torch.empty((len(indices), *self.pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
         np.take(self.pixels, indices.numpy(), axis=0, out=found.numpy(), mode="clip")  # "raise" would write to a copy first
         return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadData, BadOption
+from trickzoo.errors import BadData, BadOption, Diverged
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
@@ -228,7 +228,7 @@ def _trains(
         training = tasks.prepare(recipe, location, here, opened)
         try:
             found = job.run(training, report)
-        except BadData as error:  # the images are decoded by now, so the loss is not finite
+        except Diverged as error:
             reason = str(error).partition(";")[0]
             evidence.write_json(place / FAILED, {"error": reason})
             return f"left out, {reason}"

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from trickzoo import evidence, files
+from trickzoo.data.location import Splits
 from trickzoo.data.selection import LIST
 from trickzoo.recipes.collection import plain
 from trickzoo.training import checkpoint, folder, loop, schedule, trackers, tracking
@@ -29,11 +30,12 @@ KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
 
 @dataclass(frozen=True)
 class Job:
-    """A training that is ready to run: its task, its settings, and its device and processes."""
+    """A training that is ready to run: its task, its settings, its device and processes, and the images that its task was built from."""
 
     task: Task
     machine: Machine
     accelerator: Accelerator
+    images: Splits[Any]
 
 
 def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trickzoo.errors import BadData, NotWritten, StoppedByOtherProcess, TrickzooError
+from trickzoo.errors import Diverged, NotWritten, StoppedByOtherProcess, TrickzooError
 from trickzoo.training import checkpoint, draws, stopping, tracking
 from trickzoo.training.progress import Outcome, Progress
 from trickzoo.training.saving import Checkpoints
@@ -57,7 +57,8 @@ def fit(
 
     Raises:
         BadCheckpoint: `last.pt` belongs to another training, or is damaged.
-        BadData: the loss is not finite (the message names the last good checkpoint), or an image cannot be used.
+        Diverged: the loss is not finite; the message names the last good checkpoint.
+        BadData: an image cannot be used.
         NotWritten: the disk refuses a checkpoint or a line of the log.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; a checkpoint has been written.
         StoppedByOtherProcess: another process raised one of these errors.
@@ -251,9 +252,9 @@ class _Training:
         stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command resumes from {last}")
         return stopping.for_this_process(stopped, self.accelerator)
 
-    def _diverged(self, loss: float) -> BadData:
+    def _diverged(self, loss: float) -> Diverged:
         step = self.state.step
-        return BadData(
+        return Diverged(
             f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); start again in another --out, with a lower lr or a "
             f"longer warm-up. The last good checkpoint: {self.checkpoints.before(step) or 'none'}"
         )

@@ -32,7 +32,7 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
 def alternative(precision: Precision) -> Precision:
     """Return the precision to compare one with, to find the faster: bf16, or fp32 if it has 16 bits.
 
-    Which one is faster depends on the machine and the network. Depthwise convolutions are often slower in bf16 on a CPU.
+    Which one is faster depends on the machine and the network.
     """
     return "bf16" if precision == "fp32" else "fp32"
 
