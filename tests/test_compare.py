@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from fractions import Fraction
 from math import comb, sqrt
 from pathlib import Path
@@ -79,7 +80,11 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     written(twice, "aaa", "xxy")
     written(fewer, "aa")
     (tmp_path / "text.csv").write_text("hello\n")
+    (tmp_path / "latin.csv").write_bytes("image,class,top1\nfluß,a,a\n".encode("latin-1"))
+    os.mkfifo(tmp_path / "fifo.csv")
     for path, message in (
+        (tmp_path / "fifo.csv", "fifo.csv cannot be read (not a regular file)"),
+        (tmp_path / "latin.csv", "latin.csv cannot be read (it is not a CSV file)"),
         (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name a training's folder"),
         (tmp_path, "predictions.csv cannot be read"),
         (tmp_path / "text.csv", "text.csv has no columns image, class and top1"),

@@ -19,6 +19,12 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     return float(max(0.0, low)), float(min(1.0, high))
 
 
+def wilson_percent(hits: int, n: int) -> tuple[float, float]:
+    """Return `wilson_interval` in percent with four decimals, as result files state it."""
+    low, high = wilson_interval(hits, n)
+    return round(100 * low, 4), round(100 * high, 4)
+
+
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
     """Return the mean gap between confidence and accuracy over bins of equal width as a fraction (Guo et al., arXiv 1706.04599, eq. 3).
 

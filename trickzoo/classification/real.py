@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trickzoo.classification.evaluate import Predictions
-from trickzoo.classification.metrics import wilson_interval
+from trickzoo.classification.metrics import wilson_percent
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imagenet_variants import real_labels_of
 from trickzoo.errors import BadData
@@ -46,8 +46,6 @@ def real_accuracy(predictions: Predictions, classes: Sequence[str], labels: Sequ
     n = len(hits)
     if not n:
         raise BadData(f"none of the {len(of_images):,} images has a reassessed label; leave --labels out")
-    low, high = wilson_interval(int(hits[:, 0].sum()), n)
     top1, top5 = (round(100 * float(value), 4) for value in hits.mean(0))
-    return RealAccuracy(
-        top1=top1, top1_interval=(round(100 * low, 4), round(100 * high, 4)), top5=top5, n=n, without_labels=len(of_images) - n
-    )
+    interval = wilson_percent(int(hits[:, 0].sum()), n)
+    return RealAccuracy(top1=top1, top1_interval=interval, top5=top5, n=n, without_labels=len(of_images) - n)

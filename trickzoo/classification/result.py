@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trickzoo import evidence
 from trickzoo.backbone import Backbone
 from trickzoo.classification.evaluate import Precision, Predictions
-from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_percent
 from trickzoo.classification.real import RealAccuracy, real_accuracy
 from trickzoo.classification.robustness import Robustness, robustness
 from trickzoo.data.corruption_names import Corruption
@@ -245,9 +245,8 @@ def measure(top: NDArray[np.int64], labels: NDArray[np.int64]) -> Accuracy:
     percents, intervals = [], []
     hits = [top_k_hits(top, labels, k) for k in (1, 5)]
     for count in hits:
-        low, high = wilson_interval(count, n)
         percents.append(round(100 * count / n, 4))
-        intervals.append((round(100 * low, 4), round(100 * high, 4)))
+        intervals.append(wilson_percent(count, n))
     return Accuracy(
         top1=percents[0],
         top1_correct=hits[0],

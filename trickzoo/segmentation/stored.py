@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData
 from trickzoo.evidence import write_csv
+from trickzoo.files import read_regular
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
 PREDICTIONS = "predictions.csv"
@@ -60,8 +62,7 @@ def write(path: Path, data: SegmentationSet, found: ConfusionMatrix) -> None:
 def read(path: Path) -> Counts:
     """Read a file that `write` wrote. Raises BadData if it is damaged, or of an earlier version, which has no columns for the classes."""
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            header, *rows = csv.reader(lines)
+        header, *rows = csv.reader(io.StringIO(read_regular(path).decode(), newline=""))
         numbers = np.array([row[1:] for row in rows], np.int64)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "it is not a table of counts"

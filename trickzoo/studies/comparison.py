@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from trickzoo.errors import BadData
+from trickzoo.files import open_regular, read_regular
 
 BOXES, TABLE = "predictions.json", "predictions.csv"
 """Names of the file of predictions in the folder of a training: of a detector, and of a classifier or a segmenter."""
+LONGEST = 1 << 20
+"""How many bytes of the first line of a file are read to find out what it holds."""
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 
@@ -58,8 +62,8 @@ def find(path: Path) -> tuple[str, Path]:
     if path.suffix == ".json":
         return "detection", path
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            header = lines.readline().split(",")
+        with open_regular(path) as file:
+            header = file.readline(LONGEST).decode().split(",")
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     return "segmentation" if header[:2] == ["image", "right"] else "classification", path
@@ -93,8 +97,7 @@ def compare(first: Path, second: Path) -> Comparison:
 def read(path: Path) -> dict[str, tuple[str, str]]:
     """Return the class and the most probable class of each image in a file of predictions."""
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(io.StringIO(read_regular(path).decode(), newline="")))
     except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from None
     if not rows or not {"image", "class", "top1"} <= rows[0].keys():

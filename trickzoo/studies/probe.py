@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.features import extract
-from trickzoo.classification.metrics import wilson_interval
+from trickzoo.classification.metrics import wilson_percent
 from trickzoo.classification.probes import choose_probe, nearest_neighbours
 from trickzoo.data.division import divide
 from trickzoo.data.imageset import ImageSet
@@ -81,8 +81,7 @@ class Accuracy:
     @classmethod
     def of(cls, right: NDArray[np.bool_]) -> Accuracy:
         """Return the accuracy of predictions, (m,) whether each is right."""
-        low, high = wilson_interval(int(right.sum()), len(right))
-        return cls(round(100 * float(right.mean()), 4), (round(100 * low, 4), round(100 * high, 4)))
+        return cls(round(100 * float(right.mean()), 4), wilson_percent(int(right.sum()), len(right)))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trickzoo import evidence
-from trickzoo.classification.metrics import wilson_interval
+from trickzoo.classification.metrics import wilson_percent
 from trickzoo.evidence import count
 from trickzoo.files import write_atomically
 from trickzoo.pages import figures
@@ -34,8 +34,7 @@ def interval(outcome: Outcome) -> tuple[float, float]:
     """Return the 95 % Wilson interval of the accuracy of a training that has one, in percent."""
     assert outcome.result is not None
     n = outcome.result.n
-    low, high = wilson_interval(round(outcome.top1 * n / 100), n)
-    return round(100 * low, 4), round(100 * high, 4)
+    return wilson_percent(round(outcome.top1 * n / 100), n)
 
 
 def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
