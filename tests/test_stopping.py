@@ -279,5 +279,5 @@ def test_all_processes_stop_when_one_fails(resident: Resident, tmp_path: Path) -
         assert found == [f"StoppedByOtherProcess: process {process} stopped: {line}"]
     line = f"stopped at step 3 of 14; the same command resumes from {last}"
     assert [first["signal"], second["signal"]] == [f"Stopped: {line}", f"StoppedByOtherProcess: process 0 stopped: {line}"]
-    assert first["loss"].startswith("BadData: the loss is nan at step 3 (epoch 0)")
+    assert first["loss"].startswith("Diverged: the loss is nan at step 3 (epoch 0)")
     assert second["loss"].startswith("StoppedByOtherProcess: process 0 stopped: the loss is nan at step 3 (epoch 0)")
