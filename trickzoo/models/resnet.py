@@ -110,7 +110,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + self.shortcut(x))
+        y += self.shortcut(x)
+        return self.relu(y)
 
 
 class Bottleneck(nn.Module):
@@ -137,7 +138,8 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + self.shortcut(x))
+        y += self.shortcut(x)
+        return self.relu(y)
 
 
 class ResNet(Backbone):
