@@ -23,6 +23,7 @@ from trickzoo.data.shapes import Shapes
 from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes
 from trickzoo.detection.metrics import Detections, coco_average_precision
+from trickzoo.evidence import write_csv
 from trickzoo.segmentation import stored as masks
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.studies.paired import compare_detectors, compare_segmenters
@@ -144,7 +145,7 @@ def counted(path: Path, data: SegmentationSet, shift: int, *, order: int = 1) ->
         truth = torch.from_numpy(data.read(index)[1]).clone()
         predicted = truth.roll(shift * (1 + index % 3), 0)
         truth[:2] = IGNORE
-        found.add(predicted, truth, index)
+        found.add(predicted, truth, index, np.nan if index else 0.1)
         pairs.append((predicted, truth))
     path.parent.mkdir(parents=True, exist_ok=True)
     masks.write(path, data, found)
@@ -156,6 +157,11 @@ def test_mean_iou_of_a_draw_is_that_of_the_resampled_masks(tmp_path: Path) -> No
     found, pairs = counted(tmp_path / "a.csv", data, 1)
     counts = masks.read(tmp_path / "a.csv")
     assert counts.names == data.names and counts.classes == data.classes
+    table = list(csv.reader((tmp_path / "a.csv").open(newline="")))
+    assert [row[-1] for row in table] == ["lead", "0.100000", *["nan"] * 5]
+    write_csv(tmp_path / "before.csv", table[0][:-1], [row[:-1] for row in table[1:]])  # as earlier versions wrote it
+    before = masks.read(tmp_path / "before.csv")
+    assert before.classes == data.classes and np.array_equal(before.union, counts.union)
     weights = next(bootstrap.weights(len(data), 10))
     for row, (miou, accuracy) in zip(weights, masks.mean_iou(counts, weights), strict=True):
         again = ConfusionMatrix(data.classes)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as reference
 
 from tests.annotated import boxes_of
@@ -23,6 +24,8 @@ from trickzoo.data.boxes import Annotation
 from trickzoo.detection import report as detection_report
 from trickzoo.detection import resampling
 from trickzoo.detection.metrics import DetectionEvaluation, coco_average_precision, voc_average_precision
+from trickzoo.segmentation import report as segmentation_report
+from trickzoo.segmentation.metrics import ConfusionMatrix, mean_lead
 
 VOID = {"meta", "img", "br", "path", "use", "link"}
 
@@ -159,18 +162,24 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("task", "small", "headings"),
+    ("task", "small", "headings", "uncertain"),
     [
         (
             "detection",
             {"short": 32, "long": 32, "fpn-channels": 16, "representation-size": 16, "proposals": 20, "rois": 8},
             ("Precision and recall", "Every class", "Images to look at"),
+            "image doubt found",
         ),
-        ("segmentation", {"base": 32, "crop": 32, "short": 32}, ("Every class", "What is taken for what", "Images to look at")),
+        (
+            "segmentation",
+            {"base": 32, "crop": 32, "short": 32},
+            ("Every class", "What is taken for what", "Images to look at"),
+            "image mean lead mean IoU",
+        ),
     ],
 )
 def test_a_fine_tuning_ends_with_a_report(
-    task: str, small: dict[str, Any], headings: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task: str, small: dict[str, Any], headings: tuple[str, ...], uncertain: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [part for name, value in small.items() for part in (f"--{name}", value)]
     tokens = ("shapes", "--task", task, "--images", 10, "--weights", "none", "--epochs", 1, "--batch-size", 2, "--workers", 0, *options)
@@ -179,11 +188,11 @@ def test_a_fine_tuning_ends_with_a_report(
     page = checked(tmp_path / "report.html", "The training", *headings, "The images", "How to go on", "How it was made")
     result = json.loads((tmp_path / "result.json").read_text())
     figure = result["voc_ap50"] if task == "detection" else result["miou"]
-    assert f"{figure:.2f} %" in page
+    assert f"{figure:.2f} %" in page and uncertain in page
     evaluated = tmp_path / "evaluated.html"
     again = ("eval", "shapes", "--images", 2, "--model", tmp_path, "--workers", 0, "--report", evaluated, "--pictures", 2, "--quiet")
     assert caller(capsys, zoo)(*again)[:2] == (0, "")
-    text = checked(evaluated, *headings, "The images", "How it was made", pictures=range(2, 3))
+    text = checked(evaluated, *headings, "The images", "How it was made", pictures=range(2, 5))
     assert f"{figure:.2f} %" in text and "its licence applies to them" in text
     status, compared, _ = caller(capsys, zoo, "compare")(tmp_path, tmp_path, "--draws", 100)
     assert status == 0 and f"{result['coco_ap'] if task == 'detection' else result['miou']:.2f} %, difference +0.00" in compared
@@ -193,6 +202,27 @@ def test_a_fine_tuning_ends_with_a_report(
         assert 100 * right / all_of_them == pytest.approx(result["pixel_accuracy"], abs=1e-4)
     else:
         assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
+
+
+def test_the_least_certain_images_of_a_detector_have_scores_about_one_half() -> None:
+    assert detection_report.doubt(np.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])) == pytest.approx(1 + 0.25 + 0.25 + 0.04)
+    found = DetectionEvaluation(boxes_of([[]] * 4, 1))
+    for index, scores in enumerate([[0.9], [], [0.4, 0.95], [0.6, 0.5]]):  # doubts of 0.04, 0, 0.65 and 1.64
+        found.add(index, [[0, 0, 9, 9]] * len(scores), scores, [1] * len(scores))
+    body = detection_report._images(found, 0).body
+    rows = re.findall(r'<(?:td[^>]*|th scope="row")>(.*?)</t', body[body.index(">doubt") :])
+    assert rows == ["3.jpg", "1.64", "2", "2.jpg", "0.65", "1", "0.jpg", "0.04", "1", "1.jpg", "0.00", "0"]
+
+
+def test_the_least_certain_masks_have_the_smallest_lead() -> None:
+    logits = torch.full((3, 8, 8), -9.0)  # of the rows and columns 0 and 4 only
+    logits[:, ::4, ::4] = torch.tensor([[[0.5, 0.4], [0.1, 1.0]], [[0.3, 0.4], [0.6, 0.0]], [[0.2, 0.2], [0.3, 0.0]]]).log()
+    assert mean_lead(logits) == pytest.approx((0.2 + 0.0 + 0.3 + 1.0) / 4)
+    assert mean_lead(torch.zeros(1, 4, 4)) == 1
+    found, mask = ConfusionMatrix(("background", "circle")), torch.zeros(2, 2, dtype=torch.long)
+    for index, lead in enumerate((0.8, np.nan, 0.1, 0.5)):
+        found.add(mask, mask, index, lead)
+    assert segmentation_report.least_certain(found) == [2, 3, 0]
 
 
 def test_the_mean_of_a_precision_recall_curve_is_the_average_precision() -> None:

@@ -1,4 +1,4 @@
-"""The sections of a report on a detector: precision and recall, and every class."""
+"""The sections of a report on a detector: precision and recall, every class, and single images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from trickzoo.pages.page import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 LISTED = 20
 """How many images a table lists."""
+SURE = 0.5
+"""The score from which on a box counts as found."""
+UNDECIDED = (0.25, 0.75)
+"""The scores of the boxes that pictures of the least certain images show."""
+UNCERTAIN = (
+    "The most uncertain images: a box with a score of 0.5 adds 1 to the doubt, one of 0.25 or 0.75 adds 0.25, and one of 0 or 1 nothing "
+    "(arXiv 1809.09875)."
+)
 BANDED = 4
 """Up to how many classes each have a name and a band in the figure; otherwise their mean has."""
 DRAWS = 200
@@ -97,24 +106,45 @@ def _classes(found: DetectionEvaluation, summary: dict[str, Any]) -> Section:
 
 
 def _images(found: DetectionEvaluation, pictures: int) -> Section:
-    """Return the section on the images whose numbers of sure boxes and of objects differ most."""
+    """Return the section on the images whose numbers of sure boxes and of objects differ most, and on the least certain images."""
     data = found.data
-    differences = [
-        (abs(sure - wanted), index, sure, wanted)
-        for index, detections in found.found.items()
-        for sure, wanted in [(int((detections.scores >= 0.5).sum()), int(data.objects_of(index).plain.sum()))]
+    sure = {index: int((detections.scores >= SURE).sum()) for index, detections in found.found.items()}
+    wanted = {index: int(data.objects_of(index).plain.sum()) for index in sure}
+    doubts = {index: doubt(detections.scores) for index, detections in found.found.items()}
+    miscounted = sorted(sure, key=lambda index: (-abs(sure[index] - wanted[index]), index))[:LISTED]
+    uncertain = sorted(sure, key=lambda index: (-doubts[index], index))[:LISTED]
+    rows = [(data.name(index), wanted[index], sure[index]) for index in miscounted]
+    uncertain_rows = [(data.name(index), number(doubts[index]), sure[index]) for index in uncertain]
+    views = [
+        (f"{data.name(index)}: {wanted[index]} annotated, {sure[index]} found", _found(found, index, SURE, np.inf))
+        for index in miscounted[:pictures]
     ]
-    order = sorted(differences, key=lambda each: (-each[0], each[1]))[:LISTED]
-    rows = [(data.name(index), wanted, sure) for _, index, sure, wanted in order]
-    views = [(f"{data.name(index)}: {wanted} annotated, {sure} found", _found(found, index)) for _, index, sure, wanted in order[:pictures]]
+    views += [
+        (f"{data.name(index)}: boxes with scores from {UNDECIDED[0]} to {UNDECIDED[1]}", _found(found, index, *UNDECIDED))
+        for index in uncertain[:pictures]
+    ]
     caption = "The images whose number of boxes with a score of 0.5 or more differs most from the number of annotated objects."
-    return section("images", "Images to look at", Table(("image", "annotated", "found"), rows, caption), *Pictures.of(views))
+    return section(
+        "images",
+        "Images to look at",
+        Table(("image", "annotated", "found"), rows, caption),
+        Table(("image", "doubt", "found"), uncertain_rows, UNCERTAIN),
+        *Pictures.of(views),
+    )
 
 
-def _found(found: DetectionEvaluation, index: int) -> str:
-    """Return the address of a picture of an image with the boxes that were found with a score of 0.5 or more."""
+def doubt(scores: NDArray[np.float64]) -> float:
+    """Return how uncertain the boxes of an image are: the sum of (1 - |2s - 1|)² over their (m,) scores s in 0…1.
+
+    It is the sum of the margins of Brust, Käding and Denzler (arXiv 1809.09875), with a box and no box as the two classes.
+    """
+    return float(((1 - abs(2 * scores - 1)) ** 2).sum())
+
+
+def _found(found: DetectionEvaluation, index: int, low: float, high: float) -> str:
+    """Return the address of a picture of an image with the boxes whose score is in this range."""
     data, (boxes, scores, labels) = found.data, found.found[index]
     image = data.read(index)
-    sure = scores >= 0.5
+    shown = (scores >= low) & (scores <= high)
     scale = image.width / data.images[index].width, image.height / data.images[index].height
-    return thumbnail(drawing.draw_boxes(image, boxes[sure] * np.array([*scale, *scale]), labels[sure], data.classes, scores[sure]), 320)
+    return thumbnail(drawing.draw_boxes(image, boxes[shown] * np.array([*scale, *scale]), labels[shown], data.classes, scores[shown]), 320)

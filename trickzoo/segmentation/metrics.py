@@ -19,12 +19,19 @@ STRIP = 2**22
 
 
 class ImageCounts(NamedTuple):
-    """What is counted in one image: the numbers of right and of judged pixels, and each class's pixels in intersection and union."""
+    """What is counted in one image.
+
+    Attributes:
+        right, judged: numbers of right and of judged pixels.
+        intersection, union: (K,) each class's pixels in intersection and union.
+        lead: the mean lead of the most probable class over the second one, in 0…1, as `mean_lead` returns it; NaN if it is not known.
+    """
 
     right: int
     judged: int
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
+    lead: float = np.nan
 
     @property
     def miou(self) -> float:
@@ -44,10 +51,11 @@ class ConfusionMatrix:
         self.stray = 0
         """The number of judged pixels whose prediction is not a class."""
 
-    def add(self, predicted: Tensor, truth: Tensor, index: int | None = None) -> None:
+    def add(self, predicted: Tensor, truth: Tensor, index: int | None = None, lead: float = np.nan) -> None:
         """Count the pixels of two tensors of whole numbers that have one shape and are on one device.
 
-        If they are all the pixels of an image, `index` is its number. Pixels whose truth is `IGNORE` are not judged.
+        If they are all the pixels of an image, `index` is its number, and `lead` its mean lead. Pixels whose truth is `IGNORE` are not
+        judged.
 
         Raises ValueError if the shapes differ, or if a truth is no class.
         """
@@ -59,7 +67,7 @@ class ConfusionMatrix:
         if index is not None:
             added = self.counts - before
             right = added.diagonal()
-            self.images[index] = ImageCounts(int(right.sum()), int(added.sum()), right, _union(added))
+            self.images[index] = ImageCounts(int(right.sum()), int(added.sum()), right, _union(added), lead)
 
     def _add(self, predicted: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
@@ -92,6 +100,16 @@ class ConfusionMatrix:
             "pixel_accuracy": round(100 * pixel_accuracy(self.counts), 4) if pixels else None,
             "per_class": {name: None if np.isnan(v) else round(100 * float(v), 4) for name, v in zip(self.classes, each, strict=True)},
         }
+
+
+def mean_lead(logits: Tensor) -> float:
+    """Return the mean over pixels of the lead of the most probable class over the second one, in 0…1, of (K, h, w) logits.
+
+    Every fourth row and column counts, because neighbouring logits are interpolated from the same ones. With one class it is 1.
+    """
+    probability = logits[:, ::4, ::4].float().softmax(0)
+    most = probability.topk(min(len(probability), 2), 0).values
+    return float((most[0] - most[1:].sum(0)).mean())
 
 
 def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The sections of a report on a segmenter: every class, confusions, and the worst masks."""
+"""The sections of a report on a segmenter: every class, confusions, the worst masks, and the least certain ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.evidence import count
 from trickzoo.pages.blocks import Pictures, Table, number, section, thumbnail
 from trickzoo.pages.page import Section
-from trickzoo.segmentation.metrics import ConfusionMatrix, intersection_over_union
+from trickzoo.segmentation.metrics import ConfusionMatrix, ImageCounts, intersection_over_union
 
 LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""
 WORST = "In percent, the lowest mean IoU first: the mean is over the classes that are annotated or predicted in the image."
+UNCERTAIN = (
+    "In percent, the smallest mean lead first: the probability of a pixel's most probable class minus that of its second one, "
+    "as the mean over the image."
+)
 
 
 def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
@@ -35,7 +39,7 @@ def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
 
 
 def sections(found: ConfusionMatrix, data: SegmentationSet, pictures: int = 0) -> list[Section]:
-    """Return the sections of the report, in their order on the page, with this many pictures of the worst images."""
+    """Return the sections of the report, in their order on the page, with this many pictures of each kind of image."""
     counts, each = found.counts, 100 * intersection_over_union(found.counts)
     true, predicted = counts.sum(1), counts.sum(0)
     rows = [
@@ -53,22 +57,44 @@ def sections(found: ConfusionMatrix, data: SegmentationSet, pictures: int = 0) -
     pairs = sorted(((int(counts[i, j]), i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]), reverse=True)[:LISTED]
     confused = [(found.classes[i], found.classes[j], f"{n:,}", number(100 * n / true[i], 1)) for n, i, j in pairs]
     columns = ("true class", "predicted", "pixels", "% of class")
-    worst = sorted((each.miou, index) for index, each in found.images.items() if each.judged)[:LISTED]
-    images = [
-        (data.name(index), number(100 * iou), number(100 * found.images[index].right / found.images[index].judged)) for iou, index in worst
-    ]
-    shown = ((f"{data.name(index)}, as annotated: IoU {100 * iou:.1f} %", index) for iou, index in worst[:pictures])
-    views = [(caption, thumbnail(_annotated(data, index))) for caption, index in shown]
     return [
         section("classes", "Every class", table),
         section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
-        section(
-            "images",
-            "Images to look at",
-            Table(("image", "mean IoU", "pixel accuracy"), images, WORST),
-            *Pictures.of(views),
-        ),
+        _images(found, data, pictures),
     ]
+
+
+def _images(found: ConfusionMatrix, data: SegmentationSet, pictures: int) -> Section:
+    """Return the section on the worst and the least certain images."""
+    each = found.images
+    worst, uncertain = worst_masks(found)[:LISTED], least_certain(found)[:LISTED]
+    ious = {index: number(None if np.isnan(counts.miou) else 100 * counts.miou) for index, counts in each.items()}
+    rows = [(data.name(index), ious[index], number(100 * each[index].right / each[index].judged)) for index in worst]
+    uncertain_rows = [(data.name(index), number(100 * each[index].lead), ious[index]) for index in uncertain]
+    shown = dict.fromkeys([*worst[:pictures], *uncertain[:pictures]])
+    views = [(f"{data.name(index)}, as annotated: {_in_words(each[index])}", thumbnail(_annotated(data, index))) for index in shown]
+    return section(
+        "images",
+        "Images to look at",
+        Table(("image", "mean IoU", "pixel accuracy"), rows, WORST),
+        Table(("image", "mean lead", "mean IoU"), uncertain_rows, UNCERTAIN),
+        *Pictures.of(views),
+    )
+
+
+def worst_masks(found: ConfusionMatrix) -> list[int]:
+    """Return the indices of the images with a judged pixel, those with the lowest mean IoU first."""
+    return sorted((index for index, each in found.images.items() if each.judged), key=lambda index: (found.images[index].miou, index))
+
+
+def least_certain(found: ConfusionMatrix) -> list[int]:
+    """Return the indices of the images whose mean lead is known, those with the smallest first."""
+    known = (index for index, each in found.images.items() if not np.isnan(each.lead))
+    return sorted(known, key=lambda index: (found.images[index].lead, index))
+
+
+def _in_words(counts: ImageCounts) -> str:
+    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in (("IoU", counts.miou), ("lead", counts.lead)) if not np.isnan(value))
 
 
 def _annotated(data: SegmentationSet, index: int) -> Image.Image:

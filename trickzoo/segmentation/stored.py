@@ -20,6 +20,8 @@ from trickzoo.segmentation.metrics import ConfusionMatrix
 PREDICTIONS = "predictions.csv"
 """Name of the file in the folder of a training, and in a folder of predicted masks."""
 PARTS = ("intersection", "union")
+LEAD = "lead"
+"""The last column: the mean lead of the most probable class. It is not a count, and files of earlier versions do not have it."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,24 @@ class Counts:
 
 
 def write(path: Path, data: SegmentationSet, found: ConfusionMatrix) -> None:
-    """Write the counts of each image to a CSV file: right and judged pixels, then each class's pixels in intersection and union.
+    """Write the counts of each image to a CSV file: right and judged pixels, each class's pixels in intersection and union, and the lead.
 
     Raises NotWritten if it cannot be written.
     """
     header = [f"{part} of {name}" for name in data.classes for part in PARTS]
     rows = (
-        (data.name(index), each.right, each.judged, *np.stack([each.intersection, each.union], axis=1).ravel().tolist())
+        (data.name(index), each.right, each.judged, *np.stack([each.intersection, each.union], axis=1).ravel().tolist(), f"{each.lead:.6f}")
         for index, each in sorted(found.images.items())
     )
-    write_csv(path, ("image", "right", "judged", *header), rows)
+    write_csv(path, ("image", "right", "judged", *header, LEAD), rows)
 
 
 def read(path: Path) -> Counts:
     """Read a file that `write` wrote. Raises BadData if it is damaged, or of an earlier version, which has no columns for the classes."""
     try:
         header, *rows = csv.reader(io.StringIO(read_regular(path).decode(), newline=""))
+        if header[-1:] == [LEAD]:
+            header, rows = header[:-1], [row[:-1] for row in rows]
         numbers = np.array([row[1:] for row in rows], np.int64)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "it is not a table of counts"
