@@ -15,7 +15,7 @@ from scipy import stats
 
 from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
-from trickzoo.studies import ladder_summary, plots, report
+from trickzoo.studies import ladder_summary, plots, report, words
 from trickzoo.studies.found import LadderStudy, TransferStudy
 from trickzoo.studies.results import ClassifierResult, FineTuning, read
 
@@ -63,7 +63,10 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_path: Path) -> None:
-    assert sentence in simulate(tmp_path, tops).findings[0]
+    study = simulate(tmp_path, tops)
+    assert sentence in study.findings[0]
+    last = "all tricks" if "mixup" in tops else "+ cosine decay with 3 steps before it"
+    assert [words.title(rung) for rung in study.rungs] == ["baseline", last]
 
 
 COMMAND = "trickzoo ladder --data <a> --low-precision bf16 --seeds 3"

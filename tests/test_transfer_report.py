@@ -261,6 +261,7 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     content = transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[0, 1], rungs=["baseline", "mixup"])
     assert content == transfer_summary.summarise(LADDER, results(detection=asked), seeds=[0, 1], rungs=["baseline", "mixup"])
     assert (content.finished, content.planned) == (4, 4)
+    assert [rung.title for rung in content.tasks[0].rungs] == ["baseline", "all tricks"]
     more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
     content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
     assert "not finished: 2 of 4 fine-tunings" in " ".join(content.findings)

@@ -15,7 +15,7 @@ from trickzoo.studies import outlook
 from trickzoo.studies.found import Curve, LadderRung, LadderStudy, Total, corrected, difference, percentage
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
 from trickzoo.studies.results import ClassifierResult, environments
-from trickzoo.studies.words import name, steps_in_words, total_in_words
+from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}
 
@@ -36,6 +36,13 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
         if not all(same_set(getattr(each, what), getattr(found[0], what)) for each in found):
             raise BadData(f"{out} holds trainings of different images ({what}); name another --out")
     first, last = plan.steps[0], plan.steps[-1]
+    total = Total(
+        first=first.rung,
+        last=last.rung,
+        whole=first.rung == "baseline" and last.rung == plan.top,
+        difference=difference(_top1(results[last.rung]), _top1(results[first.rung])) if last is not first else None,
+    )
+    rungs = corrected(_rung(step, results[step.rung], results[step.base] if step.base else {}, out) for step in plan.steps)
     study = LadderStudy(
         title=f"{plan.model} on {IN_WORDS.get(plan.data, plan.data)}",
         data=plan.data,
@@ -52,17 +59,17 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
         planned=len(plan.steps) * len(plan.seeds),
         wall_seconds=round(sum(each.wall_seconds for each in found), 1),
         baseline=plain(first.recipe),
-        rungs=corrected(_rung(step, results[step.rung], results[step.base] if step.base else {}, out) for step in plan.steps),
-        total=Total(
-            first=first.rung,
-            last=last.rung,
-            whole=first.rung == "baseline" and last.rung == plan.top,
-            difference=difference(_top1(results[last.rung]), _top1(results[first.rung])) if last is not first else None,
-        ),
+        rungs=named_as_whole(rungs, total),
+        total=total,
         commands=tuple(dict.fromkeys(each.command for each in found)),
         environments=environments(found),
     )
     return with_findings(study)
+
+
+def named_as_whole(rungs: tuple[LadderRung, ...], total: Total) -> tuple[LadderRung, ...]:
+    """Return the rungs of a study. If they are only the two ends of the paper's whole ladder, the last one is called "all tricks"."""
+    return (rungs[0], msgspec.structs.replace(rungs[1], title=ALL_TRICKS)) if total.whole and len(rungs) == 2 else rungs
 
 
 def with_findings(study: LadderStudy) -> LadderStudy:

@@ -22,6 +22,7 @@ from trickzoo.studies.found import (
     difference,
     percentage,
 )
+from trickzoo.studies.ladder_summary import named_as_whole
 from trickzoo.studies.results import SCRATCH, FineTuning, environments
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
@@ -129,8 +130,8 @@ def _part(ladder: LadderStudy, wanted: Sequence[str]) -> LadderStudy:
         else:
             left_out += (rung.title,)
     ends, total = (kept[0].rung, kept[-1].rung), ladder.total
-    whole = total.whole and ends == (total.first, total.last)
-    return replace(ladder, rungs=tuple(kept), total=Total(first=ends[0], last=ends[1], whole=whole))
+    part = Total(first=ends[0], last=ends[1], whole=total.whole and ends == (total.first, total.last))
+    return replace(ladder, rungs=named_as_whole(tuple(kept), part), total=part)
 
 
 def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int]) -> TaskStudy:

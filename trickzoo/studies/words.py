@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from trickzoo.evidence import count
 from trickzoo.studies.found import HELPED, HURT, NO_INTERVAL, UNCLEAR, Compared, Difference, Interval, Total
 
+ALL_TRICKS = "all tricks"
+"""Title of the last rung in a study of nothing but the two ends of the paper's whole ladder."""
+
 
 def points(value: float) -> str:
     """Return a difference with its sign: "+1.23", "−0.45"."""
@@ -25,7 +28,7 @@ def probability(p: float) -> str:
 
 def title(rung: Compared) -> str:
     """Return a rung's title, with the number of steps that it includes because their own rungs are not run."""
-    steps = len(rung.skipped)
+    steps = 0 if rung.title == ALL_TRICKS else len(rung.skipped)
     return rung.title + (f" with {count(steps, 'step')} before it" if steps else "")
 
 
