@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
+from trickzoo import drawing
 from trickzoo.drawing import OKABE_ITO, class_colours, colours, draw_boxes, draw_mask, palette
 
 GREY = Image.new("RGB", (600, 500), (128, 128, 128))
@@ -38,10 +41,39 @@ def test_boxes_have_the_colour_of_their_class():
     assert (pixels[45:58, 52:110] == 0).all(-1).any()  # letters, above the box
 
 
-def test_the_surest_box_is_on_top():
-    picture = draw_boxes(GREY, [[50, 60, 150, 200]] * 2, [1, 2], ("cat", "dog"), [0.9, 0.8])
-    assert count(picture, OKABE_ITO[0]) > 0
-    assert count(picture, OKABE_ITO[1]) < 200  # but for a name that is a little longer
+def test_the_surest_box_is_on_top_and_the_names_apart():
+    boxes = [[50, 60, 150, 200]] * 2
+    picture = draw_boxes(GREY, boxes, [1, 2], ("cat", "dog"), [0.9, 0.8])
+    only = {label: draw_boxes(GREY, boxes[:1], [label], ("cat", "dog"), [score]) for label, score in ((1, 0.9), (2, 0.8))}
+    assert np.array_equal(np.asarray(picture)[:200], np.asarray(only[1])[:200])  # the box, and the name above it
+    for label, place in ((1, slice(30, 60)), (2, slice(201, 231))):
+        name = np.asarray(picture)[place]
+        assert (name == OKABE_ITO[label - 1]).all(-1).sum() > 700 and (name < 90).all(-1).sum() > 100
+    assert not (np.asarray(picture)[:200] == OKABE_ITO[1]).all(-1).any() and count(only[2], OKABE_ITO[1]) > 700
+
+
+def test_names_do_not_cover_each_other_in_a_crowd():
+    random = np.random.default_rng(0)
+    corners = random.integers(0, (560, 460), (60, 2))
+    boxes = np.concatenate([corners, corners + 40], 1).astype(float)
+    sizes = [(90.0, 24.0)] * len(boxes)
+    places = list(drawing._places(boxes, sizes, (600, 500)))
+    shown = [(x, y, x + 90, y + 24) for x, y in filter(None, places)]
+    assert all(x >= 0 and y >= 0 and right <= 600 and below <= 500 for x, y, right, below in shown)
+    overlaps = box_iou(torch.tensor(shown), torch.tensor(shown))
+    assert overlaps.nonzero().tolist() == [[i, i] for i in range(len(shown))]
+    assert places[0] is not None and 40 < len(shown) < 60  # a name without room is left out
+    apart = list(drawing._places(boxes[:1].repeat(7, 0), sizes[:7], (600, 500)))
+    assert apart[0] == (boxes[0, 0], boxes[0, 1] - 24) and apart[-1] is None
+
+
+def test_pictures_for_reports_are_small_and_their_names_are_not():
+    large = Image.new("RGB", (1200, 1000), (128, 128, 128))
+    picture = draw_boxes(large, [[100, 120, 300, 400]], [1], ("cat",), side=240)
+    assert picture.size == (240, 200) and tuple(np.asarray(picture)[60, 20]) == OKABE_ITO[0]
+    letters = (np.asarray(picture) < 90).all(-1)
+    assert np.ptp(np.flatnonzero(letters.any(1))) >= 12  # pixels
+    assert draw_mask(large, np.zeros((1000, 1200)), ("background",), side=240).size == (240, 200)
 
 
 @pytest.mark.parametrize("box", [[0, 0, 30, 20], [570, 470, 600, 500], [-40, -40, 700, 700], [5, 5, 5.2, 5.2]])

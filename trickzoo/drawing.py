@@ -32,6 +32,10 @@ SIDE, LONGEST = 480, 1920
 """Pixels: images are enlarged towards this short side, unless the long side would pass the other."""
 LARGEST = 4096
 """Pixels of the long side of a picture at most."""
+SMALL = 480
+"""Pixels of the long side of the pictures in reports, which stand side by side."""
+PAD = 2
+"""Pixels between a box's name and the edge of its colour."""
 ALPHA = 0.6
 """The weight of the class's colour in a tinted pixel. The rest is the pixel's grey, so that the hue is that of the class."""
 
@@ -70,9 +74,18 @@ def palette(classes: Sequence[str], *, first: int = 0) -> list[int]:
 
 
 def draw_boxes(
-    image: Image.Image, boxes: ArrayLike, labels: ArrayLike, classes: Sequence[str], scores: ArrayLike | None = None
+    image: Image.Image,
+    boxes: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    scores: ArrayLike | None = None,
+    *,
+    side: int = LARGEST,
 ) -> Image.Image:
     """Draw boxes on an image, with the names of their classes and their scores. Those with the highest scores are on top.
+
+    A name stands outside its box if there is room, and never on another name. In a crowd, the names of the boxes with the lowest scores are
+    left out if there is no room for them.
 
     Args:
         image: of any mode.
@@ -80,8 +93,9 @@ def draw_boxes(
         labels: (n,) from 1.
         classes: names of labels 1, 2, ….
         scores: (n,).
+        side: pixels of the picture's long side at most.
     """
-    picture, factor = _sized(image)
+    picture, factor = _sized(image, side)
     draw, font, width = ImageDraw.Draw(picture), _font(picture), max(2, min(picture.size) // 240)
     edges = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
     names = [classes[label - 1] for label in np.asarray(labels, np.int64).tolist()]
@@ -95,20 +109,26 @@ def draw_boxes(
     for i in order:
         x0, y0, x1, y1 = edges[i].tolist()
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour_of[names[i]], width=width)
-    for i in order:  # after all boxes, so that no line crosses a name
-        _label(draw, font, (edges[i][0], edges[i][1]), texts[i], colour_of[names[i]], picture.size)
+    surest = order[::-1]
+    sizes = [(draw.textlength(texts[i], font) + 2 * PAD, sum(font.getmetrics()) + PAD) for i in surest]
+    for i, (width, height), place in zip(surest, sizes, _places(edges[surest], sizes, picture.size), strict=True):
+        if place is not None:  # after all boxes, so that no line crosses a name
+            x, y = place
+            draw.rectangle((x, y, x + width, y + height), fill=colour_of[names[i]])
+            draw.text((x + PAD, y + PAD / 2), texts[i], fill=_ink(colour_of[names[i]]), font=font)
     return picture
 
 
-def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Image.Image:
+def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str], *, side: int = LARGEST) -> Image.Image:
     """Tint each pixel of an image by its class, and write the names of the classes that occur below it, the most frequent first.
 
     Args:
         image: of any mode.
         mask: (H, W) of 0 … len(classes) - 1, in the image's size. Other numbers, and the class "background", are not tinted.
         classes: names of 0, 1, ….
+        side: pixels of the long side at most, without the names.
     """
-    picture, _ = _sized(image)
+    picture, _ = _sized(image, side)
     whole = np.asarray(mask)
     if whole.shape != (image.height, image.width):
         raise ValueError(f"a mask of {whole.shape} for an image of {image.width} × {image.height} pixels")
@@ -129,10 +149,10 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str]) -> Im
     return _with_legend(picture, [(printable(classes[i]), colour_of[i]) for i in shown])
 
 
-def _sized(image: Image.Image) -> tuple[Image.Image, float]:
-    """Return a copy in RGB, enlarged by a whole factor if the image is small, reduced if it is large, and the factor."""
+def _sized(image: Image.Image, side: int) -> tuple[Image.Image, float]:
+    """Return a copy in RGB, enlarged by a whole factor if the image is small, reduced to a long side if it is large, and the factor."""
     factor: float = max(1, min(round(SIDE / min(image.size)), LONGEST // max(image.size)))
-    factor = min(factor, LARGEST / max(image.size))
+    factor = min(factor, side / max(image.size))
     width, height = (max(round(side * factor), 1) for side in image.size)
     return rgb(image).resize((width, height), Image.Resampling.BICUBIC), factor
 
@@ -151,16 +171,29 @@ def _font(picture: Image.Image) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), max(18, min(picture.size) // 40))
 
 
-def _label(
-    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, corner: tuple[float, float], text: str, colour: Colour, size: tuple[int, int]
-) -> None:
-    """Write a name on its colour above the corner of its box, or as near to it as the picture allows."""
-    pad = 2
-    width, height = draw.textlength(text, font) + 2 * pad, sum(font.getmetrics()) + pad
-    x = max(min(corner[0], size[0] - width), 0)
-    y = corner[1] - height if corner[1] >= height else max(corner[1], 0)
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    draw.text((x + pad, y + pad / 2), text, fill=_ink(colour), font=font)
+def _places(
+    boxes: NDArray[np.float64], sizes: Sequence[tuple[float, float]], picture: tuple[int, int]
+) -> Iterator[tuple[float, float] | None]:
+    """Yield the left upper corner of each box's name, or None if it would cover the name of an earlier box wherever it stands.
+
+    Args:
+        boxes: (n, 4) x0, y0, x1, y1 in pixels of the picture.
+        sizes: width and height of each name.
+        picture: width and height of the picture.
+    """
+    taken = np.zeros((len(boxes), 4))
+    for n, ((x0, y0, x1, y1), (width, height)) in enumerate(zip(boxes.tolist(), sizes, strict=True)):
+        right, bottom = max(picture[0] - width, 0), max(picture[1] - height, 0)
+        outside = [(x, y) for y in (y0 - height, y1) for x in (x0, x1 - width) if 0 <= y <= bottom]
+        inside = [(x0, min(max(y, 0), bottom)) for y in (y0, y1 - height)]
+        found = None
+        for x, y in ((min(max(x, 0), right), y) for x, y in (*outside, *inside)):
+            left, top, beyond, below = taken[:n].T
+            if not ((x <= beyond) & (left <= x + width) & (y <= below) & (top <= y + height)).any():
+                found = x, y
+                break
+        taken[n] = (found[0], found[1], found[0] + width, found[1] + height) if found else (-1, -1, -1, -1)
+        yield found
 
 
 def _ink(colour: Colour) -> str:

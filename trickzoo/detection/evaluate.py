@@ -122,10 +122,10 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
     """
     image = data.read(index)
     truth = data.objects_in(index, image)
-    views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes)]
+    views = [drawing.draw_boxes(image, truth.boxes, truth.labels, data.classes, side=drawing.SMALL)]
     for model in models:
         boxes, scores, labels = (each[: len(truth)] for each in predict(model, image))
-        views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores))
+        views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores, side=drawing.SMALL))
     return f"Boxes in {data.name(index)}: of each detector the surest, as many as are annotated.", views
 
 

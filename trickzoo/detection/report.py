@@ -147,4 +147,6 @@ def _found(found: DetectionEvaluation, index: int, low: float, high: float) -> s
     image = data.read(index)
     shown = (scores >= low) & (scores <= high)
     scale = image.width / data.images[index].width, image.height / data.images[index].height
-    return thumbnail(drawing.draw_boxes(image, boxes[shown] * np.array([*scale, *scale]), labels[shown], data.classes, scores[shown]), 320)
+    drawn = boxes[shown] * np.array([*scale, *scale])
+    side = drawing.SMALL
+    return thumbnail(drawing.draw_boxes(image, drawn, labels[shown], data.classes, scores[shown], side=side), side)

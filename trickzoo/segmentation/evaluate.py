@@ -128,7 +128,7 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
     if truth.shape != (image.height, image.width):  # the image has more than `images.MAX_PIXELS` and was reduced
         truth = np.asarray(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
     masks = [truth, *(predict(model, image) for model in models)]
-    views = [drawing.draw_mask(image, mask, data.classes) for mask in masks]
+    views = [drawing.draw_mask(image, mask, data.classes, side=drawing.SMALL) for mask in masks]
     return f"Classes of the pixels in {data.name(index)}.", views
 
 

@@ -72,7 +72,7 @@ def _images(found: ConfusionMatrix, data: SegmentationSet, pictures: int) -> Sec
     rows = [(data.name(index), ious[index], number(100 * each[index].right / each[index].judged)) for index in worst]
     uncertain_rows = [(data.name(index), number(100 * each[index].lead), ious[index]) for index in uncertain]
     shown = dict.fromkeys([*worst[:pictures], *uncertain[:pictures]])
-    views = [(f"{data.name(index)}, as annotated: {_in_words(each[index])}", thumbnail(_annotated(data, index))) for index in shown]
+    views = [(f"{data.name(index)}, as annotated: {_in_words(each[index])}", _annotated(data, index)) for index in shown]
     return section(
         "images",
         "Images to look at",
@@ -97,9 +97,9 @@ def _in_words(counts: ImageCounts) -> str:
     return ", ".join(f"{name} {100 * value:.1f} %" for name, value in (("IoU", counts.miou), ("lead", counts.lead)) if not np.isnan(value))
 
 
-def _annotated(data: SegmentationSet, index: int) -> Image.Image:
-    """Return an image with its annotated mask."""
+def _annotated(data: SegmentationSet, index: int) -> str:
+    """Return the address of a picture of an image with its annotated mask."""
     image, mask = data.read(index)
     if mask.shape != (image.height, image.width):  # the image was reduced
         mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
-    return drawing.draw_mask(image, mask, data.classes)
+    return thumbnail(drawing.draw_mask(image, mask, data.classes, side=drawing.SMALL), drawing.SMALL)
