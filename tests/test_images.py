@@ -321,7 +321,7 @@ def test_annotations_are_drawn_on_the_object_of_an_image_that_is_read_smaller(
         masks = SegmentationSet(tmp_path, "made", ("background", "block"), (("a.png", "m.png"),))
         _, (view,) = segmentation.compare(masks, 0, ())
         colour = np.rint(0.4 * np.asarray(Image.new("RGB", (1, 1), "red").convert("L")).item() + 0.6 * np.array(colour))
-    rows, columns = (np.abs(np.asarray(view)[:360].astype(int) - colour).max(-1) <= 1).nonzero()  # drawn as 480 × 360, and read as 200 × 150
+    rows, columns = (np.abs(np.asarray(view)[:360].astype(int) - colour).max(-1) <= 1).nonzero()  # read as 200 × 150, drawn as 480 × 360
     bottom, right = (np.percentile(places, 99) for places in (rows, columns))  # the box's name lies above it
     assert (bottom, right, columns.min()) == (pytest.approx(143, abs=3), pytest.approx(167, abs=3), pytest.approx(48, abs=3))
 
