@@ -32,9 +32,10 @@ def test_what_is_not_read_is_counted_and_named_alike_in_training_and_evaluation(
         (train / file).write_bytes(b"")
     (train / "red" / ".DS_Store").write_bytes(b"")
     (train / "red" / "Thumbs.db").write_bytes(b"")
+    jpeg(train / "@eaDir" / "thumbnail.jpg")
     wanted = (
-        f"{train}: 6 files are not read as images and left out (2 .jpg, 2 .heic, 1 .txt, 1 .md): .old/1.jpg, blue/notes.txt, readme.md, "
-        "red/.ipynb_checkpoints/0-checkpoint.jpg, red/a.heic, red/b.heic"
+        f"{train}: 7 files are not read as images and left out (3 .jpg, 2 .heic, 1 .txt, 1 .md): .old/1.jpg, @eaDir/thumbnail.jpg, "
+        "blue/notes.txt, readme.md, red/.ipynb_checkpoints/0-checkpoint.jpg, red/a.heic, red/b.heic"
     )
     assert len(open_set(tmp_path, split="train").entries) == 2
     assert caplog.messages == [wanted]
@@ -82,7 +83,7 @@ def test_classes_that_look_alike_are_told(tmp_path: Path, caplog: pytest.LogCapt
         jpeg(tmp_path / name / "0.jpg")
     assert open_imagenet(tmp_path).classes == ("Red", "blue", "red ")
     (message,) = caplog.messages
-    assert 'the class folders "Red", "red " differ in capitals or blanks only; they are different classes' in message
+    assert 'the classes "Red", "red " differ in capitals, blanks or leading zeros only; they are different classes' in message
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -211,6 +211,19 @@ def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], m
     refused(opened, message)
 
 
+@pytest.mark.parametrize("name", BOXES)
+def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) -> None:
+    form = BOXES[name]
+    form.write(tmp_path)
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")  # as macOS writes them on other file systems
+        if path.suffix == ".jpg":
+            photograph(path.parent / "@eaDir", path.name)
+    location = AnnotatedLocation("own", tmp_path)
+    data = location.open_undivided("detection") if form.parts is None else location.open("detection", "train")
+    assert boxes(data) == {name: TRUTH[name] for name in (TRUTH if form.parts is None else form.parts["train"])}
+
+
 def test_a_polygon_of_yolo_gives_the_box_around_it(tmp_path: Path) -> None:
     labelimg_yolo(tmp_path)
     write(tmp_path / "c.txt", "1 0.1 0.2 0.5 0.2 0.3 0.6\n")

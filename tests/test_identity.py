@@ -105,7 +105,7 @@ def test_images_of_training_in_validation_and_classes_without_any_are_counted(tm
     jpeg(tmp_path / "val" / "a" / "new.jpg", 50)
     shutil.copy(tmp_path / "train" / "b" / "2.jpg", tmp_path / "val" / "a" / "copy.jpg")
     found = compare(open_set(tmp_path, split="train"), open_set(tmp_path))
-    assert found.as_result == {"val_images_in_train": 1, "classes_without_val_images": ["b"]}
+    assert found.as_result == {"val_images_in_train": 1, "classes_without_val_images": ["b"], "train_images_in_several_classes": 0}
     assert found.repeated == ("a/copy.jpg",)
     splits = open_data(
         Recipe("r", "mobilenet_v1_025", "own", size=32), ImageLocation(data=tmp_path), Machine(out=tmp_path / "out", workers=0)
@@ -115,6 +115,16 @@ def test_images_of_training_in_validation_and_classes_without_any_are_counted(tm
         f"{tmp_path}: 1 of 2 validation images are training images too (a/copy.jpg); accuracy on them says nothing about new images",
         f"{tmp_path}: 1 of 2 classes have no validation image (b); they are not judged",
     ]
+
+
+def test_training_images_of_several_classes_are_named(tmp_path: Path) -> None:
+    folders(tmp_path / "train")
+    jpeg(tmp_path / "val" / "a" / "new.jpg", 50)
+    for name in ("a/same_class.jpg", "b/other_class.jpg"):
+        shutil.copy(tmp_path / "train" / "a" / "0.jpg", tmp_path / "train" / name)
+    found = compare(open_set(tmp_path, split="train"), open_set(tmp_path))
+    assert found.ambiguous == ("a/0.jpg", "a/same_class.jpg", "b/other_class.jpg")
+    assert "3 training images are the same as one of another class (a/0.jpg, a/same_class.jpg, " in found.sentences[-1]
 
 
 def test_files_of_one_size_and_one_end_are_told_apart(tmp_path: Path) -> None:

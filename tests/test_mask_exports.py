@@ -51,6 +51,19 @@ def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Pat
     refused(lambda: location.open_undivided("segmentation"), "has validation images; leave --val-fraction", BadOption)
 
 
+@pytest.mark.parametrize("name", MASKS)
+def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) -> None:
+    form = MASKS[name]
+    form.write(tmp_path)
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    location = AnnotatedLocation("own", tmp_path)
+    if form.parts is None:
+        check(location.open_undivided("segmentation"), name, list("abcdef"))
+    else:
+        check(location.open("segmentation", "train"), name, list(form.parts["train"]))
+
+
 def test_masks_of_0_and_255_are_said_divided_and_identified(tmp_path: Path) -> None:
     black_and_white(tmp_path)
     splits = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34)), "segmentation")

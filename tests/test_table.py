@@ -40,15 +40,27 @@ CATS = [("photos/0.jpg", "cat"), ("photos/1.jpg", "dog, big")]
         '\ufefflabel,when,filename\r\ncat,2020,photos/0.jpg\r\n"dog, big",2021,photos/1.jpg\r\n\r\n',
         'photos/0.jpg,cat\nphotos/1.jpg,"dog, big"',
         "image;class\nphotos\\0.jpg;cat\n./photos/1.jpg;dog, big\n",
+        'path, label\nphotos/0.jpg, cat\nphotos/1.jpg, "dog, big",\n',
         "Image_Path\tCategory\nphotos/0.jpg\tcat\nphotos/1.jpg\tdog, big\n",
     ],
-    ids=["plain", "excel", "no header", "semicolons", "tabs"],
+    ids=["plain", "excel", "no header", "semicolons", "blanks after commas", "tabs"],
 )
 def test_forms_of_a_table(text: str, folder: Path) -> None:
     path = table(folder, text)
     assert entries(path) == entries(path, "train") == CATS
     assert open_set(path).classes == ("cat", "dog, big")
     assert len(open_undivided(path).entries) == 2
+
+
+def test_accents_of_labels_are_one_whichever_way_they_are_stored(folder: Path) -> None:
+    assert open_set(table(folder, "path,label\nphotos/0.jpg,caf\u00e9\nphotos/1.jpg,cafe\u0301\n")).classes == ("caf\u00e9",)
+
+
+def test_labels_that_look_alike_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert open_set(table(folder, "path,label\nphotos/0.jpg,1\nphotos/1.jpg,01\n")).classes == ("01", "1")
+    assert caplog.messages == [
+        f'{folder}: the classes "01", "1" differ in capitals, blanks or leading zeros only; they are different classes'
+    ]
 
 
 def test_a_table_with_splits(folder: Path) -> None:
@@ -85,6 +97,8 @@ def test_paths_are_below_the_folder_that_is_named(folder: Path) -> None:
         ("path,label,split\nphotos/0.jpg,a,\n", r"line 2: the split is missing"),
         ("path,label\nphotos/0.jpg,a\nphotos/0.jpg,b\n", r"labels\.csv has photos/0\.jpg twice"),
         ("path,label\nphotos/0.jpg,a\n./photos/0.jpg,b\n", r"labels\.csv has photos/0\.jpg twice"),
+        ("path,label\nphotos/0.jpg,dog, big\n", r"line 2: more values than the 2 columns; write a value with a comma in quotes"),
+        ('path,label\nphotos/0.jpg,"cat\nphotos/1.jpg,dog\n', "is not a table of comma-separated values"),
         ("path,label\n", "has no image"),
         ("", "is empty"),
         ("a,b\n1,2\n", "the columns are a, b; name those of the images path and label, and split if it has one"),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torchvision.transforms import v2
 
 from trickzoo import evidence
 from trickzoo.data.imageset import ImageSet, as_known
-from trickzoo.data.layouts import is_hub
+from trickzoo.data.layouts import is_hub, is_table
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
 from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers import hub
+from trickzoo.data.readers.table import splits_of
 from trickzoo.data.selection import Selected, Selection, divided, select
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
@@ -75,6 +77,8 @@ def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, C
         lambda split: open_set(data, split=split, folder=folder),
     )
     if (train.root, train.entries) == (val.root, val.entries):
+        if is_table(data) and splits_of(Path(data)):
+            raise BadData(f"{data}: training and validation images are the same; give each image one split")
         raise BadData(
             f"{data} does not tell training images from validation images; put them in train/ and val/, "
             "or take some of them for validation with --val-fraction 0.2"

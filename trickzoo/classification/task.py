@@ -28,6 +28,7 @@ from trickzoo.data.location import Splits
 from trickzoo.data.prefetch import ahead
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
+from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.pages.page import Section
 from trickzoo.recipes.acting import actions
@@ -179,7 +180,8 @@ def check(data: TrainingImages, val: Resident | None) -> None:
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
         if counts.min() < 2:
-            raise BadData(f"class {data.classes[int(counts.argmin())]} has {counts.min()} training images; at least two are needed")
+            few = f"class {data.classes[int(counts.argmin())]} has {count(int(counts.min()), 'training image')}"
+            raise BadData(f"{few}; at least two are needed: add some, or leave the class out")
     if val is not None and val.classes != data.classes:
         raise BadData("training and validation images have other classes")
 

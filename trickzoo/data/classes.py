@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trickzoo.data.listing import no_twin, read_lines
+from trickzoo.data.listing import alike, no_twin, read_lines, same_form, warn
 from trickzoo.errors import BadData, BadOption, UnknownName, nearest
 
 if TYPE_CHECKING:
@@ -76,12 +76,29 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_names(classes: Iterable[str], root: Path) -> None:
-    """Raise BadData if the name of a class of the set at `root` is not text, as of a folder whose name is not UTF-8."""
-    for name in classes:
+    """Check the names of the classes of the set at `root`.
+
+    Raises BadData for a name that is not text, as of a folder whose name is not UTF-8, and for names that differ only in how accents are
+    stored. Logs a warning, once, for names that differ only in capitals, blanks or leading zeros.
+    """
+    names = sorted(classes)
+    for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise BadData(f'{root}: the class name "{name}" is not UTF-8 text; rename it, since weight files keep class names') from None
+    if twins := alike(names, same_form):
+        raise BadData(
+            f"{root}: {len(twins[0])} classes are called {same_form(twins[0][0])}, with accents stored in two ways; write them alike"
+        )
+    for group in alike(names, lambda name: " ".join(name.casefold().split()).lstrip("0")):
+        _say_alike(root, tuple(group))
+
+
+@functools.cache  # once, although a set is checked again when some of its images are taken
+def _say_alike(root: Path, names: tuple[str, ...]) -> None:
+    named = ", ".join(f'"{name}"' for name in names)
+    warn(f"{root}: the classes {named} differ in capitals, blanks or leading zeros only; they are different classes")
 
 
 def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) -> tuple[list[str], tuple[str, ...]]:

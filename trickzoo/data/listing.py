@@ -8,7 +8,8 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from trickzoo.data import images
@@ -23,6 +24,8 @@ FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 LONGEST = 255
 """How many characters of a name a message shows."""
 COMMENT = re.compile(r"#(\s|$)")
+NO_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
+"""Files and folders that systems and file managers add to a folder. Like files whose names begin with a dot, they are ignored."""
 BYTES = 16 << 20
 """How many bytes a list may have."""
 
@@ -61,8 +64,7 @@ def images_at(path: Path) -> list[Path]:
         return matched
     if not path.is_dir():
         return [path]
-    below = (file for file in path.rglob("*") if file.suffix.lower() in images.EXTENSIONS and file.is_file())
-    found = sorted(file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    found = [file for file in visible(path, "**/*") if file.suffix.lower() in images.EXTENSIONS and file.is_file()]
     if not found:
         raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}")
     return found
@@ -112,7 +114,7 @@ def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
     """
     path = folder / f"{split}.txt"
     if not path.is_file():
-        there = sorted(file.stem for file in folder.glob("*.txt"))
+        there = [file.stem for file in visible(folder, "*.txt")]
         what = f"{nearest(split, there) or '; there are ' + ', '.join(there[:8])}" if there else ", nor any other split"
         raise BadData(f'{folder} has no split "{split}"{what}')
     names = [same_form(line) for line in read_lines(path)]
@@ -137,6 +139,24 @@ def same_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or a folder of this name is no part of a set of images."""
+    return name.startswith(".") or name.lower() in NO_IMAGES
+
+
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what matches a pattern in a folder, sorted, without hidden files and folders. A folder that is not there contains nothing."""
+    return sorted(path for path in folder.glob(pattern) if not any(map(is_hidden, path.relative_to(folder).parts)))
+
+
+def alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups of at least two names that have the same key."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
     """Return the names of the files directly in a folder that have one of the suffixes, by their stems in Unicode's composed form.
 
@@ -145,7 +165,7 @@ def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
     if not folder.is_dir():
         raise BadData(f"{folder} is not there")
     found: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder):
         if path.suffix.lower() in suffixes and (other := found.setdefault(same_form(path.stem), path.name)) != path.name:
             raise BadData(f"{folder} has {other} and {path.name}; lists name files without their suffix, so remove or rename one")
     return found

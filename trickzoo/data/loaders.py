@@ -79,7 +79,8 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
     if strangers:
         shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
         what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
-        hint = nearest(strangers[0], classes) if len(strangers) == 1 else ""
+        near = nearest(strangers[0], classes) if len(strangers) == 1 else ""
+        hint = near or "; add training images of them, or leave them out of the validation images"
         raise BadData(f"{images.root}: {what} not among the training set's {len(classes)} classes{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
 

@@ -158,7 +158,12 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     train, val = (images.take([index for index, is_val in enumerate(mask) if is_val == side]) for side in (False, True))
     for part, what in ((train, "training"), (val, "validation")):
         if not len(part.names):
-            raise BadData(f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}")
+            same = len(images.names) - len(set(groups))
+            alike = f", {same:,} of which are near duplicates of another" if same else ""
+            raise BadData(
+                f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}{alike}; "
+                "add images, or divide them by a list with --split-file"
+            )
     duplicates = len(groups) - len(set(groups))
     facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates}
     how = f"by --val-fraction {selection.val_fraction:g} --split-seed {selection.split_seed}"

@@ -1,9 +1,9 @@
-"""Comparison of training and validation images: which images are in both, and which classes validation lacks."""
+"""Comparison of training and validation images: which images are in both or in several classes, and which classes validation lacks."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,14 @@ class Comparison:
         repeated: the names of the validation images whose files have the same bytes as a training image.
         unseen: the training classes without a validation image.
         classes: the number of training classes.
+        ambiguous: the names of the training images whose bytes are those of a training image of another class.
     """
 
     n: int
     repeated: tuple[str, ...]
     unseen: tuple[str, ...]
     classes: int
+    ambiguous: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> list[str]:
@@ -43,36 +45,63 @@ class Comparison:
             found.append(
                 f"{len(self.unseen):,} of {self.classes:,} classes have no validation image ({_few(self.unseen)}); they are not judged"
             )
+        if self.ambiguous:
+            found.append(
+                f"{len(self.ambiguous):,} training images are the same as one of another class ({_few(self.ambiguous)}); "
+                "keep each in one class only"
+            )
         return found
 
     @property
     def as_result(self) -> dict[str, Any]:
         """The comparison under the names of result files."""
-        return {"val_images_in_train": len(self.repeated), "classes_without_val_images": list(self.unseen)}
+        return {
+            "val_images_in_train": len(self.repeated),
+            "classes_without_val_images": list(self.unseen),
+            "train_images_in_several_classes": len(self.ambiguous),
+        }
 
 
 def compare(train: ImageSet, val: ImageSet) -> Comparison:
     """Compare two sets. Images are the same if their files have the same bytes. Raises BadData if a file cannot be read."""
+    files = [(images, entry) for images in (train, val) for entry in images.entries]
     try:
-        repeated = tuple(entry.name for entry in _repeated(train, val))
+        groups = _same_files(files)
     except OSError as error:
         raise BadData(f"{error.filename} cannot be read ({error.strerror})") from None
+    repeated: list[int] = []
+    ambiguous: list[int] = []
+    n = len(train.entries)
+    for group in groups:
+        mine = [index for index in group if index < n]
+        repeated += [index for index in group if index >= n and mine]
+        ambiguous += mine if len({files[index][1].label for index in mine}) > 1 else []
     present = set(val.classes)
-    return Comparison(len(val.entries), repeated, tuple(name for name in train.classes if name not in present), len(train.classes))
+    return Comparison(
+        len(val.entries),
+        tuple(files[index][1].name for index in sorted(repeated)),
+        tuple(name for name in train.classes if name not in present),
+        len(train.classes),
+        tuple(files[index][1].name for index in sorted(ambiguous)),
+    )
 
 
-def _repeated(train: ImageSet, val: ImageSet) -> Sequence[Entry]:
-    """Return the images of `val` that are in `train`.
+def _same_files(files: Sequence[tuple[ImageSet, Entry]]) -> list[list[int]]:
+    """Return the groups of at least two files with the same bytes, as indices in order.
 
-    Only files whose size and whose last bytes equal those of a file of the other set are read completely.
+    Only files whose size and whose last bytes equal those of another file are read completely.
     """
-    mine, theirs = val.entries, train.entries
+    groups = [list(range(len(files)))]
     for key in (_size, _end, _contents):
-        my_keys, their_keys = [key(val, entry) for entry in mine], [key(train, entry) for entry in theirs]
-        common = set(my_keys) & set(their_keys)
-        mine = tuple(entry for entry, found in zip(mine, my_keys, strict=True) if found in common)
-        theirs = tuple(entry for entry, found in zip(theirs, their_keys, strict=True) if found in common)
-    return mine
+        groups = [same for group in groups for same in _alike(files, group, key)]
+    return groups
+
+
+def _alike(files: Sequence[tuple[ImageSet, Entry]], group: Sequence[int], key: Callable[[ImageSet, Entry], Hashable]) -> list[list[int]]:
+    found: dict[Hashable, list[int]] = {}
+    for index in group:
+        found.setdefault(key(*files[index]), []).append(index)
+    return [same for same in found.values() if len(same) > 1]
 
 
 def _size(images: ImageSet, entry: Entry) -> int:

@@ -30,7 +30,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
 from trickzoo.data.exports import Export, by_split, the_one
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files
+from trickzoo.data.listing import Files, visible
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import read_regular
 
@@ -99,7 +99,7 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
         return _open(official, [root / name, root / "images" / name], official.name)
     found = _exports(_families(root)) if year is None else []
     if not found:
-        there = [*sorted(root.glob("annotations/instances_*.json")), *sorted(root.glob(f"*/{ROBOFLOW}"))]
+        there = [*visible(root, "annotations/instances_*.json"), *visible(root, f"*/{ROBOFLOW}")]
         listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
         raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
     opened: DetectionSet = the_one(root, found, "").open(root, split)
@@ -139,14 +139,14 @@ def _exports(families: Iterable[Family]) -> list[Export]:
 
 def _families(root: Path) -> Iterator[Family]:
     """Yield the exports of tools in a folder."""
-    cvat = [path for path in sorted(root.glob("annotations/instances_*.json")) if not OFFICIAL.fullmatch(path.name)]
+    cvat = [path for path in visible(root, "annotations/instances_*.json") if not OFFICIAL.fullmatch(path.name)]
     if cvat:
         names = [path.stem.removeprefix("instances_") for path in cvat]
         folders = [[*(root / "images" / name, root / name), root / "images", root] for name in names]
         yield "CVAT COCO export", cvat[0], list(zip(names, cvat, folders, strict=True))
-    if roboflow := sorted((*root.glob(ROBOFLOW), *root.glob(f"*/{ROBOFLOW}"))):
+    if roboflow := sorted((*visible(root, ROBOFLOW), *visible(root, f"*/{ROBOFLOW}"))):
         yield "Roboflow COCO export", roboflow[0], [(path.parent.name, path, [path.parent]) for path in roboflow]
-    files = (*sorted(root.glob("*.json")), *sorted(root.glob("annotations/*.json")))
+    files = (*visible(root, "*.json"), *visible(root, "annotations/*.json"))
     others = [path for path in files if path not in cvat and path.name != ROBOFLOW and not OFFICIAL.fullmatch(path.name) and _is_coco(path)]
     for paths in [others] if others and all(split_of(path.stem) for path in others) else [[path] for path in others]:
         what = "Label Studio COCO export" if paths[0].name == LABEL_STUDIO else "COCO export"
@@ -156,7 +156,7 @@ def _families(root: Path) -> Iterator[Family]:
 def _official(root: Path) -> Iterator[Family]:
     """Yield COCO as it is distributed, by year."""
     years: dict[str, list[tuple[str, Path, list[Path]]]] = {}
-    for path in sorted(root.glob("annotations/instances_*.json")):
+    for path in visible(root, "annotations/instances_*.json"):
         if name := OFFICIAL.fullmatch(path.name):
             folder = name[1] + name[2]
             years.setdefault(name[2], []).append((name[1], path, [root / folder, root / "images" / folder]))

@@ -9,12 +9,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -22,12 +19,11 @@ from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.data.layouts import SPLIT_NAMES, check_exists
+from trickzoo.data.listing import alike, is_hidden, same_form
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular
-
-log = logging.getLogger("trickzoo")
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
@@ -35,8 +31,6 @@ DISTRIBUTED = "ILSVRC2012_"
 """The beginning of the names of ImageNet's own archives."""
 DEEPEST = 100
 """How deeply folders may be nested in a class folder."""
-DESKTOP = {"thumbs.db", "desktop.ini"}
-"""Files that file managers write into every folder. Like files whose names begin with a dot, they are ignored."""
 
 
 def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None) -> ImageSet:
@@ -106,7 +100,7 @@ def split_folders(path: Path) -> dict[str, str]:
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:
     """Return the sorted names of the folders and of the files directly in `path`, without hidden ones."""
-    entries = [entry for entry in _entries(path) if not _is_hidden(entry.name)]
+    entries = [entry for entry in _entries(path) if not is_hidden(entry.name)]
     folders = [entry.name for entry in entries if os.path.isdir(entry.path)]
     return folders, [entry.name for entry in entries if os.path.isfile(entry.path)]
 
@@ -120,10 +114,6 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
         raise BadData(f"{folder} cannot be read ({error.strerror})") from None
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in DESKTOP
-
-
 def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in images.EXTENSIONS
 
@@ -131,31 +121,19 @@ def _is_image(name: str) -> bool:
 def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
     """Return the class of each class folder: its name in Unicode's composed form, because systems store accents differently.
 
-    Raises BadData for a name that is not UTF-8, and for two folders of the same class. Logs a warning for classes whose names differ only
-    in capitals or blanks.
+    Raises BadData for a name that is not UTF-8, and for two folders of the same class.
     """
     for name in folders:
         try:
             name.encode()
         except UnicodeEncodeError:
             raise BadData(f"{path}: the name of the class folder {os.fsencode(name)!r} is not UTF-8; rename it") from None
-    labels = {name: unicodedata.normalize("NFC", name) for name in folders}
-    if twins := _alike(labels, lambda name: labels[name]):
+    labels = {name: same_form(name) for name in folders}
+    if twins := alike(labels, same_form):
         raise BadData(
             f"{path} has {len(twins[0])} class folders {labels[twins[0][0]]}, which differ only in how the accents are stored; merge them"
         )
-    for alike in _alike(labels, lambda name: " ".join(labels[name].casefold().split())):
-        named = ", ".join(f'"{name}"' for name in alike)
-        log.warning("%s: the class folders %s differ in capitals or blanks only; they are different classes", path, named)
     return labels
-
-
-def _alike(names: dict[str, str], key: Callable[[str], str]) -> list[list[str]]:
-    """Return the groups of at least two names that have the same key."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[key(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
@@ -163,7 +141,7 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
     entries, empty, strangers = [], [], []
     for top in _entries(path):
         if not os.path.isdir(top.path):
-            strangers += [] if _is_hidden(top.name) and not _is_image(top.name) else [top.name]
+            strangers += [] if is_hidden(top.name) and not _is_image(top.name) else [top.name]
             continue
         found = False
         for file in _files_below(top.path, hidden=top.name not in labels, above=frozenset({_identity(path)})):
@@ -176,7 +154,9 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
         if not found and top.name in labels:
             empty.append(top.name)
     if not entries:
-        raise BadData(f"{path} has {len(labels)} class folders and no image in any of them")
+        suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in strangers})[:5])
+        there = f", only files that are not read ({suffixes}); save them as JPEG or PNG" if strangers else "; put images into them"
+        raise BadData(f"{path} has {len(labels)} class folders and no image in any of them{there}")
     return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
 
 
@@ -202,7 +182,7 @@ def _files_below(folder: str, *, hidden: bool, above: frozenset[tuple[int, int]]
     if len(above) > DEEPEST:
         raise BadData(f"{folder} is nested more than {DEEPEST} folders deep; move its images up")
     for entry in _entries(folder):
-        concealed = hidden or _is_hidden(entry.name)
+        concealed = hidden or is_hidden(entry.name)
         if os.path.isdir(entry.path):
             yield from _files_below(entry.path, hidden=concealed, above=above | {identity})
         else:  # a broken link counts as an image, so that reading it is an error

@@ -20,7 +20,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data.contents import in_threads
 from trickzoo.data.exports import ALL, Export, by_split, the_one
 from trickzoo.data.layouts import SPLIT_MEANT, split_of
-from trickzoo.data.listing import Files, images_by_stem, no_twin, read_lines, read_split
+from trickzoo.data.listing import Files, images_by_stem, no_twin, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.errors import BadData
@@ -52,7 +52,7 @@ def mask_exports(root: Path) -> list[Export]:
 
 
 def _cvat_masks(root: Path) -> Iterator[Export]:
-    lists = sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))
+    lists = visible(root / "ImageSets" / "Segmentation", "*.txt")
     if not lists or not (root / LABEL_MAP).is_file() or not (root / "SegmentationClass").is_dir():
         return
     openers = {
@@ -72,7 +72,7 @@ def _open_cvat_masks(root: Path, split: str, layout: str) -> SegmentationSet:
 
 
 def _cvat_camvid(root: Path) -> Iterator[Export]:
-    lists = [path for path in sorted(root.glob("*.txt")) if (root / f"{path.stem}annot").is_dir()]
+    lists = [path for path in visible(root, "*.txt") if (root / f"{path.stem}annot").is_dir()]
     if not lists or not (root / CAMVID).is_file():
         return
     openers = {split: functools.partial(_open_camvid, root, path) for split, path in by_split((path.stem, path) for path in lists).items()}
@@ -93,8 +93,8 @@ def _open_camvid(root: Path, path: Path, layout: str) -> SegmentationSet:
 
 
 def _roboflow(root: Path) -> Iterator[Export]:
-    folders = [path.parent for path in (root / ROBOFLOW, *sorted(root.glob(f"*/{ROBOFLOW}"))) if path.is_file()]
-    folders = [folder for folder in folders if any(path.stem.endswith(SUFFIX) for path in folder.glob("*.png"))]
+    folders = [path.parent for path in (root / ROBOFLOW, *visible(root, f"*/{ROBOFLOW}")) if path.is_file()]
+    folders = [folder for folder in folders if any(path.stem.endswith(SUFFIX) for path in visible(folder, "*.png"))]
     if folders:
         named = by_split((folder.name if folder != root else ALL, folder) for folder in folders)
         openers = {split: functools.partial(_open_folders, root, (folder, folder)) for split, folder in named.items()}
@@ -104,7 +104,7 @@ def _roboflow(root: Path) -> Iterator[Export]:
 def _folders(root: Path) -> Iterator[Export]:
     """Yield folders of images and of masks: beside each other, in the folder of a split, or with folders of splits in them."""
     if whole := _pair(root):
-        names = [path.name for path in sorted(whole[0].iterdir()) if split_of(path.name)]
+        names = [path.name for path in visible(whole[0]) if split_of(path.name)]
         parts = [name for name in names if (whole[0] / name).is_dir() and (whole[1] / name).is_dir()]
         found = by_split((name, (whole[0] / name, whole[1] / name)) for name in parts) or {ALL: whole}
     else:
@@ -122,7 +122,7 @@ def _pair(root: Path) -> Pair | None:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in image_files.EXTENSIONS for path in folder.iterdir())
+    return any(path.suffix.lower() in image_files.EXTENSIONS for path in visible(folder))
 
 
 def _open_folders(root: Path, folders: Pair, layout: str) -> SegmentationSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trickzoo.data.listing import Files, no_twin, read_classes, read_lines
+from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, visible
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData
 
@@ -26,7 +26,7 @@ def open_lists(root: Path, split: str = "train") -> SegmentationSet:
         raise BadData(f"{root} is not a folder")
     path = root / f"{split}.txt"
     if not path.is_file():
-        there = sorted(file.stem for file in root.glob("*.txt") if file.stem != "classes")
+        there = [file.stem for file in visible(root, "*.txt") if file.stem != "classes"]
         raise BadData(f'{root} has no split "{split}"; {"there are " + ", ".join(there) if there else "train.txt and val.txt are wanted"}')
     files = Files(root)
     pairs = [_pair(line, files, f"{path.name}, line {number},") for number, line in enumerate(read_lines(path), 1)]

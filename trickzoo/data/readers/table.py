@@ -17,7 +17,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, no_twin, read_text
+from trickzoo.data.listing import Files, no_twin, read_text, same_form
 from trickzoo.errors import BadData
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
@@ -80,13 +80,15 @@ def read_rows(path: Path, *, labelled: bool) -> list[Row]:
     columns, first = _columns(path, rows, labelled)
     found = []
     for line, cells in rows[first:]:
+        if any(cell.strip() for cell in cells[len(rows[0][1]) :]):
+            raise BadData(f"{path}, line {line}: more values than the {len(rows[0][1])} columns; write a value with a comma in quotes")
         name, label, split = (cells[at].strip() if at is not None and at < len(cells) else "" for at in columns)
         for what, at, value in (("path", columns[0], name), ("class", columns[1], label), ("split", columns[2], split)):
             if at is not None and not value:
                 raise BadData(f"{path}, line {line}: the {what} is missing")
         if split and split_of(split) is None:
             raise BadData(f'{path}, line {line}: there is no split "{split[:SHOWN]}"; write train, val or test')
-        found.append(Row(name, label, split_of(split) or "", line))
+        found.append(Row(name, same_form(label), split_of(split) or "", line))
     if not found:
         raise BadData(f"{path} has no image")
     return found
@@ -98,7 +100,7 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
     head = text.partition("\n")[0]
     delimiter = max(",;\t", key=head.count)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise BadData(f"{path} is not a table of comma-separated values ({error})") from None

@@ -17,7 +17,7 @@ import msgspec
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, Box, DetectionImage, DetectionSet, collect, within_reach
 from trickzoo.data.exports import ALL, Export, the_one
-from trickzoo.data.listing import Files
+from trickzoo.data.listing import Files, visible
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 
@@ -47,7 +47,7 @@ class _Project(msgspec.Struct):
 
 def via_exports(root: Path) -> list[Export]:
     """Return the files of VIA in a folder. A JSON file in COCO's format, which VIA writes too, is none of them."""
-    names = [path for pattern in ("via*.json", "via*.csv") for path in sorted(root.glob(pattern))]
+    names = [path for pattern in ("via*.json", "via*.csv") for path in visible(root, pattern)]
     return [
         Export("VIA export", "via", path, {ALL: functools.partial(_open, root, path)})
         for path in names

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
 from trickzoo.data.exports import ALL
-from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split
+from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
@@ -245,7 +245,7 @@ def _box_classes(folder: Path) -> tuple[str, ...]:
         return listed[1:] if listed[0] == BACKGROUND else listed
     if _is_year(folder):
         return CLASSES
-    return classes_in(sorted((folder / "Annotations").glob("*.xml")), folder / "Annotations", folder)
+    return classes_in(visible(folder / "Annotations", "*.xml"), folder / "Annotations", folder)
 
 
 def classes_in(xmls: Iterable[Path], place: Path, folder: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, the_one
 from trickzoo.data.layouts import SPLIT_MEANT, split_of
-from trickzoo.data.listing import by_stem, images_by_stem, read_classes, warn
+from trickzoo.data.listing import by_stem, images_by_stem, read_classes, visible, warn
 from trickzoo.data.readers.voc import CLASS_LIST, LONGEST, classes_in, open_voc, read_annotation
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
@@ -33,7 +33,7 @@ def voc_exports(root: Path) -> list[Export]:
     one for each split, and XML files and images in two folders.
     """
     if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
-        lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
+        lists = visible(root / "ImageSets" / "Main", "*.txt")
         names = [path.stem for path in lists if split_of(path.stem)] or [path.stem for path in lists[:1]] or [ALL]
         openers = {split: functools.partial(_open_lists, root, name) for split, name in by_split((name, name) for name in names).items()}
         tool = "CVAT" if (root / "labelmap.txt").is_file() else "Pascal"
@@ -47,7 +47,7 @@ def voc_exports(root: Path) -> list[Export]:
 
 
 def _has_xml(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() == ".xml" for path in folder.iterdir())
+    return folder.is_dir() and any(path.suffix.lower() == ".xml" for path in visible(folder))
 
 
 def _open_lists(root: Path, split: str, layout: str) -> DetectionSet:
@@ -59,9 +59,7 @@ def _open_beside(root: Path, all_pairs: Sequence[tuple[Path, Path]], pair: tuple
     if (root / CLASS_LIST).is_file():
         classes = read_classes(root / CLASS_LIST)
     else:
-        classes = classes_in(
-            (xml for xmls, _ in all_pairs for xml in sorted(xmls.iterdir()) if xml.suffix.lower() == ".xml"), pair[0], root
-        )
+        classes = classes_in((xml for xmls, _ in all_pairs for xml in visible(xmls) if xml.suffix.lower() == ".xml"), pair[0], root)
     label_of = {name: label for label, name in enumerate(classes, 1)}
     photographs, xmls = images_by_stem(pair[1]), by_stem(pair[0], {".xml"})
     if alone := sorted(xmls.keys() - photographs.keys()):

@@ -23,7 +23,7 @@ import yaml
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import Annotation, Box, DetectionImage, DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, the_one
-from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, warn
+from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.files import read_regular
@@ -64,9 +64,9 @@ def yolo_exports(root: Path) -> list[Export]:
     if not (root / CLASS_LIST).is_file():
         return []
     folder = "images" if (root / "images").is_dir() and (root / "labels").is_dir() else ""
-    if not folder and not any(path.suffix == ".txt" and path.name != CLASS_LIST for path in root.iterdir()):
+    if not folder and not any(path.name != CLASS_LIST for path in visible(root, "*.txt")):
         return []
-    if not folder and not any(map(_is_image, root.iterdir())):
+    if not folder and not any(map(_is_image, visible(root))):
         return []
     tool = "Label Studio" if (root / "notes.json").is_file() else "LabelImg" if not folder else "classes.txt and"
     opener = functools.partial(
@@ -190,8 +190,7 @@ def _in_folder(files: Files, folder: str, path: Path | None = None) -> Sequence[
     place = files.root / folder
     if not place.is_dir():
         raise BadData(f"{place} is not there, and {path.name if path else CLASS_LIST} names it")
-    found = sorted(each for each in place.rglob("*") if _is_image(each) and each.is_file())
-    return [each.relative_to(files.root).as_posix() for each in found]
+    return [path.relative_to(files.root).as_posix() for path in visible(place, "**/*") if _is_image(path) and path.is_file()]
 
 
 def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: Path, layout: str) -> DetectionSet:
@@ -224,13 +223,11 @@ def _labels_of(files: Files, name: str) -> str | None:
 
 def _check_alone(root: Path, labels: Mapping[str, str | None], source: Path) -> None:
     """Raise BadData for a text file without an image, in a folder with the text files of images."""
-    stems = {
-        path.stem for folder in {PurePosixPath(name).parent for name in labels} for path in (root / folder).iterdir() if _is_image(path)
-    }
+    stems = {path.stem for folder in {PurePosixPath(name).parent for name in labels} for path in visible(root / folder) if _is_image(path)}
     for folder in sorted({PurePosixPath(path).parent for path in labels.values() if path is not None}):
         if not folder.parts and source.name != CLASS_LIST:  # the lists of images lie there too
             continue
-        for path in sorted((root / folder).glob("*.txt")):
+        for path in visible(root / folder, "*.txt"):
             if path.name != CLASS_LIST and path.stem not in stems:
                 raise BadData(f"{path} has no image; add it, or remove the text file")
 
