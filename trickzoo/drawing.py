@@ -111,10 +111,10 @@ def draw_boxes(
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour_of[names[i]], width=width)
     surest = order[::-1]
     sizes = [(draw.textlength(texts[i], font) + 2 * PAD, sum(font.getmetrics()) + PAD) for i in surest]
-    for i, (width, height), place in zip(surest, sizes, _places(edges[surest], sizes, picture.size), strict=True):
+    for i, size, place in zip(surest, sizes, _places(edges[surest], sizes, picture.size), strict=True):
         if place is not None:  # after all boxes, so that no line crosses a name
             x, y = place
-            draw.rectangle((x, y, x + width, y + height), fill=colour_of[names[i]])
+            draw.rectangle((x, y, x + size[0], y + size[1]), fill=colour_of[names[i]])
             draw.text((x + PAD, y + PAD / 2), texts[i], fill=_ink(colour_of[names[i]]), font=font)
     return picture
 
