@@ -35,6 +35,7 @@ def plots() -> dict[Path, str]:
     found = {DOCS / "assets" / studies.asset(path): path for path in sorted(STUDIES.glob("*_*/*.svg"))}
     found[DOCS / "assets" / "speed.svg"] = STUDIES / "speed" / "speed.svg"
     found[DOCS / "assets" / "growth.svg"] = STUDIES / "growth.svg"
+    found[DOCS / "assets" / "lengths.svg"] = STUDIES / "lengths.svg"
     found[DOCS / "assets" / "tweaks.svg"] = STUDIES / "tweaks" / "tweaks.svg"
     return {place: path.read_text(encoding="utf-8") for place, path in found.items()}
 

@@ -1,0 +1,49 @@
+"""Draws the effect of the same steps in ladders of different length: `python -m benchmarks.lengths`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trickzoo.files import write_atomically
+from trickzoo.pages.figures import INK, style, svg
+from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.lengths import by_length
+from trickzoo.studies.results import read
+
+RESULTS = Path(__file__).parent / "results"
+PLOT = RESULTS / "lengths.svg"
+COLOURS = ("#2457a6", "#b3321f", "#18794a", "#6b4ba1")
+
+
+def draw() -> str:
+    """Return the plot as SVG: a panel for each step, with the difference that it makes over the epochs of the training."""
+    from matplotlib.figure import Figure
+
+    found = by_length(read(path, LadderStudy) for path in sorted(RESULTS.glob("ladder_*/ladder.json")))
+    steps = list(dict.fromkeys(step for _, step in found))
+    colours = dict(zip(dict.fromkeys(study for study, _ in found), COLOURS, strict=False))
+    with style():
+        figure = Figure(figsize=(9.6, 2.6), layout="constrained")
+        panels = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0]
+        for axes, step in zip(panels, steps, strict=True):
+            for (study, _), differences in ((key, each) for key, each in found.items() if key[1] == step):
+                epochs, means = list(differences), [each.mean for each in differences.values()]
+                axes.plot(epochs, means, "o-", color=colours[study], label=study.partition(" on ")[0])
+                for length, each in differences.items():
+                    if each.interval:
+                        axes.plot([length] * 2, each.interval, color=colours[study], linewidth=5, alpha=0.25, solid_capstyle="butt")
+            axes.axhline(0, color=INK, linewidth=0.9, zorder=1)
+            axes.set_title(step)
+            axes.set_xscale("log", base=2)
+            lengths = sorted({length for key, each in found.items() if key[1] == step for length in each})
+            axes.set_xticks(lengths, lengths, minor=False)
+            axes.grid(axis="y")
+        panels[0].set_ylabel("top-1, points (95 % CI)")
+        figure.supxlabel("epochs", fontsize=9, color=INK)
+        lines = {line.get_label(): line for axes in panels for line in axes.lines if not str(line.get_label()).startswith("_")}
+        figure.legend(lines.values(), lines, loc="outside right upper", frameon=False, fontsize=8)
+        return svg(figure, PLOT.stem)
+
+
+if __name__ == "__main__":
+    write_atomically(PLOT, draw().encode())
