@@ -30,7 +30,7 @@ ZOO = ("-m", "trickzoo")
 DECODE = """
 import sys
 from pathlib import Path
-from trickzoo.data.loaders import decode_once, squash
+from trickzoo.data.resident import decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 if __name__ == "__main__":
     decode_once(open_imagenet(Path(sys.argv[1]), split="train"), squash(73), "squash73", Path(sys.argv[2]))

@@ -26,8 +26,8 @@ from tests.hub import Hub
 from tests.images import jpeg
 from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
-from trickzoo.data.loaders import Resident, decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.weights import publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing

@@ -86,7 +86,7 @@ predict.predict(*files, {options}, overwrite={overwrite}, json=True)
 ONCE = """
 import shutil
 from pathlib import Path
-from trickzoo.data.loaders import decode_once, squash
+from trickzoo.data.resident import decode_once, squash
 from trickzoo.data.readers.imagenet import open_imagenet
 (place / "set" / "a").mkdir(parents=True)
 for file in files:

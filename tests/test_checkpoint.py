@@ -12,7 +12,7 @@ import torch
 
 from tests.training import RECIPE, run, same
 from trickzoo import evidence, files
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.recipes.collection import plain, stored
 from trickzoo.training import checkpoint, tracking

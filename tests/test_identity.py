@@ -17,11 +17,12 @@ from tests.training import RECIPE, run, same
 from trickzoo.classification.open import open_data
 from trickzoo.data.identity import same_set
 from trickzoo.data.imageset import Entry
-from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
+from trickzoo.data.loaders import Streamed
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.cifar_places import ArraySet
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.data.splits import compare
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.recipes.recipe import Recipe

@@ -21,9 +21,10 @@ from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, Sca
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.boxes import Annotation, DetectionImage, Objects, collect
 from trickzoo.data.imageset import Decoded, ReadImage
-from trickzoo.data.loaders import random_crops, squash
+from trickzoo.data.loaders import random_crops
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import squash
 from trickzoo.data.transforms import middle, resize_and_crop
 from trickzoo.detection import evaluate as detection
 from trickzoo.errors import BadData, BadOption

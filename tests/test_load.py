@@ -18,7 +18,7 @@ from timm.models import adapt_input_conv
 import trickzoo
 from tests import training
 from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.models.mobilenet import MobileNetV1
 from trickzoo.weights import publish

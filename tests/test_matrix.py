@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 import trickzoo
 from tests.training import same
 from trickzoo.classification import task
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
 from trickzoo.recipes.acting import marks
 from trickzoo.recipes.recipe import Augmentation, Recipe

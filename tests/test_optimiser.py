@@ -13,7 +13,7 @@ from torch import nn
 import trickzoo
 from tests.training import RECIPE, run, same
 from trickzoo.classification import task
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import optimiser

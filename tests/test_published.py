@@ -15,8 +15,9 @@ from tests.commands import Call, caller, evaluate
 from tests.images import jpeg
 from tests.training import COSINE, SMALL, run
 from trickzoo.cli.train import app
-from trickzoo.data.loaders import Streamed, decode_once, squash
+from trickzoo.data.loaders import Streamed
 from trickzoo.data.open import open_set
+from trickzoo.data.resident import decode_once, squash
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Recipe
 

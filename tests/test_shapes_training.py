@@ -11,16 +11,15 @@ from PIL import Image
 
 from tests.commands import Call
 from trickzoo.data import cache
-from trickzoo.data import loaders as data
-from trickzoo.data.loaders import draw_once
+from trickzoo.data.resident import Resident, draw_once, squash
 from trickzoo.data.shapes import CLASSES, Difficulty, Objects, Shapes
 
 
 def test_shapes_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = Shapes("train", 12, size=32)
 
-    def draw(these: Shapes) -> data.Resident:
-        return draw_once(these, data.squash(32), "squash32", tmp_path, workers=0)
+    def draw(these: Shapes) -> Resident:
+        return draw_once(these, squash(32), "squash32", tmp_path, workers=0)
 
     first = draw(shapes)
     images, labels = shapes.arrays()

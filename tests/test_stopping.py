@@ -21,7 +21,7 @@ import trickzoo
 from tests.processes import together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import task as classification
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadData, InUse, NotWritten, TrickzooError
 from trickzoo.training import folder, loop, processes, stopping, tracking
 from trickzoo.training.progress import Progress

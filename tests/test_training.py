@@ -21,8 +21,9 @@ import trickzoo
 from tests.processes import forked, together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import objective, task
-from trickzoo.data.loaders import Resident, Streamed
+from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import Resident
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadOption, Diverged, NotWritten
 from trickzoo.recipes.collection import plain

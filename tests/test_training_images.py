@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.training import RECIPE, run, same
 from trickzoo.data.identity import contents_digest
-from trickzoo.data.loaders import Resident, Streamed, decode_once, squash
+from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.training import checkpoint

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 import trickzoo
 from trickzoo.classification import task
-from trickzoo.data.loaders import Resident
+from trickzoo.data.resident import Resident
 from trickzoo.recipes.recipe import Augmentation, Recipe
 
 RECIPE = Recipe(

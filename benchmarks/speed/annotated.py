@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.speed.harness import Comparison
-from trickzoo.data import loaders, workers
+from trickzoo.data import batches, workers
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.transforms import Normalisation
@@ -47,7 +47,7 @@ def _in_one_process(evaluation: Callable[[], Any]) -> Any:
     def computed(*args: Any, by_workers: bool) -> Any:
         return workers.computed(*args, by_workers=False)
 
-    with mock.patch.object(loaders, "computed", computed):
+    with mock.patch.object(batches, "computed", computed):
         return evaluation()
 
 

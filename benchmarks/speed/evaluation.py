@@ -24,8 +24,8 @@ import trickzoo
 from benchmarks.speed.harness import Comparison, interleaved
 from trickzoo.backbone import Backbone
 from trickzoo.classification import evaluate
+from trickzoo.data.batches import there
 from trickzoo.data.imageset import Decoded, ImageSet
-from trickzoo.data.loaders import there
 from trickzoo.data.open import open_set
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.deployment.deploy import deploy

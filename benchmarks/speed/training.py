@@ -38,8 +38,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import trickzoo
 from benchmarks.speed.harness import Comparison
 from trickzoo.classification import task
-from trickzoo.data.loaders import Resident, Streamed, TrainingImages, decode_once, squash
+from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.low_precision import DTYPES
 

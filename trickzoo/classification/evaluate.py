@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.judgement import Judgement
+from trickzoo.data.batches import there
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.corruptions import Corrupted
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
-from trickzoo.data.loaders import there
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.evaluate import ACCELERATOR_BATCH, BATCH
+from trickzoo.data.batches import there
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
-from trickzoo.data.loaders import there
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData

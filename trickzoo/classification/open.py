@@ -12,11 +12,12 @@ from trickzoo import evidence
 from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.layouts import is_hub, is_table
 from trickzoo.data.listing import warn
-from trickzoo.data.loaders import Streamed, TrainingImages, decode_once, draw_once, squash
+from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers import hub
 from trickzoo.data.readers.table import splits_of
+from trickzoo.data.resident import decode_once, draw_once, squash
 from trickzoo.data.selection import Selected, Selection, divided, select
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trickzoo.data.loaders import Resident, TrainingImages
+from trickzoo.data.loaders import TrainingImages
+from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes.recipe import Recipe
 

@@ -23,9 +23,10 @@ from trickzoo.classification.judgement import PREDICTIONS, Judgement, figures, w
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.classes import class_list, synsets
-from trickzoo.data.loaders import Resident, TrainingImages
+from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.location import Splits
 from trickzoo.data.prefetch import ahead
+from trickzoo.data.resident import Resident
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evidence import count

@@ -1,41 +1,34 @@
-"""Training images: random crops of files that are read each time, or of decoded images that are kept on the disk."""
+"""Training images as the loop needs them, and random crops of files that are read each time."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 
 from trickzoo.data import images as image_files
-from trickzoo.data.augment import crop_and_resize, crop_boxes
-from trickzoo.data.cache import keep_once
-from trickzoo.data.identity import contents_digest, names_digest, set_digest
-from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
+from trickzoo.data.augment import crop_boxes
+from trickzoo.data.batches import BatchPlan
+from trickzoo.data.identity import names_digest, set_digest
+from trickzoo.data.imageset import ImageSet, ReadImage
 from trickzoo.data.prefetch import to_device
-from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.splits import Comparison
-from trickzoo.data.workers import computed, in_workers
+from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, nearest
 from trickzoo.recipes.recipe import Augmentation
 
 log = logging.getLogger("trickzoo")
 
 MEND = "put it back with its time of modification to go on, or replace or remove it and name another --out"
-BatchPlan = Iterable[tuple[Tensor, Tensor]]
-"""Micro-batches: for each of them, (k,) indices of images and (k, DRAWS) uniform draws."""
 
 
 class TrainingImages(Protocol):
@@ -83,10 +76,6 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
         hint = near or "; add training images of them, or leave them out of the validation images"
         raise BadData(f"{images.root}: {what} not among the training set's {len(classes)} classes{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# from files
 
 
 class Streamed:
@@ -205,184 +194,3 @@ class _Crops(Dataset[ReadImage]):
         except OSError as error:
             place = self.images.place(entry)
             return ReadImage(index, error=f"{place} cannot be read ({error.strerror})"), place, b"", draws
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# decoded once
-
-
-@dataclass(frozen=True)
-class Resident:
-    """Decoded images in a memory-mapped array, for sets that fit into memory. Crops are cut in batches on the training device.
-
-    Attributes:
-        pixels: (n, 3, side, side) uint8. An image that is not square is resized to a square, and nothing of it is cut off.
-        sizes: (n, 2) width and height in the file.
-        labels: (n,) indices into `classes`.
-        classes: the names of the classes.
-        digest: identifies the set by names, contents and labels, as `data.identity` describes.
-        description: a description of generated images, otherwise empty.
-        names: the names of the images, if they come from files.
-        comparison: the comparison of these validation images with the training images, if both come from files.
-    """
-
-    pixels: NDArray[np.uint8]
-    sizes: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    digest: str
-    description: str = ""
-    comparison: Comparison | None = None
-    names: tuple[str, ...] = ()
-    ahead: ClassVar = True
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Tensor, *, pinned: bool = False) -> Tensor:
-        """Return the images at (k,) indices, (k, 3, side, side) uint8, in pinned memory if a GPU will copy them.
-
-        Raises IndexError for an index that is negative, or too large.
-        """
-        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
-            raise IndexError(f"image {int(indices.min())} or {int(indices.max())} of {len(self)}")
-        found = torch.empty((len(indices), *self.pixels.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-        np.take(self.pixels, indices.numpy(), axis=0, out=found.numpy(), mode="clip")  # "raise" would write to a copy first
-        return found
-
-    def crops(
-        self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield random crops and labels, as `TrainingImages.crops` does."""
-        side = self.pixels.shape[-1]
-        for indices, draws in plan:
-            width, height = torch.from_numpy(self.sizes[indices.numpy()]).unbind(1)
-            boxes = crop_boxes(draws, width, height, augmentation)
-            scale = torch.stack([side / width, side / height, side / width, side / height], 1)
-            pixels = self.take(indices, pinned=device.type == "cuda")
-            images = crop_and_resize(to_device(pixels, device), to_device(boxes * scale, device), size)
-            yield images, to_device(torch.from_numpy(self.labels[indices.numpy()]), device)
-
-
-def squash(side: int) -> Callable[[Image.Image], Tensor]:
-    """Return a transform of PIL images → (3, side, side) uint8 that resizes the whole image to a square, whatever its aspect ratio."""
-    return v2.Compose([v2.Resize((side, side), InterpolationMode.BICUBIC, antialias=True), v2.PILToTensor()])
-
-
-def decode_once(
-    images: ImageSet,
-    transform: Callable[[Image.Image], Tensor],
-    name: str,
-    folder: Path,
-    *,
-    classes: tuple[str, ...] | None = None,
-    workers: int = 2,
-) -> Resident:
-    """Decode a set, or open the decoded images of an earlier call with the same files and the same `name`.
-
-    Two processes may call this at once: one decodes, and the other waits.
-
-    Args:
-        images: the set.
-        transform: what is applied to each decoded image.
-        name: a name of the transform, which must differ for transforms that give other pixels.
-        folder: the folder of all decoded sets.
-        classes: the classes that labels are indices into, by default those of the set.
-        workers: number of decoding processes.
-
-    Raises BadData with the path of an image that cannot be read.
-    """
-    classes = classes or images.classes
-    labels = label_indices(images, classes)
-    digest = contents_digest(images)
-    samples = Decoded(images, transform, range(len(images.entries)))
-    place = folder / f"{digest[:32]}-{name}{'-upright' if images.upright else ''}"
-    pixels, sizes = keep_once(samples, place, workers, lambda batch: say_orientation(batch, str(images.root)))
-    return Resident(pixels, sizes, labels, classes, set_digest(digest, classes, (entry.label for entry in images.entries)))
-
-
-def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:
-    """Draw generated shapes, or open those that an earlier call with the same shapes and the same `name` of the transform kept in `folder`.
-
-    Two processes may call this at once: one draws, and the other waits.
-    """
-    digest = hashlib.sha256(shapes.description.encode()).hexdigest()  # the description names everything that the pixels depend on
-    labels = np.array([shapes.label(index) for index in range(shapes.n)])
-    pixels, sizes = keep_once(_Drawings(shapes, transform), folder / f"{digest[:32]}-{name}", workers)
-    return Resident(pixels, sizes, labels, CLASSES, digest, shapes.description)
-
-
-@dataclass
-class _Drawings(Dataset[ReadImage]):
-    """Generated shapes as samples."""
-
-    shapes: Shapes
-    transform: Callable[[Image.Image], Tensor]
-
-    def __len__(self) -> int:
-        return self.shapes.n
-
-    def __getitem__(self, index: int) -> ReadImage:
-        image = Image.fromarray(self.shapes.draw(index).image)
-        return ReadImage(index, self.transform(image), image.size)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# annotated images
-
-
-class AnnotatedSample(Protocol):
-    """An image with its annotation, as a worker returns it. `error` is the reason why it cannot be used; otherwise it is empty."""
-
-    @property
-    def error(self) -> str: ...
-
-
-S = TypeVar("S", bound=AnnotatedSample)
-R = TypeVar("R")
-REPAIR = "repair it, or take it out of the split"
-
-
-def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator[list[S]]:
-    """Yield the samples of each micro-batch of a plan, which workers make. Raises BadData with the first error among them."""
-    keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-    return _checked(in_workers(samples, keys, workers))
-
-
-def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:
-    """Yield what a function returns for the samples of this process's share of n images, in order.
-
-    On a CPU the workers call the function, each of them on one thread; on an accelerator this process does. Raises BadData with the first
-    error among the samples.
-    """
-    mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
-    by_workers = accelerator.device.type == "cpu"
-    for batch in computed(samples, mine, workers, _Answers(answer), by_workers=by_workers):
-        for error, found in batch:
-            if error:
-                raise BadData(f"{error}; {REPAIR}")
-            yield found
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """For the samples of a batch, the error of each, or what a function returns for it."""
-
-    answer: Callable[[Any], Any]
-
-    def __call__(self, samples: list[Any]) -> list[tuple[str, Any]]:
-        return [(sample.error, None if sample.error else self.answer(sample)) for sample in samples]
-
-
-def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
-    for batch in batches:
-        for sample in batch:
-            if sample.error:
-                raise BadData(f"{sample.error}; {REPAIR}")
-        yield batch
-
-
-def there(tensor: Tensor | None) -> Tensor:
-    """Return the tensor of a sample without an error, which is not None."""
-    assert tensor is not None
-    return tensor

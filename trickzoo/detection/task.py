@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, check_sides
+from trickzoo.data.batches import read_batches, there
 from trickzoo.data.boxes import DetectionSet
-from trickzoo.data.loaders import read_batches, there
 from trickzoo.data.location import Splits
 from trickzoo.detection import report, stored
 from trickzoo.detection.evaluate import detect, figures, to_input

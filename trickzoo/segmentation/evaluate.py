@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSample, SegmentationSamples
+from trickzoo.data.batches import answers, there
 from trickzoo.data.images import rgb
-from trickzoo.data.loaders import answers, there
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation

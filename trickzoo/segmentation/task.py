@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from trickzoo import registry
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
-from trickzoo.data.loaders import read_batches, there
+from trickzoo.data.batches import read_batches, there
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation

@@ -29,9 +29,9 @@ from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import class_list
 from trickzoo.data.images import begin, decode, decode_mask
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.loaders import decode_once, squash
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.data.resident import decode_once, squash
 from trickzoo.data.selection import listed
 from trickzoo.errors import TrickzooError
 from trickzoo.recipes.recipe import Augmentation

@@ -25,11 +25,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trickzoo.data import images
+from trickzoo.data.batches import BatchPlan
 from trickzoo.data.classes import classes_of_labels, synsets
 from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import Entry, ImageSet, ReadImage, turns_upright
 from trickzoo.data.layouts import HUB
-from trickzoo.data.loaders import BatchPlan, random_crops, say_orientation, stacked
+from trickzoo.data.loaders import random_crops, say_orientation, stacked
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
