@@ -36,7 +36,7 @@ def _images(folder: Path, counts: dict[str, int]) -> Streamed:
     ("counts", "batch_size", "message"),
     [
         ({"a": 3, "b": 3}, 8, "batch of 8 is larger than the training set of 6"),
-        ({"a": 9, "b": 1}, 4, "class b has 1 training images"),
+        ({"a": 9, "b": 1}, 4, "class b has 1 training image;"),
         ({"a": 9}, 4, "there is one class"),
     ],
 )
