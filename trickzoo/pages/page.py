@@ -36,7 +36,7 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> Callable
 
     loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, "trickzoo.pages"))])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"count": evidence.count, "unbroken": _unbroken, **filters}
+    environment.filters |= {"count": evidence.count, "unbroken": _unbroken, "breakable": _breakable, **filters}
     return environment.get_template(name).render
 
 
@@ -56,3 +56,8 @@ UNBROKEN = re.compile(r"--[a-z][a-z-]*(?: \d+)?|\d[\d.,]* %")
 def _unbroken(text: str) -> Markup:
     """Return a sentence or a command as HTML in which no line breaks within an option or before a percent sign."""
     return Markup(UNBROKEN.sub(r'<span class="unbroken">\g<0></span>', str(escape(text))))
+
+
+def _breakable(name: Any) -> Markup:
+    """Return the name of a field or of a file as HTML, in which lines may break after an underscore or a slash."""
+    return Markup(re.sub(r"[_/](?=.)", r"\g<0><wbr>", str(escape(name))))

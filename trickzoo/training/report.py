@@ -104,19 +104,21 @@ def data(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def go_on(weights: Path) -> Section:
     """Return the section that names the next commands."""
-    lines = [f"trickzoo predict IMAGES --weights {weights}"]
-    lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {weights}"]
-    lines.append(f"trickzoo compare {weights.parent} ANOTHER-FOLDER")
-    python = f'trickzoo.load("{weights.parent}").predict("IMAGE").found'
+    folder = weights.parent
+    lines = [f"trickzoo predict IMAGES --model {folder}"]
+    lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {folder} --input image"]
+    lines.append(f"trickzoo compare {folder} ANOTHER-FOLDER")
+    python = f'trickzoo.load("{folder}").predict("IMAGE").found'
     texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training:"]
-    return section(
-        "on", "How to go on", Text(texts), Text(lines, code=True), Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True)
-    )
+    commands = [Text([line], code=True) for line in lines]
+    return section("on", "How to go on", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
 
 
 def made(found: Mapping[str, Any]) -> Section:
