@@ -103,19 +103,6 @@ def test_grey_of_16_bits_keeps_its_upper_byte(tmp_path: Path, name: str) -> None
     assert np.array_equal(np.asarray(images.read(path)), np.repeat((RAMP // 256).astype(np.uint8)[..., None], 3, 2))
 
 
-@pytest.mark.parametrize("given", [np.zeros((8, 8, 3), np.uint8), "a.png", None], ids=["array", "path", "None"])
-def test_what_is_no_image_is_named(given: Any) -> None:
-    with pytest.raises(
-        BadData, match=f"the image is a {type(given).__name__}; open a file with PIL.Image.open, or take PIL.Image.fromarray"
-    ):
-        trickzoo.eval_transform(Preprocessing(size=8))(given)
-
-
-def test_an_image_without_pixels_is_refused() -> None:
-    with pytest.raises(BadData, match="the image has 0 × 5 pixels"):
-        trickzoo.eval_transform(Preprocessing(size=8))(Image.new("RGB", (0, 5)))
-
-
 @pytest.mark.parametrize(("kind", "reason"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit integers")])
 def test_pixels_of_an_unknown_range_are_refused(tmp_path: Path, kind: type, reason: str) -> None:
     Image.fromarray((RAMP / 65535).astype(kind)).save(tmp_path / "a.tif")

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import trickzoo
 from tests.commands import Call, caller
@@ -74,37 +72,6 @@ def test_a_segmenters_mask_and_shares(trained: Path) -> None:
         logits = loaded.network(loaded.transform(image)[None])
     mask = segmentation.evaluate.classes_of_pixels(logits, expected.shape)[0].numpy()
     assert np.array_equal(mask, expected)
-
-
-@pytest.mark.parametrize(
-    ("task", "tensor"),
-    [
-        ("classes", "stem.conv.weight"),
-        ("masks", "stem.conv.weight"),
-        ("boxes", "stem.conv.weight"),
-        ("boxes", "roi_heads.box_predictor.bbox_pred.weight"),
-        ("boxes", "rpn.head.bbox_pred.weight"),
-    ],
-)
-def test_weights_that_are_not_finite_predict_nothing(call: Call, trained: Path, task: str, tensor: str, tmp_path: Path) -> None:
-    source, path = trained / task / "model.safetensors", tmp_path / "nan.safetensors"
-    tensors = load_file(source)
-    tensors[next(name for name in tensors if name.endswith(tensor))].view(-1)[0] = torch.nan
-    with safe_open(source, "pt") as file:
-        save_file(tensors, path, file.metadata())
-    loaded = trickzoo.load(path)
-    with pytest.raises(BadCheckpoint, match="the network's outputs are not finite; its weights are damaged"):
-        loaded.predict(trained / "a.jpg")
-    status, _, err = call(trained / "a.jpg", "--weights", path, *(() if task == "classes" else ("--out", tmp_path / "drawn")))
-    assert (status, err.count("\n"), "outputs are not finite" in err) == (2, 1, True)
-
-
-def test_a_network_without_a_recipe_states_no_size(trained: Path) -> None:
-    image = Image.open(trained / "a.jpg")
-    with pytest.raises(BadOption, match=r"states no size of its inputs; take one from trickzoo\.detection\.load"):
-        detection.predict(detection.faster_rcnn("mobilenet_v1_025", fpn_channels=8, representation_size=8), image)
-    with pytest.raises(BadOption, match=r"states no size of its inputs; take one from trickzoo\.segmentation\.load"):
-        segmentation.predict(segmentation.fcn("mobilenet_v1_025"), image)
 
 
 def test_create_takes_a_file_or_the_folder_of_a_training(trained: Path) -> None:

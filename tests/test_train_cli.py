@@ -129,7 +129,9 @@ def test_the_folder_of_a_training_names_task_model_data_recipe_and_seed(
 
 def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert call("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)[0] == 0
+    command = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)
+    assert call(*command)[0] == 0
+    assert f"{out} holds this training already, so nothing was trained" in call(*command)[1]
     recipe = collection.from_plain(json.loads((out / "result.json").read_text())["recipe"])
     for name in ("model.safetensors", "last.pt", "result.json"):
         assert collection.find(str(out / name)) == recipe

@@ -23,7 +23,6 @@ from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.detection.evaluate import to_input
 from trickzoo.errors import BadCheckpoint
 from trickzoo.weights.header import task_of
-from trickzoo.weights.load import check_finite
 from trickzoo.weights.named import existing
 
 
@@ -79,8 +78,7 @@ class Network:
     def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
         """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
 
-        Raises BadData if the file is not a readable image, or the image has numbers of 32 bits, whose range is unknown; BadCheckpoint if
-        the network's outputs are not finite.
+        Raises BadData if the file is not a readable image, or the image has numbers of 32 bits, whose range is unknown.
         """
         upright = rgb(ImageOps.exif_transpose(image)) if isinstance(image, Image.Image) else read(Path(image)).upright().image
         return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](upright)
@@ -90,9 +88,7 @@ class Network:
 
     def _classify(self, image: Image.Image) -> Prediction:
         device = next(self.network.parameters()).device
-        logits = self.network(self.transform(image)[None].to(device))[0].float()
-        check_finite(logits)
-        probability, label = logits.softmax(0).sort(descending=True, stable=True)
+        probability, label = self.network(self.transform(image)[None].to(device))[0].float().softmax(0).sort(descending=True, stable=True)
         return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
 
     def _detect(self, image: Image.Image) -> Prediction:

@@ -27,7 +27,8 @@ def in_words(data: TrainingImages, *, advise: bool) -> tuple[str, ...]:
         return ()
     sizes = np.bincount(data.labels, minlength=len(data.classes))
     listed = ", ".join(f"{data.classes[i]} {sizes[i]:,}" for i in np.argsort(-sizes, kind="stable")[:SHOWN])
-    more = f", {len(sizes) - SHOWN:,} more classes down to {sizes.min():,}" if len(sizes) > SHOWN else ""
+    left = len(sizes) - SHOWN
+    more = f", {left:,} more class{'es' * (left > 1)} down to {sizes.min():,}" if left > 0 else ""
     uneven = advise and sizes.max() >= UNEVEN * sizes.min()
     advice = "; --balance sampler or --balance loss gives all classes the same weight" if uneven else ""
     return (f"training images: {listed}{more}{advice}",)

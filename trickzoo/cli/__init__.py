@@ -6,10 +6,10 @@ import inspect
 import sys
 from typing import Any
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Group, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CycloptsError, Group
 
 from trickzoo.cli import printing
-from trickzoo.cli.mistakes import unknown_option
+from trickzoo.cli.mistakes import mistake
 from trickzoo.cli.options import SETTINGS
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
@@ -129,8 +129,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         status = error.status
     except CycloptsError as error:
         command = " ".join([app.name[0], *(error.command_chain or ())])
-        message = unknown_option(error) if isinstance(error, UnknownOptionError) else " ".join(str(error).split())
-        printing.complain(f"{message} (`{command} --help` lists the options)")
+        printing.complain(f"{mistake(error)} (`{command} --help` lists the options)")
         status = 2
     except BrokenPipeError:  # `trickzoo list | head`
         status = 141

@@ -1,11 +1,12 @@
-"""What is said of an option that a command does not have."""
+"""What is said of a command line that a command cannot take."""
 
 from __future__ import annotations
 
+import inspect
 from difflib import get_close_matches
 from itertools import chain
 
-from cyclopts import UnknownOptionError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from trickzoo.recipes.fields import SYNONYMS
 
@@ -24,13 +25,28 @@ OTHERS = {
     "num_workers": "workers",
     "output": "out",
     "output_dir": "out",
+    "pretrained": "weights",
     "project": "out",
     "save_dir": "out",
     "silent": "quiet",
     "source": "data",
+    "weights": "pretrained",
 }
 """Names that other programs give to options that are not fields of recipes."""
 RESUME = "the same command resumes a training that was stopped"
+
+
+def mistake(error: CycloptsError) -> str:
+    """Return the message for a command line that cannot be read."""
+    if isinstance(error, UnknownOptionError):
+        return unknown_option(error)
+    if isinstance(error, UnusedCliTokensError):
+        named = error.target is not None and "data" in inspect.signature(error.target).parameters
+        return f"no option precedes {' '.join(error.unused_tokens or ())}" + "; images are named with --data" * named
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
+        name = error.argument.name
+        return f"{name} is missing" + "; own recognises what annotation tools export" * (name == "LAYOUT")
+    return " ".join(str(error).split())
 
 
 def unknown_option(error: UnknownOptionError) -> str:

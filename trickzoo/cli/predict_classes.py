@@ -43,15 +43,12 @@ def classify_images(
 
     from trickzoo.data.classes import describe_class
     from trickzoo.data.images import read
-    from trickzoo.weights.load import check_finite
 
     results = []
     with torch.inference_mode():
         for image in images:
             picture = read(image).upright()
-            outputs = logits(picture.image)
-            check_finite(outputs)
-            probability, index = outputs.softmax(0).topk(min(top, len(names)))
+            probability, index = logits(picture.image).softmax(0).topk(min(top, len(names)))
             likeliest = [
                 {"class": names[i], "name": describe_class(names[i]), "probability": p}
                 for p, i in zip(probability.tolist(), index.tolist(), strict=True)

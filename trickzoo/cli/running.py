@@ -58,8 +58,10 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
             found = jobs.run(job, tell_progress)
         if chief:
             say(f"{in_words(found)} of {found['n']:,} images; {machine.out / jobs.WEIGHTS}")
-            if job.task.judgement is not None:  # it is None if the folder held the training finished
+            if job.task.judgement is not None:
                 say(str(report.write(job, found)))
+            else:
+                say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
     job.accelerator.end_training()
 
 

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trickzoo.data.contents import REPAIR, SKIP
 from trickzoo.data.workers import computed, in_workers
 from trickzoo.errors import BadData
 
@@ -26,7 +27,6 @@ class AnnotatedSample(Protocol):
 
 S = TypeVar("S", bound=AnnotatedSample)
 R = TypeVar("R")
-REPAIR = "repair it, or take it out of the split"
 
 
 def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator[list[S]]:
@@ -64,7 +64,7 @@ def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
     for batch in batches:
         for sample in batch:
             if sample.error:
-                raise BadData(f"{sample.error}; {REPAIR}")
+                raise BadData(f"{sample.error}; {REPAIR}; {SKIP}")
         yield batch
 
 

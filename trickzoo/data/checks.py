@@ -178,7 +178,8 @@ def _amounts(survey: Survey) -> str:
     ordered = sorted(((count, name) for name, count in survey.counts.items() if count), key=lambda each: -each[0])
     of_all = 100 / max(survey.total, 1)
     parts = [f"{name} {count:,}" if survey.unit == "objects" else f"{name} {of_all * count:.1f} %" for count, name in ordered[:SHOWN]]
-    parts += [f"{len(ordered) - SHOWN} more classes"] if len(ordered) > SHOWN else []
+    more = len(ordered) - SHOWN
+    parts += [f"{more} more class{'es' * (more > 1)}"] if more > 0 else []
     left_out = {"objects": "crowd or difficult", "pixels": "not judged"}[survey.unit]
     return (
         f"{survey.total:,} {survey.unit}{': ' if parts else ''}{', '.join(parts)}"

@@ -17,6 +17,8 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 THREADS = min(8, os.cpu_count() or 1)
+REPAIR = "repair it, or take it out of the split"
+SKIP = "--skip-corrupt leaves out images that cannot be read"
 AT_ONCE = 1024
 """How many calls are submitted at a time, so that a large set needs no more memory than a small one."""
 
@@ -37,7 +39,7 @@ def each_image(look: Callable[[int], U], count: int) -> Iterator[U]:
     try:
         yield from in_threads(look, range(count))
     except BadData as error:
-        raise BadData(f"{error}; repair it, or take it out of the split") from None
+        raise BadData(f"{error}; {REPAIR}; {SKIP}") from None
 
 
 def digests(root: Path, names: Iterable[str]) -> tuple[bytes, ...]:

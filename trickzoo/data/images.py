@@ -235,13 +235,8 @@ def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """Convert an image of any of Pillow's modes to RGB with 8 bits a channel, in the way that `decode` does.
 
-    Raises BadData, with `name` in the message, if it is no image of Pillow's or has no pixels, or if its pixels are 32-bit integers or
-    floating-point numbers, whose range is unknown.
+    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown.
     """
-    if not isinstance(image, Image.Image):
-        raise BadData(f"{name} is a {type(image).__name__}; open a file with PIL.Image.open, or take PIL.Image.fromarray of a uint8 array")
-    if not (image.width and image.height):
-        raise BadData(f"{name} has {image.width} × {image.height} pixels; take one that is not empty")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # both are of 16 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

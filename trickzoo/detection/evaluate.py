@@ -20,8 +20,7 @@ from trickzoo.data.boxes import DetectionSet, Objects
 from trickzoo.data.images import rgb
 from trickzoo.detection import report, stored
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
-from trickzoo.detection.model import FasterRCNN, finite_heads
-from trickzoo.errors import BadOption
+from trickzoo.detection.model import FasterRCNN
 from trickzoo.evidence import Evaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
@@ -137,8 +136,7 @@ def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
     The labels begin at 1, as in torchvision's detectors, and `names` are the classes' names. Raises BadData for an image of 32-bit
     integers or floating-point numbers, whose range is unknown.
     """
-    if model.recipe is None:
-        raise BadOption("the detector states no size of its inputs; take one from trickzoo.detection.load, or call it on tensors")
+    assert model.recipe is not None
     image = rgb(image)
     pixels, _, _ = FitAndFlip(model.recipe.short, model.recipe.long)(image, Objects.of(()))
     boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
@@ -148,12 +146,8 @@ def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
 
 
 def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a detector finds in (3, h, w) pixels: boxes scaled to the file's `size`, scores and labels, all on the CPU.
-
-    Raises BadCheckpoint if the detector's outputs are not finite.
-    """
-    with finite_heads(net):
-        (result,) = net([to_input(pixels, device)])
+    """Return what a detector finds in (3, h, w) pixels: boxes scaled to the file's `size`, scores and labels, all on the CPU."""
+    (result,) = net([to_input(pixels, device)])
     return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
 
 

@@ -6,9 +6,8 @@ boxes stay in full precision under autocast; parts are frozen by module; losses 
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal
@@ -30,7 +29,6 @@ from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.draws import ImageSampler
-from trickzoo.weights.load import check_finite
 from trickzoo.weights.record import Preprocessing
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -126,25 +124,6 @@ class FullPrecisionPredictor(FastRCNNPredictor):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         scores, deltas = super().forward(x)
         return _full(scores), _full(deltas)
-
-
-@contextlib.contextmanager
-def finite_heads(net: nn.Module) -> Iterator[None]:
-    """Raise BadCheckpoint if the heads of a detector that runs in the block give values that are not finite.
-
-    torchvision leaves out boxes with such scores or coordinates, as if there were no object.
-    """
-
-    def look(_: nn.Module, __: Any, outputs: tuple[Any, Any]) -> None:
-        check_finite(*(tensor for each in outputs for tensor in (each if isinstance(each, list) else [each])))
-
-    heads = [module for module in net.modules() if isinstance(module, (RPNHead, FastRCNNPredictor))]
-    handles = [head.register_forward_hook(look) for head in heads]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class StageHead(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, nearest, printable
+from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, UnknownName, nearest, printable
 from trickzoo.files import read_json
 from trickzoo.recipes import finetune, paper, scaled, zoo
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -161,9 +161,12 @@ def _is_short(recipe: AnyRecipe) -> bool:
 
 def check_networks(recipe: AnyRecipe) -> None:
     """Raise the errors of `named.resolve` for the model, the weights and the teacher that a recipe names. Importing torch is not needed."""
-    start = recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights
+    start, option = (recipe.pretrained, "--pretrained") if isinstance(recipe, Recipe) else (recipe.weights, "--weights")
     if start is None or start == "default":
-        named.resolve(recipe.model, pretrained=start is not None)
+        try:
+            named.resolve(recipe.model, pretrained=start is not None)
+        except NoWeights as error:
+            raise NoWeights(f"{error}; {option} takes a tag, or none to train from scratch") from None
     else:
         named.resolve(recipe.model, weights=start)
     if isinstance(recipe, Recipe) and recipe.teacher is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from trickzoo.recipes.ranges import BelowOne, Checked, Count, CountOrZero, Epochs, LowToHigh, NotNegative, Positive, Probability
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, CountOrZero, LowToHigh, NotNegative, Positive, Probability
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FineTuning(Checked):
     model: str
     data: str
     weights: str | None = "default"
-    epochs: Epochs = 20
+    epochs: Count = 20
     batch_size: Count = 16
     lr: Positive = 0.01
     momentum: BelowOne = 0.9

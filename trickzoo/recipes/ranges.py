@@ -38,7 +38,6 @@ LARGEST = 2**53
 _NOT_NEGATIVE = Range("0 or more", lambda number: number >= 0)
 
 Count = Annotated[int, Range("1 or more", lambda number: number >= 1)]
-Epochs = Annotated[int, Range("from 1 to 1,000,000", lambda number: 1 <= number <= 1_000_000)]
 CountOrZero = Annotated[int, _NOT_NEGATIVE]
 NotNegative = Annotated[float, _NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda number: number > 0)]

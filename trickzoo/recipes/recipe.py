@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from trickzoo.recipes.acting import ActsOn
-from trickzoo.recipes.ranges import BelowOne, Checked, Count, Epochs, LowToHigh, NotNegative, Part, Pattern, Positive, Probability
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Pattern, Positive, Probability
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Recipe(Checked):
     growth: Part = 0.8
     crop: Part = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    epochs: Epochs = 120
+    epochs: Count = 120
     batch_size: Count = 256
     lr: Positive = 0.1
     momentum: BelowOne = 0.9

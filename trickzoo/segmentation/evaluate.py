@@ -21,7 +21,6 @@ from trickzoo.data.batches import answers, there
 from trickzoo.data.images import rgb
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.errors import BadOption
 from trickzoo.evidence import Evaluation
 from trickzoo.segmentation import report
 from trickzoo.segmentation.metrics import ConfusionMatrix, mean_lead
@@ -29,7 +28,6 @@ from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
-from trickzoo.weights.load import check_finite
 
 AT_ONCE = 2**24
 """How many logits `classes_of_pixels` enlarges at once; as float32 they take 64 MB."""
@@ -140,8 +138,7 @@ def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
 
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
-    if model.recipe is None:
-        raise BadOption("the segmenter states no size of its inputs; take one from trickzoo.segmentation.load, or call it on tensors")
+    assert model.recipe is not None
     image = rgb(image)
     pixels = Scale(model.recipe.short).image(image)
     logits = model.eval()(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
@@ -151,12 +148,9 @@ def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
 def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = AT_ONCE) -> Tensor:
     """Enlarge (N, K, h, w) logits to `size`, a height and width, and return the most likely class of each pixel, (N, *size) uint8.
 
-    Raises BadCheckpoint if they are not finite.
-
     More than `at_once` enlarged logits are not computed together but in parts, with the same result to the last bit. A part is a group
     of the K classes, enlarged to the full width, and then a strip of columns of it, enlarged to the full height.
     """
-    check_finite(logits)
     logits, (height, width) = logits.float(), size
     n, classes, h, _ = logits.shape
     if n * classes * height * width <= at_once:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -45,8 +44,6 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if isinstance(self.classes, str) and self.classes not in get_args(ClassList):
             raise ValueError(f"classes must be a list of names, or one of {', '.join(get_args(ClassList))}")
-        if isinstance(self.classes, tuple) and (twice := [name for name, n in Counter(self.classes).items() if n > 1]):
-            raise ValueError(f'the class "{twice[0][:40]}" is there twice')
 
 
 def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:

@@ -256,9 +256,3 @@ def builder(architecture: Architecture) -> Callable[..., Backbone]:
     """Import and return the callable that builds a network of this architecture."""
     module, _, attribute = architecture.builder.partition(":")
     return getattr(import_module(module), attribute)
-
-
-def check_finite(*outputs: Tensor) -> None:
-    """Raise BadCheckpoint if an output of a network is not finite. Most of what is computed from such outputs looks like a prediction."""
-    if not all(bool(output.isfinite().all()) for output in outputs):
-        raise BadCheckpoint("the network's outputs are not finite; its weights are damaged, so take another file")

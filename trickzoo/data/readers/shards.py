@@ -210,12 +210,10 @@ def _label(content: IO[bytes], member: Member, extension: str, path: Path) -> st
             label = text.strip()
             if not label:
                 raise ValueError("it is empty")
-            if len(label.splitlines()) > 1:
-                raise ValueError("it has more than one line")
         else:
             fields = json.loads(text)
             found = [fields[name] for name in ("cls", "label") if name in fields] if isinstance(fields, dict) else []
-            label = str(found[0]) if found and isinstance(found[0], int | str) and not isinstance(found[0], bool) else ""
+            label = str(found[0]) if found and isinstance(found[0], int | str) else ""
     except (ValueError, RecursionError) as error:
         raise BadData(f"{wrong} ({error})") from None
     if len(label) > LABEL_LENGTH:
