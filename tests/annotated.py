@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from tests.images import jpeg
-from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect
+from trickzoo.data.boxes import DetectionSet, collect
+from trickzoo.data.objects import Annotation, DetectionImage
 from trickzoo.detection import task as detection
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadData, TrickzooError

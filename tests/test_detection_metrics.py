@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tests.annotated import boxes_of, coco
 from tests.processes import together
-from trickzoo.data.boxes import Annotation, DetectionSet, detection_shapes
+from trickzoo.data.boxes import DetectionSet, detection_shapes
 from trickzoo.data.masks import segmentation_shapes
+from trickzoo.data.objects import Annotation
 from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.shapes import Shapes
 from trickzoo.detection.metrics import (

@@ -14,7 +14,7 @@ import trickzoo
 from tests.deployment import photograph, random_detector, random_segmenter
 from trickzoo import detection, segmentation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
-from trickzoo.data.boxes import Objects
+from trickzoo.data.objects import Objects
 from trickzoo.data.transforms import eval_transform
 from trickzoo.deployment.networks import Preparation, WholeDetector, WholeSegmenter, _fitted
 from trickzoo.deployment.resizing import resize

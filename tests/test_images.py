@@ -19,10 +19,11 @@ from trickzoo import drawing
 from trickzoo.data import images, listing
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, Scale
 from trickzoo.data.augment import DRAWS
-from trickzoo.data.boxes import Annotation, DetectionImage, Objects, collect
+from trickzoo.data.boxes import collect
 from trickzoo.data.imageset import Decoded, ReadImage
 from trickzoo.data.loaders import random_crops
 from trickzoo.data.masks import SegmentationSet
+from trickzoo.data.objects import Annotation, DetectionImage, Objects
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import squash
 from trickzoo.data.transforms import middle, resize_and_crop

@@ -21,7 +21,8 @@ from trickzoo.data.annotated_transforms import (
     fit,
     to_file,
 )
-from trickzoo.data.boxes import Annotation, DetectionSet, Objects
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.objects import Annotation, Objects
 from trickzoo.data.readers.mask_lists import open_lists
 from trickzoo.data.readers.voc import open_voc
 from trickzoo.data.workers import in_workers

@@ -17,8 +17,9 @@ from tests.annotated import boxes_of, refused
 from tests.commands import Call, caller
 from trickzoo import bootstrap
 from trickzoo.cli import zoo
-from trickzoo.data.boxes import Annotation, DetectionSet
+from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.masks import IGNORE, SegmentationSet, segmentation_shapes
+from trickzoo.data.objects import Annotation
 from trickzoo.data.shapes import Shapes
 from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes

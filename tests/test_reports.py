@@ -20,7 +20,7 @@ from tests.training import COSINE, SMALL
 from trickzoo.classification import judgement, report
 from trickzoo.classification.judgement import Judgement
 from trickzoo.cli import zoo
-from trickzoo.data.boxes import Annotation
+from trickzoo.data.objects import Annotation
 from trickzoo.detection import report as detection_report
 from trickzoo.detection import resampling
 from trickzoo.detection.metrics import DetectionEvaluation, coco_average_precision, voc_average_precision

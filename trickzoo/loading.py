@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from trickzoo import classification, detection, segmentation
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
-from trickzoo.data.boxes import Objects
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.data.images import read, rgb
+from trickzoo.data.objects import Objects
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.detection.evaluate import to_input
 from trickzoo.errors import BadCheckpoint

@@ -20,8 +20,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.objects import Objects
 from trickzoo.errors import BadData, BadOption
 
 BLUR_KERNEL = 7

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, to_file
 from trickzoo.data.batches import answers, there
-from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import rgb
+from trickzoo.data.objects import Objects
 from trickzoo.detection import report, stored
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN

@@ -23,7 +23,8 @@ from accelerate.utils import gather_object
 from numpy.typing import ArrayLike, NDArray
 from torchvision.ops import box_iou
 
-from trickzoo.data.boxes import DetectionSet, Objects
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.objects import Objects
 from trickzoo.errors import BadCheckpoint
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trickzoo.data.boxes import DetectionSet, within_reach
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.objects import within_reach
 from trickzoo.data.readers.coco import DAMAGED, Id, identity, read_annotations
 from trickzoo.detection.metrics import Detections, coco_results, sides
 from trickzoo.errors import BadData

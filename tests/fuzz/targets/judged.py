@@ -10,7 +10,7 @@ import numpy as np
 from tests.annotated import boxes_of
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, texts
-from trickzoo.data.boxes import Annotation
+from trickzoo.data.objects import Annotation
 from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes
 from trickzoo.detection.metrics import Detections, coco_results

@@ -27,10 +27,11 @@ from typing import Any
 import msgspec
 
 from trickzoo.data import images as image_files
-from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import Export, by_split, the_one
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, visible
+from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import read_regular
 

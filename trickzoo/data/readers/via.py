@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from trickzoo.data import images as image_files
-from trickzoo.data.boxes import Annotation, Box, DetectionImage, DetectionSet, collect, within_reach
+from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, the_one
 from trickzoo.data.listing import Files, visible
+from trickzoo.data.objects import Annotation, Box, DetectionImage, within_reach
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 

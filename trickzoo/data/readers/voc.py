@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from trickzoo.data import images as image_files
-from trickzoo.data.boxes import Annotation, DetectionImage, DetectionSet, collect, side, within_reach
+from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL
 from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet
+from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular

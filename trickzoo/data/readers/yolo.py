@@ -21,9 +21,10 @@ from typing import Any
 import yaml
 
 from trickzoo.data import images as image_files
-from trickzoo.data.boxes import Annotation, Box, DetectionImage, DetectionSet, collect
+from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, the_one
 from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
+from trickzoo.data.objects import Annotation, Box, DetectionImage
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.files import read_regular
