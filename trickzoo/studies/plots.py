@@ -21,16 +21,21 @@ VERDICTS = {found.HELPED: HELPED, found.HURT: HURT}
 
 def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
     """Return the plot of a ladder study: for each rung its accuracy, and its paired difference to the rung that it is compared with."""
-    rungs = [rung for rung in study.rungs if rung.top1]
+    return compared(study.rungs, study.majority, "paired difference, points" if narrow else BELOW, narrow=narrow)
+
+
+def compared(rungs: Sequence[Compared], majority: float | None, against: str, *, narrow: bool = False) -> Figure:
+    """Return the plot of trainings' accuracies and paired differences. `against` says in the title what these are differences to."""
+    rungs = [rung for rung in rungs if rung.top1]
     with style():
         from matplotlib.figure import Figure
 
         height = 0.34 * len(rungs) + 0.9
         figure = Figure(figsize=(4.3, 2 * height) if narrow else (9.6, height), layout="constrained")
         accuracy, difference = figure.subplots(*(2, 1) if narrow else (1, 2), sharey=not narrow)
-        _rows(accuracy, difference, rungs, "top-1 accuracy, %", "paired difference, points" if narrow else BELOW)
-        if study.majority is not None and accuracy.get_xlim()[0] <= study.majority:
-            accuracy.axvline(study.majority, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        _rows(accuracy, difference, rungs, "top-1 accuracy, %", against)
+        if majority is not None and accuracy.get_xlim()[0] <= majority:
+            accuracy.axvline(majority, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
         return figure
 
 
