@@ -122,10 +122,18 @@ def timm_a3(net: nn.Module, classes: int, per_epoch: int, epochs: int, lr: float
 
 @dataclass(frozen=True)
 class Peer:
-    """A recipe of another library. `repeats`: how often an image occurs in a row, each time with another augmentation."""
+    """A recipe of another library.
+
+    Attributes:
+        published: the values as published.
+        parts: returns the parts of a training of a certain length.
+        factors: the learning rates that are tried, as multiples of the published rate after scaling.
+        repeats: how often an image occurs in a row, each time with another augmentation.
+    """
 
     published: Published
     parts: Callable[..., Parts]
+    factors: tuple[float, ...]
     repeats: int = 1
 
     def rate(self, factor: float = 1, batch: int = BATCH) -> float:
@@ -133,8 +141,8 @@ class Peer:
         return factor * self.published.lr * batch / self.published.batch
 
 
-V2 = Peer(Published(batch=1024, lr=0.5, epochs=600, warmup_epochs=5, weight_decay=2e-5), torchvision_v2, repeats=4)
-A3 = Peer(Published(batch=2048, lr=8e-3, epochs=100, warmup_epochs=5, weight_decay=0.02), timm_a3)
+V2 = Peer(Published(batch=1024, lr=0.5, epochs=600, warmup_epochs=5, weight_decay=2e-5), torchvision_v2, (1 / 4, 1, 4), repeats=4)
+A3 = Peer(Published(batch=2048, lr=8e-3, epochs=100, warmup_epochs=5, weight_decay=0.02), timm_a3, (1, 4, 16))
 PEERS = {"torchvision_v2": V2, "timm_a3": A3}
 
 

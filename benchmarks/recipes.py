@@ -45,8 +45,6 @@ from trickzoo.training.machine import Machine
 RESULTS = Path(__file__).parent / "results"
 MODEL, DATA = "mobilenet_v1_025", "imagenette128"
 NAME = f"recipes_{DATA}_{MODEL}"
-FACTORS = (1, 4, 16)
-"""The learning rates that are tried, as multiples of the scaled published rate. A small network takes higher rates than a large one."""
 GRID_EPOCHS, HELD_OUT = 8, 0.1
 
 
@@ -147,8 +145,8 @@ def main() -> None:
     location = ImageLocation(data=options.data, decode="once", side=128, cache=options.out / "decoded")
     grid = Trainings(replace(location, minival=HELD_OUT), options.out / study.GRID)
     best = {}
-    for name in PEERS:
-        tried = {factor: grid.run(name, 0, GRID_EPOCHS, factor, f"{name}-{factor}")["top1"] for factor in FACTORS}
+    for name, peer in PEERS.items():
+        tried = {factor: grid.run(name, 0, GRID_EPOCHS, factor, f"{name}-{factor:g}")["top1"] for factor in peer.factors}
         best[name] = max(tried, key=lambda factor: tried[factor])
     del grid
     trainings = Trainings(location, options.out)

@@ -128,7 +128,7 @@ def summarise(out: Path, seeds: int) -> RecipesStudy:
         data_digest=found[0].data_digest,
         val_digest=found[0].val_digest,
         recipes={title: next(iter(by_seed.values())).recipe for title, by_seed in results.items() if by_seed},
-        rates=tuple(_rates(out / GRID)),
+        rates=tuple(sorted(_rates(out / GRID), key=lambda each: (each.recipe, each.lr))),
         rungs=corrected(rungs),
     )
     return msgspec.structs.replace(study, findings=tuple(findings(study)))
@@ -143,7 +143,7 @@ def _read(path: Path) -> ClassifierResult:
 
 
 def _rates(folder: Path) -> Iterator[Rate]:
-    for path in sorted(folder.glob("*.json")):
+    for path in folder.glob("*.json"):
         found = _read(path)
         recipe = found.recipe
         yield Rate(recipe=recipe["name"].rpartition(".")[2], lr=recipe["lr"], epochs=recipe["epochs"], n=found.n, top1=found.top1)
