@@ -45,6 +45,7 @@ def train_transform(
 
     Args:
         recipe: the recipe of a classifier.
-        mean, std: RGB mean and standard deviation of the normalisation, in 0…1; by default ImageNet's.
+        mean: RGB mean of the normalisation, in 0…1; by default ImageNet's.
+        std: RGB standard deviation of the normalisation, in 0…1; by default ImageNet's.
     """
     return _TrainTransform(recipe, Normalisation(mean, std))
