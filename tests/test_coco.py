@@ -53,8 +53,65 @@ def test_impossible_coco_boxes_are_dropped_and_counted(tmp_path):
     assert data.faults.degenerate[0] == "000000000007.jpg"
 
 
-def test_a_missing_area_is_that_of_the_box(tmp_path):
-    assert open_coco(coco(tmp_path, annotation(area=None))).objects.areas.tolist() == [12]
+@pytest.mark.parametrize("area", [None, 0])
+def test_a_missing_area_is_that_of_the_box(tmp_path, area):
+    assert open_coco(coco(tmp_path, annotation(area=area))).objects.areas.tolist() == [12]
+
+
+def rows(*boxes: list[float], area: Any = lambda box: None) -> dict[str, Any]:
+    return {"annotations": [annotation(id=i, bbox=box, area=area(box))["annotations"][0] for i, box in enumerate(boxes)]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rows([2, 3, 12, 15], [20, 10, 28, 19], area=lambda box: (box[2] - box[0]) * (box[3] - box[1])),
+        rows([2, 3, 12, 15], [20, 10, 28, 19], [30, 5, 40, 30]),
+    ],
+    ids=["by their areas", "by the edges"],
+)
+def test_corners_in_place_of_width_and_height_are_refused(change, tmp_path):
+    refused(lambda: open_coco(coco(tmp_path, change)), "the boxes look like corners x0, y0, x1, y1; COCO's bbox is x, y, width, height")
+
+
+def test_boxes_that_only_could_be_corners_are_taken(tmp_path):
+    change = rows([0, 0, 12, 15], [2, 3, 36, 26], area=lambda box: box[2] * box[3])
+    assert open_coco(coco(tmp_path, change)).objects.boxes.tolist() == [[0, 0, 12, 15], [2, 3, 38, 29]]
+
+
+def test_boxes_in_fractions_of_the_image_are_refused(tmp_path):
+    change = rows([0.1, 0.2, 0.5, 0.25], [0.0, 0.5, 0.75, 0.5])
+    refused(lambda: open_coco(coco(tmp_path, change)), "every box lies within the first pixel of its image; write boxes in pixels")
+
+
+def test_boxes_that_are_there_twice_are_counted(tmp_path):
+    data = open_coco(coco(tmp_path, rows([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 5])))
+    assert len(data.objects) == 3
+    assert data.notes == ("1 box equal to another of the same class (the first in 000000000007.jpg)",)
+
+
+def test_names_of_files_may_begin_with_the_folder(tmp_path):
+    names = [{"id": n, "file_name": f"train2017/{n:012}.jpg", "width": 40, "height": 30} for n in (7, 3, 12)]
+    assert open_coco(coco(tmp_path, {"images": names})).read(0).size == (40, 30)
+
+
+def test_a_file_in_utf_16(tmp_path):
+    path = coco(tmp_path) / "annotations" / "instances_train2017.json"
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert len(open_coco(tmp_path)) == 3
+
+
+def test_a_group_of_roboflow_has_objects_whatever_the_form_of_its_id(tmp_path):
+    names = ("pets", "cat")
+    categories = [{"id": str(i), "name": name, "supercategory": ("none", "pets")[i]} for i, name in enumerate(names)]
+    assert open_coco(coco(tmp_path, annotation(category_id=0) | {"categories": categories})).classes == names
+
+
+def test_classes_that_differ_only_in_how_accents_are_stored_are_refused(tmp_path):
+    categories = [{"id": 4, "name": "caf\u00e9"}, {"id": 90, "name": "cafe\u0301"}]
+    refused(
+        lambda: open_coco(coco(tmp_path, {"categories": categories})), "2 classes are called caf\u00e9, with accents stored in two ways"
+    )
 
 
 @pytest.mark.parametrize(

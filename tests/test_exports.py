@@ -196,6 +196,8 @@ def gone(path: str) -> Callable[[Path], None]:
             r"a\.txt, line 1, has a box that extends beyond the image",
         ),
         ("LabelImg YOLO", text("classes.txt", "dog\n", "cat\n"), r"classes\.txt has cat twice"),
+        ("LabelImg YOLO", lambda folder: photograph(folder, "a.png"), r"has a\.txt twice"),
+        ("Ultralytics YOLO", text("data.yaml", "names:", "kpt_shape: [2, 2]\nnames:"), "has keypoints .kpt_shape., which are no boxes"),
     ],
 )
 def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
@@ -222,6 +224,14 @@ def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) 
     location = AnnotatedLocation("own", tmp_path)
     data = location.open_undivided("detection") if form.parts is None else location.open("detection", "train")
     assert boxes(data) == {name: TRUTH[name] for name in (TRUTH if form.parts is None else form.parts["train"])}
+
+
+def test_numbers_of_yolo_may_be_text_in_the_configuration_and_floats_in_the_files(tmp_path: Path) -> None:
+    BOXES["Ultralytics YOLO"].write(tmp_path)
+    text("data.yaml", "0: cat\n  1: dog", '"0": cat\n  "1": dog\nnc: "2"')(tmp_path)
+    for path in tmp_path.rglob("*.txt"):
+        path.write_text("".join(f"{line[0]}.0{line[1:]}\n" for line in path.read_text().splitlines()))
+    assert boxes(AnnotatedLocation("yolo", tmp_path).open("detection", "val")) == {name: TRUTH[name] for name in PARTS["val"]}
 
 
 def test_a_polygon_of_yolo_gives_the_box_around_it(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def collect(
         drawings: the images themselves if they were generated.
         files: whether the images are files in `root`; otherwise there are only annotations.
 
-    Raises BadData if there is no image.
+    Raises BadData if there is no image, or if all boxes are fractions of their images.
     """
     faults = Faults()
     images, kept, starts = [], [], [0]
@@ -231,6 +231,8 @@ def collect(
         starts.append(len(kept))
     if not images:
         raise BadData(f"{root}: {layout} has no image")
+    if kept and all(max(annotation.box[2:]) <= 1 for annotation in kept) and max(max(image.width, image.height) for image in images) > 1:
+        raise BadData(f"{root}: {layout}: every box lies within the first pixel of its image; write boxes in pixels, not as fractions")
     if files and not drawings:
         faults.oriented = image_files.orientation_notes(root, [image.name for image in images])
     ids: tuple[int | str, ...] = tuple(range(1, len(classes) + 1)) if class_ids is None else tuple(class_ids)

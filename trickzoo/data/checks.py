@@ -73,6 +73,10 @@ class Annotated(Protocol):
     @property
     def survey(self) -> Survey: ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines on the annotations, such as one on the boxes that were dropped."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -98,11 +102,15 @@ def check(train: Annotated, val: Annotated) -> None:
     """Raise BadData if a training would be pointless: no object or pixel to learn, one class only in all masks, or nothing to judge."""
     learnt, judged = train.survey, val.survey
     if not learnt.total:
-        raise BadData(f"{train.root}: {_nothing(learnt)} in the training images, so there is nothing to learn; name others with --train")
+        why = f" ({'; '.join(train.notes)})" if train.notes else ""
+        raise BadData(
+            f"{train.root}: {_nothing(learnt)} in the training images{why}, so there is nothing to learn; name others with --train"
+        )
     if learnt.alone:
         raise BadData(f"{train.root}: every judged pixel of the training masks is {learnt.alone}; {_hint(learnt)}")
     if not judged.total:
-        raise BadData(f"{val.root}: {_nothing(judged)} in the validation images, so nothing can be judged; name others with --val")
+        why = f" ({'; '.join(val.notes)})" if val.notes else ""
+        raise BadData(f"{val.root}: {_nothing(judged)} in the validation images{why}, so nothing can be judged; name others with --val")
 
 
 def summary_of_both(train: Annotated, val: Annotated) -> Summary:

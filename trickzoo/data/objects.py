@@ -129,12 +129,15 @@ class Faults:
     """Images of the boxes that were dropped because they lie completely outside the image."""
     overhanging: list[str] = field(default_factory=list)
     """Images of the boxes that lie partly outside the image. They are kept."""
+    twice: list[str] = field(default_factory=list)
+    """Images of the boxes that an earlier box of the same class equals. They are kept, as in the reference metrics."""
     oriented: tuple[str, ...] = ()
     """Sentences from `images.orientation_notes`."""
 
     def sort(self, image: DetectionImage, annotations: Iterable[Annotation]) -> list[Annotation]:
         """Return the annotations of an image without those that are dropped, and record the faults."""
-        kept = []
+        kept: list[Annotation] = []
+        seen: set[tuple[Box, int]] = set()
         for annotation in annotations:
             x0, y0, x1, y1 = annotation.box
             if x1 <= x0 or y1 <= y0:
@@ -144,15 +147,18 @@ class Faults:
             else:
                 if x0 < 0 or y0 < 0 or x1 > image.width or y1 > image.height:
                     self.overhanging.append(image.name)
+                if (annotation.box, annotation.label) in seen:
+                    self.twice.append(image.name)
+                seen.add((annotation.box, annotation.label))
                 kept.append(annotation)
         return kept
 
     def of(self, names: Container[str]) -> Faults:
         """Return the faults of some of the images. The notes on orientations are kept as they are."""
-        degenerate, outside, overhanging = (
-            [name for name in each if name in names] for each in (self.degenerate, self.outside, self.overhanging)
+        degenerate, outside, overhanging, twice = (
+            [name for name in each if name in names] for each in (self.degenerate, self.outside, self.overhanging, self.twice)
         )
-        return Faults(degenerate, outside, overhanging, self.oriented)
+        return Faults(degenerate, outside, overhanging, twice, self.oriented)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -161,6 +167,7 @@ class Faults:
             (self.degenerate, "without area dropped"),
             (self.outside, "outside the image dropped"),
             (self.overhanging, "over the image's edge, clipped in training"),
+            (self.twice, "equal to another of the same class"),
         )
         boxes = (f"{len(names)} box{'es' * (len(names) > 1)} {what} (the first in {names[0]})" for names, what in kinds if names)
         return (*boxes, *self.oriented)

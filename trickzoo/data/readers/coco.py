@@ -17,10 +17,11 @@ judged.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
     name = f"{split}{year or YEAR}"
     official = root / "annotations" / f"instances_{name}.json"
     if official.is_file():
-        return _open(official, [root / name, root / "images" / name], official.name)
+        return _open(official, [root / name, root / "images" / name, root, root / "images"], official.name)
     found = _exports(_families(root)) if year is None else []
     if not found:
         there = [*visible(root, "annotations/instances_*.json"), *visible(root, f"*/{ROBOFLOW}")]
@@ -160,7 +161,7 @@ def _official(root: Path) -> Iterator[Family]:
     for path in visible(root, "annotations/instances_*.json"):
         if name := OFFICIAL.fullmatch(path.name):
             folder = name[1] + name[2]
-            years.setdefault(name[2], []).append((name[1], path, [root / folder, root / "images" / folder]))
+            years.setdefault(name[2], []).append((name[1], path, [root / folder, root / "images" / folder, root, root / "images"]))
     for year, files in years.items():
         yield f"COCO {year}", files[0][1], files
 
@@ -191,9 +192,14 @@ def _open(annotations: Path, candidates: Sequence[Path], layout: str) -> Detecti
 
 def _content(path: Path) -> bytes:
     try:
-        return read_regular(path).removeprefix(b"\xef\xbb\xbf")
+        content = read_regular(path)
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16").encode()
+        return content.removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadData(f"{path} is not text in UTF-16, as it begins; save it as UTF-8") from None
 
 
 def _decode(annotations: Path) -> _File:
@@ -221,12 +227,31 @@ def _collect(annotations: Path, content: _File, images: Path | None, layout: str
                 raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
         x, y, width, height = one.bbox
         box = within_reach((x, y, x + width, y + height), where)
-        area = one.area if one.area is not None and one.area >= 0 else None
+        area = one.area if one.area is not None and one.area > 0 else None  # some tools write 0 for an unknown area
         flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
         found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
+    _check_sides(annotations, content.annotations, entries)
     pairs = ((entry, found[number]) for number, entry in entries.items())
     names, ids = [name for _, name in categories], [number for number, _ in categories]
     return collect(images or annotations, layout, names, pairs, class_ids=ids, files=images is not None)
+
+
+def _check_sides(annotations: Path, rows: Sequence[_Annotation], entries: Mapping[int | str, DetectionImage]) -> None:
+    """Raise BadData if the boxes are corners (x0, y0, x1, y1), where COCO has x, y, width and height.
+
+    They are taken for corners if all would be boxes within their images as corners, and if the areas are those of the corners, or half of
+    the boxes extend beyond their image by more than a tenth of its side otherwise.
+    """
+    beyond = by_area = 0
+    for one in rows:
+        (x0, y0, x1, y1), image = one.bbox, entries[identity(one.image_id, str(annotations))]
+        if not (x0 < x1 <= image.width and y0 < y1 <= image.height):
+            return
+        beyond += x0 + x1 > 1.1 * image.width or y0 + y1 > 1.1 * image.height
+        corners = (x1 - x0) * (y1 - y0)
+        by_area += one.area is not None and abs(one.area - corners) <= 1e-3 * corners < 1e-2 * (x1 * y1 - corners)
+    if rows and (by_area == len(rows) or 2 * beyond >= len(rows)):
+        raise BadData(f"{annotations}: the boxes look like corners x0, y0, x1, y1; COCO's bbox is x, y, width, height, so convert them")
 
 
 def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
@@ -254,8 +279,12 @@ def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int]
 def _used(content: _File) -> list[_Category]:
     """Return the categories without the first one of Roboflow, which only names the group of the others and has no object."""
     groups = {one.supercategory for one in content.categories if one.supercategory != one.name}
-    used = {one.category_id for one in content.annotations}
-    return [one for one in content.categories if not (one.supercategory == "none" and one.name in groups and one.id not in used)]
+    used = {identity(one.category_id, "an annotation") for one in content.annotations}
+    return [
+        one
+        for one in content.categories
+        if not (one.supercategory == "none" and one.name in groups and identity(one.id, "a category") not in used)
+    ]
 
 
 def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) -> dict[int | str, DetectionImage]:

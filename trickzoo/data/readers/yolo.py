@@ -79,6 +79,8 @@ def yolo_exports(root: Path) -> list[Export]:
 def _with_yaml(root: Path, path: Path) -> Export:
     """Return the export of a configuration, which is read for the splits that it names."""
     content = _read_yaml(path)
+    if "kpt_shape" in content:
+        raise BadData(f"{path} has keypoints (kpt_shape), which are no boxes; export the set for detection")
     places = {key: content[key] for key in SPLITS if content.get(key)}
     if not places:
         raise BadData(f"{path} names no images; it has no train, val or test")
@@ -118,12 +120,15 @@ def _names(path: Path) -> tuple[str, ...]:
     content = _read_yaml(path)
     names = content.get("names")
     if isinstance(names, dict):
+        names = {
+            int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9 else key: names[key] for key in names
+        }
         if sorted(map(repr, names)) != sorted(repr(number) for number in range(len(names))):
             raise BadData(f"{path}: the numbers of names are not 0 to {len(names) - 1}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or len(names) > MOST_CLASSES or not all(_is_name(name) for name in names):
         raise BadData(f"{path}: names is no list of the classes; it has the name of each, in quotes if it is a word such as yes or no")
-    if content.get("nc", len(names)) != len(names):
+    if str(content.get("nc", len(names))) != str(len(names)):
         raise BadData(f"{path} states nc: {str(content['nc'])[:SHOWN]} and {len(names)} names")
     no_twin([str(name) for name in names], path)
     return tuple(str(name) for name in names)
@@ -200,6 +205,7 @@ def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: 
     if not found:
         raise BadData(f"{source}: there is no image of this split")
     labels = {name: _labels_of(files, name) for name in found}
+    no_twin([path for path in labels.values() if path is not None], root)
     _check_alone(root, labels, source)
     if bare := [name for name, path in labels.items() if path is None]:
         warn(f"{root}: {count(len(bare), 'image')} without a text file taken as without objects, such as {bare[0]}")
@@ -248,6 +254,7 @@ def _lines(path: Path) -> Iterable[tuple[int, str]]:
 
 def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ...], number: int) -> Annotation:
     values = line.split()
+    values[0] = values[0].removesuffix(".0")  # NumPy writes all columns as floating-point numbers
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise BadData(f"{where} has {len(values)} values; a box has 5 (class, x, y, width, height), and a polygon 7 or more")
     if not values[0].isascii() or not values[0].isdigit() or len(values[0]) > len(str(MOST_CLASSES)) or int(values[0]) >= len(classes):
