@@ -12,6 +12,7 @@ from trickzoo.weights.record import Record
 
 HEAD = """# Models and weights
 
+This page lists every network and every published weight, with its cost and its accuracy.
 Generated from `trickzoo/registry.py` and `weights_manifest/` by `docs/generate.py`; `trickzoo describe NAME` shows more.
 
 ## Models

@@ -63,6 +63,7 @@ weights.
 """
 TRICKS = """# The tricks
 
+This page describes each trick: what it does, its formula, when it helps, and its effect in the paper and in our studies.
 Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is
 the mean paired difference to the rung before, in top-1 points, with its 95 % confidence interval and p of the paired t test over seeds
 (before Holm correction). These studies are much smaller than the paper's. "Detectable" is the smallest true difference that this number
