@@ -64,6 +64,17 @@ def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) 
         check(location.open("segmentation", "train"), name, list(form.parts["train"]))
 
 
+def test_a_palette_of_black_and_white_is_read_by_its_colours(tmp_path: Path) -> None:
+    black_and_white(tmp_path)
+    wanted = [AnnotatedLocation("own", tmp_path).open_undivided("segmentation").read(i)[1] for i in range(6)]
+    for path in (tmp_path / "masks").iterdir():
+        inverted = Image.fromarray((np.asarray(Image.open(path)) == 0).astype(np.uint8)).convert("P")
+        inverted.putpalette([255, 255, 255, 0, 0, 0])
+        inverted.save(path)
+    data = AnnotatedLocation("own", tmp_path).open_undivided("segmentation")
+    assert all(np.array_equal(data.read(i)[1], mask) for i, mask in enumerate(wanted))
+
+
 def test_masks_of_0_and_255_are_said_divided_and_identified(tmp_path: Path) -> None:
     black_and_white(tmp_path)
     splits = open_splits(AnnotatedLocation("own", tmp_path, selection=Selection(val_fraction=0.34)), "segmentation")

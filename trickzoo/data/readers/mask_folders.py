@@ -31,6 +31,8 @@ IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations
 SUFFIX = "_mask"
 """What the stem of a mask may have more than that of its image."""
 BLACK, WHITE = 0, 0xFFFFFF
+GREY = 0x10101
+"""What a grey value is multiplied by to give its colour."""
 TWO = ("background", "object")
 """The names of two classes that no list names."""
 
@@ -153,8 +155,8 @@ def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, li
         _check_mode(root / pairs[0][1], path, listed)
         return listed
     names = listed.classes if listed is not None else TWO
-    by_number, values = _values(root, pairs)
-    if values == {BLACK, WHITE} or (by_number and values == {0, IGNORE}):
+    by_number, values, colours = _values(root, pairs)
+    if colours == {BLACK, WHITE}:
         return MaskClasses(names, colours=(BLACK, WHITE))
     if listed is not None:
         _check_mode(root / pairs[0][1], path, listed)
@@ -174,20 +176,22 @@ def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
         raise BadData(f'{mask} has colours, and {path} states none; add the colour to each name, such as "cat 255 0 0"')
 
 
-def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int]]:
-    """Return whether all masks have numbers, and the numbers in them; otherwise the colours."""
+def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int], set[int]]:
+    """Return whether all masks have numbers, the numbers in them or otherwise their colours, and the colours that viewers show."""
 
-    def look(mask: str) -> tuple[bool, set[int]]:
-        content = image_files.content(root / mask)
-        by_number = image_files.mode_of(content, mask) in image_files.INDEXED
-        decode = image_files.decode_mask if by_number else image_files.decode_colours
-        return by_number, set(np.unique(decode(content, str(root / mask))).tolist())
+    def look(mask: str) -> tuple[set[int] | None, set[int]]:
+        content, name = image_files.content(root / mask), str(root / mask)
+        mode = image_files.mode_of(content, name)
+        numbers = set(np.unique(image_files.decode_mask(content, name)).tolist()) if mode in image_files.INDEXED else None
+        if numbers is not None and mode != "P":
+            return numbers, {number * GREY for number in numbers}
+        return numbers, set(np.unique(image_files.decode_colours(content, name)).tolist())
 
     found = list(in_threads(look, (mask for _, mask in pairs)))
-    if all(by_number for by_number, _ in found):
-        return True, set().union(*(values for _, values in found))
-    greys = (values if not by_number else {value * 0x10101 for value in values} for by_number, values in found)
-    return False, set().union(*greys)
+    colours: set[int] = set().union(*(shown for _, shown in found))
+    numbers = [stated for stated, _ in found if stated is not None]
+    by_number = len(numbers) == len(found)
+    return by_number, set().union(*numbers) if by_number else colours, colours
 
 
 def _set(root: Path, layout: str, pairs: tuple[tuple[str, str], ...], of: MaskClasses) -> SegmentationSet:
