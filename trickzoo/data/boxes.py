@@ -231,7 +231,8 @@ def collect(
         starts.append(len(kept))
     if not images:
         raise BadData(f"{root}: {layout} has no image")
-    if kept and all(max(annotation.box[2:]) <= 1 for annotation in kept) and max(max(image.width, image.height) for image in images) > 1:
+    in_first_pixel = all(max(annotation.box[2:]) <= 1 for annotation in kept)
+    if in_first_pixel and any(value % 1 for annotation in kept for value in annotation.box):
         raise BadData(f"{root}: {layout}: every box lies within the first pixel of its image; write boxes in pixels, not as fractions")
     if files and not drawings:
         faults.oriented = image_files.orientation_notes(root, [image.name for image in images])
