@@ -142,7 +142,7 @@ class Peer:
 
 
 V2 = Peer(Published(batch=1024, lr=0.5, epochs=600, warmup_epochs=5, weight_decay=2e-5), torchvision_v2, (1 / 4, 1, 4), repeats=4)
-A3 = Peer(Published(batch=2048, lr=8e-3, epochs=100, warmup_epochs=5, weight_decay=0.02), timm_a3, (1, 4, 16))
+A3 = Peer(Published(batch=2048, lr=8e-3, epochs=100, warmup_epochs=5, weight_decay=0.02), timm_a3, (1, 4, 16, 64))
 PEERS = {"torchvision_v2": V2, "timm_a3": A3}
 
 
