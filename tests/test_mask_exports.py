@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.annotated import refused
 from tests.exports import photograph, write
-from tests.mask_exports import CLASSES, CLASSES_OF, MASKS, black_and_white, coloured, grey, numbers, roboflow_masks, truth
+from tests.mask_exports import CLASSES, CLASSES_OF, COLOURS, MASKS, black_and_white, coloured, grey, numbers, roboflow_masks, truth
 from trickzoo.data.location import AnnotatedLocation, open_splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_classes import MaskClasses, read_list
@@ -73,6 +73,22 @@ def test_a_palette_of_black_and_white_is_read_by_its_colours(tmp_path: Path) -> 
         inverted.save(path)
     data = AnnotatedLocation("own", tmp_path).open_undivided("segmentation")
     assert all(np.array_equal(data.read(i)[1], mask) for i, mask in enumerate(wanted))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_a_colour_has_one_number_in_the_palettes_of_all_masks(order: tuple[int, ...], tmp_path: Path) -> None:
+    """Colours are the same in all masks, but the numbers of one mask are in another order."""
+    numbers(tmp_path)
+    for path in (tmp_path / "masks").iterdir():
+        colours = order if path.stem == "d" else (0, 1, 2)
+        image = Image.fromarray(np.argsort(colours).astype(np.uint8)[np.asarray(Image.open(path))]).convert("P")
+        image.putpalette([value for number in colours for value in COLOURS[number]])
+        image.save(path)
+    data = AnnotatedLocation("own", tmp_path).open_undivided("segmentation")
+    if order == (0, 1, 2):
+        assert sum(data.survey.counts.values()) == 6 * 30 * 40
+    else:
+        refused(lambda: data.survey, r"d\.png has the colour \(70, 130, 180\) for the number 0, and .*\.png for 2; save all masks with")
 
 
 def test_masks_of_0_and_255_are_said_divided_and_identified(tmp_path: Path) -> None:

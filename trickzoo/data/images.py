@@ -203,6 +203,16 @@ def mode_of(content: bytes, name: str) -> str:
     return begin(content, name).image.mode
 
 
+def palette_of(content: bytes, name: str) -> tuple[int, ...]:
+    """Return the colours of an image's palette as 0xRRGGBB, by number, from its header; empty for an image without a palette.
+
+    Raises BadData, with `name` in the message, if the bytes begin no image.
+    """
+    image = begin(content, name).image
+    values = image.getpalette("RGB") if image.mode == "P" else None
+    return tuple(red << 16 | green << 8 | blue for red, green, blue in zip(*[iter(values or ())] * 3, strict=True))
+
+
 def _whole(content: bytes, name: str) -> Image.Image:
     """Decode a mask, turned upright and never reduced."""
 

@@ -189,13 +189,15 @@ class SegmentationSet:
     def survey(self) -> Survey:
         """The number of judged pixels of each class, and the number of images that contain them.
 
-        Computed once: all masks are decoded, in threads. Raises BadData for a mask that `read` would refuse, and for an image whose header
-        cannot be read.
+        Computed once: all masks are decoded, in threads. Raises BadData for a mask that `read` would refuse, for an image whose header
+        cannot be read, and for masks whose palettes have one colour for several numbers.
         """
         pixels, images = np.zeros((2, IGNORE + 1), np.int64)
-        for found in contents.each_image(self._look, len(self)):
+        palettes = Palettes()
+        for index, (found, palette) in enumerate(contents.each_image(self._look, len(self))):
             pixels += found
             images += found > 0
+            palettes.check(np.flatnonzero(found).tolist(), palette, self.root / self.pairs[index][1])
         counts, occurs = (
             dict(zip(self.classes, of[self.first : self.first + len(self.classes)].tolist(), strict=True)) for of in (pixels, images)
         )
@@ -203,10 +205,10 @@ class SegmentationSet:
         left_out = sum(values.values()) - sum(counts.values())
         return Survey("pixels", counts, occurs, left_out, {} if self.colours else values, self.first)
 
-    def _look(self, index: int) -> NDArray[np.int64]:
-        """Return (256,) the number of pixels of each value in a mask's file."""
+    def _look(self, index: int) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+        """Return (256,) the number of pixels of each value in a mask's file, and the colours of its palette if its numbers are used."""
         if self.drawings:
-            return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1)
+            return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1), ()
         name, mask_name = (self.root / part for part in self.pairs[index])
         stated = self._stated(mask_name)
         found = np.zeros(IGNORE + 2, np.int64)
@@ -215,7 +217,8 @@ class SegmentationSet:
             found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
         if found[self._table < 0].any() or image_files.size_of(name) != stated.shape[::-1]:
             self.read(index)  # raises the error, unless the image only has to be rotated
-        return found[:-1]
+        palette = () if self.colours else image_files.palette_of(image_files.content(mask_name), str(mask_name))
+        return found[:-1], palette
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
@@ -235,6 +238,29 @@ class SegmentationSet:
         if not self.drawings:
             whole.update(b"".join((*self.contents, *contents.digests(self.root, (mask for _, mask in self.pairs)))))
         return whole.hexdigest()
+
+
+class Palettes:
+    """The palettes of the masks of a set, whose numbers are the classes: each colour must have one number in all of them."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int, tuple[int, Path]] = {}
+
+    def check(self, occurring: Sequence[int], palette: Sequence[int], mask: Path) -> None:
+        """Raise BadData if a number that occurs in a mask has a colour that another mask has for another number.
+
+        A palette with one colour for several of these numbers says nothing and is not compared.
+        """
+        colours = {palette[number]: number for number in occurring if number < len(palette)}
+        if len(colours) < len(occurring):
+            return
+        for colour, number in colours.items():
+            other, where = self.numbers.setdefault(colour, (number, mask))
+            if other != number:
+                raise BadData(
+                    f"{mask} has the colour {in_words(colour)} for the number {number}, and {where} for {other}; save all masks with one "
+                    'palette, or add the colour to each name in the list of classes, such as "cat 255 0 0"'
+                )
 
 
 def in_words(colour: int) -> str:
