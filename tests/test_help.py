@@ -54,7 +54,7 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
         ("finetune own --pretrained none", "there is no option --pretrained; did you mean --weights?"),
         ("train --weights none", "there is no option --weights; did you mean --pretrained?"),
         (
-            "train --recipe own.finetune --data photos --model mobilenet_v1_025",
+            "train --recipe own.finetune --data photos --model mobilenet_v1_050",
             "have them; --pretrained takes a tag, or none to train from scratch",
         ),
         ("predict x --conf 3", "there is no option --conf; did you mean --threshold?"),

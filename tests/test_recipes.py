@@ -15,7 +15,8 @@ import trickzoo
 from trickzoo.catalogue import describe
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes import paper
-from trickzoo.recipes.collection import find, from_plain, plain
+from trickzoo.recipes.collection import AnyRecipe, find, from_plain, override, plain
+from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
 
@@ -103,3 +104,15 @@ def test_what_names_no_fields_is_no_recipe(content: Any) -> None:
 def test_a_field_whose_name_is_no_text_is_unknown() -> None:
     with pytest.raises(BadOption, match=r'no field "augmentation\.3"'):
         from_plain({**plain(paper.LADDERS[0].rungs[0].recipe), "augmentation": {3: 1}})
+
+
+@pytest.mark.parametrize(("recipe", "field"), [(find("own.finetune"), "pretrained"), (SMALL_BOXES, "weights"), (SMALL_MASKS, "weights")])
+def test_without_a_default_weight_a_recipe_starts_from_the_only_one(recipe: AnyRecipe, field: str) -> None:
+    def start(model: str, **also: str) -> str | None:
+        found: str | None = getattr(override(recipe, {"model": model, **also}), field)
+        return found
+
+    assert start("mobilenet_v1_025") == "tz_imagenette128"
+    assert start("resnet50_d") == "default"  # it has one
+    assert start("mobilenet_v1_050") == "default"  # it has no weight, which is an error later
+    assert start("mobilenet_v1_025", **{field: "none"}) is None

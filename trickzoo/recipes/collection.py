@@ -18,7 +18,7 @@ from trickzoo.recipes import finetune, paper, scaled, zoo
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
-from trickzoo.weights import named
+from trickzoo.weights import manifest, named
 
 AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", bound=AnyRecipe)
@@ -130,7 +130,8 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     """Return a recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
 
     If the batch size changes and the learning rate does not, the learning rate is scaled in proportion. If the number of epochs changes and
-    no milestone of a step schedule would be within the training, the milestones are scaled in proportion.
+    no milestone of a step schedule would be within the training, the milestones are scaled in proportion. If the recipe starts from the
+    default weight of its model, and the model has one weight that is not a default, the recipe starts from that weight.
     Raises BadOption for an unknown field, with the nearest names, or for a value of another type.
     """
     content: dict[str, Any] = plain(recipe)
@@ -151,7 +152,17 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     if changed.epochs < recipe.epochs and "milestones" not in changes and changed.schedule == "step" and _is_short(changed):
         scale = changed.epochs / recipe.epochs
         changed = replace(changed, milestones=tuple(scale * milestone for milestone in changed.milestones))
-    return _well_named(changed)
+    return _well_named(_from_the_only_weight(changed))
+
+
+def _from_the_only_weight(recipe: R) -> R:
+    """Return the recipe with the tag of its model's only weight in place of "default", if the model has no default weight."""
+    start = recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights
+    weights = manifest.of_model(registry.ALIASES.get(recipe.model, recipe.model))
+    if start != "default" or len(weights) != 1 or weights[0].default:
+        return recipe
+    tag = weights[0].tag
+    return replace(recipe, pretrained=tag) if isinstance(recipe, Recipe) else replace(recipe, weights=tag)
 
 
 def _is_short(recipe: AnyRecipe) -> bool:

@@ -19,8 +19,8 @@ class FineTuning(Checked):
         name: name of the recipe, such as "paper.detection.voc".
         model: the zoo's name of the backbone.
         data: layout of the data set; the command line gives its location.
-        weights: weights of the backbone: tag, model, file or hub reference, "default" for the model's default weight, None for a random
-            backbone.
+        weights: weights of the backbone: tag, model, file or hub reference, "default" for the model's default weight, or its only
+            one, None for a random backbone.
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.

@@ -50,8 +50,8 @@ class Recipe(Checked):
             `size` throughout.
         growth: fraction of the epochs over which the images grow from `start_size` to `size`.
         epochs: number of passes over the training images.
-        pretrained: weight, tag, model or file to start from, "default" for the model's default weight; the head is initialised
-            anew if the classes differ. None: from scratch.
+        pretrained: weight, tag, model or file to start from, "default" for the model's default weight, or its only one; the
+            head is initialised anew if the classes differ. None: from scratch.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
         momentum: Nesterov momentum of SGD (0 for none), or β1 of AdamW.
