@@ -171,3 +171,8 @@ def test_trainings_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     (tmp_path / "paper-0.json").write_text("{}")
     with pytest.raises(BadCheckpoint, match=r"paper-0\.json is not the result"):
         study.summarise(tmp_path, 3)
+
+
+def test_the_published_comparison_is_that_of_its_trainings() -> None:
+    published = study.read_study(recipes.RESULTS / f"{recipes.NAME}.json")
+    assert published == study.summarise(recipes.RESULTS / recipes.NAME, len(published.seeds))
