@@ -201,7 +201,8 @@ def tricks() -> str:
         for name in names:
             card = (CARDS / f"{name}.md").read_text(encoding="utf-8").strip()
             rows = [
-                f"| measured here | {study.title}: {words.result_in_words(rung.difference)}: {words.significance(rung.difference)} |"
+                f"| measured here | {study.title}, {study.baseline['epochs']} epochs: {words.result_in_words(rung.difference)}: "
+                f"{words.significance(rung.difference)} |"
                 for study in studies
                 for rung in study.rungs
                 if rung.rung == name and rung.difference and not rung.skipped
