@@ -1,18 +1,33 @@
-"""Draws the effect of the same steps in ladders of different length: `python -m benchmarks.lengths`."""
+"""The effect of the same steps in ladders of different length. `python -m benchmarks.lengths` draws it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from trickzoo.files import write_atomically
 from trickzoo.pages.figures import INK, style, svg
-from trickzoo.studies.found import LadderStudy
-from trickzoo.studies.lengths import by_length
+from trickzoo.studies import words
+from trickzoo.studies.found import Difference, LadderStudy
 from trickzoo.studies.results import read
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "lengths.svg"
 COLOURS = ("#2457a6", "#b3321f", "#18794a", "#6b4ba1")
+
+
+def by_length(studies: Iterable[LadderStudy]) -> dict[tuple[str, str], dict[int, Difference]]:
+    """Return the difference that a step makes, by the number of epochs of the ladder, for steps that several lengths measure.
+
+    The keys are the title of the study, which names network and images, and that of the step. Only steps are taken that do not include
+    other rungs.
+    """
+    found: dict[tuple[str, str], dict[int, Difference]] = {}
+    for study in studies:
+        for rung in study.rungs:
+            if rung.difference and not rung.skipped:
+                found.setdefault((study.title, words.title(rung)), {})[study.baseline["epochs"]] = rung.difference
+    return {key: dict(sorted(each.items())) for key, each in found.items() if len(each) > 1}
 
 
 def draw() -> str:

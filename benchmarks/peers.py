@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision.transforms import InterpolationMode, v2
 
-from trickzoo.data.images import rgb
+from trickzoo.data.images import decode
 from trickzoo.data.imageset import ImageSet
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
@@ -150,7 +149,7 @@ class Decoded(Dataset[tuple[Tensor, int]]):
     """Decoded images in memory, which a recipe transforms anew in each epoch."""
 
     def __init__(self, files: ImageSet, labels: Sequence[int]) -> None:
-        self.images = [rgb(Image.open(io.BytesIO(files.read(entry)))).copy() for entry in files.entries]
+        self.images = [decode(files.content(index), files.place(entry)).image for index, entry in enumerate(files.entries)]
         self.labels = labels
         self.transform: Callable[[Image.Image], Tensor]
 

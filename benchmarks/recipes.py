@@ -22,10 +22,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
 import trickzoo
+from benchmarks import recipes_summary as summary
 from benchmarks.peers import AREA, BATCH, PEERS, SIZE, Decoded, fit
 from trickzoo import tasks
 from trickzoo.classification import judgement, task
@@ -38,7 +40,6 @@ from trickzoo.pages import figures
 from trickzoo.recipes import scaled, zoo
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.studies import plots
-from trickzoo.studies import recipes as study
 from trickzoo.training import job
 from trickzoo.training.machine import Machine
 
@@ -120,12 +121,12 @@ class Trainings:
 
 def publish(out: Path, results: Path, seeds: int) -> None:
     """Write the comparison of the finished trainings of a folder to `results`, and its plot and their files to a folder there."""
-    found, folder = study.summarise(out, seeds), results / NAME
+    found, folder = summary.summarise(out, seeds), results / NAME
     drawn = plots.compared(found.rungs, found.majority, "paired difference to trickzoo's recipe, points")
     write_atomically(folder / "recipes.svg", figures.svg(drawn, NAME).encode())
-    for path in (*out.glob("*.json"), *out.glob(f"{study.GRID}/*.json")):
+    for path in (*out.glob("*.json"), *out.glob(f"{summary.GRID}/*.json")):
         write_atomically(folder / path.relative_to(out), path.read_bytes())
-    write_json(results / f"{NAME}.json", study.as_json(found))
+    write_json(results / f"{NAME}.json", msgspec.to_builtins(found))
 
 
 def main() -> None:
@@ -143,7 +144,7 @@ def main() -> None:
     if options.data is None:
         parser.error("--data is needed, unless --publish is given")
     location = ImageLocation(data=options.data, decode="once", side=128, cache=options.out / "decoded")
-    grid = Trainings(replace(location, minival=HELD_OUT), options.out / study.GRID)
+    grid = Trainings(replace(location, minival=HELD_OUT), options.out / summary.GRID)
     best = {}
     for name, peer in PEERS.items():
         tried = {factor: grid.run(name, 0, GRID_EPOCHS, factor, f"{name}-{factor:g}")["top1"] for factor in peer.factors}

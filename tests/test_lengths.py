@@ -6,7 +6,6 @@ from pathlib import Path
 
 from benchmarks import lengths
 from tests.studies import simulate
-from trickzoo.studies.lengths import by_length
 
 TOPS = {"baseline": [70.0, 71.0], "no_bias_decay": [70.0, 70.5], "cosine": [73.0, 73.5], "mixup": [72.0, 73.0]}
 
@@ -17,7 +16,7 @@ def test_steps_are_compared_that_several_lengths_measure_alone(tmp_path: Path) -
         tmp_path / "long", {rung: [top + i for i, top in enumerate(tops)] for rung, tops in TOPS.items()}, changes={"epochs": "8"}
     )
     other = simulate(tmp_path / "other", {rung: TOPS[rung] for rung in ("baseline", "cosine")}, changes={"epochs": "16"})
-    found = by_length([long, short, other])
+    found = lengths.by_length([long, short, other])
     assert {step for _, step in found} == {"+ cosine decay"}  # no other rung is measured without the one below it
     (differences,) = found.values()
     assert list(differences) == [4, 8]

@@ -18,9 +18,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from benchmarks import peers, recipes
+from benchmarks import recipes_summary as study
 from benchmarks.peers import A3, PEERS, V2, Decoded, Parts
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies import recipes as study
 
 PER_EPOCH = 1252
 """Steps in an epoch of ImageNet with a batch of 1,024."""
@@ -101,7 +101,7 @@ def test_rates_are_scaled_linearly() -> None:
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_trains_and_repeats_bit_for_bit(name: str) -> None:
     draw = np.random.default_rng(0)
-    files = SimpleNamespace(entries=range(8), read=lambda index: _png(draw, index))
+    files = SimpleNamespace(entries=range(8), content=lambda index: _png(draw, index), place=str)
     images = Decoded(files, [index % 3 for index in range(8)])
     found: list[Tensor] = []
     for _ in range(2):

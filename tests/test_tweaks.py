@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tweaks as plot
+from benchmarks.tweaks import over_b, rungs, series
 from trickzoo.studies.found import LadderStudy
 from trickzoo.studies.results import read
-from trickzoo.studies.tweaks import over_b, rungs, series
 from trickzoo.weights import manifest
 
 

@@ -9,14 +9,16 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from trickzoo.data import images
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
+T = TypeVar("T")
 
 NUMBERED = re.compile(r"([0-9]{1,6})(\s*[:,\t]\s*|\s+)(.+)")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
@@ -149,11 +151,11 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
-def alike(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
-    """Return the groups of at least two names that have the same key."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[key(name)].append(name)
+def alike(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Return the groups of at least two items that have the same key, in order."""
+    groups: dict[Hashable, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
     return [group for group in groups.values() if len(group) > 1]
 
 

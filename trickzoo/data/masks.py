@@ -76,18 +76,18 @@ class SegmentationSet:
             return Image.fromarray(self.drawings[index].image), self.drawings[index].semantic
         name, mask_name = (self.root / part for part in self.pairs[index])
         picture = image_files.read(name)
-        stated = self._stated(mask_name)
+        stated = self._stated(image_files.content(mask_name), mask_name)
         height, width = stated.shape
         seen = picture.as_annotated((width, height))
         if seen is None:
             raise BadData(f"{mask_name} is {width} × {height} pixels and its image {picture.sides}; they must be of one size")
         return seen.image, self._classes_in(stated, mask_name)
 
-    def _stated(self, name: Path) -> NDArray[np.integer[Any]]:
-        """(H, W) numbers in a mask's file, or those of the classes of its colours. Raises BadData for a colour of no class."""
+    def _stated(self, content: bytes, name: Path) -> NDArray[np.integer[Any]]:
+        """(H, W) numbers in the content of a mask, or those of its colours. Raises BadData for a colour of no class."""
         if not self.colours:
-            return image_files.decode_mask(image_files.content(name), str(name))
-        found = image_files.decode_colours(image_files.content(name), str(name))
+            return image_files.decode_mask(content, str(name))
+        found = image_files.decode_colours(content, str(name))
         keys = np.array((*self.colours, *self.ignored_colours))
         numbers = np.array((*range(len(self.colours)), *[IGNORE] * len(self.ignored_colours)), np.uint8)
         order = np.argsort(keys)
@@ -210,14 +210,15 @@ class SegmentationSet:
         if self.drawings:
             return np.bincount(self.drawings[index].semantic.ravel(), minlength=IGNORE + 1), ()
         name, mask_name = (self.root / part for part in self.pairs[index])
-        stated = self._stated(mask_name)
+        content = image_files.content(mask_name)
+        stated = self._stated(content, mask_name)
         found = np.zeros(IGNORE + 2, np.int64)
         for place in range(0, stated.size, STRIP):
             some = stated.reshape(-1)[place : place + STRIP].astype(np.int64)
             found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
         if found[self._table < 0].any() or image_files.size_of(name) != stated.shape[::-1]:
             self.read(index)  # raises the error, unless the image only has to be rotated
-        palette = () if self.colours else image_files.palette_of(image_files.content(mask_name), str(mask_name))
+        palette = () if self.colours else image_files.palette_of(content, str(mask_name))
         return found[:-1], palette
 
     @functools.cached_property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trickzoo.data.imageset import Entry, ImageSet
+from trickzoo.data.listing import alike
 from trickzoo.errors import BadData
 
 END = 4096
@@ -91,17 +92,9 @@ def _same_files(files: Sequence[tuple[ImageSet, Entry]]) -> list[list[int]]:
 
     Only files whose size and whose last bytes equal those of another file are read completely.
     """
-    groups = [list(range(len(files)))]
-    for key in (_size, _end, _contents):
-        groups = [same for group in groups for same in _alike(files, group, key)]
-    return groups
-
-
-def _alike(files: Sequence[tuple[ImageSet, Entry]], group: Sequence[int], key: Callable[[ImageSet, Entry], Hashable]) -> list[list[int]]:
-    found: dict[Hashable, list[int]] = {}
-    for index in group:
-        found.setdefault(key(*files[index]), []).append(index)
-    return [same for same in found.values() if len(same) > 1]
+    by_size = alike(range(len(files)), lambda index: _size(*files[index]))
+    by_end = [same for group in by_size for same in alike(group, lambda index: _end(*files[index]))]
+    return [same for group in by_end for same in alike(group, lambda index: _contents(*files[index]))]
 
 
 def _size(images: ImageSet, entry: Entry) -> int:

@@ -157,9 +157,10 @@ def override(recipe: R, changes: dict[str, str]) -> R:
 
 def _from_the_only_weight(recipe: R) -> R:
     """Return the recipe with the tag of its model's only weight in place of "default", if the model has no default weight."""
-    start = recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights
+    if (recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights) != "default":
+        return recipe
     weights = manifest.of_model(registry.ALIASES.get(recipe.model, recipe.model))
-    if start != "default" or len(weights) != 1 or weights[0].default:
+    if len(weights) != 1 or weights[0].default:
         return recipe
     tag = weights[0].tag
     return replace(recipe, pretrained=tag) if isinstance(recipe, Recipe) else replace(recipe, weights=tag)

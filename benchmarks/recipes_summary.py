@@ -1,4 +1,4 @@
-"""Published training recipes side by side: the summary of their trainings, which `benchmarks/recipes.py` runs."""
+"""The summary of the trainings by published recipes, which `benchmarks/recipes.py` runs."""
 
 from __future__ import annotations
 
@@ -165,8 +165,3 @@ def findings(study: RecipesStudy) -> Iterator[str]:
         "training images. The intervals cover the variation between seeds; other images, longer training and other models may give "
         "different results."
     )
-
-
-def as_json(study: RecipesStudy) -> dict[str, Any]:
-    """Return the study as plain data for a result file."""
-    return json.loads(msgspec.json.encode(study))
