@@ -41,7 +41,8 @@ def without_batch_statistics(accelerator: Accelerator, *, dropout: float = 0.1, 
     padding, so that all have the same number of labelled pixels.
     """
     recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
-    splits = segmentation.open_data(recipe, SHAPES, Machine(out=Path("unused")))
+    machine = Machine(out=Path("unused"), workers=0, **options)
+    splits = segmentation.open_data(recipe, SHAPES, machine)
     torch.manual_seed(0)
     model = segmentation.task.build(recipe, len(splits.train.classes))
     for module in model.modules():
@@ -51,4 +52,4 @@ def without_batch_statistics(accelerator: Accelerator, *, dropout: float = 0.1, 
         if isinstance(module, torch.nn.Dropout):
             assert module.p == 0.1
             module.p = dropout
-    return segmentation.task.Segmentation(recipe, model, splits.train, splits.val, seed=0, accelerator=accelerator, **options)  # type: ignore[arg-type]
+    return segmentation.task.Segmentation(recipe, model, splits, machine, accelerator)  # type: ignore[arg-type]

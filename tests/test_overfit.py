@@ -14,10 +14,11 @@ from PIL import Image
 
 from trickzoo import detection, segmentation
 from trickzoo.data.boxes import DetectionSet
-from trickzoo.data.location import AnnotatedLocation
+from trickzoo.data.location import AnnotatedLocation, Splits
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import loop
+from trickzoo.training.machine import Machine
 from trickzoo.training.task import Task
 
 pytestmark = [pytest.mark.packs, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -54,18 +55,14 @@ def test_boxes(
     data = some(detection.open_split(AnnotatedLocation(layout, packs / pack), "train"))
     sizes: dict[str, Any] = {"short": short, "long": long, "anchors": anchors, "rois": 128, "proposals": proposals}
     recipe = SMALL_BOXES.but("by heart", data=layout, epochs=epochs, **sizes, **BY_HEART)
-    torch.manual_seed(0)
-    model = detection.task.build(recipe, len(data.classes))
-    found = learnt(detection.task.Detection(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True)), tmp_path)
+    found = learnt(detection.new_task(recipe, Splits(data, data), Machine(out=tmp_path, workers=0), Accelerator(cpu=True)), tmp_path)
     assert found["voc_ap50"] > 90
     assert found["coco_ap50"] > 90
 
 
 def learn_masks(data: SegmentationSet, layout: str, out: Path, **fields: Any) -> float:
     recipe = SMALL_MASKS.but("by heart", data=layout, scale=(1.0, 1.0), output_stride=8, lr=0.05, **BY_HEART, **fields)
-    torch.manual_seed(0)
-    model = segmentation.task.build(recipe, len(data.classes))
-    task = segmentation.task.Segmentation(recipe, model, data, data, seed=0, accelerator=Accelerator(cpu=True))
+    task = segmentation.new_task(recipe, Splits(data, data), Machine(out=out, workers=0), Accelerator(cpu=True))
     return float(learnt(task, out)["miou"])
 
 

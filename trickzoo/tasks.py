@@ -5,6 +5,7 @@ Each task is a package with the members of `TaskPackage`. A new task needs a pac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -55,8 +56,26 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
     def open_split(self, location: AnnotatedLocation, part: Part) -> Any:
         """Open the images of one split with their annotations. Raises BadData if they cannot be used."""
 
-    def evaluate_set(self, model: Any, data: Any, accelerator: Accelerator, **options: Any) -> evidence.Evaluation:
-        """Run a network on a set of images, each process on its share, and return the figures, the same in all processes."""
+    def evaluate_set(
+        self,
+        model: Any,
+        data: Any,
+        accelerator: Accelerator,
+        *,
+        workers: int = 0,
+        predictions: Path | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> evidence.Evaluation:
+        """Run a network on a set of images, each process on its share, and return the figures, the same in all processes.
+
+        Args:
+            model: network, from `load`.
+            data: set of images; its classes are those of the model, in the same order.
+            accelerator: device, precision and processes.
+            workers: number of decoding processes.
+            predictions: file or folder to which the predictions are written.
+            progress: function that is called with the number of images that this process has just finished.
+        """
 
     def check_predictions(self, path: Path) -> None:
         """Raise BadOption if `evaluate_set` cannot write its predictions to `path`, so that the error comes before the evaluation."""

@@ -190,6 +190,7 @@ class Scale:
     """
 
     short: int | None = 480
+    DRAWS: ClassVar[int] = 0
     LONGEST: ClassVar[int] = 4
     MOST: ClassVar[int] = 2**22
 

@@ -92,15 +92,9 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Evaluate a detector from `load` on a set with its classes by VOC's and COCO's average precision. Each process takes its share.
+    """Evaluate a detector from `load` by VOC's and COCO's average precision. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
-    Args:
-        model: the detector, from `load`.
-        data: the set; its classes are those of the model, in the same order.
-        accelerator: device, precision and processes.
-        workers: number of decoding processes.
-        predictions: JSON file for all boxes in COCO's results format; those to find are written beside it.
-        progress: called with the number of images that this process has just finished.
+    All boxes are written to the JSON file `predictions` in COCO's results format, and those to find beside it.
     """
     assert model.recipe is not None
     transform = FitAndFlip(model.recipe.short, model.recipe.long)
@@ -112,8 +106,8 @@ def evaluate_set(
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()
     rows = [(name, n, *(summary["per_class"][name][column] for column in columns)) for name, n in zip(data.classes, counts, strict=True)]
     shown = {f"{kind.upper()} {name}": value for kind in ("voc", "coco") for name, value in summary[kind].items()}
-    pages = lambda pictures: (report.findings(found, summary), report.sections(found, summary, pictures))  # noqa: E731, drawn only if it is asked for
-    return Evaluation(summary, shown, ("class", "objects", *columns), rows, pages)
+    header = ("class", "objects", *columns)
+    return Evaluation(summary, shown, header, rows, lambda n: (report.findings(found, summary), report.sections(found, summary, n)))
 
 
 def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:

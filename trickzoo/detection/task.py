@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, check_sides
-from trickzoo.data.batches import read_batches, there
+from trickzoo.data.batches import there
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import Splits
+from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import report, stored
 from trickzoo.detection.evaluate import detect, figures, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
-from trickzoo.training import network_file, optimiser
+from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
-from trickzoo.training.shares import Shares
 
 SIDES = ("short", "long")
 """The sides in pixels that `load` can replace."""
@@ -38,6 +37,7 @@ def build(recipe: DetectionRecipe, classes: int) -> FasterRCNN:
 def _build(
     recipe: DetectionRecipe, classes: int, weights: bool | str | PathLike[str] | None, options: Mapping[str, Any] | None = None
 ) -> FasterRCNN:
+    check_sides(recipe.short, recipe.long)
     random, stages = recipe.weights is None, recipe.trainable_stages
     defaults, coco = (FPN, COCO) if recipe.neck == "fpn" else (C4, C4_COCO)
     settings = {**defaults, **(coco if recipe.settings == "coco" else {})}
@@ -73,77 +73,30 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
     Raises BadCheckpoint if the file contains something else or is damaged, and BadOption if the short side would be longer than the long
     side.
     """
-    opened, recipe = network_file.open_file(Path(path), DetectionRecipe)
-    recipe = replace(recipe, short=recipe.short if short is None else short, long=recipe.long if long is None else long)
-    check_sides(recipe.short, recipe.long)
-    weights = opened.weights
-    assert isinstance(weights.classes, tuple)
-    model = _build(recipe, len(weights.classes), None, opened.options)
-    network_file.restore(model, opened)
-    model.trunk.weights = weights
-    if weights.preprocessing is not None:
-        model.transform.image_mean, model.transform.image_std = list(weights.preprocessing.mean), list(weights.preprocessing.std)
-    model.classes, model.recipe = weights.classes, recipe
-    return model.eval()
+    model = network_file.load(path, DetectionRecipe, _build, short=short, long=long)
+    normalisation = Normalisation.of(model.trunk)
+    model.transform.image_mean, model.transform.image_std = list(normalisation.mean), list(normalisation.std)
+    return model
 
 
 def new_task(recipe: DetectionRecipe, data: Splits[DetectionSet], machine: Machine, accelerator: Accelerator) -> Detection:
     """Build the recipe's detector for the classes of the images, and the task that trains it. Raises what `faster_rcnn` raises."""
     torch.manual_seed(machine.seed)
-    model = build(recipe, len(data.train.classes))
-    return Detection(
-        recipe,
-        model,
-        data.train,
-        data.val,
-        seed=machine.seed,
-        accelerator=accelerator,
-        micro_batch=machine.micro_batch,
-        workers=machine.decoders,
-    )
+    return Detection(recipe, build(recipe, len(data.train.classes)), data, machine, accelerator)
 
 
 class Detection(AnnotatedTask):
-    """The training of a detector by a recipe.
+    """The training of a detector from `build` on resized and flipped images. The arguments are those of `AnnotatedTask`.
 
-    Args:
-        recipe: the recipe.
-        model: the detector, from `build`.
-        data, val: training and validation images.
-        seed: the random seed of the order, the flips, and the sampling of anchors and proposals.
-        accelerator: device, precision and processes.
-        micro_batch: how many images a process takes at once; gradients are accumulated over its share of the batch.
-        workers: number of decoding processes.
+    The seed also determines the sampling of anchors and proposals.
     """
 
     def __init__(
-        self,
-        recipe: DetectionRecipe,
-        model: FasterRCNN,
-        data: DetectionSet,
-        val: DetectionSet | None,
-        *,
-        seed: int,
-        accelerator: Accelerator,
-        micro_batch: int | None = None,
-        workers: int = 0,
+        self, recipe: DetectionRecipe, model: FasterRCNN, images: Splits[DetectionSet], machine: Machine, accelerator: Accelerator
     ) -> None:
-        super().__init__(model.trunk, data, val, accelerator, workers)
-        self.recipe: DetectionRecipe = recipe
-        self.measure = "coco_ap" if recipe.data == "coco" else "voc_ap50"
-        self.model: FasterRCNN = model
         self.transform = FitAndFlip(recipe.short, recipe.long, recipe.flip)
-        self.shares = Shares.of(len(data), recipe, FitAndFlip.DRAWS, seed, accelerator, micro_batch)
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Return the recipe's optimiser of the parameters that are not frozen."""
-        return optimiser.build(self.recipe, [parameter for parameter in self.model.parameters() if parameter.requires_grad])
-
-    def batches(self, first_step: int) -> Iterator[list[DetectionSample]]:
-        """Yield micro-batches of resized and flipped images with the boxes that train, from this step to the end of the training."""
-        return read_batches(
-            DetectionSamples(self.data, self.transform), self.shares.of_epochs(first_step, self.recipe.epochs), self.workers
-        )
+        super().__init__(recipe, model, images, machine, accelerator, DetectionSamples(images.train, self.transform))
+        self.measure = "coco_ap" if recipe.data == "coco" else "voc_ap50"
 
     def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
         """Return the sum of the four losses."""

@@ -93,16 +93,10 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Evaluate a segmenter from `load` on a set with its classes by mean IoU and pixel accuracy. Each process takes its share.
+    """Evaluate a segmenter from `load` by mean IoU and pixel accuracy. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
-    Args:
-        model: the segmenter, from `load`.
-        data: the set; its classes are those of the model, in the same order.
-        accelerator: device, precision and processes.
-        workers: number of decoding processes.
-        predictions: new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
-            each image, `predictions.csv`.
-        progress: called with the number of images that this process has just finished.
+    `predictions` is a new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
+    each image, `predictions.csv`.
     """
     assert model.recipe is not None
     with masks_in(predictions, data, accelerator.is_main_process) as write:
@@ -118,8 +112,8 @@ def evaluate_set(
     summary = found.summary()
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
-    pages = lambda pictures: (report.findings(found, data), report.sections(found, data, pictures))  # noqa: E731, made only if it is asked for
-    return Evaluation({"n": len(data), **summary}, shown, ("class", "pixels", "IoU"), rows, pages)
+    content, header = {"n": len(data), **summary}, ("class", "pixels", "IoU")
+    return Evaluation(content, shown, header, rows, lambda n: (report.findings(found, data), report.sections(found, data, n)))
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from trickzoo import registry
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
-from trickzoo.data.batches import read_batches, there
+from trickzoo.data.batches import there
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
@@ -28,7 +27,7 @@ from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
-from trickzoo.training.shares import Shares, check_norms
+from trickzoo.training.shares import check_norms
 
 log = logging.getLogger("trickzoo")
 
@@ -73,81 +72,38 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
     `path` may also be an `hf-hub:` reference. `short` replaces the recipe's short image side in pixels.
     Raises BadCheckpoint if the file contains something else or is damaged.
     """
-    opened, recipe = network_file.open_file(Path(path), SegmentationRecipe)
-    recipe = replace(recipe, short=recipe.short if short is None else short)
-    weights = opened.weights
-    assert isinstance(weights.classes, tuple)
-    model = _build(recipe, len(weights.classes), None, opened.options)
-    network_file.restore(model, opened)
-    model.trunk.weights = weights
-    model.classes, model.recipe = weights.classes, recipe
-    return model.eval()
+    return network_file.load(path, SegmentationRecipe, _build, short=short)
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:
     """Build the recipe's segmenter for the classes of the images, and the task that trains it. Raises what `segmenter` raises."""
     torch.manual_seed(machine.seed)
-    model = build(recipe, len(data.train.classes))
-    return Segmentation(
-        recipe,
-        model,
-        data.train,
-        data.val,
-        seed=machine.seed,
-        accelerator=accelerator,
-        micro_batch=machine.micro_batch,
-        workers=machine.decoders,
-    )
+    return Segmentation(recipe, build(recipe, len(data.train.classes)), data, machine, accelerator)
 
 
 class Segmentation(AnnotatedTask):
-    """The training of a segmenter by a recipe.
+    """The training of a segmenter from `build` on random crops. The arguments are those of `AnnotatedTask`.
 
-    Args:
-        recipe: the recipe.
-        model: the segmenter, from `build`.
-        data, val: training and validation images.
-        seed: the random seed of the order, the crops, the flips, the blur and dropout.
-        accelerator: device, precision and processes.
-        micro_batch: how many images a process takes at once; gradients are accumulated over its share of the batch.
-        workers: number of decoding processes.
+    The seed also determines dropout.
     """
 
     measure = "miou"
+    recipe: SegmentationRecipe
 
     def __init__(
-        self,
-        recipe: SegmentationRecipe,
-        model: Segmenter,
-        data: SegmentationSet,
-        val: SegmentationSet | None,
-        *,
-        seed: int,
-        accelerator: Accelerator,
-        micro_batch: int | None = None,
-        workers: int = 0,
+        self, recipe: SegmentationRecipe, model: Segmenter, images: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator
     ) -> None:
-        super().__init__(model.trunk, data, val, accelerator, workers)
-        self.recipe: SegmentationRecipe = recipe
-        self.model: Segmenter = model
-        self.transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
-        self.shares = Shares.of(len(data), recipe, ScaleAndCrop.DRAWS, seed, accelerator, micro_batch)
+        transform = ScaleAndCrop(recipe.base, recipe.crop, recipe.scale, recipe.flip, recipe.blur)
+        super().__init__(recipe, model, images, machine, accelerator, SegmentationSamples(images.train, transform))
         check_norms(model, self.shares.micro, recipe.crop)
         self.normalise = Normalisation.of(model.trunk)
 
     def optimiser(self) -> torch.optim.Optimizer:
         """Return the recipe's optimiser of the parameters that are not frozen. The heads have their own learning rate."""
-        recipe = self.recipe
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         heads = [each for head in (self.model.head, self.model.aux_head) if head is not None for each in head.parameters()]
-        groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": recipe.head_lr}]
-        return optimiser.build(recipe, groups)
-
-    def batches(self, first_step: int) -> Iterator[list[SegmentationSample]]:
-        """Yield micro-batches of crops of images and masks, from this step to the end of the training."""
-        return read_batches(
-            SegmentationSamples(self.data, self.transform), self.shares.of_epochs(first_step, self.recipe.epochs), self.workers
-        )
+        groups = [{"params": backbone, "factor": 1.0}, {"params": heads, "factor": self.recipe.head_lr}]
+        return optimiser.build(self.recipe, groups)
 
     def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
         """Return the cross-entropy over the judged pixels, with that of the auxiliary head added at the recipe's weight."""

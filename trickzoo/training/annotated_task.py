@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
-from trickzoo.backbone import Backbone
+from trickzoo.data.annotated_transforms import DetectionSamples, SegmentationSamples
+from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
-from trickzoo.data.location import AnnotatedSet
+from trickzoo.data.location import AnnotatedSet, Splits
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
-from trickzoo.training import network_file
+from trickzoo.training import network_file, optimiser
+from trickzoo.training.machine import Machine
 from trickzoo.training.schedule import fine_tuning_rate
+from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
 
 
@@ -21,23 +26,34 @@ class AnnotatedTask(Task):
     """A task on images with boxes or masks. Its network has a backbone, which may be pretrained.
 
     Args:
-        trunk: backbone of the network.
-        data: training images.
-        val: validation images; None if there are none.
+        recipe: recipe of the training.
+        model: network from the `build` of its task; its attribute `trunk` is the backbone.
+        images: training and validation images; the validation images are None if there are none.
+        machine: random seed, micro-batches and decoding processes.
         accelerator: device, precision and processes.
-        workers: number of decoding processes.
+        samples: training images after the random transform of the task.
     """
 
     activity = "fine-tuning"
     recipe: DetectionRecipe | SegmentationRecipe
     model: Any
 
-    def __init__(self, trunk: Backbone, data: Any, val: Any, accelerator: Accelerator, workers: int) -> None:
-        self.trunk, self.accelerator, self.workers = trunk, accelerator, workers
-        self.data: Any = data
-        self.val: Any = val
-        self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
-        self.weights_sha256 = trunk.weights.digest() if trunk.weights else None
+    def __init__(
+        self,
+        recipe: DetectionRecipe | SegmentationRecipe,
+        model: network_file.AnnotatedNetwork,
+        images: Splits[Any],
+        machine: Machine,
+        accelerator: Accelerator,
+        samples: DetectionSamples | SegmentationSamples,
+    ) -> None:
+        self.recipe, self.model, self.samples = recipe, model, samples
+        self.data: Any = images.train
+        self.val: Any = images.val
+        self.accelerator, self.workers = accelerator, machine.decoders
+        self.data_digest, self.val_digest = self.data.digest, self.val.digest if self.val is not None else None
+        self.weights_sha256 = model.trunk.weights.digest() if model.trunk.weights else None
+        self.shares = Shares.of(len(self.data), recipe, samples.transform.DRAWS, machine.seed, accelerator, machine.micro_batch)
 
     @property
     def _parts(self) -> dict[str, AnnotatedSet]:
@@ -77,6 +93,14 @@ class AnnotatedTask(Task):
             "data_summary": self.summary.content,
             **({"data": self.description} if self.description else {}),
         }
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser of the parameters that are not frozen."""
+        return optimiser.build(self.recipe, [parameter for parameter in self.model.parameters() if parameter.requires_grad])
+
+    def batches(self, first_step: int) -> Iterator[list[Any]]:
+        """Yield micro-batches of samples, from this step to the end of the training."""
+        return read_batches(self.samples, self.shares.of_epochs(first_step, self.recipe.epochs), self.workers)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the 0-based `step` by the schedule of the recipe."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
-from torch import nn
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
@@ -25,20 +25,33 @@ from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 AnnotatedRecipe = DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
 
 
-class Trunked(Protocol):
-    """A network that has a backbone, in its attribute `trunk`."""
+class AnnotatedNetwork(Protocol):
+    """A detector or a segmenter. Its attribute `trunk` is its backbone."""
+
+    classes: tuple[str, ...]
+    recipe: Any
 
     @property
     def trunk(self) -> Backbone: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
 
-def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: Path, training: dict[str, Any]) -> None:
+    def eval(self) -> Self: ...
+
+
+N = TypeVar("N", bound=AnnotatedNetwork)
+
+
+def save(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[str], path: Path, training: dict[str, Any]) -> None:
     """Write a detector or a segmenter to a file from which it can be built again.
 
     Args:
@@ -63,12 +76,35 @@ def save(model: Trunked, recipe: AnnotatedRecipe, classes: Sequence[str], path: 
     tensors.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
 
 
-def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
-    """Read a file that `save` wrote, or that of an `hf-hub:` reference, and return its weights with the backbone's options, and its recipe.
+def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None, Mapping[str, Any]], N], **sides: int | None) -> N:
+    """Load a network from a file that `save` wrote, or from that of an `hf-hub:` reference, in evaluation mode.
 
-    Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, and UnknownName or BadOption if trickzoo
-    cannot build its backbone.
+    Args:
+        path: the file or the reference.
+        kind: class of the recipe of the task.
+        build: builds the network of a recipe, for a number of classes, with no weights and with the options of the backbone.
+        sides: image sides in pixels that replace those of the recipe, unless they are None.
+
+    Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, UnknownName or BadOption if trickzoo
+    cannot build its backbone, and what `build` raises.
     """
+    opened, recipe = _open(Path(path), kind)
+    named: dict[str, Any] = {name: side for name, side in sides.items() if side is not None}
+    recipe = replace(recipe, **named)
+    weights = opened.weights
+    assert isinstance(weights.classes, tuple)
+    model = build(recipe, len(weights.classes), None, opened.options)
+    try:
+        model.load_state_dict(opened.tensors)
+    except RuntimeError as error:
+        raise BadCheckpoint(f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+    model.trunk.weights = weights
+    model.classes, model.recipe = weights.classes, recipe
+    return model.eval()
+
+
+def _open(path: Path, kind: type[R]) -> tuple[Opened, R]:
+    """Read a file, and return its weights with the backbone's options, and its recipe."""
     path = fetch_hub_reference(str(path))[0] if str(path).startswith("hf-hub:") else existing(path)
     read = tensors.read_tensors(path)
     own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
@@ -90,11 +126,3 @@ def open_file(path: Path, kind: type[R]) -> tuple[Opened, R]:
     )
     # the header's name of the model: the one in the recipe may end in a tag, whose weights would be downloaded in vain
     return Opened(weights, read.tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)
-
-
-def restore(model: nn.Module, opened: Opened) -> None:
-    """Load the tensors that `open_file` returned into a network. Raises BadCheckpoint if they do not fit."""
-    try:
-        model.load_state_dict(opened.tensors)
-    except RuntimeError as error:
-        raise BadCheckpoint(f"{opened.weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
