@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli import running as cli
 from trickzoo.cli.fields import OfLadder
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
@@ -55,7 +56,7 @@ def ladder(
     The same command resumes a stopped study; with more seeds or rungs it adds to the finished trainings. OUT/report.html has the findings.
     """
     name = set_ or study.OWN
-    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
+    wanted = options.names(rungs)
     optional = {"teacher": teacher, "low_precision": low_precision}
     plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
@@ -81,33 +82,19 @@ def ladder(
     for step in plan.steps:
         check_networks(step.recipe)
     location.check_exists()
-    from trickzoo.cli.running import progress_bar
-    from trickzoo.training.processes import processes  # only now, because torch takes seconds to import
-
-    state = processes(device=running.device)
-    chief = state.is_main_process
-
-    def tell(line: str) -> None:
-        if chief:
-            say(line, flush=True)
-
-    tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
-    study.run(
-        plan, location, machine, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell, jobs=running.jobs
-    )
-    if chief:
-        _report(plan, place, required=False)
-    if state.num_processes > 1:
-        state.destroy_process_group()
+    with cli.study(running.device) as shown:
+        shown.tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
+        study.run(plan, location, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
+        if shown.chief:
+            _report(plan, place, required=False)
 
 
 def _report(plan: study.Plan, out: Path, *, required: bool) -> None:
     """Print a study's findings, and write its tables, plots and report."""
-    from trickzoo.cli import running
     from trickzoo.studies import ladder_summary, report
 
     found = ladder_summary.summarise(plan, out)
-    running.report(found.findings, out, lambda: report.write_ladder(found, out), required=required)
+    cli.report(found.findings, out, lambda: report.write_ladder(found, out), required=required)
 
 
 def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> None:

@@ -88,6 +88,11 @@ def check_planned(*, json: bool, planned: bool, where: str) -> None:
         raise NoEffect("--json", f"it is for {where}")
 
 
+def names(text: str | None) -> tuple[str, ...]:
+    """Return the parts of a text that are separated by commas; none without a text."""
+    return tuple(part for part in map(str.strip, (text or "").split(",")) if part)
+
+
 def check_pictures(pictures: int, report: Path | None) -> None:
     """Raise BadOption for a negative number of pictures, or for pictures without a report."""
     if pictures < 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from trickzoo.evidence import check_folder, duration
 
 if TYPE_CHECKING:
     from trickzoo.recipes.collection import AnyRecipe
+    from trickzoo.training.device import Device
     from trickzoo.training.job import Job, Rehearsal
     from trickzoo.training.progress import Progress
     from trickzoo.training.task import Task
@@ -81,6 +83,33 @@ def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> I
             tell(p)
 
         yield report
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The lines and progress bars of a study. Only the main process (`chief`) shows them."""
+
+    chief: bool
+
+    def tell(self, line: str) -> None:
+        """Print a line."""
+        if self.chief:
+            say(line, flush=True)
+
+    def each(self, title: str) -> AbstractContextManager[Callable[[Progress], None]]:
+        """Show the progress bar of a training."""
+        return progress_bar(self.chief, f"{title}: ", evaluations=False)
+
+
+@contextlib.contextmanager
+def study(device: Device) -> Iterator[Shown]:
+    """Run a study in the block, possibly in several processes, which end their communication after it."""
+    from trickzoo.training.processes import processes  # only now, because torch takes seconds to import
+
+    state = processes(device=device)
+    yield Shown(state.is_main_process)
+    if state.num_processes > 1:
+        state.destroy_process_group()
 
 
 def tell(task: Task, rehearsal: Rehearsal) -> None:

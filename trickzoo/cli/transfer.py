@@ -11,9 +11,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli import running as cli
 from trickzoo.cli.fields import OfTransfer
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import hush, say
+from trickzoo.cli.printing import hush
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.selection import Selection
@@ -119,7 +120,7 @@ def transfer(
     Everything but the backbone's weights is the same for all rungs. Run the same command again to resume a study that was stopped.
     OUT/report.html contains the ladder and the results of the fine-tunings.
     """
-    wanted = tuple(filter(None, (part.strip() for part in rungs.split(",")))) if rungs else ()
+    wanted = options.names(rungs)
     folder = out or checkpoints / "transfer"
     options.check_planned(json=json, planned=planning.plan, where="--plan")
     if planning.plan:
@@ -129,15 +130,16 @@ def transfer(
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch)
     hush(running.quiet)
-    if not report_only:
-        _run(plan, folder, running)
-    from trickzoo.training.processes import processes
-
-    state = processes(device=running.device)
-    if state.is_main_process:
-        _report(plan, folder, pictures, required=report_only)
-    if state.num_processes > 1:
-        state.destroy_process_group()
+    machine = Machine(out=folder, **running.of_machine)
+    for branch in plan.branches if not report_only else ():
+        branch.location.check_exists(branch.recipe.task)
+    with cli.study(running.device) as shown:
+        if not report_only:
+            tasks = " and ".join(branch.recipe.task for branch in plan.branches)
+            shown.tell(f"{count(len(plan.trunks), 'backbone')} of {plan.ladder.title}, {tasks}, in {folder}")
+            study.run(plan, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
+        if shown.chief:
+            _report(plan, folder, pictures, required=report_only)
 
 
 def _branches(
@@ -213,26 +215,8 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _run(plan: study.Plan, out: Path, running: options.Several) -> None:
-    settings = Machine(out=out, **running.of_machine)
-    for branch in plan.branches:
-        branch.location.check_exists(branch.recipe.task)
-    from trickzoo.cli.running import progress_bar
-    from trickzoo.training.processes import processes
-
-    chief = processes(device=running.device).is_main_process
-
-    def tell(line: str) -> None:
-        if chief:
-            say(line, flush=True)
-
-    tell(f"{count(len(plan.trunks), 'backbone')} of {plan.ladder.title}, {' and '.join(b.recipe.task for b in plan.branches)}, in {out}")
-    study.run(plan, settings, each=lambda title: progress_bar(chief, f"{title}: ", evaluations=False), tell=tell, jobs=running.jobs)
-
-
 def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> None:
     """Print a summary of the study, and write its tables, plots and report."""
-    from trickzoo.cli import running
     from trickzoo.studies import report, transfer_summary, transfer_words
 
     asked: transfer_summary.Results = {branch.recipe.task: {} for branch in plan.branches}
@@ -245,7 +229,7 @@ def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> No
     def write() -> Path:
         return report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))
 
-    running.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
+    cli.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
 
 
 def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None, *, json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from trickzoo.cli import options
+from trickzoo.cli import running as cli
 from trickzoo.cli.fields import OfClassifiers
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
@@ -81,17 +82,10 @@ def tune(
         return
     check_networks(plan.settings[0])
     location.check_exists()
-    from trickzoo.cli import running as cli
     from trickzoo.studies import tune_report
 
-    found = study.run(
-        plan,
-        location,
-        machine,
-        each=lambda title: cli.progress_bar(True, f"{title}: ", evaluations=False),
-        tell=lambda line: say(line, flush=True),
-        jobs=running.jobs,
-    )
+    shown = cli.Shown(chief=True)
+    found = study.run(plan, location, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
     best = found[-1][0].setting
     chosen = {**fields.given, **{field: in_words(getattr(best, field)) for field in plan.fields}}
     command = _command(recipe, data, folder, side, cache, selecting, seed, chosen)
@@ -106,7 +100,7 @@ def tune(
 
 def _values(name: str, text: str) -> list[str]:
     """Return the values of an option that may have several. Texts, and lists such as those of --milestones, are one value."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = list(options.names(text))
     return parts if name in study.FIELDS or (name not in LISTS and all(map(_is_number, parts))) else [text]
 
 

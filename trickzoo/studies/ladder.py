@@ -13,7 +13,7 @@ from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, seeds_from, train_all
 from trickzoo.training import tracking
 
 if TYPE_CHECKING:
@@ -88,15 +88,12 @@ def plan(
     The seeds are `first_seed`, `first_seed` + 1 and so on. If the rung that a rung builds on is left out, it is compared with the next
     lower rung. Raises BadOption for a value or field that is not allowed, and UnknownName for an unknown model or rung.
     """
-    if seeds < 1:
-        raise BadOption(f"--seeds must be 1 or more, not {seeds}")
-    if first_seed < 0:
-        raise BadOption(f"--first-seed must be 0 or more, not {first_seed}")
+    all_seeds = seeds_from(first_seed, seeds)
     whole = scaled.ladder(
         data, model, teacher=teacher, low_precision=low_precision, **_typed(scaled.ladder(data, model).rungs[0].recipe, changes or {})
     )
     last = whole.rungs[-1].recipe
-    return Plan(data, last.model, _steps(whole, rungs), tuple(range(first_seed, first_seed + seeds)), last.name.rpartition(".")[2])
+    return Plan(data, last.model, _steps(whole, rungs), all_seeds, last.name.rpartition(".")[2])
 
 
 def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:

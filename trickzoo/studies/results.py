@@ -102,7 +102,7 @@ class FineTuning(Result, frozen=True, kw_only=True):
         return {key: value for key, value in self.recipe.items() if key not in ("model", "weights")}
 
 
-Read = TypeVar("Read", LadderStudy, TransferStudy, ClassifierResult, FineTuning)
+Read = TypeVar("Read", bound=Struct)
 KINDS: dict[type, str] = {
     LadderStudy: "the summary of a ladder study; write it again with `trickzoo ladder --report-only`",
     TransferStudy: "the summary of a transfer study; write it again with `trickzoo transfer --report-only`",

@@ -13,7 +13,7 @@ from trickzoo.errors import BadOption
 
 if TYPE_CHECKING:
     from trickzoo.data.location import Splits
-    from trickzoo.recipes.recipe import Recipe
+    from trickzoo.recipes.collection import AnyRecipe
     from trickzoo.studies.at_once import Reopen, Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
@@ -22,27 +22,38 @@ Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
 """Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
 
 
-def holds_finished(place: Path, recipe: Recipe, seed: int, images: Splits[Any]) -> bool:
-    """Return whether a folder holds a classifier's training finished. Raises BadCheckpoint if it holds another one, finished or not."""
-    from trickzoo.studies.results import ClassifierResult, read
+def seeds_from(first: int, n: int) -> tuple[int, ...]:
+    """Return `first`, `first` + 1 and so on, n seeds. Raises BadOption unless there is one, and the first is 0 or more."""
+    if n < 1:
+        raise BadOption(f"--seeds must be 1 or more, not {n}")
+    if first < 0:
+        raise BadOption(f"--first-seed must be 0 or more, not {first}")
+    return tuple(range(first, first + n))
+
+
+def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:
+    """Return whether a folder holds a training finished. Raises BadCheckpoint if it holds another one, finished or not."""
+    from trickzoo.studies.results import ClassifierResult, FineTuning, read
     from trickzoo.training import checkpoint
 
     this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(recipe)}
     if (path := place / "result.json").exists():
-        read(path, ClassifierResult)
         checkpoint.result(path, recipe, seed=seed, **this)
+        read(path, ClassifierResult if recipe.task == "classification" else FineTuning)
         return True
     if (place / checkpoint.LAST).exists():
         checkpoint.load(place / checkpoint.LAST, recipe, seed=seed, **this)
     return False
 
 
-def _digests(recipe: Recipe) -> dict[str, str]:
+def _digests(recipe: AnyRecipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path."""
     from trickzoo import files
+    from trickzoo.recipes.recipe import Recipe
     from trickzoo.weights.named import is_file
 
-    named = {"weights_sha256": recipe.pretrained, "teacher_sha256": recipe.teacher}
+    start, teacher = (recipe.pretrained, recipe.teacher) if isinstance(recipe, Recipe) else (recipe.weights, None)
+    named = {"weights_sha256": start, "teacher_sha256": teacher}
     return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo import files
 from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.found import LadderStudy
 from trickzoo.studies.results import SCRATCH, ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, holds_finished, seeds_from, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
@@ -33,11 +32,6 @@ class Trunk:
     model: str
     weights: Path | None
     top1: float | None
-
-    @functools.cached_property
-    def sha256(self) -> str | None:
-        """SHA-256 of the weight file, which identifies the backbone independently of its path. None for random weights."""
-        return None if self.weights is None else files.digest(self.weights)
 
 
 @dataclass(frozen=True)
@@ -90,14 +84,11 @@ def plan(
     """
     if not branches:
         raise BadOption("name a set with --detection, with --segmentation, or with both")
-    if seeds < 1:
-        raise BadOption(f"--seeds must be 1 or more, not {seeds}")
-    if first_seed < 0:
-        raise BadOption(f"--first-seed must be 0 or more, not {first_seed}")
+    all_seeds = seeds_from(first_seed, seeds)
     ladder = read_ladder(checkpoints, rungs)
     wanted = [each.rung for each in ladder.rungs if not rungs or each.rung in rungs]
     trunks = []
-    for seed in range(first_seed, first_seed + seeds):
+    for seed in all_seeds:
         of_seed = [_trunk(checkpoints, rung, seed) for rung in wanted]
         trunks += [*of_seed, Trunk(SCRATCH, seed, of_seed[0].model, None, None)] if scratch else of_seed
     return Plan(ladder, tuple(trunks), branches)
@@ -129,62 +120,53 @@ def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRec
     return replace(branch.recipe, model=trunk.model, weights=None if trunk.weights is None else str(trunk.weights))
 
 
-def run(plan: Plan, settings: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
-    """Run the remaining trainings of a study in `settings.out`; a training that was stopped is resumed from its checkpoint.
+def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
+    """Run the remaining trainings of a study in `machine.out`; a training that was stopped is resumed from its checkpoint.
 
-    Args:
-        plan: the trainings to run.
-        settings: the machine of every training; `out` is the study's folder. The seeds come from the plan.
-        each: returns the context manager in which a training runs, by its title.
-        tell: called with a line of text for each training.
-        jobs: number of trainings that run at once, each in a process of its own. For more than 1, a script needs
-            `if __name__ == "__main__"`.
-
-    Raises:
-        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
-        BadOption: the folder cannot be written, and the study is not finished; or several jobs under torchrun.
-        InUse: another run is writing to the folder.
-        Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
+    The arguments and errors are those of `ladder.run`; the locations of the images are in the plan.
     """
     from trickzoo import evidence
     from trickzoo.training import job
 
-    of_each = check_jobs(jobs, settings)
-    if not all((folder(settings.out, *run) / job.RESULT).is_file() for run in plan.runs):  # a finished study is only read
-        evidence.check_folder(settings.out)
-    data = _open(plan, settings)
+    of_each = check_jobs(jobs, machine)
+    if not all((folder(machine.out, *run) / job.RESULT).is_file() for run in plan.runs):  # a finished study is only read
+        evidence.check_folder(machine.out)
+    data = _open(plan, machine)
     for images in data.values():
         for note in images.selected.notes:
             tell(note)
-    done = [_is_done(plan_run, settings.out, data) for plan_run in plan.runs]
+    done = [
+        holds_finished(folder(machine.out, branch, trunk), recipe_of(branch, trunk), trunk.seed, data[branch.recipe.task])
+        for branch, trunk in plan.runs
+    ]
     trainings = [
         Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, train)
         for (branch, trunk), finished, train in zip(plan.runs, done, _trains(plan, of_each, data), strict=True)
     ]
-    train_all(trainings, settings, each=each, tell=tell, jobs=jobs, reopen=functools.partial(_trains, plan, of_each))
+    train_all(trainings, machine, each=each, tell=tell, jobs=jobs, reopen=functools.partial(_trains, plan, of_each))
 
 
-def _open(plan: Plan, settings: Machine) -> dict[str, Splits[Any]]:
+def _open(plan: Plan, machine: Machine) -> dict[str, Splits[Any]]:
     """Open the images of each task."""
     from trickzoo import tasks
 
     return {
-        branch.recipe.task: tasks.find_task(branch.recipe.task).open_data(branch.recipe, branch.location, settings)
+        branch.recipe.task: tasks.find_task(branch.recipe.task).open_data(branch.recipe, branch.location, machine)
         for branch in plan.branches
     }
 
 
-def _trains(plan: Plan, settings: Machine, data: dict[str, Splits[Any]] | None = None) -> list[Train]:
+def _trains(plan: Plan, machine: Machine, data: dict[str, Splits[Any]] | None = None) -> list[Train]:
     """Return what runs each training of a study, in order. The images are opened if they are not given."""
     from trickzoo import tasks
     from trickzoo.training import job
     from trickzoo.training.tracking import MEASURES
 
-    opened = data or _open(plan, settings)
+    opened = data or _open(plan, machine)
 
     def train(branch: Branch, trunk: Trunk, report: Callable[[Progress], None]) -> str:
-        recipe, place = recipe_of(branch, trunk), folder(settings.out, branch, trunk)
-        here = replace(settings, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
+        recipe, place = recipe_of(branch, trunk), folder(machine.out, branch, trunk)
+        here = replace(machine, out=place, seed=trunk.seed, evaluate_every=recipe.epochs)
         task = tasks.prepare(recipe, branch.location, here, opened[recipe.task])
         found = job.run(task, report, backbone={"rung": trunk.rung, "seed": trunk.seed, "top1": trunk.top1})
         measured = found[found["measure"]]
@@ -216,21 +198,3 @@ def examples(plan: Plan, out: Path, n: int) -> list[Example]:
             continue
         found += draw(branch.recipe.task, branch.location, networks, n)
     return found
-
-
-def _is_done(plan_run: tuple[Branch, Trunk], out: Path, data: dict[str, Splits[Any]]) -> bool:
-    """Return whether a training is finished. Raises BadCheckpoint if its folder holds a different training, finished or not."""
-    from trickzoo.training import checkpoint
-
-    branch, trunk = plan_run
-    recipe, place = recipe_of(branch, trunk), folder(out, branch, trunk)
-    images = data[recipe.task]
-    path = place / "result.json"
-    if not path.is_file() and not (place / checkpoint.LAST).is_file():
-        return False
-    this = {"seed": trunk.seed, "data_digest": images.train.digest, "val_digest": images.val.digest, "weights_sha256": trunk.sha256}
-    if path.is_file():
-        checkpoint.result(path, recipe, **this)
-        return True
-    checkpoint.load(place / checkpoint.LAST, recipe, **this)
-    return False
