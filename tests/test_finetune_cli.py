@@ -60,7 +60,7 @@ def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
     ).parent.parent
     (tmp_path / "coco").mkdir()
     cases = [
-        (("voc", "--data", year), "name one with --task detection or --task segmentation"),
+        (("voc", "--data", year), "name the task with --task detection or --task segmentation"),
         (("coco", "--task", "segmentation", "--data", year), "coco has no annotations for segmentation"),
         (("voc", "--task", "detection"), "name the folder of images with --data"),
         (("shapes", "--task", "detection", "--data", year), "leave --data out"),

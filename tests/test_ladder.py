@@ -16,17 +16,19 @@ import pytest
 from accelerate import PartialState
 from safetensors.numpy import load_file
 
+import trickzoo
 from tests.commands import Call, caller
 from tests.studies import FIELDS, MODEL, RUNGS, plan, simulate
 from trickzoo.cli import zoo
 from trickzoo.data.location import ImageLocation
-from trickzoo.errors import BadOption, UnknownName
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary, power
 from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
+from trickzoo.weights import publish
 
 
 @pytest.fixture
@@ -142,6 +144,17 @@ def test_a_message_of_all_trainings_is_said_once(colours: Path, tmp_path: Path, 
     ]
 
 
+def test_weights_that_were_trained_anew_are_other_weights(colours: Path, trained: Path, tmp_path: Path) -> None:
+    start, out = tmp_path / "start", tmp_path / "study"
+    shutil.copytree(trained / "classes", start)
+    one = plan(rungs=("baseline",), seeds=1, changes={**FIELDS, "epochs": "1", "pretrained": str(start)})
+    ladder.run(one, *settings(colours, out), each=quiet)
+    ladder.run(one, *settings(colours, out), each=quiet)  # only reads the result
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), start / "model.safetensors", overwrite=True)
+    with pytest.raises(BadCheckpoint, match="has another recipe: pretrained is"):
+        ladder.run(one, *settings(colours, out), each=quiet)
+
+
 def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     tokens = ("--rungs", "baseline,cosine,mixup,label_smoothing", "--size", 32, "--epochs", 2, "--batch-size", 8, "--seeds", 2)
     status, text, _ = call(*tokens, "--out", straight, "--dry-run")
@@ -251,6 +264,7 @@ def test_a_stopped_study_goes_on(
     assert status == 0
     assert "1/6 baseline, seed 0: already finished" in text
     assert "2/6 cosine, seed 0: " + ("top-1" if step == 3 else "already finished") in text
+    assert ("cosine, seed 0: resumed in epoch" in text) == (step == 3)
     assert text.rstrip().endswith("report.html")
     assert figures(tmp_path) == figures(straight)
     for name in ("cosine-0", "mixup-1"):

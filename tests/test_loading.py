@@ -88,6 +88,7 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     for path, message in (
         (bare, "does not name its classes and its preprocessing; write it with export"),
         (tmp_path, "holds no finished training; name its last.pt"),
+        (trained, "holds no training itself; name one of those in it: .*classes"),
         (tmp_path / "gone.safetensors", "does not exist"),
     ):
         with pytest.raises(BadCheckpoint, match=message):

@@ -96,9 +96,9 @@ def test_a_resumed_training_goes_on_in_its_run(name: str, tmp_path: Path, monkey
     for steps, evaluation in ((range(1, 4), None), (range(3, 6), {"top1": 50.0, "n": 20})):
         with trackers.tracked(machine.accelerator("fp32"), name, machine.out, {"lr": 0.1}) as report:
             for step in steps:
-                report(Progress(step, 5, 0, 1.5, 0.1))
+                report(Progress(step, 5, 0, 1, 1.5, 0.1))
             if evaluation:
-                report(Progress(5, 5, 0, 1.5, 0.1, evaluation))
+                report(Progress(5, 5, 0, 1, 1.5, 0.1, evaluation))
     first, second = package.runs
     assert [step for step, _ in package.logged] == [1, 2, 3, 3, 4, 5, 5]
     assert package.logged[0][1] == {"training/loss": 1.5, "training/lr": 0.1}
@@ -132,7 +132,7 @@ def test_a_tracker_that_cannot_start_ends_in_a_line_and_one_that_fails_later_in_
     with trackers.tracked(machine.accelerator("fp32"), "wandb", tmp_path, {}) as report:
         package.broken = "later"
         for step in range(4, 8):
-            report(Progress(step, 9, 0, 1.0, 0.1))
+            report(Progress(step, 9, 0, 1, 1.0, 0.1))
     assert (package.runs[0]["id"], package.runs[0]["project"]) == ("old", "mine")
     assert [step for step, _ in package.logged] == [4]
     assert [record.getMessage() for record in caplog.records] == ["wandb failed (gone); the training goes on without it"]

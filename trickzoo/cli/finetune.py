@@ -102,6 +102,6 @@ def _task_of(layout: str, task: str | None) -> tuple[str, str]:
     """
     readers = find_layout(layout).readers
     if task is None and len(readers) > 1:
-        raise BadOption(f"{layout} has annotations for both tasks; name one with --task {' or --task '.join(readers)}")
+        raise BadOption(f"{layout} can hold boxes, masks or both; name the task with --task {' or --task '.join(readers)}")
     chosen = task or next(iter(readers))
     return chosen, readers[chosen].recipe if chosen in readers else f"small.{chosen}"

@@ -13,6 +13,7 @@ from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
 from trickzoo.evidence import check_folder, duration
+from trickzoo.studies.series import each_message_once
 
 if TYPE_CHECKING:
     from trickzoo.recipes.collection import AnyRecipe
@@ -25,6 +26,7 @@ WORTHWHILE = 1.1
 """How many times as fast another precision must be to be suggested. Smaller differences can be noise of a few steps."""
 
 
+@each_message_once()
 def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool) -> None:
     """Print what is trained, then train it or only rehearse it.
 
@@ -69,17 +71,23 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
 
 @contextlib.contextmanager
 def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar on a terminal, and print a line for each evaluation."""
+    """Show a progress bar on a terminal, and print a line for each evaluation and one for a training that is resumed."""
     from trickzoo.training.tracking import in_words
 
+    begun = False
+
     def tell(p: Progress) -> None:
+        nonlocal begun
+        if not begun and p.step > 1 and chief:
+            say(f"{title}resumed in epoch {p.epoch + 1} of {p.epochs}, from the checkpoint in its folder", flush=True)
+        begun = True
         if p.evaluation and chief and evaluations:
-            say(f"epoch {p.epoch + 1}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
+            say(f"epoch {p.epoch + 1} of {p.epochs}: loss {p.loss:.4f}, {in_words(p.evaluation)}", flush=True)
 
     with printing.progress(chief, title, None, elapsed=True, keep=evaluations) as move:
 
         def report(p: Progress) -> None:
-            move(completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1}, loss {p.loss:.3f}, lr {p.lr:.4f}")
+            move(completed=p.step, total=p.steps, description=f"{title}epoch {p.epoch + 1} of {p.epochs}, loss {p.loss:.3f}, lr {p.lr:.4f}")
             tell(p)
 
         yield report

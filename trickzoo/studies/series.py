@@ -47,14 +47,16 @@ def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any
 
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:
-    """Return the SHA-256 of each weight file that a recipe names by its path."""
+    """Return the SHA-256 of each weight file that a recipe names by its path or by the folder of its training."""
     from trickzoo import files
     from trickzoo.recipes.recipe import Recipe
-    from trickzoo.weights.named import is_file
+    from trickzoo.weights.named import NETWORK, is_file
 
     start, teacher = (recipe.pretrained, recipe.teacher) if isinstance(recipe, Recipe) else (recipe.weights, None)
     named = {"weights_sha256": start, "teacher_sha256": teacher}
-    return {name: files.digest(Path(path)) for name, path in named.items() if path is not None and is_file(path) and Path(path).is_file()}
+    paths = {name: files.expanded(path) for name, path in named.items() if path is not None and is_file(path)}
+    paths = {name: path / NETWORK if path.is_dir() else path for name, path in paths.items()}
+    return {name: files.digest(path) for name, path in paths.items() if path.is_file()}
 
 
 @contextmanager

@@ -160,7 +160,7 @@ class _Training:
         epoch = state.step // self.per_epoch
         state.step += 1
         state.loss_sum, state.losses = state.loss_sum + loss, state.losses + 1
-        self._record(Progress(state.step, self.steps, epoch, loss, lr), {"loss": loss, "lr": lr})
+        self._record(Progress(state.step, self.steps, epoch, self.task.recipe.epochs, loss, lr), {"loss": loss, "lr": lr})
 
     def _next(self, part: int) -> Any:
         """Return the next micro-batch, number `part` of its step.
@@ -233,7 +233,8 @@ class _Training:
         if found is not None:
             state.evaluation = found
             lr = self.task.learning_rate(state.step - 1)
-            self._record(Progress(state.step, self.steps, epoch, state.loss_sum / max(state.losses, 1), lr, found), found)
+            loss = state.loss_sum / max(state.losses, 1)
+            self._record(Progress(state.step, self.steps, epoch, self.task.recipe.epochs, loss, lr, found), found)
 
     def _record(self, progress: Progress, row: dict[str, Any]) -> None:
         """Report progress, and write a line to the log."""

@@ -14,6 +14,7 @@ class Progress:
         step: number of optimiser steps taken so far.
         steps: number of optimiser steps of the whole training.
         epoch: 0-based epoch.
+        epochs: number of epochs of the whole training.
         loss: after a step, the mean loss of that step over all processes; after an evaluation, the mean loss of the epoch.
         lr: learning rate of the last step.
         evaluation: figures of the evaluation in percent; empty after a step.
@@ -22,6 +23,7 @@ class Progress:
     step: int
     steps: int
     epoch: int
+    epochs: int
     loss: float
     lr: float
     evaluation: dict[str, Any] = field(default_factory=dict)

@@ -18,7 +18,7 @@ FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file, or the folder of a finished training.
+    """Return whether `weights=` names a file, or a folder, such as that of a finished training.
 
     A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
     """
@@ -27,9 +27,7 @@ def is_file(reference: str) -> bool:
         return True
     if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
         return False
-    return (path.is_file() or (path / NETWORK).is_file()) and not any(
-        reference in (record.tag, record.name) for record in manifest.records().values()
-    )
+    return (path.is_file() or path.is_dir()) and not any(reference in (record.tag, record.name) for record in manifest.records().values())
 
 
 def existing(reference: str | os.PathLike[str]) -> Path:
@@ -40,7 +38,7 @@ def existing(reference: str | os.PathLike[str]) -> Path:
     path = expanded(reference)
     if path.is_dir():
         if not (path / NETWORK).exists():
-            raise BadCheckpoint(f"{path} holds no finished training; name its last.pt or best.pt, or another file")
+            raise BadCheckpoint(_not_finished(path))
         path /= NETWORK
     try:
         path.stat()
@@ -49,6 +47,16 @@ def existing(reference: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError):
         pass
     return path
+
+
+def _not_finished(folder: Path) -> str:
+    try:
+        inside = sorted(str(found.parent) for found in folder.glob(f"*/{NETWORK}"))
+    except OSError:
+        inside = []
+    if inside:
+        return f"{folder} holds no training itself; name one of those in it: {', '.join(inside[:8])}{', …' if len(inside) > 8 else ''}"
+    return f"{folder} holds no finished training; name its last.pt or best.pt, or another file"
 
 
 def resolve(
