@@ -60,28 +60,67 @@ def images() -> str:
 
 
 def speed() -> str:
-    """The page of speed, with a table for each result file."""
+    """The page of speed, with a summary and a table for each result file."""
     parts = []
     for file in sorted((STUDIES / "speed").glob("*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
         parts += [f"## {file.stem.capitalize().replace('_gpu', ' on a GPU')}", "", f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
-        parts += ["| what | variant | median | × as fast as (range) | n |", "| --- | --- | ---: | --- | ---: |"]
-        for comparison in found["comparisons"]:
-            for variant, seconds in comparison["seconds"].items():
-                ratios = "; ".join(
-                    f"{ratio['peer']}: {ratio['median']:.2f} ({ratio['range'][0]:.2f} to {ratio['range'][1]:.2f})"
-                    for ratio in comparison["ratios"]
-                    if ratio["variant"] == variant
-                )
-                median = (
-                    f"{comparison['images'] / seconds['median']:,.1f} images/s" if "images" in comparison else f"{seconds['median']:.3f} s"
-                )
-                parts.append(f"| {comparison['what']} | {variant} | {median} | {ratios} | {comparison['n']} |")
+        parts += [f"- {sentence}" for sentence in map(_summary, found["comparisons"])]
+        parts += ["", *_times(found["comparisons"])]
         parts += _step_shares(found["comparisons"])
         parts += _share_of_the_peak(found["comparisons"])
-        parts += ["", f"Measured on {found['hardware']}, torch {found['versions']['torch']}, timm {found['versions']['timm']}.", ""]
+        rounds = dict.fromkeys(comparison["n"] for comparison in found["comparisons"])
+        machine = f"{found['hardware']}, torch {found['versions']['torch']}, timm {found['versions']['timm']}"
+        parts += ["", f"Measured in {' or '.join(map(str, rounds))} rounds on {machine}: `{found['command']}`", ""]
     head = (DOCS / "speed.md").read_text(encoding="utf-8").partition(SPEED_MARK)[0]
     return head + SPEED_MARK + "\n" + "\n".join(parts)
+
+
+def _summary(comparison: dict) -> str:
+    """Return one sentence: how fast the first variant is against every peer, and the fastest against the first peer."""
+    medians = {variant: seconds["median"] for variant, seconds in comparison["seconds"].items()}
+    if not comparison["ratios"]:
+        quickest, slowest = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
+        return f"**{comparison['what']}**: {medians[quickest]:.2f} s (`{quickest}`) to {medians[slowest]:.2f} s (`{slowest}`)."
+    first = comparison["ratios"][0]["variant"]
+    ratios = [ratio for ratio in comparison["ratios"] if ratio["variant"] == first]
+    speeds = [f"{each['median']:.2f} × {'that' if index else 'the speed'} of {_named(each['peer'])}" for index, each in enumerate(ratios)]
+    sentence = f"**{comparison['what']}**: {_named(first)} has {_series(speeds)}."
+    best = max((ratio for ratio in comparison["ratios"] if ratio["peer"] == ratios[0]["peer"]), key=lambda ratio: ratio["median"])
+    if best["variant"] != first:
+        sentence += f" The fastest variant is {_named(best['variant'])}, with {best['median']:.2f} × the speed of {_named(best['peer'])}."
+    return sentence
+
+
+def _named(variant: str) -> str:
+    """Return "timm (files)" for "timm, files"."""
+    name, comma, form = variant.partition(", ")
+    return f"{name} ({form})" if comma else name
+
+
+def _series(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _times(comparisons: list[dict]) -> list[str]:
+    """Return the table of the variants: the median, and a column of ratios for each peer."""
+    peers = list(dict.fromkeys(ratio["peer"] for comparison in comparisons for ratio in comparison["ratios"]))
+    rows = [
+        f"| what | variant | median | {' | '.join(f'× {_named(peer)} (range)' for peer in peers)} |",
+        f"| --- | --- | ---: |{' --- |' * len(peers)}",
+    ]
+    for comparison in comparisons:
+        ratios = {(each["variant"], each["peer"]): each for each in comparison["ratios"]}
+        for variant, seconds in comparison["seconds"].items():
+            median = f"{comparison['images'] / seconds['median']:,.1f} images/s" if "images" in comparison else f"{seconds['median']:.3f} s"
+            cells = (
+                f"{ratio['median']:.2f} ({ratio['range'][0]:.2f} to {ratio['range'][1]:.2f})"
+                if (ratio := ratios.get((variant, peer)))
+                else ""
+                for peer in peers
+            )
+            rows.append(f"| {comparison['what']} | {variant} | {median} | {' | '.join(cells)} |")
+    return rows
 
 
 def _step_shares(comparisons: list[dict]) -> list[str]:
