@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 import trickzoo
 from tests.training import same
 from trickzoo.classification import task
+from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
 from trickzoo.recipes.acting import marks
@@ -72,7 +73,7 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
     if recipe.teacher is not None:
         torch.manual_seed(1)
         teacher = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
-    model = task.prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0, trickzoo.create)
     precision = "no" if recipe.precision == "fp32" else recipe.precision
     AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
     accelerator = Accelerator(cpu=True, mixed_precision=precision)

@@ -12,7 +12,7 @@ from torch import nn
 
 import trickzoo
 from tests.training import RECIPE, run, same
-from trickzoo.classification import task
+from trickzoo.classification.model import freeze, prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
@@ -71,8 +71,8 @@ def test_frozen_parts_keep_their_weights_and_statistics(parts: str | None, froze
 
 def test_what_cannot_be_frozen(resident: Resident) -> None:
     with pytest.raises(BadOption, match="freeze would keep random weights; name the weights to start from with pretrained"):
-        task.prepare(RECIPE.but("x", freeze="backbone"), 4, 0, trickzoo.create)
+        prepare(RECIPE.but("x", freeze="backbone"), 4, 0, trickzoo.create)
     with pytest.raises(BadOption, match='freeze must be backbone, or stages:N with a number from 1, not "stages:0"'):
         RECIPE.but("x", freeze="stages:0")
     with pytest.raises(BadOption, match=r"mobilenet_v1_025 has \d stages; freeze stages:\d at most, or backbone"):
-        task.freeze(trickzoo.create("mobilenet_v1_025"), "stages:9")
+        freeze(trickzoo.create("mobilenet_v1_025"), "stages:9")

@@ -21,6 +21,7 @@ import trickzoo
 from tests.processes import together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import task as classification
+from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadData, InUse, NotWritten, TrickzooError
 from trickzoo.training import folder, loop, processes, stopping, tracking
@@ -206,7 +207,7 @@ def scenes(resident: Resident, out: Path) -> dict[str, str]:
     found = {}
 
     def scene(name: str, change: Callable[[Any], None] = lambda task: None, report: Report = lambda progress: None) -> None:
-        model = classification.prepare(RECIPE, 4, 0, trickzoo.create)
+        model = prepare(RECIPE, 4, 0, trickzoo.create)
         task = classification.Classification(RECIPE, model, resident, resident, seed=0, accelerator=accelerator)
         change(task)
         try:

@@ -21,6 +21,7 @@ import trickzoo
 from tests.processes import forked, together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import objective, task
+from trickzoo.classification.model import prepare
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident
@@ -139,7 +140,7 @@ def test_micro_batches_give_the_same_weights_as_the_whole_batch(resident: Reside
     recipe = RECIPE.but("no mixup", mixup=0.0)
     weights = []
     for micro in (8, 2):
-        model = task.prepare(recipe, 4, 0, trickzoo.create)
+        model = prepare(recipe, 4, 0, trickzoo.create)
         model.freeze(model)  # BatchNorm is frozen, because its statistics are those of a micro-batch
         model.requires_grad_(True)
         options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
@@ -156,7 +157,7 @@ def steps_of(resident: Resident, folder: Path, dies: int = 0) -> tuple[list[int]
     step `dies`, if it has not been started again.
     """
     recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
-    model = task.prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0, trickzoo.create)
     model.freeze(model).requires_grad_(True)
     accelerator = Accelerator(cpu=True)
     taken = folder / f"{accelerator.process_index}.steps"
@@ -193,7 +194,7 @@ def digests(resident: Resident, folder: Path) -> list[str]:
     one = replace(resident, pixels=resident.pixels[:1], sizes=resident.sizes[:1], labels=resident.labels[:1])
     recipe = RECIPE.but("averaged", ema=0.9)
     accelerator = Accelerator(cpu=True)
-    model = task.prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0, trickzoo.create)
     training = task.Classification(recipe, model, resident, one, seed=0, accelerator=accelerator)
     loop.fit(training, folder, seed=0, accelerator=accelerator)
     training.finish()

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 import trickzoo
 from trickzoo.classification import task
+from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.recipes.recipe import Augmentation, Recipe
 
@@ -35,7 +36,7 @@ SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-e
 
 def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
     """Train a classifier, and return its weights."""
-    model = task.prepare(recipe, len(data.classes), 0, trickzoo.create)
+    model = prepare(recipe, len(data.classes), 0, trickzoo.create)
     task.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
     return model.state_dict()
 

@@ -38,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import trickzoo
 from benchmarks.speed.harness import Comparison
 from trickzoo.classification import task
+from trickzoo.classification.model import prepare
 from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
@@ -162,7 +163,7 @@ def _trickzoo(setting: Setting, images: TrainingImages, compiler: str | None = N
     AcceleratorState._reset_state()
     recipe = setting.recipe("benchmark")
     accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision, dynamo_backend=compiler)
-    model = task.prepare(recipe, len(images.classes), 0, trickzoo.create)
+    model = prepare(recipe, len(images.classes), 0, trickzoo.create)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         task.train(

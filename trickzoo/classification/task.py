@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from os import PathLike
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,18 @@ from torch import Tensor, nn
 from trickzoo.backbone import Backbone
 from trickzoo.classification import objective, report, sizes
 from trickzoo.classification.judgement import PREDICTIONS, Judgement, figures, write_predictions
+from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
-from trickzoo.data.classes import class_list, synsets
 from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.location import Splits
 from trickzoo.data.prefetch import ahead
 from trickzoo.data.resident import Resident
 from trickzoo.data.transforms import Normalisation
-from trickzoo.errors import BadData, BadOption
+from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.pages.page import Section
-from trickzoo.recipes.acting import actions
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import loop, optimiser, stopping
@@ -44,102 +41,13 @@ from trickzoo.training.schedule import learning_rate
 from trickzoo.training.shares import Shares, check_norms
 from trickzoo.training.task import Task
 from trickzoo.tricks.ema import ema_decay, update_average
-from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.weights import publish
-from trickzoo.weights.header import header, model_of
+from trickzoo.weights.header import header
 from trickzoo.weights.loaded import LoadedWeights
-from trickzoo.weights.named import is_file
 
 log = logging.getLogger("trickzoo")
-
-
-def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
-    """Build the recipe's network with its pretrained weights, or initialise it from the seed as the recipe says.
-
-    `create` builds the network, as `trickzoo.create` does. Raises BadOption if the recipe has an option that would undo its pretrained
-    weights.
-    """
-    torch.manual_seed(seed)
-    starting = actions(recipe, "network")
-    if recipe.pretrained is not None:
-        for action in starting:
-            raise BadOption(f"{action.field} would undo the weights of pretrained; choose one of them")
-        where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
-        model = create(recipe.model, num_classes=num_classes, **where).train()
-        return model if recipe.freeze is None else freeze(model, recipe.freeze)
-    if recipe.freeze is not None:
-        raise BadOption("freeze would keep random weights; name the weights to start from with pretrained")
-    model = create(recipe.model, num_classes=num_classes)
-    initialise(model, form=recipe.init)
-    for action in starting:
-        action.function(model, **action.options)
-    return model
-
-
-def freeze(model: Backbone, parts: str) -> Backbone:
-    """Freeze parts of a pretrained network, in place: "backbone" all but the classifier, "stages:2" the stem and the first two stages.
-
-    Raises BadOption if the network has fewer stages.
-    """
-    stages = len(model.stages)
-    count = stages if parts == "backbone" else int(parts.partition(":")[2])
-    if count > stages:
-        raise BadOption(f"{model.name} has {stages} stages; freeze stages:{stages} at most, or backbone")
-    return model.freeze(model.stem, *model.stages[:count])
-
-
-def load(path: str | PathLike[str]) -> Backbone:
-    """Load a classifier that `trickzoo-train` wrote, in evaluation mode.
-
-    Raises BadCheckpoint if the file contains something else or is damaged.
-    """
-    return create(model_of(Path(path)), weights=path)
-
-
-def adopt(model: Backbone, classes: Sequence[str]) -> bool:
-    """Reorder a network's outputs to the order of these classes, and return True.
-
-    If its weights are for other classes, nothing is changed and False is returned. Weights that name no classes are assumed to be for
-    these.
-    """
-    if model.weights is None or model.weights.classes is None:
-        return True
-    theirs = synsets(class_list(model.weights.classes))
-    if set(theirs) != set(classes):
-        return False
-    place = {name: i for i, name in enumerate(theirs)}
-    order = [place[name] for name in classes]
-    for module in model.modules():
-        if isinstance(module, nn.Linear):  # the classifiers, Inception's second one too
-            module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
-    model.weights = replace(model.weights, classes=tuple(classes))
-    return True
-
-
-def _teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
-    """Load the recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
-
-    Raises BadOption if it was trained for other classes.
-    """
-    if recipe.teacher is None:
-        return None
-    teacher = load(recipe.teacher) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
-    if teacher.num_classes != len(classes):
-        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
-    if not adopt(teacher, classes):
-        assert teacher.weights is not None
-        theirs = class_list(teacher.weights.classes or ())
-        raise BadOption(
-            f"the teacher {recipe.teacher} is of other classes ({_few(theirs)}) than the data ({_few(classes)}); "
-            "name a teacher that was trained on the same"
-        )
-    return teacher.requires_grad_(False)
-
-
-def _few(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
 
 
 def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: Accelerator) -> Classification:
@@ -153,7 +61,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     if not adopt(model, classes):
         log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
         model.reset_head(len(classes))
-    teacher = _teacher(recipe, classes)
+    teacher = load_teacher(recipe, classes)
     if teacher is not None:
         teacher.to(accelerator.device)
     normalisation = Normalisation.of(model)

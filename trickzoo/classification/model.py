@@ -1,0 +1,108 @@
+"""The network of a recipe: its initialisation or pretrained weights, the order of its classes, and its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trickzoo.backbone import Backbone
+from trickzoo.data.classes import class_list, synsets
+from trickzoo.errors import BadOption
+from trickzoo.factory import create
+from trickzoo.recipes.acting import actions
+from trickzoo.recipes.recipe import Recipe
+from trickzoo.tricks.initialisation import initialise
+from trickzoo.weights.header import model_of
+from trickzoo.weights.named import is_file
+
+
+def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
+    """Build the recipe's network with its pretrained weights, or initialise it from the seed as the recipe says.
+
+    `create` builds the network, as `trickzoo.create` does. Raises BadOption if the recipe has an option that would undo its pretrained
+    weights.
+    """
+    torch.manual_seed(seed)
+    starting = actions(recipe, "network")
+    if recipe.pretrained is not None:
+        for action in starting:
+            raise BadOption(f"{action.field} would undo the weights of pretrained; choose one of them")
+        where = {"pretrained": True} if recipe.pretrained == "default" else {"weights": recipe.pretrained}
+        model = create(recipe.model, num_classes=num_classes, **where).train()
+        return model if recipe.freeze is None else freeze(model, recipe.freeze)
+    if recipe.freeze is not None:
+        raise BadOption("freeze would keep random weights; name the weights to start from with pretrained")
+    model = create(recipe.model, num_classes=num_classes)
+    initialise(model, form=recipe.init)
+    for action in starting:
+        action.function(model, **action.options)
+    return model
+
+
+def freeze(model: Backbone, parts: str) -> Backbone:
+    """Freeze parts of a pretrained network, in place: "backbone" all but the classifier, "stages:2" the stem and the first two stages.
+
+    Raises BadOption if the network has fewer stages.
+    """
+    stages = len(model.stages)
+    count = stages if parts == "backbone" else int(parts.partition(":")[2])
+    if count > stages:
+        raise BadOption(f"{model.name} has {stages} stages; freeze stages:{stages} at most, or backbone")
+    return model.freeze(model.stem, *model.stages[:count])
+
+
+def load(path: str | PathLike[str]) -> Backbone:
+    """Load a classifier that `trickzoo-train` wrote, in evaluation mode.
+
+    Raises BadCheckpoint if the file contains something else or is damaged.
+    """
+    return create(model_of(Path(path)), weights=path)
+
+
+def adopt(model: Backbone, classes: Sequence[str]) -> bool:
+    """Reorder a network's outputs to the order of these classes, and return True.
+
+    If its weights are for other classes, nothing is changed and False is returned. Weights that name no classes are assumed to be for
+    these.
+    """
+    if model.weights is None or model.weights.classes is None:
+        return True
+    theirs = synsets(class_list(model.weights.classes))
+    if set(theirs) != set(classes):
+        return False
+    place = {name: i for i, name in enumerate(theirs)}
+    order = [place[name] for name in classes]
+    for module in model.modules():
+        if isinstance(module, nn.Linear):  # the classifiers, Inception's second one too
+            module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
+    model.weights = replace(model.weights, classes=tuple(classes))
+    return True
+
+
+def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
+    """Load the recipe's teacher: a weight of the zoo, a model with its default weight, or a file that trickzoo wrote.
+
+    Raises BadOption if it was trained for other classes.
+    """
+    if recipe.teacher is None:
+        return None
+    teacher = load(recipe.teacher) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
+    if teacher.num_classes != len(classes):
+        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
+    if not adopt(teacher, classes):
+        assert teacher.weights is not None
+        theirs = class_list(teacher.weights.classes or ())
+        raise BadOption(
+            f"the teacher {recipe.teacher} is of other classes ({_few(theirs)}) than the data ({_few(classes)}); "
+            "name a teacher that was trained on the same"
+        )
+    return teacher.requires_grad_(False)
+
+
+def _few(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")
