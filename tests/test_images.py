@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 import trickzoo
 from tests.images import jpeg
 from trickzoo import drawing
-from trickzoo.data import images, listing
+from trickzoo.data import image_memory, images, listing
 from trickzoo.data.annotated_transforms import DetectionSamples, FitAndFlip, Scale
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.boxes import collect
@@ -257,7 +257,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path: Path, monke
     quarters((403, 301)).save(tmp_path / "p.jpg", quality=95, progressive=True)
     quarters((403, 301)).convert("L").save(tmp_path / "a.png")
     whole = np.asarray(images.read(tmp_path / "a.jpg").image.reduce(4)).astype(int)
-    monkeypatch.setattr(images, "MAX_PIXELS", 8_000)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 8_000)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     picture = images.read(tmp_path / "a.jpg")
     assert picture.size == (403, 301)
@@ -267,7 +267,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path: Path, monke
         images.read(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     assert images.read(tmp_path / "a.png").image.size == (101, 76)
-    monkeypatch.setattr(images, "MAX_MEMORY", 300_000)  # of a progressive JPEG all coefficients are held, whatever it is decoded to
+    monkeypatch.setattr(image_memory, "MAX_MEMORY", 300_000)  # of a progressive JPEG all coefficients are held, whatever it is decoded to
     assert images.read(tmp_path / "a.jpg").image.size == (101, 76)
     with pytest.raises(BadData, match=r"p\.jpg would unpack to 403 × 301 pixels.* save it as baseline JPEG"):
         images.read(tmp_path / "p.jpg")
@@ -280,7 +280,7 @@ def test_annotations_follow_an_image_that_is_decoded_smaller(tmp_path: Path, mon
     data = collect(tmp_path, "made", ["block"], [(DetectionImage("a.jpg", 1, 400, 300), [Annotation((40, 60, 140, 120), 1)])])
     transform = FitAndFlip(60, 100)
     whole = DetectionSamples(data, transform)[0]
-    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 100_000)
     reduced = DetectionSamples(data, transform)[0]
     assert data.read(0).size == (200, 150)
     assert whole.boxes is not None and reduced.boxes is not None and whole.pixels is not None and reduced.pixels is not None
@@ -298,9 +298,9 @@ def test_a_large_image_of_any_mode_is_reduced_as_its_colours(tmp_path: Path, mon
         image = Image.merge("RGB", (gradient, gradient.rotate(180), gradient.rotate(90))).convert(mode)
     image.save(tmp_path / "a.png")
     whole = np.asarray(images.read(tmp_path / "a.png")).astype(int)
-    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 40)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 60 * 40)
     assert np.array_equal(np.asarray(images.read(tmp_path / "a.png")), whole)
-    monkeypatch.setattr(images, "MAX_PIXELS", 60 * 40 - 1)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 60 * 40 - 1)
     means = whole.reshape(20, 2, 30, 2, 3).mean((1, 3))
     assert np.abs(np.asarray(images.read(tmp_path / "a.png")) - means).max() <= 0.5
 
@@ -314,7 +314,7 @@ def test_annotations_are_drawn_on_the_object_of_an_image_that_is_read_smaller(
     mask[60:120, 40:140] = 1
     image.save(tmp_path / "a.png")
     Image.fromarray(mask).save(tmp_path / "m.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 100_000)
     colour: Any = drawing.OKABE_ITO[0]
     if task == "detection":
         boxes = [(DetectionImage("a.png", 1, 400, 300), [Annotation((40, 60, 140, 120), 1)])]

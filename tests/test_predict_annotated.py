@@ -20,7 +20,7 @@ from tests.commands import Call, caller
 from tests.images import jpeg
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
-from trickzoo.data import images
+from trickzoo.data import image_memory, images
 from trickzoo.data.annotated_transforms import fit
 from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadData
@@ -247,7 +247,7 @@ def test_a_large_image_gives_boxes_in_the_files_pixels(call: Call, place: Path, 
     Image.open(place / "a.jpg").resize((640, 480)).save(tmp_path / "a.jpg", quality=95)
     tokens = (tmp_path / "a.jpg", "--weights", place / "boxes.safetensors", "--threshold", 0, "--json", "--out")
     whole = json.loads(call(*tokens, tmp_path / "1")[1])[0]["boxes"]
-    monkeypatch.setattr(images, "MAX_PIXELS", 80_000)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 80_000)
     reduced = json.loads(call(*tokens, tmp_path / "2")[1])[0]["boxes"]
     assert reduced[0]["box"] == pytest.approx(whole[0]["box"], abs=25)
     assert max(edge for row in reduced for edge in row["box"]) > 320

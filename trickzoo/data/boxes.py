@@ -72,8 +72,8 @@ class DetectionSet:
     def read(self, index: int) -> Image.Image:
         """Read an image as RGB, in the EXIF orientation that its boxes refer to (`images.Picture.as_annotated`).
 
-        An image of more than `images.MAX_PIXELS` is reduced. Raises BadData if the image cannot be read, or if its size is not the size
-        that its annotation states.
+        An image of more than `image_memory.MAX_PIXELS` is reduced. Raises BadData if the image cannot be read, or if its size is not the
+        size that its annotation states.
         """
         entry = self.images[index]
         if self.drawings:

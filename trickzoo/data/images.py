@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import struct
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 -- to know a format is to import its plug-in
 from PIL.JpegImagePlugin import JpegImageFile
 
+from trickzoo.data.image_memory import reduction
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular, read_regular
 
@@ -43,28 +43,10 @@ more formats. Some of these start programs: EPS, for example, starts Ghostscript
 if "AVIF" not in Image.OPEN:
     del FORMATS["AVIF"]
 EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-INDEXED = ("P", "L", "1", "I", "I;16")
-"""Pillow's modes of images whose pixels can be class indices."""
-MAX_PIXELS = 36_000_000
-"""The largest number of pixels of a decoded image. The sides of a larger image are divided by a whole number when it is decoded.
-
-Resizing takes several times the memory of an image, and a segmenter of 21 classes needs about a second to classify 6 million pixels.
-"""
-MAX_MEMORY = 900_000_000
-"""Bytes that decoding an image may take, including its file. An image that would take more is refused before it is decoded.
-
-The size of a file is no bound, because a small file can unpack to an image of any size.
-"""
 LOOKED_AT = 2_000
 """The least number of images whose EXIF orientation is read for the notes on a large set."""
 MAX_FILE = 2**29
 """Bytes of the longest file that is read."""
-BYTES = {"L": 3, "RGB": 5, "I": 14}
-"""Bytes that a pixel takes while an image is decoded, brought to RGB and reduced, by the image's mode."""
-OTHER_BYTES = 9
-"""The same for all other modes: four bytes as stored, four in RGB, and one of the reduced image."""
-FRAMES = {"WEBP": 16, "AVIF": 12}
-"""The same for formats whose decoders hold several copies of the image, whatever its mode."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,7 +67,8 @@ class Picture:
     """An image as it is read.
 
     Attributes:
-        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` if that is more than `MAX_PIXELS`.
+        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` if that is too large
+            (`image_memory.MAX_PIXELS`).
         size: width and height in the file.
         orientation: the EXIF orientation, 1 to 8; 1 is upright. It is 1 if the file states none, and for TIFF, which Pillow turns upright.
     """
@@ -155,8 +138,8 @@ def decode(content: bytes, name: str) -> Picture:
     """Decode the image in the bytes of a file. If the file has several frames or pages, this is the first.
 
     Transparency is dropped. Grey of 16 bits is reduced to its upper byte, as Pillow does for colours of 16 bits. An image of more than
-    `MAX_PIXELS` is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, if it is too large, or if its
-    pixels are 32-bit integers or floating-point numbers, whose range is unknown.
+    `image_memory.MAX_PIXELS` is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, if it is too
+    large, or if its pixels are 32-bit integers or floating-point numbers, whose range is unknown.
     """
     return _opened(content, name, lambda image: _decoded(image, name, len(content)))
 
@@ -172,52 +155,11 @@ def thumbnail(content: bytes, name: str, side: int) -> NDArray[np.uint8]:
     return np.asarray(begun.decode().upright().image.resize((side, side), Image.Resampling.BOX))
 
 
-def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
-    """Decode a mask in the bytes of a file of one channel to (H, W) class indices. Of a palette these are the numbers, not the colours.
-
-    A mask with an EXIF orientation is turned upright; none is reduced. Raises BadData, with `name` in the message, if the bytes are not
-    a whole image, if it is too large, or if it has colours.
-    """
-    image = _whole(content, name)
-    if image.mode not in INDEXED:
-        raise BadData(
-            f"{name} is of mode {image.mode}; a mask has one channel of class indices ({', '.join(INDEXED)}), so write the number of each "
-            "pixel's class in place of its colour"
-        )
-    mask: NDArray[np.integer[Any]] = np.asarray(image)
-    return mask.astype(np.uint8) if image.mode == "1" else mask
-
-
-def decode_colours(content: bytes, name: str) -> NDArray[np.int32]:
-    """Decode a mask in the bytes of a file to (H, W) colours, each as the number 0xRRGGBB. Of a palette these are its colours.
-
-    Grey and black-and-white images have the colours of equal red, green and blue. A mask with an EXIF orientation is turned upright; none
-    is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, or if it is too large.
-    """
-    pixels = np.asarray(rgb(_whole(content, name), name)).astype(np.int32)
-    return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-
-
-def mode_of(content: bytes, name: str) -> str:
-    """Return Pillow's mode of the image in the bytes of a file, from its header. Raises BadData if they begin no image."""
-    return begin(content, name).image.mode
-
-
-def palette_of(content: bytes, name: str) -> tuple[int, ...]:
-    """Return the colours of an image's palette as 0xRRGGBB, by number, from its header; empty for an image without a palette.
-
-    Raises BadData, with `name` in the message, if the bytes begin no image.
-    """
-    image = begin(content, name).image
-    values = image.getpalette("RGB") if image.mode == "P" else None
-    return tuple(red << 16 | green << 8 | blue for red, green, blue in zip(*[iter(values or ())] * 3, strict=True))
-
-
-def _whole(content: bytes, name: str) -> Image.Image:
-    """Decode a mask, turned upright and never reduced."""
+def whole(content: bytes, name: str) -> Image.Image:
+    """Decode the image in the bytes of a file in its own mode, turned upright and never reduced. Raises BadData as `decode` does."""
 
     def take(image: Image.Image) -> Image.Image:
-        if _factor(image, len(content)) is None:
+        if reduction(image, len(content)) is None:
             raise _too_large(name, f"{image.width:,} × {image.height:,} pixels")
         image.load()
         turn = TURNS.get(_orientation(image))
@@ -301,7 +243,7 @@ def _guarded(file: IO[bytes], name: str, action: Callable[[], T]) -> T:
     """Return what an action on the image in an open file returns. Raises BadData for all that Pillow raises."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about broken EXIF and large images: `_factor` checks the size
+            warnings.simplefilter("ignore")  # about broken EXIF and large images: `reduction` checks the size
             return action()
     except BadData:
         raise
@@ -331,7 +273,7 @@ def _too_large(name: str, what: str) -> BadData:
 
 def _decoded(image: Image.Image, name: str, length: int) -> Picture:
     size = image.size
-    factor = _factor(image, length)
+    factor = reduction(image, length)
     if factor is None:
         raise _too_large(name, f"{image.width:,} × {image.height:,} pixels")
     if factor > 1 and isinstance(image, JpegImageFile):
@@ -342,33 +284,6 @@ def _decoded(image: Image.Image, name: str, length: int) -> Picture:
         # Pillow reduces neither palettes nor grey of 16 bits, so they become RGB first. Grey stays grey, as RGB takes four times as much.
         image = (image if image.mode == "L" else rgb(image, name)).reduce(factor)
     return Picture(rgb(image, name), size, orientation)
-
-
-def _factor(image: Image.Image, length: int) -> int | None:
-    """Return the number that the sides of an image are divided by, 1 for most images; None if decoding takes more than `MAX_MEMORY`.
-
-    `length` is the length of the image's file in bytes.
-    """
-    pixels = image.width * image.height
-    needed = pixels * (FRAMES.get(image.format or "") or BYTES.get(image.mode, OTHER_BYTES))
-    if not isinstance(image, JpegImageFile):
-        return math.ceil(math.sqrt(pixels / MAX_PIXELS)) if needed + length <= MAX_MEMORY else None
-    held = length + _coefficients(image)
-    return next((k for k in (1, 2, 4, 8) if pixels <= MAX_PIXELS * k**2 and needed / k**2 + held <= MAX_MEMORY), None)
-
-
-def _coefficients(image: JpegImageFile) -> int:
-    """Return the bytes of coefficients that libjpeg keeps in memory: 0, unless a JPEG has several scans, which are all read first."""
-    assert image.fp is not None
-    place, length = image.fp.tell(), 8 + 2 * image.layers
-    image.fp.seek(max(place - length, 0))
-    of_all_layers = image.fp.read(2) == b"\xff\xda"  # the header of the first scan, which Pillow has just read
-    image.fp.seek(place)
-    if of_all_layers and "progressive" not in image.info:
-        return 0
-    sampling = [(across, down) for _, across, down, _ in image.layer]
-    widest, highest = (max((each[axis] for each in sampling), default=1) for axis in (0, 1))
-    return 2 * image.width * image.height * sum(across * down for across, down in sampling) // max(widest * highest, 1)
 
 
 def _early_orientation(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trickzoo.data import contents
+from trickzoo.data import contents, mask_images
 from trickzoo.data import images as image_files
 from trickzoo.data.checks import Survey
 from trickzoo.data.classes import check_classes, check_names
@@ -69,7 +69,7 @@ class SegmentationSet:
         """Read an image and its (H, W) mask of classes and `IGNORE`.
 
         The image is RGB, in the EXIF orientation of the mask (`images.Picture.as_annotated`).
-        An image of more than `images.MAX_PIXELS` is reduced; its mask is not.
+        An image of more than `image_memory.MAX_PIXELS` is reduced; its mask is not.
         Raises BadData if either cannot be read, if their sizes differ, or if the mask contains a value that is not a class.
         """
         if self.drawings:
@@ -86,8 +86,8 @@ class SegmentationSet:
     def _stated(self, content: bytes, name: Path) -> NDArray[np.integer[Any]]:
         """(H, W) numbers in the content of a mask, or those of its colours. Raises BadData for a colour of no class."""
         if not self.colours:
-            return image_files.decode_mask(content, str(name))
-        found = image_files.decode_colours(content, str(name))
+            return mask_images.decode_mask(content, str(name))
+        found = mask_images.decode_colours(content, str(name))
         keys = np.array((*self.colours, *self.ignored_colours))
         numbers = np.array((*range(len(self.colours)), *[IGNORE] * len(self.ignored_colours)), np.uint8)
         order = np.argsort(keys)
@@ -141,7 +141,7 @@ class SegmentationSet:
         """Raise BadData if an image or its mask cannot be decoded."""
         image_files.decode(self.content(index), str(self.root / self.name(index)))
         mask = self.root / self.pairs[index][1]
-        (image_files.decode_colours if self.colours else image_files.decode_mask)(image_files.content(mask), str(mask))
+        (mask_images.decode_colours if self.colours else mask_images.decode_mask)(image_files.content(mask), str(mask))
 
     def is_annotated(self, index: int) -> bool:
         """Return True: every image has a mask."""
@@ -218,7 +218,7 @@ class SegmentationSet:
             found += np.bincount(np.where((some < 0) | (some > IGNORE), IGNORE + 1, some), minlength=IGNORE + 2)
         if found[self._table < 0].any() or image_files.size_of(name) != stated.shape[::-1]:
             self.read(index)  # raises the error, unless the image only has to be rotated
-        palette = () if self.colours else image_files.palette_of(content, str(mask_name))
+        palette = () if self.colours else mask_images.palette_of(content, str(mask_name))
         return found[:-1], palette
 
     @functools.cached_property

@@ -119,7 +119,7 @@ def evaluate_set(
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
     """Return a caption and pictures of one image: one with its annotated mask, and one with the mask of each segmenter."""
     image, truth = data.read(index)
-    if truth.shape != (image.height, image.width):  # the image has more than `images.MAX_PIXELS` and was reduced
+    if truth.shape != (image.height, image.width):  # the image has more than `image_memory.MAX_PIXELS` and was reduced
         truth = np.asarray(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
     masks = [truth, *(predict(model, image) for model in models)]
     views = [drawing.draw_mask(image, mask, data.classes, side=drawing.SMALL) for mask in masks]

@@ -27,8 +27,9 @@ from tests.fuzz.inputs import WORDS, damaged, documents, images, tar_of, tars, t
 from tests.images import devkit, jpeg
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import class_list
-from trickzoo.data.images import begin, decode, decode_mask
+from trickzoo.data.images import begin, decode
 from trickzoo.data.imageset import Entry, ImageSet
+from trickzoo.data.mask_images import decode_mask
 from trickzoo.data.open import open_set
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import decode_once, squash

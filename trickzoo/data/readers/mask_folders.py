@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from trickzoo.data import images as image_files
+from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
 from trickzoo.data.exports import ALL, Export, by_split, the_one
 from trickzoo.data.layouts import SPLIT_MEANT, split_of
@@ -172,7 +173,7 @@ def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, li
 
 def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
     """Raise BadData if the first mask has colours, and the list has none."""
-    if not listed.colours and image_files.mode_of(image_files.content(mask), str(mask)) not in image_files.INDEXED:
+    if not listed.colours and mask_images.mode_of(image_files.content(mask), str(mask)) not in mask_images.INDEXED:
         raise BadData(f'{mask} has colours, and {path} states none; add the colour to each name, such as "cat 255 0 0"')
 
 
@@ -181,11 +182,11 @@ def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int
 
     def look(mask: str) -> tuple[set[int] | None, set[int]]:
         content, name = image_files.content(root / mask), str(root / mask)
-        mode = image_files.mode_of(content, name)
-        numbers = set(np.unique(image_files.decode_mask(content, name)).tolist()) if mode in image_files.INDEXED else None
+        mode = mask_images.mode_of(content, name)
+        numbers = set(np.unique(mask_images.decode_mask(content, name)).tolist()) if mode in mask_images.INDEXED else None
         if numbers is not None and mode != "P":
             return numbers, {number * GREY for number in numbers}
-        return numbers, set(np.unique(image_files.decode_colours(content, name)).tolist())
+        return numbers, set(np.unique(mask_images.decode_colours(content, name)).tolist())
 
     found = list(in_threads(look, (mask for _, mask in pairs)))
     colours: set[int] = set().union(*(shown for _, shown in found))
