@@ -38,8 +38,8 @@ def calibrate(
 
     MODEL is a weight file, the folder of a training, or the name of a weight. The temperature is the one with the least negative
     log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The calibration error is printed before and after:
-    each half of the images is judged with the temperature of the other half. With --out, a file is written whose classifier is divided
-    by the temperature, so everything that uses the file has calibrated probabilities. Its header states the temperature.
+    each half of the images is judged with the temperature of the other half. --out writes a file in which the classifier is divided by
+    the temperature, so everything that uses the file has calibrated probabilities. Its header states the temperature.
     """
     hush(printing.quiet or printing.json)
     named.check(model)

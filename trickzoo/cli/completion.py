@@ -10,8 +10,8 @@ from trickzoo.cli.printing import say_text
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands and options in a shell.
 
-    In bash, `source <(trickzoo completion bash)` activates it. In zsh the script belongs into a file `_trickzoo` in a folder of the
-    `fpath`, and in fish into `~/.config/fish/completions/trickzoo.fish`.
+    In bash, `source <(trickzoo completion bash)` activates it. In zsh the script belongs in a file `_trickzoo` in a folder of the
+    `fpath`, and in fish in `~/.config/fish/completions/trickzoo.fish`.
     """
     from trickzoo import cli
 

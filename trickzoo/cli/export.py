@@ -32,8 +32,8 @@ def export(
     input: Annotated[
         Literal["uint8", "float", "normalised", "image"] | None,
         Parameter(
-            help="Input of an exported classifier. uint8 (default), float: cropped images in 0 to 255 or 0 to 1, normalised inside. "
-            "normalised: cropped and normalised images. image: whole uint8 images of any size, resized, cropped and normalised inside."
+            help="What an exported classifier takes. uint8 (default): cropped images, from 0 to 255; float: cropped images, from 0 to 1; "
+            "normalised: cropped and normalised images; image: whole uint8 images of any size. The file contains the other steps."
         ),
     ] = None,
     size: Annotated[int | None, Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = None,

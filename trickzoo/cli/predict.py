@@ -25,7 +25,7 @@ EXPORTED = (".onnx", ".pt2", ".xml")
 
 
 def predict(
-    *images: Path,
+    *images: Annotated[Path, Parameter(help="Images, folders of images, or patterns.")],
     model: Annotated[
         str | None,
         Parameter(
@@ -55,7 +55,7 @@ def predict(
 
     A folder stands for the images in it and in the folders below it, and a pattern such as "*.jpg" for the files that it matches.
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
-    full size. For masks each class's share of the pixels is printed.
+    full size. For masks, each class's share of the pixels is printed.
     """
     from trickzoo.data.listing import images_at
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from cyclopts import App
@@ -16,11 +17,16 @@ from trickzoo.recipes.recipe import Recipe
 
 COMMANDS = """# Commands
 
-Generated from the commands by `docs/generate.py`. `trickzoo COMMAND --help` prints the same. `python -m trickzoo` is `trickzoo`, and the
-programs `trickzoo-train`, `trickzoo-finetune` and `trickzoo-eval` are the commands `train`, `finetune` and `eval`.
-`source <(trickzoo completion bash)` completes commands and options in bash; `trickzoo completion zsh` and `fish` print the scripts of other
-shells.
+This page lists every command and its options, as `trickzoo COMMAND --help` prints them. `docs/generate.py` generates it.
+
+The programs `trickzoo-train`, `trickzoo-finetune` and `trickzoo-eval` are the commands `train`, `finetune` and `eval`, and
+`python -m trickzoo` is `trickzoo`. `source <(trickzoo completion bash)` completes commands and options in bash;
+`trickzoo completion zsh` and `fish` print the scripts of other shells.
+
+| command | |
+| --- | --- |
 """
+LAYOUTS = "LAYOUT is one of {}, as [`trickzoo finetune`](#trickzoo-finetune) describes them."
 FIELDS = """# Fields of recipes
 
 Generated from the recipes' dataclasses by `docs/generate.py`. Each field is an option of the commands that train: `--warmup-epochs 2` sets
@@ -49,13 +55,18 @@ def _field(field: Field) -> str:
 
 
 def commands_page() -> str:
-    """Return the page of all commands with their options."""
-    parts = [COMMANDS]
-    for names, command in commands(zoo):
-        words = " ".join(("trickzoo", *names))
-        doc = inspect.getdoc(command.default_command) or ""
-        parts += [f"\n## {words}\n", f"{doc.strip()}\n", *_options(command)]
-    return "\n".join(parts) + "\n"
+    """Return the page of all commands with their options. Commands that differ in the layout of the images only share a section."""
+    overview, sections = [], []
+    for (above, doc), alike in groupby(commands(zoo), key=lambda found: (found[0][:-1], inspect.getdoc(found[1].default_command) or "")):
+        each = {names[-1]: command for names, command in alike}
+        several = len(each) > 1
+        words = " ".join(("trickzoo", *above, "LAYOUT" if several else next(iter(each))))
+        about = doc.partition("\n")[0] if several else next(iter(each.values())).help
+        overview.append(f"| [`{words}`](#{words.replace(' ', '-').lower()}) | {about} |")
+        sections += [f"\n## {words}\n", f"{doc.strip()}\n"]
+        sections += [f"{LAYOUTS.format(', '.join(f'`{name}`' for name in each))}\n"] if several else []
+        sections += _options(each)
+    return COMMANDS + "\n".join([*overview, *sections]) + "\n"
 
 
 def commands(app: App, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
@@ -69,19 +80,24 @@ def commands(app: App, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             yield (*before, name), command
 
 
-def _options(command: App) -> Iterator[str]:
-    """Yield the rows of the table of a command's options."""
-    found = [argument for argument in command.assemble_argument_collection() if argument.show and argument.names]
-    of_recipe = [argument for argument in found if argument.parameter.group == (GROUP,)]
-    others = [argument for argument in found if argument not in of_recipe]
-    if others:
+def _options(each: dict[str, App]) -> Iterator[str]:
+    """Yield the rows of the table of options. An option that only some of several commands have names these."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    of_recipe = 0
+    for name, command in each.items():
+        found = [argument for argument in command.assemble_argument_collection() if argument.show and argument.names]
+        of_recipe = sum(argument.parameter.group == (GROUP,) for argument in found)
+        for argument in (argument for argument in found if argument.parameter.group != (GROUP,)):
+            names = ", ".join(f"`{name}`" for name in argument.names)
+            rows.setdefault((names, _default(argument), _cell(argument.parameter.help or "")), []).append(name)
+    if rows:
         yield "| option | default | meaning |"
         yield "| --- | --- | --- |"
-        for argument in others:
-            names = ", ".join(f"`{name}`" for name in argument.names)
-            yield f"| {names} | {_default(argument)} | {_cell(argument.parameter.help or '')} |"
+    for (names, default, meaning), having in rows.items():
+        only = "" if len(having) == len(each) else f" Only for {', '.join(f'`{name}`' for name in having)}."
+        yield f"| {names} | {default} | {meaning}{only} |"
     if of_recipe:
-        yield f"\n{len(of_recipe)} [fields of the recipe](recipe_fields.md) are options too."
+        yield f"\n{of_recipe} [fields of the recipe](recipe_fields.md) are options too."
 
 
 def _default(argument: Any) -> str:

@@ -64,7 +64,7 @@ def fetch(*names: str) -> None:
 def verify(*names: str) -> None:
     """Compute the digests of weights on this machine again, and compare them with the recorded ones.
 
-    Without names, all weights on this machine are checked. Beside each file is said what it was compared with: "pinned" is a full
+    Without names, all weights on this machine are checked. The output says what each file was compared with: "pinned" is a full
     SHA-256 in the manifest or the lock file, "8 digits" its beginning, "stated by the hub" what the hub said at the download. A file that
     was put in place by hand, and whose digest is recorded nowhere, is reported as unverified: it is only compared with the file that was
     used first.
