@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from trickzoo.data.images import begin, rgb, whole
 from trickzoo.errors import BadData
@@ -20,7 +21,20 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
     A mask with an EXIF orientation is turned upright; none is reduced. Raises BadData, with `name` in the message, if the bytes are not
     a whole image, if it is too large, or if it has colours.
     """
-    image = whole(content, name)
+    return numbers_in(whole(content, name), name)
+
+
+def decode_colours(content: bytes, name: str) -> NDArray[np.int32]:
+    """Decode a mask in the bytes of a file to (H, W) colours, each as the number 0xRRGGBB. Of a palette these are its colours.
+
+    Grey and black-and-white images have the colours of equal red, green and blue. A mask with an EXIF orientation is turned upright; none
+    is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, or if it is too large.
+    """
+    return colours_in(whole(content, name), name)
+
+
+def numbers_in(image: Image.Image, name: str) -> NDArray[np.integer[Any]]:
+    """Return the class indices in a decoded mask, as `decode_mask` does."""
     if image.mode not in INDEXED:
         raise BadData(
             f"{name} is of mode {image.mode}; a mask has one channel of class indices ({', '.join(INDEXED)}), so write the number of each "
@@ -30,13 +44,9 @@ def decode_mask(content: bytes, name: str) -> NDArray[np.integer[Any]]:
     return mask.astype(np.uint8) if image.mode == "1" else mask
 
 
-def decode_colours(content: bytes, name: str) -> NDArray[np.int32]:
-    """Decode a mask in the bytes of a file to (H, W) colours, each as the number 0xRRGGBB. Of a palette these are its colours.
-
-    Grey and black-and-white images have the colours of equal red, green and blue. A mask with an EXIF orientation is turned upright; none
-    is reduced. Raises BadData, with `name` in the message, if the bytes are not a whole image, or if it is too large.
-    """
-    pixels = np.asarray(rgb(whole(content, name), name)).astype(np.int32)
+def colours_in(image: Image.Image, name: str) -> NDArray[np.int32]:
+    """Return the colours in a decoded mask, as `decode_colours` does."""
+    pixels = np.asarray(rgb(image, name)).astype(np.int32)
     return pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
 
 

@@ -181,12 +181,12 @@ def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int
     """Return whether all masks have numbers, the numbers in them or otherwise their colours, and the colours that viewers show."""
 
     def look(mask: str) -> tuple[set[int] | None, set[int]]:
-        content, name = image_files.content(root / mask), str(root / mask)
-        mode = mask_images.mode_of(content, name)
-        numbers = set(np.unique(mask_images.decode_mask(content, name)).tolist()) if mode in mask_images.INDEXED else None
-        if numbers is not None and mode != "P":
+        name = str(root / mask)
+        image = image_files.whole(image_files.content(root / mask), name)
+        numbers = set(np.unique(mask_images.numbers_in(image, name)).tolist()) if image.mode in mask_images.INDEXED else None
+        if numbers is not None and image.mode != "P":
             return numbers, {number * GREY for number in numbers}
-        return numbers, set(np.unique(mask_images.decode_colours(content, name)).tolist())
+        return numbers, set(np.unique(mask_images.colours_in(image, name)).tolist())
 
     found = list(in_threads(look, (mask for _, mask in pairs)))
     colours: set[int] = set().union(*(shown for _, shown in found))
