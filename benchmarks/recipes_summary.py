@@ -17,8 +17,8 @@ from trickzoo.studies.found import (
     HELPED,
     HURT,
     UNCLEAR,
+    Compared,
     Count,
-    LadderRung,
     RungName,
     Share,
     Study,
@@ -74,7 +74,7 @@ class RecipesStudy(Study, frozen=True, kw_only=True):
     val_digest: str
     recipes: dict[str, dict[str, Any]]
     rates: tuple[Rate, ...]
-    rungs: tuple[LadderRung, ...]
+    rungs: tuple[Compared, ...]
 
 
 def read_study(path: Path) -> RecipesStudy:
@@ -95,14 +95,10 @@ def summarise(out: Path, seeds: int) -> RecipesStudy:
         raise BadData(f"{out} holds trainings of different images")
     first = {seed: each.top1 for seed, each in results["zoo"].items()}
     rungs = [
-        LadderRung(
+        Compared(
             rung=title,
             title=TITLES[title],
-            recipe=next(iter(by_seed.values())).recipe["name"],
-            base=None if title == "zoo" else "zoo",
             skipped=(),
-            changes={},
-            curves=(),
             seeds=tuple(by_seed),
             top1=percentage(each.top1 for each in by_seed.values()),
             difference=None if title == "zoo" else difference({seed: each.top1 for seed, each in by_seed.items()}, first),

@@ -346,7 +346,7 @@ def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Differ
     return Difference(values=found.values, n=found.n, mean=found.mean, s=found.s, interval=found.interval, p=found.p, seeds=seeds)
 
 
-AnyRung = TypeVar("AnyRung", LadderRung, TransferRung)
+AnyRung = TypeVar("AnyRung", bound=Compared)
 
 
 def corrected(rungs: Iterable[AnyRung]) -> tuple[AnyRung, ...]:
