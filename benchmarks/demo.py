@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.evidence import environment, write_json
-from trickzoo.studies.found import LadderStudy, TransferStudy
+from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import read
 
 ROOT = Path(__file__).parents[1]

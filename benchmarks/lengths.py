@@ -8,8 +8,9 @@ from pathlib import Path
 from trickzoo.files import write_atomically
 from trickzoo.pages.figures import INK, style, svg
 from trickzoo.studies import words
-from trickzoo.studies.found import Difference, LadderStudy
+from trickzoo.studies.records import LadderStudy
 from trickzoo.studies.results import read
+from trickzoo.studies.samples import Difference
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "lengths.svg"

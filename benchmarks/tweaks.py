@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trickzoo.studies.found import LadderRung, LadderStudy
+from trickzoo.studies.records import LadderRung, LadderStudy
 from trickzoo.studies.results import read
 from trickzoo.studies.statistics import estimate
 from trickzoo.weights import manifest

@@ -9,7 +9,7 @@ from typing import Any
 
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import ladder, ladder_summary
-from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.records import LadderStudy
 
 RUNGS = ("baseline", "cosine", "mixup")
 FIELDS = {"size": "32", "epochs": "2", "batch_size": "8"}

@@ -16,7 +16,7 @@ from scipy import stats
 from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
 from trickzoo.studies import ladder_summary, plots, report, words
-from trickzoo.studies.found import LadderStudy, TransferStudy
+from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import ClassifierResult, FineTuning, read
 
 TOPS = {

@@ -27,7 +27,7 @@ from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, InUse
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import examples, report, transfer, transfer_words
-from trickzoo.studies.found import TransferStudy
+from trickzoo.studies.records import TransferStudy
 from trickzoo.studies.results import read
 from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine

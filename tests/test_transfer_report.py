@@ -23,8 +23,9 @@ from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import plots, report, transfer_summary, transfer_words
 from trickzoo.studies.examples import Example
-from trickzoo.studies.found import Correlation, LadderStudy, TransferStudy, percentage
+from trickzoo.studies.records import Correlation, LadderStudy, TransferStudy
 from trickzoo.studies.results import FineTuning, read
+from trickzoo.studies.samples import percentage
 from trickzoo.studies.statistics import rank_correlation, spearman
 
 LADDER = read(Path(__file__).parents[1] / "benchmarks/results/ladder_imagenette128_mobilenet_v1_025/ladder.json", LadderStudy)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import tweaks as plot
 from benchmarks.tweaks import over_b, rungs, series
-from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.records import LadderStudy
 from trickzoo.studies.results import read
 from trickzoo.weights import manifest
 

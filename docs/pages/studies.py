@@ -12,8 +12,9 @@ from benchmarks.lengths import by_length
 from benchmarks.tweaks import LETTERS, over_b, rungs, series
 from docs.pages.places import CARDS, DOCS, STUDIES
 from trickzoo.studies import words
-from trickzoo.studies.found import HELPED, HURT, Difference, LadderStudy, Sample, Study, TransferStudy
+from trickzoo.studies.records import LadderStudy, Study, TransferStudy
 from trickzoo.studies.results import read
+from trickzoo.studies.samples import HELPED, HURT, Difference, Sample
 from trickzoo.studies.statistics import estimate
 from trickzoo.studies.transfer_words import answers, details
 from trickzoo.training.tracking import MEASURES

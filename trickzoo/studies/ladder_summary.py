@@ -12,9 +12,10 @@ from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
-from trickzoo.studies.found import Curve, LadderRung, LadderStudy, Total, corrected, difference, percentage
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
+from trickzoo.studies.records import Curve, LadderRung, LadderStudy, Total, corrected
 from trickzoo.studies.results import ClassifierResult, environments
+from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from trickzoo.evidence import count, duration
 from trickzoo.studies import power
-from trickzoo.studies.found import UNCLEAR, Compared, Interval, LadderStudy, TaskStudy
+from trickzoo.studies.records import Compared, LadderStudy, TaskStudy
+from trickzoo.studies.samples import UNCLEAR, Interval
 
 FEW = 30
 """The largest number of seeds that the advice suggests."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trickzoo.pages.figures import ACCENT, FAINT, HELPED, HURT, INK, style
-from trickzoo.studies import found
-from trickzoo.studies.found import Compared, LadderStudy, Sample, TaskStudy, TransferRung
+from trickzoo.studies import samples
+from trickzoo.studies.records import Compared, LadderStudy, TaskStudy, TransferRung
+from trickzoo.studies.samples import Sample
 from trickzoo.studies.statistics import LEAST_PAIRS
 from trickzoo.studies.transfer_words import measure
 from trickzoo.studies.words import name, title
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VERDICTS = {found.HELPED: HELPED, found.HURT: HURT}
+VERDICTS = {samples.HELPED: HELPED, samples.HURT: HURT}
 
 
 def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:

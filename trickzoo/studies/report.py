@@ -15,8 +15,9 @@ from trickzoo.pages import figures
 from trickzoo.pages.figures import both
 from trickzoo.pages.page import REPORT, Section, data_uri, page, template
 from trickzoo.studies import ladder, plots, transfer_words, words
-from trickzoo.studies.found import Compared, Difference, LadderRung, LadderStudy, Sample, Study, TaskStudy, TransferRung, TransferStudy
+from trickzoo.studies.records import Compared, LadderRung, LadderStudy, Study, TaskStudy, TransferRung, TransferStudy
 from trickzoo.studies.results import SCRATCH
+from trickzoo.studies.samples import Difference, Sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trickzoo.errors import BadCheckpoint
 from trickzoo.files import read_regular
-from trickzoo.studies.found import Count, Environment, LadderStudy, Measure, RungName, Seconds, Seed, Share, Task, TransferStudy, check_name
+from trickzoo.studies.records import Environment, LadderStudy, Measure, RungName, Seconds, Share, Task, TransferStudy, check_name
+from trickzoo.studies.samples import Count, Seed
 from trickzoo.training.tracking import MEASURES
 
 

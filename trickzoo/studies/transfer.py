@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trickzoo.errors import BadData, BadOption, UnknownName
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
-from trickzoo.studies.found import LadderStudy
+from trickzoo.studies.records import LadderStudy
 from trickzoo.studies.results import SCRATCH, ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, holds_finished, seeds_from, train_all
 

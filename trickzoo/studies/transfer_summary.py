@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies.found import (
+from trickzoo.studies.ladder_summary import named_as_whole
+from trickzoo.studies.records import (
     Correlation,
     LadderRung,
     LadderStudy,
@@ -19,12 +20,10 @@ from trickzoo.studies.found import (
     TransferRung,
     TransferStudy,
     corrected,
-    difference,
-    percentage,
 )
-from trickzoo.studies.ladder_summary import named_as_whole
 from trickzoo.studies.results import SCRATCH, FineTuning, environments
 from trickzoo.studies.results import read as read_file
+from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
 from trickzoo.studies.transfer_words import TASKS, findings
 

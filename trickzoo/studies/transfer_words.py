@@ -6,20 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from trickzoo.evidence import count
 from trickzoo.studies import outlook
-from trickzoo.studies.found import (
-    AGAINST,
-    CONSTANT,
-    HELPED,
-    HURT,
-    NO_INTERVAL,
-    TOGETHER,
-    UNCLEAR,
-    Correlation,
-    Difference,
-    Scratch,
-    TaskStudy,
-    TransferStudy,
-)
+from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, Scratch, TaskStudy, TransferStudy
+from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
 from trickzoo.studies.statistics import LEAST_PAIRS
 from trickzoo.studies.words import name, points, probability, span, steps_in_words, total_in_words
 from trickzoo.training.tracking import MEASURES
