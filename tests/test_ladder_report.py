@@ -141,6 +141,18 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
     assert "not finished: 14 of 15 trainings" in " ".join(content.findings)
 
 
+def test_power_is_that_of_the_seeds_of_the_comparison(tmp_path: Path) -> None:
+    """Two rungs have five seeds, and the rungs between them three: these detect only what three seeds detect."""
+    tops = {
+        "baseline": [70.1, 69.0, 71.2, 70.5, 70.2],
+        "cosine": [75.0, 74.2, 76.3],
+        "label_smoothing": [75.1, 74.1, 76.4],
+        "mixup": [74.0, 73.0, 75.0, 74.5, 74.1],
+    }
+    advice = next(each for each in simulate(tmp_path, tops).findings if "pooled" in each)
+    assert "3 seeds detect a difference" in advice
+
+
 def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
     content = simulate(tmp_path, {"baseline": [70.0, 71.0], "cosine": [], "mixup": [72.0]})
     page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ class Outlook:
         sd: standard deviation of the paired differences over seeds, in points: pooled over the comparisons, or a guess.
         interval: its 95 % confidence interval, by the chi-squared distribution; None for a guess.
         comparisons: number of paired differences that the study tests.
-        seeds: number of finished seeds.
+        seeds: number of finished seeds; if some comparisons are not significant so far, the smallest of theirs.
         unclear: whether at least one comparison is not significant so far.
         seconds: time for one more seed of all rungs; None if no training is finished.
     """
@@ -66,14 +66,15 @@ def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outl
         return None
     sd, interval = (guess, None) if guess is not None else _pooled(spreads)
     times = [rung.wall_seconds for rung in rungs if rung.wall_seconds]
+    unclear = [found.n for rung in rungs if (found := rung.difference) and found.verdict == UNCLEAR]
     seconds = sum(sum(each) / len(each) for each in times) * len(rungs) / len(times) if times else None
     return Outlook(
         title,
         sd,
         interval,
         comparisons=max(len(rungs) - 1, 1),
-        seeds=max((len(rung.seeds) for rung in rungs), default=0),
-        unclear=any(rung.difference and rung.difference.verdict == UNCLEAR for rung in rungs),
+        seeds=min(unclear) if unclear else max((len(rung.seeds) for rung in rungs), default=0),
+        unclear=bool(unclear),
         seconds=seconds,
     )
 
