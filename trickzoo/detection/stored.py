@@ -11,7 +11,8 @@ import numpy as np
 
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.objects import within_reach
-from trickzoo.data.readers.coco import DAMAGED, Id, identity, read_annotations
+from trickzoo.data.readers.coco import read_annotations
+from trickzoo.data.readers.coco_file import DAMAGED, Id, identity
 from trickzoo.detection.metrics import Detections, coco_results, sides
 from trickzoo.errors import BadData
 from trickzoo.evidence import write_json

@@ -9,83 +9,28 @@ The following layouts are read. SPLIT is train, val or test, by any of its names
 - `result.json` with the images in `images/`, as Label Studio exports it;
 - any other JSON file in COCO's format in the folder or in `annotations/`, such as VIA's export, with the images beside it or in
   `images/`. There may be one file, or one for each split, with the name of the split.
-
-Categories and images are identified by their ids, which may be any whole numbers or words. A width or height that is missing or not
-positive is read from the image. An object with `"ignore": 1` is treated as VOC's difficult objects are: it is neither trained on nor
-judged.
 """
 
 from __future__ import annotations
 
-import codecs
 import functools
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from trickzoo.data import images as image_files
-from trickzoo.data.boxes import DetectionSet, collect
+from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.exports import Export, by_split, the_one
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, visible
-from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
+from trickzoo.data.readers.coco_file import decode, is_coco, to_set
 from trickzoo.errors import BadData, BadOption
-from trickzoo.files import read_regular
 
 YEAR = "2017"
 ROBOFLOW, LABEL_STUDIO = "_annotations.coco.json", "result.json"
-DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
-"""What the decoder raises on a file that is not in COCO's format."""
 OFFICIAL = re.compile(r"instances_(train|val|test)(\d{4})\.json")
-WHOLE = re.compile(r"-?\d{1,18}")
-SHOWN = 40
-"""How many characters of an id a message shows."""
 
-Id = int | float | str
-Flag = bool | int | float | None
 Family = tuple[str, Path, list[tuple[str, Path, list[Path]]]]
 """The form of an export, the file that shows it, and for each split its name, its file and folders for its images."""
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: Id
-    file_name: str
-    width: Id | None = None
-    height: Id | None = None
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: Id
-    category_id: Id
-    bbox: tuple[float, float, float, float]
-    id: Id | None = None
-    area: float | None = None
-    iscrowd: Flag = None
-    ignore: Flag = None
-
-
-class _Category(msgspec.Struct, gc=False):
-    id: Id
-    name: str
-    supercategory: str | None = None
-
-
-class _Lists(msgspec.Struct):
-    """The three lists of a file, which are not decoded."""
-
-    images: msgspec.Raw
-    annotations: msgspec.Raw
-    categories: msgspec.Raw
-
-
-class _File(msgspec.Struct):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
 
 
 def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
@@ -114,7 +59,7 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     Images and classes are sorted by their ids. Raises BadData for a file that does not have COCO's format, for ids or class names that
     occur twice, for ids of images or categories that are not in the file, and for images that do not exist or occur twice.
     """
-    return _collect(annotations, _decode(annotations), images, annotations.name)
+    return to_set(annotations, decode(annotations), images, annotations.name)
 
 
 def read_annotations(annotations: Path) -> DetectionSet:
@@ -122,7 +67,7 @@ def read_annotations(annotations: Path) -> DetectionSet:
 
     Raises BadData as `read_coco` does.
     """
-    return _collect(annotations, _decode(annotations), None, annotations.name)
+    return to_set(annotations, decode(annotations), None, annotations.name)
 
 
 def coco_exports(root: Path) -> list[Export]:
@@ -149,7 +94,7 @@ def _families(root: Path) -> Iterator[Family]:
     if roboflow := sorted((*visible(root, ROBOFLOW), *visible(root, f"*/{ROBOFLOW}"))):
         yield "Roboflow COCO export", roboflow[0], [(path.parent.name, path, [path.parent]) for path in roboflow]
     files = (*visible(root, "*.json"), *visible(root, "annotations/*.json"))
-    others = [path for path in files if path not in cvat and path.name != ROBOFLOW and not OFFICIAL.fullmatch(path.name) and _is_coco(path)]
+    others = [path for path in files if path not in cvat and path.name != ROBOFLOW and not OFFICIAL.fullmatch(path.name) and is_coco(path)]
     for paths in [others] if others and all(split_of(path.stem) for path in others) else [[path] for path in others]:
         what = "Label Studio COCO export" if paths[0].name == LABEL_STUDIO else "COCO export"
         yield what, paths[0], [(path.stem, path, _beside(root, path)) for path in paths]
@@ -171,179 +116,11 @@ def _beside(root: Path, path: Path) -> list[Path]:
     return [root / path.stem, root / "images" / path.stem, root, *(root / name for name in folders)]
 
 
-def _is_coco(path: Path) -> bool:
-    """Return whether a JSON file has the three lists of COCO's format."""
-    try:
-        msgspec.json.decode(_content(path), type=_Lists)
-    except (BadData, *DAMAGED):
-        return False
-    return True
-
-
 def _open(annotations: Path, candidates: Sequence[Path], layout: str) -> DetectionSet:
     """Open a file with the first of the candidates that contains its first image."""
     folders = [folder for folder in candidates if folder.is_dir()]
     if not folders:
         raise BadData(f"{annotations}: there is no folder {' or '.join(map(str, candidates))} with its images; name it with --images")
-    content = _decode(annotations)
+    content = decode(annotations)
     first = content.images[0].file_name
-    return _collect(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]), layout)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = read_regular(path)
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return content.decode("utf-16").encode()
-        return content.removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise BadData(f"{path} is not text in UTF-16, as it begins; save it as UTF-8") from None
-
-
-def _decode(annotations: Path) -> _File:
-    try:
-        content = msgspec.json.decode(_content(annotations), type=_File)
-    except DAMAGED as error:
-        raise BadData(f"{annotations} is not in COCO's format ({error or type(error).__name__})") from None
-    if not content.images:
-        raise BadData(f"{annotations} has no image")
-    if not content.categories:
-        raise BadData(f"{annotations} has no category")
-    return content
-
-
-def _collect(annotations: Path, content: _File, images: Path | None, layout: str) -> DetectionSet:
-    label_of, categories = _categories(annotations, content)
-    entries = _images(annotations, content.images, images)
-    numbers = _numbers(annotations, content.annotations)
-    found: dict[int | str, list[Annotation]] = {number: [] for number in entries}
-    for place, one in enumerate(content.annotations):
-        where = f"{annotations}: annotation {_shown(one.id if one.id is not None else place + 1)}"
-        image, category = identity(one.image_id, where), identity(one.category_id, where)
-        for kind, number, known in (("image", image, entries), ("category", category, label_of)):
-            if number not in known:
-                raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
-        x, y, width, height = one.bbox
-        box = within_reach((x, y, x + width, y + height), where)
-        area = one.area if one.area is not None and one.area > 0 else None  # some tools write 0 for an unknown area
-        flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
-        found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
-    _check_sides(annotations, content.annotations, entries)
-    pairs = ((entry, found[number]) for number, entry in entries.items())
-    names, ids = [name for _, name in categories], [number for number, _ in categories]
-    return collect(images or annotations, layout, names, pairs, class_ids=ids, files=images is not None)
-
-
-def _check_sides(annotations: Path, rows: Sequence[_Annotation], entries: Mapping[int | str, DetectionImage]) -> None:
-    """Raise BadData if the boxes are corners (x0, y0, x1, y1), where COCO has x, y, width and height.
-
-    They are taken for corners if all would be boxes within their images as corners, and if the areas are those of the corners, or half of
-    the boxes extend beyond their image by more than a tenth of its side otherwise.
-    """
-    beyond = by_area = 0
-    for one in rows:
-        (x0, y0, x1, y1), image = one.bbox, entries[identity(one.image_id, str(annotations))]
-        if not (x0 < x1 <= image.width and y0 < y1 <= image.height):
-            return
-        beyond += x0 + x1 > 1.1 * image.width or y0 + y1 > 1.1 * image.height
-        corners = (x1 - x0) * (y1 - y0)
-        by_area += one.area is not None and abs(one.area - corners) <= 1e-3 * corners < 1e-2 * (x1 * y1 - corners)
-    if rows and (by_area == len(rows) or 2 * beyond >= len(rows)):
-        raise BadData(f"{annotations}: the boxes look like corners x0, y0, x1, y1; COCO's bbox is x, y, width, height, so convert them")
-
-
-def _categories(annotations: Path, content: _File) -> tuple[dict[int | str, int], list[tuple[int | str, str]]]:
-    """Return the label of each category's id, and (id, name) of all categories sorted by id.
-
-    Raises BadData if an id or a name occurs twice.
-    """
-    where = f"{annotations}: a category"
-    categories = sorted(((identity(one.id, where), one.name.strip()) for one in _used(content)), key=lambda one: _order(one[0]))
-    _no_twin(annotations, "categories", [number for number, _ in categories])
-    id_of: dict[str, int | str] = {}
-    for number, name in categories:
-        if not name:
-            raise BadData(f"{annotations}: category {_shown(number)} has no name")
-        if (other := id_of.setdefault(name, number)) != number:
-            used = Counter(identity(one.category_id, str(annotations)) for one in content.annotations)
-            objects = " and ".join(f"{used[each]:,}" for each in (other, number))
-            raise BadData(
-                f'{annotations}: categories {_shown(other)} and {_shown(number)} are both called "{name}" and have {objects} objects; '
-                "rename one, or remove the one without objects"
-            )
-    return {number: label for label, (number, _) in enumerate(categories, 1)}, categories
-
-
-def _used(content: _File) -> list[_Category]:
-    """Return the categories without the first one of Roboflow, which only names the group of the others and has no object."""
-    groups = {one.supercategory for one in content.categories if one.supercategory != one.name}
-    used = {identity(one.category_id, "an annotation") for one in content.annotations}
-    return [
-        one
-        for one in content.categories
-        if not (one.supercategory == "none" and one.name in groups and identity(one.id, "a category") not in used)
-    ]
-
-
-def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) -> dict[int | str, DetectionImage]:
-    """Return the images by their ids, sorted by id."""
-    files, entries = None if folder is None else Files(folder), {}
-    by_id = sorted(((identity(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
-    _no_twin(annotations, "images", [number for number, _ in by_id])
-    id_of: dict[str, int | str] = {}
-    for number, image in by_id:
-        where = f"{annotations}: image {_shown(number)}"
-        name = image.file_name if files is None else files.require(image.file_name, annotations.name)
-        if (other := id_of.setdefault(name, number)) != number:
-            raise BadData(f"{annotations}: images {_shown(other)} and {_shown(number)} are both {name}; give their annotations one id")
-        width, height = (_side(value, where) for value in (image.width, image.height))
-        if folder is not None and not (width and height):
-            width, height = image_files.size_of(folder / name)
-        entries[number] = DetectionImage(name, number, width, height)
-    return entries
-
-
-def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
-    """The annotations' ids, or their places in the file where some have none or one that is no 64-bit number: nothing depends on them."""
-    ids = [identity(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
-    _no_twin(annotations, "annotations", ids)
-    numbers = [number for number in ids if isinstance(number, int) and -(2**63) <= number < 2**63]
-    return numbers if len(numbers) == len(rows) else range(len(rows))
-
-
-def identity(value: Id, where: str) -> int | str:
-    """An id: 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise BadData(f"{where} has the id {value:g}; whole numbers or words are wanted")
-        return int(value)
-    return int(value) if isinstance(value, str) and WHOLE.fullmatch(value) else value
-
-
-def _side(value: Id | None, where: str) -> int:
-    """Return a width or height in pixels, or 0 if the file states none. Raises BadData if it is not a number of pixels."""
-    if isinstance(value, str):
-        if not WHOLE.fullmatch(value):
-            raise BadData(f'{where} has a side of "{_shown(value)}", not a number of pixels')
-        value = int(value)
-    return 0 if value is None else side(value, where)
-
-
-def _order(number: int | str) -> tuple[bool, Any]:
-    """Return the sorting key of an id: numbers by their value, then words."""
-    return isinstance(number, str), number
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def _no_twin(annotations: Path, kind: str, ids: Sequence[int | str]) -> None:
-    seen: set[int | str] = set()
-    for number in ids:
-        if number in seen:
-            raise BadData(f"{annotations}: two {kind} have the id {_shown(number)}")
-        seen.add(number)
+    return to_set(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]), layout)
