@@ -22,7 +22,8 @@ import trickzoo
 from tests.checkpoints import randomise_norms
 from trickzoo import registry
 from trickzoo.detection import faster_rcnn
-from trickzoo.detection.model import FasterRCNN, pyramid
+from trickzoo.detection.model import FasterRCNN
+from trickzoo.detection.parts import pyramid
 from trickzoo.factory import create_trunk, freeze_norms
 from trickzoo.weights import convert, publish
 from trickzoo.weights.loaded import LoadedWeights
