@@ -19,9 +19,9 @@ from tests.training import COSINE, SMALL, run, same
 from trickzoo.cli.train import app
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import imagenet1k, synsets
+from trickzoo.data.hub_stream import HubStream
 from trickzoo.data.open import open_set
 from trickzoo.data.readers import hub
-from trickzoo.data.readers.hub import HubStream
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.recipe import Augmentation

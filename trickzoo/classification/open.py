@@ -9,13 +9,13 @@ from typing import Any
 from torchvision.transforms import v2
 
 from trickzoo import evidence
+from trickzoo.data.hub_stream import HubStream
 from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.layouts import is_hub, is_table
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
-from trickzoo.data.readers import hub
 from trickzoo.data.readers.table import splits_of
 from trickzoo.data.resident import decode_once, draw_once, squash
 from trickzoo.data.selection import Selected, Selection, divided, select
@@ -54,7 +54,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         if location.selection != Selection() or location.minival is not None:
             raise BadOption(f"{location.data} is streamed, so none can be selected; add --decode once, or leave --skip-corrupt out")
         val_files, selected = open_set(location.data, split="val"), Selected()
-        train = hub.HubStream(str(location.data), workers=workers)
+        train = HubStream(str(location.data), workers=workers)
     else:
         files, val_files, selected, comparison = open_files(location)
         side = location.side or round(recipe.size * 8 / 7)
