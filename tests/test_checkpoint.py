@@ -16,7 +16,7 @@ from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.recipes.collection import plain, stored
 from trickzoo.training import checkpoint, tracking
-from trickzoo.weights import tensors
+from trickzoo.weights import pickles, tensors
 
 SMALL: dict[str, Any] = {
     "recipe": plain(RECIPE), "seed": 0, "data_digest": "d", "model": {"w": torch.arange(24.0)}, "optimiser": {"state": {}}
@@ -40,7 +40,7 @@ def load(path: Path, **this: Any) -> dict[str, Any]:
 
 def unsealed(path: Path) -> None:
     """Rewrite a checkpoint as older versions wrote it: without the digest and without the newer fields."""
-    content = tensors.read_pickle(path)
+    content = pickles.read_pickle(path)
     for name in ("loss_sum", "losses", "unevaluated", "commits", "draws", "teacher_sha256"):
         content.pop(name, None)
     torch.save(content, path)
@@ -115,7 +115,7 @@ def test_a_number_that_is_not_finite_is_refused(name: str, value: float, tmp_pat
 @pytest.mark.parametrize("state", [{0: {"momentum_buffer": torch.zeros(1)}}, {10**6: {"momentum_buffer": torch.zeros(1)}}, {0: "x"}, []])
 def test_an_optimiser_state_that_does_not_fit_is_refused(state: Any, resident: Resident, tmp_path: Path) -> None:
     run(resident, tmp_path, save_every=1, stop_after=2)
-    content = tensors.read_pickle(tmp_path / "last.pt")
+    content = pickles.read_pickle(tmp_path / "last.pt")
     content["optimiser"]["state"] = state
     torch.save(content, tmp_path / "last.pt")
     with pytest.raises(BadCheckpoint, match=r"last\.pt does not fit mobilenet_v1_025: .*; name another --out"):

@@ -21,7 +21,7 @@ import trickzoo
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.weights import header as headers
-from trickzoo.weights import manifest, publish, tensors
+from trickzoo.weights import manifest, pickles, publish, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 STEM, FC = "stem.conv.weight", "head.fc.weight"
@@ -272,7 +272,7 @@ def test_an_archive_that_unpacks_to_more_bytes_than_it_has(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_of_very_many_parts(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensors, "MOST_OPCODES", 10_000)
+    monkeypatch.setattr(pickles, "MOST_OPCODES", 10_000)
     torch.save({f"{i}": 0 for i in range(10_000)}, file := tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     refused_soon(file, "is a pickle of more than 10,000 parts")
 

@@ -80,7 +80,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
 
     Raises BadCheckpoint for a file without a recipe, BadOption for a recipe of another task, and what `from_plain` raises.
     """
-    from trickzoo.weights import header, tensors
+    from trickzoo.weights import header, pickles
 
     content: Any
     if path.suffix == ".safetensors":
@@ -92,7 +92,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
         content = _from_json(path)
         content = content.get("recipe", content) if isinstance(content, dict) else None
     else:
-        content = tensors.read_pickle(path)
+        content = pickles.read_pickle(path)
         content = content.get("recipe") if isinstance(content, dict) else None
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")

@@ -16,7 +16,7 @@ from trickzoo.data.identity import same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.training.tracking import BEST, LAST
-from trickzoo.weights.tensors import read_pickle
+from trickzoo.weights.pickles import read_pickle
 
 DRAWS = 2
 """Version of the scheme for random numbers that a training uses. Checkpoints without this field were trained with version 1."""

@@ -5,17 +5,10 @@ Reading any file, even a malicious one, takes seconds at most, and memory of the
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import io
 import json
 import logging
 import os
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -27,14 +20,14 @@ from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, UnknownName, printable
-from trickzoo.files import Identity, atomically, open_regular, seal_is_whole, utf8_path
+from trickzoo.files import Identity, atomically, open_regular, utf8_path
+from trickzoo.weights.pickles import hint, sentence, unpickle, unreadable
 from trickzoo.weights.record import METADATA_KEY
 
 log = logging.getLogger("trickzoo")
 
 MOST_TENSORS = 20_000
-MOST_OPCODES = 600_000
-"""Limits of what is read. The deepest network of the zoo has about a thousand tensors, and a pickle has about thirty opcodes for each."""
+"""Limit of what is read. The deepest network of the zoo has about a thousand tensors."""
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of a tensor's name that are added when a network is wrapped to be parallel, averaged, compiled, sharded or recomputed."""
@@ -76,34 +69,19 @@ def read_tensors(path: Path) -> Content:
             if path.suffix == ".safetensors" or head[8:] == b"{":
                 tensors, metadata = _map_safetensors(path, file, head)
             else:
-                content = _unpickle(path, file)
+                content = unpickle(path, file)
                 metadata = _metadata(path, content) if _is_training(content) else {}
                 tensors = _state_dict(path, content)
         if Identity.of(path.stat()) != identity:
             raise BadCheckpoint(f"{path} changed while it was read; load it again")
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     _check(path, tensors, identity.size)
     return Content(_without_wrappers(path, tensors), metadata, identity)
 
 
-def read_pickle(path: Path) -> Any:
-    """Return the content of a file of `torch.save`, read with `weights_only=True`. Raises BadCheckpoint if it is not such a file."""
-    try:
-        with open_regular(path) as file:
-            return _unpickle(path, file)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> BadCheckpoint:
-    if isinstance(error, FileNotFoundError):
-        return BadCheckpoint(f"{path} does not exist")
-    return BadCheckpoint(f"{path} cannot be read ({error.strerror or error})")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
-# the two formats
+# safetensors
 
 
 def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -116,104 +94,12 @@ def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str,
         with safetensors.safe_open(utf8_path(path, file), framework="pt") as mapped:
             return {name: mapped.get_tensor(name) for name in mapped.keys()}, mapped.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError) as error:
-        what = _hint(file) or "fetch or write it again"
-        raise BadCheckpoint(f"{path} is not a whole safetensors file ({_sentence(error)}); {what}") from None
+        what = hint(file) or "fetch or write it again"
+        raise BadCheckpoint(f"{path} is not a whole safetensors file ({sentence(error)}); {what}") from None
 
 
 def _too_many(path: Path, tensors: int) -> BadCheckpoint:
     return BadCheckpoint(f"{path} holds {tensors:,} tensors or more; no network of the zoo has so many")
-
-
-def _unpickle(path: Path, file: BinaryIO) -> Any:
-    if seal_is_whole(file) is False:
-        raise BadCheckpoint(f"{path} is damaged (its content does not have the SHA-256 that was written with it)")
-    file.seek(0)
-    head = file.read(4)
-    file.seek(0)
-    try:
-        _check_pickle(path, file, zipped=head == b"PK\x03\x04")
-        file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about old formats, which are either refused below or read correctly
-            # timm's trainer stores its command line options, which are plain values, in a Namespace beside the weights.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except BadCheckpoint:
-        raise
-    except pickle.UnpicklingError as error:
-        reference = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:?)\s+(?:GLOBAL\s+)?`?([\w.]+)", str(error))
-        if reference is None and not _is_torch(head):
-            raise _no_checkpoint(path, file) from None
-        what = f"it refers to {reference[1]}" if reference else "it holds more than tensors"
-        raise BadCheckpoint(
-            f"{path} is a pickle that trickzoo does not load: {what}. "
-            "Save its state dict alone, as safetensors, with the program it comes from"
-        ) from None
-    except OSError:
-        raise
-    except Exception as error:  # the reader raises any exception for damaged files
-        if head and not _is_torch(head):
-            raise _no_checkpoint(path, file) from None
-        raise BadCheckpoint(f"{path} is not a PyTorch checkpoint ({_sentence(error)})") from None
-
-
-def _is_torch(head: bytes) -> bool:
-    return head[:1] == b"\x80" or head[:2] == b"PK"
-
-
-def _sentence(error: BaseException) -> str:
-    """Return the first sentence of an error's message, without the library's advice. An empty message means that the file is truncated."""
-    return re.split(r"(?<=\S)\.\s|\n", str(error).rstrip("."))[0] or "it ends too early"
-
-
-def _no_checkpoint(path: Path, file: BinaryIO) -> BadCheckpoint:
-    what = _hint(file)
-    return BadCheckpoint(f"{path} is not a PyTorch checkpoint (neither a zip archive nor a pickle){'; ' + what if what else ''}")
-
-
-def _hint(file: BinaryIO) -> str:
-    """Return what kind of file this is although its suffix says otherwise, and what to do; empty if the kind is unknown."""
-    file.seek(0)
-    head = file.read(512)
-    if _is_torch(head):
-        return "it is a PyTorch file; rename it to .pth"
-    head = head.lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of git-lfs; `git lfs pull` fetches the file itself"
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "it is a web page that was saved in place of the file; download the file itself"
-    return ""
-
-
-def _check_pickle(path: Path, file: BinaryIO, *, zipped: bool) -> None:
-    """Raise BadCheckpoint for an archive that unpacks to more bytes than it has, or a pickle of too many parts.
-
-    Nothing is unpacked before these checks.
-    """
-    if not zipped:
-        opcodes = 0
-        for _ in range(4):  # magic number, protocol, machine, content
-            opcodes = _count(path, file, opcodes)
-        return
-    with zipfile.ZipFile(file) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > os.fstat(file.fileno()).st_size:
-            raise BadCheckpoint(f"{path} is not a PyTorch checkpoint (it unpacks to more bytes than it has)")
-        for entry in archive.infolist():
-            if entry.filename.endswith("/data.pkl"):
-                with archive.open(entry) as inner:
-                    _count(path, inner, 0)  # type: ignore[arg-type]
-
-
-def _count(path: Path, file: BinaryIO, opcodes: int) -> int:
-    """Return `opcodes` plus the number of opcodes of the next pickle in the file. Raises BadCheckpoint beyond MOST_OPCODES."""
-    with contextlib.suppress(StopIteration, ValueError):  # torch reports a truncated pickle, and a file that is not a pickle
-        parts = pickletools.genops(file)
-        while opcodes <= MOST_OPCODES:
-            next(parts)
-            opcodes += 1
-    if opcodes > MOST_OPCODES:
-        raise BadCheckpoint(f"{path} is a pickle of more than {MOST_OPCODES:,} parts; no network of the zoo has so many")
-    return opcodes
 
 
 # ---------------------------------------------------------------------------------------------------------------------
