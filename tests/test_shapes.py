@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from trickzoo.data import shapes
+from trickzoo.data import outlines, shapes
 from trickzoo.data.shapes import CLASSES, LEVELS, Drawing, Shapes
 from trickzoo.errors import BadOption
 
@@ -194,7 +194,7 @@ def test_every_outline_is_measured_whole():
     edge = np.linspace(-1.8, 1.8, 100)
     side = np.full(100, 1.8)
     x, y = np.concatenate([edge, edge, side, -side]), np.concatenate([side, -side, edge, edge])
-    for shape in (*shapes.SHAPES.values(), *shapes.DISTRACTORS, *shapes.OCCLUDERS):
+    for shape in (*outlines.SHAPES.values(), *outlines.DISTRACTORS, *outlines.OCCLUDERS):
         for variant in (0.0, 0.5, 1.0):
             assert (shape(x, y, variant) > 0).all()
 
