@@ -1,4 +1,4 @@
-"""The outlines of the generated shapes: of the ten classes, and of the shapes that belong to no class. A change increases `shapes.VERSION`."""
+"""The outlines of the generated shapes, of the ten classes and of the shapes of no class. A change increases `shapes.VERSION`."""
 
 from __future__ import annotations
 
