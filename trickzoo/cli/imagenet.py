@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from trickzoo import catalogue, evidence
 from trickzoo.cli import accuracies, options
 from trickzoo.cli.corrupting import Corrupting
+from trickzoo.cli.engines import Running
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from trickzoo.classification.judgement import Judgement
     from trickzoo.classification.result import Result
     from trickzoo.data.imageset import ImageSet
-    from trickzoo.deployment.deployed import Deployed
     from trickzoo.pages.page import Section
-    from trickzoo.weights.record import Preprocessing
 
 
 @Parameter(name="*")
@@ -93,38 +92,6 @@ class Preparation:
 
     def __post_init__(self) -> None:
         options.check_preprocessing(self.size, self.crop)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How the evaluation runs on this machine."""
-
-    batch_size: Annotated[
-        int | None, Parameter(help="Images per batch; by default 8 on a CPU, for each worker, and 64 on a GPU, for each process.")
-    ] = None
-    workers: options.Workers = None
-    device: options.Device = "auto"
-    precision: Annotated[
-        Literal["fp32", "bf16", "fp16", "int8"],
-        Parameter(help="Precision of the network's arithmetic. int8 needs --calibration, and --backend onnxruntime or openvino."),
-    ] = "fp32"
-    calibration: Annotated[
-        Path | None, Parameter(help="Folder with images for --precision int8, which must not be among those of the evaluation.")
-    ] = None
-    backend: Annotated[
-        Literal["eager", "auto", "onnxruntime", "openvino"],
-        Parameter(help="Engine that runs the network on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
-    ] = "eager"
-
-    def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadOption(f"--batch-size must be 1 or more, not {self.batch_size}")
-        if self.workers is not None and self.workers < 0:
-            raise BadOption(f"--workers must be 0 or more, not {self.workers}")
-        options.check_calibration(self.precision, self.calibration)
-        if self.precision == "int8" and self.backend == "eager":
-            raise BadOption("--precision int8 needs --backend onnxruntime or openvino")
 
 
 def imagenet(
@@ -271,7 +238,7 @@ def _evaluate(
     if real_labels:
         real_labels_of(known.names, real_labels)
     workers = default_workers() if running.workers is None else running.workers
-    deployed = None if running.backend == "eager" else _deployed(network, known, preprocessing, running, workers, state)
+    deployed = running.deployed(network, known, preprocessing, workers, state)
     backend = result.Backend() if deployed is None else result.Backend(name=deployed.backend, deviation=deployed.deviation)
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")
@@ -307,34 +274,3 @@ def _evaluate(
         variant=images.variant,
     )
     return predictions, classes, found
-
-
-def _deployed(
-    network: Backbone, images: ImageSet, preprocessing: Preprocessing, running: Running, workers: int, state: PartialState
-) -> Deployed:
-    """Deploy a network to the engine that `--backend` names.
-
-    Its logits are compared with eager's on the first images of the set, or for int8 on those of the calibration.
-    """
-    import torch
-
-    from trickzoo.classification.evaluate import BATCH
-    from trickzoo.data.imageset import Decoded
-    from trickzoo.data.transforms import normalise, resize_and_crop
-    from trickzoo.deployment.deploy import deploy
-
-    if state.device.type != "cpu":
-        raise BadOption(f"--backend {running.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
-    if running.precision == "fp16":
-        raise BadOption(f"--backend {running.backend} has no fp16 on a CPU; use --precision bf16 or fp32")
-    if running.backend == "auto" and state.num_processes > 1:
-        raise BadOption("--backend auto would let each process choose for itself; name a backend")
-    threads = 1 if workers else None  # each worker has one core
-    settings: dict[str, Any] = {"batch_size": running.batch_size or BATCH, "threads": threads}
-    if running.precision == "int8":
-        calibration = options.calibration_images(running.calibration)
-        return deploy(network, running.backend, "int8", images=calibration, preprocessing=preprocessing, **settings)
-    first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
-    pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
-    checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
-    return deploy(network, running.backend, running.precision, images=checked, **settings)
