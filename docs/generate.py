@@ -2,7 +2,8 @@
 
 docs/models.md comes from the registry and the manifest, docs/tricks.md from the tricks' cards and the studies, docs/commands.md and
 docs/recipe_fields.md from the command line, and the results in README.md and the pages of studies, images and speed from
-benchmarks/results/. The modules in docs/pages/ make them.
+benchmarks/results/. The modules in docs/pages/ make them. The pictures of docs/gallery.md are renewed by `python -m docs.pages.gallery`,
+which trains.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script's own folder is on the path, but not the one that contains `docs`
 
-from docs.pages import measurements, networks, studies
+from docs.pages import gallery, measurements, networks, studies
 from docs.pages.places import DOCS, README, STUDIES
 from trickzoo.cli.reference import commands_page, fields_page
 
@@ -20,6 +21,7 @@ PAGES = {
     DOCS / "commands.md": commands_page,
     DOCS / "recipe_fields.md": fields_page,
     DOCS / "models.md": networks.models,
+    DOCS / "gallery.md": gallery.gallery,
     DOCS / "tricks.md": studies.tricks,
     DOCS / "ladder.md": studies.ladder,
     DOCS / "transfer.md": studies.transfer,

@@ -100,6 +100,13 @@ def test_pages_show_the_plots_of_the_studies() -> None:
     assert there == plots(), "run `python docs/generate.py`"
 
 
+def test_links_of_pages_lead_to_files() -> None:
+    for page in (*DOCS.glob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md"):
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
 def test_pages_of_the_api_name_what_exists() -> None:
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     entries = re.findall(r"^::: (\S+)(?:\n    options:\n      members: \[(.+)\])?", page, flags=re.MULTILINE)
