@@ -18,20 +18,20 @@ Generated from `trickzoo/registry.py` and `weights_manifest/` by `docs/generate.
 ## Models
 
 Parameters are counted with 1000 classes, and multiply-adds for the convolutions and linear layers at the stated side of the input in
-pixels ("at"). `pretrained=True` loads the default weight.
+pixels ("input"). `pretrained=True` loads the default weight.
 
-| model | parameters | multiply-adds | at | default weight | |
+| model | parameters | multiply-adds | input | default weight | |
 | --- | ---: | ---: | ---: | --- | --- |
 """
 WEIGHTS = """
 ## Weights
 
-The accuracy is the published one in percent on the 50,000 ImageNet-1k validation images, with the preprocessing of the weight: "at" is
+The accuracy is the published one in percent on the 50,000 ImageNet-1k validation images, with the preprocessing of the weight: "input" is
 the side of the input in pixels and the fraction of the image that the centre crop keeps, and "filter" is the interpolation of the
 resizing. The default weight of a model is printed in **bold**. "Paper" is the top-1 accuracy of the same training in the paper.
 `trickzoo describe WEIGHT` shows the source of each figure.
 
-| weight | top-1 | top-5 | paper | at | filter | licence | tricks or recipe |
+| weight | top-1 | top-5 | paper | input | filter | licence | tricks or recipe |
 | --- | ---: | ---: | ---: | --- | --- | --- | --- |
 """
 OWN = """
@@ -42,7 +42,7 @@ networks are small. They are meant for first experiments, as teachers in distill
 machine. `trickzoo-train --recipe RECIPE` repeats the training. "Several seeds" is the top-1 accuracy over trainings with different random
 seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
 
-| weight | data set | top-1 | top-5 | several seeds | at | recipe | |
+| weight | data set | top-1 | top-5 | several seeds | input | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |
 """
 DIGESTS = """

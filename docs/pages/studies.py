@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -190,7 +191,7 @@ def _transfer_study(path: Path) -> str:
             if rung.figure and rung.top1
         ]
         parts.append("")
-    return "\n".join([*parts, f"{_made(study)}: {'; '.join(f'`{command}`' for command in study.commands)}\n"])
+    return "\n".join([*parts, f"{_made(study)}: {_commands(study)}\n"])
 
 
 def tricks() -> str:
@@ -245,7 +246,7 @@ def _studies() -> dict[Path, LadderStudy]:
 
 
 def _plot(study: Path, caption: str) -> str:
-    return f"![{caption}](assets/{asset(study)})\n"
+    return f"[![{caption}](assets/{asset(study)})](assets/{asset(study)})\n"
 
 
 def asset(study: Path) -> str:
@@ -274,6 +275,12 @@ def _references(study: LadderStudy) -> Iterator[tuple[str, float]]:
         yield "always the largest class", study.majority
     if study.num_classes is not None:
         yield "chance", 100 / study.num_classes
+
+
+def _commands(study: Study) -> str:
+    """Return the commands of a study. Of those that differ in the number of seeds only, it returns the last."""
+    last = {re.sub(r" --seeds \d+", "", command): command for command in study.commands}
+    return "; ".join(f"`{command}`" for command in last.values())
 
 
 def _made(study: Study) -> str:

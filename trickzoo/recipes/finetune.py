@@ -16,16 +16,16 @@ class FineTuning(Checked):
     """The fields of the recipes of both tasks.
 
     Attributes:
-        name: name of the recipe, such as "paper.detection.voc".
+        name: name of the recipe, such as "small.detection" or "small.segmentation".
         model: the zoo's name of the backbone.
         data: layout of the data set; the command line gives its location.
-        weights: weights of the backbone: tag, model, file or hub reference, "default" for the model's default weight, or its only
-            one, None for a random backbone.
+        weights: weights of the backbone: tag, model, file or hub reference; "default" is the model's default weight, or its only
+            one. None: a random backbone.
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
         momentum: momentum of SGD (0 for none), or β1 of AdamW.
-        optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
+        optimizer: "sgd", or "adamw", which needs about a hundredth of the learning rate.
         weight_decay: factor of the L2 penalty on the weights.
         warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most
             half of the training.
@@ -33,8 +33,8 @@ class FineTuning(Checked):
         schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
         milestones: epochs at which a step schedule divides the learning rate by 10.
         power: exponent of the schedule "poly".
-        trainable_stages: how many of the last stages are trained, "all" includes the stem; None is the default of the network's builder.
-        norms: whether the backbone's BatchNorms are "frozen" or "live"; None is the default of the network's builder.
+        trainable_stages: how many of the last stages are trained; "all" includes the stem. None: the default of the network.
+        norms: whether the backbone's BatchNorms are "frozen" or "live". None: the default of the network.
         precision: precision of the network's arithmetic; fp16 needs an accelerator.
     """
 
@@ -69,7 +69,7 @@ class DetectionRecipe(FineTuning):
         neck: "fpn" or "c4", as of `detection.faster_rcnn`.
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the layers in the head of the feature pyramid.
-        anchors: sides of the square anchors in pixels; None is what the builder takes.
+        anchors: sides of the square anchors in pixels. None: the default of the network.
         proposals: boxes that the RPN hands on for each image in training; before its NMS it considers the builder's multiple of that.
         rois: proposals of each image that the head is trained on.
         settings: the released recipe, for "voc" or "coco", whose other settings of RPN and NMS are used.
@@ -115,7 +115,7 @@ class SegmentationRecipe(FineTuning):
         flip: probability of a horizontal flip.
         blur: probability that a training image is blurred.
         short: short side of an evaluation image in pixels; None leaves the file's.
-        output_stride: output stride of the backbone. Inception V3 has none below its own; it uses that one, and a message says so.
+        output_stride: output stride of the backbone. Inception V3 supports 32 only, which it uses with any value.
         aux: weight of the loss of the auxiliary head; 0 leaves the head out.
         align_corners: whether logits are enlarged with the centres of the corner cells on the corner pixels, as in GluonCV.
         head_lr: factor of the learning rate for both heads.

@@ -50,12 +50,12 @@ class Recipe(Checked):
             `size` throughout.
         growth: fraction of the epochs over which the images grow from `start_size` to `size`.
         epochs: number of passes over the training images.
-        pretrained: weight, tag, model or file to start from, "default" for the model's default weight, or its only one; the
+        pretrained: weight, tag, model or file to start from; "default" is the model's default weight, or its only one. The
             head is initialised anew if the classes differ. None: from scratch.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
         momentum: Nesterov momentum of SGD (0 for none), or β1 of AdamW.
-        optimizer: "sgd", or "adamw", for which learning rates are about a hundredth.
+        optimizer: "sgd", or "adamw", which needs about a hundredth of the learning rate.
         freeze: parts of a pretrained network that are not trained: "backbone" is all but the classifier, "stages:2" the stem and the
             first two stages.
         weight_decay: factor of the L2 penalty on the weights.
