@@ -289,6 +289,15 @@ def test_results_are_read_as_they_lie(tmp_path: Path) -> None:
     assert transfer_summary.read(tmp_path / "nowhere", LADDER) == {}
 
 
+def test_fields_that_an_older_version_did_not_write_have_their_defaults(tmp_path: Path) -> None:
+    tasks: dict[str, Any] = results(detection=only(ALIKE, rungs=2))
+    newer = to_builtins(tasks["detection"][RUNGS[1]][0])
+    newer["recipe"] |= {"optimizer": "sgd"}
+    tasks["detection"][RUNGS[1]][0] = newer
+    write(tmp_path, tasks)
+    assert transfer_summary.read(tmp_path, LADDER)["detection"][RUNGS[1]][0].recipe["optimizer"] == "sgd"
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

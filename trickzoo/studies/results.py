@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trickzoo.errors import BadCheckpoint
 from trickzoo.files import read_regular
+from trickzoo.recipes.collection import plain
+from trickzoo.recipes.finetune import KINDS as RECIPES
 from trickzoo.studies.records import Environment, LadderStudy, Measure, RungName, Seconds, Share, Task, TransferStudy, check_name
 from trickzoo.studies.samples import Count, Seed
 from trickzoo.training.tracking import MEASURES
@@ -99,8 +101,9 @@ class FineTuning(Result, frozen=True, kw_only=True):
 
     @property
     def common_recipe(self) -> dict[str, Any]:
-        """The recipe without the fields that name the backbone."""
-        return {key: value for key, value in self.recipe.items() if key not in ("model", "weights")}
+        """The recipe without the fields that name the backbone. Fields that an older version did not write have their defaults."""
+        recipe = plain(RECIPES[self.task]("", "", "")) | self.recipe
+        return {key: value for key, value in recipe.items() if key not in ("model", "weights")}
 
 
 Read = TypeVar("Read", bound=Struct)
