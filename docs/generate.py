@@ -26,6 +26,7 @@ PAGES = {
     DOCS / "ladder.md": studies.ladder,
     DOCS / "transfer.md": studies.transfer,
     DOCS / "images.md": measurements.images,
+    DOCS / "data.md": measurements.data,
     DOCS / "speed.md": measurements.speed,
     README: measurements.readme,
     DOCS / "tweaks.md": studies.tweaks,

@@ -79,7 +79,7 @@ def checked(path: Path, *sections: str, pictures: range = range(1)) -> str:
     return " ".join(" ".join(page.texts).split())
 
 
-CLASSIFIER = ("What is taken for what", "Every class", "How far to trust the confidence", "Images to look at", "The images")
+CLASSIFIER = ("Confused classes", "Every class", "How far to trust the confidence", "Images to look at", "The images")
 
 
 def judged(n: int = 200, k: int = 4) -> Judgement:
@@ -174,7 +174,7 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
         (
             "segmentation",
             {"base": 32, "crop": 32, "short": 32},
-            ("Every class", "What is taken for what", "Images to look at"),
+            ("Every class", "Confused classes", "Images to look at"),
             "image mean lead mean IoU",
         ),
     ],

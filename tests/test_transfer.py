@@ -192,7 +192,17 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
     (outlook,) = json.loads(call(*here, "--json")[1])
     assert outlook["detectable"][-1]["seconds"] == 30 * 3 * 90 and f"{outlook['detectable'][-1]['points_holm']:.2f}" == row[2]
-    assert "--json has no effect: it is for --plan" in call(*here[:-1], "--json")[2]
+    assert "--json has no effect: it is for --dry-run or --plan" in call(*here[:-1], "--json")[2]
+    listed = (*here[:-1], "--segmentation", "shapes", "--rungs", "baseline,mixup", "--scratch", "--dry-run")
+    status, text, _ = call(*listed)
+    assert (status, f"left to do in {tmp_path}: 2 trainings" in text) == (0, True)
+    found = json.loads(call(*listed, "--json")[1])
+    states = {each["rung"]: each["states"] for each in found["trainings"]}
+    assert states == {
+        "baseline": dict.fromkeys("01", "done"),
+        "mixup": dict.fromkeys("01", "done"),
+        "scratch": dict.fromkeys("01", "to do"),
+    }
     status, text, _ = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan", "--plan-sd", 3)
     assert (status, "standard deviation 3 points, a guess" in text) == (0, True)
     status, _, error = call("--checkpoints", ladder, "--out", tmp_path / "none", "--plan")

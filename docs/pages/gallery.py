@@ -100,14 +100,14 @@ PICTURES = (
         "The report of a training",
         "Every training ends with a page that loads nothing else. It begins with the figures and their 95 % intervals and with the curves.",
         (f"trickzoo train --recipe own.finetune --data easy_shapes --images 600 {TRAIN} --out runs/classes",),
-        report("runs/classes/report.html", until="What is taken for what"),
+        report("runs/classes/report.html", until="Confused classes"),
     ),
     Picture(
         "confusions",
         "Confused classes",
         "The same report shows which classes the network confuses.",
         (),
-        report("runs/classes/report.html", "What is taken for what", "Every class"),
+        report("runs/classes/report.html", "Confused classes", "Every class"),
     ),
     Picture(
         "precision_recall",

@@ -111,7 +111,7 @@ def _confusion(judged: Judgement, names: list[str]) -> Section:
         drawn = figures.both(lambda narrow: _matrix(confusion, names, narrow), "confusion", description)
         caption = "Rows are true classes, columns predicted ones. A cell is the percentage of its row."
         blocks.insert(0, Drawing(drawn, caption))
-    return section("confusion", "What is taken for what", *blocks)
+    return section("confusion", "Confused classes", *blocks)
 
 
 def _matrix(confusion: NDArray[np.int64], names: list[str], narrow: bool) -> Figure:

@@ -17,6 +17,7 @@ from trickzoo.errors import BadOption
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import check_networks
 from trickzoo.studies import ladder as study
+from trickzoo.studies.series import state
 from trickzoo.training.machine import Machine
 
 
@@ -102,14 +103,14 @@ def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> No
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import ladder_summary, outlook
 
-    begun = any(study.state(out, *run) == "done" for run in plan.runs)
+    begun = any(state(study.folder(out, *run)) == "done" for run in plan.runs)
     found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
     print_outlooks([found] if found else [], out, json=json)
 
 
 def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
     """Print the trainings of a study and the state of each."""
-    states = {step.rung: [study.state(out, step, seed) for seed in plan.seeds] for step in plan.steps}
+    states = {step.rung: [state(study.folder(out, step, seed)) for seed in plan.seeds] for step in plan.steps}
     left = sum(state != "done" for each in states.values() for state in each)
     if json:
         rungs = [

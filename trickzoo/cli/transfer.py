@@ -14,7 +14,7 @@ from trickzoo.cli import options
 from trickzoo.cli import running as cli
 from trickzoo.cli.fields import OfTransfer
 from trickzoo.cli.options import Flag
-from trickzoo.cli.printing import hush
+from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.selection import Selection
@@ -24,6 +24,7 @@ from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
+from trickzoo.studies.series import State, state
 from trickzoo.training.machine import Machine
 
 Recipe = DetectionRecipe | SegmentationRecipe
@@ -107,28 +108,33 @@ def transfer(
         int,
         Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
     ] = 3,
+    dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
     planning: options.Planning = options.Planning(),
     report_only: Annotated[
         bool, Flag, Parameter(help="Write the tables, plots and report of the finished trainings, and train nothing.")
     ] = False,
-    json: Annotated[bool, Flag, Parameter(help="With --plan: print JSON.")] = False,
+    json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: OfTransfer = OfTransfer(),
-    **of_one_task: Annotated[str, Parameter(help="Fields of the recipe of one task: --detection-epochs 10, --segmentation-lr 0.01.")],
+    **of_one_task: Annotated[str, Parameter(show=False, help="Fields of the recipe of one task.")],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
 
     Everything but the backbone's weights is the same for all rungs. Run the same command again to resume a study that was stopped.
+    A field of the recipe can be set for one task only, as in --detection-epochs 10 and --segmentation-lr 0.01.
     OUT/report.html contains the ladder and the results of the fine-tunings.
     """
     wanted = options.names(rungs)
     folder = out or checkpoints / "transfer"
-    options.check_planned(json=json, planned=planning.plan, where="--plan")
+    options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if planning.plan:
         _plan(checkpoints, folder, range(first_seed, first_seed + seeds), wanted, planning.plan_sd, json=json)
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch)
+    if dry_run:
+        _list(plan, folder, json=json)
+        return
     hush(running.quiet)
     machine = Machine(out=folder, **running.of_machine)
     for branch in plan.branches if not report_only else ():
@@ -140,6 +146,23 @@ def transfer(
             study.run(plan, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
         if shown.chief:
             _report(plan, folder, pictures, required=report_only)
+
+
+def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
+    """Print the fine-tunings of a study and the state of each."""
+    seeds = list(dict.fromkeys(trunk.seed for trunk in plan.trunks))
+    states: dict[tuple[str, str], list[State]] = {}
+    for branch, trunk in plan.runs:
+        states.setdefault((branch.recipe.task, trunk.rung), []).append(state(study.folder(out, branch, trunk)))
+    left = sum(each != "done" for row in states.values() for each in row)
+    if json:
+        rows = [{"task": task, "rung": rung, "states": dict(zip(seeds, row, strict=True))} for (task, rung), row in states.items()]
+        say_json({"out": str(out), "left": left, "trainings": rows})
+        return
+    titles = ("task", "rung", *(f"seed {seed}" for seed in seeds))
+    table(titles, [(*key, *row) for key, row in states.items()], left=titles)
+    epochs = " and ".join(f"{count(branch.recipe.epochs, 'epoch')} of {branch.recipe.task}" for branch in plan.branches)
+    say(f"left to do in {out}: {count(left, 'training')}, {epochs}")
 
 
 def _branches(

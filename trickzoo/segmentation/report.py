@@ -59,7 +59,7 @@ def sections(found: ConfusionMatrix, data: SegmentationSet, pictures: int = 0) -
     columns = ("true class", "predicted", "pixels", "% of class")
     return [
         section("classes", "Every class", table),
-        section("confusion", "What is taken for what", Table(columns, confused, "The most frequent errors.", left=2)),
+        section("confusion", "Confused classes", Table(columns, confused, "The most frequent errors.", left=2)),
         _images(found, data, pictures),
     ]
 

@@ -6,15 +6,14 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, seeds_from, train_all
-from trickzoo.training import tracking
+from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, seeds_from, state, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
@@ -28,8 +27,6 @@ FEW = 5000
 """With fewer training images of one's own, starting from weights is suggested."""
 OWN = "own"
 """Name of the data if it is the user's own folder."""
-
-State = Literal["done", "begun", "to do"]
 
 
 @dataclass(frozen=True)
@@ -144,12 +141,6 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def state(out: Path, step: Step, seed: int) -> State:
-    """Return the state of a training, from the names of its files."""
-    place = folder(out, step, seed)
-    return "done" if (place / "result.json").exists() else "begun" if (place / tracking.LAST).exists() else "to do"
-
-
 def read_result(out: Path, step: Step, seed: int) -> ClassifierResult:
     """Read a finished training's result. Raises BadCheckpoint for another recipe or seed, or a damaged file."""
     from trickzoo.training import checkpoint
@@ -190,7 +181,7 @@ def run(
     from trickzoo import classification, evidence, tasks
 
     of_each = check_jobs(jobs, machine)
-    if any(state(machine.out, *run) != "done" for run in plan.runs):  # a finished study is only read
+    if any(state(folder(machine.out, *run)) != "done" for run in plan.runs):  # a finished study is only read
         evidence.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
     for note in images.selected.notes:

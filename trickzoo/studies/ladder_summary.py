@@ -12,10 +12,11 @@ from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
-from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result, state
+from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result
 from trickzoo.studies.records import Curve, LadderRung, LadderStudy, Total, corrected
 from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.samples import difference, percentage
+from trickzoo.studies.series import state
 from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}
@@ -28,7 +29,8 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
     different images, and BadCheckpoint if a training used another recipe or its file is damaged.
     """
     results = {
-        step.rung: {seed: read_result(out, step, seed) for seed in plan.seeds if state(out, step, seed) == "done"} for step in plan.steps
+        step.rung: {seed: read_result(out, step, seed) for seed in plan.seeds if state(folder(out, step, seed)) == "done"}
+        for step in plan.steps
     }
     found = [each for by_seed in results.values() for each in by_seed.values()]
     if not found:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trickzoo.errors import BadOption
+from trickzoo.training import tracking
 
 if TYPE_CHECKING:
     from trickzoo.data.location import Splits
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
 """Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
+
+
+State = Literal["done", "begun", "to do"]
+
+
+def state(place: Path) -> State:
+    """Return the state of the training in a folder, from the names of its files."""
+    return "done" if (place / "result.json").exists() else "begun" if (place / tracking.LAST).exists() else "to do"
 
 
 def seeds_from(first: int, n: int) -> tuple[int, ...]:
