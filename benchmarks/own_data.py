@@ -54,7 +54,7 @@ def write_photos(cells: DetectionSet, folder: Path) -> None:
                 written[name] += 1
 
 
-def write_coco(cells: DetectionSet, images: Path, file: Path, *, first: int) -> int:
+def write_coco(cells: DetectionSet, images: Path, file: Path, *, first: int) -> None:
     """Write images and their boxes in COCO's format, with ids from `first` on, into a folder and a file that may hold some already."""
     images.mkdir(parents=True, exist_ok=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,6 @@ def write_coco(cells: DetectionSet, images: Path, file: Path, *, first: int) -> 
                 {"id": len(content["annotations"]) + first, "image_id": number, "category_id": first + label - 1, **box}
             )
     file.write_text(json.dumps(content))
-    return len(content["images"])
 
 
 def write_masks(camvid: Path, folder: Path) -> None:
@@ -110,7 +109,8 @@ def follow(folder: Path, program: Path, what: str, name: str, command: str) -> d
     found = json.loads((place / "result.json").read_text())
     images = sorted((folder / name).rglob("*.jpg")) or sorted((folder / name).rglob("*.png"))
     shown = [path.relative_to(folder) for path in images[:3]]
-    drawn = [] if found["what"].startswith("training") else ["--out", f"predictions/{name}"]
+    measure = found.get("measure", "top1")
+    drawn = [] if measure == "top1" else ["--out", f"predictions/{name}"]
     predicting = call([program, "predict", *shown, "--weights", f"runs/{name}", *drawn], folder)
     assert (place / "report.html").is_file()
     return {
@@ -118,8 +118,8 @@ def follow(folder: Path, program: Path, what: str, name: str, command: str) -> d
         "command": command,
         "training_images": found["n_train"],
         "validation_images": found["n"],
-        "measure": found.get("measure", "top1"),
-        "figure": found[found.get("measure", "top1")],
+        "measure": measure,
+        "figure": found[measure],
         "training": training,
         "predicting": predicting,
     }

@@ -20,7 +20,7 @@ from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.readers.coco import read_coco
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.weights import manifest, publish, store
+from trickzoo.weights import manifest, named, publish, store
 from trickzoo.weights.record import Preprocessing
 
 PREPARED = Preprocessing(size=32, crop=1.0)
@@ -93,6 +93,16 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadCheckpoint, match=message):
             trickzoo.load(path)
+
+
+def test_a_folder_without_trainings_is_no_file(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that has the name of what a user types by chance changes nothing, unless it holds trainings."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "none", "runs"):
+        (tmp_path / name / "notes").mkdir(parents=True)
+        assert not named.is_file(name)
+    (tmp_path / "runs" / "one").symlink_to(trained / "classes")
+    assert named.is_file("runs")
 
 
 @pytest.mark.parametrize(

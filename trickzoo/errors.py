@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 JOINERS = "\u200c\u200d"
@@ -42,6 +42,11 @@ class TrickzooError(Exception):
         return printable(super().__str__())
 
 
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names of a list, separated by commas; a mark at the end says that there are more."""
+    return f"{', '.join(names[:most])}{', …' if len(names) > most else ''}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence that suggests up to three similar known names, such as "; did you mean a, b?"; "" if none is similar."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
@@ -53,7 +58,7 @@ class UnknownName(TrickzooError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = list(known)
-        listed = f"; there are {', '.join(known[:8])}{', …' if len(known) > 8 else ''}" if known else ""
+        listed = f"; there are {shortened(known)}" if known else ""
         super().__init__(f'no {kind} "{name}"{nearest(name, known) or listed}')
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from trickzoo.cli.printing import say, table
+from trickzoo.errors import shortened
 
 if TYPE_CHECKING:
     from trickzoo.classification.real import RealAccuracy
@@ -60,7 +61,7 @@ def _print_left_out(data: Data) -> None:
     if data.corrupt_left_out:
         say(f"  {len(data.corrupt_left_out)} unreadable files left out")
     if empty := data.empty_classes:
-        say(f"  {len(empty)} empty class folders left out: {', '.join(empty[:8])}{', …' if len(empty) > 8 else ''}")
+        say(f"  {len(empty)} empty class folders left out: {shortened(empty)}")
     if n := data.exif_orientation.images:
         how = "turned upright" if data.exif_orientation.turned_upright else "used as stored, as for the published figures"
         say(f"  {n} image{'s' * (n > 1)} with an EXIF orientation, {how}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trickzoo import files
 from trickzoo.errors import BadOption
 from trickzoo.training import tracking
 
@@ -57,7 +59,6 @@ def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path or by the folder of its training."""
-    from trickzoo import files
     from trickzoo.recipes.recipe import Recipe
     from trickzoo.weights.named import NETWORK, is_file
 
@@ -65,7 +66,13 @@ def _digests(recipe: AnyRecipe) -> dict[str, str]:
     named = {"weights_sha256": start, "teacher_sha256": teacher}
     paths = {name: files.expanded(path) for name, path in named.items() if path is not None and is_file(path)}
     paths = {name: path / NETWORK if path.is_dir() else path for name, path in paths.items()}
-    return {name: files.digest(path) for name, path in paths.items() if path.is_file()}
+    return {name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size) for name, path in paths.items() if path.is_file()}
+
+
+@functools.lru_cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    """Return the SHA-256 of a file, which is computed again only if the file has changed: all trainings of a study ask for it."""
+    return files.digest(path)
 
 
 @contextmanager

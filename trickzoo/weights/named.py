@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.errors import BadCheckpoint, BadOption, shortened
 from trickzoo.files import expanded
 from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
@@ -18,7 +18,7 @@ FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file, or a folder, such as that of a finished training.
+    """Return whether `weights=` names a file, or the folder of a finished training or of several.
 
     A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
     """
@@ -27,7 +27,9 @@ def is_file(reference: str) -> bool:
         return True
     if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
         return False
-    return (path.is_file() or path.is_dir()) and not any(reference in (record.tag, record.name) for record in manifest.records().values())
+    return (path.is_file() or (path / NETWORK).is_file() or bool(_trainings_in(path))) and not any(
+        reference in (record.tag, record.name) for record in manifest.records().values()
+    )
 
 
 def existing(reference: str | os.PathLike[str]) -> Path:
@@ -49,13 +51,17 @@ def existing(reference: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _not_finished(folder: Path) -> str:
+def _trainings_in(folder: Path) -> list[str]:
+    """Return the paths of the finished trainings in a folder."""
     try:
-        inside = sorted(str(found.parent) for found in folder.glob(f"*/{NETWORK}"))
+        return sorted(str(found.parent) for found in folder.glob(f"*/{NETWORK}"))
     except OSError:
-        inside = []
-    if inside:
-        return f"{folder} holds no training itself; name one of those in it: {', '.join(inside[:8])}{', …' if len(inside) > 8 else ''}"
+        return []
+
+
+def _not_finished(folder: Path) -> str:
+    if inside := _trainings_in(folder):
+        return f"{folder} holds no training itself; name one of those in it: {shortened(inside)}"
     return f"{folder} holds no finished training; name its last.pt or best.pt, or another file"
 
 

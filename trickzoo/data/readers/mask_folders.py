@@ -24,7 +24,7 @@ from trickzoo.data.layouts import SPLIT_MEANT, split_of
 from trickzoo.data.listing import Files, images_by_stem, no_twin, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, shortened
 from trickzoo.evidence import count
 
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
@@ -165,7 +165,7 @@ def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, li
     if by_number and values <= {0, 1, IGNORE} and {0, 1} <= values:
         return MaskClasses(names)
     shown = [str(value) if by_number else in_words(value) for value in sorted(values)]
-    what = f"{', '.join(shown[:5])}{', …' if len(shown) > 5 else ''}"
+    what = shortened(shown, 5)
     example = "one name a line, in the order of the numbers" if by_number else 'one name with its colour a line, such as "cat 255 0 0"'
     kind = "values" if by_number else "colours"
     raise BadData(f"{root}: the masks have the {kind} {what}, and no list names them; write classes.txt, {example}")
