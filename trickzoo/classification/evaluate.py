@@ -22,7 +22,7 @@ from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
-from trickzoo.errors import BadCheckpoint, BadData, TrickzooError
+from trickzoo.errors import BadCheckpoint, BadData, TrickzooError, shortened
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
 
@@ -75,7 +75,7 @@ def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: boo
     if not unknown:
         return images, 0
     what = "class folders" if images.layout.startswith("class folders") else "classes"
-    shown = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+    shown = shortened(unknown, 3)
     if len(unknown) == len(images.classes):
         raise BadData(f"{images.root}: none of its {len(unknown)} {what} ({shown}) is among the model's {len(classes)} classes")
     if not skip_unknown:

@@ -12,7 +12,7 @@ from torch import nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, shortened
 from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
@@ -98,11 +98,7 @@ def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
         assert teacher.weights is not None
         theirs = class_list(teacher.weights.classes or ())
         raise BadOption(
-            f"the teacher {recipe.teacher} is of other classes ({_few(theirs)}) than the data ({_few(classes)}); "
+            f"the teacher {recipe.teacher} is of other classes ({shortened(theirs, 3)}) than the data ({shortened(classes, 3)}); "
             "name a teacher that was trained on the same"
         )
     return teacher.requires_grad_(False)
-
-
-def _few(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes[:3]) + (", …" if len(classes) > 3 else "")

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from trickzoo.data import images
-from trickzoo.errors import BadData, BadOption, nearest
+from trickzoo.errors import BadData, BadOption, nearest, shortened
 from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
@@ -104,7 +104,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 @functools.cache  # once for each file, although training and validation images read the same
 def _say_indices(path: Path, first: int, names: tuple[str, ...]) -> None:
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    shown = shortened(names, 3)
     warn(f"{path}: the numbers before the names count up from {first} and are taken as indices; the classes are {shown}")
 
 

@@ -23,7 +23,7 @@ from trickzoo.data.identity import names_digest, set_digest
 from trickzoo.data.imageset import ImageSet, ReadImage
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
-from trickzoo.errors import BadData, nearest
+from trickzoo.errors import BadData, nearest, shortened
 from trickzoo.recipes.recipe import Augmentation
 
 log = logging.getLogger("trickzoo")
@@ -70,7 +70,7 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
     index_of = {name: i for i, name in enumerate(classes)}
     strangers = [name for name in images.classes if name not in index_of]
     if strangers:
-        shown = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+        shown = shortened(strangers, 3)
         what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
         near = nearest(strangers[0], classes) if len(strangers) == 1 else ""
         hint = near or "; add training images of them, or leave them out of the validation images"

@@ -11,7 +11,7 @@ from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub, is_table
 from trickzoo.data.listing import warn
 from trickzoo.data.readers import hub, table
 from trickzoo.data.readers.imagenet import open_imagenet, split_folders
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, shortened
 
 NAMED = 8
 """How many files or folders a warning names. The result file of an evaluation names all of them."""
@@ -64,15 +64,15 @@ def left_out(images: ImageSet) -> str:
     """Return a sentence that counts the files of a set that are not read as images, by suffix, and names the first of them."""
     names = images.strangers
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
-    kinds = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) + (", …" if len(suffixes) > 5 else "")
-    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    kinds = shortened([f"{n} {suffix}" for suffix, n in suffixes.most_common()], 5)
+    shown = shortened(names, NAMED)
     return f"{images.root}: {len(names):,} file{'s are' if len(names) > 1 else ' is'} not read as images and left out ({kinds}): {shown}"
 
 
 def without_images(images: ImageSet) -> str:
     """Return a sentence that counts the class folders of a set without an image, and names the first of them."""
     names = images.empty
-    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    shown = shortened(names, NAMED)
     return f"{images.root}: {len(names):,} class folder{'s are' if len(names) > 1 else ' is'} empty and left out: {shown}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
-from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.errors import BadData, BadOption, NoEffect, shortened
 from trickzoo.evidence import FORMULA, count
 from trickzoo.recipes.ranges import Checked, Range, Seed
 
@@ -134,7 +134,7 @@ def select(selection: Selection, whole: Callable[[], S], part: Callable[[str], S
     if not selection.skip_corrupt:
         return train, val, selected
     names = [each["image"] for some in bad.values() for each in some]
-    named = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    named = shortened(names, NAMED)
     notes = (f"{train.root}: {count(len(names), 'image')} cannot be read and left out: {named}",) if names else ()
     return train, val, Selected({**selected.facts, "corrupt_left_out": bad}, (*selected.notes, *notes), selected.rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.listing import alike
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, shortened
 
 END = 4096
 """How many bytes at the end of a file are compared first. Headers are often the same, but compressed pixels rarely are."""
@@ -39,16 +39,17 @@ class Comparison:
         found = []
         if self.repeated:
             found.append(
-                f"{len(self.repeated):,} of {self.n:,} validation images are training images too ({_few(self.repeated)}); "
+                f"{len(self.repeated):,} of {self.n:,} validation images are training images too ({shortened(self.repeated, 5)}); "
                 "accuracy on them says nothing about new images"
             )
         if self.unseen:
             found.append(
-                f"{len(self.unseen):,} of {self.classes:,} classes have no validation image ({_few(self.unseen)}); they are not judged"
+                f"{len(self.unseen):,} of {self.classes:,} classes have no validation image ({shortened(self.unseen, 5)}); "
+                "they are not judged"
             )
         if self.ambiguous:
             found.append(
-                f"{len(self.ambiguous):,} training images are the same as one of another class ({_few(self.ambiguous)}); "
+                f"{len(self.ambiguous):,} training images are the same as one of another class ({shortened(self.ambiguous, 5)}); "
                 "keep each in one class only"
             )
         return found
@@ -107,7 +108,3 @@ def _end(images: ImageSet, entry: Entry) -> bytes:
 
 def _contents(images: ImageSet, entry: Entry) -> bytes:
     return hashlib.sha256(images.read(entry)).digest()
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
