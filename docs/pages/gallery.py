@@ -1,6 +1,6 @@
 """The gallery: its page, and its pictures, which `python -m docs.pages.gallery` renews.
 
-The pictures show generated images only. Playwright and Chromium take those of the reports. The trainings take some ten minutes on two
+The pictures show generated images only. Playwright and Chromium take those of the reports. The trainings take some five minutes on two
 cores, and go on where an earlier run stopped.
 """
 
