@@ -33,9 +33,9 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 import trickzoo
+from benchmarks.speed import peak
 from benchmarks.speed.harness import Comparison
 from trickzoo.classification import task
 from trickzoo.classification.model import prepare
@@ -233,24 +233,8 @@ def _facts(setting: Setting, classes: int) -> dict[str, Any]:
     """Return what the bare step's time consists of, and on a GPU the arithmetic of an image and the rate of a large matrix product."""
     if not torch.cuda.is_available():
         return {"shares_of_the_bare_step": _shares(setting, classes)}
-    network, image = trickzoo.create(setting.model, num_classes=classes), torch.rand(2, 3, setting.size, setting.size)
-    with FlopCounterMode(display=False) as counted:
-        network(image).sum().backward()
-    return {"gflop_per_image": round(counted.get_total_flops() / 2e9, 3), "tflop_per_second_of_a_matrix_product": _matrix_product()}
-
-
-def _matrix_product(side: int = 8192, times: int = 10) -> float:
-    """Return the rate of a product of two random square bf16 matrices on the GPU, in TFLOP/s."""
-    a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    for _ in range(times):
-        a @ b
-    end.record()
-    torch.cuda.synchronize()
-    return round(times * 2 * side**3 / (start.elapsed_time(end) / 1000) / 1e12, 1)
+    network = trickzoo.create(setting.model, num_classes=classes)
+    return peak.facts(network, setting.size, DTYPES.get(setting.precision, torch.float32), training=True)
 
 
 def _shares(setting: Setting, classes: int) -> dict[str, float]:

@@ -155,15 +155,26 @@ def _step_shares(comparisons: list[dict]) -> list[str]:
 
 
 def _share_of_the_peak(comparisons: list[dict]) -> list[str]:
-    """Return the lines that compare the arithmetic of a training with a large matrix product, if comparisons state both."""
+    """Return the lines that compare the arithmetic of a network with a large matrix product, if comparisons state both."""
     lines = []
     for each in comparisons:
-        if "gflop_per_image" in each:
-            rate = each["images"] / each["seconds"]["the bare step"]["median"] * each["gflop_per_image"] / 1000
-            peak = each["tflop_per_second_of_a_matrix_product"]
-            lines += [
-                "",
-                f"{each['what']}: a step does {each['gflop_per_image']} GFLOP for each image, so the bare step reaches {rate:.0f} TFLOP/s, "
-                f"{100 * rate / peak:.0f} % of the {peak:.0f} TFLOP/s of a product of two large bf16 matrices on the same GPU.",
-            ]
+        if "gflop_per_image" not in each:
+            continue
+        peak = each["tflop_per_second_of_a_matrix_product"]
+        medians = {variant: seconds["median"] for variant, seconds in each["seconds"].items()}
+        rates = {variant: each["images"] / median * each["gflop_per_image"] / 1000 for variant, median in medians.items()}
+        if "the bare step" in rates:
+            rate = rates["the bare step"]
+            sentence = (
+                f"a step does {each['gflop_per_image']} GFLOP for each image, so the bare step reaches {rate:.0f} TFLOP/s, "
+                f"{100 * rate / peak:.0f} % of the {peak:.0f} TFLOP/s of a product of two large bf16 matrices on the same GPU."
+            )
+        else:
+            first, timm = next(iter(rates)), rates["timm"]
+            sentence = (
+                f"a forward pass does {each['gflop_per_image']} GFLOP for each image, so {_named(first)} reaches "
+                f"{1000 * rates[first]:.0f} GFLOP/s and timm {1000 * timm:.0f}. A product of two large fp32 matrices reaches "
+                f"{1000 * peak:.0f} GFLOP/s on the same machine, {peak / timm:.2f} × the rate of timm."
+            )
+        lines += ["", f"{each['what']}: {sentence}"]
     return lines
