@@ -15,7 +15,7 @@ import trickzoo
 from tests.commands import Call, caller
 from trickzoo.cli import evaluation, finetune, train
 from trickzoo.cli.common import preprocessing_of
-from trickzoo.cli.imagenet import models as models_of
+from trickzoo.cli.networks import Preparation, matching
 from trickzoo.errors import BadOption
 from trickzoo.training.device import on_cpu
 from trickzoo.weights.loaded import LoadedWeights
@@ -145,7 +145,7 @@ def test_what_is_said_of_the_images_replaces_what_the_weights_say(
     """The stated short side belongs to the stated size and crop: it stays where the interpolation alone is another."""
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
-    found = preprocessing_of(model, **given)
+    found = preprocessing_of(model, Preparation(**given))
     assert (found.short_side, found.size, found.interpolation) == (short_side, size, interpolation)
     assert (found.mean, found.std) == (MINE.mean, MINE.std)
 
@@ -154,7 +154,7 @@ def test_a_size_that_no_image_can_have(tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
     with pytest.raises(BadOption, match="this preprocessing is not possible: size must be at most 4,096 pixels"):
-        preprocessing_of(model, size=30_000)
+        preprocessing_of(model, Preparation(size=30_000))
 
 
 def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +162,6 @@ def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for place in ("lr=[0.1,0.2]/model.safetensors", "what?/m*.pth", "[a].safetensors"):
         Path(place).parent.mkdir(exist_ok=True)
         Path(place).touch()
-        assert models_of([place, str(tmp_path / place), f"./{place}"]) == [place, str(tmp_path / place), f"./{place}"]
-    assert models_of(["gone/[a].safetensors"]) == ["gone/[a].safetensors"]
-    assert "resnet50_d" in models_of(["resnet*_d"])
+        assert matching([place, str(tmp_path / place), f"./{place}"]) == [place, str(tmp_path / place), f"./{place}"]
+    assert matching(["gone/[a].safetensors"]) == ["gone/[a].safetensors"]
+    assert "resnet50_d" in matching(["resnet*_d"])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
 from trickzoo.backbone import Backbone
 from trickzoo.cli import printing
+from trickzoo.cli.networks import Preparation
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
 from trickzoo.weights.named import is_file
-from trickzoo.weights.record import Interpolation, Preprocessing
+from trickzoo.weights.record import Preprocessing
 
 
 def loaded(model: str, weights: str | None) -> Backbone:
@@ -26,33 +28,25 @@ def loaded(model: str, weights: str | None) -> Backbone:
     return create(model, weights=weights, pretrained=weights is None and not file and "." not in model)
 
 
-def preprocessing_of(
-    model: Backbone, *, size: int | None = None, crop: float | None = None, interpolation: Interpolation | None = None
-) -> Preprocessing:
+def preprocessing_of(model: Backbone, given: Preparation = Preparation()) -> Preprocessing:
     """Return the preprocessing that the weights state, with the given values in place of the stated ones.
 
-    Args:
-        model: the model.
-        size: side of the centre crop in pixels.
-        crop: fraction of the resized short side that the crop keeps.
-        interpolation: filter of the resizing.
-
-    Raises BadOption if the weights state no preprocessing and one of the three is not given, or if a value is out of its range.
+    Raises BadOption if the weights state no preprocessing and one of the values is not given, or if they are not possible together.
     """
+    values = asdict(given)
     stated = model.weights.preprocessing if model.weights else None
     if stated is None:
-        if size is None or crop is None or interpolation is None:
+        if None in values.values():
             name = model.weights.name if model.weights else model.name
             raise BadOption(
                 f"{name} does not state its preprocessing; pass --size, --crop and --interpolation "
                 "(mean and standard deviation are then those of ImageNet)"
             )
-        return _checked({"size": size, "crop": crop, "interpolation": interpolation})
-    if size is None and crop is None and interpolation is None:
+        return _checked(values)
+    changes = {name: value for name, value in values.items() if value is not None}
+    if not changes:
         return stated
-    given = {"size": size, "crop": crop, "interpolation": interpolation}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if size is not None or crop is not None:
+    if "size" in changes or "crop" in changes:
         changes["resize"] = None  # the stated value belongs to the stated size and crop
     return _checked(msgspec.structs.asdict(stated) | changes)
 

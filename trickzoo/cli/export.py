@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo.cli.options import MOST_CALIBRATION, Flag, calibration_images, check_calibration, check_preprocessing
+from trickzoo.cli.networks import Preparation
+from trickzoo.cli.options import MOST_CALIBRATION, Flag, calibration_images, check_calibration
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
 from trickzoo.weights import named
-from trickzoo.weights.record import Interpolation, Layout
+from trickzoo.weights.record import Layout
 
 if TYPE_CHECKING:
     from trickzoo.deployment.export import Graph
@@ -36,9 +37,7 @@ def export(
             "normalised: cropped and normalised images; image: whole uint8 images of any size. The file contains the other steps."
         ),
     ] = None,
-    size: Annotated[int | None, Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = None,
-    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
-    interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
+    preparation: Preparation = Preparation(),
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
     precision: Annotated[
         Literal["fp32", "int8"] | None,
@@ -67,13 +66,11 @@ def export(
     `trickzoo predict --model OUT` runs .onnx and .xml.
     """
     chosen = _format(out, format)
-    graphs: dict[str, Any] = {"--input": input, "--size": size, "--crop": crop, "--interpolation": interpolation, "--classes": classes}
-    graphs |= {"--precision": precision, "--calibration": calibration}
+    graphs = {"--input": input, **preparation.options, "--classes": classes, "--precision": precision, "--calibration": calibration}
     others = {"--layout": layout, "--dtype": dtype} if chosen != "weights" else graphs
     for name, value in others.items():
         if value is not None:
             raise BadOption(f"{name} is not for {out.suffix} files; leave it out")
-    check_preprocessing(size, crop)
     check_calibration(precision, calibration)
     if precision == "int8" and chosen == "torch-export":
         raise BadOption(f"{out}: archives of torch.export have no int8; name a file that ends in .onnx or .xml")
@@ -84,7 +81,7 @@ def export(
         from trickzoo.deployment.export import check_path, write
 
         check_path(out, overwrite=overwrite)
-        graph = _graph(model, weights, graphs)
+        graph = _graph(model, weights, preparation, graphs)
         write(graph, out, overwrite=overwrite)
         if graph.note:
             say(graph.note)
@@ -110,7 +107,7 @@ def _weights(out: Path, model: str, weights: str | None, layout: Layout, dtype: 
     publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
 
 
-def _graph(model: str, weights: str | None, options: dict[str, Any]) -> Graph:
+def _graph(model: str, weights: str | None, preparation: Preparation, options: dict[str, Any]) -> Graph:
     """Return the network that `--model` and `--weights` name, ready to be written. Raises BadOption for an option of another task."""
     from trickzoo import detection, segmentation
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
@@ -122,10 +119,9 @@ def _graph(model: str, weights: str | None, options: dict[str, Any]) -> Graph:
     task = task_of(path) if path is not None and weights is None else "classification"
     if path is None or task == "classification":
         network = loaded(model, weights)
-        preprocessing = preprocessing_of(network, size=options["--size"], crop=options["--crop"], interpolation=options["--interpolation"])
         return export.classifier(
             network,
-            preprocessing,
+            preprocessing_of(network, preparation),
             classes_of(network, options["--classes"]),
             kind=options["--input"] or "uint8",
             calibration=calibration_images(options["--calibration"]),

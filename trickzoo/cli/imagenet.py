@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from trickzoo import catalogue, evidence
+from trickzoo import evidence
 from trickzoo.cli import accuracies, options
 from trickzoo.cli.corrupting import Corrupting
 from trickzoo.cli.engines import Running
+from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
-from trickzoo.errors import BadOption, UnknownName
+from trickzoo.errors import BadOption
 from trickzoo.weights import named
-from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -81,19 +81,6 @@ class Images:
     skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out and count images of class folders that the model does not know.")] = False
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """Preprocessing that replaces what the weights state."""
-
-    size: Annotated[int | None, Parameter(help="Side of the network's input in pixels, in place of the weights' own.")] = None
-    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None
-    interpolation: Annotated[Interpolation | None, Parameter(help="Interpolation of the resizing.")] = None
-
-    def __post_init__(self) -> None:
-        options.check_preprocessing(self.size, self.crop)
-
-
 def imagenet(
     *,
     data: Annotated[
@@ -116,7 +103,7 @@ def imagenet(
     corruptions = corrupting.parsed()
     if images.labels is not None and images.variant is not None:
         raise BadOption("--labels is for ImageNet's own validation images, and --variant for others; leave one of them out")
-    names = models(networks.model)
+    names = matching(networks.model)
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     options.check_pictures(output.pictures, output.report)
     _check_several(names, networks.weights, files)
@@ -187,21 +174,6 @@ def _open(data: str, images: Images) -> ImageSet:
     return open_set(data, split=images.split, devkit=images.devkit, folder=images.folder)
 
 
-def models(patterns: list[str]) -> list[str]:
-    """Return the names, with each pattern replaced by the models or weights that it matches. Raises UnknownName if it matches none."""
-    names: list[str] = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if any(sign in pattern for sign in "*?[") and len(path.parts) == 1 and not path.is_file():
-            matched = catalogue.list_weights(pattern) if "." in pattern else catalogue.list_models(pattern, pretrained=True)
-            if not matched:
-                raise UnknownName("model with a default weight", pattern, catalogue.list_models(pretrained=True))
-            names += matched
-        else:
-            names.append(pattern)
-    return list(dict.fromkeys(names))
-
-
 def _check_several(names: Sequence[str], weights: str | None, files: dict[str, Path | None]) -> None:
     """Raise BadOption if several models are evaluated with an option that applies to one model only."""
     if len(names) == 1:
@@ -231,7 +203,7 @@ def _evaluate(
 
     assert network.weights is not None
     classes = classes_of(network, images.classes, opened.order or opened.classes)
-    preprocessing = preprocessing_of(network, **vars(preparation))
+    preprocessing = preprocessing_of(network, preparation)
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
     if images.variant is not None:
         check_variant(known, images.variant)

@@ -101,14 +101,6 @@ def check_pictures(pictures: int, report: Path | None) -> None:
         raise BadOption("--pictures is for the page that --report writes; name it too")
 
 
-def check_preprocessing(size: int | None, crop: float | None) -> None:
-    """Raise BadOption if `--size` or `--crop` is out of range."""
-    if size is not None and size < 1:
-        raise BadOption(f"--size must be 1 or more, not {size}")
-    if crop is not None and not 0 < crop <= 1:
-        raise BadOption(f"--crop must be above 0 and at most 1, not {crop:g}")
-
-
 def number_or_folder(images: str | None, *, generated: bool) -> tuple[int | None, Path | None]:
     """Return the value of `--images` as a number if the images are generated, and otherwise as a folder.
 

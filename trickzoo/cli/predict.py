@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo import evidence
-from trickzoo.cli.options import Flag, Json, check_preprocessing
+from trickzoo.cli.networks import Preparation
+from trickzoo.cli.options import Flag, Json
 from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
 from trickzoo.files import expanded
 from trickzoo.weights import named
-from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported
@@ -40,9 +40,7 @@ def predict(
         Parameter(help="The task that the file must be for; without it, the file's own."),
     ] = None,
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
-    size: Annotated[int | None, Parameter(help="Side of the input in pixels, instead of the weights' own.")] = None,
-    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None,
-    interpolation: Annotated[Interpolation | None, Parameter(help="Resize filter.")] = None,
+    preparation: Preparation = Preparation(),
     top: Annotated[int | None, Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
     out: Annotated[Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default.")] = None,
     threshold: Annotated[float | None, Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")] = None,
@@ -66,19 +64,18 @@ def predict(
         raise BadOption(f"--top must be 1 or more, not {top}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
-    check_preprocessing(size, crop)
     evidence.check_apart({"--csv": csv, "--coco": coco})
     for file in filter(None, (csv, coco)):
         evidence.check_writable(file)
     if model is not None and weights is None and not model.endswith(EXPORTED) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
-    prepared = {"--classes": classes, "--size": size, "--crop": crop, "--interpolation": interpolation}
+    prepared = {"--classes": classes, **preparation.options}
     exported = _exported(model, task, {"--weights": weights, **prepared})
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
     _check_fitting(kind, str(path or model or "this"), {**given, "--model": None if exported else model})
     if kind == "classification":
-        names, found = _classes(files, model, weights, path, exported, (classes, size, crop, interpolation), top or TOP)
+        names, found = _classes(files, model, weights, path, exported, classes, preparation, top or TOP)
     else:
         names, found = _objects(
             kind, files, exported, Path(str(path)), out or PICTURES, overwrite, THRESHOLD if threshold is None else threshold
@@ -107,7 +104,8 @@ def _classes(
     weights: str | None,
     path: Path | None,
     exported: Exported | None,
-    preparation: tuple[str | None, int | None, float | None, Interpolation | None],
+    classes: str | None,
+    preparation: Preparation,
     top: int,
 ) -> tuple[Sequence[str], Iterable[dict[str, Any]]]:
     """Return the names of the classes, and the most probable ones of each image."""
@@ -120,7 +118,7 @@ def _classes(
         size_of(image)
     from trickzoo.cli import predict_classes
 
-    network = predict_classes.exported_classifier(exported) if exported else predict_classes.classifier(name, weights, *preparation)
+    network = predict_classes.exported_classifier(exported) if exported else predict_classes.classifier(name, weights, classes, preparation)
     return network[1], predict_classes.classify_images(images, *network, top)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trickzoo.cli.networks import Preparation
 from trickzoo.cli.predict_rows import of_image, turned
 from trickzoo.cli.printing import fit, say
-from trickzoo.weights.record import Interpolation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def classifier(
-    model: str, weights: str | None, classes: str | None, size: int | None, crop: float | None, interpolation: Interpolation | None
+    model: str, weights: str | None, classes: str | None, preparation: Preparation
 ) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
     """Return a function from an RGB image to logits, and the names of the classes."""
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
@@ -26,7 +26,7 @@ def classifier(
 
     network = loaded(model, weights)
     names = classes_of(network, classes)
-    transform = eval_transform(preprocessing_of(network, size=size, crop=crop, interpolation=interpolation))
+    transform = eval_transform(preprocessing_of(network, preparation))
     return lambda image: network(transform(image)[None])[0], names
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from trickzoo import evidence
 from trickzoo.cli import options
-from trickzoo.cli.imagenet import Preparation, models
+from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import ImageLocation
@@ -59,7 +59,7 @@ def probe(
         raise BadOption(f"--neighbours must be 1 or more, not {neighbours}")
     if workers is not None and workers < 0:
         raise BadOption(f"--workers must be 0 or more, not {workers}")
-    names = models(list(_separate(weights)))
+    names = matching(_separate(weights))
     for name in names:
         named.check(name)
     files = {"--out": out, "--csv": csv}
@@ -75,7 +75,7 @@ def probe(
     from trickzoo.data.imagenet_variants import trained_on
     from trickzoo.studies import probe as study
 
-    networks = [(network, preprocessing_of(network, **vars(preparation))) for network in (loaded(name, None) for name in names)]
+    networks = [(network, preprocessing_of(network, preparation)) for network in (loaded(name, None) for name in names)]
     train, val, selected, comparison = open_files(location)
     for note in selected.notes:
         say(note)

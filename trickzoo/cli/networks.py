@@ -1,0 +1,50 @@
+"""What several commands need to name networks, and to prepare images for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from trickzoo import catalogue
+from trickzoo.errors import BadOption, UnknownName
+from trickzoo.weights.record import Interpolation
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Preprocessing of a classifier's images that replaces what the weights state."""
+
+    size: Annotated[int | None, Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = None
+    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None
+    interpolation: Annotated[Interpolation | None, Parameter(help="Interpolation of the resizing.")] = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise BadOption(f"--size must be 1 or more, not {self.size}")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise BadOption(f"--crop must be above 0 and at most 1, not {self.crop:g}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The values by the names of the options; None for an option that is not given."""
+        return {f"--{name}": value for name, value in asdict(self).items()}
+
+
+def matching(patterns: Iterable[str]) -> list[str]:
+    """Return the names, with each pattern replaced by the models or weights that it matches. Raises UnknownName if it matches none."""
+    names: list[str] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if any(sign in pattern for sign in "*?[") and len(path.parts) == 1 and not path.is_file():
+            matched = catalogue.list_weights(pattern) if "." in pattern else catalogue.list_models(pattern, pretrained=True)
+            if not matched:
+                raise UnknownName("model with a default weight", pattern, catalogue.list_models(pretrained=True))
+            names += matched
+        else:
+            names.append(pattern)
+    return list(dict.fromkeys(names))
