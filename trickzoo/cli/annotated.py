@@ -18,7 +18,8 @@ from trickzoo.errors import BadOption
 from trickzoo.training.machine import Machine
 
 if TYPE_CHECKING:
-    from trickzoo.data.location import AnnotatedLocation, AnnotatedSet, Part
+    from trickzoo.data.annotated import AnnotatedSet
+    from trickzoo.data.location import AnnotatedLocation, Part
     from trickzoo.evidence import Evaluation
     from trickzoo.weights.loaded import LoadedWeights
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from trickzoo.data import contents
 from trickzoo.data import images as image_files
-from trickzoo.data.checks import Survey
+from trickzoo.data.annotated import AnnotatedSet, Survey
 from trickzoo.data.classes import check_classes, check_names
 from trickzoo.data.objects import Annotation, DetectionImage, Faults, Objects
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
@@ -27,7 +27,7 @@ from trickzoo.errors import BadData
 
 
 @dataclass(frozen=True)
-class DetectionSet:
+class DetectionSet(AnnotatedSet):
     """Images with their objects. Some images may have no objects.
 
     Attributes:
@@ -111,10 +111,6 @@ class DetectionSet:
         images = tuple(self.images[index] for index in indices)
         return replace(self, images=images, objects=objects, starts=starts, faults=faults, drawings=drawings)
 
-    def content(self, index: int) -> bytes:
-        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
-        return image_files.content(self.root / self.name(index))
-
     def check_readable(self, index: int) -> None:
         """Raise BadData if an image cannot be decoded."""
         image_files.decode(self.content(index), str(self.root / self.name(index)))
@@ -122,11 +118,6 @@ class DetectionSet:
     def is_annotated(self, index: int) -> bool:
         """Return whether an image has at least one object."""
         return bool(len(self.objects_of(index)))
-
-    @property
-    def generated(self) -> bool:
-        """Whether the images were generated, and so are not files."""
-        return bool(self.drawings)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -150,19 +141,6 @@ class DetectionSet:
         own = dict(zip(self.classes, self.class_ids, strict=True))
         ids = tuple(own[name] if name in own else next(free) for name in classes)
         return replace(self, classes=tuple(classes), class_ids=ids, objects=replace(self.objects, labels=label_of[self.objects.labels]))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the images, relative to the root."""
-        return tuple(image.name for image in self.images)
-
-    @functools.cached_property
-    def contents(self) -> tuple[bytes, ...]:
-        """The SHA-256 of each image's file, or nothing if the images are generated.
-
-        Computed once. Raises BadData for an unreadable file.
-        """
-        return () if self.drawings else contents.digests(self.root, self.names)
 
     @functools.cached_property
     def survey(self) -> Survey:

@@ -7,75 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData
+
+if TYPE_CHECKING:
+    from trickzoo.data.annotated import AnnotatedSet, Survey
 
 SHOWN = 10
 """How many classes a line names. The result file contains all of them."""
 NOT_JUDGED = 255
 """The value of a mask's pixels that are neither trained on nor judged, in every layout."""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """How often each class occurs in a set.
-
-    Attributes:
-        unit: whether objects or pixels are counted.
-        counts: for each class, in the set's order, the number of objects or pixels that train and are judged.
-        images: for each class, the number of images with at least one of these.
-        left_out: the number of crowd and difficult objects, or of pixels that are not judged.
-        values: for each value in the mask files, the number of its pixels; empty for boxes.
-        first: the value of the first class in the mask files.
-    """
-
-    unit: Literal["objects", "pixels"]
-    counts: Mapping[str, int]
-    images: Mapping[str, int]
-    left_out: int
-    values: Mapping[int, int] = field(default_factory=dict)
-    first: int = 0
-
-    @property
-    def total(self) -> int:
-        """The sum of the counts of all classes."""
-        return sum(self.counts.values())
-
-    @property
-    def absent(self) -> list[str]:
-        """The classes that never occur."""
-        return [name for name, count in self.counts.items() if not count]
-
-    @property
-    def alone(self) -> str | None:
-        """The class of all judged pixels, if they have only one although the set has several; otherwise None."""
-        present = [name for name, count in self.counts.items() if count]
-        return present[0] if self.unit == "pixels" and len(present) == 1 < len(self.counts) else None
-
-
-class Annotated(Protocol):
-    """The members of a set with boxes or masks that the checks need."""
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The names of the images, relative to the root."""
-
-    @property
-    def contents(self) -> Sequence[bytes]:
-        """A digest of each image's file, or nothing if the images are generated."""
-
-    @property
-    def survey(self) -> Survey: ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Lines on the annotations, such as one on the boxes that were dropped."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +41,7 @@ class Summary:
         return (*self.amounts, *self.odd)
 
 
-def check(train: Annotated, val: Annotated) -> None:
+def check(train: AnnotatedSet, val: AnnotatedSet) -> None:
     """Raise BadData if a training would be pointless: no object or pixel to learn, one class only in all masks, or nothing to judge."""
     learnt, judged = train.survey, val.survey
     if not learnt.total:
@@ -113,7 +56,7 @@ def check(train: Annotated, val: Annotated) -> None:
         raise BadData(f"{val.root}: {_nothing(judged)} in the validation images{why}, so nothing can be judged; name others with --val")
 
 
-def summary_of_both(train: Annotated, val: Annotated) -> Summary:
+def summary_of_both(train: AnnotatedSet, val: AnnotatedSet) -> Summary:
     """Return the summary of training and validation images, with the number of validation images that are training images too."""
     first = dict(zip(reversed(train.contents), reversed(train.names), strict=False))
     both = [(name, first[digest]) for digest, name in zip(val.contents, val.names, strict=False) if digest in first]
@@ -128,7 +71,7 @@ def summary_of_both(train: Annotated, val: Annotated) -> Summary:
     return Summary((*trained.amounts, *judged.amounts), tuple(odd), content)
 
 
-def summary_of(data: Annotated, what: str = "images") -> Summary:
+def summary_of(data: AnnotatedSet, what: str = "images") -> Summary:
     """Return the summary of one set. `what` is how the notes call its images."""
     survey = data.survey
     content: dict[str, Any] = {
@@ -170,7 +113,7 @@ def _absent(what: str, survey: Survey) -> list[str]:
     return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {len(survey.counts):,} classes)"]
 
 
-def _odd(what: str, data: Annotated) -> list[str]:
+def _odd(what: str, data: AnnotatedSet) -> list[str]:
     """A line for each thing that makes figures mean less than they seem to."""
     survey, copies, lines = data.survey, _copies(data), []
     if not survey.total:
@@ -211,7 +154,7 @@ def _ranges(values: Mapping[int, int]) -> str:
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
-def _copies(data: Annotated) -> list[tuple[str, str]]:
+def _copies(data: AnnotatedSet) -> list[tuple[str, str]]:
     """Return the name of each image with the content of an earlier image, and the name of the earlier one."""
     if max(Counter(data.contents).values(), default=1) == 1:
         return []

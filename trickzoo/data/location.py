@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-from trickzoo.data.checks import Annotated as AnnotatedImages
 from trickzoo.data.checks import check
 from trickzoo.data.exports import ALL, the_one
 from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
@@ -207,30 +205,6 @@ def _imported(path: str) -> Any:
 
 
 T = TypeVar("T")
-A = TypeVar("A", bound="AnnotatedSet")
-
-
-class AnnotatedSet(AnnotatedImages, Protocol):
-    """The members of every set of annotated images, with boxes or with masks."""
-
-    @property
-    def layout(self) -> str: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-    @property
-    def generated(self) -> bool: ...
-
-    def __len__(self) -> int: ...
-
-    def in_order(self: A, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> A: ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from trickzoo.data import contents, mask_images
 from trickzoo.data import images as image_files
-from trickzoo.data.checks import Survey
+from trickzoo.data.annotated import AnnotatedSet, Survey
 from trickzoo.data.classes import check_classes, check_names
 from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
@@ -30,7 +30,7 @@ STRIP = 2**20
 
 
 @dataclass(frozen=True)
-class SegmentationSet:
+class SegmentationSet(AnnotatedSet):
     """Images with masks.
 
     Attributes:
@@ -133,10 +133,6 @@ class SegmentationSet:
         drawings = tuple(self.drawings[index] for index in indices) if self.drawings else ()
         return replace(self, pairs=tuple(self.pairs[index] for index in indices), drawings=drawings)
 
-    def content(self, index: int) -> bytes:
-        """Return the bytes of an image's file. Raises BadData if it cannot be read."""
-        return image_files.content(self.root / self.name(index))
-
     def check_readable(self, index: int) -> None:
         """Raise BadData if an image or its mask cannot be decoded."""
         image_files.decode(self.content(index), str(self.root / self.name(index)))
@@ -146,11 +142,6 @@ class SegmentationSet:
     def is_annotated(self, index: int) -> bool:
         """Return True: every image has a mask."""
         return True
-
-    @property
-    def generated(self) -> bool:
-        """Whether the images were generated, and so are not files."""
-        return bool(self.drawings)
 
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> SegmentationSet:
         """Return the set itself.
@@ -171,19 +162,6 @@ class SegmentationSet:
         table[self.first : self.first + len(self.classes)] = np.arange(len(self.classes))
         table[[*self.ignored, IGNORE]] = IGNORE
         return table
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the images, relative to the root."""
-        return tuple(name for name, _ in self.pairs)
-
-    @functools.cached_property
-    def contents(self) -> tuple[bytes, ...]:
-        """The SHA-256 of each image's file, or nothing if the images are generated.
-
-        Computed once. Raises BadData for an unreadable file.
-        """
-        return () if self.drawings else contents.digests(self.root, self.names)
 
     @functools.cached_property
     def survey(self) -> Survey:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from trickzoo.data.annotated import AnnotatedSet
 from trickzoo.data.annotated_transforms import DetectionSamples, SegmentationSamples
 from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
-from trickzoo.data.location import AnnotatedSet, Splits
+from trickzoo.data.location import Splits
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.machine import Machine
