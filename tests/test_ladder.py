@@ -323,6 +323,17 @@ def test_a_finished_study_in_a_read_only_folder_is_reported(
         assert "out cannot be written: " in error and "Read-only file system" in error
 
 
+def test_only_the_main_process_reports(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(tmp_path, {rung: [50.0, 51.0] for rung in RUNGS})
+    there = sorted(tmp_path.rglob("*"))
+    report = ("--report-only", "--out", tmp_path, "--seeds", 2, "--rungs", ",".join(RUNGS), "--size", 32, "--epochs", 2, "--batch-size", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr("accelerate.PartialState.is_main_process", False)
+        assert call(*report) == (0, "", "")
+    assert sorted(tmp_path.rglob("*")) == there
+    assert str(tmp_path / "report.html") in call(*report)[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

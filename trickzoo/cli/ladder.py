@@ -68,26 +68,38 @@ def ladder(
     if planning.plan:
         _plan(plan, place, planning.plan_sd, json=json)
         return
-    if report_only:
-        _report(plan, place, required=True)
-        return
     hush(running.quiet)
+    location = None if report_only else _location(name, data, decode, cache, images, val_images, selecting)
+    machine = Machine(out=place, **running.of_machine)
+    if location is not None:
+        for step in plan.steps:
+            check_networks(step.recipe)
+        location.check_exists()
+    with cli.study(running.device) as shown:
+        if location is not None:
+            shown.tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
+            study.run(plan, location, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
+        if shown.chief:
+            _report(plan, place, required=report_only)
+
+
+def _location(
+    name: str,
+    data: str | None,
+    decode: Literal["once", "always"],
+    cache: Path | None,
+    images: int | None,
+    val_images: int | None,
+    selecting: options.Selecting,
+) -> ImageLocation:
+    """Return where the images of the set `name` are. Raises BadOption for generated images with a folder, and for others without one."""
     if name in SHAPES:
         if data is not None:
             raise BadOption(f"--set {name} generates its images; leave --data out")
         data = name
     if data is None:
         raise BadOption("name the folder of images with --data")
-    location = ImageLocation(data=data, decode=decode, cache=cache, images=images, val_images=val_images, selection=selecting.selection)
-    machine = Machine(out=place, **running.of_machine)
-    for step in plan.steps:
-        check_networks(step.recipe)
-    location.check_exists()
-    with cli.study(running.device) as shown:
-        shown.tell(f"{plan.model} on {name}: {count(len(plan.steps), 'rung')} × {count(seeds, 'seed')} in {place}")
-        study.run(plan, location, machine, each=shown.each, tell=shown.tell, jobs=running.jobs)
-        if shown.chief:
-            _report(plan, place, required=False)
+    return ImageLocation(data=data, decode=decode, cache=cache, images=images, val_images=val_images, selection=selecting.selection)
 
 
 def _report(plan: study.Plan, out: Path, *, required: bool) -> None:
