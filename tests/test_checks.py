@@ -54,7 +54,7 @@ def test_boxes_are_counted_by_class(tmp_path):
     assert found.notes == (
         "training: 4 images, 4 objects: cat 3, dog 1; 1 crowd or difficult",
         "training: never there: cow (1 of 3 classes)",
-        "validation: 1 images, 1 objects: cat 1",
+        "validation: 1 image, 1 object: cat 1",
         "validation: never there: dog, cow (2 of 3 classes)",
     )
     assert found.content["train"] == {
@@ -75,9 +75,10 @@ def test_images_that_are_there_twice_are_told_by_their_content(tmp_path):
     for source, copy in (("a", "c"), ("a", "d"), ("b", "f")):
         shutil.copy(folder / "JPEGImages" / f"{source}.jpg", folder / "JPEGImages" / f"{copy}.jpg")
     found = summary_of_both(open_voc(folder), open_voc(folder, "val"))
-    assert found.odd[0] == "training: 2 images are copies of others (JPEGImages/c.jpg is JPEGImages/a.jpg)"
+    assert found.odd[0] == "training: 2 images are the same as an earlier one (JPEGImages/c.jpg is JPEGImages/a.jpg)"
     assert found.notes[-1] == (
-        "1 of 2 validation images are training images too (JPEGImages/f.jpg is JPEGImages/b.jpg): the figures say little of other images"
+        "1 of 2 validation images occurs among the training images too "
+        "(JPEGImages/f.jpg is JPEGImages/b.jpg): the figures say little of other images"
     )
     assert (found.content["train"]["copies"], found.content["val"]["copies"], found.content["val_images_in_train"]) == (2, 0, 1)
 
@@ -122,7 +123,7 @@ def test_pixels_are_counted_by_class(tmp_path):
     assert found.notes == (
         "training: 2 images, 1,920 pixels: road 62.5 %, sky 37.5 %; 480 not judged; mask values 0, 1, 3, 255",
         "training: never there: tree (1 of 3 classes)",
-        "validation: 1 images, 1,200 pixels: sky 50.0 %, tree 50.0 %; mask values 0, 2",
+        "validation: 1 image, 1,200 pixels: sky 50.0 %, tree 50.0 %; mask values 0, 2",
         "validation: never there: road (1 of 3 classes)",
     )
     assert found.content["train"]["classes"]["road"] == {"pixels": 1200, "images": 2}
@@ -164,7 +165,7 @@ def test_masks_in_which_nothing_can_be_judged(tmp_path):
 
 def test_masks_that_do_not_fit_are_found_before_training(tmp_path):
     data = masks(tmp_path / "a", [rows(0, 1), rows(0, 2)])
-    refused(lambda: data.survey, "1.png has the value 2; the 2 classes are 0 to 1, .*; repair it, or take it out of the split")
+    refused(lambda: data.survey, "1.png has the value 2; the classes are 0 to 1, .*; repair it, or take it out of the split")
     Image.fromarray(np.full((30, 40), 7_000, np.uint16)).save(tmp_path / "a" / "trainannot" / "1.png")
     refused(lambda: open_lists(tmp_path / "a").survey, "1.png has the value 7000")
     refused(lambda: masks(tmp_path / "c", [np.zeros((40, 30))]).survey, "0.png is 30 × 40 pixels and its image 40 × 30")

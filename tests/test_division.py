@@ -188,7 +188,7 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(capsys: pytes
     assert call("--out", tmp_path / "b", "--skip-corrupt")[0] == 0  # finished: the same training
     for path in data.rglob("*.jpg"):
         path.write_bytes(b"")
-    refused(lambda: readable(open_set(data)), "none of its 22 images can be read; the first: .*empty file", BadData)
+    refused(lambda: readable(open_set(data)), "not one of 22 images can be read; the first: .*empty file", BadData)
 
 
 @pytest.fixture

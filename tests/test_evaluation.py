@@ -194,7 +194,7 @@ def test_bad_images_stop_the_run_or_are_counted(
     (skipped,) = result["data"]["corrupt_left_out"]
     assert IMAGENETTE[1] in skipped["image"]
     assert result["n"] + len(result["data"]["corrupt_left_out"]) in (30, 31)
-    assert "1 unreadable files left out" in capsys.readouterr().out
+    assert "1 unreadable file left out" in capsys.readouterr().out
 
 
 def test_files_that_are_no_images_are_counted_and_named(
@@ -206,8 +206,8 @@ def test_files_that_are_no_images_are_counted_and_named(
     assert result["data"]["corrupt_left_out"] == [{"image": f"{IMAGENETTE[1]}/notes.txt", "reason": "not an image"}]
     assert f"1 file is not read as images and left out (1 .txt): {IMAGENETTE[1]}/notes.txt" in caplog.text
     out = capsys.readouterr().out
-    assert "1 unreadable files left out" in out
-    assert "1 empty class folders left out: empty" in out
+    assert "1 unreadable file left out" in out
+    assert "1 empty class folder left out: empty" in out
 
 
 def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +224,7 @@ def test_unknown_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytes
     strange = tmp_path / "strange"
     jpeg(strange / "cats" / "a.JPEG")
     assert call(evaluation, "imagenet", "--data", strange, *tokens[2:]) == 2
-    assert "none of its 1 class folders (cats) is among" in capsys.readouterr().err
+    assert "not one of 1 class folder (cats) is among" in capsys.readouterr().err
 
 
 def test_folders_of_some_indices_are_imagenets_to_a_model_of_its_classes(
@@ -242,7 +242,7 @@ def test_folders_of_some_indices_are_imagenets_to_a_model_of_its_classes(
     (few / "1000").symlink_to(photos / "val" / IMAGENETTE[3])
     capsys.readouterr()
     assert call(evaluation, "imagenet", "--data", few, *model, "--workers", 0) == 2
-    assert "1 class folders are not among the model's 10 classes: 1000; rename or remove them" in capsys.readouterr().err
+    assert "1 class folder is not among the model's 10 classes: 1000; rename or remove them" in capsys.readouterr().err
 
 
 MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
@@ -256,7 +256,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         (["--data", "PHOTOS", "--model", "mobilenet_v1_050"], "no weights are published for mobilenet_v1_050; mobilenet_v1_100, "),
         (["--data", "PHOTOS", "--model", "resnet18", "--weights", "gluon"], "did you mean resnet18.gluon_in1k"),
         (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
-        ([*MINE, "--classes", "imagenet1k"], "10 outputs, but the class list has 1000"),
+        ([*MINE, "--classes", "imagenet1k"], "10 outputs, but the class list has 1,000"),
         ([*MINE, "--batch-size", "0"], "--batch-size must be 1"),
         ([*MINE, "--size", "0"], "--size must be 1 or more, not 0"),
         ([*MINE, "--size=-3"], "--size must be 1 or more, not -3"),

@@ -240,7 +240,7 @@ def test_predict_says_the_same_of_boxes_and_masks(
         (("there.xml",), "there.bin exists; name another file, or overwrite it with --overwrite"),
         (("a.onnx", "--crop", 2), "--crop must be above 0 and at most 1, not 2"),
         (("a.onnx", "--size", 100_000), "this preprocessing is not possible: size must be at most 4,096 pixels"),
-        (("a.onnx", "--classes", "imagenet1k"), "has 10 outputs, but the class list has 1000 classes"),
+        (("a.onnx", "--classes", "imagenet1k"), "has 10 outputs, but the class list has 1,000 classes"),
     ],
     ids=str,
 )

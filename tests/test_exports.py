@@ -177,7 +177,7 @@ def gone(path: str) -> Callable[[Path], None]:
         ("Roboflow VOC", text("train/a.xml", "<name>cat</name>", "<name></name>"), r"a\.xml: object 1 has no name"),
         ("CVAT VOC", gone("JPEGImages/a.jpg"), "has no image a, and the split default has it"),
         ("VOC without lists", gone("JPEGImages/a.jpg"), "has no image a, and the split all has it"),
-        ("Ultralytics YOLO", text("labels/train/a.txt", "1 0.7", "2 0.7"), r'a\.txt, line 2, has the class "2"; the 2 classes are 0 to 1'),
+        ("Ultralytics YOLO", text("labels/train/a.txt", "1 0.7", "2 0.7"), r'a\.txt, line 2, has the class "2"; the classes are 0 to 1'),
         ("Ultralytics YOLO", text("data.yaml", "1: dog", "2: dog"), r"data\.yaml: the numbers of names are not 0 to 1"),
         ("Ultralytics YOLO", text("data.yaml", "images/train", "images/trian"), r"images/trian is not there, and data\.yaml names it"),
         ("Roboflow YOLO", text("data.yaml", "nc: 2", "nc: 3"), r"data\.yaml states nc: 3 and 2 names"),
@@ -263,7 +263,7 @@ def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pyt
     for path in tmp_path.glob("?.txt"):
         path.unlink()
     write(tmp_path / "x.txt", "")
-    refused(lambda: AnnotatedLocation("yolo", tmp_path).open_undivided("detection"), "x.txt has no image|none of the 6 images has a text")
+    refused(lambda: AnnotatedLocation("yolo", tmp_path).open_undivided("detection"), "x.txt has no image|not one of 6 images has a text")
 
 
 def test_the_group_of_roboflows_classes_is_no_class_unless_it_has_objects(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_sets_that_cannot_be_streamed(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"label": None}, r"\(5.png\) has no label, which is a number or a word, in label"),
-        ({"label": -1}, r"\(5.png\) has no label: -1 is none of 4 classes"),
+        ({"label": -1}, r"\(5.png\) has no label: -1 is not among the 4 classes"),
         ({"image": None}, r"has no image"),
         ({"image": {"bytes": b"broken", "path": "5.png"}}, r"\(5.png\) is not a readable image"),
     ],

@@ -113,8 +113,9 @@ def test_images_of_training_in_validation_and_classes_without_any_are_counted(tm
     )
     assert splits.val.comparison == found
     assert caplog.messages == [
-        f"{tmp_path}: 1 of 2 validation images are training images too (a/copy.jpg); accuracy on them says nothing about new images",
-        f"{tmp_path}: 1 of 2 classes have no validation image (b); they are not judged",
+        f"{tmp_path}: 1 of 2 validation images occurs among the training images too "
+        "(a/copy.jpg); accuracy on them says nothing about new images",
+        f"{tmp_path}: 1 of 2 classes has no validation image (b) and is not judged",
     ]
 
 

@@ -107,7 +107,11 @@ def test_reassessed_labels_are_judged_as_by_timm(thousand: Path, tmp_path: Path,
         refused(lambda: read_real_labels(wrong), message)
     wrong.write_text("[[1]]")
     status, out, err = run(*tokens, "--labels", wrong, "--workers", 0)
-    assert (status, out, err.count("\n")) == (2, "", 1) and "has no reassessed labels: they are for the 1 images" in err
+    assert (status, out, err.count("\n")) == (
+        2,
+        "",
+        1,
+    ) and "has no reassessed labels: they are for ILSVRC2012_val_00000001.JPEG and so on, 1 image;" in err
     refused(lambda: read_real_labels(tmp_path / "gone.json"), "gone.json cannot be read")
     bundled = read_real_labels(None)
     assert len(bundled) == 50_000 and sum(not each for each in bundled) == 3_163

@@ -70,7 +70,7 @@ def test_large_masks_are_counted_in_strips(monkeypatch):
 def test_predictions_of_other_classes_and_wrong_shapes():
     matrix = ConfusionMatrix(CLASSES[:2])
     matrix.add(torch.tensor([[0, 7], [7, 1]]), torch.tensor([[0, 255], [1, 1]]))
-    with pytest.raises(BadCheckpoint, match="1 pixels are predicted as none of the 2 classes"):
+    with pytest.raises(BadCheckpoint, match="1 pixel is predicted as none of the 2 classes"):
         matrix.gather()
     with pytest.raises(ValueError, match="for masks of"):
         matrix.add(torch.zeros(2, 2), torch.zeros(2, 3))

@@ -162,7 +162,7 @@ A, B = b"image a", b"image b"
         ([("a.jpg", A), ("a.cls", b" " * 1_048_577)], r"a.cls is not a label \(it has 1,048,577 bytes; 1,048,576 are the most\)"),
         ([("a.jpg", A), ("a.json", b"[" * 100_000)], "00.tar: a.json is not a label"),
         ([("a.jpg", A), ("a.json", b'{"cls": ' + b"9" * 5000 + b"}")], "00.tar: a.json is not a label"),
-        ([("a.txt", A)], "there is no image .* in 1 shards"),
+        ([("a.txt", A)], "there is no image .* in 1 shard"),
     ],
 )
 def test_bad_samples(files: list[tuple[str, bytes]], message: str, tmp_path: Path) -> None:

@@ -111,8 +111,13 @@ def _cpu() -> str:
 
 
 def count(n: int, unit: str) -> str:
-    """Return a number with its unit, in the plural if it needs one: "1 epoch", "6 epochs"."""
-    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+    """Return a number with its unit, in the plural if it needs one: "1 epoch", "6 epochs", "2 classes"."""
+    return f"{n:,} {unit if n == 1 else f'{unit}es' if unit.endswith(('s', 'x')) else f'{unit}s'}"
+
+
+def verb(n: int, singular: str) -> str:
+    """Return a verb in the form that agrees with a number: "is" or "are", "has" or "have", "occurs" or "occur"."""
+    return singular if n == 1 else {"is": "are", "has": "have"}.get(singular, singular.removesuffix("s"))
 
 
 def duration(seconds: float) -> str:

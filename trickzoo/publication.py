@@ -22,6 +22,7 @@ from trickzoo import loading, registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
+from trickzoo.evidence import count
 from trickzoo.files import digest, writing
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights import convert, header, timm_form
@@ -192,7 +193,7 @@ def _entries(measured: Sequence[Evaluation], task: str, task_id: str) -> list[di
             task_id=task_id,
             value=e.values[figure],
             date=e.date,
-            notes=f"{MEASURES[figure]} in percent, {e.n:,} images, {e.data}",
+            notes=f"{MEASURES[figure]} in percent, {count(e.n, 'image')}, {e.data}",
         )
         for e in measured
         if e.hub is not None and figure in e.values
@@ -226,7 +227,7 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     names = [describe_class(name) for name in class_list(record.classes)]
     training = own.training or {}
     lines = [f"---\n{data.to_yaml()}\n---\n", f"# {repo.partition('/')[2]}\n"]
-    lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {len(names)} classes. {_origin(own)}\n")
+    lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {count(len(names), 'class')}. {_origin(own)}\n")
     lines += ["## Use\n", "```python", *_usage(own, repo, in_timm), "```\n"]
     if measured:
         lines += ["## Figures\n", "| data | images | figure | percent |", "| --- | ---: | --- | ---: |"]

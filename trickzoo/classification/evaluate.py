@@ -23,6 +23,7 @@ from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData, TrickzooError, shortened
+from trickzoo.evidence import count, verb
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
 
@@ -74,13 +75,14 @@ def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: boo
     unknown = [label for label in images.classes if label not in known]
     if not unknown:
         return images, 0
-    what = "class folders" if images.layout.startswith("class folders") else "classes"
+    these = count(len(unknown), "class folder" if images.layout.startswith("class folders") else "class")
+    of_model = f"the model's {count(len(classes), 'class')}"
     shown = shortened(unknown, 3)
     if len(unknown) == len(images.classes):
-        raise BadData(f"{images.root}: none of its {len(unknown)} {what} ({shown}) is among the model's {len(classes)} classes")
+        raise BadData(f"{images.root}: not one of {these} ({shown}) is among {of_model}")
     if not skip_unknown:
         raise BadData(
-            f"{images.root}: {len(unknown)} {what} are not among the model's {len(classes)} classes: {shown}; "
+            f"{images.root}: {these} {verb(len(unknown), 'is')} not among {of_model}: {shown}; "
             "rename or remove them, or leave them out with --skip-unknown"
         )
     kept = tuple(entry for entry in images.entries if entry.label in known)
@@ -162,7 +164,7 @@ def predict(
     read = sorted([(row.index, row.digest) for row in rows] + [(index, digest) for index, digest, _ in problems])
     contents = digest_of((entries[index].name, digest) for index, digest in read)
     if not rows:
-        raise BadData(f"{images.root}: none of its {len(problems)} images can be read; the first: {problems[0][2]}")
+        raise BadData(f"{images.root}: not one of {count(len(problems), 'image')} can be read; the first: {problems[0][2]}")
     return Predictions(
         names=tuple(entries[row.index].name for row in rows),
         labels=np.array([index_of[entries[row.index].label] for row in rows]),

@@ -13,6 +13,7 @@ from torch import nn
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.errors import BadOption, shortened
+from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
@@ -93,7 +94,9 @@ def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
         return None
     teacher = load(recipe.teacher) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
     if teacher.num_classes != len(classes):
-        raise BadOption(f"the teacher {recipe.teacher} has {teacher.num_classes} classes, the data {len(classes)}; they must be the same")
+        raise BadOption(
+            f"the teacher {recipe.teacher} has {count(teacher.num_classes, 'class')}, the data {len(classes)}; they must be the same"
+        )
     if not adopt(teacher, classes):
         assert teacher.weights is not None
         theirs = class_list(teacher.weights.classes or ())

@@ -12,6 +12,7 @@ from trickzoo.classification.metrics import wilson_percent
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imagenet_variants import real_labels_of
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def real_accuracy(predictions: Predictions, classes: Sequence[str], labels: Sequ
     hits = np.array([[bool(right & set(top[:k])) for k in (1, 5)] for right, top in judged])
     n = len(hits)
     if not n:
-        raise BadData(f"none of the {len(of_images):,} images has a reassessed label; leave --labels out")
+        raise BadData(f"not one of {count(len(of_images), 'image')} has a reassessed label; leave --labels out")
     top1, top5 = (round(100 * float(value), 4) for value in hits.mean(0))
     interval = wilson_percent(int(hits[:, 0].sum()), n)
     return RealAccuracy(top1=top1, top1_interval=interval, top5=top5, n=n, without_labels=len(of_images) - n)

@@ -50,7 +50,7 @@ def findings(judged: Judgement) -> list[str]:
         of = int((judged.labels == true).sum())
         sentences.append(
             f"The most frequent error takes {describe_class(judged.classes[true])} for {describe_class(judged.classes[predicted])}: "
-            f"{errors:,} of {of:,} images."
+            f"{errors:,} of {count(of, 'image')}."
         )
     mean = 100 * float(judged.confidence[:, 0].mean())
     sentences.append(f"The mean confidence is {mean:.1f} %, and {100 * float(right.mean()):.1f} % of {count(n, 'image')} are right.")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.evidence import count
 from trickzoo.recipes.recipe import Recipe
 
 SHOWN = 10
@@ -28,7 +29,7 @@ def in_words(data: TrainingImages, *, advise: bool) -> tuple[str, ...]:
     sizes = np.bincount(data.labels, minlength=len(data.classes))
     listed = ", ".join(f"{data.classes[i]} {sizes[i]:,}" for i in np.argsort(-sizes, kind="stable")[:SHOWN])
     left = len(sizes) - SHOWN
-    more = f", {left:,} more class{'es' * (left > 1)} down to {sizes.min():,}" if left > 0 else ""
+    more = f", {count(left, 'more class')} down to {sizes.min():,}" if left > 0 else ""
     uneven = advise and sizes.max() >= UNEVEN * sizes.min()
     advice = "; --balance sampler or --balance loss gives all classes the same weight" if uneven else ""
     return (f"training images: {listed}{more}{advice}",)
@@ -54,5 +55,5 @@ def to_balance(recipe: Recipe, data: TrainingImages) -> NDArray[np.int64] | None
         raise BadOption("the images are streamed, so the sizes of their classes are not known; add --decode once, or leave --balance out")
     sizes = np.bincount(data.labels, minlength=len(data.classes))
     if sizes.min() == sizes.max():
-        raise NoEffect("balance", f"all classes have {sizes.max():,} images")
+        raise NoEffect("balance", f"all classes have {count(sizes.max(), 'image')}")
     return data.labels

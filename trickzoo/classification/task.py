@@ -212,7 +212,7 @@ class Classification(Task):
     @property
     def data_in_words(self) -> str:
         """The number of training images and of classes, in words."""
-        return f"{len(self.data):,} images of {len(self.data.classes)} classes"
+        return f"{count(len(self.data), 'image')} of {count(len(self.data.classes), 'class')}"
 
     @property
     def description(self) -> str:

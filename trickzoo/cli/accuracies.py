@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from trickzoo.cli.printing import say, table
 from trickzoo.errors import shortened
+from trickzoo.evidence import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.classification.real import RealAccuracy
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 def tell(r: Result) -> None:
     """Print the result of evaluating a classifier."""
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
-    say(f"  {r.n:,} images of {r.data.classes} classes ({what}), {r.images_per_second:g} images/s")
+    say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
     _print_accuracy("", r)
     if r.restricted is not UNSET:
-        _print_accuracy(f" among the {r.restricted.classes} classes of this set", r.restricted)
+        _print_accuracy(f" among the {count(r.restricted.classes, 'class')} of this set", r.restricted)
     if r.real is not UNSET:
         _print_real(r.real)
     say(f"  ECE    {r.ece:.2f} %")
     _print_published(r.published)
     _print_left_out(r.data)
     if (seen := r.data.named_as_imagenet_training) and (r.restricted is not UNSET or r.data.classes == 1000):
-        say(f"  {seen:,} images are named as ImageNet's training images: a model that was trained on these has seen them")
+        named = f"{count(seen, 'image')} {verb(seen, 'is')} named as ImageNet's training images"
+        say(f"  {named}: a model that was trained on these has seen {'it' if seen == 1 else 'them'}")
     if r.robustness is not UNSET:
         _print_robustness(r.robustness)
 
@@ -44,8 +46,8 @@ def _print_accuracy(among: str, accuracy: Accuracy) -> None:
 
 def _print_real(real: RealAccuracy) -> None:
     low, high = real.top1_interval
-    say(f"  top-1  {real.top1:.3f} % by the reassessed labels of {real.n:,} images  (95 %: {low:.2f} … {high:.2f})")
-    say(f"  top-5  {real.top5:.3f} % by these; {real.without_labels:,} images have no label and are left out")
+    say(f"  top-1  {real.top1:.3f} % by the reassessed labels of {count(real.n, 'image')}  (95 %: {low:.2f} … {high:.2f})")
+    say(f"  top-5  {real.top5:.3f} % by these; left out without a label: {count(real.without_labels, 'image')}")
 
 
 def _print_published(p: Published) -> None:
@@ -59,14 +61,14 @@ def _print_published(p: Published) -> None:
 
 def _print_left_out(data: Data) -> None:
     if data.corrupt_left_out:
-        say(f"  {len(data.corrupt_left_out)} unreadable files left out")
+        say(f"  {count(len(data.corrupt_left_out), 'unreadable file')} left out")
     if empty := data.empty_classes:
-        say(f"  {len(empty)} empty class folders left out: {shortened(empty)}")
+        say(f"  {count(len(empty), 'empty class folder')} left out: {shortened(empty)}")
     if n := data.exif_orientation.images:
         how = "turned upright" if data.exif_orientation.turned_upright else "used as stored, as for the published figures"
-        say(f"  {n} image{'s' * (n > 1)} with an EXIF orientation, {how}")
+        say(f"  {count(n, 'image')} with an EXIF orientation, {how}")
     if data.unknown_left_out:
-        say(f"  {data.unknown_left_out} images of unknown classes left out")
+        say(f"  {count(data.unknown_left_out, 'image')} of unknown classes left out")
 
 
 def tell_all(results: Sequence[Result]) -> None:

@@ -15,6 +15,7 @@ from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.training.machine import Machine
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
 
 
 def _print_images(images: dict[str, Any]) -> None:
-    say(f"  {images['images']:,} images of {images['classes']} classes ({images['layout']})")
+    say(f"  {count(images['images'], 'image')} of {count(images['classes'], 'class')} ({images['layout']})")
     for note in images["notes"]:
         say(f"  {note}")
 

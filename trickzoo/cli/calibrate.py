@@ -13,6 +13,7 @@ from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.weights import named
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def calibrate(
     if printing.json:
         say_json(content)
         return
-    say(f"temperature {found.temperature:.4f}, fitted on {facts['n']:,} images of {facts['data']}; top-1 {found.top1:.2f} %")
+    say(f"temperature {found.temperature:.4f}, fitted on {count(facts['n'], 'image')} of {facts['data']}; top-1 {found.top1:.2f} %")
     say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature {found.nll[1]:.4f}")
     say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
     if out is not None:

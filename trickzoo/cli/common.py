@@ -14,6 +14,7 @@ from trickzoo.cli import printing
 from trickzoo.cli.networks import Preparation
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Preprocessing
@@ -75,13 +76,14 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = 
     if stated is None:
         name = model.weights.name if model.weights else model.name
         raise BadOption(
-            f"{name} has {model.num_classes} outputs and does not state its classes; "
+            f"{name} has {count(model.num_classes, 'output')} and does not state its classes; "
             "pass --classes imagenette, imagenet1k, folders (the sorted folder names) or a text file with one class a line"
         )
     names = folders if stated == "folders" else class_list(stated)
     if len(names) != model.num_classes:
         raise BadOption(
-            f"{model.name} has {model.num_classes} outputs, but the class list has {len(names)} classes; pass the right list with --classes"
+            f"{model.name} has {count(model.num_classes, 'output')}, but the class list has {count(len(names), 'class')}; "
+            "pass the right list with --classes"
         )
     return names
 

@@ -14,6 +14,7 @@ from trickzoo import bootstrap, evidence
 from trickzoo.cli.options import Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import BadData, BadOption
+from trickzoo.evidence import count
 from trickzoo.studies import words
 from trickzoo.studies.comparison import Changed, Comparison, find
 from trickzoo.studies.comparison import compare as compare_classifiers
@@ -83,7 +84,7 @@ def _of_others(task: str, one: Path, two: Path, draws: int | None) -> Compared:
 
 def _tell(found: Comparison, first: Path, second: Path) -> None:
     low, high = found.interval
-    say(f"{first}: top-1 {found.top1[0]:.2f} % of {found.n:,} images")
+    say(f"{first}: top-1 {found.top1[0]:.2f} % of {count(found.n, 'image')}")
     say(f"{second}: top-1 {found.top1[1]:.2f} %")
     significant = "significant" if found.p < 0.05 else "not significant"
     say(
@@ -92,7 +93,7 @@ def _tell(found: Comparison, first: Path, second: Path) -> None:
     )
     for title, group in (("only the first is right", found.lost), ("only the second is right", found.won)):
         say("")
-        say(f"{title}: {len(group):,} images")
+        say(f"{title}: {count(len(group), 'image')}")
         if group:
             _list(group)
 
@@ -107,7 +108,7 @@ def _list(group: tuple[Changed, ...]) -> None:
 def _tell_paired(found: Paired, first: Path, second: Path) -> None:
     say(f"first: {first}")
     say(f"second: {second}")
-    say(f"{found.n:,} images; intervals from {found.draws:,} bootstrap draws of the images")
+    say(f"{count(found.n, 'image')}; intervals from {found.draws:,} bootstrap draws of the images")
     for each in found.figures:
         if each.first is None or each.second is None or each.difference is None or each.interval is None:
             say(f"{each.name}: nothing can be judged")
@@ -122,7 +123,7 @@ def _tell_paired(found: Paired, first: Path, second: Path) -> None:
     worse = [each for each in found.changed if each.difference < 0]
     for title, group in (("the first is better", worse), ("the second is better", better)):
         say("")
-        say(f"{title} in {found.of_images}: {len(group):,} images")
+        say(f"{title} in {found.of_images}: {count(len(group), 'image')}")
         if group:
             rows = [(each.image, f"{each.first:.2f}", f"{each.second:.2f}", f"{each.difference:+.2f}") for each in group[:SHOWN]]
             table(("image", "first", "second", "difference"), rows, left=("image",))

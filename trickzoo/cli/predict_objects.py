@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trickzoo.cli.predict_rows import of_image, turned
 from trickzoo.cli.printing import fit, say
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ def _save(drawn: Image.Image, path: Path) -> None:
 
 def say_boxes(found: dict[str, Any]) -> None:
     boxes = found["boxes"]
-    say(f"{found['image']}: {len(boxes)} box{'es' * (len(boxes) != 1)}, {found['picture']}{turned(found)}")
+    say(f"{found['image']}: {count(len(boxes), 'box')}, {found['picture']}{turned(found)}")
     for row in boxes:
         say(f"  {fit(row['class'], 24)} {row['score']:.3f}  {' '.join(f'{edge:7.1f}' for edge in row['box'])}")
 

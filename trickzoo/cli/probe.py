@@ -16,7 +16,7 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
+from trickzoo.evidence import count, verb
 from trickzoo.weights import named
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def probe(
     images = study.Images.of(train, val)
     say(
         f"{count(len(train.entries), 'training image')} and {count(len(val.entries), 'validation image')} of "
-        f"{len(images.classes)} classes, the largest of which has {images.majority:.2f} % of the validation images"
+        f"{count(len(images.classes), 'class')}, the largest of which has {images.majority:.2f} % of the validation images"
     )
     if seen := trained_on(val):
-        them = f"{count(seen, 'validation image')} {'is' if seen == 1 else 'are'} named as ImageNet's training images"
-        say(f"{them}: weights that were trained on ImageNet have seen them")
+        them = f"{count(seen, 'validation image')} {verb(seen, 'is')} named as ImageNet's training images"
+        say(f"{them}: weights that were trained on ImageNet have seen {'it' if seen == 1 else 'them'}")
     probed = list(_probed(networks, images, neighbours, workers, device))
     content = _content(probed, data, images, selected, {**comparison.as_result, "named_as_imagenet_training": seen}, neighbours)
     if csv is not None:

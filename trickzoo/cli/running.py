@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
-from trickzoo.evidence import check_folder, duration
+from trickzoo.evidence import check_folder, count, duration
 from trickzoo.studies.series import each_message_once
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
         if chief:
-            say(f"{in_words(found)} of {found['n']:,} images; {machine.out / jobs.WEIGHTS}")
+            say(f"{in_words(found)} of {count(found['n'], 'image')}; {machine.out / jobs.WEIGHTS}")
             if job.task.judgement is not None:
                 say(str(report.write(job, found)))
             else:
@@ -125,7 +125,7 @@ def tell(task: Task, rehearsal: Rehearsal) -> None:
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step
     steps = per_epoch * recipe.epochs
-    say(f"{per_epoch:,} steps an epoch, {steps:,} in all, {seconds:.2f} s each: about {duration(seconds * steps)} of training")
+    say(f"{count(per_epoch, 'step')} an epoch, {steps:,} in all, {seconds:.2f} s each: about {duration(seconds * steps)} of training")
     if rehearsal.memory is not None:
         say(f"peak memory {rehearsal.memory / 2**30:.1f} GiB")
     say("epoch  learning rate")

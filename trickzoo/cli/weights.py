@@ -12,6 +12,7 @@ from trickzoo import catalogue
 from trickzoo.cli.options import Flag, Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
+from trickzoo.evidence import count
 from trickzoo.weights import local, manifest, pins, store
 from trickzoo.weights.named import existing
 from trickzoo.weights.record import Record
@@ -153,7 +154,7 @@ def rm(*names: str) -> None:
         if local.is_packaged(record):
             say(f"{record.name}: part of the trickzoo installation, not deleted")
         elif gone:
-            say(f"{record.name}: {len(gone)} {'file' if len(gone) == 1 else 'files'} deleted")
+            say(f"{record.name}: {count(len(gone), 'file')} deleted")
         else:
             say(f"{record.name}: was not on this machine")
 

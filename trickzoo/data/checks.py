@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData
+from trickzoo.evidence import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.data.annotated import AnnotatedSet, Survey
@@ -64,8 +65,8 @@ def summary_of_both(train: AnnotatedSet, val: AnnotatedSet) -> Summary:
     odd = [*trained.odd, *judged.odd]
     if both:
         odd.append(
-            f"{len(both):,} of {len(val.names):,} validation images are training images too ({both[0][0]} is {both[0][1]}): "
-            "the figures say little of other images"
+            f"{len(both):,} of {count(len(val.names), 'validation image')} {verb(len(both), 'occurs')} among the training images too "
+            f"({both[0][0]} is {both[0][1]}): the figures say little of other images"
         )
     content = {"train": trained.content, "val": judged.content, "val_images_in_train": len(both)}
     return Summary((*trained.amounts, *judged.amounts), tuple(odd), content)
@@ -84,7 +85,7 @@ def summary_of(data: AnnotatedSet, what: str = "images") -> Summary:
     }
     if survey.values:
         content["mask_values"] = {str(value): pixels for value, pixels in survey.values.items()}
-    amounts = (f"{what}: {len(data.names):,} images, {_amounts(survey)}", *_absent(what, survey))
+    amounts = (f"{what}: {count(len(data.names), 'image')}, {_amounts(survey)}", *_absent(what, survey))
     return Summary(amounts, tuple(_odd(what, data)), content)
 
 
@@ -97,7 +98,7 @@ def _hint(survey: Survey) -> str:
             f"{absent} never occurs, and the only other value is {NOT_JUDGED}, which is not judged: did you mean {number}? "
             "Masks hold the number of each pixel's class"
         )
-    return f"{absent} never occur{'s' if len(survey.absent) == 1 else ''}, and the values in the files are {_ranges(survey.values)}"
+    return f"{absent} never {verb(len(survey.absent), 'occurs')}, and the values in the files are {_ranges(survey.values)}"
 
 
 def _nothing(survey: Survey) -> str:
@@ -110,7 +111,7 @@ def _absent(what: str, survey: Survey) -> list[str]:
     """Return a line on the classes that never occur, if there are any and other classes occur."""
     if not survey.total or survey.alone or not survey.absent:
         return []
-    return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {len(survey.counts):,} classes)"]
+    return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {count(len(survey.counts), 'class')})"]
 
 
 def _odd(what: str, data: AnnotatedSet) -> list[str]:
@@ -121,7 +122,8 @@ def _odd(what: str, data: AnnotatedSet) -> list[str]:
     if survey.alone:
         lines.append(f"{what}: every judged pixel is {survey.alone}; {_hint(survey)}")
     if copies:
-        lines.append(f"{what}: {len(copies):,} images are copies of others ({copies[0][0]} is {copies[0][1]})")
+        same = f"{count(len(copies), 'image')} {verb(len(copies), 'is')} the same as an earlier one"
+        lines.append(f"{what}: {same} ({copies[0][0]} is {copies[0][1]})")
     return lines
 
 
@@ -130,10 +132,10 @@ def _amounts(survey: Survey) -> str:
     of_all = 100 / max(survey.total, 1)
     parts = [f"{name} {count:,}" if survey.unit == "objects" else f"{name} {of_all * count:.1f} %" for count, name in ordered[:SHOWN]]
     more = len(ordered) - SHOWN
-    parts += [f"{more} more class{'es' * (more > 1)}"] if more > 0 else []
+    parts += [count(more, "more class")] if more > 0 else []
     left_out = {"objects": "crowd or difficult", "pixels": "not judged"}[survey.unit]
     return (
-        f"{survey.total:,} {survey.unit}{': ' if parts else ''}{', '.join(parts)}"
+        f"{count(survey.total, survey.unit[:-1])}{': ' if parts else ''}{', '.join(parts)}"
         + (f"; {survey.left_out:,} {left_out}" if survey.left_out else "")
         + (f"; mask values {_ranges(survey.values)}" if survey.values else "")
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trickzoo.data.listing import alike, no_twin, read_lines, same_form, warn
 from trickzoo.errors import BadData, BadOption, UnknownName, nearest
+from trickzoo.evidence import count
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
@@ -51,7 +52,8 @@ def class_names(model: Backbone) -> tuple[str, ...]:
     stated = model.weights.classes if model.weights else None
     names = class_list(stated or ("imagenet1k" if model.num_classes == 1000 else ()))
     if len(names) != model.num_classes:
-        raise BadOption(f"{model.name} has {model.num_classes} outputs, and its weights name {len(names) or 'no'} classes for them")
+        named = count(len(names), "class") if names else "no classes"
+        raise BadOption(f"{model.name} has {count(model.num_classes, 'output')}, and its weights name {named} for them")
     return tuple(describe_class(name) for name in names)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imageset import ImageSet
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.files import read_regular
 
 TRAINING_IMAGE = re.compile(r"n\d{8}_\d+\.jpe?g", re.IGNORECASE)
@@ -108,7 +109,7 @@ def real_labels_of(names: Sequence[str], labels: Sequence[Sequence[int]]) -> lis
         number = int(match[1]) if match else 0
         if not 1 <= number <= len(labels):
             raise BadData(
-                f"{name} has no reassessed labels: they are for the {len(labels):,} images ILSVRC2012_val_00000001.JPEG and so on; "
+                f"{name} has no reassessed labels: they are for ILSVRC2012_val_00000001.JPEG and so on, {count(len(labels), 'image')}; "
                 "leave --labels out"
             )
         found.append(labels[number - 1])

@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from trickzoo.data.image_memory import reduction
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
 
 with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
@@ -179,7 +180,7 @@ def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
         return ()
     of = "" if len(looked_at) == len(names) else f" of {len(looked_at):,} that were looked at"
     return (
-        f"{len(found):,} image{'s' * (len(found) > 1)}{of} with an EXIF orientation (the first is {found[0]}): turned upright, "
+        f"{count(len(found), 'image')}{of} with an EXIF orientation (the first is {found[0]}): turned upright, "
         "unless the annotation is for the stored width and height",
     )
 

@@ -24,6 +24,7 @@ from trickzoo.data.imageset import ImageSet, ReadImage
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, nearest, shortened
+from trickzoo.evidence import count
 from trickzoo.recipes.recipe import Augmentation
 
 log = logging.getLogger("trickzoo")
@@ -74,7 +75,7 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
         what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
         near = nearest(strangers[0], classes) if len(strangers) == 1 else ""
         hint = near or "; add training images of them, or leave them out of the validation images"
-        raise BadData(f"{images.root}: {what} not among the training set's {len(classes)} classes{hint}")
+        raise BadData(f"{images.root}: {what} not among the training set's {count(len(classes), 'class')}{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
 
 

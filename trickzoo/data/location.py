@@ -12,6 +12,7 @@ from trickzoo.data.exports import ALL, the_one
 from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
 from trickzoo.data.selection import BETWEEN, Selected, Selection, select
 from trickzoo.errors import BadData, BadOption, NoEffect, nearest
+from trickzoo.evidence import count
 from trickzoo.recipes.ranges import Checked, Count, Range
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
         lambda part: location.open(task, "train" if part == "train" else "val"),
     )
     n = len(train.classes)
-    recognised = () if train.generated else (f"{train.root}: {train.layout}, {n} class{'es' * (n != 1)}",)
+    recognised = () if train.generated else (f"{train.root}: {train.layout}, {count(n, 'class')}",)
     for name in val.classes:
         if name not in train.classes:
             near = nearest(name, train.classes) or "; name splits of the same classes"

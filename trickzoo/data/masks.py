@@ -113,7 +113,7 @@ class SegmentationSet(AnnotatedSet):
             if (classes < 0).any():
                 last = self.first + len(self.classes) - 1
                 raise BadData(
-                    f"{name} has the value {some[classes < 0][0]}; the {len(self.classes)} classes are {self.first} to {last}, "
+                    f"{name} has the value {some[classes < 0][0]}; the classes are {self.first} to {last}, "
                     f"and {', '.join(map(str, sorted({*self.ignored, IGNORE})))} is not judged"
                 )
             mask.reshape(-1)[place : place + STRIP] = classes

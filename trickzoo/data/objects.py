@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 
 FARTHEST = 1e9
 """The largest coordinate or side in pixels that is accepted. No image is larger, and areas up to its square are still exact."""
@@ -169,5 +170,5 @@ class Faults:
             (self.overhanging, "over the image's edge, clipped in training"),
             (self.twice, "equal to another of the same class"),
         )
-        boxes = (f"{len(names)} box{'es' * (len(names) > 1)} {what} (the first in {names[0]})" for names, what in kinds if names)
+        boxes = (f"{count(len(names), 'box')} {what} (the first in {names[0]})" for names, what in kinds if names)
         return (*boxes, *self.oriented)

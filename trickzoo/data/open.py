@@ -12,6 +12,7 @@ from trickzoo.data.listing import warn
 from trickzoo.data.readers import hub, table
 from trickzoo.data.readers.imagenet import open_imagenet, split_folders
 from trickzoo.errors import BadOption, shortened
+from trickzoo.evidence import count, verb
 
 NAMED = 8
 """How many files or folders a warning names. The result file of an evaluation names all of them."""
@@ -66,14 +67,14 @@ def left_out(images: ImageSet) -> str:
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
     kinds = shortened([f"{n} {suffix}" for suffix, n in suffixes.most_common()], 5)
     shown = shortened(names, NAMED)
-    return f"{images.root}: {len(names):,} file{'s are' if len(names) > 1 else ' is'} not read as images and left out ({kinds}): {shown}"
+    return f"{images.root}: {count(len(names), 'file')} {verb(len(names), 'is')} not read as images and left out ({kinds}): {shown}"
 
 
 def without_images(images: ImageSet) -> str:
     """Return a sentence that counts the class folders of a set without an image, and names the first of them."""
     names = images.empty
     shown = shortened(names, NAMED)
-    return f"{images.root}: {len(names):,} class folder{'s are' if len(names) > 1 else ' is'} empty and left out: {shown}"
+    return f"{images.root}: {count(len(names), 'class folder')} {verb(len(names), 'is')} empty and left out: {shown}"
 
 
 def _open(data: str | Path, split: str, devkit: Path | None) -> ImageSet:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
-from trickzoo.evidence import FORMULA, count
+from trickzoo.evidence import FORMULA, count, verb
 from trickzoo.recipes.ranges import Checked, Range, Seed
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     duplicates = len(groups) - len(set(groups))
     facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates}
     how = f"by --val-fraction {selection.val_fraction:g} --split-seed {selection.split_seed}"
-    kept = f"; {count(duplicates, 'near duplicate')} stay{'s' * (duplicates == 1)} with the image like it" if duplicates else ""
+    kept = f"; {count(duplicates, 'near duplicate')} {verb(duplicates, 'stays')} with the image like it" if duplicates else ""
     return train, val, _selected(images, train, val, how + kept, facts)
 
 
@@ -209,7 +209,7 @@ def readable(images: S) -> tuple[S, list[dict[str, str]]]:
     reasons = list(in_threads(lambda index: _reason(images, index), range(len(images.names))))
     bad = [{"image": name, "reason": reason} for name, reason in zip(images.names, reasons, strict=True) if reason]
     if len(bad) == len(reasons):
-        raise BadData(f"{images.root}: none of its {len(bad):,} images can be read; the first: {bad[0]['reason']}")
+        raise BadData(f"{images.root}: not one of {count(len(bad), 'image')} can be read; the first: {bad[0]['reason']}")
     return (images.take([index for index, reason in enumerate(reasons) if not reason]) if bad else images), bad
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.listing import alike
 from trickzoo.errors import BadData, shortened
+from trickzoo.evidence import count, verb
 
 END = 4096
 """How many bytes at the end of a file are compared first. Headers are often the same, but compressed pixels rarely are."""
@@ -39,18 +40,18 @@ class Comparison:
         found = []
         if self.repeated:
             found.append(
-                f"{len(self.repeated):,} of {self.n:,} validation images are training images too ({shortened(self.repeated, 5)}); "
-                "accuracy on them says nothing about new images"
+                f"{len(self.repeated):,} of {count(self.n, 'validation image')} {verb(len(self.repeated), 'occurs')} among the training "
+                f"images too ({shortened(self.repeated, 5)}); accuracy on them says nothing about new images"
             )
         if self.unseen:
             found.append(
-                f"{len(self.unseen):,} of {self.classes:,} classes have no validation image ({shortened(self.unseen, 5)}); "
-                "they are not judged"
+                f"{len(self.unseen):,} of {count(self.classes, 'class')} {verb(len(self.unseen), 'has')} no validation image "
+                f"({shortened(self.unseen, 5)}) and {verb(len(self.unseen), 'is')} not judged"
             )
         if self.ambiguous:
             found.append(
-                f"{len(self.ambiguous):,} training images are the same as one of another class ({shortened(self.ambiguous, 5)}); "
-                "keep each in one class only"
+                f"{count(len(self.ambiguous), 'training image')} {verb(len(self.ambiguous), 'is')} the same as one of another class "
+                f"({shortened(self.ambiguous, 5)}); keep each in one class only"
             )
         return found
 

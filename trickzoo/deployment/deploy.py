@@ -22,6 +22,7 @@ from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.folding import fold_norms
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import BadOption, TrickzooError, nearest
+from trickzoo.evidence import count
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
 
@@ -172,7 +173,7 @@ def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: f
     what = f"{deployed.backend} in {deployed.precision}"
     if deployed.precision == "int8" and not disagreement <= tolerance:
         raise DeviationTooLarge(
-            f"{what} changes {disagreement:.1%} of the predictions on {len(images)} images, and {tolerance:.1%} are accepted; "
+            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted; "
             "pass more images, or use bf16 or a larger tolerance"
         )
     if deployed.precision != "int8" and not deviation <= tolerance * scale:

@@ -23,6 +23,7 @@ from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
 
@@ -109,7 +110,7 @@ def classifier(
         return Graph(nn.Sequential(preparation, model).eval(), (example,), (INPUT,), (OUTPUT,), [dynamic], description)
     deployed = deploy(model, "onnxruntime", "int8", images=calibration, preprocessing=preprocessing)
     assert isinstance(deployed.engine, OnnxRuntime)
-    note = f"int8: {deployed.disagreement:.2%} of the predictions on {len(calibration):,} images differ from those in fp32"
+    note = f"int8: {deployed.disagreement:.2%} of the predictions on {count(len(calibration), 'image')} differ from those in fp32"
     return Graph(preparation, (example,), (INPUT,), (PREPARED,), [dynamic], description, deployed.engine.model, note)
 
 

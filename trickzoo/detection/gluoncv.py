@@ -15,6 +15,7 @@ from trickzoo.data.readers import voc
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.detection.task import build
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import COCO_BOXES, VOC_BOXES
 from trickzoo.training import network_file
@@ -58,9 +59,7 @@ def import_detector(params: Params, out: Path, classes: tuple[str, ...] | None =
     recipe, known = KNOWN.get(outputs, (VOC_BOXES, None))
     names_of_classes = classes or known
     if names_of_classes is None:
-        raise BadOption(
-            f"{params.path} has {outputs} classes, which are not those of VOC or COCO; name a file of its classes with --classes"
-        )
+        raise BadOption(f"{params.path} has {count(outputs, 'class')}, not those of VOC or COCO; name a file of its classes with --classes")
     recipe = recipe.but("gluoncv.faster_rcnn", model=architecture.name)
     model = build(replace(recipe, weights=None), outputs)
     fill(model, names, weights | _converted(weights, model), params.path)

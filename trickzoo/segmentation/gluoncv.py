@@ -9,6 +9,7 @@ from pathlib import Path
 from trickzoo import registry
 from trickzoo.data.readers import ade20k, voc
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import ADE20K_MASKS, VOC_MASKS
 from trickzoo.segmentation.task import build
@@ -37,7 +38,7 @@ def import_segmenter(params: Params, out: Path, classes: tuple[str, ...] | None 
     names_of_classes = classes or known
     if names_of_classes is None:
         raise BadOption(
-            f"{params.path} has {outputs} classes, which are not those of VOC or ADE20K; name a file of its classes with --classes"
+            f"{params.path} has {count(outputs, 'class')}, not those of VOC or ADE20K; name a file of its classes with --classes"
         )
     recipe = recipe.but("gluoncv.fcn", model=architecture.name, align_corners=True, aux=recipe.aux if aux else 0.0)
     model = build(replace(recipe, weights=None), outputs)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint
+from trickzoo.evidence import count, verb
 
 STRIP = 2**22
 """Pixels that are counted at a time, as counting takes about 30 bytes for each."""
@@ -88,7 +89,8 @@ class ConfusionMatrix:
         self.images = {index: pixels for _, _, images in parts for index, pixels in images.items()}
         if self.stray:
             raise BadCheckpoint(
-                f"{self.stray:,} pixels are predicted as none of the {len(self.classes)} classes; it was trained for others"
+                f"{count(self.stray, 'pixel')} {verb(self.stray, 'is')} predicted as none of the {len(self.classes)} classes; "
+                "the network was trained for others"
             )
 
     def summary(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def findings(found: ConfusionMatrix, data: SegmentationSet) -> list[str]:
     summary = found.summary()
     sentences = [
         f"The mean IoU is {number(summary['miou'])} % and the pixel accuracy {number(summary['pixel_accuracy'])} %, "
-        f"on {count(len(data), 'image')} with {summary['pixels']:,} judged pixels."
+        f"on {count(len(data), 'image')} with {count(summary['pixels'], 'judged pixel')}."
     ]
     rated = [(value, name) for name, value in summary["per_class"].items() if value is not None]
     worst, best = (min(rated), max(rated)) if rated else ((0.0, ""), (0.0, ""))

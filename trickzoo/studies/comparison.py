@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
 
 BOXES, TABLE = "predictions.json", "predictions.csv"
@@ -82,7 +83,9 @@ def compare(first: Path, second: Path) -> Comparison:
     one, two = read(first), read(second)
     for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
         if missing := sorted(here.keys() - there.keys()):
-            raise BadData(f"{other} has no prediction for {missing[0]}, as {name} has ({len(missing):,} images); compare the same images")
+            raise BadData(
+                f"{other} has no prediction for {missing[0]}, as {name} has ({count(len(missing), 'image')}); compare the same images"
+            )
     for image, (label, _) in one.items():
         if two[image][0] != label:
             raise BadData(f"{image} is {label} in {first} and {two[image][0]} in {second}; compare predictions for the same labels")

@@ -130,7 +130,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
     if study.finished < study.planned:
         yield f"The study is not finished: {study.finished} of {study.planned} trainings are done."
     yield (
-        f"Accuracy is measured on {study.n_val:,} validation images after {count(study.baseline['epochs'], 'epoch')} with "
+        f"Accuracy is measured on {count(study.n_val, 'validation image')} after {count(study.baseline['epochs'], 'epoch')} with "
         f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "
         "seeds; other images, longer training and other models may give different results."
     )

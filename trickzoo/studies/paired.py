@@ -13,6 +13,7 @@ from trickzoo import bootstrap
 from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.segmentation import stored as masks
 
 Figure = Callable[[NDArray[np.int64]], NDArray[np.float64]]
@@ -111,7 +112,9 @@ def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) 
 def _check_same(first: Path, second: Path, one: Sequence[str], two: Sequence[str]) -> None:
     for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
         if missing := sorted(set(here) - set(there)):
-            raise BadData(f"{other} has no prediction for {missing[0]}, as {name} has ({len(missing):,} images); compare the same images")
+            raise BadData(
+                f"{other} has no prediction for {missing[0]}, as {name} has ({count(len(missing), 'image')}); compare the same images"
+            )
 
 
 def _check_equal(first: Path, second: Path, what: str, one: object, two: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trickzoo.evidence import count
+from trickzoo.evidence import count, verb
 from trickzoo.studies import outlook
 from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, Scratch, TaskStudy, TransferStudy
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
@@ -98,8 +98,7 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
         yield advice
     without = sum(len(rung.without_figure) for rung in task.rungs)
     if without:
-        verb, left = ("has", "is") if without == 1 else ("have", "are")
-        yield f"{count(without, 'fine-tuning')} {verb} no {measure(task.measure)} and {left} left out."
+        yield f"{count(without, 'fine-tuning')} {verb(without, 'has')} no {measure(task.measure)} and {verb(without, 'is')} left out."
 
 
 def _scratch(task: TaskStudy, found: Scratch) -> str:

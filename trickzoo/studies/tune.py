@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData, BadOption, Diverged
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
@@ -102,7 +103,9 @@ def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], *, rounds: int | Non
     shortest = min(each.epochs for each in settings)
     most = min(math.ceil(math.log2(len(settings))), 1 + int(math.log2(shortest)))
     if rounds is not None and not 1 <= rounds <= most:
-        raise BadOption(f"--rounds must be from 1 to {most} for {len(settings)} settings of {shortest} epochs or more, not {rounds}")
+        raise BadOption(
+            f"--rounds must be from 1 to {most} for {count(len(settings), 'setting')} of {count(shortest, 'epoch')} or more, not {rounds}"
+        )
     return Plan(settings, fields, rounds or min(most, ROUNDS), seed)
 
 

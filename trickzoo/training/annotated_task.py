@@ -15,6 +15,7 @@ from trickzoo.data.annotated_transforms import DetectionSamples, SegmentationSam
 from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import Splits
+from trickzoo.evidence import count
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.machine import Machine
@@ -63,7 +64,7 @@ class AnnotatedTask(Task):
     @property
     def data_in_words(self) -> str:
         """Numbers of training images and of classes, such as "120 images of 10 classes"."""
-        return f"{len(self.data):,} images of {len(self.data.classes)} classes"
+        return f"{count(len(self.data), 'image')} of {count(len(self.data.classes), 'class')}"
 
     @property
     def description(self) -> str:

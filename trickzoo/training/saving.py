@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trickzoo import evidence
 from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.training import checkpoint, stopping
 from trickzoo.training.task import Task
@@ -69,7 +70,7 @@ class Checkpoints:
             self._restore(path, content)
             state = checkpoint.State.of(content)
             if not 0 <= state.step <= steps:
-                raise BadCheckpoint(f"{path} is at step {state.step} of a training of {steps} steps; name another --out")
+                raise BadCheckpoint(f"{path} is at step {state.step} of a training of {count(steps, 'step')}; name another --out")
             if content.get("draws") != checkpoint.DRAWS:
                 log.warning(
                     "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path

@@ -45,7 +45,9 @@ def notes(recipe: Recipe | FineTuning, steps_per_epoch: int) -> list[str]:
 def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
     """Raise NoEffect if no milestone of a step schedule is within the training."""
     if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
-        raise NoEffect("step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {recipe.epochs} epochs")
+        raise NoEffect(
+            "step decay", f"no milestone of {', '.join(f'{m:g}' for m in recipe.milestones)} is within {count(recipe.epochs, 'epoch')}"
+        )
 
 
 def fine_tuning_rate(recipe: FineTuning, step: int, steps_per_epoch: int) -> float:

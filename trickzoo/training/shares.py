@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trickzoo.errors import BadData, BadOption
+from trickzoo.evidence import count
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import schedule
 from trickzoo.training.balance import balanced_order
@@ -78,7 +79,7 @@ class Shares:
         world, size = accelerator.num_processes, recipe.batch_size
         micro = size // world if micro is None else micro
         if size > n:
-            raise BadData(f"the batch of {size} is larger than the training set of {n} images; lower batch_size")
+            raise BadData(f"the batch of {size} is larger than the training set of {count(n, 'image')}; lower batch_size")
         if micro < 1 or size % (world * micro):
             raise BadOption(
                 f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"

@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 
 
 def cosine_factor(step: int, steps: int, *, form: Literal["paper", "official"] = "paper") -> float:
@@ -17,6 +18,6 @@ def cosine_factor(step: int, steps: int, *, form: Literal["paper", "official"] =
     Raises BadOption unless 0 ≤ step < steps.
     """
     if not 0 <= step < steps:
-        raise BadOption(f"cosine decay: step {step} is not among {steps} steps")
+        raise BadOption(f"cosine decay: step {step} is not among {count(steps, 'step')}")
     t = step / steps if form == "paper" else step / max(steps - 1, 1)
     return (1 + math.cos(math.pi * t)) / 2

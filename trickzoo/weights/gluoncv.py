@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.evidence import count
 from trickzoo.files import open_regular
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, header
@@ -186,7 +187,7 @@ def fill(model: nn.Module, names: Mapping[str, str], arrays: Mapping[str, Tensor
 def check_number(params: Params, classes: tuple[str, ...] | None, outputs: int) -> None:
     """Raise BadOption if the number of classes is not that of the network's outputs."""
     if classes is not None and len(classes) != outputs:
-        raise BadOption(f"{params.path} has {outputs} classes, and --classes names {len(classes)}")
+        raise BadOption(f"{params.path} has {count(outputs, 'class')}, and --classes names {len(classes)}")
 
 
 def _sha1(path: Path) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, printable
+from trickzoo.evidence import count
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.opened import Opened
@@ -135,8 +136,7 @@ def _for_channels(opened: Opened, weight: Tensor, wanted: Tensor, in_chans: int)
     if weight.shape[1] != 3:
         own = weight.shape[1]
         raise BadCheckpoint(
-            f"{opened.weights.name} is for images of {own} {'channel' if own == 1 else 'channels'}, "
-            f"the network for {in_chans}; create it with in_chans={own}"
+            f"{opened.weights.name} is for images of {count(own, 'channel')}, the network for {in_chans}; create it with in_chans={own}"
         )
     return adapt_channels(weight.double() if weight.dtype == torch.float64 else weight.float(), in_chans)
 

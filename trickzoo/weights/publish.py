@@ -11,6 +11,7 @@ import torch
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
 from trickzoo.weights.record import Layout, Preprocessing
@@ -63,7 +64,7 @@ def export(
     if layout != "trickzoo" and not (classes is preprocessing is None):
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
     if classes is not None and (len(classes) != model.num_classes or len(set(classes)) != len(classes)):
-        raise BadOption(f"{model.name} has {model.num_classes} outputs; name as many classes, each once, not {len(classes)}")
+        raise BadOption(f"{model.name} has {count(model.num_classes, 'output')}; name as many classes, each once, not {len(classes)}")
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}

@@ -19,6 +19,7 @@ from trickzoo.data import images
 from trickzoo.data.classes import synsets
 from trickzoo.data.layouts import HUB
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
+from trickzoo.evidence import count
 from trickzoo.files import read_regular
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Source:
         if not isinstance(label, int | str):
             raise BadData(f"{self.name}: {name} has no label, which is a number or a word, in {self.label}")
         if self.classes and not 0 <= int(label) < len(self.classes):
-            raise BadData(f"{self.name}: {name} has no label: {label} is none of {len(self.classes)} classes")
+            raise BadData(f"{self.name}: {name} has no label: {label} is not among the {count(len(self.classes), 'class')}")
         return label
 
 

@@ -23,6 +23,7 @@ from trickzoo.data.listing import alike, is_hidden, same_form
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.files import open_regular
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -56,7 +57,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
     if not folders:
         if VALIDATION_TAR in files:
             raise BadData(f"{path} holds no class folders; name {path / VALIDATION_TAR} itself")
-        found = f"{len(files)} file{'s' * (len(files) != 1)}" if files else "nothing"
+        found = count(len(files), "file") if files else "nothing"
         raise BadData(f"{path} holds {found} and no class folders; put images into {root}/train/CLASS/ and {root}/val/CLASS/")
     classes, order = classes_of_labels(folders)
     if order == imagenet1k():
@@ -156,7 +157,7 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
     if not entries:
         suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in strangers})[:5])
         there = f", only files that are not read ({suffixes}); save them as JPEG or PNG" if strangers else "; put images into them"
-        raise BadData(f"{path} has {len(labels)} class folders and no image in any of them{there}")
+        raise BadData(f"{path} has {count(len(labels), 'class folder')} and no image in any{there}")
     return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
 
 

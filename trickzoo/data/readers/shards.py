@@ -25,6 +25,7 @@ from trickzoo.data.layouts import SPLIT_NAMES
 from trickzoo.data.readers.imagenet import DISTRIBUTED
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 from trickzoo.files import home, open_regular, write_atomically
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
@@ -110,7 +111,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
         with contextlib.suppress(OSError, UnicodeEncodeError):  # without it the next call reads the headers again
             write_atomically(kept, msgspec.json.encode(index))
     if not index.entries:
-        raise BadData(f"{root}: there is no image (jpg, png, …) in {len(shards)} shards")
+        raise BadData(f"{root}: there is no image (jpg, png, …) in {count(len(shards), 'shard')}")
     lists = [folder / NAMES for folder in (shards[0].parent, root) if (folder / NAMES).is_file()]
     names = class_list(str(lists[0])) if lists else ()
     try:
@@ -118,7 +119,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     except BadData as error:
         raise BadData(f"{root}: {error}") from None
     images = tuple(entry._replace(label=label) for entry, label in zip(index.entries, labels, strict=True))
-    return ImageSet(root, f"{len(shards)} tar shards", images, strangers=tuple(index.strangers), order=order)
+    return ImageSet(root, count(len(shards), "tar shard"), images, strangers=tuple(index.strangers), order=order)
 
 
 def _stored(path: Path, sizes: dict[str, int]) -> Index | None:

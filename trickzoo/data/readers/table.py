@@ -19,6 +19,7 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_text, same_form
 from trickzoo.errors import BadData
+from trickzoo.evidence import count
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
 CLASSES = ("label", "class", "class_name", "category", "target", "labels")
@@ -81,7 +82,9 @@ def read_rows(path: Path, *, labelled: bool) -> list[Row]:
     found = []
     for line, cells in rows[first:]:
         if any(cell.strip() for cell in cells[len(rows[0][1]) :]):
-            raise BadData(f"{path}, line {line}: more values than the {len(rows[0][1])} columns; write a value with a comma in quotes")
+            raise BadData(
+                f"{path}, line {line}: more values than the {count(len(rows[0][1]), 'column')}; write a value with a comma in quotes"
+            )
         name, label, split = (cells[at].strip() if at is not None and at < len(cells) else "" for at in columns)
         for what, at, value in (("path", columns[0], name), ("class", columns[1], label), ("split", columns[2], split)):
             if at is not None and not value:

@@ -24,6 +24,7 @@ from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
+from trickzoo.evidence import count
 from trickzoo.files import read_regular
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> A
     if name not in label_of:
         own = f", and there is no {xml.parent.parent / CLASS_LIST} with others" if tuple(label_of) == CLASSES else ""
         near = nearest(name, label_of) or nearest(name.lower(), label_of)
-        raise BadData(f'{xml}: {where} is a "{name[:LONGEST]}", which is none of the {len(label_of)} classes{own}{near}')
+        raise BadData(f'{xml}: {where} is a "{name[:LONGEST]}", which is not among the {count(len(label_of), "class")}{own}{near}')
     box = node.find("bndbox")
     if box is None:
         raise BadData(f"{xml}: {where} has no bndbox")

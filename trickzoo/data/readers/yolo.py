@@ -210,7 +210,9 @@ def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: 
     if bare := [name for name, path in labels.items() if path is None]:
         warn(f"{root}: {count(len(bare), 'image')} without a text file taken as without objects, such as {bare[0]}")
     if len(bare) == len(found):
-        raise BadData(f"{root}: none of the {len(found):,} images has a text file; that of {found[0]} would be {_places_of(found[0])[0]}")
+        raise BadData(
+            f"{root}: not one of {count(len(found), 'image')} has a text file; that of {found[0]} would be {_places_of(found[0])[0]}"
+        )
     return collect(root, layout, classes, (_annotated(root, name, labels[name], classes) for name in found))
 
 
@@ -258,7 +260,7 @@ def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ..
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise BadData(f"{where} has {len(values)} values; a box has 5 (class, x, y, width, height), and a polygon 7 or more")
     if not values[0].isascii() or not values[0].isdigit() or len(values[0]) > len(str(MOST_CLASSES)) or int(values[0]) >= len(classes):
-        raise BadData(f'{where} has the class "{values[0][:SHOWN]}"; the {len(classes)} classes are 0 to {len(classes) - 1}')
+        raise BadData(f'{where} has the class "{values[0][:SHOWN]}"; the classes are 0 to {len(classes) - 1}')
     try:
         numbers = [float(value) for value in values[1:]]
     except ValueError:
