@@ -30,7 +30,7 @@ import trickzoo
 from benchmarks import recipes_summary as summary
 from benchmarks.peers import AREA, BATCH, PEERS, SIZE, Decoded, fit
 from trickzoo import tasks
-from trickzoo.classification import judgement, task
+from trickzoo.classification import judgement
 from trickzoo.classification.model import prepare
 from trickzoo.classification.open import open_data, open_files
 from trickzoo.data.location import ImageLocation
@@ -93,7 +93,7 @@ class Trainings:
         start, recipe, lr = time.perf_counter(), own(epochs)["zoo"], peer.rate(factor)
         net = prepare(recipe, len(train.classes), seed, trickzoo.create).to(memory_format=torch.channels_last)
         fitted = fit(peer, net, self.decoded, len(train.classes), seed=seed, epochs=epochs, lr=lr)
-        judged = task.judge(fitted, val, Normalisation(), self.machine.accelerator("fp32"))
+        judged = judgement.judge(fitted, val, Normalisation(), self.machine.accelerator("fp32"))
         labels = val.labels
         return {
             "what": f"training of a classifier by {name}",

@@ -17,7 +17,7 @@ import trickzoo
 from tests.commands import Call, caller, evaluate
 from tests.images import jpeg
 from trickzoo.cli import evaluation
-from trickzoo.data import corruptions
+from trickzoo.data import corruption_functions
 from trickzoo.data.corruption_names import GROUPS, KINDS, Corruption, parse
 from trickzoo.data.corruptions import FUNCTIONS, Corrupted, corrupt
 from trickzoo.data.transforms import normalise
@@ -81,20 +81,20 @@ def test_glass_copies_from_pixel_to_pixel_in_order() -> None:
         for j, column in enumerate(range(side - reach, reach, -1)):
             across, down = steps[i, j]
             picture[row, column] = picture[row + down, column + across]
-    assert np.array_equal(corruptions._moved(np.random.default_rng(4), side, reach), picture.ravel())
+    assert np.array_equal(corruption_functions._moved(np.random.default_rng(4), side, reach), picture.ravel())
 
 
 def test_motion_draws_a_line_that_fades() -> None:
     point = np.zeros((61, 61))
     point[30, 30] = 1
     for degrees in (0, 30, -45, -90):
-        line = corruptions._moving(point, 10, 3, degrees)
+        line = corruption_functions._moving(point, 10, 3, degrees)
         assert line.sum() == pytest.approx(1)
         rows, columns = np.nonzero(line)
         along = (30 - rows) * math.sin(math.radians(degrees)) + (30 - columns) * math.cos(math.radians(degrees))
         across = (30 - rows) * math.cos(math.radians(degrees)) - (30 - columns) * math.sin(math.radians(degrees))
         assert along.min() == 0 and 19 < along.max() <= 21 and np.abs(across).max() <= 1
-    assert corruptions._moving(point, 10, 3, 0)[30, 27] / line[30, 30] == pytest.approx(math.exp(-9 / 18))
+    assert corruption_functions._moving(point, 10, 3, 0)[30, 27] / line[30, 30] == pytest.approx(math.exp(-9 / 18))
 
 
 def test_enlargements_are_scipys() -> None:
@@ -104,9 +104,9 @@ def test_enlargements_are_scipys() -> None:
         first = (SIDE - part) // 2
         large = ndimage.zoom(image[first : first + part, first : first + part], (factor, factor, 1), order=1)
         cut = (len(large) - SIDE) // 2
-        ours = corruptions._enlarged(torch.from_numpy(image), factor).numpy()
+        ours = corruption_functions._enlarged(torch.from_numpy(image), factor).numpy()
         np.testing.assert_allclose(ours, large[cut : cut + SIDE, cut : cut + SIDE], atol=1e-6)
-    mean = np.mean([corruptions._enlarged(torch.from_numpy(image), 1 + 0.03 * k).numpy() for k in range(11)] + [image], axis=0)
+    mean = np.mean([corruption_functions._enlarged(torch.from_numpy(image), 1 + 0.03 * k).numpy() for k in range(11)] + [image], axis=0)
     assert np.abs(made("zoom_blur", 5) + 0.5 - 255 * mean).max() < 1
 
 
@@ -124,7 +124,7 @@ class Recorded:
 
 def test_fog_is_a_height_map_by_the_diamond_square_algorithm() -> None:
     record, side, decay = Recorded(), 8, 2.0
-    found = corruptions._plasma(record, side, decay)  # type: ignore[arg-type]
+    found = corruption_functions._plasma(record, side, decay)  # type: ignore[arg-type]
     heights, step, wibble, draws = np.zeros((side, side)), side, 100.0, iter(record.drawn)
     while step > 1:
         half = step // 2
@@ -161,7 +161,7 @@ def test_contrast_and_the_digital_kinds() -> None:
     mean = PICTURE.mean((0, 1))
     assert np.abs(made("contrast", 4) + 0.5 - (mean + 0.1 * (PICTURE - mean))).max() < 1
     blocks = PICTURE[:40, :40].reshape(10, 4, 10, 4, 3).mean((1, 3))
-    small = corruptions.pixelate(PICTURE[:40, :40], RANDOM, 0.25)
+    small = corruption_functions.pixelate(PICTURE[:40, :40], RANDOM, 0.25)
     assert np.abs(small - np.repeat(np.repeat(blocks, 4, 0), 4, 1)).max() <= 1
     assert [setting("jpeg_compression", level) for level in range(1, 6)] == [25, 18, 15, 10, 7]
     assert setting("pixelate", 5) == 0.25 and setting("contrast", 5) == 0.05
@@ -171,10 +171,10 @@ def test_elastic_displacements_are_smooth_and_the_turn_is_affine() -> None:
     field = RANDOM.uniform(-1, 1, (31, 40))
     for deviation in (2.44, 19.5):  # the longer filter reaches beyond the mirrored field
         expected = ndimage.gaussian_filter(field, deviation, mode="reflect", truncate=3)
-        np.testing.assert_allclose(corruptions._smooth(field, deviation), expected, atol=1e-12)
-    still = corruptions.elastic_transform(PICTURE, np.random.default_rng(0), 0, 2, 0)
+        np.testing.assert_allclose(corruption_functions._smooth(field, deviation), expected, atol=1e-12)
+    still = corruption_functions.elastic_transform(PICTURE, np.random.default_rng(0), 0, 2, 0)
     assert np.abs(still.astype(int) - PICTURE).max() <= 1
-    turned = corruptions.elastic_transform(PICTURE, np.random.default_rng(7), 0, 2, 6)
+    turned = corruption_functions.elastic_transform(PICTURE, np.random.default_rng(7), 0, 2, 6)
     before = np.array([[40, 40], [40, 8], [8, 8]], float)
     after = before + np.random.default_rng(7).uniform(-6, 6, size=(3, 2))
     matrix = np.linalg.lstsq(np.c_[after[:, ::-1], np.ones(3)], before[:, ::-1], rcond=None)[0].T  # of (row, column)

@@ -22,6 +22,7 @@ from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
 from trickzoo.data import image_memory, images
 from trickzoo.data.annotated_transforms import fit
+from trickzoo.data.picture import Picture
 from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadData
 
@@ -257,7 +258,7 @@ def test_photographs_are_not_all_kept_in_memory(call: Call, place: Path, monkeyp
     kept: list[weakref.ref[Any]] = []
     most = 0
 
-    def read(path: Path) -> images.Picture:
+    def read(path: Path) -> Picture:
         nonlocal most
         picture = images.decode(path.read_bytes(), str(path))
         kept.append(weakref.ref(picture))

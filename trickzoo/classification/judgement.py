@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from torch import nn
 
 from trickzoo import evidence
 from trickzoo.classification.metrics import top_k_hits
+from trickzoo.data.resident import Resident
+from trickzoo.data.transforms import Normalisation
+from trickzoo.training import stopping
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,25 @@ class Judgement:
         """Return the (K, K) numbers of images by true class (row) and predicted class (column)."""
         k = len(self.classes)
         return np.bincount(k * self.labels + self.top[:, 0], minlength=k * k).reshape(k, k)
+
+
+@torch.inference_mode()
+def judge(net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256) -> Judgement:
+    """Return the most probable classes of each image and their probabilities, each process computing those of its share."""
+    net.eval()
+    n = len(val.labels)
+    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
+    k = min(5, len(val.classes))
+    top, confidence = torch.zeros((n, k), dtype=torch.long), torch.zeros((n, k))
+    for indices in stopping.stoppable(mine.split(batch_size), accelerator):
+        images = normalise(val.take(indices).to(accelerator.device))
+        with accelerator.autocast():
+            logits = net(images)
+        _, top[indices] = (each.cpu() for each in logits.float().topk(k))
+        confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
+    for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
+        top[theirs], confidence[theirs] = classes, probabilities
+    return Judgement(val.names, val.labels, top.numpy(), confidence.numpy(), val.classes)
 
 
 PREDICTIONS = "predictions.csv"

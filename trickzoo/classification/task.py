@@ -12,12 +12,11 @@ import msgspec
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification import objective, report, sizes
-from trickzoo.classification.judgement import PREDICTIONS, Judgement, figures, write_predictions
+from trickzoo.classification.judgement import PREDICTIONS, figures, judge, write_predictions
 from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
@@ -32,7 +31,7 @@ from trickzoo.factory import create
 from trickzoo.pages.page import Section
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop, optimiser, stopping
+from trickzoo.training import loop, optimiser
 from trickzoo.training.balance import class_weights
 from trickzoo.training.job import WEIGHTS
 from trickzoo.training.machine import Machine
@@ -284,22 +283,3 @@ def size_at(recipe: Recipe, epoch: int) -> int:
 @torch.no_grad()
 def _predict(teacher: nn.Module, images: Tensor) -> Tensor:
     return teacher(images)
-
-
-@torch.inference_mode()
-def judge(net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256) -> Judgement:
-    """Return the most probable classes of each image and their probabilities, each process computing those of its share."""
-    net.eval()
-    n = len(val.labels)
-    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
-    k = min(5, len(val.classes))
-    top, confidence = torch.zeros((n, k), dtype=torch.long), torch.zeros((n, k))
-    for indices in stopping.stoppable(mine.split(batch_size), accelerator):
-        images = normalise(val.take(indices).to(accelerator.device))
-        with accelerator.autocast():
-            logits = net(images)
-        _, top[indices] = (each.cpu() for each in logits.float().topk(k))
-        confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
-    for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
-        top[theirs], confidence[theirs] = classes, probabilities
-    return Judgement(val.names, val.labels, top.numpy(), confidence.numpy(), val.classes)

@@ -12,8 +12,9 @@ from trickzoo.errors import shortened
 from trickzoo.evidence import count, verb
 
 if TYPE_CHECKING:
+    from trickzoo.classification.accuracy import Accuracy, Published
     from trickzoo.classification.real import RealAccuracy
-    from trickzoo.classification.result import Accuracy, Data, Published, Result
+    from trickzoo.classification.result import Data, Result
     from trickzoo.classification.robustness import Robustness
 
 

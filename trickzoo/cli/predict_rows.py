@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trickzoo import evidence
 
 if TYPE_CHECKING:
-    from trickzoo.data.images import Picture
+    from trickzoo.data.picture import Picture
 
 COLUMNS = {
     "classification": ("image", "rank", "class", "name", "probability"),

@@ -38,6 +38,7 @@ def publish(
     """
     file = existing(file)
     from trickzoo import publication  # only now, because torch takes seconds to import
+    from trickzoo.weights.push import push
 
     with tempfile.TemporaryDirectory(prefix="trickzoo-publish-") as scratch:
         place = folder or Path(scratch) / "repository"
@@ -46,4 +47,4 @@ def publish(
             for path in files:
                 say(str(path))
         else:
-            say(publication.push(repo, place, files, private=private))
+            say(push(repo, place, files, private=private))

@@ -70,7 +70,7 @@ class DetectionSet(AnnotatedSet):
         return objects.scaled(image.width / width, image.height / height)
 
     def read(self, index: int) -> Image.Image:
-        """Read an image as RGB, in the EXIF orientation that its boxes refer to (`images.Picture.as_annotated`).
+        """Read an image as RGB, in the EXIF orientation that its boxes refer to (`picture.Picture.as_annotated`).
 
         An image of more than `image_memory.MAX_PIXELS` is reduced. Raises BadData if the image cannot be read, or if its size is not the
         size that its annotation states.

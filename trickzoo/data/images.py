@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 -- to know a format is to import its plug-in
+from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 -- to know a format is to import its plug-in
 from PIL.JpegImagePlugin import JpegImageFile
 
 from trickzoo.data.image_memory import reduction
+from trickzoo.data.picture import TURNS, Picture, early_orientation, exif_orientation
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
@@ -48,67 +48,6 @@ LOOKED_AT = 2_000
 """The least number of images whose EXIF orientation is read for the notes on a large set."""
 MAX_FILE = 2**29
 """Bytes of the longest file that is read."""
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transposition that turns an image of each EXIF orientation upright."""
-SIDEWAYS = (5, 6, 7, 8)
-"""The EXIF orientations that exchange width and height."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as it is read.
-
-    Attributes:
-        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` if that is too large
-            (`image_memory.MAX_PIXELS`).
-        size: width and height in the file.
-        orientation: the EXIF orientation, 1 to 8; 1 is upright. It is 1 if the file states none, and for TIFF, which Pillow turns upright.
-    """
-
-    image: Image.Image
-    size: tuple[int, int]
-    orientation: int = 1
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return the pixels as (height, width, 3) uint8, for `numpy.asarray`."""
-        return np.array(self.image, dtype)
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height of the file's image after it is turned upright."""
-        return self.size[::-1] if self.orientation in SIDEWAYS else self.size
-
-    @property
-    def sides(self) -> str:
-        """The size in the file, and the upright size if there is an orientation, in words for a message."""
-        turned = f" ({'{} × {}'.format(*self.upright_size)} upright, by its EXIF orientation {self.orientation})"
-        return f"{self.size[0]} × {self.size[1]}{turned if self.orientation > 1 else ''}"
-
-    def upright(self) -> Picture:
-        """Return the picture turned and mirrored by its orientation, as viewers show it. Its `orientation` keeps the file's value."""
-        if self.orientation not in TURNS:
-            return self
-        return Picture(self.image.transpose(TURNS[self.orientation]), self.upright_size, self.orientation)
-
-    def as_annotated(self, stated: tuple[int, int]) -> Picture | None:
-        """Return the picture that an annotation for an image of the `stated` width and height was made on, stored or upright.
-
-        If the image has an EXIF orientation, the stated size tells whether the annotation is for the stored or for the upright image. If
-        both have that size, the upright image is returned, because browsers and annotation tools show it. If neither has it, the result
-        is None.
-        """
-        if stated == self.upright_size:
-            return self.upright()
-        return self if stated == self.size else None
 
 
 @dataclass(frozen=True)
@@ -163,7 +102,7 @@ def whole(content: bytes, name: str) -> Image.Image:
         if reduction(image, len(content)) is None:
             raise _too_large(name, f"{image.width:,} × {image.height:,} pixels")
         image.load()
-        turn = TURNS.get(_orientation(image))
+        turn = TURNS.get(exif_orientation(image))
         return image.copy() if turn is None else image.transpose(turn)
 
     return _opened(content, name, take)
@@ -207,7 +146,7 @@ def size_of(path: Path) -> tuple[int, int]:
     """
     try:
         with open_regular(path) as file:
-            return _opened(file, str(path), lambda image: Picture(image, image.size, _early_orientation(image)).upright_size)
+            return _opened(file, str(path), lambda image: Picture(image, image.size, early_orientation(image)).upright_size)
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
@@ -216,7 +155,7 @@ def orientation_of(path: Path) -> int:
     """Return the EXIF orientation of the image in a file without decoding it; 1 if none is stated or the file cannot be read."""
     try:
         with open_regular(path) as file:
-            return _opened(file, str(path), _early_orientation)
+            return _opened(file, str(path), early_orientation)
     except (OSError, BadData):
         return 1
 
@@ -280,28 +219,11 @@ def _decoded(image: Image.Image, name: str, length: int) -> Picture:
     if factor > 1 and isinstance(image, JpegImageFile):
         image.draft(None, (max(image.width // factor, 1), max(image.height // factor, 1)))
     image.load()
-    orientation = _orientation(image)
+    orientation = exif_orientation(image)
     if factor > 1 and not isinstance(image, JpegImageFile):
         # Pillow reduces neither palettes nor grey of 16 bits, so they become RGB first. Grey stays grey, as RGB takes four times as much.
         image = (image if image.mode == "L" else rgb(image, name)).reduce(factor)
     return Picture(rgb(image, name), size, orientation)
-
-
-def _early_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an image that is not decoded yet."""
-    if image.format == "TIFF":  # Pillow turns it upright when it decodes it, and already states the upright size
-        return 1
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole image to look for EXIF after the pixels
-        return 1
-    return _orientation(image)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        stated = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, TypeError, IndexError, OverflowError, struct.error):
-        return 1  # damaged EXIF is no reason to refuse an image
-    return stated if isinstance(stated, int) and stated in TURNS else 1
 
 
 def _reason(error: Exception, size: int) -> str:

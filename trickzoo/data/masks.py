@@ -68,7 +68,7 @@ class SegmentationSet(AnnotatedSet):
     def read(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         """Read an image and its (H, W) mask of classes and `IGNORE`.
 
-        The image is RGB, in the EXIF orientation of the mask (`images.Picture.as_annotated`).
+        The image is RGB, in the EXIF orientation of the mask (`picture.Picture.as_annotated`).
         An image of more than `image_memory.MAX_PIXELS` is reduced; its mask is not.
         Raises BadData if either cannot be read, if their sizes differ, or if the mask contains a value that is not a class.
         """
