@@ -57,6 +57,13 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
             "train --recipe own.finetune --data photos --model mobilenet_v1_050",
             "have them; --pretrained takes a tag, or none to train from scratch",
         ),
+        ("predict https://a.b/c.jpg --model resnet18", "https://a.b/c.jpg is a URL; name a file or folder on this machine"),
+        ("train --data https://huggingface.co/datasets/a/b", "for this repository of the hub, write hf:a/b (`trickzoo train --help`"),
+        ("predict x --model https://huggingface.co/a/b.c", "for this repository of the hub, write hf-hub:a/b.c"),
+        ("predict x --model a/b.c", "a/b.c does not exist; the weights of that name on the hub are hf-hub:a/b.c"),
+        ("predict x --weights file:///a/b.pth", "is a URL; write /a/b.pth"),
+        ("train --data=", "Invalid value for --data: the text is empty; write a value, or leave it out"),
+        ("train --recipe own.finetune --out=", "Invalid value for --out: the text is empty"),
         ("predict x --conf 3", "there is no option --conf; did you mean --threshold?"),
         ("ladder --model resnet18 --teachr x", "there is no option --teachr; did you mean --teacher?"),
         ("train --recipe own.finetune --temperature 3", "--temperature has no effect: it acts only with --teacher; leave it out"),
@@ -69,6 +76,12 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
 def test_what_a_mistaken_option_is_answered(call: Call, words: str, said: str) -> None:
     status, _, err = call(*words.split())
     assert (status, said in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_a_leading_tilde_is_the_home_folder_also_where_shells_leave_it(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"trickzoo: {tmp_path}/photos does not exist" in call("train", "--recipe", "own.finetune", "--data=~/photos")[2]
+    assert f"trickzoo: {tmp_path}/x.jpg cannot be read" in call("predict", "~/x.jpg", "--model", "resnet18")[2]
 
 
 def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,6 +20,9 @@ from trickzoo.errors import BadOption, NotWritten, TrickzooError
 
 TEMPORARY = ".tz-"
 """How the names of temporary files and folders begin. Older versions named them `.NAME.` and eight hex digits."""
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+HUB_PAGE = re.compile(r"(?:hf://|https?://huggingface\.co/)(?P<data>datasets/)?(?P<name>[\w.-]+/[\w.-]+)/?$")
+"""The address of a repository of the hub, of models or of data."""
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
 
@@ -38,8 +42,25 @@ class Identity(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 
+def check_local(place: str) -> None:
+    """Raise BadOption for a URL, with what to name in its place: only files and folders of this machine are read."""
+    if not URL.match(place):
+        return
+    if hub := HUB_PAGE.match(place):
+        remedy = f"for this repository of the hub, write {'hf:' if hub['data'] else 'hf-hub:'}{hub['name']}"
+    elif place.lower().startswith("file:///"):
+        remedy = f"write {place[len('file://') :]}"
+    else:
+        remedy = "name a file or folder on this machine; what is to be read must be downloaded first"
+    raise BadOption(f"{place} is a URL; {remedy}")
+
+
 def expanded(place: str | os.PathLike[str]) -> Path:
-    """Return the path with a leading ~ replaced by the user's home folder. Raises BadOption if the system knows no such folder."""
+    """Return the path with a leading ~ replaced by the user's home folder.
+
+    Raises BadOption if the system knows no such folder, and for a URL as `check_local` does.
+    """
+    check_local(os.fspath(place))
     try:
         return Path(place).expanduser()
     except RuntimeError:

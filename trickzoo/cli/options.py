@@ -14,17 +14,33 @@ import trickzoo as package
 from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.files import check_local, expanded
 from trickzoo.training.device import Device as _Device
 from trickzoo.training.machine import Tracker
 
 
 def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
-    """Convert the words of an option as cyclopts does, except that a number of another kind, such as 1.5, is no whole number."""
-    if hint is int or int in get_args(hint):
+    """Convert the words of an option as cyclopts does, with three differences.
+
+    A number of another kind, such as 1.5, is no whole number. A leading ~/ is the user's home folder, which shells do not replace in
+    --out=~/runs. An empty text, as an unset variable of a script gives it, and a URL are refused: a path of them would be another one.
+    """
+    kinds = (hint, *get_args(hint))
+    if Path in kinds or str in kinds:
+        if any(not token.value.strip() for token in tokens):
+            raise ValueError("the text is empty; write a value, or leave it out")
+        tokens = [token.evolve(value=_local(token.value)) for token in tokens]
+    if int in kinds:
         for token in tokens:
             if "." in token.value:
                 raise ValueError(f'"{token.value}" is not a whole number')
     return cyclopts.convert(hint, tokens)
+
+
+def _local(text: str) -> str:
+    """Return a text with a leading ~/ replaced by the user's home folder. Raises BadOption for a URL."""
+    check_local(text)
+    return str(expanded(text)) if text.startswith("~/") else text
 
 
 SETTINGS: dict[str, Any] = {

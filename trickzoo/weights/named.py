@@ -45,10 +45,18 @@ def existing(reference: str | os.PathLike[str]) -> Path:
     try:
         path.stat()
     except FileNotFoundError:
-        raise BadCheckpoint(f"{path} does not exist") from None
+        raise BadCheckpoint(f"{path} does not exist{_of_the_hub(str(reference))}") from None
     except (OSError, ValueError):
         pass
     return path
+
+
+def _of_the_hub(reference: str) -> str:
+    """Return the end of a message that suggests the hub, if a reference that is no file looks like OWNER/NAME there."""
+    owner, _, name = reference.partition("/")
+    if not owner or not name or "/" in name or Path(owner).expanduser().exists() or Path(name).suffix in FILE_SUFFIXES:
+        return ""
+    return f"; the weights of that name on the hub are hf-hub:{reference}"
 
 
 def _trainings_in(folder: Path) -> list[str]:
