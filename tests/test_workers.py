@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,15 @@ def test_results_are_computed_where_they_should_be(workers: int, by_workers: boo
     assert [[value for value, _ in batch] for batch in batches] == [[0, 2, 4], [6, 8, 10], [12]]
     processes = {process for batch in batches for _, process in batch}
     assert (os.getpid() not in processes) if workers and by_workers else processes == {os.getpid()}
+
+
+def test_workers_are_limited_by_the_cores(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: Any) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 1)
+    monkeypatch.setattr(workers, "PER_CORE", 2)
+    samples = list(in_workers(Numbers(), in_order(4, 1), 997))
+    assert samples == [[0], [1], [2], [3]]
+    assert caplog.messages == ["997 workers are limited to 2, 2 for each core"]
+    assert not recwarn
 
 
 FEW_FILES = """

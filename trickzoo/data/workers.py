@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import io
+import logging
 import multiprocessing
 import multiprocessing.connection
+import os
 import pickle
 import signal
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +29,9 @@ from trickzoo.errors import WorkerLost
 T = TypeVar("T")
 R = TypeVar("R")
 Package = tuple[bytes, list[int], Tensor]
+PER_CORE = 4
+"""The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
+log = logging.getLogger("trickzoo")
 ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
 
@@ -33,13 +40,14 @@ def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) 
     """Yield the samples of each batch of keys, which worker processes make.
 
     `batches` is iterated in this process, shortly before the samples are needed. A set with `__getitems__` makes the samples of a batch
-    together, as in torch. With 0 `workers`, this process makes the samples.
+    together, as in torch. With 0 `workers`, this process makes the samples. At most `PER_CORE` processes for each core are started, and a
+    warning says so if more were asked for.
 
     Raises WorkerLost if a worker process dies, and what `batches` or a sample raises.
     """
     if not workers:
         return (_made(samples, batch) for batch in batches)
-    made = _by_workers(samples, batches, workers)
+    made = _by_workers(samples, batches, _limited(workers))
     _open.add(made)
     return made
 
@@ -74,6 +82,19 @@ class _Computed(Dataset[R]):
         return self.function(_made(self.samples, keys))
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache  # once for each number, although a training starts workers several times
+def _limited(workers: int) -> int:
+    most = PER_CORE * cores()
+    if workers > most:
+        log.warning("%d workers are limited to %d, %d for each core", workers, most, PER_CORE)
+    return min(workers, most)
+
+
 def in_order(n: int, batch_size: int) -> Iterator[list[int]]:
     """Yield the keys 0 … n - 1 in batches."""
     return (list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size))
@@ -91,16 +112,17 @@ def _close() -> None:
 
 def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Generator[list[T], None, None]:
     errors: list[Exception] = []
-    loader: DataLoader[Any] = DataLoader(
-        _Packed(samples),
-        batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
-        num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
-        worker_init_fn=_leave_signals,
-        generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
-    )
     others = multiprocessing.active_children()
-    with _without_handler():
+    with _without_handler(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # `_limited` warns if it is more than can be useful
+        loader: DataLoader[Any] = DataLoader(
+            _Packed(samples),
+            batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
+            num_workers=workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
+            worker_init_fn=_leave_signals,
+            generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
+        )
         packages: Any = iter(loader)
     mine = [child for child in multiprocessing.active_children() if child not in others]
     try:

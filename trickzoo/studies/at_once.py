@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trickzoo.data.workers import how_it_ended
+from trickzoo.data.workers import cores, how_it_ended
 from trickzoo.errors import TrickzooError, WorkerLost
 from trickzoo.training import stopping
-from trickzoo.training.processes import cores
 
 if TYPE_CHECKING:
     from trickzoo.training.progress import Progress

@@ -7,12 +7,8 @@ import sys
 
 from accelerate import PartialState
 
+from trickzoo.data.workers import cores
 from trickzoo.training.device import Device, on_cpu
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_workers() -> int:
