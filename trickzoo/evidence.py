@@ -145,12 +145,12 @@ def check_apart(paths: Mapping[str, Path | None]) -> None:
             raise BadOption(f"{other} and {name} are both {path}; name a different path for each")
 
 
-def check_folder(path: Path) -> None:
+def check_folder(path: Path, remedy: str = "name another place") -> None:
     """Raise BadOption if files cannot be written into the folder `path`, which need not exist. It is called before a run."""
-    _check_writable(path, path)
+    _check_writable(path, path, remedy)
 
 
-def _check_writable(path: Path, folder: Path) -> None:
+def _check_writable(path: Path, folder: Path, remedy: str = "name another place") -> None:
     try:
         while not folder.exists():
             folder = folder.parent
@@ -158,7 +158,7 @@ def _check_writable(path: Path, folder: Path) -> None:
             pass
     except OSError as error:
         reason = f"{folder}: {error.strerror}" if folder.is_dir() else refusal(path, error)
-        raise BadOption(f"{path} cannot be written: {reason}; name another place") from None
+        raise BadOption(f"{path} cannot be written: {reason}; {remedy}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
