@@ -137,6 +137,44 @@ def test_the_folder_of_validation_images_has_several_names(name: str, tmp_path: 
     assert open_imagenet(tmp_path, split="train").root == tmp_path / "train"
 
 
+@pytest.mark.parametrize(("train", "val"), [("Train", "Val"), ("TRAIN", "Valid"), ("training", "validation"), ("train", "dev")])
+def test_split_folders_may_have_other_names_and_capitals(train: str, val: str, tmp_path: Path) -> None:
+    jpeg(tmp_path / train / "a" / "0.jpg")
+    jpeg(tmp_path / val / "a" / "1.jpg")
+    assert names(tmp_path, "train") == [("a/0.jpg", "a")]
+    assert names(tmp_path, "val") == [("a/1.jpg", "a")]
+
+
+def test_of_two_folders_of_a_split_one_is_used_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("valid", "Val", "val"):
+        jpeg(tmp_path / name / "a" / "0.jpg")
+    assert open_imagenet(tmp_path).root == tmp_path / "val"
+    assert f"{tmp_path}: val/ and Val/ mean the same split; val/ is used, and Val/ is not" in caplog.messages
+    assert f"{tmp_path}: val/ and valid/ mean the same split; val/ is used, and valid/ is not" in caplog.messages
+
+
+def test_splits_that_are_taken_for_classes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            jpeg(tmp_path / "unpacked" / "photos" / split / name / "0.jpg")
+            jpeg(tmp_path / "other" / f"photos_{split}" / name / "0.jpg")
+    open_imagenet(tmp_path / "unpacked")
+    within = tmp_path / "unpacked" / "photos"
+    assert caplog.messages == [f"{within.parent}: photos is taken for a class, and contains train, val; if these are splits, name {within}"]
+    caplog.clear()
+    open_imagenet(tmp_path / "other")
+    assert caplog.messages == [
+        f"{tmp_path / 'other'}: photos_train, photos_val are taken for the classes, and all of them contain cat, dog; "
+        "if these are the classes, call the folders above them train and val"
+    ]
+    caplog.clear()
+    open_imagenet(within)
+    jpeg(tmp_path / "tiny" / "cat" / "images" / "0.jpg")
+    jpeg(tmp_path / "tiny" / "dog" / "images" / "0.jpg")
+    open_imagenet(tmp_path / "tiny")
+    assert caplog.messages == []
+
+
 def test_a_class_may_be_called_valid(tmp_path: Path) -> None:
     for name in ("valid", "invalid"):
         jpeg(tmp_path / name / "0.jpg")

@@ -184,8 +184,19 @@ def test_a_truncated_tar_and_a_file_that_is_no_tar(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"cut short|unexpected end"):
         open_imagenet(tar)
     tar.write_bytes(b"no tar at all" * 100)
-    with pytest.raises(BadData, match="neither a folder nor an uncompressed tar"):
+    with pytest.raises(BadData, match="nor an uncompressed tar"):
         open_imagenet(tar)
+
+
+def test_files_in_place_of_folders(tmp_path: Path) -> None:
+    for name, message in (
+        ("a.ZIP", "an archive; unpack it"),
+        ("a.tar.gz", "an archive; unpack it"),
+        ("a.jpg", "an image; name the folder"),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(BadData, match=f"is {message}"):
+            open_imagenet(tmp_path / name)
 
 
 def test_bad_folders(tmp_path: Path) -> None:

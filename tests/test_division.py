@@ -135,6 +135,8 @@ def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_le
         lambda: open_set(tmp_path, split="val"),
         r"has train/ but no val/; put images in val/, take some of train/ for it with --val-fraction 0\.2, or evaluate",
     )
+    (tmp_path / "valid" / "a").mkdir(parents=True)
+    assert len(open_undivided(tmp_path).entries) == 12  # folders that were made and not filled hold no images
     classes(tmp_path / "valid", 1)
     refused(lambda: open_undivided(tmp_path), "has validation images; leave --val-fraction and --split-file out", BadOption)
 

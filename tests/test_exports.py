@@ -275,6 +275,33 @@ def test_the_group_of_roboflows_classes_is_no_class_unless_it_has_objects(tmp_pa
     assert AnnotatedLocation("coco", tmp_path).open("detection", "train").classes == ("pets", *CLASSES)
 
 
+@pytest.mark.parametrize("name", ["Roboflow VOC", "Roboflow COCO"])
+def test_folders_of_splits_may_have_capitals(name: str, tmp_path: Path) -> None:
+    BOXES[name].write(tmp_path)
+    for folder in ("train", "valid"):
+        (tmp_path / folder).rename(tmp_path / folder.title())
+    for split in ("train", "val", "test"):
+        found = AnnotatedLocation("own", tmp_path, val=split).open("detection", "val")
+        assert boxes(found) == {image: TRUTH[image] for image in PARTS[split]}
+
+
+def test_xml_and_images_may_have_folders_in_those_of_splits(tmp_path: Path) -> None:
+    BOXES["Roboflow VOC"].write(tmp_path)
+    for folder in ("train", "valid", "test"):
+        for pattern, below in (("*.xml", "Annotations"), ("*.jpg", "JPEGImages")):
+            (tmp_path / folder / below).mkdir()
+            for path in (tmp_path / folder).glob(pattern):
+                path.rename(path.parent / below / path.name)
+    found = AnnotatedLocation("own", tmp_path).open("detection", "val")
+    assert boxes(found) == {image: TRUTH[image] for image in PARTS["val"]}
+
+
+def test_the_images_of_one_split_are_never_those_of_all(tmp_path: Path) -> None:
+    BOXES["Ultralytics YOLO"].write(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: ../valid/images\nnames: [cat, dog]\n")
+    refused(lambda: AnnotatedLocation("own", tmp_path).open("detection", "val"), "valid/images is not there, and data.yaml names it")
+
+
 def test_splits_have_the_names_of_tools(tmp_path: Path) -> None:
     roboflow_yolo(tmp_path)
     for name in ("val", "valid", "Validation"):

@@ -32,6 +32,13 @@ def check(data: SegmentationSet, name: str, stems: tuple[str, ...] | list[str]) 
     assert data.survey.left_out == 0
 
 
+def test_folders_may_have_capitals(tmp_path: Path) -> None:
+    numbers(tmp_path)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).rename(tmp_path / folder.title())
+    assert len(AnnotatedLocation("own", tmp_path).open_undivided("segmentation").names) > 1
+
+
 @pytest.mark.parametrize("layout", ["own", "masks"])
 @pytest.mark.parametrize("name", MASKS)
 def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Path) -> None:

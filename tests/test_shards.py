@@ -261,9 +261,15 @@ def test_a_split_that_is_not_there(image: bytes, tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_split_is_a_whole_word(tmp_path: Path) -> None:
-    for file, label in (("Train0.tar", b"0"), ("my-valid_0.tar", b"1"), ("oval-1.tar", b"2"), ("training-2.tar", b"3")):
+    for file, label in (
+        ("Train0.tar", b"0"),
+        ("my-valid_0.tar", b"1"),
+        ("oval-1.tar", b"2"),
+        ("trainer-2.tar", b"3"),
+        ("training-3.tar", b"4"),
+    ):
         members(tmp_path / file, ("a.jpg", A), ("a.cls", label))
-    assert [entry.label for entry in open_set(tmp_path, split="train").entries] == ["0"]
+    assert [entry.label for entry in open_set(tmp_path, split="train").entries] == ["0", "4"]
     assert [entry.label for entry in open_set(tmp_path, split="val").entries] == ["1"]
 
 

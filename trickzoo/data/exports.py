@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trickzoo.data.layouts import SPLIT_NAMES, split_of
+from trickzoo.data.listing import visible
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.evidence import count
 
@@ -71,10 +72,15 @@ def by_split(named: Iterable[tuple[str, T]]) -> dict[str, T]:
     for name, thing in named:
         split = split_of(name) or name
         if split in found:
-            raise BadData(f"two sets of images are {split}: one of them is {name}; rename or remove it")
+            raise BadData(f"two sets of images mean the split {split}, and one of them is called {name}; rename or remove one")
         found[split] = thing
     order = list(SPLIT_NAMES)
     return {split: found[split] for split in sorted(found, key=lambda split: order.index(split) if split in order else len(order))}
+
+
+def folders_of_splits(root: Path) -> dict[str, Path]:
+    """Return the folder of each split, train, val or test, directly in a folder. Raises BadData as `by_split` does."""
+    return by_split((path.name, path) for path in visible(root) if split_of(path.name) and path.is_dir())
 
 
 def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:

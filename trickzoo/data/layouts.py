@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trickzoo.errors import BadData, BadOption, UnknownName
+from trickzoo.files import check_local
 
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
-"""The names that the folder or the list of a split may have. If several of them are there, the first is used."""
-SPLIT_MEANT = {
-    **{name: split for split, names in SPLIT_NAMES.items() for name in names},
-    "training": "train",
-    "dev": "val",
-    "testing": "test",
-}
-"""The split that each name of tools and tables means."""
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}
+"""The names that a split may have, in any capitals: of its folder, of its list, and in tables and files of tools."""
+SPLIT_MEANT = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+"""The split that each name means."""
 TABLES = (".csv", ".tsv")
 """The suffixes of tables of images."""
+ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+"""The suffixes of archives, which are not read. ImageNet's tar and shards are not compressed."""
 HUB = "hf:"
 """The beginning of `--data` for a data set of the hub."""
 
@@ -197,6 +195,11 @@ def is_table(data: str | Path) -> bool:
 
 
 def check_exists(data: str | Path) -> None:
-    """Raise BadData if `--data` names a file or folder that does not exist."""
-    if not is_hub(data) and not Path(data).exists():
+    """Raise BadData if `--data` names a file or folder that does not exist, or an archive, and BadOption if it is a URL."""
+    check_local(str(data))
+    if is_hub(data):
+        return
+    if not Path(data).exists():
         raise BadData(f"{data} does not exist")
+    if str(data).lower().endswith(ARCHIVES) and Path(data).is_file():
+        raise BadData(f"{data} is an archive; unpack it, and name the folder that it contains")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from trickzoo.data import images
 from trickzoo.errors import BadData, BadOption, nearest, shortened
-from trickzoo.files import read_regular
+from trickzoo.files import URL, read_regular
 
 log = logging.getLogger("trickzoo")
 T = TypeVar("T")
@@ -151,6 +151,12 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
+def folder_called(root: Path, names: Sequence[str]) -> Path | None:
+    """Return the folder in `root` that has the first of these names that is there, in any capitals; None if there is none."""
+    there = {path.name.lower(): path for path in visible(root) if path.is_dir()}
+    return next((there[name.lower()] for name in names if name.lower() in there), None)
+
+
 def alike(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
     """Return the groups of at least two items that have the same key, in order."""
     groups: dict[Hashable, list[T]] = defaultdict(list)
@@ -182,15 +188,22 @@ class Files:
     """The files below a folder, found by the names that lists and annotations use.
 
     Each folder is listed once, when it is needed. Files outside the root are never found. Names may have composed or decomposed accents.
+
+    Args:
+        root: the folder.
+        remedy: the end of the message for a name that lies outside of it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, remedy: str = "") -> None:
+        self.root, self.remedy = root, remedy
         self._listed: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def find(self, name: str) -> str | None:
-        """Return the path of the file `name` relative to the root, as it is spelt on the disk, or None if there is no such file."""
-        path = PurePosixPath(name.replace("\\", "/"))
+        """Return the path of the file `name` relative to the root, as it is spelt on the disk, or None if there is no such file.
+
+        The name is relative to the root, or is the absolute path of a file below it.
+        """
+        path = self._below(name)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             return None
         place, is_folder = "", True
@@ -210,13 +223,23 @@ class Files:
         Raises BadData, which names the list `source`, if the file does not exist or would lie outside the root.
         """
         shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
-        path = PurePosixPath(name.replace("\\", "/"))
+        path = self._below(name)
         if not name or path.is_absolute() or ".." in path.parts:
-            raise BadData(f'{source} names "{shown}"; paths below {self.root} are wanted')
+            raise BadData(f'{source} names "{shown}"; paths below {self.root} are wanted{self.remedy}')
+        if URL.match(name):
+            raise BadData(f"{source} names the URL {shown}; download the images, and write their paths")
         found = self.find(name)
         if found is None:
             raise BadData(f"{self.root / shown} is not there, and {source} lists it")
         return found
+
+    def _below(self, name: str) -> PurePosixPath:
+        """Return a name as a path relative to the root, if it is the absolute path of something below it; otherwise the path itself."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        for root in (self.root, self.root.absolute(), self.root.resolve()) if path.is_absolute() else ():
+            if path.is_relative_to(root.as_posix()):
+                return path.relative_to(root.as_posix())
+        return path
 
     def _in(self, place: str) -> dict[str, tuple[str, bool]]:
         """Return what a folder below the root contains.

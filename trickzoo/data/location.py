@@ -151,8 +151,10 @@ class AnnotatedLocation(Checked):
             for path in filter(None, (self.annotations, self.val_annotations, self.folder, self.val_folder)):
                 check_exists(path)
             return
-        if not find_layout(self.layout).generated and not self.root.is_dir():
-            raise BadData(f"{self.root} is not a folder")
+        if not find_layout(self.layout).generated:
+            check_exists(self.root)
+            if not self.root.is_dir():
+                raise BadData(f"{self.root} is not a folder; name the folder of the images and their annotations")
 
     def shapes(self, part: Part) -> Shapes:
         """Return the generated images for training or for validation."""

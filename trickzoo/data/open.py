@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -53,7 +54,8 @@ def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:
     if is_table(data):
         has_val = "val" in table.splits_of(Path(data))
     elif train.layout in (BY_SYNSET, BY_INDEX, BY_NAME):
-        has_val = "val" in split_folders(Path(data))
+        place = split_folders(Path(data)).get("val")
+        has_val = place is not None and any(files for _, _, files in os.walk(Path(data) / place))
     else:
         has_val = open_set(data, split="val").entries != train.entries
     if has_val:

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
-from trickzoo.data.layouts import SPLIT_NAMES, check_exists
-from trickzoo.data.listing import alike, is_hidden, same_form
+from trickzoo.data.layouts import SPLIT_MEANT, check_exists, split_of
+from trickzoo.data.listing import alike, is_hidden, same_form, warn
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, shortened
 from trickzoo.evidence import count
 from trickzoo.files import open_regular
 
@@ -39,13 +39,15 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
 
     Args:
         path: a folder in one of the layouts that the module's docstring names, or ImageNet's validation tar.
-        split: "train", "val" or "test", for a folder that has a folder for each split, by one of the names in `SPLIT_NAMES`.
+        split: "train", "val" or "test", for a folder that has a folder for each split, by one of the names in `layouts.SPLIT_NAMES`.
         devkit: the devkit's folder or archive, or Kaggle's solution file. By default it is looked for in and beside `path`.
 
     Raises BadData if the layout is not one of these, or if labels or images are missing.
     """
     check_exists(path)
     if path.is_file():
+        if _is_image(path.name):
+            raise BadData(f"{path} is an image; name the folder that contains the class folders")
         return _tar(path, devkit)
     root, path = path, _split_folder(path, split)
     folders, files = _listing(path)
@@ -88,14 +90,19 @@ def split_folders(path: Path) -> dict[str, str]:
     """Return the name of the folder of each split below `path`; the result is empty if `path` contains the class folders itself.
 
     A folder called train or val is a class and not a split if it contains images and there are other class folders beside it.
+    If two folders mean the same split, the first of `layouts.SPLIT_MEANT` is used, and a warning says so.
     """
     folders, _ = _listing(path)
-    there = {name: place for name, places in SPLIT_NAMES.items() for place in reversed(places) if place in folders}
-    if not there or any(SYNSET.fullmatch(name) for name in folders):
+    named = [name for name in folders if split_of(name)]
+    if not named or any(SYNSET.fullmatch(name) for name in folders):
         return {}
-    others = set(folders) - {place for places in SPLIT_NAMES.values() for place in places}
-    if others and not any(_listing(path / place)[0] for place in there.values()):
+    if len(named) < len(folders) and not any(_listing(path / name)[0] for name in named):
         return {}
+    there: dict[str, str] = {}
+    order = list(SPLIT_MEANT)
+    for name in sorted(named, key=lambda name: (order.index(name.lower()), name != name.lower())):
+        if (used := there.setdefault(SPLIT_MEANT[name.lower()], name)) != name:
+            warn(f"{path}: {used}/ and {name}/ mean the same split; {used}/ is used, and {name}/ is not")
     return there
 
 
@@ -158,7 +165,25 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
         suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in strangers})[:5])
         there = f", only files that are not read ({suffixes}); save them as JPEG or PNG" if strangers else "; put images into them"
         raise BadData(f"{path} has {count(len(labels), 'class folder')} and no image in any{there}")
+    _warn_of_splits(path, [entry.name for entry in entries])
     return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
+
+
+def _warn_of_splits(path: Path, names: list[str]) -> None:
+    """Warn if the folders that are taken for classes could be splits, or could be data sets with splits, with the classes below."""
+    inside: dict[str, set[str]] = {}
+    for name in names:
+        first, *below = PurePosixPath(name).parts
+        inside.setdefault(first, set()).update(below[:1] if len(below) > 1 else ())
+    for first, folders in inside.items():
+        if splits := sorted(filter(split_of, folders)):
+            warn(f"{path}: {first} is taken for a class, and contains {shortened(splits, 3)}; if these are splits, name {path / first}")
+            return
+    if len(inside) > 1 and len(common := set.intersection(*inside.values())) > 1:
+        warn(
+            f"{path}: {shortened(sorted(inside), 3)} are taken for the classes, and all of them contain {shortened(sorted(common), 3)}; "
+            "if these are the classes, call the folders above them train and val"
+        )
 
 
 class _File(NamedTuple):
@@ -206,7 +231,7 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
     labels = None
     try:
         with open_regular(path) as file:
-            for member in members(file, str(path), what="neither a folder nor an uncompressed tar"):
+            for member in members(file, str(path), what="neither a folder, a table (.csv, .tsv) nor an uncompressed tar"):
                 place = PurePosixPath(member.name)
                 if place.is_absolute() or ".." in place.parts:
                     raise BadData(

@@ -19,16 +19,16 @@ import numpy as np
 from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
-from trickzoo.data.exports import ALL, Export, by_split, the_one
-from trickzoo.data.layouts import SPLIT_MEANT, split_of
-from trickzoo.data.listing import Files, images_by_stem, no_twin, read_lines, read_split, visible
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
+from trickzoo.data.layouts import split_of
+from trickzoo.data.listing import Files, folder_called, images_by_stem, no_twin, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.errors import BadData, shortened
 from trickzoo.evidence import count
 
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
-"""Names of the folders of images and of masks, in this order."""
+"""Names of the folders of images and of masks, in this order and in any capitals."""
 SUFFIX = "_mask"
 """What the stem of a mask may have more than that of its image."""
 BLACK, WHITE = 0, 0xFFFFFF
@@ -111,7 +111,7 @@ def _folders(root: Path) -> Iterator[Export]:
         parts = [name for name in names if (whole[0] / name).is_dir() and (whole[1] / name).is_dir()]
         found = by_split((name, (whole[0] / name, whole[1] / name)) for name in parts) or {ALL: whole}
     else:
-        found = by_split((name, pair) for name in SPLIT_MEANT if (pair := _pair(root / name)))
+        found = {split: pair for split, folder in folders_of_splits(root).items() if (pair := _pair(folder))}
     if any(_has_images(masks) for _, masks in found.values()):
         images, masks = whole or next(iter(found.values()))
         openers = {split: functools.partial(_open_folders, root, each) for split, each in found.items()}
@@ -120,7 +120,7 @@ def _folders(root: Path) -> Iterator[Export]:
 
 def _pair(root: Path) -> Pair | None:
     """Return the folders of images and of masks in a folder, if it has both."""
-    images, masks = (next((root / name for name in names if (root / name).is_dir()), None) for names in (IMAGES, MASKS))
+    images, masks = (folder_called(root, names) for names in (IMAGES, MASKS))
     return (images, masks) if images and masks and not (root / "ImageSets").is_dir() else None
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from trickzoo.data import images as image_files
 from trickzoo.data.classes import class_list, classes_of_labels
+from trickzoo.data.exports import folders_of_splits
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import SPLIT_NAMES
 from trickzoo.data.readers.imagenet import DISTRIBUTED
@@ -46,12 +47,12 @@ def find_shards(path: Path, split: str) -> list[Path]:
 
     The result is empty if `path` contains no shards. Raises BadData if there are shards of the other split only, or compressed shards.
     """
-    for name in SPLIT_NAMES[split]:
-        if found := _shards(path / name):
-            return found
+    folders = {name: found for name, folder in folders_of_splits(path).items() if (found := _shards(folder))}
+    if split in folders:
+        return folders[split]
     here = _shards(path)
     named = {name: [path for path in here if words.search(path.name)] for name, words in SPLITS_IN_NAMES.items()}
-    others = [name for name, names in SPLIT_NAMES.items() if name != split and (named[name] or any(_shards(path / each) for each in names))]
+    others = [name for name in SPLIT_NAMES if name != split and (named[name] or name in folders)]
     if named[split] or (here and not any(named[name] for name in others)):
         return named[split] or here
     if others:

@@ -2,7 +2,8 @@
 
 The first row names the columns: one of `PATHS`, one of `CLASSES`, and, if the table assigns the images to splits, one of `PARTS`. Other
 columns are ignored. Values are separated by commas, semicolons or tabs. Without such a first row, a table of two or three columns contains
-the path, the class and the split, in this order. Paths are relative to the folder of the file, unless another folder is named.
+the path, the class and the split, in this order. Paths are relative to the folder of the file, unless another folder is named,
+or they are absolute paths of files below that folder.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def open_table(path: Path, split: str | None, *, folder: Path | None = None) -> 
         there = ", ".join(dict.fromkeys(row.split for row in rows))
         hint = "; --val-fraction 0.2 takes some of train for it" if split == "val" and there == "train" else ""
         raise BadData(f'{path} has no image of the split "{split}", only of {there}{hint}')
-    files = Files(folder or path.parent)
+    files = Files(folder or path.parent, "; --images names another folder that contains the images")
     names = [files.require(row.path, f"{path.name}, line {row.line},") for row in mine]
     no_twin(names, path)
     try:

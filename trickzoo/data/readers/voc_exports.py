@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, by_split, the_one
-from trickzoo.data.layouts import SPLIT_MEANT, split_of
-from trickzoo.data.listing import by_stem, images_by_stem, read_classes, visible, warn
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
+from trickzoo.data.layouts import split_of
+from trickzoo.data.listing import by_stem, folder_called, images_by_stem, read_classes, visible, warn
 from trickzoo.data.readers.voc import CLASS_LIST, LONGEST, classes_in, open_voc, read_annotation
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 
-PAIRS = (("Annotations", "images"), ("annotations", "images"), ("labels", "images"), ("xml", "images"), ("annotations", "JPEGImages"))
-"""Folders of XML files and of images that lie beside each other."""
+XMLS, IMAGES = ("annotations", "labels", "xml"), ("images", "JPEGImages")
+"""Names of the folders of XML files and of images that lie beside each other, in any capitals."""
 
 
 def open_xml(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
@@ -29,8 +29,8 @@ def open_xml(root: Path, split: str = "train", *, year: str | None = None) -> De
 def voc_exports(root: Path) -> list[Export]:
     """Return the exports in VOC's XML that a folder contains.
 
-    They are `Annotations/` and `JPEGImages/` with lists in `ImageSets/Main` or without, XML files beside their images in the folder or in
-    one for each split, and XML files and images in two folders.
+    They are `Annotations/` and `JPEGImages/` with lists in `ImageSets/Main` or without, XML files beside their images, and XML files and
+    images in two folders. The last two may be in a folder for each split.
     """
     if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
         lists = visible(root / "ImageSets" / "Main", "*.txt")
@@ -38,16 +38,21 @@ def voc_exports(root: Path) -> list[Export]:
         openers = {split: functools.partial(_open_lists, root, name) for split, name in by_split((name, name) for name in names).items()}
         tool = "CVAT" if (root / "labelmap.txt").is_file() else "Pascal"
         return [Export(f"{tool} VOC export", "voc", root / "Annotations", openers)]
-    places = [(path, path) for path in (root, *(root / name for name in SPLIT_MEANT)) if _has_xml(path)]
-    if not places:
-        places = [(root / xmls, root / images) for xmls, images in PAIRS if _has_xml(root / xmls) and (root / images).is_dir()][:1]
-    folders = by_split((xmls.name if xmls.parent == root and xmls == images else ALL, (xmls, images)) for xmls, images in places)
+    folders = {split: pair for split, folder in {ALL: root, **folders_of_splits(root)}.items() if (pair := _pair(folder))}
     openers = {split: functools.partial(_open_beside, root, tuple(folders.values()), pair) for split, pair in folders.items()}
-    return [Export("VOC XML export", "voc", places[0][0], openers)] if places else []
+    return [Export("VOC XML export", "voc", next(iter(folders.values()))[0], openers)] if folders else []
+
+
+def _pair(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folders of XML files and of images: this folder itself, or two folders in it. The result is None if there are none."""
+    if _has_xml(folder):
+        return folder, folder
+    xmls, images = (folder_called(folder, names) for names in (XMLS, IMAGES))
+    return (xmls, images) if xmls and images and _has_xml(xmls) else None
 
 
 def _has_xml(folder: Path) -> bool:
-    return folder.is_dir() and any(path.suffix.lower() == ".xml" for path in visible(folder))
+    return any(path.suffix.lower() == ".xml" for path in visible(folder))
 
 
 def _open_lists(root: Path, split: str, layout: str) -> DetectionSet:

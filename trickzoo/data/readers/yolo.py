@@ -23,6 +23,7 @@ import yaml
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, the_one
+from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
 from trickzoo.errors import BadData
@@ -31,8 +32,6 @@ from trickzoo.files import read_regular
 
 CONFIGURATIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_LIST = "classes.txt"
-SPLITS = ("train", "val", "valid", "validation", "test")
-"""Keys of a configuration that name images."""
 BEYOND = 0.01
 """How far a box may extend beyond its image, as a fraction of the image, as Ultralytics allows it."""
 MAX_YAML, MAX_LABELS = 128 << 10, 16 << 20
@@ -81,7 +80,7 @@ def _with_yaml(root: Path, path: Path) -> Export:
     content = _read_yaml(path)
     if "kpt_shape" in content:
         raise BadData(f"{path} has keypoints (kpt_shape), which are no boxes; export the set for detection")
-    places = {key: content[key] for key in SPLITS if content.get(key)}
+    places = {key: place for key, place in content.items() if isinstance(key, str) and split_of(key) and place}
     if not places:
         raise BadData(f"{path} names no images; it has no train, val or test")
     base = content.get("path") or ""
@@ -142,7 +141,7 @@ def _with_obj_data(root: Path, path: Path) -> Export:
     """Return the export of an `obj.data`, with lines such as "train = data/train.txt"."""
     parts = (line.partition("=") for line in read_lines(path))
     content = {key.strip(): value.strip() for key, _, value in parts}
-    lists = {key: content[key] for key in SPLITS if content.get(key)}
+    lists = {key: place for key, place in content.items() if split_of(key) and place}
     if not lists or not content.get("names"):
         raise BadData(f"{path} has no train or no names; take the file that CVAT exports")
     files = Files(root)
@@ -177,11 +176,13 @@ def _found(files: Files, name: str, base: str = "") -> str:
     """Return a path of a configuration or list relative to the root.
 
     Tools write paths for the folder in which the training is started: "../train/images" (Roboflow), "data/train.txt" (CVAT), or below
-    "path" (Ultralytics). Parts at the beginning are left out until a file or folder of that name exists.
+    "path" (Ultralytics). Parts at the beginning are left out until a file or folder of that name exists, but no name of a split: without
+    it, "train/images" would be the images of all splits.
     """
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
     prefix = [part for part in PurePosixPath(base.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-    for candidate in ([*prefix, *parts], *(parts[start:] for start in range(len(parts)))):
+    shorter = [parts[start:] for start in range(len(parts)) if not any(map(split_of, parts[:start]))]
+    for candidate in ([*prefix, *parts], *shorter):
         if candidate and os.path.exists(files.root / Path(*candidate)):
             return "/".join(candidate)
     return "/".join(parts)
