@@ -12,13 +12,13 @@ from trickzoo.weights.record import Record
 
 HEAD = """# Models and weights
 
-This page lists every network and every published weight, with its cost and its accuracy.
-Generated from `trickzoo/registry.py` and `weights_manifest/` by `docs/generate.py`; `trickzoo describe NAME` shows more.
+This page lists every network and every weight of the zoo, with its cost and its accuracy. `trickzoo describe NAME` shows more about one of
+them. The page is generated from `trickzoo/registry.py` and `weights_manifest/` by `docs/generate.py`.
 
 ## Models
 
-Parameters are counted with 1000 classes, and multiply-adds for the convolutions and linear layers at the stated side of the input in
-pixels ("input"). `pretrained=True` loads the default weight.
+The parameters are those of the network with 1000 classes. The multiply-adds are those of its convolutions and linear layers for one image
+of the side in pixels that the column "input" states. `trickzoo.create(MODEL, pretrained=True)` loads the default weight.
 
 | model | parameters | multiply-adds | input | default weight | |
 | --- | ---: | ---: | ---: | --- | --- |
@@ -26,10 +26,11 @@ pixels ("input"). `pretrained=True` loads the default weight.
 WEIGHTS = """
 ## Weights
 
-The accuracy is the published one in percent on the 50,000 ImageNet-1k validation images, with the preprocessing of the weight: "input" is
-the side of the input in pixels and the fraction of the image that the centre crop keeps, and "filter" is the interpolation of the
-resizing. The default weight of a model is printed in **bold**. "Paper" is the top-1 accuracy of the same training in the paper.
-`trickzoo describe WEIGHT` shows the source of each figure.
+Top-1 and top-5 are the published accuracies in percent on the 50,000 validation images of ImageNet-1k, measured with the preprocessing of
+the weight. "–" means that none is published. The column "input" states the side of the input in pixels and, after the slash, the fraction
+of the resized short side that the centre crop keeps; "filter" is the interpolation of the resizing. The default weight of each model is
+printed in **bold**. "Paper" is the top-1 accuracy that the Bag of Tricks paper states for the same training. `trickzoo describe WEIGHT`
+shows the source of each figure.
 
 | weight | top-1 | top-5 | paper | input | filter | licence | tricks or recipe |
 | --- | ---: | ---: | ---: | --- | --- | --- | --- |
@@ -37,10 +38,10 @@ resizing. The default weight of a model is printed in **bold**. "Paper" is the t
 OWN = """
 ## Trained by this project
 
-The accuracy in percent on the validation split of the data set was measured with `trickzoo-eval` on the file that is loaded. These
-networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a small
-machine. `trickzoo-train --recipe RECIPE` repeats the training. "Several seeds" is the top-1 accuracy over trainings with different random
-seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
+Top-1 and top-5 are accuracies in percent on the validation split of the data set. `trickzoo-eval` measured them on the file that `create`
+loads. These networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a
+small machine. `trickzoo-train --recipe RECIPE` repeats the training. "Several seeds" is the top-1 accuracy over trainings with different
+random seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
 
 | weight | data set | top-1 | top-5 | several seeds | input | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |
@@ -48,9 +49,11 @@ seeds, as mean ± standard deviation; the result of each training is in `benchma
 DIGESTS = """
 ## Digests
 
-{full} of {all} weights have a full SHA-256 recorded for at least one of their sources, and {sized} the size of a file. The table lists the
-others: no public page was found that states their digest. A release file has the first eight digits in its name. A hub file without any is
-compared with the SHA-256 that the hub states at the download, and `trickzoo weights lock WEIGHT` then pins it.
+Each download is compared with the digest that is recorded for its source. {full} of {all} weights have the full SHA-256 of at least one
+source recorded, and {sized} have the size of a file. The table lists the other weights: no public page was found that states their full
+digest. "8 digits" means that the first eight hexadecimal digits are recorded, because the publisher put them into the name of the file. A
+hub file without a recorded digest is compared with the SHA-256 that the hub states at the time of the download. After that,
+`trickzoo weights lock WEIGHT` pins the digest for later downloads.
 
 | weight | recorded | source |
 | --- | --- | --- |
@@ -73,17 +76,16 @@ def models() -> str:
 
 def _digests() -> str:
     records = manifest.records().values()
-    without = {r.name: recorded for r in records if (recorded := _recorded(r)) != "full"}
+    without = [r for r in records if not any(source.sha256 for source in r.sources)]
     sized = sum(any(source.size for source in r.sources) for r in records)
-    rows = [f"| `{name}` | {recorded} | {manifest.find(name).sources[0]} |" for name, recorded in without.items()]
+    rows = [f"| `{r.name}` | {' | '.join(_recorded(r))} |" for r in without]
     return DIGESTS.format(full=len(records) - len(without), all=len(records), sized=sized) + "\n".join(rows) + "\n"
 
 
-def _recorded(r: Record) -> str:
-    """How much of a SHA-256 the manifest records. The lock file of whoever generates the page is not read."""
-    if any(source.sha256 for source in r.sources):
-        return "full"
-    return "8 digits" if any(source.sha256_prefix for source in r.sources) else "none"
+def _recorded(r: Record) -> tuple[str, str]:
+    """Return what of a SHA-256 the manifest records, and for which source. The lock file of whoever generates the page is not read."""
+    prefixed = next((source for source in r.sources if source.sha256_prefix), None)
+    return ("none", str(r.sources[0])) if prefixed is None else (f"{len(prefixed.sha256_prefix or '')} digits", str(prefixed))
 
 
 def _own_row(r: Record) -> str:
