@@ -179,7 +179,8 @@ class Backbone(nn.Module):
     def init_weights(self) -> Self:
         """Initialise all parameters in place, and return the network.
 
-        Convolutions are drawn from He's normal distribution (fan out), BatchNorm gets scale 1 and shift 0, the classifier torch's default.
+        Convolutions are drawn from He's normal distribution (fan out), BatchNorm gets scale 1 and shift 0, and the classifier is
+        initialised as PyTorch does by default.
         """
         for module in self.modules():
             init_module(module)

@@ -26,8 +26,8 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str]:
     """Return the names `<model>.<tag>` of the weights that match a shell pattern, in natural order.
 
-    A pattern without a dot is matched with the names of models. `non_commercial=False` leaves out weights whose licence is unknown or
-    forbids commercial use.
+    A pattern without a dot selects all weights of the models whose names match it. `non_commercial=False` leaves out weights whose licence
+    is unknown or forbids commercial use.
     """
     if "." not in pattern:
         models = set(registry.match(pattern))
@@ -39,7 +39,13 @@ def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str
 
 @dataclass(frozen=True)
 class Description:
-    """A model, its weights, and its default weight, which `pretrained=True` loads (None if there is none)."""
+    """A model and its weights.
+
+    Attributes:
+        architecture: the model.
+        weights: the records of the weights that were asked for.
+        default: the record of the weight that `pretrained=True` loads; None if there is none, or if another weight was asked for.
+    """
 
     architecture: Architecture
     weights: tuple[Record, ...]

@@ -57,13 +57,13 @@ def literal_text() -> Iterator[None]:
 
 
 def colours(n: int) -> tuple[Colour, ...]:
-    """Return n distinct colours, which begin with those of any smaller n."""
+    """Return n distinct colours as (red, green, blue) in 0…255. They begin with the colours for any smaller n."""
     further = (colorsys.hsv_to_rgb(i * GOLDEN % 1, (0.9, 0.55)[i % 2], (0.95, 0.7)[i // 2 % 2]) for i in range(n - len(OKABE_ITO)))
     return (*OKABE_ITO[:n], *((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in further))
 
 
 def class_colours(classes: Sequence[str]) -> tuple[Colour, ...]:
-    """Return the colour of each class. The background's is black, and it is not drawn."""
+    """Return the colour of each class as (red, green, blue) in 0…255. That of the background is black, and is not drawn."""
     others = iter(colours(len(classes) - (BACKGROUND in classes)))
     return tuple((0, 0, 0) if name == BACKGROUND else next(others) for name in classes)
 
@@ -88,12 +88,15 @@ def draw_boxes(
     left out if there is no room for them.
 
     Args:
-        image: of any mode.
+        image: the image, of any mode.
         boxes: (n, 4) x0, y0, x1, y1 in pixels of `image`.
-        labels: (n,) from 1.
+        labels: (n,) labels of the classes, from 1.
         classes: names of labels 1, 2, ….
-        scores: (n,).
-        side: pixels of the picture's long side at most.
+        scores: (n,) scores of the boxes, if there are any.
+        side: largest long side of the picture in pixels.
+
+    Returns:
+        The picture, in RGB.
     """
     picture, factor = _sized(image, side)
     draw, font, width = ImageDraw.Draw(picture), _font(picture), max(2, min(picture.size) // 240)
@@ -123,10 +126,16 @@ def draw_mask(image: Image.Image, mask: ArrayLike, classes: Sequence[str], *, si
     """Tint each pixel of an image by its class, and write the names of the classes that occur below it, the most frequent first.
 
     Args:
-        image: of any mode.
+        image: the image, of any mode.
         mask: (H, W) of 0 … len(classes) - 1, in the image's size. Other numbers, and the class "background", are not tinted.
-        classes: names of 0, 1, ….
-        side: pixels of the long side at most, without the names.
+        classes: names of classes 0, 1, ….
+        side: largest long side of the picture in pixels, without the names.
+
+    Returns:
+        The picture, in RGB.
+
+    Raises:
+        ValueError: if the mask does not have the image's size.
     """
     picture, _ = _sized(image, side)
     whole = np.asarray(mask)

@@ -97,7 +97,7 @@ class Diverged(BadData):
 class NotWritten(TrickzooError, OSError):
     """A file cannot be written: the disk is full or read-only, or the user may not write to the folder.
 
-    `strerror` is the reason alone.
+    `strerror` is the reason without the path and the remedy.
     """
 
     def __init__(self, path: object, reason: str, remedy: str = "make room, or name another place") -> None:

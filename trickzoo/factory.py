@@ -33,22 +33,23 @@ def create(
     """Create a backbone of the zoo.
 
     Args:
-        name: a model ("resnet50_d"), a weight of a model ("resnet50_d.gluon_in1k"), which is then loaded, or the path of a weight file
-            that trickzoo wrote, or of the folder of a training, which is loaded as the model that it names.
+        name: name of a model ("resnet50_d") or of a weight ("resnet50_d.gluon_in1k"), or the path of a weight file that trickzoo wrote or
+            of the folder of a training. A weight is loaded into its model, and a file into the model that it names.
         pretrained: True loads the default weight of the model, a string loads the weight with that tag.
-        weights: a tag, the path of a file (in the layout of trickzoo, timm or torchvision; safetensors or pickled tensors), or a hub
-            reference "hf-hub:user/name[@revision]". It cannot be combined with `pretrained`.
+        weights: a tag, the path of a file (in the layout of trickzoo, timm, torchvision or OpenMMLab; safetensors or pickled tensors), or
+            a hub reference "hf-hub:user/name[@revision]". It cannot be combined with `pretrained`.
         num_classes: number of outputs; 0 leaves out the classifier. By default the number that the weights have, or 1000 without weights.
             If the weights have another number, the classifier is initialised anew and a warning is logged.
-        in_chans: number of input channels. Weights for three channels are adapted: summed for one channel, else repeated and scaled.
+        in_chans: number of input channels. The first convolution of weights for three channels is adapted to another number: its kernels
+            are summed for one channel, and otherwise repeated and scaled.
         drop_rate: probability of dropout before the classifier.
-        output_stride: 32, or 16 or 8 with dilation (Inception V3 has 32 only).
+        output_stride: stride of the last feature map: 32, or 16 or 8 with dilation. Inception V3 has 32 only.
         device: device of the parameters; by default torch's default device.
         dtype: type of the parameters; by default torch's default dtype, whatever type the file has.
         **options: options of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
 
     Returns:
-        The network, in evaluation mode if weights were loaded, else in training mode. Its attribute `weights` describes the weights.
+        The network, in evaluation mode if weights were loaded, otherwise in training mode. Its attribute `weights` describes the weights.
 
     Raises:
         UnknownName: if there is no such model, weight or tag.

@@ -29,7 +29,7 @@ def import_gluoncv(
         The task, the name of the model or of the backbone, and what GluonCV publishes about the file.
 
     Raises BadCheckpoint if the file cannot be read, is not what its name says, or is not of a network of the zoo, and BadOption if `out`
-    exists or has another suffix, or if the classes are unknown or too many or few.
+    exists or has another suffix, or if the names of the classes are unknown or not as many as the classes of the network.
     """
     if out.suffix != ".safetensors":
         raise BadOption(f"{out}: the name of the file to write must end in .safetensors")

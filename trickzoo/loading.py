@@ -1,4 +1,4 @@
-"""Opens the network in any file or folder that trickzoo wrote, for whatever task, with all that prediction needs."""
+"""Opens the network in any file or folder that trickzoo wrote, whatever its task, with everything that prediction needs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Found:
     Attributes:
         label: index of the class in `Network.classes`, from 0, for every task.
         name: name of the class in words.
-        score: probability of the class, confidence of the box, or fraction of the image's pixels.
+        score: of a classifier, the probability of the class; of a detector, the confidence of the box; of a segmenter, the class's fraction
+            of the image's pixels.
         box: x0, y0, x1, y1 in pixels of the upright image; None unless the network is a detector.
     """
 
@@ -48,8 +49,8 @@ class Prediction:
     """What a network predicts for an image.
 
     Attributes:
-        found: of a classifier, all classes by falling probability; of a detector, its boxes by falling score; of a segmenter, the classes
-            that it finds, by falling number of pixels.
+        found: of a classifier, all classes by decreasing probability; of a detector, the boxes by decreasing score; of a segmenter, the
+            classes that occur, by decreasing number of pixels.
         mask: of a segmenter, the label of each pixel of the upright image, (height, width) uint8; otherwise None.
     """
 
@@ -59,14 +60,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Network:
-    """A network with all that prediction needs.
+    """A network with everything that prediction needs.
 
     Attributes:
         task: "classification", "detection" or "segmentation".
         network: the module, in evaluation mode, with the methods of its task.
         classes: names of the classes; label i is `classes[i]`. A segmenter's include the background, a detector's do not.
-        transform: turns an RGB image into the input of the module, without the dimension of the batch. A detector takes a list of such
-            inputs, the others a batch.
+        transform: turns an RGB image into an input of the module, without the dimension of the batch. A detector takes a list of such
+            inputs; a classifier and a segmenter take a batch.
     """
 
     task: str
@@ -78,7 +79,8 @@ class Network:
     def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
         """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
 
-        Raises BadData if the file is not a readable image, or the image has numbers of 32 bits, whose range is unknown.
+        Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
+        unknown.
         """
         upright = rgb(ImageOps.exif_transpose(image)) if isinstance(image, Image.Image) else read(Path(image)).upright().image
         return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](upright)
@@ -104,10 +106,10 @@ class Network:
 
 
 def load(path: str | PathLike[str]) -> Network:
-    """Load the network in a weight file that trickzoo wrote, or in the folder of a finished training, for whatever task.
+    """Load the network in a weight file that trickzoo wrote, or in the folder of a finished training, whatever its task.
 
-    A file of a classifier must name its classes and its preprocessing, as those of a training and of `export(…, classes=…)` do.
-    Raises BadCheckpoint if the file does not exist, is damaged or lacks one of these.
+    The file of a classifier must state its classes and its preprocessing, as the files of trainings and of `export(…, classes=…)` do.
+    Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing.
     """
     file = existing(path)
     task = task_of(file)

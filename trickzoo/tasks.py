@@ -81,7 +81,7 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
         """Raise BadOption if `evaluate_set` cannot write its predictions to `path`, so that the error comes before the evaluation."""
 
     def compare(self, data: Any, index: int, models: Any) -> Any:
-        """Draw an image with its annotations and with the predictions of each network. Return the start of a caption, and the pictures."""
+        """Return a caption and pictures of one image: one with its annotations, and one with the predictions of each network."""
 
 
 def find_task(name: str) -> TaskPackage:

@@ -38,5 +38,8 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
 
 
 def top_k_hits(top: NDArray[np.integer], labels: NDArray[np.integer], k: int) -> int:
-    """Return how many of the (n,) labels are among the first k ranked predictions, (n, ≥ k or all classes)."""
+    """Return how many of the (n,) labels are among the first k predictions of their image.
+
+    `top` is (n, m) predicted classes, the most probable first, where m is at least k or the number of classes.
+    """
     return int((top[:, :k] == labels[:, None]).any(1).sum())

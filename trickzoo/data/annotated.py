@@ -114,4 +114,7 @@ class AnnotatedSet(ABC):
 
     @abstractmethod
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> AnnotatedSet:
-        """Return the same images with these classes, in this order. Raises BadData, with what is `known_by` them, if that cannot be."""
+        """Return the same images with these classes, in this order. Raises BadData if that is not possible.
+
+        The message says that the classes are those of `known_by`.
+        """

@@ -147,7 +147,9 @@ class ScaleAndCrop:
         base: the long side becomes a whole number of pixels between base × `scale[0]` and base × `scale[1]`.
         crop: side in pixels of the square that is cut out. A smaller image is padded on the right and below, in black; the mask is
             padded with `IGNORE`.
-        flip, blur: probabilities. The standard deviation of the blur is U[0, 1) pixels.
+        scale: lowest and highest factor of `base`.
+        flip: probability of a horizontal flip.
+        blur: probability of a Gaussian blur, whose standard deviation is U[0, 1) pixels.
     """
 
     base: int = 520

@@ -94,7 +94,7 @@ class DetectionSet(AnnotatedSet):
 
     @property
     def strata(self) -> tuple[str, ...]:
-        """For each image, the rarest of its classes in the set, or an empty text without objects: a class by which it can be divided."""
+        """The class by which each image is divided: the rarest of its classes in the set, or an empty text if it has no object."""
         frequency = np.bincount(self.objects.labels, minlength=len(self.classes) + 1)
         per_image = (self.objects_of(index).labels for index in range(len(self)))
         return tuple(
@@ -121,17 +121,14 @@ class DetectionSet(AnnotatedSet):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines for the user about the annotations:
-
-        one for each kind of box that was dropped or clipped, and for images that are rotated.
-        """
+        """One line for the user for each kind of box that was dropped or clipped, and one for images with an EXIF orientation."""
         return self.faults.notes
 
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> DetectionSet:
         """Return the same images with labels 1, 2, … for these classes.
 
-        Classes that the set does not have get unused ids. Raises BadData, with what these classes are `known_by`, if the set has a class
-        that is not among them, or if `all_of_them` is true and the set lacks one.
+        Classes that the set does not have get unused ids. Raises BadData if the set has a class that is not among them, or if `all_of_them`
+        is true and the set lacks one. The message says that the classes are those of `known_by`.
         """
         if self.classes == tuple(classes):
             return self

@@ -125,7 +125,7 @@ class SegmentationSet(AnnotatedSet):
 
     @property
     def strata(self) -> tuple[str, ...]:
-        """An empty text for each image: masks are divided as if all images were of one class."""
+        """An empty text for each image, because images with masks are divided as if all were of one class."""
         return ("",) * len(self)
 
     def take(self, indices: Sequence[int]) -> SegmentationSet:
@@ -146,8 +146,8 @@ class SegmentationSet(AnnotatedSet):
     def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> SegmentationSet:
         """Return the set itself.
 
-        Raises BadData, with what is `known_by` them, if its classes are not exactly these in this order: masks contain numbers and not
-        names, so `all_of_them` has no effect.
+        Raises BadData if its classes are not exactly these in this order; masks contain numbers and not names, so `all_of_them` has no
+        effect. The message says that the classes are those of `known_by`.
         """
         check_classes(self.root, self.classes, classes, known_by=known_by)
         for number, (own, wanted) in enumerate(zip(self.classes, classes, strict=True)):

@@ -122,7 +122,10 @@ class Objects:
 
 @dataclass
 class Faults:
-    """Boxes with faults, as the name of the image of each in the set's order, and notes on images with an EXIF orientation."""
+    """The faulty boxes of a set, and notes on its images with an EXIF orientation.
+
+    Each list has the name of the image of every such box, in the set's order.
+    """
 
     degenerate: list[str] = field(default_factory=list)
     """Images of the boxes that were dropped because they have no width or no height."""

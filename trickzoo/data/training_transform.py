@@ -40,8 +40,8 @@ def train_transform(
     """Return the random crop, augmentation and normalisation of a recipe, such as `recipes.collection.find("paper.resnet50_d.mixup")`.
 
     The transform turns a PIL image of any mode into (3, size, size) float32. It draws from torch's global generator, which PyTorch's
-    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it. Images do not grow: the
-    side is the recipe's `size`.
+    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it. The
+    side is always the recipe's `size`, even if the recipe has a `start_size`.
 
     Args:
         recipe: the recipe of a classifier.

@@ -126,10 +126,10 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 
 @torch.inference_mode()
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
-    """Return the boxes that a detector from `load` finds in an image of any mode, in its pixels, by descending score.
+    """Return the boxes that a detector from `load` finds in an image of any mode, by decreasing score.
 
-    The labels begin at 1, as in torchvision's detectors, and `names` are the classes' names. Raises BadData for an image of 32-bit
-    integers or floating-point numbers, whose range is unknown.
+    Coordinates are in pixels of the image. Labels begin at 1, as in torchvision's detectors; `names` has the name of each box's class.
+    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
     assert model.recipe is not None
     image = rgb(image)

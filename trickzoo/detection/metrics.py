@@ -132,9 +132,9 @@ class VocPrecision:
 def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5) -> VocPrecision:
     """Compute average precision as VOC's devkit does (VOCevaldet.m), over the images in `found`.
 
-    Detections are matched in the order of falling scores, each to the object of its class with the largest overlap. A detection is correct
-    if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a crowd.
-    Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
+    Detections are matched in the order of decreasing scores, each to the object of its class with the largest overlap. A detection is
+    correct if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a
+    crowd. Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
     """
     labels, right, wanted = _judge_all(data, found, overlap)
     curves = [_precision(right[labels == label], int(wanted[label])) for label in range(1, len(wanted))]
@@ -192,14 +192,19 @@ def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class CocoPrecision:
-    """COCO's figures in 0…1, NaN where there is nothing to find: those of `COCO_STATS`, and (K,) AP of each class."""
+    """COCO's figures in 0…1, or NaN for a figure without objects.
+
+    Attributes:
+        stats: the figures by their names in `COCO_STATS`.
+        per_class: (K,) AP of each class.
+    """
 
     stats: dict[str, float]
     per_class: NDArray[np.float64]
 
 
 def coco_average_precision(data: DetectionSet, found: Mapping[int, Detections]) -> CocoPrecision:
-    """Box AP by pycocotools over the images in `found`, without its printing."""
+    """Compute average precision with pycocotools, over the images in `found`. What pycocotools prints is suppressed."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _evaluation(data, found)
         evaluation.evaluate()

@@ -57,7 +57,9 @@ FPN: Mapping[str, Any] = MappingProxyType(
         "box_positive_fraction": 0.25,
     }
 )
-"""Settings of the FPN detector: torchvision's, with the image size of the paper's VOC recipe. Sizes in pixels, `top_n` per level."""
+"""Settings of the FPN detector: torchvision's, with the image size of the paper's VOC recipe.
+
+Sizes are in pixels, and `top_n` counts boxes of a level."""
 
 C4: Mapping[str, Any] = MappingProxyType(
     {
@@ -84,8 +86,8 @@ class FasterRCNN(detection.FasterRCNN):
     """torchvision's Faster R-CNN, which can compute its losses in every mode.
 
     In training mode, `model(images, targets)` returns the losses. After `model.eval()`, `model(images)` returns a dict of boxes, labels and
-    scores for each image. Images are (3, H, W) in 0…1, of any sizes. Targets are dicts of `boxes`, (n, 4) float, x1 y1 x2 y2 in pixels, (0,
-    4) for no object, and `labels`, (n,) int64, 1 to num_classes - 1.
+    scores for each image. Images are (3, H, W) float in 0…1, of any sizes. Each target is a dict of `boxes`, (n, 4) float x0, y0, x1, y1 in
+    pixels, and `labels`, (n,) int64 from 1 to num_classes - 1; n is 0 for an image without objects.
 
     Attributes:
         classes: the names of labels 1, 2, …; empty unless the detector comes from a file.
@@ -101,8 +103,9 @@ class FasterRCNN(detection.FasterRCNN):
         return self.backbone.body
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Compute the four losses of training without changing the mode: after `model.eval()`, dropout is off and statistics stay fixed.
+        """Return the four losses of training, by torchvision's names, without a change of the mode.
 
+        After `model.eval()`, dropout is therefore off, and the statistics of BatchNorm stay fixed.
         Anchors and proposals are still sampled from torch's generator, so seed it for reproducible values. For validation, use
         `torch.no_grad()`.
         """

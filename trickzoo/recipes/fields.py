@@ -70,7 +70,7 @@ def described(kind: Hashable) -> dict[str, Field]:
         if is_dataclass(hints[field.name]):
             found |= described(hints[field.name])
             continue
-        meaning = meanings.get(field.name) or (meanings.get("*_form", "") if field.name.endswith("_form") else "")
+        meaning = meanings.get(field.name, "")
         default = "" if field.default is MISSING else in_words(field.default)
         found[field.name] = Field(field.name, default, ", ".join(dict.fromkeys(_values(hints[field.name]))), meaning)
     return found

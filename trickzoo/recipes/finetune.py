@@ -30,7 +30,8 @@ class FineTuning(Checked):
         warmup_steps: number of steps over which the learning rate rises linearly from `warmup_start` × `lr` to `lr`, at most
             half of the training.
         warmup_start: fraction of `lr` at which the warm-up starts.
-        schedule: "step" divides by 10 at the epochs in `milestones`; "poly" is (1 - step / steps) ** `power`.
+        schedule: "step" divides the learning rate by 10 at the epochs in `milestones`; "poly" multiplies it by
+            (1 - step / steps) ** `power`.
         milestones: epochs at which a step schedule divides the learning rate by 10.
         power: exponent of the schedule "poly".
         trainable_stages: how many of the last stages are trained; "all" includes the stem. None: the default of the network.
@@ -63,16 +64,17 @@ class DetectionRecipe(FineTuning):
     """The recipe of a Faster R-CNN.
 
     Attributes:
-        short: short side of the images in pixels; it is less where the long side would pass `long`.
+        short: short side of the images in pixels; it is less where the long side would exceed `long`.
         long: largest long side of the images in pixels.
         flip: probability of a horizontal flip.
         neck: "fpn" or "c4", as of `detection.faster_rcnn`.
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the layers in the head of the feature pyramid.
         anchors: sides of the square anchors in pixels. None: the default of the network.
-        proposals: boxes that the RPN hands on for each image in training; before its NMS it considers the builder's multiple of that.
+        proposals: number of boxes in each image that the RPN passes on in training, after non-maximum suppression. The number of boxes
+            before the suppression changes in proportion.
         rois: proposals of each image that the head is trained on.
-        settings: the released recipe, for "voc" or "coco", whose other settings of RPN and NMS are used.
+        settings: data set of the released recipe, "voc" or "coco", whose other settings of the RPN and of non-maximum suppression are used.
     """
 
     task: ClassVar[str] = "detection"
@@ -95,11 +97,11 @@ class DetectionRecipe(FineTuning):
 
     @property
     def sides_in_words(self) -> str:
-        """The same for a reader."""
+        """The sides of the images that are evaluated, in words."""
         return f"short side {self.short}, long side at most {self.long}"
 
     def but(self, name: str, **changes: Any) -> DetectionRecipe:
-        """A recipe like this one but for its name and some fields."""
+        """Return a copy of this recipe with another name and some fields changed."""
         return replace(self, name=name, **changes)
 
 
@@ -114,8 +116,8 @@ class SegmentationRecipe(FineTuning):
         crop: side in pixels of the square that is cut out of a training image.
         flip: probability of a horizontal flip.
         blur: probability that a training image is blurred.
-        short: short side of an evaluation image in pixels; None leaves the file's.
-        output_stride: output stride of the backbone. Inception V3 supports 32 only, which it uses with any value.
+        short: short side of an evaluation image in pixels; None keeps that of the file.
+        output_stride: output stride of the backbone. Inception V3 always has 32.
         aux: weight of the loss of the auxiliary head; 0 leaves the head out.
         align_corners: whether logits are enlarged with the centres of the corner cells on the corner pixels, as in GluonCV.
         head_lr: factor of the learning rate for both heads.
@@ -142,11 +144,11 @@ class SegmentationRecipe(FineTuning):
 
     @property
     def sides_in_words(self) -> str:
-        """The same for a reader."""
+        """The sides of the images that are evaluated, in words."""
         return f"short side {self.short}" if self.short else "images in the files' sizes"
 
     def but(self, name: str, **changes: Any) -> SegmentationRecipe:
-        """A recipe like this one but for its name and some fields."""
+        """Return a copy of this recipe with another name and some fields changed."""
         return replace(self, name=name, **changes)
 
 

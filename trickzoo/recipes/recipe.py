@@ -74,7 +74,10 @@ class Recipe(Checked):
         teacher: weight, model or checkpoint to distil from.
         temperature: temperature of the distillation.
         ema: decay of the averaged weights, which are then evaluated and exported; 0 switches averaging off.
-        *_form: the variant to use if the paper and its released script differ.
+        cosine_form: form of the cosine decay: "paper" ends just above 0, "official" (the released script) at 0.
+        smoothing_form: form of label smoothing: "paper" divides ε among the other classes, "uniform" (the released script) among all.
+        mixup_form: form of mixup: "paper" draws λ for each image, "official" (the released script) one λ for the batch.
+        distillation_form: form of the loss of distillation: "paper" adds the two losses, "official" (the released script) takes their mean.
     """
 
     task: ClassVar[str] = "classification"

@@ -23,8 +23,10 @@ class ImageCounts(NamedTuple):
     """What is counted in one image.
 
     Attributes:
-        right, judged: numbers of right and of judged pixels.
-        intersection, union: (K,) each class's pixels in intersection and union.
+        right: number of judged pixels whose class is predicted correctly.
+        judged: number of judged pixels.
+        intersection: (K,) number of pixels of each class that are annotated and predicted as that class.
+        union: (K,) number of pixels of each class that are annotated or predicted as that class.
         lead: the mean lead of the most probable class over the second one, in 0…1, as `mean_lead` returns it; NaN if it is not known.
     """
 

@@ -91,7 +91,7 @@ def segmenter(
     trainable_stages: Trainable = "all",
     norms: Norms = "live",
 ) -> Segmenter:
-    """Build a segmenter on a backbone of the zoo; the defaults are those of the paper's released recipe (VOC classes).
+    """Build a segmenter on a backbone of the zoo; the defaults are those of the paper's released recipe for VOC.
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
@@ -104,7 +104,7 @@ def segmenter(
         aux: whether there is an auxiliary head on the stage before the last, which is used in training only.
         drop_rate: the dropout rate before the last convolution of each head.
         align_corners: whether the bilinear enlargement of the logits puts the centres of the corner cells on the corner pixels, as GluonCV
-            does, or keeps the borders of cells and pixels together.
+            does. Otherwise the borders of the feature map are put on the borders of the image.
         trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
         norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" freezes only those in frozen parts.
 

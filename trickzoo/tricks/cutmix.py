@@ -26,7 +26,8 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
         Mixed images and targets of the same shapes.
 
     Raises:
-        NoEffect: the batch has only one image.
+        NoEffect: if the batch has only one image.
+        BadOption: if alpha is not above 0.
     """
     n, _, height, width = images.shape
     if alpha <= 0:

@@ -18,14 +18,15 @@ def distillation_loss(
     """Return the sum of the student's loss and T² times the cross-entropy between the softened predictions of teacher and student.
 
     Args:
-        student, teacher: (N, K) logits of the same batch. With mixup, the teacher gets the mixed images too. It gets no gradients.
+        student: (N, K) logits of the student.
+        teacher: (N, K) logits of the teacher for the same images, which mixup may have mixed. They get no gradients.
         hard_loss: scalar loss against the labels.
         temperature: T, which is 20 in the paper.
         form: "paper": hard + T² · soft. "official": hard_weight · hard + (1 - hard_weight) · T² · soft, as in the released script.
         hard_weight: weight of the student's loss in the form "official".
 
     Raises:
-        BadOption: student and teacher differ in their number of classes, or T is not above 0.
+        BadOption: if student and teacher differ in their number of classes, or if T is not above 0.
     """
     if student.shape != teacher.shape:
         raise BadOption(f"distillation: the teacher has {teacher.shape[1]} classes, the student {student.shape[1]}; they must be the same")

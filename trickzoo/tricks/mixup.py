@@ -27,7 +27,8 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
         Mixed images and targets of the same shapes, which replace the originals in the training.
 
     Raises:
-        NoEffect: the batch has only one image.
+        NoEffect: if the batch has only one image.
+        BadOption: if alpha is not above 0.
     """
     n = len(images)
     if alpha <= 0:

@@ -34,9 +34,9 @@ def export(
     Args:
         model: the network.
         path: the file.
-        layout: whose names the tensors have in the file. In the layout "trickzoo" the file also has a header with the model, its classes,
-            its preprocessing and its training, so that `create(weights=path)` and the evaluation need no further options.
-        overwrite: replace the file if it exists.
+        layout: the library whose tensor names the file uses. In the layout "trickzoo" the file also has a header with the model, its
+            classes, its preprocessing and its training, so that `create(path)` and the evaluation need no further options.
+        overwrite: whether to replace the file if it exists.
         training: the recipe, the random seed and what else describes the training; by default that of the weights that were loaded.
         classes: names of the classes in the order of the outputs, for a network that was trained elsewhere; by default those of the weights
             that were loaded.
@@ -46,7 +46,7 @@ def export(
     Raises:
         BadOption: if the file exists, if the classes are not as many as the outputs, or if the network does not exist in the layout or
             computes something else there.
-        NotWritten: if the disk refuses the file.
+        NotWritten: if the file cannot be written.
     """
     architecture = registry.find(model.name)
     if path.suffix not in (".safetensors", ".pth"):

@@ -38,12 +38,15 @@ class Source(Struct, frozen=True):
     """One place to get a file from: a file in a hub repository, a url, or a path inside the package.
 
     Attributes:
-        hub, revision, file: the hub repository ("owner/name"), its branch, tag or commit, and the path of the file in it.
+        hub: a repository of the hub, "owner/name".
+        revision: its branch, tag or commit.
+        file: the path of the file in it.
         url: an http or https address that ends in the name of the file.
         path: a path relative to the package or to the checkout.
         sha256: the SHA-256 of the file, 64 hexadecimal digits.
-        sha256_prefix: its first digits; many publishers of plain files state only eight. A url needs either of the two. For a hub file
-            with neither, the SHA-256 that the hub states is checked, and `trickzoo weights lock` pins it.
+        sha256_prefix: the first digits of the SHA-256; many publishers state only eight, in the name of the file. A source with a url needs
+            `sha256` or `sha256_prefix`. A hub file with neither is compared with the SHA-256 that the hub states, which
+            `trickzoo weights lock` pins.
         size: bytes of the file. A download that exceeds it is stopped, and a file of another size is refused.
         stated_by: where the digest, the size and the commit were read, if not in the file itself.
     """
@@ -97,7 +100,8 @@ class Preprocessing(Struct, frozen=True):
         crop: fraction of the resized short side that the crop keeps.
         resize: pixels of the short side after resizing; by default floor(size / crop), as in timm.
         interpolation: the filter of the resizing, which antialiases as PIL does.
-        mean, std: RGB mean and standard deviation of pixel values in 0…1.
+        mean: RGB mean of pixel values in 0…1.
+        std: RGB standard deviation of pixel values in 0…1.
     """
 
     size: int = 224
@@ -136,12 +140,15 @@ class Metric(Struct, frozen=True):
 
     Attributes:
         data: the data set and its split, such as "imagenet1k-val".
-        top1, top5: share of images whose label is the first, or among the first five, of the predicted classes, in percent.
+        top1: share of images whose label is the most probable class, in percent.
+        top5: share of images whose label is among the five most probable classes, in percent.
         source: the publication, file or folder that the figures come from.
         kind: "published" by whoever trained or converted the weight, "paper" if the Bag of Tricks paper states it for this
             configuration, or "measured" by this project.
         n: number of images.
-        size, crop, interpolation: the preprocessing of the evaluation, as in `Preprocessing`; None if the source does not state it.
+        size: `Preprocessing.size` of the evaluation; None if the source does not state it.
+        crop: `Preprocessing.crop` of the evaluation, likewise.
+        interpolation: `Preprocessing.interpolation` of the evaluation, likewise.
     """
 
     data: str
@@ -160,7 +167,7 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
 
     Attributes:
         name: `<model>.<tag>`.
-        layout: whose names the tensors in the file have.
+        layout: the library whose tensor names the file uses.
         channels: the order of the channels that the file's network takes. The weights of a "bgr" file are reordered when they are loaded,
             so that every network takes RGB images.
         classes: the name of a class list, "none", or the names of the classes in the order of the outputs.
@@ -171,7 +178,9 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
         options: the options of `trickzoo.create` that the weight needs.
         tricks: the tricks that the training used.
         recipe: the training in a few words, or the name of a released recipe.
-        origin, paper, note: a page about the weight, its publication, and a remark.
+        origin: the address of a page about the weight.
+        paper: the publication of the weight.
+        note: a remark.
         metrics: its accuracies.
     """
 

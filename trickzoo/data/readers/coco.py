@@ -34,7 +34,7 @@ Family = tuple[str, Path, list[tuple[str, Path, list[Path]]]]
 
 
 def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
-    """Open a split of a folder in one of the layouts that the module's docstring names.
+    """Open a split of a folder in one of the layouts that the docstring of `trickzoo.data.readers.coco` lists.
 
     Raises BadData if the folder has no such layout, and as `read_coco` does; BadOption for a year that is not a number.
     """

@@ -50,7 +50,8 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
     """Open images with boxes in VOC's XML.
 
     Args:
-        root: any folder that the module's docstring names.
+        root: the devkit, the folder that contains `VOCdevkit/`, the folder of one year, or any folder with `Annotations/` and
+            `JPEGImages/`.
         split: a list in `ImageSets/Main`, such as train, val, trainval or test; or "all".
         year: "2007", "2012", or "07+12" for both. It is required if there are several years.
         classes: the names of labels 1, 2, …. By default those of `classes.txt` beside `Annotations/`, without a leading background; without
