@@ -242,7 +242,9 @@ def tweaks() -> str:
 
 
 def _studies() -> dict[Path, LadderStudy]:
-    return {path: read(path, LadderStudy) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
+    """Return the ladder studies, the one with the longest trainings first."""
+    found = {path: read(path, LadderStudy) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
+    return dict(sorted(found.items(), key=lambda item: -item[1].baseline["epochs"]))
 
 
 def _plot(study: Path, caption: str) -> str:
