@@ -296,6 +296,14 @@ def test_xml_and_images_may_have_folders_in_those_of_splits(tmp_path: Path) -> N
     assert boxes(found) == {image: TRUTH[image] for image in PARTS["val"]}
 
 
+def test_images_and_labels_with_a_list_of_classes_may_have_folders_of_splits(tmp_path: Path) -> None:
+    BOXES["Ultralytics YOLO"].write(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    write(tmp_path / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    for split in ("train", "val"):
+        assert boxes(AnnotatedLocation("own", tmp_path, val=split).open("detection", "val")) == {name: TRUTH[name] for name in PARTS[split]}
+
+
 def test_the_images_of_one_split_are_never_those_of_all(tmp_path: Path) -> None:
     BOXES["Ultralytics YOLO"].write(tmp_path)
     (tmp_path / "data.yaml").write_text("train: images/train\nval: ../valid/images\nnames: [cat, dog]\n")

@@ -6,8 +6,8 @@ around it is taken. An image without a text file has no objects. The following l
 - `data.yaml` with the folders or lists of images of each split and the names of the classes, as Ultralytics, Roboflow and CVAT write it.
   The text file of `…/images/…/a.jpg` is `…/labels/…/a.txt`, or lies beside the image;
 - `obj.data`, `obj.names`, `train.txt` and `obj_train_data/`, as CVAT's "YOLO 1.1" has them;
-- `classes.txt` with `images/` and `labels/`, as Label Studio exports it, or with images and text files in one folder, as LabelImg writes
-  them.
+- `classes.txt` with `images/` and `labels/`, as Label Studio exports it, which may have folders of splits in them, or with images and text
+  files in one folder, as LabelImg writes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, by_split, the_one
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
@@ -69,10 +69,16 @@ def yolo_exports(root: Path) -> list[Export]:
     if not folder and not any(map(_is_image, visible(root))):
         return []
     tool = "Label Studio" if (root / "notes.json").is_file() else "LabelImg" if not folder else "classes.txt and"
-    opener = functools.partial(
-        _open, root, lambda files: _in_folder(files, folder), lambda: read_classes(root / CLASS_LIST), root / CLASS_LIST
-    )
-    return [Export(f"{tool} YOLO export", "yolo", root / CLASS_LIST, {ALL: opener})]
+    inside = {split: f"{folder}/{place.name}" for split, place in folders_of_splits(root / folder).items()} if folder else {}
+    if any(map(_is_image, visible(root / folder))):
+        inside = {}
+    openers = {
+        split: functools.partial(
+            _open, root, functools.partial(_in_folder, folder=place), lambda: read_classes(root / CLASS_LIST), root / CLASS_LIST
+        )
+        for split, place in (inside or {ALL: folder}).items()
+    }
+    return [Export(f"{tool} YOLO export", "yolo", root / CLASS_LIST, openers)]
 
 
 def _with_yaml(root: Path, path: Path) -> Export:
