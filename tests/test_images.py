@@ -104,6 +104,16 @@ def test_grey_of_16_bits_keeps_its_upper_byte(tmp_path: Path, name: str) -> None
     assert np.array_equal(np.asarray(images.read(path)), np.repeat((RAMP // 256).astype(np.uint8)[..., None], 3, 2))
 
 
+def test_grey_of_12_bits_is_told(tmp_path: Path) -> None:
+    Image.fromarray(RAMP // 16).save(tmp_path / "dark.png")
+    Image.fromarray(RAMP).save(tmp_path / "bright.png")
+    (tmp_path / "dark.pgm").write_bytes(b"P5 40 30 65535\n" + (RAMP // 16).astype(">u2").tobytes())
+    for name in ("dark.png", "dark.pgm"):
+        (note,) = images.picture_notes(tmp_path, [name])
+        assert f"{name} is grey of 16 bits, and its highest value is 4,095: the upper byte, which is used, has only 16 levels" in note
+    assert images.picture_notes(tmp_path, ["bright.png"]) == images.picture_notes(tmp_path, ["missing.png"]) == ()
+
+
 @pytest.mark.parametrize(("kind", "reason"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit integers")])
 def test_pixels_of_an_unknown_range_are_refused(tmp_path: Path, kind: type, reason: str) -> None:
     Image.fromarray((RAMP / 65535).astype(kind)).save(tmp_path / "a.tif")

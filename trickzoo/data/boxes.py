@@ -210,7 +210,7 @@ def collect(
     if in_first_pixel and any(value % 1 for annotation in kept for value in annotation.box):
         raise BadData(f"{root}: {layout}: every box lies within the first pixel of its image; write boxes in pixels, not as fractions")
     if files and not drawings:
-        faults.oriented = image_files.orientation_notes(root, [image.name for image in images])
+        faults.oriented = image_files.picture_notes(root, [image.name for image in images])
     ids: tuple[int | str, ...] = tuple(range(1, len(classes) + 1)) if class_ids is None else tuple(class_ids)
     return DetectionSet(root, layout, tuple(classes), ids, tuple(images), Objects.of(kept), np.array(starts), faults, drawings)
 

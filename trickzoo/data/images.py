@@ -108,11 +108,35 @@ def whole(content: bytes, name: str) -> Image.Image:
     return _opened(content, name, take)
 
 
-def orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Return one line for the user if images of an annotated set have an EXIF orientation, else nothing.
+def depth_notes(read: Callable[[], bytes], name: str) -> tuple[str, ...]:
+    """Return a line for the user if an image is grey of 16 bits and has values below 4,096 only, as of cameras of 12 bits, else nothing.
+
+    `decode` takes the upper byte, which leaves 16 levels or fewer of such an image. `read` returns the bytes of its file. An image that
+    cannot be read gives no line.
+    """
+    try:
+        found = read()
+        highest = int(np.asarray(whole(found, name)).max()) if _is_of_16_bits(begin(found, name).image) else 0
+    except BadData:
+        return ()
+    if not 0 < highest < 4096:
+        return ()
+    return (
+        f"{name} is grey of 16 bits, and its highest value is {highest:,}: the upper byte, which is used, has only "
+        f"{highest // 256 + 1} levels; scale such images to values from 0 to 65,535",
+    )
+
+
+def picture_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return a line for the user if images of an annotated set have an EXIF orientation, and that of `depth_notes` for the first image.
 
     Of a set of more than twice `LOOKED_AT` images, at least `LOOKED_AT` are looked at, evenly spread.
     """
+    first = root / names[0]
+    return (*_orientation_notes(root, names), *depth_notes(lambda: content(first), str(first)))
+
+
+def _orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     looked_at = names[:: max(len(names) // LOOKED_AT, 1)]
     found = [name for name in looked_at if orientation_of(root / name) > 1]
     if not found:
@@ -129,7 +153,7 @@ def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
 
     Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # both are of 16 bits
+    if _is_of_16_bits(image):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
@@ -137,6 +161,10 @@ def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     if image.mode in ("La", "RGBa"):  # Pillow has no direct way from colours that are multiplied by their opacity
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_of_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -201,8 +201,8 @@ class SegmentationSet(AnnotatedSet):
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
-        """Lines for the user about images with an EXIF orientation."""
-        return () if self.drawings else image_files.orientation_notes(self.root, [image for image, _ in self.pairs])
+        """Lines for the user about images with an EXIF orientation, and about grey of 16 bits that is too dark."""
+        return () if self.drawings else image_files.picture_notes(self.root, [image for image, _ in self.pairs])
 
     @functools.cached_property
     def digest(self) -> str:

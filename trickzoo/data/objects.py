@@ -136,7 +136,7 @@ class Faults:
     twice: list[str] = field(default_factory=list)
     """Images of the boxes that an earlier box of the same class equals. They are kept, as in the reference metrics."""
     oriented: tuple[str, ...] = ()
-    """Sentences from `images.orientation_notes`."""
+    """Sentences from `images.picture_notes`."""
 
     def sort(self, image: DetectionImage, annotations: Iterable[Annotation]) -> list[Annotation]:
         """Return the annotations of an image without those that are dropped, and record the faults."""

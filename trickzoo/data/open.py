@@ -7,6 +7,7 @@ from collections import Counter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 
+from trickzoo.data.images import depth_notes
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, ImageSet
 from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub, is_table
 from trickzoo.data.listing import warn
@@ -23,6 +24,7 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
     """Return the labelled images of a split, "train", "val" or "test".
 
     Warnings count and name the files that are not read as images, and the class folders without an image, which are not classes of the set.
+    Another one tells if the first image is grey of 16 bits and too dark (`images.depth_notes`).
     Raises BadData if there is no such split, or if its images cannot be listed.
 
     Args:
@@ -40,6 +42,9 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
         warn(left_out(images))
     if images.empty:
         warn(without_images(images))
+    if images.entries and not is_hub(data):
+        for note in depth_notes(lambda: images.content(0), images.place(images.entries[0])):
+            warn(note)
     return images
 
 
