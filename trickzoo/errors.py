@@ -75,7 +75,7 @@ class BadManifest(TrickzooError, ValueError):
 
 
 class WeightsUnavailable(TrickzooError, OSError):
-    """The file of a weight could not be obtained from any source, or the disk refused it."""
+    """The file of a weight could not be obtained from any source, or could not be written."""
 
 
 class DigestMismatch(TrickzooError, OSError):

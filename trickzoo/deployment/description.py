@@ -17,7 +17,7 @@ IN_JSON = ("classes", "class_names", "channels", "preprocessing")
 
 
 class Description(Struct, frozen=True):
-    """The metadata of an exported file. In the file each attribute is a text of its own, under its name, and all but texts are in JSON.
+    """The metadata of an exported file. In the file each attribute is a text under its own name; attributes that are not texts are in JSON.
 
     Attributes:
         trickzoo: the version of trickzoo that wrote the file.
@@ -27,9 +27,10 @@ class Description(Struct, frozen=True):
         sha256: the SHA-256 of the file of the weights.
         licence: the SPDX identifier of the weights' licence in lower case, or "unknown".
         input: what the file takes.
-        input_in_words, output_in_words: shapes, types and units of the input and the outputs.
+        input_in_words: shape, type and unit of the input.
+        output_in_words: names, shapes, types and units of the outputs.
         classes: the names of the classes in the order of the outputs.
-        class_names: the same in words, for synsets of ImageNet.
+        class_names: the names of the classes in words; they differ from `classes` for ImageNet's synsets.
         channels: the number of channels of a classifier's input, 3, or 1 for grey images; whole images are always RGB.
         preprocessing: how a classifier's images are prepared, inside the file or outside.
         precision: "int8" if the network computes with 8-bit integers.

@@ -39,11 +39,12 @@ class Graph(NamedTuple):
     Attributes:
         module: the network with its preprocessing inside.
         example: an example of its input.
-        inputs, outputs: the names of its input and its outputs.
+        inputs: the name of its input.
+        outputs: the names of its outputs.
         dynamic: the axes that may have any length.
         description: the metadata.
-        quantised: None, or an ONNX file with 8-bit integers that is the network. It takes the output of `module`, which is then the
-            preprocessing alone.
+        quantised: the content of an ONNX file of the network with 8-bit integers. It takes the output of `module`, which is then the
+            preprocessing alone. None if the network is in `module`.
         note: a sentence for the user about the network, or an empty text.
     """
 
@@ -178,7 +179,7 @@ def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
     """Write a network to a file in the format that its suffix names: .onnx, .pt2 or .xml.
 
     Raises BadOption for another suffix, if a file would be replaced without `overwrite`, or if a package is missing, and NotWritten if the
-    disk refuses the file.
+    file cannot be written.
     """
     if path.suffix not in SUFFIXES.values():
         raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")

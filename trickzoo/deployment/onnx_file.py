@@ -40,7 +40,7 @@ def to_onnx(
             must have the same length. All other axes keep the length in `example`.
         metadata: texts that are stored in the file by keys.
 
-    Raises BadOption if the packages onnx or onnxscript are missing, and NotWritten if the disk refuses the file.
+    Raises BadOption if the packages onnx or onnxscript are missing, and NotWritten if the file cannot be written.
     """
     require(path, "onnx", "onnx", "onnxscript")
     import onnx
@@ -69,7 +69,7 @@ def join(first: bytes, second: bytes, path: Path, *, metadata: Mapping[str, str]
         path: the file.
         metadata: texts that are stored in the file by keys.
 
-    Raises NotWritten if the disk refuses the file.
+    Raises NotWritten if the file cannot be written.
     """
     import onnx
 

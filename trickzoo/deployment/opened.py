@@ -36,7 +36,7 @@ class Exported(NamedTuple):
 def open_exported(path: Path) -> Exported:
     """Open an ONNX or OpenVINO file that trickzoo wrote, for the CPU.
 
-    Archives of torch.export are refused: to load one runs code that is in it.
+    Archives of torch.export are refused, because loading one runs code that is in it.
 
     Raises BadCheckpoint if the file is damaged or trickzoo did not write it, and BadOption if the package that runs it is missing.
     """

@@ -25,7 +25,7 @@ def to_openvino(onnx: Path, path: Path, metadata: Mapping[str, str]) -> None:
         path: NAME.xml.
         metadata: texts that are stored in the file by keys.
 
-    Raises BadOption if OpenVINO is missing, and NotWritten if the disk refuses the files.
+    Raises BadOption if OpenVINO is missing, and NotWritten if the files cannot be written.
     """
     require(path, "openvino", "openvino")
     import openvino

@@ -50,7 +50,7 @@ def to_torch(
     """Write a network in evaluation mode to an archive for `torch.export.load`.
 
     The arguments are those of `program_of`; `metadata` are texts that are stored in the archive by keys, as `extra_files`.
-    Raises NotWritten if the disk refuses the file.
+    Raises NotWritten if the file cannot be written.
     """
     archive, program = io.BytesIO(), program_of(module, example, dynamic)
     _forget_assertions(program)

@@ -98,7 +98,7 @@ def rows(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[tuple[Any, ...
 def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: str) -> Path:
     """Write `tune.json`, `tune.csv` and the report of a finished search into `out`, and return the path of the report.
 
-    `command` is the one that trains with the best setting. Raises NotWritten if the disk refuses.
+    `command` is the one that trains with the best setting. Raises NotWritten if a file cannot be written.
     """
     columns = ("round", *plan.fields, *COLUMNS)
     found, said = rows(plan, rounds), findings(plan, rounds)

@@ -68,7 +68,7 @@ class State:
 
 
 def save(path: Path, state: State, content: dict[str, Any]) -> None:
-    """Write a checkpoint atomically. Raises NotWritten if the disk refuses; the previous checkpoint is then unchanged."""
+    """Write a checkpoint atomically. Raises NotWritten if it cannot be written; the previous checkpoint is then unchanged."""
     buffer = io.BytesIO()
     torch.save({**content, **asdict(state), "draws": DRAWS}, buffer)
     files.write_atomically(path, files.seal_zip(buffer.getvalue()), remedy="make room; the previous checkpoint is unchanged")

@@ -59,7 +59,7 @@ def fit(
         BadCheckpoint: `last.pt` belongs to another training, or is damaged.
         Diverged: the loss is not finite; the message names the last good checkpoint.
         BadData: an image cannot be used.
-        NotWritten: the disk refuses a checkpoint or a line of the log.
+        NotWritten: a checkpoint or a line of the log cannot be written.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; a checkpoint has been written.
         StoppedByOtherProcess: another process raised one of these errors.
     """

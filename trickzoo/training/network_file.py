@@ -61,7 +61,7 @@ def save(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[str
         path: the file, whose name ends in .safetensors.
         training: description of the training for the header of the file; its "recipe" is `plain(recipe)`.
 
-    Raises NotWritten if the disk refuses.
+    Raises NotWritten if the file cannot be written.
     """
     backbone = model.trunk
     normalisation = Normalisation.of(backbone)

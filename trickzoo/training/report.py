@@ -30,7 +30,7 @@ HARDWARE = ("command", "seed", "processes", "wall_seconds", "date", "hardware", 
 def write(job: Job, found: dict[str, Any]) -> Path:
     """Write `report.html` and the predictions of the last evaluation into the folder of a training, and return the path of the report.
 
-    It must be called in the process that ran the training, after it. Raises NotWritten if the disk refuses.
+    It must be called in the process that ran the training, after it. Raises NotWritten if a file cannot be written.
 
     Args:
         job: the training.

@@ -38,7 +38,7 @@ class Checkpoints:
     def save(self, name: str, state: checkpoint.State) -> None:
         """Write a checkpoint in the main process. All processes must call this together.
 
-        Raises NotWritten in the main process and StoppedByOtherProcess in the others if the disk refuses the file.
+        Raises NotWritten in the main process and StoppedByOtherProcess in the others if the file cannot be written.
         """
         error: TrickzooError | None = None
         state.seconds = self.seconds

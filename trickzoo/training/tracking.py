@@ -70,7 +70,7 @@ class Metrics:
     """The log of a training, with a JSON line for each step and each evaluation.
 
     Opening the log of a resumed training removes the lines after `step`. If lines are damaged, the log is kept as `metrics.jsonl.damaged`,
-    and a new one begins with the other lines. Raises NotWritten if the disk refuses.
+    and a new one begins with the other lines. Raises NotWritten if a file cannot be written.
 
     Args:
         path: the file.
@@ -93,7 +93,7 @@ class Metrics:
             self.file = path.open("ab", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a line. Raises NotWritten if the disk refuses."""
+        """Append a line. Raises NotWritten if it cannot be written."""
         line = (json.dumps(row) + "\n").encode()
         with writing(self.path, **self.REMEDY):
             if self.file.write(line) < len(line):  # a disk with room for a part of it says so without an error
@@ -108,7 +108,7 @@ class Metrics:
 def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that writes progress to `folder` for TensorBoard.
 
-    Raises BadOption if TensorBoard is not installed or the name of the folder is not UTF-8, and NotWritten if the disk refuses.
+    Raises BadOption if TensorBoard is not installed or the name of the folder is not UTF-8, and NotWritten if a file cannot be written.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -163,7 +163,7 @@ def write_log(folder: Path) -> Path:
     """Write `log.csv` from the metrics in `folder`, and return its path.
 
     It has a line for each epoch, with the number of steps, the mean training loss, the last learning rate, and the figures of the
-    evaluation, if the epoch has one. Raises NotWritten if the disk refuses.
+    evaluation, if the epoch has one. Raises NotWritten if a file cannot be written.
     """
     epochs: dict[float, list[dict[str, Any]]] = {}
     for row in rows(folder):
@@ -190,7 +190,7 @@ def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
         title: title of the plot.
         measure: name of the figure, one of `MEASURES`.
 
-    Raises NotWritten if the disk refuses.
+    Raises NotWritten if a file cannot be written.
     """
     from trickzoo.drawing import literal_text
 

@@ -119,7 +119,7 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
     Raises:
         Missing: if the hub does not have the file.
         SourceError: if it cannot be downloaded, or its bytes are not the wanted ones, which are then deleted.
-        WeightsUnavailable: if the disk refuses the file.
+        WeightsUnavailable: if the file cannot be written.
     """
     hub = _hub()
     assert source.hub is not None and source.file is not None
@@ -172,7 +172,7 @@ def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
 
 
 def _hub_failure(error: Exception, errors: Any) -> Exception:
-    """Convert an error of the hub client to Missing, SourceError, or WeightsUnavailable if the disk refused the file."""
+    """Convert an error of the hub client to Missing, SourceError, or WeightsUnavailable if the file cannot be written."""
     if isinstance(error, errors.GatedRepoError):
         return SourceError("the repository is gated; request access on its page and log in with `hf auth login`")
     if isinstance(error, errors.LocalEntryNotFoundError):

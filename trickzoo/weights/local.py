@@ -98,7 +98,7 @@ def converted(record: Record, file: WeightFile) -> WeightFile:
     """Write the safetensors form of a verified pickled checkpoint into `folder(record)` and return it.
 
     Raises BadCheckpoint if the file is not a checkpoint, DigestMismatch if it was replaced after it had been verified, and
-    WeightsUnavailable if the disk refuses the new file.
+    WeightsUnavailable if the new file cannot be written.
     """
     from trickzoo.weights import tensors
 

@@ -105,7 +105,7 @@ def save(session: Any, url: str, target: Path, size: int | None, connect_seconds
     """Download a url to a file, with a progress bar on a terminal.
 
     `size` is the size of the file in bytes, if it is known. `connect_seconds` and `read_seconds` limit the wait for a connection and for
-    the next part. Raises SourceError if the server does not give the file, and OSError if the disk refuses it.
+    the next part. Raises SourceError if the server does not give the file, and OSError if it cannot be written.
     """
     from huggingface_hub.utils import tqdm  # the progress bar that hub files have
 

@@ -178,7 +178,7 @@ def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tenso
 def to_safetensors(source: Path, target: Path) -> Identity:
     """Convert a pickled file to a .safetensors file, which is written atomically. Returns the identity of the file that was read.
 
-    Raises BadCheckpoint if `source` cannot be read, and NotWritten if the disk refuses `target`.
+    Raises BadCheckpoint if `source` cannot be read, and NotWritten if `target` cannot be written.
     """
     content = read_tensors(source)
     save_atomically(content.tensors, target, {"converted_from": source.name})
@@ -186,7 +186,7 @@ def to_safetensors(source: Path, target: Path) -> Identity:
 
 
 def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    """Write a .pth file if `target` has that suffix, else a .safetensors file, atomically. Raises NotWritten if the disk refuses it."""
+    """Write a .pth file if `target` has that suffix, else a .safetensors file, atomically. Raises NotWritten if it cannot be written."""
     # Safetensors cannot store tensors that share memory or are not contiguous, so each gets memory of its own.
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with atomically(target) as temporary:
@@ -196,6 +196,6 @@ def save_atomically(tensors: Mapping[str, Tensor], target: Path, metadata: dict[
             except safetensors.SafetensorError as error:  # its writer reports a full disk this way
                 raise OSError(str(error)) from None
         else:
-            buffer = io.BytesIO()  # torch's own writer does not report why the disk refuses a file
+            buffer = io.BytesIO()  # torch's own writer does not report why a file cannot be written
             torch.save(whole, buffer)
             temporary.write_bytes(buffer.getbuffer())
