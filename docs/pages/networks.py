@@ -84,8 +84,9 @@ def _digests() -> str:
 
 def _recorded(r: Record) -> tuple[str, str]:
     """Return what of a SHA-256 the manifest records, and for which source. The lock file of whoever generates the page is not read."""
-    prefixed = next((source for source in r.sources if source.sha256_prefix), None)
-    return ("none", str(r.sources[0])) if prefixed is None else (f"{len(prefixed.sha256_prefix or '')} digits", str(prefixed))
+    source = next((source for source in r.sources if source.sha256_prefix), r.sources[0])
+    place = f"[`{source.filename}`]({source.url})" if source.url else f"`{source}`"
+    return f"{len(source.sha256_prefix)} digits" if source.sha256_prefix else "none", place
 
 
 def _own_row(r: Record) -> str:
