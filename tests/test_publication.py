@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -228,11 +230,28 @@ def test_mistakes_are_named_before_anything_is_sent(call: Call, hub: Hub, tmp_pa
         ((file, "--repo", REPO, "--licence", "mit", "--evaluation", other), "is an evaluation of weights with the SHA-256"),
         ((file, "--repo", REPO, "--licence", "mit", "--evaluation", bare), "is not the result file of one evaluation"),
         ((file, "--repo", REPO, "--licence", "mit", "--folder", tmp_path), "is not empty; name a new folder"),
+        ((file, "--repo", REPO, "--licence", "mit", "--folder", file), "is a file; name a new folder"),
     ):
         status, out, err = call(*tokens)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert words in err
     assert hub.requests == []
+
+
+def test_a_full_disk_leaves_no_part_of_a_folder(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    file = written(SMALL, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        status, out, err = call(file, "--repo", REPO, "--licence", "mit", "--folder", tmp_path / "new")
+    assert (status, out) == (2, "")
+    assert err == f"trickzoo: {tmp_path / 'new'} cannot be written (No space left on device); make room, or name another place\n"
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "new").mkdir()
+    assert call(file, "--repo", REPO, "--licence", "mit", "--folder", tmp_path / "new")[0] == 0
 
 
 def test_a_file_that_is_not_that_of_its_record_is_refused(call: Call, hub: Hub, tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def check_local(place: str) -> None:
     if not URL.match(place):
         return
     if hub := HUB_PAGE.match(place):
-        remedy = f"for this repository of the hub, write {'hf:' if hub['data'] else 'hf-hub:'}{hub['name']}"
+        reference = f"{'hf:' if hub['data'] else 'hf-hub:'}{hub['name']}"
+        remedy = f"for this repository of the hub, write {reference}, or {hub['name']} where OWNER/NAME is wanted"
     elif place.lower().startswith("file:///"):
         remedy = f"write {place[len('file://') :]}"
     else:
@@ -250,7 +251,7 @@ def atomically(path: Path, **remedy: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: Path, **remedy: str) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`, which must not exist. The folder gets that name when the block ends.
+    """Yield an empty temporary folder beside `path`, which must not exist or be empty. The folder gets that name when the block ends.
 
     If the block raises an error, the folder is deleted. Raises NotWritten if the operating system refuses.
     """
@@ -260,6 +261,8 @@ def new_folder(path: Path, **remedy: str) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
+            if path.is_dir():
+                path.rmdir()  # refused unless it is empty
             temporary.rename(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -21,7 +21,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
 from trickzoo.evidence import count
-from trickzoo.files import digest, writing
+from trickzoo.files import digest, new_folder
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights import convert, header, timm_form
 from trickzoo.weights.record import Metric, Record, Source
@@ -82,6 +82,8 @@ def prepare(
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
         raise BadOption(f'--repo must be OWNER/NAME, not "{repo}"')
+    if folder.exists() and not folder.is_dir():
+        raise BadOption(f"{folder} is a file; name a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise BadOption(f"{folder} is not empty; name a new folder")
     own = header.of_file(file)
@@ -90,27 +92,21 @@ def prepare(
     network = loading.load(file)  # a file that cannot be used is not published
     measured = [_evaluation(path, digest(file), data, own.classes) for path in evaluations]
     entries = _entries(measured, own.task, task_id) if task_id else []
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    config: dict[str, Any] = {"architecture": own.model, "num_classes": len(network.classes), "label_names": list(network.classes)}
-    layout = own.layout
-    if isinstance(network.network, Backbone):
-        layout = _write_classifier(file, own, network.network, folder, config, licence)
-    else:
-        shutil.copyfile(file, folder / WEIGHTS)
-    record = _record(own, repo, folder / WEIGHTS, layout, licence, network.classes, measured)
-    config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
-    _write(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False) + "\n")
-    _write(folder / "README.md", _card(own, repo, record, config, measured))
-    if entries:
-        (folder / ".eval_results").mkdir()
-        _write(folder / ".eval_results" / "trickzoo.yaml", yaml.safe_dump(entries, sort_keys=False))
+    with new_folder(folder) as place:
+        config: dict[str, Any] = {"architecture": own.model, "num_classes": len(network.classes), "label_names": list(network.classes)}
+        layout = own.layout
+        if isinstance(network.network, Backbone):
+            layout = _write_classifier(file, own, network.network, place, config, licence)
+        else:
+            shutil.copyfile(file, place / WEIGHTS)
+        record = _record(own, repo, place / WEIGHTS, layout, licence, network.classes, measured)
+        config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
+        (place / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (place / "README.md").write_text(_card(own, repo, record, config, measured), encoding="utf-8")
+        if entries:
+            (place / ".eval_results").mkdir()
+            (place / ".eval_results" / "trickzoo.yaml").write_text(yaml.safe_dump(entries, sort_keys=False), encoding="utf-8")
     return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
-
-
-def _write(path: Path, text: str) -> None:
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
 
 
 def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, folder: Path, config: dict[str, Any], licence: str) -> Any:
