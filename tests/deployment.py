@@ -28,10 +28,13 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def random_detector(neck: Literal["fpn", "c4"]) -> FasterRCNN:
-    """A detector of three classes for images of 64 to 96 pixels that is sure of some boxes, as if it came from a file."""
+    """A detector of three classes for images of 64 to 96 pixels that is sure of some boxes, as if it came from a file.
+
+    With a feature pyramid its BatchNorms are live, as recipes for small machines train them, and otherwise frozen.
+    """
     torch.manual_seed(0)
     settings = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 20, "box_score_thresh": 0.2}
-    model = faster_rcnn("resnet18_d", neck=neck, num_classes=4, norms="frozen", **settings).eval()
+    model = faster_rcnn("resnet18_d", neck=neck, num_classes=4, norms="live" if neck == "fpn" else "frozen", **settings).eval()
     model.classes, model.recipe = ("cat", "dog", "owl"), replace(SMALL_BOXES, short=64, long=96)
     model.trunk.weights = LoadedWeights("boxes.safetensors", Path("boxes.safetensors"), "0" * 64, model.classes)
     return model

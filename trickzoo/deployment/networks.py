@@ -16,6 +16,7 @@ from trickzoo.data.transforms import LONGEST, Normalisation
 from trickzoo.deployment.description import Input
 from trickzoo.deployment.resizing import larger, resize, smaller
 from trickzoo.detection.model import FasterRCNN
+from trickzoo.factory import freeze_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
 
@@ -97,7 +98,9 @@ class WholeDetector(nn.Module):
     def __init__(self, model: FasterRCNN) -> None:
         super().__init__()
         assert model.recipe is not None
-        self.model, self.short, self.long = model, model.recipe.short, model.recipe.long
+        # torch.export cannot tell that a BatchNorm gets a map that is not empty if only the data tell its size
+        self.model = cast(FasterRCNN, freeze_norms(copy.deepcopy(model)))
+        self.short, self.long = model.recipe.short, model.recipe.long
         self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (model.transform.image_mean, model.transform.image_std))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
