@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script's own folder is on the path, but not the one that contains `docs`
 
-from docs.pages import gallery, measurements, networks, studies
+from docs.pages import gallery, measurements, networks, records, studies
 from docs.pages.places import DOCS, README, STUDIES
 from trickzoo.cli.reference import commands_page, fields_page
 
@@ -30,6 +30,7 @@ PAGES = {
     DOCS / "speed.md": measurements.speed,
     README: measurements.readme,
     DOCS / "tweaks.md": studies.tweaks,
+    DOCS / "records.md": records.records,
 }
 
 

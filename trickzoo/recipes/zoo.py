@@ -1,4 +1,4 @@
-"""The recipes of the weights that the zoo trained itself, and one for a user's own images."""
+"""The recipes of the weights that the zoo trained itself, one for Imagenette-128 in little time, and one for a user's own images."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ MOBILENET_025 = RESNET18_D.but(
 """Depthwise convolutions are faster in fp32 on a CPU. A small network needs a higher learning rate and more epochs; it does not overfit, so
 mixup is left out."""
 
+RECORD = RESNET18_D.but(
+    "record.resnet18_d",
+    epochs=30,
+    size=96,
+    eval_size=128,
+    zero_gamma=False,
+    mixup=0.0,
+)
+"""A high accuracy on Imagenette-128 in little time. Zero γ and mixup are left out: both lower the accuracy in the ladder of ResNet-18-D
+over 30 epochs."""
+
 FINE_TUNE = Recipe(
     "own.finetune",
     "resnet50_d",
@@ -56,4 +67,4 @@ FINE_TUNE = Recipe(
 )
 """Fine-tuning on your own images. Pretrained weights need only a tenth of the learning rate, and crops that keep most of the object."""
 
-RECIPES = (RESNET18_D, MOBILENET_025, FINE_TUNE)
+RECIPES = (RESNET18_D, MOBILENET_025, RECORD, FINE_TUNE)
