@@ -94,6 +94,12 @@ def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:
     assert not names & SYNONYMS.keys()
 
 
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_help_is_printed_on_a_terminal_of_any_width(call: Call, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert call("list", "--help")[1].startswith("Usage")
+
+
 @pytest.mark.parametrize(
     ("words", "kinds", "own"),
     [

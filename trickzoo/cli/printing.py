@@ -31,7 +31,7 @@ ENVIRONMENT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 WIDE = 100_000
 """Columns of an output that is not a terminal, so that tables are never cut there."""
 NARROWEST = 20
-"""Smallest number of columns for wrapped text."""
+"""Smallest number of columns for wrapped text, and of a terminal as this program lays out its output."""
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -200,7 +200,10 @@ def console(**settings: Any) -> Console:
         def on_broken_pipe(self) -> None:
             raise  # called where the error is handled
 
-    return Plain(highlight=False, markup=False, emoji=False, **settings)
+    found = Plain(highlight=False, markup=False, emoji=False, **settings)
+    if found.width < NARROWEST:  # such as COLUMNS=0, with which rich lays out a help for ever
+        found.width = NARROWEST
+    return found
 
 
 def _encodable(text: str) -> str:
