@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import trickzoo
 from tests.commands import Call, caller
@@ -18,6 +19,7 @@ from trickzoo.cli.common import preprocessing_of
 from trickzoo.cli.networks import Preparation, matching
 from trickzoo.errors import BadOption
 from trickzoo.training.device import on_cpu
+from trickzoo.weights import manifest
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -44,6 +46,21 @@ def test_describe(call: Call) -> None:
     status, out, _ = call("describe", "resnet50_d", "--json")
     assert json.loads(out)["weights"][0]["source"]
     assert "no weights are published" in call("describe", "resnet34_c")[1]
+
+
+def test_describe_a_file(call: Call, tmp_path: Path) -> None:
+    record = manifest.find("mobilenet_v1_025.tz_imagenette128")
+    (source,) = record.sources
+    file = str(Path(__file__).parents[1] / str(source.path))
+    status, out, _ = call("describe", file)
+    assert status == 0
+    for part in (file, "mobilenet_v1_025", "10 classes (tench,", "centre crop 128", f"{record.recipe}, 140 epochs, seed 0", source.sha256):
+        assert part in out
+    assert json.loads(call("describe", file, "--json")[1])["training"]["seed"] == 0
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    status, _, error = call("describe", str(tmp_path / "other.safetensors"))
+    assert (status, error.count("\n")) == (2, 1)
+    assert "does not name its model" in error
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ COMMANDS = {
         "export": ("trickzoo.cli.export:export", "Write a model's weights, or the whole network for other programs."),
         "publish": ("trickzoo.cli.publish:publish", "Publish a weight file on the hub, with a card and figures, for timm too."),
         "list": ("trickzoo.cli.models:list_", "List the models."),
-        "describe": ("trickzoo.cli.models:describe", "Show a model or a weight: cost, weights, accuracy, sources."),
+        "describe": ("trickzoo.cli.models:describe", "Show a model, a weight or a weight file: cost, accuracy, sources."),
     },
     "Trainings": {
         "train": ("trickzoo.cli.train:train", "Train a classifier by a recipe."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -10,8 +12,12 @@ from cyclopts import Parameter
 from trickzoo import catalogue, registry
 from trickzoo.cli.options import Json
 from trickzoo.cli.printing import say, say_json, table
-from trickzoo.errors import UnknownName
+from trickzoo.data.classes import describe_class
+from trickzoo.errors import UnknownName, shortened
+from trickzoo.evidence import count
+from trickzoo.files import digest
 from trickzoo.registry import Architecture
+from trickzoo.weights import header, named
 from trickzoo.weights.record import Metric, Record
 
 
@@ -49,7 +55,14 @@ def list_(
 
 
 def describe(name: str, /, *, json: Json = False) -> None:
-    """Describe a model ("resnet50_d") and its weights, or one weight ("resnet50_d.gluon_in1k")."""
+    """Describe a model ("resnet50_d") and its weights, one weight ("resnet50_d.gluon_in1k"), or a weight file.
+
+    For a file, also of a detector or a segmenter, the model, classes, preprocessing, recipe and SHA-256 are shown. The folder of a
+    training stands for the file that the training wrote.
+    """
+    if named.is_file(name):
+        _say_file(named.existing(name), json)
+        return
     d = catalogue.describe(name)
     a = d.architecture
     if json:
@@ -65,6 +78,42 @@ def describe(name: str, /, *, json: Json = False) -> None:
         _say_weights(d.weights)
     else:
         say("no weights are published for it")
+
+
+def _say_file(path: Path, json: bool) -> None:
+    own = header.stated(path)
+    if json:
+        say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)})
+        return
+    training = own.training or {}
+    recipe = training.get("recipe", {})
+    say((str(path), "bold"))
+    _say_rows(
+        {
+            "task": own.task,
+            "model": own.model,
+            "options": ", ".join(f"{key}={value}" for key, value in own.options.items()),
+            "classes": _classes(own.classes),
+            "preprocessing": str(own.preprocessing) if own.preprocessing and own.task == "classification" else None,
+            "from": own.source,
+            "recipe": recipe and f"{recipe['name']}, {count(recipe['epochs'], 'epoch')}, seed {training['seed']}",
+            "size": f"{path.stat().st_size / 1e6:,.1f} MB",
+            "sha256": digest(path),
+        }
+    )
+
+
+def _classes(names: str | Sequence[str] | None) -> str | None:
+    """Return the name of a list that the package ships, or the number of the classes and the first names."""
+    if names is None or isinstance(names, str):
+        return names
+    return f"{count(len(names), 'class')} ({shortened([describe_class(name) for name in names], 5)})"
+
+
+def _say_rows(rows: Mapping[str, str | None]) -> None:
+    for key, value in rows.items():
+        if value:
+            say(f"  {key:<14}{value}")
 
 
 def _model(a: Architecture) -> dict[str, Any]:
@@ -91,7 +140,7 @@ def _say_weights(records: tuple[Record, ...]) -> None:
 def _say_weight(r: Record) -> None:
     say((r.name, "bold"), " (default)" if r.default else "")
     rows = {
-        "classes": r.classes,
+        "classes": _classes(r.classes),
         "licence": r.licence,
         "preprocessing": str(r.preprocessing),
         "options": ", ".join(f"{key}={value}" for key, value in r.options.items()),
@@ -101,9 +150,7 @@ def _say_weight(r: Record) -> None:
         "paper": r.paper,
         "note": r.note,
     }
-    for key, value in rows.items():
-        if value:
-            say(f"  {key:<14}{value}")
+    _say_rows(rows)
     for source in r.sources:
         digest = source.sha256 or (source.sha256_prefix and f"{source.sha256_prefix}…")
         said = f" ({source.stated_by})" if source.stated_by else ""

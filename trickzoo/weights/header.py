@@ -94,12 +94,17 @@ def of_file(path: Path) -> FileMetadata | None:
     return read_header(path, tensors.read_tensors(path).metadata)
 
 
-def model_of(path: Path) -> str:
-    """Return the name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has no header."""
+def stated(path: Path) -> FileMetadata:
+    """Return the header of a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has none."""
     own = of_file(path)
     if own is None:
         raise BadCheckpoint(f"{path} does not name its model; write it with `trickzoo export`, or pass the model with the weights")
-    return own.model
+    return own
+
+
+def model_of(path: Path) -> str:
+    """Return the name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has no header."""
+    return stated(path).model
 
 
 def task_of(path: Path) -> str:
