@@ -137,8 +137,13 @@ def read_regular(path: Path, *, at_most: int | None = None) -> bytes:
     Raises OSError if it cannot be read, is not a regular file, or has more than `at_most` bytes.
     """
     with open_regular(path) as file:
-        content = file.read() if at_most is None else file.read(at_most + 1)
-    if at_most is not None and len(content) > at_most:
+        if at_most is None:
+            return file.read()
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(size, at_most) + 1)  # Python allocates as many bytes as are asked for
+        if len(content) > size:  # the file has grown, or the system states no size
+            content += file.read(at_most + 1 - len(content))
+    if len(content) > at_most:
         raise OSError(errno.EFBIG, f"more than {at_most:,} bytes", str(path))
     return content
 
