@@ -54,7 +54,15 @@ def test_describe_a_file(call: Call, tmp_path: Path) -> None:
     file = str(Path(__file__).parents[1] / str(source.path))
     status, out, _ = call("describe", file)
     assert status == 0
-    for part in (file, "mobilenet_v1_025", "10 classes (tench,", "centre crop 128", f"{record.recipe}, 140 epochs, seed 0", source.sha256):
+    for part in (
+        file,
+        "mobilenet_v1_025",
+        "10 classes (tench,",
+        "centre crop 128",
+        f"{record.recipe}, 140 epochs",
+        "seed          0",
+        source.sha256,
+    ):
         assert part in out
     assert json.loads(call("describe", file, "--json")[1])["training"]["seed"] == 0
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")

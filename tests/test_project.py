@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"errors", "moved"},
+    {"addresses"},
     {"files"},
     {"evidence", "bootstrap"},
     {"registry", "backbone"},

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -16,13 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from trickzoo.addresses import check_local
 from trickzoo.errors import BadOption, NotWritten, TrickzooError
 
 TEMPORARY = ".tz-"
 """How the names of temporary files and folders begin. Older versions named them `.NAME.` and eight hex digits."""
-URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-HUB_PAGE = re.compile(r"(?:hf://|https?://huggingface\.co/)(?P<data>datasets/)?(?P<name>[\w.-]+/[\w.-]+)/?$")
-"""The address of a repository of the hub, of models or of data."""
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
 
@@ -40,20 +37,6 @@ class Identity(NamedTuple):
     def of(cls, found: os.stat_result) -> Identity:
         """Return the identity in a result of `os.stat` or `os.fstat`."""
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
-
-
-def check_local(place: str) -> None:
-    """Raise BadOption for a URL, with what to name in its place: only files and folders of this machine are read."""
-    if not URL.match(place):
-        return
-    if hub := HUB_PAGE.match(place):
-        reference = f"{'hf:' if hub['data'] else 'hf-hub:'}{hub['name']}"
-        remedy = f"for this repository of the hub, write {reference}, or {hub['name']} where OWNER/NAME is wanted"
-    elif place.lower().startswith("file:///"):
-        remedy = f"write {place[len('file://') :]}"
-    else:
-        remedy = "name a file or folder on this machine; what is to be read must be downloaded first"
-    raise BadOption(f"{place} is a URL; {remedy}")
 
 
 def expanded(place: str | os.PathLike[str]) -> Path:

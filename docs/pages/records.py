@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 
 from docs.pages.places import DOCS, STUDIES
+from docs.pages.studies import sample
 from trickzoo.recipes import collection
 from trickzoo.studies.statistics import estimate
 
@@ -31,10 +32,9 @@ def _row(name: str, epochs: int, results: list[dict]) -> tuple[float, str]:
     """Return the mean accuracy of trainings that differ in the seed, and their row of the table."""
     top1 = estimate([found["top1"] for found in results])
     option = "" if collection.find(name).epochs == epochs else f" --epochs {epochs}"
-    interval = f" ({top1.interval[0]:.2f} to {top1.interval[1]:.2f})" if top1.interval else ""
     minutes = min(found["wall_seconds"] for found in results) / 60
     machines = "; ".join(dict.fromkeys(found["hardware"] for found in results))
     recipe = results[0]["recipe"]
     return top1.mean, (
-        f"| `{recipe['model']}` | `{name}{option}` | {epochs} | {top1.mean:.2f}{interval} | {len(results)} | {minutes:.0f} | {machines} |"
+        f"| `{recipe['model']}` | `{name}{option}` | {epochs} | {sample(top1)} | {len(results)} | {minutes:.0f} | {machines} |"
     )

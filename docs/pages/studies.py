@@ -16,7 +16,7 @@ from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy, Study, TransferStudy
 from trickzoo.studies.results import read
 from trickzoo.studies.samples import HELPED, HURT, Difference, Sample
-from trickzoo.studies.statistics import estimate
+from trickzoo.studies.statistics import Estimate, estimate
 from trickzoo.studies.transfer_words import answers, details
 from trickzoo.training.tracking import MEASURES
 
@@ -89,7 +89,7 @@ def ladder() -> str:
     parts = [(DOCS / "ladder.md").read_text(encoding="utf-8").partition(MARK)[0] + MARK]
     for path, study in _studies().items():
         rows = [
-            f"| {words.title(rung)} | {_sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference)} |"
+            f"| {words.title(rung)} | {sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference)} |"
             for rung in study.rungs
             if rung.top1
         ]
@@ -128,7 +128,7 @@ def _recipes() -> Iterator[str]:
         study = recipes_summary.read_study(path)
         rates = [f"| {recipes_summary.TITLES[each.recipe]} | {each.lr:g} | {each.epochs} | {each.top1:.2f} |" for each in study.rates]
         rows = [
-            f"| {rung.title} | {_sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
+            f"| {rung.title} | {sample(rung.top1)} | {rung.top1.n} | {_difference(rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
             for rung in study.rungs
             if rung.top1
         ]
@@ -184,9 +184,9 @@ def _transfer_study(path: Path) -> str:
             "| --- | ---: | ---: | ---: | ---: | --- | --- |",
         ]
         if task.scratch:
-            parts.append(f"| from random weights | – | {_sample(task.scratch.figure)} | {task.scratch.figure.n} | – | – | – |")
+            parts.append(f"| from random weights | – | {sample(task.scratch.figure)} | {task.scratch.figure.n} | – | – | – |")
         parts += [
-            f"| {words.title(rung)} | {_spread(rung.top1)} | {_sample(rung.figure)} | {rung.figure.n} | {_difference(rung.difference)} |"
+            f"| {words.title(rung)} | {_spread(rung.top1)} | {sample(rung.figure)} | {rung.figure.n} | {_difference(rung.difference)} |"
             for rung in task.rungs
             if rung.figure and rung.top1
         ]
@@ -232,7 +232,7 @@ def tweaks() -> str:
     for letter, rung in zip("BCD", rungs(study), strict=True):
         assert rung.top1 is not None
         difference = _difference(None if letter == "B" else rung.difference)
-        rows.append(f"| ResNet-18, {letter} | {_sample(rung.top1)} | {rung.top1.n} | {difference} |")
+        rows.append(f"| ResNet-18, {letter} | {sample(rung.top1)} | {rung.top1.n} | {difference} |")
     gain = estimate(over_b(study)["d"])
     rows.append(f"\nD over B: {words.points(gain.mean)} points ({words.span(gain.interval)}).")
     head = (DOCS / "tweaks.md").read_text(encoding="utf-8").partition(TWEAKS_MARK)[0]
@@ -255,7 +255,8 @@ def asset(study: Path) -> str:
     return f"{study.parent.name}.svg"
 
 
-def _sample(found: Sample) -> str:
+def sample(found: Sample | Estimate) -> str:
+    """Return a mean with its interval: "80.46 (79.64 to 81.27)"."""
     return f"{found.mean:.2f}" + (f" ({found.interval[0]:.2f} to {found.interval[1]:.2f})" if found.interval else "")
 
 

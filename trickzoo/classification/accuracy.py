@@ -41,7 +41,10 @@ class Published:
     Attributes:
         comparable: whether both are figures of the same measurement.
         reason: why they are not comparable.
-        top1, top5, data, source: the published figures in percent, the name of their data set, and where they were published.
+        top1: the published top-1 accuracy in percent.
+        top5: the published top-5 accuracy in percent.
+        data: the data set of the published figures.
+        source: where they were published.
         within_interval: whether the published top-1 lies in the measured 95 % interval.
     """
 

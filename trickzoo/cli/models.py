@@ -96,7 +96,8 @@ def _say_file(path: Path, json: bool) -> None:
             "classes": _classes(own.classes),
             "preprocessing": str(own.preprocessing) if own.preprocessing and own.task == "classification" else None,
             "from": own.source,
-            "recipe": recipe and f"{recipe['name']}, {count(recipe['epochs'], 'epoch')}, seed {training['seed']}",
+            "recipe": recipe and f"{recipe['name']}, {count(recipe['epochs'], 'epoch')}",
+            "seed": str(training.get("seed", "")),
             "size": f"{path.stat().st_size / 1e6:,.1f} MB",
             "sha256": digest(path),
         }

@@ -11,10 +11,11 @@ import cyclopts
 from cyclopts import Group, Parameter, Token
 
 import trickzoo as package
+from trickzoo.addresses import check_local
 from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, NoEffect
-from trickzoo.files import check_local, expanded
+from trickzoo.files import expanded
 from trickzoo.training.device import Device as _Device
 from trickzoo.training.machine import Tracker
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trickzoo.addresses import check_local
 from trickzoo.errors import BadData, BadOption, UnknownName
-from trickzoo.files import check_local
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}
 """The names that a split may have, in any capitals: of its folder, of its list, and in tables and files of tools."""

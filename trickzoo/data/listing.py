@@ -13,9 +13,10 @@ from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from trickzoo.addresses import URL
 from trickzoo.data import images
 from trickzoo.errors import BadData, BadOption, nearest, shortened
-from trickzoo.files import URL, read_regular
+from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
 T = TypeVar("T")
@@ -236,10 +237,15 @@ class Files:
     def _below(self, name: str) -> PurePosixPath:
         """Return a name as a path relative to the root, if it is the absolute path of something below it; otherwise the path itself."""
         path = PurePosixPath(name.replace("\\", "/"))
-        for root in (self.root, self.root.absolute(), self.root.resolve()) if path.is_absolute() else ():
-            if path.is_relative_to(root.as_posix()):
-                return path.relative_to(root.as_posix())
+        for root in self._roots if path.is_absolute() else ():
+            if path.is_relative_to(root):
+                return path.relative_to(root)
         return path
+
+    @functools.cached_property
+    def _roots(self) -> tuple[str, ...]:
+        """The forms that the path of the root may have in an absolute path, computed once because a list may have many of these."""
+        return tuple(root.as_posix() for root in (self.root, self.root.absolute(), self.root.resolve()))
 
     def _in(self, place: str) -> dict[str, tuple[str, bool]]:
         """Return what a folder below the root contains.

@@ -176,7 +176,7 @@ def _warn_of_splits(path: Path, names: list[str]) -> None:
     """Warn if the folders that are taken for classes could be splits, or could be data sets with splits, with the classes below."""
     inside: dict[str, set[str]] = {}
     for name in names:
-        first, *below = PurePosixPath(name).parts
+        first, *below = name.split("/", 2)
         inside.setdefault(first, set()).update(below[:1] if len(below) > 1 else ())
     for first, folders in inside.items():
         if splits := sorted(filter(split_of, folders)):
