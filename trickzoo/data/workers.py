@@ -9,7 +9,6 @@ import io
 import logging
 import multiprocessing
 import multiprocessing.connection
-import os
 import pickle
 import signal
 import threading
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trickzoo.errors import WorkerLost
+from trickzoo.evidence import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,11 +80,6 @@ class _Computed(Dataset[R]):
 
     def __getitems__(self, keys: list[Any]) -> list[R]:
         return self.function(_made(self.samples, keys))
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache  # once for each number, although a training starts workers several times
