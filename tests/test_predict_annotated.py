@@ -244,6 +244,20 @@ def test_a_photograph_is_turned_upright_and_the_output_says_so(call: Call, place
     assert "turned upright, EXIF orientation 6" in text.splitlines()[0]
 
 
+@pytest.mark.parametrize("weights", ["classes", "boxes"])
+def test_images_of_12_bits_are_told(call: Call, place: Path, tmp_path: Path, weights: str, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("dark.png", "darker.png"):
+        Image.fromarray(np.full((40, 60), 4095, np.uint16)).save(tmp_path / name)
+    options = () if weights == "classes" else ("--out", tmp_path / "out")
+    status, _, _ = call(
+        place / "a.jpg", tmp_path / "dark.png", tmp_path / "darker.png", "--weights", place / f"{weights}.safetensors", *options
+    )
+    (message,) = caplog.messages
+    assert status == 0
+    assert "dark.png is grey of 16 bits, and its highest value is 4,095" in message
+    assert message.endswith("; 1 other image is as dark")
+
+
 def test_a_large_image_gives_boxes_in_the_files_pixels(call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.open(place / "a.jpg").resize((640, 480)).save(tmp_path / "a.jpg", quality=95)
     tokens = (tmp_path / "a.jpg", "--weights", place / "boxes.safetensors", "--threshold", 0, "--json", "--out")

@@ -48,6 +48,18 @@ def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> Output:
     return output
 
 
+def test_of_several_processes_the_first_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = output_in("utf-8", monkeypatch)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        printing.say("a")
+        printing.say_text("b")
+        printing.say_json("c")
+        printing.table(("d",), [])
+    assert output.lines() == ["a", "b", '"c"', "d"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "latin-1", "cp437", "shift-jis"])
 @pytest.mark.parametrize("name", NASTY)
 def test_a_name_is_printed_on_one_line_as_it_is(monkeypatch: pytest.MonkeyPatch, encoding: str, name: str) -> None:

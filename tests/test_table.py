@@ -73,6 +73,17 @@ def test_labels_that_look_alike_are_told(folder: Path, caplog: pytest.LogCapture
     ]
 
 
+def test_labels_that_stand_for_missing_values_or_floats_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    open_set(table(folder, "path,label\nphotos/0.jpg,0.0\nphotos/1.jpg,1.0\nphotos/2.jpg,nan\n"))
+    assert caplog.messages == [
+        f'{folder}: "nan" is taken for the name of a class; if it stands for a missing value, leave out the images that have it',
+        f'{folder}: "0.0", "1.0" are taken for the names of classes; write indices without a decimal point',
+    ]
+    caplog.clear()
+    open_set(table(folder, "path,label\nphotos/0.jpg,nandu\nphotos/1.jpg,v1.0\nphotos/2.jpg,1.5\n"))
+    assert caplog.messages == []
+
+
 def test_a_table_with_splits(folder: Path) -> None:
     path = table(folder, "path,label,split\nphotos/0.jpg,a,training\nphotos/1.jpg,b,Valid\nphotos/2.jpg,a,test\n")
     assert [entries(path, split) for split in ("train", "val", "test")] == [

@@ -48,9 +48,15 @@ def shortened(names: Sequence[str], most: int = 8) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that suggests up to three similar known names, such as "; did you mean a, b?"; "" if none is similar."""
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(near)}?" if near else ""
+    """Return the end of a sentence that suggests up to three similar known names, such as "; did you mean a, b?"; "" if none is similar.
+
+    Capitals do not count.
+    """
+    spelt: dict[str, list[str]] = {}
+    for each in known:
+        spelt.setdefault(each.casefold(), []).append(each)
+    near = [each for folded in get_close_matches(name.casefold(), spelt, n=3, cutoff=0.5) for each in spelt[folded]]
+    return f"; did you mean {', '.join(near[:3])}?" if near else ""
 
 
 class UnknownName(TrickzooError, LookupError):

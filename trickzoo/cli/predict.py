@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ from trickzoo.cli.networks import Preparation
 from trickzoo.cli.options import Flag, Json
 from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count, verb
 from trickzoo.files import expanded
 from trickzoo.weights import named
 
@@ -74,6 +76,7 @@ def predict(
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
     _check_fitting(kind, str(path or model or "this"), {**given, "--model": None if exported else model})
+    _warn_of_dark(files)
     if kind == "classification":
         names, found = _classes(files, model, weights, path, exported, classes, preparation, top or TOP)
     else:
@@ -96,6 +99,17 @@ def _check_fitting(kind: str, what: str, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and kind not in FOR[name]:
             raise BadOption(f"{name} is for {' and '.join(FOR[name])}, and {what} is for {kind}; leave it out")
+
+
+def _warn_of_dark(images: Sequence[Path]) -> None:
+    """Warn of the first image that `images.depth_notes` finds too dark, and count the others."""
+    from trickzoo.data.images import content, depth_notes
+    from trickzoo.data.listing import warn
+
+    notes = [note for image in images for note in depth_notes(functools.partial(content, image), str(image))]
+    if notes:
+        others = f"; {count(len(notes) - 1, 'other image')} {verb(len(notes) - 1, 'is')} as dark" if len(notes) > 1 else ""
+        warn(f"{notes[0]}{others}")
 
 
 def _classes(

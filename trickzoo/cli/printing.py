@@ -1,7 +1,7 @@
 """Output of the commands to the terminal: names are escaped, and the output may have any encoding.
 
 A name from a data set, a file or the user is never interpreted as markup. Control characters are shown as escapes (see
-`errors.printable`).
+`errors.printable`). Of several processes that `torchrun` starts, only the first prints, except errors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import printable
+from trickzoo.evidence import is_first_process
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +110,7 @@ def complain(message: str) -> None:
 
 def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
     """Print one line of text parts; a part with a style, such as ("resnet50", "bold"), has it where standard output is a terminal."""
-    if _hushed:
+    if _hushed or not is_first_process():
         return
     shown = [(printable(part), "") if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts]
     if sys.stdout is not None and sys.stdout.isatty() and any(style for _, style in shown):
@@ -122,12 +123,14 @@ def say(*parts: str | tuple[str, str], flush: bool = False) -> None:
 
 def say_text(text: str) -> None:
     """Print a text of this program, such as a script, as it is."""
-    print(text)
+    if is_first_process():
+        print(text)
 
 
 def say_json(content: Any) -> None:
     """Print JSON in ASCII, with the escapes of the JSON standard."""
-    print(jsonlib.dumps(content, indent=1))
+    if is_first_process():
+        print(jsonlib.dumps(content, indent=1))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = (), wrapped: Sequence[str] = ()) -> None:
@@ -135,7 +138,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequen
 
     No cell is cut: on a terminal the columns named in `wrapped` take the width that is left, elsewhere they are not wrapped either.
     """
-    if _hushed:
+    if _hushed or not is_first_process():
         return
     from rich.cells import cell_len
     from rich.table import Table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trickzoo.data.listing import alike, no_twin, read_lines, same_form, warn
-from trickzoo.errors import BadData, BadOption, UnknownName, nearest
+from trickzoo.errors import BadData, BadOption, UnknownName, nearest, shortened
 from trickzoo.evidence import count
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SYNSET = re.compile(r"n\d{8}")
 NUMBER = re.compile(r"-?[0-9]{1,255}")
+FLOAT = re.compile(r"-?[0-9]{1,255}\.0*")
+"""A whole number with a decimal point."""
+MISSING = ("nan", "null", "<na>", "#n/a")
+"""What programs write for a missing value, in small letters."""
 
 IMAGENETTE = (
     "n01440764",
@@ -81,7 +85,8 @@ def check_names(classes: Iterable[str], root: Path) -> None:
     """Check the names of the classes of the set at `root`.
 
     Raises BadData for a name that is not text, as of a folder whose name is not UTF-8, and for names that differ only in how accents are
-    stored. Logs a warning, once, for names that differ only in capitals, blanks or leading zeros.
+    stored. Logs a warning, once, for names that differ only in capitals, blanks or leading zeros, for names that programs write in place
+    of a missing value, and for whole numbers that are written with a decimal point.
     """
     names = sorted(classes)
     for name in names:
@@ -94,13 +99,21 @@ def check_names(classes: Iterable[str], root: Path) -> None:
             f"{root}: {len(twins[0])} classes are called {same_form(twins[0][0])}, with accents stored in two ways; write them alike"
         )
     for group in alike(names, lambda name: " ".join(name.casefold().split()).lstrip("0")):
-        _say_alike(root, tuple(group))
+        _warn(f"{root}: the classes {_quoted(group)} differ in capitals, blanks or leading zeros only; they are different classes")
+    for name in names:
+        if name.lower() in MISSING:
+            _warn(f'{root}: "{name}" is taken for the name of a class; if it stands for a missing value, leave out the images that have it')
+    if written := [name for name in names if FLOAT.fullmatch(name)]:
+        _warn(f"{root}: {_quoted(written)} are taken for the names of classes; write indices without a decimal point")
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return shortened([f'"{name}"' for name in names])
 
 
 @functools.cache  # once, although a set is checked again when some of its images are taken
-def _say_alike(root: Path, names: tuple[str, ...]) -> None:
-    named = ", ".join(f'"{name}"' for name in names)
-    warn(f"{root}: the classes {named} differ in capitals, blanks or leading zeros only; they are different classes")
+def _warn(sentence: str) -> None:
+    warn(sentence)
 
 
 def classes_of_labels(labels: Sequence[int | str], names: tuple[str, ...] = ()) -> tuple[list[str], tuple[str, ...]]:

@@ -63,24 +63,25 @@ class Export:
         raise BadData(f'{root} ({self.what}) has no split "{split}", only {there}{nearest(split, self.splits) or hint}')
 
 
-def by_split(named: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """Return things by the splits that their names mean, train first; a name that means no split is kept.
+def by_split(root: Path, named: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return things in `root` by the splits that their names mean, train first; a name that means no split is kept.
 
     Raises BadData if two names mean the same split.
     """
     found: dict[str, T] = {}
+    names: dict[str, str] = {}
     for name, thing in named:
         split = split_of(name) or name
         if split in found:
-            raise BadData(f"two sets of images mean the split {split}, and one of them is called {name}; rename or remove one")
-        found[split] = thing
+            raise BadData(f"{root}: {names[split]} and {name} mean the same split; merge them, or rename or remove one")
+        found[split], names[split] = thing, name
     order = list(SPLIT_NAMES)
     return {split: found[split] for split in sorted(found, key=lambda split: order.index(split) if split in order else len(order))}
 
 
 def folders_of_splits(root: Path) -> dict[str, Path]:
     """Return the folder of each split, train, val or test, directly in a folder. Raises BadData as `by_split` does."""
-    return by_split((path.name, path) for path in visible(root) if split_of(path.name) and path.is_dir())
+    return by_split(root, ((path.name, path) for path in visible(root) if split_of(path.name) and path.is_dir()))
 
 
 def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from trickzoo.addresses import URL
 from trickzoo.data import images
 from trickzoo.errors import BadData, BadOption, nearest, shortened
+from trickzoo.evidence import is_first_process
 from trickzoo.files import read_regular
 
 log = logging.getLogger("trickzoo")
@@ -75,7 +76,7 @@ def images_at(path: Path) -> list[Path]:
 
 def warn(sentence: str) -> None:
     """Log a warning about the images. Only the first of several processes logs it, because all of them open the same images."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         log.warning("%s", sentence)
 
 

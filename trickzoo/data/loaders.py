@@ -73,8 +73,7 @@ def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int6
     if strangers:
         shown = shortened(strangers, 3)
         what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
-        near = nearest(strangers[0], classes) if len(strangers) == 1 else ""
-        hint = near or "; add training images of them, or leave them out of the validation images"
+        hint = nearest(strangers[0], classes) or "; add training images of them, or leave them out of the validation images"
         raise BadData(f"{images.root}: {what} not among the training set's {count(len(classes), 'class')}{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
 

@@ -78,7 +78,7 @@ def coco_exports(root: Path) -> list[Export]:
 def _exports(families: Iterable[Family]) -> list[Export]:
     found = []
     for what, place, files in families:
-        named = by_split((name, (path, folders)) for name, path, folders in files)
+        named = by_split(place.parent, ((name, (path, folders)) for name, path, folders in files))
         openers = {split: functools.partial(_open, *places) for split, places in named.items()}
         found.append(Export(what, "coco", place, openers))
     return found

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
+from trickzoo.data.exports import by_split
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
-from trickzoo.data.layouts import SPLIT_MEANT, check_exists, split_of
+from trickzoo.data.layouts import check_exists, split_of
 from trickzoo.data.listing import alike, is_hidden, same_form, warn
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
@@ -93,7 +94,7 @@ def split_folders(path: Path) -> dict[str, str]:
     """Return the name of the folder of each split below `path`; the result is empty if `path` contains the class folders itself.
 
     A folder called train or val is a class and not a split if it contains images and there are other class folders beside it.
-    If two folders mean the same split, the first of `layouts.SPLIT_MEANT` is used, and a warning says so.
+    Raises BadData if two folders mean the same split.
     """
     folders, _ = _listing(path)
     named = [name for name in folders if split_of(name)]
@@ -101,12 +102,7 @@ def split_folders(path: Path) -> dict[str, str]:
         return {}
     if len(named) < len(folders) and not any(_listing(path / name)[0] for name in named):
         return {}
-    there: dict[str, str] = {}
-    order = list(SPLIT_MEANT)
-    for name in sorted(named, key=lambda name: (order.index(name.lower()), name != name.lower())):
-        if (used := there.setdefault(SPLIT_MEANT[name.lower()], name)) != name:
-            warn(f"{path}: {used}/ and {name}/ mean the same split; {used}/ is used, and {name}/ is not")
-    return there
+    return by_split(path, ((name, name) for name in named))
 
 
 def _listing(path: Path) -> tuple[list[str], list[str]]:

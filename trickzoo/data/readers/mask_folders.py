@@ -59,7 +59,8 @@ def _cvat_masks(root: Path) -> Iterator[Export]:
     if not lists or not (root / LABEL_MAP).is_file() or not (root / "SegmentationClass").is_dir():
         return
     openers = {
-        split: functools.partial(_open_cvat_masks, root, path.stem) for split, path in by_split((path.stem, path) for path in lists).items()
+        split: functools.partial(_open_cvat_masks, root, path.stem)
+        for split, path in by_split(root, ((path.stem, path) for path in lists)).items()
     }
     yield Export("CVAT Segmentation mask export", "masks", root / LABEL_MAP, openers)
 
@@ -78,7 +79,9 @@ def _cvat_camvid(root: Path) -> Iterator[Export]:
     lists = [path for path in visible(root, "*.txt") if (root / f"{path.stem}annot").is_dir()]
     if not lists or not (root / CAMVID).is_file():
         return
-    openers = {split: functools.partial(_open_camvid, root, path) for split, path in by_split((path.stem, path) for path in lists).items()}
+    openers = {
+        split: functools.partial(_open_camvid, root, path) for split, path in by_split(root, ((path.stem, path) for path in lists)).items()
+    }
     yield Export("CVAT CamVid export", "masks", root / CAMVID, openers)
 
 
@@ -99,7 +102,7 @@ def _roboflow(root: Path) -> Iterator[Export]:
     folders = [path.parent for path in (root / ROBOFLOW, *visible(root, f"*/{ROBOFLOW}")) if path.is_file()]
     folders = [folder for folder in folders if any(path.stem.endswith(SUFFIX) for path in visible(folder, "*.png"))]
     if folders:
-        named = by_split((folder.name if folder != root else ALL, folder) for folder in folders)
+        named = by_split(root, ((folder.name if folder != root else ALL, folder) for folder in folders))
         openers = {split: functools.partial(_open_folders, root, (folder, folder)) for split, folder in named.items()}
         yield Export("Roboflow mask export", "masks", folders[0] / ROBOFLOW, openers)
 
@@ -109,7 +112,7 @@ def _folders(root: Path) -> Iterator[Export]:
     if whole := _pair(root):
         names = [path.name for path in visible(whole[0]) if split_of(path.name)]
         parts = [name for name in names if (whole[0] / name).is_dir() and (whole[1] / name).is_dir()]
-        found = by_split((name, (whole[0] / name, whole[1] / name)) for name in parts) or {ALL: whole}
+        found = by_split(whole[0], ((name, (whole[0] / name, whole[1] / name)) for name in parts)) or {ALL: whole}
     else:
         found = {split: pair for split, folder in folders_of_splits(root).items() if (pair := _pair(folder))}
     if any(_has_images(masks) for _, masks in found.values()):

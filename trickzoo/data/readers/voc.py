@@ -183,7 +183,7 @@ def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> A
         raise BadData(f"{xml}: {where} has no name")
     if name not in label_of:
         own = f", and there is no {xml.parent.parent / CLASS_LIST} with others" if tuple(label_of) == CLASSES else ""
-        near = nearest(name, label_of) or nearest(name.lower(), label_of)
+        near = nearest(name, label_of)
         raise BadData(f'{xml}: {where} is a "{name[:LONGEST]}", which is not among the {count(len(label_of), "class")}{own}{near}')
     box = node.find("bndbox")
     if box is None:

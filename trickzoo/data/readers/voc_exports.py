@@ -35,7 +35,9 @@ def voc_exports(root: Path) -> list[Export]:
     if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
         lists = visible(root / "ImageSets" / "Main", "*.txt")
         names = [path.stem for path in lists if split_of(path.stem)] or [path.stem for path in lists[:1]] or [ALL]
-        openers = {split: functools.partial(_open_lists, root, name) for split, name in by_split((name, name) for name in names).items()}
+        openers = {
+            split: functools.partial(_open_lists, root, name) for split, name in by_split(root, ((name, name) for name in names)).items()
+        }
         tool = "CVAT" if (root / "labelmap.txt").is_file() else "Pascal"
         return [Export(f"{tool} VOC export", "voc", root / "Annotations", openers)]
     folders = {split: pair for split, folder in {ALL: root, **folders_of_splits(root)}.items() if (pair := _pair(folder))}

@@ -92,7 +92,7 @@ def _with_yaml(root: Path, path: Path) -> Export:
     base = content.get("path") or ""
     openers = {
         split: functools.partial(_open, root, functools.partial(_of_places, path=path, base=base, places=place), lambda: _names(path), path)
-        for split, place in by_split(places.items()).items()
+        for split, place in by_split(path, places.items()).items()
     }
     tool = "Roboflow" if "roboflow" in content else "Ultralytics"
     return Export(f"{tool} YOLO export", "yolo", path, openers)
@@ -157,7 +157,7 @@ def _with_obj_data(root: Path, path: Path) -> Export:
 
     openers = {
         split: functools.partial(_open, root, functools.partial(_of_places, path=path, base="", places=place), classes, path)
-        for split, place in by_split(lists.items()).items()
+        for split, place in by_split(path, lists.items()).items()
     }
     return Export("CVAT YOLO 1.1 export", "yolo", path, openers)
 
