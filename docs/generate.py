@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script's own folder is on the path, but not the one that contains `docs`
 
-from docs.pages import gallery, measurements, networks, records, studies
+from docs.pages import gallery, measurements, networks, records, results, studies
 from docs.pages.places import DOCS, README, STUDIES
 from trickzoo.cli.reference import commands_page, fields_page
 
@@ -23,8 +23,8 @@ PAGES = {
     DOCS / "models.md": networks.models,
     DOCS / "gallery.md": gallery.gallery,
     DOCS / "tricks.md": studies.tricks,
-    DOCS / "ladder.md": studies.ladder,
-    DOCS / "transfer.md": studies.transfer,
+    DOCS / "results.md": results.results,
+    DOCS / "earlier_studies.md": results.earlier,
     DOCS / "images.md": measurements.images,
     DOCS / "data.md": measurements.data,
     DOCS / "speed.md": measurements.speed,

@@ -108,6 +108,20 @@ def test_links_of_pages_lead_to_files() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_links_to_sections_lead_to_headings() -> None:
+    pages = (*DOCS.glob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md")
+    texts = {page.resolve(): re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL) for page in pages}
+    headings = {page: set(map(anchor, re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE))) for page, text in texts.items()}
+    for page, text in texts.items():
+        for target, section in re.findall(r"\]\(([^)#:\s]*)#([^)]+)\)", text):
+            assert section in headings[(page.parent / target).resolve() if target else page], f"{page.name} links to {target}#{section}"
+
+
+def anchor(heading: str) -> str:
+    """Return the fragment by which MkDocs and GitHub link to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def test_pages_of_the_api_name_what_exists() -> None:
     page = (DOCS / "api.md").read_text(encoding="utf-8")
     entries = re.findall(r"^::: (\S+)(?:\n    options:\n      members: \[(.+)\])?", page, flags=re.MULTILINE)
