@@ -197,6 +197,15 @@ def test_bad_images_stop_the_run_or_are_counted(
     assert "1 unreadable file left out" in capsys.readouterr().out
 
 
+def test_two_processes_stop_together_and_print_one_message(
+    tiny: Path, photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "val" / IMAGENETTE[1] / "1.JPEG").write_bytes(b"no jpeg")
+    tokens = ("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, "--workers", 0)
+    assert together(call, evaluation, "imagenet", *tokens) == [2, 2]
+    assert len(re.findall("is not a readable", capfd.readouterr().err)) == 1
+
+
 def test_files_that_are_no_images_are_counted_and_named(
     tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -110,6 +110,13 @@ class TestEveryModel:
         assert model.num_features == model.feature_info[-1].channels
 
 
+def test_a_new_depth_needs_no_plainer_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._RESNETS, (200, "c"), (1, 1))
+    monkeypatch.setitem(registry._RESNETS, (200, "d"), (1, 1))
+    (found,) = [each for each in registry._architectures() if each.name == "resnet200_d"]
+    assert found.tweaked == ("resnet200_c", "resnet200_d")
+
+
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", DILATED)
 def test_output_stride_dilates_and_changes_no_weight(name: str, output_stride: int) -> None:

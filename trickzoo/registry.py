@@ -30,7 +30,7 @@ class Architecture:
         output_strides: the members of `OUTPUT_STRIDES` that the network supports.
         options: arguments of the builder that make this network of its family.
         aliases: other names of the same network.
-        tweaked: names of the networks from the plain one to this one, each with one more tweak of the paper's section 4.
+        tweaked: names of the networks from the plainest one of its depth to this one, each with more tweaks of the paper's section 4.
         residual: whether the network has residual blocks.
     """
 
@@ -122,7 +122,7 @@ def _architectures() -> list[Architecture]:
                 macs=macs,
                 options={"depth": depth, "letter": letter},
                 aliases=(f"{name}_b",) if basic and not letter else (),
-                tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in PATHS[letter] if not (basic and each == "b")),
+                tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in PATHS[letter] if (depth, each) in _RESNETS),
                 residual=True,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +22,9 @@ from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
-from trickzoo.errors import BadCheckpoint, BadData, TrickzooError, shortened
+from trickzoo.errors import BadCheckpoint, BadData, shortened
 from trickzoo.evidence import count, verb
+from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
 
@@ -135,36 +136,19 @@ def predict(
     classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict, at_once)
     batches = in_order(len(share), max(at_once // (1 + len(corruptions)), 1))
 
-    rows: list[Answer] = []
-    problems: list[tuple[int, bytes, str]] = []
-    oriented = 0
-    failure: TrickzooError | None = None
+    answers: list[Answer] = []
     start = time.perf_counter()
-    for answers in computed(share, batches, workers, classify, by_workers=on_cpu):
-        broken = [answer for answer in answers if answer.error]
-        whole = [answer for answer in answers if not answer.error]
-        problems += [(answer.index, answer.digest, answer.error) for answer in broken]
-        oriented += sum(answer.orientation > 1 for answer in whole)
-        rows += whole
-        if broken and not skip_corrupt:
-            failure = BadData(f"{broken[0].error}; leave such files out, and count them, with --skip-corrupt")
-            break
-        if not all(answer.finite for answer in whole):
-            failure = BadCheckpoint(
-                f"{model.name} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
-            )
-            break
-        progress(len(answers))
-    _raise_everywhere(failure)
-    rows = sorted(gather_object(rows), key=lambda row: row.index)
-    problems = sorted(gather_object(problems))
+    found = computed(share, batches, workers, classify, by_workers=on_cpu)
+    for batch in stoppable(_checked(found, model.name, precision, skip_corrupt), state):
+        answers += batch
+        progress(len(batch))
+    answers = sorted(gather_object(answers), key=lambda answer: answer.index)
     seconds = time.perf_counter() - start
 
     entries = images.entries
-    read = sorted([(row.index, row.digest) for row in rows] + [(index, digest) for index, digest, _ in problems])
-    contents = digest_of((entries[index].name, digest) for index, digest in read)
+    rows, problems = [answer for answer in answers if not answer.error], [answer for answer in answers if answer.error]
     if not rows:
-        raise BadData(f"{images.root}: not one of {count(len(problems), 'image')} can be read; the first: {problems[0][2]}")
+        raise BadData(f"{images.root}: not one of {count(len(problems), 'image')} can be read; the first: {problems[0].error}")
     return Predictions(
         names=tuple(entries[row.index].name for row in rows),
         labels=np.array([index_of[entries[row.index].label] for row in rows]),
@@ -173,11 +157,23 @@ def predict(
         restricted=np.array([row.restricted[0] for row in rows]) if restrict is not None else None,
         corrupted=np.array([row.top[1:] for row in rows]),
         corrupted_restricted=np.array([row.restricted[1:] for row in rows]) if restrict is not None else None,
-        skipped=tuple((entries[i].name, error) for i, _, error in problems) + tuple((name, "not an image") for name in images.strangers),
-        oriented=sum(gather_object([oriented])),
-        digest=contents,
+        skipped=(*((entries[row.index].name, row.error) for row in problems), *((name, "not an image") for name in images.strangers)),
+        oriented=sum(row.orientation > 1 for row in rows),
+        digest=digest_of((entries[answer.index].name, answer.digest) for answer in answers),
         seconds=seconds,
     )
+
+
+def _checked(batches: Iterable[list[Answer]], model: str, precision: Precision, skip_corrupt: bool) -> Iterator[list[Answer]]:
+    """Yield batches of predictions. Raises BadData and BadCheckpoint as `predict` does."""
+    for answers in batches:
+        if not skip_corrupt and (error := next((answer.error for answer in answers if answer.error), None)):
+            raise BadData(f"{error}; leave such files out, and count them, with --skip-corrupt")
+        if not all(answer.finite for answer in answers):
+            raise BadCheckpoint(
+                f"{model} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
+            )
+        yield answers
 
 
 @dataclass(frozen=True)
@@ -253,10 +249,3 @@ class Classifier:
             if isinstance(self.network, nn.Module):
                 images = images.contiguous(memory_format=torch.channels_last)
             return self.network(images).float()
-
-
-def _raise_everywhere(failure: TrickzooError | None) -> None:
-    """Raise the failure of any process in every process, so that none waits for one that has stopped."""
-    failures = [error for error in gather_object([failure]) if error is not None]
-    if failures:
-        raise failures[0]

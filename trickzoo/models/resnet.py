@@ -202,14 +202,12 @@ LAYERS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] =
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
+"""The block and the number of blocks in each stage, by depth."""
 LETTERS = {"": ORIGINAL, "b": B, "c": C, "d": D, "s": S}
+"""The tweaks by letter: the paper's B, C and D, and GluonCV's S."""
 
 
 def resnet(depth: int, letter: str = "", **options: Any) -> ResNet:
-    """Return a ResNet of the given depth (18, 34, 50, 101 or 152) with the paper's tweaks up to `letter` ("", "b", "c" or "d"), or
-    GluonCV's variant "s".
-
-    `options` are further arguments of `ResNet`.
-    """
+    """Return a ResNet with a depth of `LAYERS` and the tweaks of a letter of `LETTERS`. `options` are further arguments of `ResNet`."""
     block, layers = LAYERS[depth]
     return ResNet(layers, block, tweaks=LETTERS[letter], **options)
