@@ -47,7 +47,7 @@ class Oracle(torch.nn.Module):
 def test_boxes_are_evaluated_in_pixels_of_the_image_file(tmp_path: Path) -> None:
     places = [[[3.0, 4, 21, 28]], [[10.0, 2, 30, 20], [1.0, 1, 9, 9]]]
     annotations = {f"{i}": xml([("cat", [x0 + 1, y0 + 1, x1, y1]) for x0, y0, x1, y1 in boxes]) for i, boxes in enumerate(places)}
-    data = detection.open_split(AnnotatedLocation("voc", voc(tmp_path / "own", annotations)), "train")
+    data = AnnotatedLocation("voc", voc(tmp_path / "own", annotations)).open("detection", "train")
     for short in (30, 75):
         found = detection.evaluate.detect(Oracle(places, short), data, FitAndFlip(short, 200), Accelerator(cpu=True))
         figures = detection.evaluate.figures(found)
@@ -60,7 +60,7 @@ def test_boxes_are_evaluated_in_pixels_of_the_image_file(tmp_path: Path) -> None
 def test_masks_are_evaluated_at_the_size_of_the_image_file(tmp_path: Path) -> None:
     truth = np.zeros((30, 40), np.uint8)
     truth[:, 20:], truth[0] = 1, 2
-    data = segmentation.open_split(AnnotatedLocation("lists", lists(tmp_path, [truth])), "train")
+    data = AnnotatedLocation("lists", lists(tmp_path, [truth])).open("segmentation", "train")
 
     def oracle(images: torch.Tensor) -> torch.Tensor:
         assert images.shape == (1, 3, 15, 20)

@@ -52,7 +52,7 @@ def learnt(task: Task, out: Path) -> dict[str, Any]:
 def test_boxes(
     layout: str, pack: str, epochs: int, short: int, long: int, anchors: tuple[int, ...], proposals: int, packs: Path, tmp_path: Path
 ) -> None:
-    data = some(detection.open_split(AnnotatedLocation(layout, packs / pack), "train"))
+    data = some(AnnotatedLocation(layout, packs / pack).open("detection", "train"))
     sizes: dict[str, Any] = {"short": short, "long": long, "anchors": anchors, "rois": 128, "proposals": proposals}
     recipe = SMALL_BOXES.but("by heart", data=layout, epochs=epochs, **sizes, **BY_HEART)
     found = learnt(detection.new_task(recipe, Splits(data, data), Machine(out=tmp_path, workers=0), Accelerator(cpu=True)), tmp_path)
@@ -67,15 +67,15 @@ def learn_masks(data: SegmentationSet, layout: str, out: Path, **fields: Any) ->
 
 
 def test_masks_of_voc(packs: Path, tmp_path: Path) -> None:
-    data = segmentation.open_split(AnnotatedLocation("voc", packs / "voc_mini"), "train")
+    data = AnnotatedLocation("voc", packs / "voc_mini").open("segmentation", "train")
     data = replace(data, pairs=data.pairs[:N])
     assert learn_masks(data, "voc", tmp_path, epochs=700, base=500, short=None, crop=256) > 90  # 500 is VOC's long side
 
 
 def test_masks_of_camvid(packs: Path, tmp_path: Path) -> None:
     """The middles of frames, four times as large: a pole is three pixels wide, and the map's cells are eight."""
-    frames = segmentation.open_split(AnnotatedLocation("lists", packs / "camvid"), "train")
-    data = segmentation.open_split(AnnotatedLocation("lists", middles(frames, tmp_path / "middles")), "train")
+    frames = AnnotatedLocation("lists", packs / "camvid").open("segmentation", "train")
+    data = AnnotatedLocation("lists", middles(frames, tmp_path / "middles")).open("segmentation", "train")
     assert learn_masks(data, "lists", tmp_path / "run", epochs=1500, base=704, short=528, crop=320, aux=0.0) > 90
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from trickzoo import evidence
-from trickzoo.data.location import AnnotatedLocation, Part, Splits
+from trickzoo.data.location import Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training.job import Job, holds_finished
@@ -52,9 +52,6 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
     @property
     def SIDES(self) -> tuple[str, ...]:
         """Names of the image sides that `load` can replace."""
-
-    def open_split(self, location: AnnotatedLocation, part: Part) -> Any:
-        """Open the images of one split with their annotations. Raises BadData if they cannot be used."""
 
     def evaluate_set(
         self,

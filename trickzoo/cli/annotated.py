@@ -1,4 +1,4 @@
-"""`trickzoo-eval coco | voc | ade20k | lists | shapes | easy_shapes`: detectors and segmenters on annotated images."""
+"""`trickzoo-eval LAYOUT`: detectors and segmenters on annotated images, in a layout of `data.layouts.LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
     chief = accelerator.is_main_process
     start = time.perf_counter()
     model: Any = package.load(of.model, **sides)
-    opened = package.open_split(location, part) if split_file is None else _listed(location, task, split_file)
+    opened = location.open(task, part) if split_file is None else _listed(location, task, split_file)
     data = opened.in_order(model.classes)
     recipe, weights = model.recipe, model.trunk.weights
     images = _images(opened, weights)

@@ -2,9 +2,9 @@
 
 from trickzoo.detection.evaluate import compare, evaluate_set, predict
 from trickzoo.detection.model import faster_rcnn
-from trickzoo.detection.open import open_data, open_split
 from trickzoo.detection.task import SIDES, load, new_task
 from trickzoo.evidence import check_writable as check_predictions
+from trickzoo.training.annotated_task import open_data
 from trickzoo.training.network_file import save
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "load",
     "new_task",
     "open_data",
-    "open_split",
     "predict",
     "save",
 ]

@@ -25,7 +25,7 @@ class Example:
 def draw(task: str, location: AnnotatedLocation, networks: Sequence[tuple[str, Path]], n: int) -> list[Example]:
     """Return n annotated validation images: the annotation, then the prediction of each network (name, file)."""
     package = find_annotated_task(task)
-    data = package.open_split(location, "val") if location.selection == Selection() else open_splits(location, task).val
+    data = location.open(task, "val") if location.selection == Selection() else open_splits(location, task).val
     models = [package.load(path) for _, path in networks]
     shown = _spread([index for index in range(len(data)) if data.is_annotated(index)], n)
     names = ("as annotated", *(name for name, _ in networks))

@@ -117,11 +117,12 @@ def _curve(place: Path) -> Curve:
 
 def findings(study: LadderStudy) -> Iterable[str]:
     """Yield the findings as sentences: the gain over the whole ladder, the significant steps, and the scope."""
-    learned = not no_better_than_majority(study) or len(no_better_than_majority(study)) < sum(bool(rung.top1) for rung in study.rungs)
+    below = no_better_than_majority(study)
+    learned = len(below) < sum(bool(rung.top1) for rung in study.rungs)
     if learned:
         yield total_in_words(study.total, study.rungs)
         yield from steps_in_words(study.rungs)
-    yield from _beside_majority(study, learned)
+    yield from _beside_majority(study, below, learned)
     if learned and (advice := outlook.advice(outlook.of_ladder(study))):
         yield advice
     if study.generated:
@@ -152,12 +153,11 @@ def no_better_than_majority(study: LadderStudy) -> list[LadderRung]:
     ]
 
 
-def _beside_majority(study: LadderStudy, learned: bool) -> Iterable[str]:
+def _beside_majority(study: LadderStudy, below: list[LadderRung], learned: bool) -> Iterable[str]:
     if study.majority is None:
         return
     chance = f", chance {100 / study.num_classes:.2f} % ({study.num_classes} classes)" if study.num_classes else ""
     reference = f"Predicting the largest class for every image gives {study.majority:.2f} %{chance}"
-    below = no_better_than_majority(study)
     if not learned:
         yield (
             f"No rung does significantly better than predicting the largest class for every image ({study.majority:.2f} %{chance}): the "

@@ -100,8 +100,8 @@ def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) 
     """
     one, two = masks.read(first), masks.read(second)
     _check_same(first, second, one.names, two.names)
-    order = [two.names.index(name) for name in one.names] if one.names != two.names else range(len(one.names))
-    two = two.take(order)
+    place = {name: index for index, name in enumerate(two.names)}
+    two = two.take([place[name] for name in one.names])
     _check_equal(first, second, "classes", one.classes, two.classes)
     _check_equal(first, second, "numbers of annotated pixels", one.judged.tolist(), two.judged.tolist())
     figures = [lambda weights, of=of: masks.mean_iou(of, weights) for of in (one, two)]

@@ -14,7 +14,7 @@ from trickzoo.data.annotated import AnnotatedSet
 from trickzoo.data.annotated_transforms import DetectionSamples, SegmentationSamples
 from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
-from trickzoo.data.location import Splits
+from trickzoo.data.location import AnnotatedLocation, Splits, open_splits
 from trickzoo.evidence import count
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
@@ -22,6 +22,11 @@ from trickzoo.training.machine import Machine
 from trickzoo.training.schedule import fine_tuning_rate
 from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
+
+
+def open_data(recipe: DetectionRecipe | SegmentationRecipe, location: AnnotatedLocation, machine: Machine) -> Splits[Any]:
+    """Open training and validation images with the annotations of the recipe's task. Raises what `open_splits` raises."""
+    return open_splits(location, recipe.task)
 
 
 class AnnotatedTask(Task):
