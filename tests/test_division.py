@@ -88,7 +88,9 @@ def test_a_class_whose_groups_are_all_large_gives_the_smallest() -> None:
     assert not divide([str(i) for i in range(12)], ["a"] * 12, [0] * 12, 0.1, 0).any()
 
 
-def test_a_training_keeps_its_division_and_an_evaluation_finds_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
     data = classes(tmp_path / "set", 10)
     (data / "red" / "again.jpg").write_bytes((data / "red" / "3.jpg").read_bytes())
@@ -119,10 +121,21 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(capsys: pytest
     assert [again[key] for key in ("data_digest", "val_digest", "top1")] == [result[key] for key in ("data_digest", "val_digest", "top1")]
 
     evaluation = ("--data", data, "--split-file", out / "split.csv", "--model", out / "model.safetensors")
+    caplog.clear()
     found = evaluate(*evaluation, out=tmp_path / "e.json")
+    assert caplog.messages == []
     assert (found["n"], found["top1"]) == (4, result["top1"])
     as_data = ("--data", out / "split.csv", "--images", data, "--model", out / "model.safetensors")
     assert evaluate(*as_data, out=tmp_path / "f.json")["data"]["digest"] == found["data"]["digest"]
+    assert evaluate("--data", data, "--model", out, out=tmp_path / "g.json")["n"] == 21
+    (seen,) = caplog.messages
+    assert f"17 of 21 images have the names of training images of {out / 'model.safetensors'}; " in seen
+    assert seen.endswith(f"leave them out with --split val --split-file {out / 'split.csv'}")
+    calibrate = caller(capsys, zoo, "calibrate", out, "--data", data, "--workers", 0)
+    calibrate()
+    assert caplog.messages == [seen, seen]
+    calibrate("--split-file", out / "split.csv")
+    assert caplog.messages == [seen, seen]
 
 
 def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_left_alone(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Pat
         data = location.open_undivided("segmentation")
         assert data.layout == form.said
         check(data, name, list("abcdef"))
-        refused(lambda: location.open("segmentation", "train"), "has no splits; take some images for validation with --val-fraction")
+        refused(
+            lambda: location.open("segmentation", "train"), "has no splits; train with --val-fraction 0.2, or evaluate with --split all"
+        )
         return
     for split, stems in form.parts.items():
         data = AnnotatedLocation(layout, tmp_path, val=split).open("segmentation", "val")

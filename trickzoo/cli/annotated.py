@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trickzoo.weights.loaded import LoadedWeights
 
 Data = Annotated[Path | None, Parameter(help="Folder of the data set.")]
-Split = Annotated[str, Parameter(help="Split to evaluate on.")]
+Split = Annotated[str, Parameter(help="Split to evaluate on; all for images without splits.")]
 
 
 @Parameter(name="*")
@@ -204,9 +204,13 @@ def _task(path: Path, layout: str) -> str:
 def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
     """Return what the result file states about the images."""
     from trickzoo.data.checks import summary_of
+    from trickzoo.data.selection import seen_in_training
 
     seen = data.digest == (weights.training or {}).get("data_digest")
-    trained_on = ["the model was trained on these very images: the figures say little about other images"] if seen else []
+    some = seen_in_training(data.names, weights.path)
+    trained_on = (
+        ["the model was trained on these very images: the figures say little about other images"] if seen else [some] if some else []
+    )
     summary = summary_of(data)
     return {
         "path": str(data.root),

@@ -27,6 +27,9 @@ def calibrate(
     *,
     data: Annotated[str, Parameter(help=f"Held-out images: class folders, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")],
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split of DATA to fit the temperature on.")] = "val",
+    split_file: Annotated[
+        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
+    ] = None,
     classes: Annotated[
         str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
     ] = None,
@@ -59,7 +62,7 @@ def calibrate(
     if state.num_processes > 1:
         raise BadOption("trickzoo calibrate runs in one process; start it without torchrun or accelerate launch")
     network = loaded(model, None)
-    found, facts = _fitted(network, data, split, classes, workers, state.device)
+    found, facts = _fitted(network, data, split, split_file, classes, workers, state.device)
     content = {"what": "calibration", "weights": model, **facts, **asdict(found)}
     if out is not None:
         temperature.scale(network.cpu(), found.temperature)
@@ -75,7 +78,7 @@ def calibrate(
 
 
 def _fitted(
-    network: Backbone, data: str, split: str, classes: str | None, workers: int | None, device: Any
+    network: Backbone, data: str, split: str, split_file: Path | None, classes: str | None, workers: int | None, device: Any
 ) -> tuple[Calibrated, dict[str, Any]]:
     """Run the network on the images. Return the temperature, and facts about the images."""
     import numpy as np
@@ -84,12 +87,16 @@ def _fitted(
     from trickzoo.classification import evaluate, temperature
     from trickzoo.classification.features import extract
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
-    from trickzoo.data.open import open_set
+    from trickzoo.data.listing import warn
+    from trickzoo.data.open import open_part
+    from trickzoo.data.selection import seen_in_training
     from trickzoo.training.processes import default_workers
 
-    opened = open_set(data, split=split)
+    opened = open_part(data, split, split_file)
     names = classes_of(network, classes, opened.order or opened.classes)
     images, _ = evaluate.match_classes(opened, names)
+    if network.weights is not None and (seen := seen_in_training(images.names, network.weights.path)):
+        warn(seen)
     workers = default_workers() if workers is None else workers
     with progress_bar(network.name, len(images.entries), True, 1) as tick:
         features = extract(network, images, preprocessing_of(network), device=device, workers=workers, progress=tick)

@@ -116,10 +116,11 @@ def imagenet(
     from trickzoo.classification import judgement, report, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
     from trickzoo.data.imagenet_variants import read_real_labels
+    from trickzoo.data.open import open_part
     from trickzoo.training.processes import processes
 
     real_labels = read_real_labels(None if images.labels == "real" else Path(images.labels)) if images.labels is not None else ()
-    opened = _open(data, images)
+    opened = open_part(data, images.split, images.split_file, devkit=images.devkit, folder=images.folder)
     state = processes(device=running.device)
     results = []
     for name in names:
@@ -164,16 +165,6 @@ def _write_report(path: Path, judged: Judgement, found: Result, shown: Sequence[
     write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
 
 
-def _open(data: str, images: Images) -> ImageSet:
-    """Open the images of the split that is named, of those that the list names if there is one."""
-    from trickzoo.data.open import open_set, open_undivided
-    from trickzoo.data.selection import listed
-
-    if images.split_file is not None:
-        return listed(open_undivided(data, folder=images.folder), images.split_file, images.split)
-    return open_set(data, split=images.split, devkit=images.devkit, folder=images.folder)
-
-
 def _check_several(names: Sequence[str], weights: str | None, files: dict[str, Path | None]) -> None:
     """Raise BadOption if several models are evaluated with an option that applies to one model only."""
     if len(names) == 1:
@@ -199,12 +190,16 @@ def _evaluate(
     from trickzoo.classification import evaluate, result
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
+    from trickzoo.data.listing import warn
+    from trickzoo.data.selection import seen_in_training
     from trickzoo.training.processes import default_workers
 
     assert network.weights is not None
     classes = classes_of(network, images.classes, opened.order or opened.classes)
     preprocessing = preprocessing_of(network, preparation)
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
+    if seen := seen_in_training(known.names, network.weights.path):
+        warn(seen)
     if images.variant is not None:
         check_variant(known, images.variant)
     if real_labels:

@@ -150,12 +150,12 @@ def _descriptions() -> dict[str, str]:
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
-    return {synset: info.label_name_to_description(synset) for synset in info.label_names()}
+    return {synset: info.label_name_to_description(synset).partition(",")[0] for synset in info.label_names()}
 
 
 def describe_class(name: str) -> str:
     """Return a class in words, such as "tench" for n01440764, or the name itself if it is not a synset of ImageNet-1k."""
-    return _descriptions().get(name, name).partition(",")[0]
+    return _descriptions().get(name, name)
 
 
 def check_classes(

@@ -57,7 +57,9 @@ class Export:
         if name in self.splits:
             return self.splits[name](self.in_words)
         if self.whole:
-            raise BadData(f"{root} ({self.what}) has no splits; take some images for validation with --val-fraction 0.2")
+            raise BadData(
+                f"{root} ({self.what}) has no splits; train with --val-fraction 0.2, or evaluate with --split all or --split-file LIST"
+            )
         hint = "; take some of train for it with --val-fraction 0.2" if name == "val" and "train" in self.splits else ""
         there = ", ".join(self.splits)
         raise BadData(f'{root} ({self.what}) has no split "{split}", only {there}{nearest(split, self.splits) or hint}')

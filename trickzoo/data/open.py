@@ -13,6 +13,7 @@ from trickzoo.data.layouts import IMAGE_FOLDERS, is_hub, is_table
 from trickzoo.data.listing import warn
 from trickzoo.data.readers import hub, table
 from trickzoo.data.readers.imagenet import open_imagenet, split_folders
+from trickzoo.data.selection import listed
 from trickzoo.errors import BadOption, shortened
 from trickzoo.evidence import count, verb
 
@@ -46,6 +47,13 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
         for note in depth_notes(lambda: images.content(0), images.place(images.entries[0])):
             warn(note)
     return images
+
+
+def open_part(data: str | Path, split: str, split_file: Path | None, *, devkit: Path | None = None, folder: Path | None = None) -> ImageSet:
+    """Return the labelled images of a split as `open_set` does, or those that a list assigns to it, if there is a list."""
+    if split_file is None:
+        return open_set(data, split=split, devkit=devkit, folder=folder)
+    return listed(open_undivided(data, folder=folder), split_file, split)
 
 
 def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:

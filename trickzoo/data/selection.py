@@ -199,6 +199,29 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
     return images.take(mine)
 
 
+def seen_in_training(names: Sequence[str], network: Path) -> str:
+    """Return a sentence for the user if the `names` of images are also those of images that trained the network in a file.
+
+    It is empty if none is, and if there is no list of a training beside the file.
+    """
+    from trickzoo.data.listing import same_form
+    from trickzoo.data.readers.table import read_rows
+
+    table = network.with_name(LIST)
+    try:
+        rows = read_rows(table, labelled=False) if table.is_file() else []
+    except BadData:  # a file of another kind that has the name of the list
+        return ""
+    trained = {same_form(row.path.removeprefix("./")) for row in rows if row.split == "train"}
+    n = sum(same_form(name) in trained for name in names)
+    if not n:
+        return ""
+    return (
+        f"{n:,} of {count(len(names), 'image')} {verb(n, 'has')} the {'name' if n == 1 else 'names'} of training images of {network}; "
+        f"if they are the same images, leave them out with --split val --split-file {table}"
+    )
+
+
 def readable(images: S) -> tuple[S, list[dict[str, str]]]:
     """Return a set without the images that cannot be decoded, with the name of each of those and the reason. All images are decoded.
 

@@ -71,7 +71,7 @@ def compare(train: ImageSet, val: ImageSet) -> Comparison:
     try:
         groups = _same_files(files)
     except OSError as error:
-        raise BadData(f"{error.filename} cannot be read ({error.strerror})") from None
+        raise BadData(f"{error.filename} cannot be read ({error.strerror}); --skip-corrupt leaves such files out") from None
     repeated: list[int] = []
     ambiguous: list[int] = []
     n = len(train.entries)
