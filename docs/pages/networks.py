@@ -17,11 +17,13 @@ them. The page is generated from `trickzoo/registry.py` and `weights_manifest/` 
 
 ## Models
 
-The parameters are those of the network with 1000 classes. The multiply-adds are those of its convolutions and linear layers for one image
-of the side in pixels that the column "input" states. `trickzoo.create(MODEL, pretrained=True)` loads the default weight.
+`trickzoo.create(MODEL, pretrained=True)` loads the default weight. Top-1 is its published accuracy in percent on ImageNet-1k, at the size of
+image that is stated after it; models without it have no default weight. Parameters are in millions, for 1000 classes. Multiply-adds (MACs, also
+called FLOPs by some libraries) are in billions, for one image of 224 pixels, or 299 for Inception V3. [Speed](speed.md#inference) has images
+per second of some models.
 
-| model | parameters | multiply-adds | input | default weight | |
-| --- | ---: | ---: | ---: | --- | --- |
+| model | network | default weight | top-1 | at | parameters, M | multiply-adds, G |
+| --- | --- | --- | ---: | ---: | ---: | ---: |
 """
 WEIGHTS = """
 ## Weights
@@ -66,9 +68,12 @@ def models() -> str:
     for name in catalogue.list_models():
         d = catalogue.describe(name)
         a = d.architecture
-        default = f"`{d.default.tag}`" if d.default else ""
+        default = f"`{d.default.tag}`" if d.default else "–"
+        published = d.default.published() if d.default else None
+        accuracy = f"{published.top1:.2f} | {d.default.preprocessing.size}" if d.default and published else "– | –"
         aliases = f" (also `{'`, `'.join(a.aliases)}`)" if a.aliases else ""
-        models.append(f"| `{a.name}`{aliases} | {a.parameters:,} | {a.macs / 1e9:.3f} G | {a.size} | {default} | {a.summary} |")
+        cost = f"{a.parameters / 1e6:.1f} | {a.macs / 1e9:.2f}"
+        models.append(f"| `{a.name}`{aliases} | {a.summary} | {default} | {accuracy} | {cost} |")
         weights += [_row(record) for record in d.weights if record.layout != "trickzoo"]
         own += [_own_row(record) for record in d.weights if record.layout == "trickzoo"]
     return HEAD + "\n".join(models) + "\n" + WEIGHTS + "\n".join(weights) + "\n" + OWN + "\n".join(own) + "\n" + _digests()
