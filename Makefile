@@ -41,7 +41,7 @@ ifeq ($(strip $(DATA)),)
 	@echo
 	@echo "Generated images that no training and no validation has seen, named after what they show, and what the network"
 	@echo "with all tricks predicts that was best in validation:"
-	@$(BIN)/trickzoo shapes $(DEMO)/images --difficulty easy --first 1000 >/dev/null
+	@$(BIN)/trickzoo shapes $(DEMO)/images --difficulty easy --first 1000
 	$(BIN)/trickzoo predict $(DEMO)/images --top 2 --weights $(DEMO)/mixup-$$($(BEST))/model.safetensors
 	@echo
 	@echo "Do the better classifiers make better detectors and segmenters?"

@@ -79,7 +79,7 @@ def checked(path: Path, *sections: str, pictures: range = range(1)) -> str:
     return " ".join(" ".join(page.texts).split())
 
 
-CLASSIFIER = ("Confused classes", "Every class", "How far to trust the confidence", "Images to look at", "The images")
+CLASSIFIER = ("Confused classes", "Every class", "Calibration: how far to trust the confidence", "Images to look at", "The images")
 
 
 def judged(n: int = 200, k: int = 4) -> Judgement:
@@ -132,7 +132,7 @@ def test_the_findings_state_interval_majority_and_the_worst_confusion() -> None:
     share = 100 * found.right.mean()
     assert f"Top-1 is {share:.2f} % of 200 images (95 % CI" in sentences and "Top-5" not in sentences
     assert f"Always answering ant, the largest class, would give {100 * (found.labels == 0).mean():.1f} %." in sentences
-    assert "The most frequent error takes" in sentences
+    assert "The most frequent error: " in sentences and " is predicted as " in sentences
 
 
 def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,9 +140,10 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
     tokens = ("train", "--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0)
     status, text, _ = call(*tokens)
     assert (status, text.splitlines()[-1]) == (0, str(out / "report.html"))
-    page = checked(out / "report.html", "The training", *CLASSIFIER, "How to go on", "How it was made")
+    page = checked(out / "report.html", "The training", *CLASSIFIER, "Next steps", "How it was made")
     result = json.loads((out / "result.json").read_text())
     assert f"Top-1 is {result['top1']:.2f} % of 20 images" in page and "training images 56" in page
+    assert "aspect 0.75, 1.333" in page and "augmentation" not in page
     assert f"trickzoo predict IMAGES --model {out}" in page
     assert "zero_ gamma false" in page  # a line may break after an underscore
     rows = list(csv.DictReader((out / "predictions.csv").open()))
@@ -186,7 +187,7 @@ def test_a_fine_tuning_ends_with_a_report(
     tokens = ("shapes", "--task", task, "--images", 10, "--weights", "none", "--epochs", 1, "--batch-size", 2, "--workers", 0, *options)
     status, text, _ = caller(capsys, zoo, "finetune")(*tokens, "--out", tmp_path)
     assert status == 0 and text.splitlines()[-1] == str(tmp_path / "report.html")
-    page = checked(tmp_path / "report.html", "The training", *headings, "The images", "How to go on", "How it was made")
+    page = checked(tmp_path / "report.html", "The training", *headings, "The images", "Next steps", "How it was made")
     result = json.loads((tmp_path / "result.json").read_text())
     figure = result["voc_ap50"] if task == "detection" else result["miou"]
     assert f"{figure:.2f} %" in page and uncertain in page

@@ -58,6 +58,7 @@ def test_shapes_are_written_by_what_they_show(call: Call, tmp_path: Path, diffic
     assert status == 0
     drawn = Shapes("val", 5, size=32, difficulty=difficulty, objects=objects)
     names = [f"{CLASSES[drawn.label(index)]}-{index}.png" for index in (3, 4)]
-    assert [Path(line).name for line in text.split()] == names
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == sorted(names)
+    assert text == f"2 images in {tmp_path / 'images'}\n"
     with Image.open(tmp_path / "images" / names[1]) as image:
         np.testing.assert_array_equal(np.asarray(image), drawn.draw(4).image)

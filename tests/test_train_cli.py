@@ -262,7 +262,7 @@ def test_a_classifier_is_kept_where_its_classes_are_the_datas(
     assert torch.equal(model.stem.conv.weight, start.stem.conv.weight)
     assert model.weights.classes == COLOURS
     new = set(stated) != set(COLOURS)
-    words = f"{start.weights.name} is of other classes than the data, so the classifier is initialised anew"
+    words = f"the classes of {start.weights.name} differ from those of the data, so the classifier is initialised anew"
     assert [record.getMessage() for record in caplog.records] == ([f"mobilenet_v1_025: {words}"] if new else [])
     kept = start.head.fc.weight if stated == COLOURS else start.head.fc.weight.flip(0)
     assert torch.equal(model.head.fc.weight, kept) is not new

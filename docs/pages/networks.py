@@ -17,10 +17,10 @@ them. The page is generated from `trickzoo/registry.py` and `weights_manifest/` 
 
 ## Models
 
-`trickzoo.create(MODEL, pretrained=True)` loads the default weight. Top-1 is its published accuracy in percent on ImageNet-1k, at the size of
-image that is stated after it; models without it have no default weight. Parameters are in millions, for 1000 classes. Multiply-adds (MACs, also
-called FLOPs by some libraries) are in billions, for one image of 224 pixels, or 299 for Inception V3. [Speed](speed.md#inference) has images
-per second of some models.
+`trickzoo.create(MODEL, pretrained=True)` loads the default weight, if the model has one. Top-1 is its published accuracy in percent on
+ImageNet-1k, for images of the size in the column "at". Parameters are in millions, for 1000 classes. Multiply-adds (MACs, which some
+libraries call FLOPs) are in billions, for one image of 224 pixels, or 299 for Inception V3. [Speed](speed.md#inference) has the images per
+second of some models.
 
 | model | network | default weight | top-1 | at | parameters, M | multiply-adds, G |
 | --- | --- | --- | ---: | ---: | ---: | ---: |

@@ -34,11 +34,12 @@ LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""
 DRAWN = 40
 """The largest number of classes whose confusion matrix is drawn."""
+MISTAKES = "The wrong predictions with the highest confidence. Look for wrong labels here first."
+UNCERTAIN = "The most uncertain predictions: the probabilities of the two most probable classes are closest."
 
 
 def findings(judged: Judgement) -> list[str]:
     """Return the most important results as sentences."""
-    n, right = len(judged.labels), judged.right
     sentences = [_accuracy(judged, 1)]
     if len(judged.classes) > 5:
         sentences.append(_accuracy(judged, 5))
@@ -49,11 +50,11 @@ def findings(judged: Judgement) -> list[str]:
         ((true, predicted, errors),) = pairs
         of = int((judged.labels == true).sum())
         sentences.append(
-            f"The most frequent error takes {describe_class(judged.classes[true])} for {describe_class(judged.classes[predicted])}: "
+            f"The most frequent error: {describe_class(judged.classes[true])} is predicted as {describe_class(judged.classes[predicted])}, "
             f"{errors:,} of {count(of, 'image')}."
         )
     mean = 100 * float(judged.confidence[:, 0].mean())
-    sentences.append(f"The mean confidence is {mean:.1f} %, and {100 * float(right.mean()):.1f} % of {count(n, 'image')} are right.")
+    sentences.append(f"The mean confidence is {mean:.1f} %, and the accuracy {100 * float(judged.right.mean()):.1f} %.")
     return sentences
 
 
@@ -181,10 +182,10 @@ def _reliability(judged: Judgement) -> Section:
 
     svgs = figures.both(draw, "reliability", "Share of right images over the confidence of the network.")
     caption = (
-        "Images in bins of their confidence: the share that is right, with its 95 % interval. On the dotted line the confidence is right."
+        "Accuracy of the images in each bin of confidence, with its 95 % interval. On the dotted line, accuracy and confidence are equal."
     )
     ece_in_words = Text([f"The expected calibration error is {ece:.2f} %."])
-    return section("reliability", "How far to trust the confidence", ece_in_words, Drawing(svgs, caption))
+    return section("reliability", "Calibration: how far to trust the confidence", ece_in_words, Drawing(svgs, caption))
 
 
 def _images(judged: Judgement, names: list[str]) -> Section:
@@ -196,6 +197,6 @@ def _images(judged: Judgement, names: list[str]) -> Section:
     return section(
         "images",
         "Images to look at",
-        Table(columns, rows(surest_mistakes(judged, LISTED)), "Wrong, and the network is sure: look for wrong labels here first.", left=3),
-        Table(columns, rows(least_certain(judged, LISTED)), "The two most probable classes are closest.", left=3),
+        Table(columns, rows(surest_mistakes(judged, LISTED)), MISTAKES, left=3),
+        Table(columns, rows(least_certain(judged, LISTED)), UNCERTAIN, left=3),
     )

@@ -58,7 +58,8 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     model = prepare(recipe, len(classes), machine.seed, create)
     weights_sha256 = model.weights.digest() if model.weights is not None else None
     if not adopt(model, classes):
-        log.warning("%s: %s is of other classes than the data, so the classifier is initialised anew", model.name, recipe.pretrained)
+        differ = "%s: the classes of %s differ from those of the data, so the classifier is initialised anew"
+        log.warning(differ, model.name, recipe.pretrained)
         model.reset_head(len(classes))
     teacher = load_teacher(recipe, classes)
     if teacher is not None:

@@ -61,7 +61,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
         if chief:
-            say(f"{in_words(found)} of {count(found['n'], 'image')}; {machine.out / jobs.WEIGHTS}")
+            say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / jobs.WEIGHTS}")
             if job.task.judgement is not None:
                 say(str(report.write(job, found)))
             else:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
+from trickzoo.evidence import count
 
 
 def shapes(
@@ -41,4 +42,4 @@ def shapes(
         path = out / f"{CLASSES[drawing.label]}-{index}.png"
         with atomically(path) as temporary:
             Image.fromarray(drawing.image).save(temporary, format="PNG")
-        say(str(path))
+    say(f"{count(n, 'image')} in {out}")

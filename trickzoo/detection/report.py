@@ -39,7 +39,7 @@ def findings(found: DetectionEvaluation, summary: dict[str, Any]) -> list[str]:
     data = found.data
     objects = int(data.objects.plain.sum())
     sentences = [
-        f"AP50 is {number(summary['voc']['AP50 all-point'])} % (VOC, all points), and COCO's AP over overlaps from 0.5 to 0.95 is "
+        f"AP50 is {number(summary['voc']['AP50 all-point'])} % (VOC, all points), and COCO's AP (IoU from 0.5 to 0.95) is "
         f"{number(summary['coco']['AP'])} %, on {count(len(found.found), 'image')} with {count(objects, 'object')}."
     ]
     sizes = {name: summary["coco"][f"AP {name}"] for name in ("small", "medium", "large")}
@@ -88,7 +88,7 @@ def _curves(found: DetectionEvaluation) -> Section:
 
     lines = "Each line is a class." if banded else "The thin lines are the classes."
     caption = (
-        f"The best precision at each recall or a higher one, at an overlap of 0.5, as COCO's AP50 averages it. {lines} "
+        f"The best precision at each recall or a higher one, at an IoU of 0.5, as COCO's AP50 averages it. {lines} "
         f"Bands are 95 % intervals from {DRAWS} bootstrap draws of the images."
     )
     return section("curves-pr", "Precision and recall", Drawing(figures.both(draw, "pr", "Precision over recall."), caption))

@@ -22,7 +22,7 @@ AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Matched:
-    """The detections of one class in n images by falling score, matched as pycocotools does at each of T overlaps.
+    """The detections of one class in n images by falling score, matched as pycocotools does at each of T thresholds of the IoU.
 
     Attributes:
         images: (m,) the image of each detection, from 0.
@@ -43,7 +43,7 @@ class Matched:
 
 
 def match(data: DetectionSet, found: Mapping[int, Detections]) -> list[Matched]:
-    """Match detections with the objects of a set, at COCO's ten overlaps, and return them for each class.
+    """Match detections with the objects of a set, at COCO's ten thresholds of the IoU, and return them for each class.
 
     `found` has the detections of images by their index. Image k of the result is the k-th of these in ascending order.
     """
@@ -111,7 +111,7 @@ def average_precisions(classes: Sequence[Matched], weights: NDArray[np.int64]) -
 
 @dataclass(frozen=True)
 class Curves:
-    """The precision at each of `RECALLS`, at an overlap of 0.5, with the ends of 95 % intervals over the images.
+    """The precision at each of `RECALLS`, at an IoU of 0.5, with the ends of 95 % intervals over the images.
 
     Attributes:
         classes: (C,) places of the classes that have objects.

@@ -126,7 +126,7 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
     sections = [
         *_figure(plan, rounds),
         section("rounds", "Every training", Table(titles(plan), cells(plan, rounds), caption)),
-        section("on", "How to go on", Text([ON]), Text([command], code=True)),
+        section("on", "Next steps", Text([ON]), Text([command], code=True)),
         made({**content, **evidence.environment()}),
     ]
     write_atomically(out / REPORT, page(f"Which settings? {best.setting.model} by {best.setting.name}", said, sections).encode())

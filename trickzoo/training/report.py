@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ FIELDS = {
     "majority": "largest class, % of the validation images",
 }
 """Fields of a result that the section on the data shows, with their names for the reader."""
+DIGESTS = {"data_digest": "training data, start of the SHA-256", "val_digest": "validation data, start of the SHA-256"}
 HARDWARE = ("command", "seed", "processes", "wall_seconds", "date", "hardware", "platform", "commit")
 
 
@@ -46,7 +47,7 @@ def write(job: Job, found: dict[str, Any]) -> Path:
         go_on(folder / WEIGHTS),
         made(found),
     ]
-    title = f"{recipe['model']} by {recipe['name']}"
+    title = f"Training of {recipe['model']}, recipe {recipe['name']}"
     write_atomically(folder / REPORT, page(title, task.findings(), sections).encode())
     return folder / REPORT
 
@@ -91,7 +92,7 @@ def _curves(folder: Path, measure: str) -> list[Section]:
 def data(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
     """Return the section on the images: their numbers, the warnings, and how often each class occurs if the result states it."""
     rows = [(title, _plain(found[name])) for name, title in FIELDS.items() if found.get(name) is not None]
-    rows += [(name, str(found[name])[:12]) for name in ("data_digest", "val_digest") if found.get(name)]
+    rows += [(title, str(found[name])[:12]) for name, title in DIGESTS.items() if found.get(name)]
     blocks: list[Table | Text] = [Table(("what", "value"), rows)]
     if notes:
         blocks.append(Text(notes))
@@ -103,9 +104,20 @@ def data(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
     return section("data", "The images", *blocks)
 
 
+def _fields(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a recipe with their values, and those of its augmentation in its place."""
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value)
+        else:
+            yield name, value
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "none"
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
@@ -118,7 +130,7 @@ def go_on(weights: Path) -> Section:
     python = f'trickzoo.load("{folder}").predict("IMAGE").found'
     texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training:"]
     commands = [Text([line], code=True) for line in lines]
-    return section("on", "How to go on", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
+    return section("on", "Next steps", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
 
 
 def made(found: Mapping[str, Any]) -> Section:
@@ -127,6 +139,6 @@ def made(found: Mapping[str, Any]) -> Section:
     if found.get("wall_seconds") is not None:
         rows.append(("duration", duration(found["wall_seconds"])))
     rows += [("versions", ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()))]
-    recipe = [(name, "none" if value is None else _plain(value)) for name, value in found.get("recipe", {}).items()]
+    recipe = [(name, "none" if value is None else _plain(value)) for name, value in _fields(found.get("recipe", {}))]
     blocks = [Table(("what", "value"), rows, left=2), *([Table(("field of the recipe", "value"), recipe, left=2)] if recipe else [])]
     return section("made", "How it was made", *blocks)
