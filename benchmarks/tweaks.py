@@ -119,7 +119,8 @@ def _draw_ladder(axes: Axes) -> None:
         axes.plot([place] * 2, each.interval, color="#6b4ba1", lw=5, alpha=0.3, solid_capstyle="butt")
     axes.plot([0, 1, 2], [0, *(each.mean for each in found)], "o-", color="#6b4ba1", lw=1.8, ms=3)
     axes.set_xticks(range(3), ["B (plain)", "C", "D"])
-    axes.set_title("our ladder: ResNet-18, ten classes at 128 pixels,\nmean of five seeds with its 95 % interval", loc="left", fontsize=8)
+    images = f"our ladder: ResNet-18, ten classes at {study.baseline['size']} pixels"
+    axes.set_title(f"{images},\nmean of five seeds with its 95 % interval", loc="left", fontsize=8)
 
 
 if __name__ == "__main__":

@@ -41,3 +41,4 @@ def test_the_plot_is_what_its_sources_say(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(plot, "PLOT", tmp_path / "tweaks.svg")
     points = [line for line in plot.draw().read_text(encoding="utf-8").splitlines() if line.lstrip().startswith("<use ")]
     assert points == [line for line in drawn.splitlines() if line.lstrip().startswith("<use ")], "run `python -m benchmarks.tweaks`"
+    assert f"at {read(plot.LADDER, LadderStudy).baseline['size']} pixels" in drawn

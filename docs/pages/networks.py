@@ -20,10 +20,11 @@ them. The page is generated from `trickzoo/registry.py` and `weights_manifest/` 
 `trickzoo.create(MODEL, pretrained=True)` loads the default weight, if the model has one. Top-1 is its published accuracy in percent on
 ImageNet-1k, for images of the size in the column "at". Parameters are in millions, for 1000 classes. Multiply-adds (MACs, which some
 libraries call FLOPs) are in billions, for one image of 224 pixels, or 299 for Inception V3. [Speed](speed.md#inference) has the images per
-second of some models.
+second of some models. [Backbones](backbones.md#the-networks) explains the letters of the ResNets; the number of a MobileNet is its width in
+percent.
 
-| model | network | default weight | top-1 | at | parameters, M | multiply-adds, G |
-| --- | --- | --- | ---: | ---: | ---: | ---: |
+| model | parameters, M | multiply-adds, G | default weight | top-1 | at |
+| --- | ---: | ---: | --- | ---: | ---: |
 """
 WEIGHTS = """
 ## Weights
@@ -70,10 +71,10 @@ def models() -> str:
         a = d.architecture
         default = f"`{d.default.tag}`" if d.default else "–"
         published = d.default.published() if d.default else None
-        accuracy = f"{published.top1:.2f} | {d.default.preprocessing.size}" if d.default and published else "– | –"
+        accuracy = f"{published.top1:.2f} | {d.default.preprocessing.size} px" if d.default and published else "– | –"
         aliases = f" (also `{'`, `'.join(a.aliases)}`)" if a.aliases else ""
         cost = f"{a.parameters / 1e6:.1f} | {a.macs / 1e9:.2f}"
-        models.append(f"| `{a.name}`{aliases} | {a.summary} | {default} | {accuracy} | {cost} |")
+        models.append(f"| `{a.name}`{aliases} | {cost} | {default} | {accuracy} |")
         weights += [_row(record) for record in d.weights if record.layout != "trickzoo"]
         own += [_own_row(record) for record in d.weights if record.layout == "trickzoo"]
     return HEAD + "\n".join(models) + "\n" + WEIGHTS + "\n".join(weights) + "\n" + OWN + "\n".join(own) + "\n" + _digests()

@@ -60,13 +60,16 @@ def tweaks() -> str:
     rows = [
         "![Gain of each tweak over the B network, in points of top-1](assets/tweaks.svg)\n",
         "Top-1 accuracy in percent on the ImageNet-1k validation images:\n",
-        "| who | depth | original | B | C | D | D over B | recipe | source |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+        "| who | depth | original | B | C | D | D over B |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    recipes = []
     for each in series(STUDIES / "tweaks" / "paper.json"):
         cells = " | ".join(f"{each.top1[letter]:.2f}" if letter in each.top1 else "–" for letter in LETTERS)
         gain = f"{each.top1['d'] - each.top1['b']:+.2f}"
-        rows.append(f"| {each.who} | {each.depth} | {cells} | {gain} | {each.recipe} | {each.source} |")
+        rows.append(f"| {each.who} | {each.depth} | {cells} | {gain} |")
+        recipes.append(f"- {each.who}: {each.recipe.removeprefix(f'{each.who}: ')}. Source: {each.source}.")
+    rows += ["\nRecipes and sources:\n", *dict.fromkeys(recipes)]
     study = read(STUDIES / "ladder_imagenette128_resnet18_d_30_epochs" / "ladder.json", LadderStudy)
     rows.append("\nOur ladder, with paired differences over seeds:\n")
     rows += ["| network | top-1, % (95 % CI) | n | over the row above: " + COMPARED + " |", "| --- | ---: | ---: | ---: | --- | --- |"]
