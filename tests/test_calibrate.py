@@ -84,6 +84,7 @@ def test_a_calibrated_file_gives_calibrated_probabilities(tiny: Path, tmp_path: 
         ((*tokens, "--out", out), "calibrated.safetensors exists; name another file"),
         ((*tokens, "--out", tmp_path / "x.onnx"), "must end in .safetensors"),
         ((tmp_path / "gone.safetensors", *tokens[1:]), "gone.safetensors"),
+        ((*tokens[:-1], -1), "--workers must be 0 or more, not -1"),
     ):
         status, text, err = call(*wrong)
         assert (status, text, message in err, err.count("\n")) == (2, "", True, 1), err

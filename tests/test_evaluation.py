@@ -267,6 +267,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
         (["--data", "PHOTOS", "--model", "resnet18"], "connection refused"),
         ([*MINE, "--classes", "imagenet1k"], "10 outputs, but the class list has 1,000"),
         ([*MINE, "--batch-size", "0"], "--batch-size must be 1"),
+        ([*MINE, "--batch-size", "99999999999999999999"], "--batch-size must be at most 9,007,199,254,740,992"),
         ([*MINE, "--size", "0"], "--size must be 1 or more, not 0"),
         ([*MINE, "--size=-3"], "--size must be 1 or more, not -3"),
         ([*MINE, "--crop", "0"], "--crop must be above 0 and at most 1, not 0"),

@@ -216,6 +216,7 @@ def test_it_says_that_it_is_generated():
         ({"difficulty": "esay"}, 'generated shapes have no difficulty "esay"; did you mean easy?; there are hard, easy'),
         ({"n": 0}, "n=0: a set of generated shapes needs at least 1 image"),
         ({"size": 15}, "size=15: generated shapes cannot be told apart below 16 pixels"),
+        ({"size": 4097}, "size=4097: generated shapes have sides of at most 4,096 pixels"),
         ({"seed": -1}, "seed=-1: generated shapes take a seed from 0 to 4294967295"),
     ],
 )

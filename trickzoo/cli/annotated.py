@@ -16,6 +16,7 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count
+from trickzoo.recipes.ranges import Count
 from trickzoo.training.machine import Machine
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ class Options:
     ] = None
     report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
     pictures: options.Pictures = 0
-    short: Annotated[int | None, Parameter(help="Short side of the resized images in pixels, in place of the training's.")] = None
-    long: Annotated[int | None, Parameter(help="Largest long side in pixels, in place of the training's; for detectors.")] = None
+    short: Annotated[
+        int | None, options.within(Count), Parameter(help="Short side of the resized images in pixels, in place of the training's.")
+    ] = None
+    long: Annotated[
+        int | None, options.within(Count), Parameter(help="Largest long side in pixels, in place of the training's; for detectors.")
+    ] = None
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
@@ -110,9 +115,6 @@ def __getattr__(name: str) -> Callable[..., None]:
 def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", split_file: Path | None = None) -> None:
     hush(of.printing.quiet or of.printing.json)
     sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
-    for name, side in sides.items():
-        if side < 1:
-            raise BadOption(f"--{name} must be 1 or more, not {side}")
     options.check_pictures(of.pictures, of.report)
     machine = Machine(out=Path(), workers=of.workers, device=of.device)
     evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions, "--report": of.report})

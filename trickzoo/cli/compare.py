@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from trickzoo import bootstrap, evidence
-from trickzoo.cli.options import Json
+from trickzoo.cli.options import Json, within
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import BadData, BadOption
 from trickzoo.evidence import count
+from trickzoo.recipes.ranges import Range
 from trickzoo.studies import words
 from trickzoo.studies.comparison import Changed, Comparison, find
 from trickzoo.studies.comparison import compare as compare_classifiers
@@ -37,7 +38,9 @@ def compare(
     /,
     *,
     draws: Annotated[
-        int | None, Parameter(help=f"Bootstrap draws behind the intervals of detectors and segmenters; by default {bootstrap.DRAWS:,}.")
+        int | None,
+        within(Range(f"{LEAST} or more", lambda draws: draws >= LEAST)),
+        Parameter(help=f"Bootstrap draws behind the intervals of detectors and segmenters; by default {bootstrap.DRAWS:,}."),
     ] = None,
     out: Annotated[Path | None, Parameter(help="Write all images that changed to this CSV file.")] = None,
     json: Json = False,
@@ -56,8 +59,6 @@ def compare(
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
     if task == "classification" and draws is not None:
         raise BadOption("--draws is for detectors and segmenters; the interval of classifiers has a formula")
-    if draws is not None and draws < LEAST:
-        raise BadOption(f"--draws must be {LEAST} or more, not {draws}")
     say_in, columns, cells, content = _of_classifiers(one, two) if task == "classification" else _of_others(task, one, two, draws)
     if out is not None:
         evidence.write_csv(out, columns, cells)

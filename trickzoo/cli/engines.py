@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.errors import BadOption
+from trickzoo.recipes.ranges import Count
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -26,7 +27,9 @@ class Running:
     """How the evaluation runs on this machine."""
 
     batch_size: Annotated[
-        int | None, Parameter(help="Images per batch; by default 8 on a CPU, for each worker, and 64 on a GPU, for each process.")
+        int | None,
+        options.within(Count),
+        Parameter(help="Images per batch; by default 8 on a CPU, for each worker, and 64 on a GPU, for each process."),
     ] = None
     workers: options.Workers = None
     device: options.Device = "auto"
@@ -43,10 +46,6 @@ class Running:
     ] = "eager"
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadOption(f"--batch-size must be 1 or more, not {self.batch_size}")
-        if self.workers is not None and self.workers < 0:
-            raise BadOption(f"--workers must be 0 or more, not {self.workers}")
         options.check_calibration(self.precision, self.calibration)
         if self.precision == "int8" and self.backend == "eager":
             raise BadOption("--precision int8 needs --backend onnxruntime or openvino")

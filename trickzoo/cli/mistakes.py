@@ -6,7 +6,7 @@ import inspect
 from difflib import get_close_matches
 from itertools import chain
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError, ValidationError
 
 from trickzoo.recipes.fields import SYNONYMS
 
@@ -46,6 +46,8 @@ def mistake(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
         name = error.argument.name
         return f"{name} is missing" + "; own recognises what annotation tools export" * (name == "LAYOUT")
+    if isinstance(error, ValidationError) and error.argument is not None:
+        return f"{error.argument.name} {error.exception_message}"
     return " ".join(str(error).split())
 
 

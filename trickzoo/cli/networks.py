@@ -10,7 +10,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from trickzoo import catalogue
-from trickzoo.errors import BadOption, UnknownName
+from trickzoo.cli.options import within
+from trickzoo.errors import UnknownName
+from trickzoo.recipes.ranges import Count, Part
 from trickzoo.weights.record import Interpolation
 
 
@@ -19,15 +21,11 @@ from trickzoo.weights.record import Interpolation
 class Preparation:
     """Preprocessing of a classifier's images that replaces what the weights state."""
 
-    size: Annotated[int | None, Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = None
-    crop: Annotated[float | None, Parameter(help="Fraction of the resized image that the crop keeps.")] = None
+    size: Annotated[int | None, within(Count), Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = (
+        None
+    )
+    crop: Annotated[float | None, within(Part), Parameter(help="Fraction of the resized image that the crop keeps.")] = None
     interpolation: Annotated[Interpolation | None, Parameter(help="Interpolation of the resizing.")] = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise BadOption(f"--size must be 1 or more, not {self.size}")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise BadOption(f"--crop must be above 0 and at most 1, not {self.crop:g}")
 
     @property
     def options(self) -> dict[str, Any]:

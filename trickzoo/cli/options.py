@@ -16,6 +16,7 @@ from trickzoo.data.layouts import YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.files import expanded
+from trickzoo.recipes.ranges import Count, CountOrZero, Range
 from trickzoo.training.device import Device as _Device
 from trickzoo.training.machine import Tracker
 
@@ -52,6 +53,19 @@ SETTINGS: dict[str, Any] = {
 }
 """Settings of every program."""
 Flag = Parameter(negative="")
+
+
+def within(kind: Any) -> Parameter:
+    """Return the part of an option that refuses numbers outside of the range of a type, such as `ranges.Count`, or of a `Range`."""
+    (allowed,) = (part for part in (kind, *get_args(kind)) if isinstance(part, Range))
+
+    def check(_: Any, number: float | None) -> None:
+        if number is not None and (fault := allowed.fault(number)):
+            raise ValueError(fault)
+
+    return Parameter(validator=check)
+
+
 MACHINE = Group("This machine", sort_key=50)
 
 Annotations = Annotated[Path | None, Parameter(help="With coco or own: a JSON file in COCO's format, in place of --data.")]
@@ -61,7 +75,9 @@ Decode = Annotated[
 ]
 Device = Annotated[_Device, Parameter(help="auto uses an accelerator if there is one, otherwise the CPU.")]
 DryRun = Annotated[bool, Flag, Parameter(help="Take three steps, print the expected time and memory, compare precisions, and stop.")]
-Pictures = Annotated[int, Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")]
+Pictures = Annotated[
+    int, within(CountOrZero), Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")
+]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Json = Annotated[bool, Flag, Parameter(help="Print JSON.")]
@@ -69,7 +85,7 @@ Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print noth
 TrainingFolder = Annotated[
     Path | None, Parameter(name="--out", help="Folder for checkpoints, metrics and weights; by default runs/TASK-MODEL-DATA-RECIPE-SEED.")
 ]
-Workers = Annotated[int | None, Parameter(help="Number of worker processes; by default one per core, at most 32.")]
+Workers = Annotated[int | None, within(CountOrZero), Parameter(help="Number of worker processes; by default one per core, at most 32.")]
 Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
 
 
@@ -111,9 +127,7 @@ def names(text: str | None) -> tuple[str, ...]:
 
 
 def check_pictures(pictures: int, report: Path | None) -> None:
-    """Raise BadOption for a negative number of pictures, or for pictures without a report."""
-    if pictures < 0:
-        raise BadOption(f"--pictures must be 0 or more, not {pictures}")
+    """Raise BadOption for pictures without a report."""
     if pictures and report is None:
         raise BadOption("--pictures is for the page that --report writes; name it too")
 
@@ -191,12 +205,10 @@ class Several(Running):
     """How the trainings of a study run."""
 
     jobs: Annotated[
-        int, Parameter(help="Trainings at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun.")
+        int,
+        within(Count),
+        Parameter(help="Trainings at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun."),
     ] = 1
-
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise BadOption(f"--jobs must be 1 or more, not {self.jobs}")
 
     @property
     def of_machine(self) -> dict[str, Any]:
@@ -230,11 +242,11 @@ class Planning:
         Parameter(help="Estimate from the finished seeds which differences more seeds would detect, and in what time; train nothing."),
     ] = False
     plan_sd: Annotated[
-        float | None, Parameter(help="With --plan: assumed standard deviation of the differences over seeds, in points.")
+        float | None,
+        within(Range("above 0 and at most 100 points", lambda sd: 0 < sd <= 100)),
+        Parameter(help="With --plan: assumed standard deviation of the differences over seeds, in points."),
     ] = None
 
     def __post_init__(self) -> None:
         if self.plan_sd is not None and not self.plan:
             raise BadOption("--plan-sd is for --plan; add --plan, or leave it out")
-        if self.plan_sd is not None and not 0 < self.plan_sd <= 100:
-            raise BadOption(f"--plan-sd must be above 0 and at most 100 points, not {self.plan_sd:g}")

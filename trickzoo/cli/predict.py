@@ -11,11 +11,12 @@ from cyclopts import Parameter
 
 from trickzoo import evidence
 from trickzoo.cli.networks import Preparation
-from trickzoo.cli.options import Flag, Json
+from trickzoo.cli.options import Flag, Json, within
 from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count, verb
 from trickzoo.files import expanded
+from trickzoo.recipes.ranges import Count, Probability
 from trickzoo.weights import named
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ def predict(
     ] = None,
     classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
     preparation: Preparation = Preparation(),
-    top: Annotated[int | None, Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
+    top: Annotated[int | None, within(Count), Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
     out: Annotated[Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default.")] = None,
-    threshold: Annotated[float | None, Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")] = None,
+    threshold: Annotated[
+        float | None, within(Probability), Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")
+    ] = None,
     overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
     csv: Annotated[Path | None, Parameter(help="Write a row for each class, box or class of a mask to this CSV file.")] = None,
     coco: Annotated[Path | None, Parameter(help="Write the boxes to this JSON file, in COCO's format, with their scores.")] = None,
@@ -62,10 +65,6 @@ def predict(
     if not images:
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
-    if top is not None and top < 1:
-        raise BadOption(f"--top must be 1 or more, not {top}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise BadOption(f"--threshold must be from 0 to 1, not {threshold:g}")
     evidence.check_apart({"--csv": csv, "--coco": coco})
     for file in filter(None, (csv, coco)):
         evidence.check_writable(file)

@@ -17,6 +17,7 @@ from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.evidence import count, verb
+from trickzoo.recipes.ranges import Count
 from trickzoo.weights import named
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def probe(
     selecting: options.Selecting = options.Selecting(),
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
     preparation: Preparation = Preparation(),
-    neighbours: Annotated[int, Parameter(help="Training images that vote on the class of an image.")] = 20,
+    neighbours: Annotated[int, options.within(Count), Parameter(help="Training images that vote on the class of an image.")] = 20,
     workers: options.Workers = None,
     device: options.Device = "auto",
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None,
@@ -55,10 +56,6 @@ def probe(
     validation images, with 95 % intervals. The strength of the linear probe's penalty is chosen on a fifth of the training images.
     """
     hush(printing.quiet or printing.json)
-    if neighbours < 1:
-        raise BadOption(f"--neighbours must be 1 or more, not {neighbours}")
-    if workers is not None and workers < 0:
-        raise BadOption(f"--workers must be 0 or more, not {workers}")
     names = matching(_separate(weights))
     for name in names:
         named.check(name)

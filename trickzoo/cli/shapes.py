@@ -7,17 +7,20 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from trickzoo.cli.options import within
 from trickzoo.cli.printing import say
-from trickzoo.errors import BadOption
 from trickzoo.evidence import count
+from trickzoo.recipes.ranges import Count, CountOrZero
 
 
 def shapes(
     out: Path,
     /,
     *,
-    n: Annotated[int, Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
-    first: Annotated[int, Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")] = 0,
+    n: Annotated[int, within(Count), Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
+    first: Annotated[
+        int, within(CountOrZero), Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")
+    ] = 0,
     size: Annotated[int, Parameter(help="Side of the images in pixels.")] = 64,
     objects: Annotated[
         Literal["one", "several"],
@@ -34,8 +37,6 @@ def shapes(
     from trickzoo.data.shapes import CLASSES, Shapes
     from trickzoo.files import atomically
 
-    if n < 1 or first < 0:
-        raise BadOption("--n must be 1 or more and --first 0 or more")
     drawn = Shapes("val", first + n, size, objects=objects, difficulty=difficulty)
     for index in range(first, first + n):
         drawing = drawn.draw(index)

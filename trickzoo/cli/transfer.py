@@ -24,7 +24,7 @@ from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
-from trickzoo.studies.series import State, state
+from trickzoo.studies.series import State, seeds_from, state
 from trickzoo.training.machine import Machine
 
 Recipe = DetectionRecipe | SegmentationRecipe
@@ -127,7 +127,7 @@ def transfer(
     folder = out or checkpoints / "transfer"
     options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if planning.plan:
-        _plan(checkpoints, folder, range(first_seed, first_seed + seeds), wanted, planning.plan_sd, json=json)
+        _plan(checkpoints, folder, seeds_from(first_seed, seeds), wanted, planning.plan_sd, json=json)
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
@@ -255,7 +255,7 @@ def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> No
     cli.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
 
 
-def _plan(checkpoints: Path, out: Path, seeds: range, rungs: tuple[str, ...], guess: float | None, *, json: bool) -> None:
+def _plan(checkpoints: Path, out: Path, seeds: tuple[int, ...], rungs: tuple[str, ...], guess: float | None, *, json: bool) -> None:
     """Print what more seeds would detect: in each task with finished fine-tunings, or in any task if there are none."""
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import outlook, transfer_summary

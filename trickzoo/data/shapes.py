@@ -22,6 +22,8 @@ import numpy.typing as npt
 from trickzoo.data.outlines import DISTRACTORS, OCCLUDERS, SHAPES, Array, Shape, measure
 from trickzoo.errors import BadOption, nearest
 
+LARGEST = 4096
+"""The largest side of an image in pixels, which bounds the memory."""
 VERSION = 1
 """Increased whenever the pixels change. Results on different versions cannot be compared."""
 
@@ -214,6 +216,8 @@ class Shapes:
             raise BadOption(f"n={self.n}: a set of generated shapes needs at least 1 image")
         if self.size < 16:
             raise BadOption(f"size={self.size}: generated shapes cannot be told apart below 16 pixels")
+        if self.size > LARGEST:
+            raise BadOption(f"size={self.size}: generated shapes have sides of at most {LARGEST:,} pixels")
         if not 0 <= self.seed < 2**32:
             raise BadOption(f"seed={self.seed}: generated shapes take a seed from 0 to {2**32 - 1}")
 

@@ -19,6 +19,13 @@ class Range:
     words: str
     holds: Callable[[float], bool]
 
+    def fault(self, number: float) -> str:
+        """Return why a number is not allowed, as in "must be 1 or more, not 0"; an empty text for a number within the range."""
+        if abs(number) <= LARGEST:
+            return "" if self.holds(number) else f"must be {self.words}, not {number:g}"
+        wanted = f"at most {LARGEST:,}" if number not in (math.inf, -math.inf) and number == number else "a finite number"
+        return f"must be {wanted}, not {_in_short(number)}"
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -56,18 +63,12 @@ class Checked:
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers if value is not None else ():
                 for part in parts:
-                    if isinstance(part, Range) and not (abs(number) <= LARGEST and part.holds(number)):
-                        raise BadOption(f"{name} must be {_wanted(part, number)}, not {_in_short(number)}")
+                    if isinstance(part, Range) and (fault := part.fault(number)):
+                        raise BadOption(f"{name} {fault}")
                     if isinstance(part, Pattern) and not re.fullmatch(part.expression, number):
                         raise BadOption(f'{name} must be {part.words}, not "{number}"')
             if LowToHigh in parts and numbers[0] > numbers[1]:
                 raise BadOption(f"{name} must go from low to high, not from {numbers[0]:g} to {numbers[1]:g}")
-
-
-def _wanted(part: Range, number: float) -> str:
-    if abs(number) <= LARGEST:
-        return part.words
-    return f"at most {LARGEST:,}" if number not in (math.inf, -math.inf) and number == number else "a finite number"
 
 
 def _in_short(number: float) -> str:

@@ -11,6 +11,7 @@ import math
 ALPHA, POWER = 0.05, 0.8
 """The significance level, and the power that a study is planned for."""
 MOST_SEEDS = 100_000
+"""The largest number of seeds that a study may have."""
 
 
 def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trickzoo import files
 from trickzoo.errors import BadOption
+from trickzoo.studies.power import MOST_SEEDS
 from trickzoo.training import tracking
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def state(place: Path) -> State:
 
 
 def seeds_from(first: int, n: int) -> tuple[int, ...]:
-    """Return `first`, `first` + 1 and so on, n seeds. Raises BadOption unless there is one, and the first is 0 or more."""
-    if n < 1:
-        raise BadOption(f"--seeds must be 1 or more, not {n}")
+    """Return `first`, `first` + 1 and so on, n seeds. Raises BadOption unless n is from 1 to `MOST_SEEDS`, and the first 0 or more."""
+    if not 1 <= n <= MOST_SEEDS:
+        raise BadOption(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {n}")
     if first < 0:
         raise BadOption(f"--first-seed must be 0 or more, not {first}")
     return tuple(range(first, first + n))
