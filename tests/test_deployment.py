@@ -27,9 +27,9 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.deployment import onnx_file
 from trickzoo.deployment.deploy import DeviationTooLarge
 from trickzoo.deployment.deployed import Deployed
-from trickzoo.deployment.folding import fold_norms
 from trickzoo.deployment.forms import Forms, Unavailable
 from trickzoo.errors import BadOption
+from trickzoo.folding import fold_norms
 
 BACKENDS = ("eager", "onnxruntime", "openvino")
 WEIGHT = "mobilenet_v1_025.tz_imagenette128"

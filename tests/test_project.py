@@ -22,7 +22,7 @@ LAYERS = [
     {"addresses"},
     {"files"},
     {"evidence", "bootstrap"},
-    {"registry", "backbone"},
+    {"registry", "backbone", "folding"},
     {"models"},
     {"weights"},
     {"catalogue", "factory", "interop", "tricks"},

@@ -210,6 +210,7 @@ def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path
     teacher = _prepared(colours, tmp_path, teacher=str(tmp_path / "teacher.safetensors")).teacher
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(teacher(images), model(images)[:, [1, 3, 0, 2]])
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in teacher.modules())  # which makes it faster
 
 
 def test_replaced_weights_and_teachers_are_another_training(colours: Path, tmp_path: Path) -> None:

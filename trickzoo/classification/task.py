@@ -28,6 +28,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
 from trickzoo.factory import create
+from trickzoo.folding import fold_norms
 from trickzoo.pages.page import Section
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
@@ -125,7 +126,7 @@ class Classification(Task):
     ) -> None:
         self.recipe: Recipe = recipe
         self.model: Backbone = model
-        self.data, self.val, self.teacher = data, val, teacher
+        self.data, self.val = data, val
         self.seed, self.accelerator = seed, accelerator
         check(data, val)
         labels = sizes.to_balance(recipe, data)
@@ -137,6 +138,7 @@ class Classification(Task):
         check_norms(model, self.shares.micro, size_at(recipe, 0))
         self.data_digest, self.val_digest = data.digest, val.digest if val is not None else None
         self.normalise, self.teachers = Normalisation.of(model), Normalisation.of(teacher)
+        self.teacher = _faster(teacher) if isinstance(teacher, Backbone) else teacher
         if recipe.ema:
             self.average = copy.deepcopy(model).to(accelerator.device).requires_grad_(False)
 
@@ -279,6 +281,11 @@ def size_at(recipe: Recipe, epoch: int) -> int:
     if recipe.start_size is None:
         return recipe.size
     return training_size(epoch, recipe.epochs, recipe.start_size, recipe.size, growth=recipe.growth)
+
+
+def _faster(teacher: Backbone) -> nn.Module:
+    """Return a copy of a teacher that computes the same logits, up to rounding, in less time."""
+    return fold_norms(copy.deepcopy(teacher).eval()).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

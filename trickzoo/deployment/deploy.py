@@ -19,10 +19,10 @@ from trickzoo.data.images import read
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed
-from trickzoo.deployment.folding import fold_norms
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import BadOption, TrickzooError, nearest
 from trickzoo.evidence import count
+from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
 
