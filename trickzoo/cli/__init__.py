@@ -69,7 +69,8 @@ def _evaluation(name: str, **settings: Any) -> App:
     return app
 
 
-zoo = App(name="trickzoo", help="Trick-trained image backbones with verified weights.", **SETTINGS)
+ABOUT = "Bag of Tricks for Image Classification (arXiv 1812.01187): weights, training, evaluation, detectors, segmenters and studies."
+zoo = App(name="trickzoo", help=ABOUT, **SETTINGS)
 groups = {title: Group(title, sort_key=number) for number, title in enumerate(COMMANDS)}
 for _title, _commands in COMMANDS.items():
     for _name, (_function, _help) in _commands.items():
