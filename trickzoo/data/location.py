@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from trickzoo.data.checks import check
@@ -172,7 +172,7 @@ class AnnotatedLocation(Checked):
         if self.annotations is not None:
             return self._open_file(part)
         layout = find_layout(self.layout)
-        reader = _imported(find_reader(self.layout, task).function)
+        reader = resolve_name(find_reader(self.layout, task).function)
         if layout.generated:
             return reader(self.shapes(part))
         split, year = (self.train, self.year) if part == "train" else (self.val, self.val_year or self.year)
@@ -187,7 +187,7 @@ class AnnotatedLocation(Checked):
             return self._open_file("train")
         if not (exports := find_reader(self.layout, task).exports):
             raise BadOption(f"{self.layout} states its splits; leave --val-fraction and --split-file out")
-        return the_one(self.root, _imported(exports)(self.root), f"{find_layout(self.layout).what} is wanted there").open(self.root, ALL)
+        return the_one(self.root, resolve_name(exports)(self.root), f"{find_layout(self.layout).what} is wanted there").open(self.root, ALL)
 
     def _open_file(self, part: Part) -> Any:
         """Open a file in COCO's format."""
@@ -199,12 +199,6 @@ class AnnotatedLocation(Checked):
         if self.val_annotations is None:
             raise BadData(f"{self.annotations} has no validation images; name their file with --val-annotations, or add --val-fraction 0.2")
         return read_coco(self.val_annotations, self.val_folder or self.folder or self.val_annotations.parent)
-
-
-def _imported(path: str) -> Any:
-    """Return the function of "module:function"."""
-    module, _, function = path.partition(":")
-    return getattr(import_module(module), function)
 
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from importlib import import_module
 from pathlib import Path, PurePosixPath
+from pkgutil import resolve_name
 
 from trickzoo.data.images import depth_notes
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, ImageSet
@@ -97,8 +97,7 @@ def _open(data: str | Path, split: str, devkit: Path | None) -> ImageSet:
         return hub.open_hub(str(data), split)
     path = Path(data)
     for layout in IMAGE_FOLDERS if path.is_dir() else ():
-        module, _, function = layout.function.partition(":")
-        found: ImageSet | None = getattr(import_module(module), function)(path, split)
+        found: ImageSet | None = resolve_name(layout.function)(path, split)
         if found is not None:
             return found
     return open_imagenet(path, split=split, devkit=devkit)

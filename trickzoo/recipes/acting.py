@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 Part = Literal["network", "batch"]
@@ -53,9 +53,8 @@ def actions(recipe: Any, part: Part) -> list[Action]:
         value = getattr(recipe, name)
         if mark.part != part or not value:
             continue
-        module, _, function = mark.function.partition(":")
         form = getattr(recipe, f"{name}_form", None)
-        found.append(Action(name, value, getattr(import_module(module), function), {} if form is None else {"form": form}))
+        found.append(Action(name, value, resolve_name(mark.function), {} if form is None else {"form": form}))
     return found
 
 

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor, nn
@@ -254,5 +254,5 @@ def shapes_of(name: str) -> dict[str, torch.Size]:
 
 def builder(architecture: Architecture) -> Callable[..., Backbone]:
     """Import and return the callable that builds a network of this architecture."""
-    module, _, attribute = architecture.builder.partition(":")
-    return getattr(import_module(module), attribute)
+    found: Callable[..., Backbone] = resolve_name(architecture.builder)
+    return found
