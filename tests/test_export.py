@@ -40,7 +40,7 @@ class Tiny(Backbone):
     """A backbone that is exported in a moment."""
 
     def __init__(self, channels: int = 3) -> None:
-        super().__init__(len(CLASSES))
+        super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
         self.stages, self.head = nn.ModuleList(), Head(8, len(CLASSES))
         self.feature_info, self.name = (FeatureInfo("stem", 8, 4),), "tiny"

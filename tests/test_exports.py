@@ -116,6 +116,10 @@ def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Pat
     refused(lambda: AnnotatedLocation("own", tmp_path / "train" / "x").open("detection", "train"), "is not a folder")
     (tmp_path / "empty").mkdir()
     refused(lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"), "no layout that is recognised; a file in COCO")
+    (tmp_path / "empty" / "labels.json").write_text('{"images": [], "annotations": [], "categories": [NaN')
+    refused(
+        lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"), r"; labels\.json is not JSON \(.*; a file in COCO"
+    )
 
 
 def change(path: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

@@ -14,16 +14,19 @@ import pytest
 import timm
 import torch
 from timm.models import adapt_input_conv
+from torch import nn
 
 import trickzoo
 from tests import training
 from tests.checkpoints import FORMATS, SMALL, complaint, network, same, saved, state
+from trickzoo.data.classes import NAMES, class_list
 from trickzoo.data.resident import Resident
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.models.mobilenet import MobileNetV1
 from trickzoo.weights import publish
 from trickzoo.weights.header import model_of
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import LIST_LENGTHS
 
 FILES = [(SMALL, layout, form) for layout in ("trickzoo", "timm") for form in FORMATS]
 FILES += [("resnet18", "torchvision", form) for form in ("safetensors", "zip.pth", "legacy.pth")]
@@ -111,6 +114,18 @@ def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
     model = trickzoo.create(SMALL, weights=file).reset_head(2)
     publish.export(model, other := tmp_path / "other.safetensors")
     assert trickzoo.create(SMALL, weights=other).weights.classes is None
+    model = trickzoo.create(SMALL, weights=file)
+    model.head.fc = nn.Sequential(nn.Dropout(), nn.Linear(model.num_features, 3))  # as of networks of other libraries
+    assert model.num_classes == 3
+    with pytest.raises(BadOption, match="has 3 outputs, and its weights name 2 classes for them"):
+        trickzoo.class_names(model)
+    model.head.fc = model.head.fc[1]
+    publish.export(model, str(tmp_path / "replaced.safetensors"))
+    assert trickzoo.create(tmp_path / "replaced.safetensors").weights.classes is None
+
+
+def test_the_lengths_of_class_lists_are_known() -> None:
+    assert {name: len(class_list(name)) for name in NAMES} == LIST_LENGTHS
 
 
 @pytest.mark.parametrize("in_chans", [1, 2, 4, 6])

@@ -20,8 +20,8 @@ from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.readers.coco import read_coco
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.weights import manifest, named, publish, store
-from trickzoo.weights.record import Preprocessing
+from trickzoo.weights import manifest, named, publish, store, tensors
+from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 PREPARED = Preprocessing(size=32, crop=1.0)
 
@@ -85,7 +85,11 @@ def test_create_takes_a_file_or_the_folder_of_a_training(trained: Path) -> None:
 def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
+    other, wrong = trickzoo.create("mobilenet_v1_025", num_classes=3), tmp_path / "wrong.safetensors"
+    own = {METADATA_KEY: json.dumps({"model": other.name, "classes": ["a", "b"], "preprocessing": {"size": 32}})}
+    tensors.save_atomically(other.state_dict(), wrong, own)
     for path, message in (
+        (wrong, r"names 2 classes for 3 outputs; write it with export\(…, classes=…\)"),
         (bare, "does not name its classes and its preprocessing; write it with export"),
         (tmp_path, "holds no finished training; name its last.pt"),
         (trained, "holds no training itself; name one of those in it: .*classes"),
@@ -93,6 +97,9 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadCheckpoint, match=message):
             trickzoo.load(path)
+    for image in (np.zeros((20, 30, 3), np.uint8), [trained / "a.jpg"]):
+        with pytest.raises(BadOption, match=r"an image of Pillow is wanted, not (ndarray|list)"):
+            trickzoo.load(trained / "classes").predict(image)  # type: ignore[arg-type]
 
 
 def test_a_folder_without_trainings_is_no_file(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

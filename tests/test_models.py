@@ -328,6 +328,8 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
         ("mobilenet_v1_100", {"activation": "gelu"}, 'MobileNet v1: activation must be "relu" or "relu6", not "gelu"'),
         ("inception_v3", {"transform_input": True}, 'inception_v3 has no option "transform_input"; it has aux_head'),
         ("resnet50_d", {"depth": 18}, 'resnet50_d has no option "depth"'),
+        ("resnet50_d", {"features_only": True}, 'resnet50_d has no option "features_only"; forward_pyramid(x) returns the feature maps'),
+        ("resnet50_d", {"checkpoint_path": "x.pth"}, 'resnet50_d has no option "checkpoint_path"; name the file with weights'),
     ],
 )
 def test_options_of_a_family(name: str, option: dict[str, Any], words: str) -> None:

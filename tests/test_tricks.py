@@ -199,6 +199,16 @@ def test_mixup_of_one_image_says_so() -> None:
         mixup(torch.rand(2, 3, 4, 4), torch.eye(2), 0.0)
 
 
+def test_class_indices_are_not_mixed_and_pixels_are_no_integers() -> None:
+    images, labels = torch.rand(4, 3, 4, 4), torch.arange(4)
+    for function in (mixup, cutmix, lambda images, target: soft_cross_entropy(images[:, 0, 0], target)):
+        with pytest.raises(BadOption, match=r"target probabilities \(4, K\) are wanted, not the shape \(4,\); smooth_labels"):
+            function(images, labels)
+    with pytest.raises(BadOption, match=r"images of a floating-point type are wanted, not torch\.uint8"):
+        mixup((255 * images).byte(), torch.eye(4))
+    assert torch.equal(smooth_labels(labels, 4, 0.0), torch.eye(4))
+
+
 @pytest.mark.parametrize("form", ["paper", "official", "he"])
 def test_initialisation_has_the_stated_variance(form: str) -> None:
     model = trickzoo.create("resnet18_d", num_classes=1000)

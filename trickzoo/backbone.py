@@ -67,7 +67,7 @@ class Backbone(nn.Module):
         name: the zoo's name of the architecture, set by `trickzoo.create`.
         options: the options of `trickzoo.create` on which the weights depend, such as the activation.
         weights: where the weights come from and how to prepare images for them (`LoadedWeights`); None without loaded weights.
-        num_classes: number of logits.
+        num_classes: number of logits, 0 without a classifier.
         num_features: number of channels of the last feature map.
         feature_info: name, channels and stride of each map of `forward_pyramid`, finest first.
     """
@@ -80,9 +80,8 @@ class Backbone(nn.Module):
     stages: nn.ModuleList
     head: Head
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.pool: nn.Module = nn.Identity()
         self._frozen: list[nn.Module] = []
 
@@ -90,6 +89,12 @@ class Backbone(nn.Module):
     def in_chans(self) -> int:
         """The number of input channels."""
         return next(self.stem.parameters()).shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of logits, 0 without a classifier. It is right even if `head.fc` was replaced without `reset_head`."""
+        outputs = [module.out_features for module in self.head.fc.modules() if isinstance(module, nn.Linear)]
+        return outputs[-1] if outputs else 0
 
     @property
     def num_features(self) -> int:
@@ -133,7 +138,6 @@ class Backbone(nn.Module):
         like = next(self.parameters())
         self.head.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
         self.head.train(self.training)
-        self.num_classes = num_classes
         if self.weights is not None:
             self.weights = replace(self.weights, classes=None)
         return self

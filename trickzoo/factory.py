@@ -16,6 +16,13 @@ from trickzoo.registry import Architecture
 from trickzoo.weights import load, named, opened
 from trickzoo.weights.header import model_of
 
+INSTEAD = {
+    **dict.fromkeys(("features_only", "out_indices"), "forward_pyramid(x) returns the feature maps"),
+    "global_pool": "forward_features(x) returns the map before the average over its cells",
+    "checkpoint_path": "name the file with weights",
+}
+"""What takes the place of options of timm's `create_model`."""
+
 
 def create(
     name: str | PathLike[str],
@@ -59,6 +66,8 @@ def create(
         DigestMismatch: if the file does not have the recorded SHA-256.
         BadCheckpoint: if the file cannot be read or does not fit the model.
     """
+    if isinstance(weights, bool):
+        raise BadOption(f"{name}: weights is a tag or a file; pretrained=True loads the default weight")
     if not isinstance(name, str) or (named.is_file(name) and not name.startswith("hf-hub:")):
         if pretrained or weights is not None:
             raise BadOption(f"{name} is a file with weights; leave pretrained and weights out, or name a model")
@@ -134,7 +143,7 @@ def check_options(architecture: Architecture, options: Mapping[str, Any], where:
     known = architecture.own_options
     for option in options:
         if option not in known:
-            own = f"; it has {', '.join(known)}" if known else ""
+            own = f"; {INSTEAD[option]}" if option in INSTEAD else f"; it has {', '.join(known)}" if known else ""
             raise BadOption(f'{where}{architecture.name} has no option "{option}"{nearest(option, known) or own}')
 
 

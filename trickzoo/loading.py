@@ -22,6 +22,7 @@ from trickzoo.data.objects import Objects
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.detection.evaluate import to_input
 from trickzoo.errors import BadCheckpoint
+from trickzoo.evidence import count
 from trickzoo.weights.header import task_of
 from trickzoo.weights.named import existing
 
@@ -80,9 +81,11 @@ class Network:
         """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
-        unknown.
+        unknown, and BadOption if the image is neither a path nor an image of Pillow.
         """
-        upright = rgb(ImageOps.exif_transpose(image)) if isinstance(image, Image.Image) else read(Path(image)).upright().image
+        if isinstance(image, Image.Image):
+            image = ImageOps.exif_transpose(image)
+        upright = read(Path(image)).upright().image if isinstance(image, (str, PathLike)) else rgb(image)
         return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](upright)
 
     def _named(self, label: int, score: float, box: Any = None) -> Found:
@@ -127,4 +130,8 @@ def load(path: str | PathLike[str]) -> Network:
     weights = classifier.weights
     if weights is None or weights.classes is None or weights.preprocessing is None:
         raise BadCheckpoint(f"{file} does not name its classes and its preprocessing; write it with export(…, classes=…, preprocessing=…)")
-    return Network(task, classifier, class_list(weights.classes), eval_transform(classifier))
+    classes = class_list(weights.classes)
+    if len(classes) != classifier.num_classes:
+        outputs = count(classifier.num_classes, "output")
+        raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with export(…, classes=…)")
+    return Network(task, classifier, classes, eval_transform(classifier))

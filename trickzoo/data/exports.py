@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from trickzoo.data.layouts import SPLIT_NAMES, split_of
 from trickzoo.data.listing import visible
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.evidence import count
+from trickzoo.files import read_regular
 
 ALL = "all"
 """The name of the split that contains all images, for sets without splits."""
@@ -94,7 +98,7 @@ def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:
     if not root.is_dir():
         raise BadData(f"{root} is not a folder")
     if not found:
-        raise BadData(f"{root} has no layout that is recognised; {wanted}")
+        raise BadData(f"{root} has no layout that is recognised{_malformed(root)}; {wanted}")
     if len(found) == 1:
         return found[0]
     first, second = found[:2]
@@ -105,3 +109,16 @@ def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:
     else:
         remedy = "move one of them away"
     raise BadData(f"{root} has two possible layouts, {first.what} ({first.place.name}) and {second.what} ({second.place.name}); {remedy}")
+
+
+def _malformed(root: Path) -> str:
+    """Return a part of a message that names a JSON file in a folder that is damaged, and therefore not recognised; "" if there is none."""
+    for path in (*visible(root, "*.json"), *visible(root, "annotations/*.json")):
+        try:
+            content = read_regular(path)
+            msgspec.json.decode(content.decode(json.detect_encoding(content)))
+        except msgspec.DecodeError as error:
+            return f"; {path.name} is not JSON ({error})"
+        except (OSError, UnicodeDecodeError, RecursionError):
+            continue
+    return ""

@@ -17,7 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from trickzoo.data.image_memory import reduction
 from trickzoo.data.picture import TURNS, Picture, early_orientation, exif_orientation
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, BadOption
 from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
 
@@ -151,8 +151,13 @@ def _orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """Convert an image of any of Pillow's modes to RGB with 8 bits a channel, in the way that `decode` does.
 
-    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown.
+    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown, and
+    BadOption if it is no image of Pillow.
     """
+    if not isinstance(image, Image.Image):
+        raise BadOption(
+            f"an image of Pillow is wanted, not {type(image).__name__}; Image.open opens a file, Image.fromarray takes an RGB array"
+        )
     if _is_of_16_bits(image):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

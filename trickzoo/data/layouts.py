@@ -100,7 +100,7 @@ LAYOUTS = {
         },
     ),
     "own": Layout(
-        "an export of a tool, which is recognised",
+        "an export of an annotation tool",
         {
             "detection": Reader("trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports"),
             "segmentation": Reader(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trickzoo.data.contents import SKIP
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.listing import alike
 from trickzoo.errors import BadData, shortened
@@ -71,7 +72,7 @@ def compare(train: ImageSet, val: ImageSet) -> Comparison:
     try:
         groups = _same_files(files)
     except OSError as error:
-        raise BadData(f"{error.filename} cannot be read ({error.strerror}); --skip-corrupt leaves such files out") from None
+        raise BadData(f"{error.filename} cannot be read ({error.strerror}); {SKIP}") from None
     repeated: list[int] = []
     ambiguous: list[int] = []
     n = len(train.entries)

@@ -174,7 +174,7 @@ class InceptionV3(Backbone):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__()
         check_output_stride(output_stride, (32,), "Inception V3")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
 

@@ -77,7 +77,7 @@ class MobileNetV1(Backbone):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__()
         check_output_stride(output_stride, (8, 16, 32), "MobileNet v1")
         if activation not in ACTIVATIONS:
             raise BadOption(f'MobileNet v1: activation must be "relu" or "relu6", not "{activation}"')

@@ -171,7 +171,7 @@ class ResNet(Backbone):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__()
         check_output_stride(output_stride, (8, 16, 32), "ResNet")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         inputs = 2 * tweaks.stem_width if tweaks.deep_stem else 64

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.tricks.label_smoothing import check_probabilities
 
 
 def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -27,9 +28,10 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: if alpha is not above 0.
+        BadOption: if alpha is not above 0, or if the target is not (N, K).
     """
     n, _, height, width = images.shape
+    check_probabilities("cutmix", target, n)
     if alpha <= 0:
         raise BadOption(f"cutmix: alpha must be above 0, not {alpha}")
     if n < 2:

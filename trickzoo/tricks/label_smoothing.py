@@ -32,8 +32,19 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
 def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32.
 
-    `weights` (K,) multiply the terms of the classes, as those of torch's `cross_entropy` do for target probabilities.
+    `weights` (K,) multiply the terms of the classes, as those of torch's `cross_entropy` do for target probabilities. Raises BadOption if
+    the target is not (N, K).
     """
+    check_probabilities("soft cross-entropy", target, len(logits))
     if weights is not None:
         target = target * weights
     return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()
+
+
+def check_probabilities(what: str, target: Tensor, n: int) -> None:
+    """Raise BadOption if the target is not (n, K), such as class indices, which would be broadcast. `what` begins the message."""
+    if target.ndim != 2 or len(target) != n:
+        raise BadOption(
+            f"{what}: target probabilities ({n}, K) are wanted, not the shape {tuple(target.shape)}; "
+            "smooth_labels(labels, K, 0.0) turns class indices into them"
+        )

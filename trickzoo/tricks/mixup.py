@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.tricks.label_smoothing import check_probabilities
 
 Form = Literal["paper", "official"]
 
@@ -28,9 +29,12 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: if alpha is not above 0.
+        BadOption: if alpha is not above 0, if the images are not of a floating-point type, or if the target is not (N, K).
     """
     n = len(images)
+    check_probabilities("mixup", target, n)
+    if not images.is_floating_point():
+        raise BadOption(f"mixup: images of a floating-point type are wanted, not {images.dtype}")
     if alpha <= 0:
         raise BadOption(f"mixup: alpha must be above 0, not {alpha}")
     if n < 2:

@@ -10,7 +10,7 @@ import msgspec
 
 from trickzoo.errors import BadCheckpoint
 from trickzoo.weights.named import existing
-from trickzoo.weights.record import METADATA_KEY, ClassList, Layout, Preprocessing
+from trickzoo.weights.record import LIST_LENGTHS, METADATA_KEY, ClassList, Layout, Preprocessing
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
@@ -66,14 +66,18 @@ def header(
 ) -> dict[str, str]:
     """Return the metadata of a file that holds a network's tensors in the zoo's layout.
 
-    `training` describes the training. It, the classes and the preprocessing are by default those of the weights that were loaded.
+    `training` describes the training. It, the classes and the preprocessing are by default those of the weights that were loaded. The
+    classes are left out if they are not as many as the outputs, because the classifier was replaced.
     """
     weights = model.weights
+    known = weights.classes if weights else None
+    if known is not None and (LIST_LENGTHS[known] if isinstance(known, str) else len(known)) != model.num_classes:
+        known = None
     own = FileMetadata(
         model=model.name,
         options=dict(model.options),
         in_chans=model.in_chans,
-        classes=tuple(classes) if classes is not None else weights.classes if weights else None,
+        classes=tuple(classes) if classes is not None else known,
         preprocessing=preprocessing or (weights.preprocessing if weights else None),
         source=weights.name if weights and weights.record else None,
         training=training or (weights.training if weights else None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from trickzoo.weights.tensors import save_atomically
 
 def export(
     model: Backbone,
-    path: Path,
+    path: str | PathLike[str],
     *,
     layout: Layout = "trickzoo",
     overwrite: bool = False,
@@ -48,7 +49,7 @@ def export(
             computes something else there.
         NotWritten: if the file cannot be written.
     """
-    architecture = registry.find(model.name)
+    architecture, path = registry.find(model.name), Path(path)
     if path.suffix not in (".safetensors", ".pth"):
         raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
     if path.exists() and not overwrite:

@@ -20,6 +20,8 @@ MAX_SHORT_SIDE = 8192
 
 ClassList = Literal["imagenet1k", "imagenette"]
 """Name of a class list that the package ships."""
+LIST_LENGTHS: dict[str, int] = {"imagenet1k": 1000, "imagenette": 10}
+"""The number of classes of each list."""
 CLASS_LISTS = (*get_args(ClassList), "none")
 Layout = Literal["trickzoo", "timm", "torchvision", "openmmlab", "mmcv"]
 Interpolation = Literal["bilinear", "bicubic"]
