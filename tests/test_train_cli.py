@@ -25,7 +25,7 @@ from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.recipes import collection, finetune
+from trickzoo.recipes import collection, finetune, scaled
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import job as jobs
 from trickzoo.training.folder import held
@@ -366,7 +366,15 @@ def test_every_recipe_that_is_stored_is_read() -> None:
 
 
 def test_recipes_are_listed(call: Call) -> None:
-    assert call()[1].split() == list(collection.recipes())
+    """Every recipe by its name, or by a pattern whose names exist; that for one's own images first."""
+    *rows, last = call()[1].splitlines()[1:]
+    listed = [row.split()[0] for row in rows]
+    rungs = last.partition("; ")[0].removeprefix("RUNG: ").split(", ")
+    assert listed[0] == "own.finetune"
+    names = {name.replace("MODEL", model).replace("RUNG", rung) for name in listed for model in scaled.EXAMPLES for rung in rungs}
+    assert names >= set(collection.recipes())
+    for name in listed:
+        assert collection.find(name.replace("MODEL", "resnet50_d").replace("RUNG", rungs[-1]))
 
 
 def test_fields_are_replaced_by_text() -> None:

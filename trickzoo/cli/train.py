@@ -10,15 +10,23 @@ from cyclopts import App, Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli.fields import OfClassifiers
-from trickzoo.cli.printing import hush, say, say_json
+from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
+from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
 from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
 
 app = App(name="trickzoo-train", **options.SETTINGS)
+KINDS = {
+    "own": "fine-tuning of a weight on your own images",
+    "record": "a short training on Imagenette-128 for a small machine",
+    "zoo": "the training of this weight of the zoo",
+    "paper": "a row of the paper's tables",
+}
+"""What the recipes are, by the beginning of their names."""
 
 
 @app.default
@@ -64,8 +72,7 @@ def train(
         given = (data, out, seed or None, side, cache, images, fields.given or None)
         if given != (None,) * len(given) or (selecting, running) != (options.Selecting(), options.Watched()) or print_recipe or dry_run:
             raise BadOption("name a recipe with --recipe; trickzoo-train without options lists them")
-        for name in recipes():
-            say(name)
+        _list_recipes()
         return
     chosen = override(find(recipe), fields.given)
     check_effect(chosen, fields.given)
@@ -88,3 +95,18 @@ def train(
 
     prepare = functools.partial(tasks.prepare, location=location, machine=machine)
     run(prepare, chosen, chosen.model, dry_run=dry_run, compare="precision" not in fields.given)
+
+
+def _list_recipes() -> None:
+    """Print the recipes, those for one's own images first. The small ladders exist for every model, and get one line each."""
+
+    def kind(name: str) -> str:
+        return name.partition(".")[0]
+
+    named = sorted((name for name in recipes() if kind(name) in KINDS), key=lambda name: list(KINDS).index(kind(name)))
+    rows = [(name, KINDS[kind(name)]) for name in named]
+    rows += [(f"{data}.MODEL.RUNG", f"the paper's ladder on {side} × {side} pixels, for any model") for data, side in scaled.SIZES.items()]
+    columns = ("recipe", "what it is")
+    table(columns, rows, left=columns)
+    rungs = (rung.recipe.name.rpartition(".")[2] for rung in scaled.ladder("shapes", "resnet50_d").rungs)
+    say(f"RUNG: {', '.join(rungs)}; a model has those that apply to it")
