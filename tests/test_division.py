@@ -137,6 +137,15 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     calibrate("--split-file", out / "split.csv")
     assert caplog.messages == [seen, seen]
 
+    caplog.clear()
+    options = (*SMALL, "--data", data, "--workers", 0, "--val-fraction", 0.2, "--pretrained", out, "--dry-run")
+    assert call(*options)[0] == 0
+    assert not [message for message in caplog.messages if "training images of" in message]
+    assert call(*options, "--split-seed", 1)[0] == 0
+    (seen,) = [message for message in caplog.messages if "training images of" in message]
+    assert seen.startswith("validation: ")
+    assert seen.endswith(f"divide them as that training did, with --split-file {out / 'split.csv'}")
+
 
 def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_left_alone(tmp_path: Path) -> None:
     classes(tmp_path / "train")

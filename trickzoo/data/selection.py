@@ -19,6 +19,8 @@ from trickzoo.recipes.ranges import Checked, Range, Seed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trickzoo.weights.loaded import LoadedWeights
+
 BETWEEN = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
 LIST = "split.csv"
@@ -199,10 +201,10 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
     return images.take(mine)
 
 
-def seen_in_training(names: Sequence[str], network: Path) -> str:
+def seen_in_training(names: Sequence[str], network: Path, remedy: str = "leave them out with --split val") -> str:
     """Return a sentence for the user if the `names` of images are also those of images that trained the network in a file.
 
-    It is empty if none is, and if there is no list of a training beside the file.
+    It is empty if none is, and if there is no list of a training beside the file. `remedy` is followed by the option that names this list.
     """
     from trickzoo.data.listing import same_form
     from trickzoo.data.readers.table import read_rows
@@ -218,8 +220,17 @@ def seen_in_training(names: Sequence[str], network: Path) -> str:
         return ""
     return (
         f"{n:,} of {count(len(names), 'image')} {verb(n, 'has')} the {'name' if n == 1 else 'names'} of training images of {network}; "
-        f"if they are the same images, leave them out with --split val --split-file {table}"
+        f"if they are the same images, {remedy} --split-file {table}"
     )
+
+
+def warn_if_start_saw(names: Sequence[str], weights: LoadedWeights | None) -> None:
+    """Warn if validation images of these names trained the weights that a training starts from, so that its figures are too high."""
+    from trickzoo.data.listing import warn
+
+    remedy = "divide them as that training did, with"
+    if weights is not None and (seen := seen_in_training(names, weights.path, remedy)):
+        warn(f"validation: {seen}")
 
 
 def readable(images: S) -> tuple[S, list[dict[str, str]]]:
