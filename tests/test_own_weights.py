@@ -84,3 +84,11 @@ def test_the_weights_evaluate_to_their_recorded_number(record: Record, packs: Pa
     (metric,) = record.metrics
     assert (round(found["top1"], 3), round(found["top5"], 3), found["n"]) == (metric.top1, metric.top5, metric.n)
     assert found["published"]["within_interval"] is True
+
+
+def test_the_results_state_the_accuracy_of_the_ladders_teacher() -> None:
+    record = manifest.find("resnet18_d.tz_imagenette128")
+    (found,) = evidence(record, "evaluation_64_pixels.json")["results"]
+    assert (found["weights_sha256"], found["preprocessing"]["size"]) == (record.sources[0].sha256, 64)
+    page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
+    assert f"at the student's 64 pixels, it has a top-1 accuracy of {found['top1']:.2f} %" in page
