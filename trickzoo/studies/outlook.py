@@ -47,7 +47,7 @@ class Outlook:
 
 def of_ladder(study: LadderStudy, guess: float | None = None) -> Outlook | None:
     """Return the outlook of a ladder study, from a guessed standard deviation or that of its seeds; None if these give no estimate."""
-    return _outlook("difference to the rung below, top-1 points", study.rungs, guess)
+    return _outlook("difference to the rung it builds on, top-1 points", study.rungs, guess)
 
 
 def of_task(task: TaskStudy, guess: float | None = None) -> Outlook | None:

@@ -40,7 +40,7 @@ def compared(rungs: Sequence[Compared], majority: float | None, against: str, *,
         return figure
 
 
-BELOW = "paired difference to the rung below, points"
+BELOW = "paired difference to the rung it builds on, points"
 
 
 def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
