@@ -219,7 +219,8 @@ def test_coco_as_tools_export_it(split, annotations, images, tmp_path):
     data = open_coco(moved(tmp_path, annotations, images), split)
     assert len(data) == 3
     assert data.read(0).size == (40, 30)
-    with pytest.raises(BadData, match="has no splits; take some" if split == "default" else f'has no split "test", only {split}'):
+    message = "has no splits; train with --val-fraction" if split == "default" else f'has no split "test", only {split}'
+    with pytest.raises(BadData, match=message):
         open_coco(tmp_path, "test")
     with pytest.raises(BadData, match="is not there; there are"):
         open_coco(tmp_path, split, year="2014")
