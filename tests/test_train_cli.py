@@ -1,4 +1,4 @@
-"""`trickzoo-train`, end to end, and recipes from text."""
+"""`trickzoo-train`, end to end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,23 +17,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import trickzoo
 from tests.commands import Call, caller, evaluate
-from tests.training import COSINE, RECIPE, SMALL
-from trickzoo import files, tasks
-from trickzoo.backbone import Backbone
+from tests.training import COSINE, SMALL
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
-from trickzoo.data.location import ImageLocation
-from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.recipes import collection, finetune, scaled
-from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import job as jobs
+from trickzoo.recipes import collection, finetune
 from trickzoo.training.folder import held
-from trickzoo.training.machine import Machine, default_out
+from trickzoo.training.machine import default_out
 from trickzoo.weights import publish, tensors
-from trickzoo.weights.loaded import LoadedWeights
-from trickzoo.weights.record import Preprocessing
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -155,118 +144,11 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
         assert message in error
 
 
-def test_a_checkpoint_is_a_weight_too(call: Call, colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = (*SMALL[:4], "--batch-size", 8, "--precision", "fp32", "--workers", 0)
-    tokens = ("--recipe", COSINE, "--data", colours, *small, "--epochs", 2, "--warmup-epochs", 1, "--ema", 0.5)
-    assert call(*tokens, "--out", tmp_path / "run")[0] == 0
-    last = tmp_path / "run" / "last.pt"
-    result = evaluate("--data", colours, "--model", "mobilenet_v1_025", "--weights", last, out=tmp_path / "o.json")
-    assert result["top1"] == json.loads((tmp_path / "run" / "result.json").read_text())["top1"]
-    capsys.readouterr()
-    status, text, _ = caller(capsys, zoo)("predict", colours / "val" / "c0" / "0.png", "--weights", last, "--json")
-    assert (status, {row["class"] for row in json.loads(text)[0]["top"]}) == (0, {"c0", "c1", "c2", "c3"})
-    for name, value in (("--teacher", last), ("--pretrained", last)):
-        status, _, error = call(*tokens, "--out", tmp_path / "again", name, value, "--dry-run")
-        assert (status, error) == (0, "")
-
-
-def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colours: Path, tmp_path: Path) -> None:
-    start = trickzoo.create("mobilenet_v1_025", num_classes=7)
-    mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    start.weights = LoadedWeights("mine", tmp_path, preprocessing=mine)
-    publish.export(start, tmp_path / "start.safetensors")
-    small = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 2, "--batch-size", 8, "--workers", 0)
-    tokens = ("--recipe", "own.finetune", "--pretrained", tmp_path / "start.safetensors", "--data", colours, *small)
-    assert call(*tokens, "--out", tmp_path / "still", "--lr", 1e-12)[0] == 0
-    tuned = trickzoo.create("mobilenet_v1_025", weights=tmp_path / "still" / "model.safetensors")
-    assert tuned.num_classes == 4
-    assert tuned.weights.preprocessing.mean == mine.mean
-    for name, weight in start.stem.named_parameters():
-        torch.testing.assert_close(tuned.stem.get_parameter(name), weight)
-    assert call(*tokens, "--out", tmp_path / "run")[0] == 0
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["recipe"]["pretrained"].endswith("start.safetensors")
-    status, _, error = call(*tokens, "--out", tmp_path / "zero", "--zero-gamma", "true")
-    assert (status, "zero_gamma would undo the weights of pretrained" in error) == (2, True)
-
-
-COLOURS = ("c0", "c1", "c2", "c3")
-
-
-def _of_classes(path: Path, classes: tuple[str, ...]) -> Backbone:
-    model = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
-    model.weights = LoadedWeights(str(path), path, classes=classes)
-    publish.export(model, path)
-    return model
-
-
-def _prepared(colours: Path, tmp_path: Path, **changes: str) -> Any:
-    recipe = RECIPE.but("test.classes", mixup=0.0, **changes)
-    location = ImageLocation(data=colours, cache=tmp_path / "cache")
-    return tasks.prepare(recipe, location, Machine(out=tmp_path / "run", workers=0, device="cpu")).task
-
-
-def test_a_teachers_classes_are_put_into_the_datas_order(colours: Path, tmp_path: Path) -> None:
-    model = _of_classes(tmp_path / "teacher.safetensors", ("c2", "c0", "c3", "c1"))
-    teacher = _prepared(colours, tmp_path, teacher=str(tmp_path / "teacher.safetensors")).teacher
-    images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(teacher(images), model(images)[:, [1, 3, 0, 2]])
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in teacher.modules())  # which makes it faster
-
-
-def test_replaced_weights_and_teachers_are_another_training(colours: Path, tmp_path: Path) -> None:
-    """At the same path."""
-    paths = {name: tmp_path / f"{name}.safetensors" for name in ("pretrained", "teacher")}
-    for path in paths.values():
-        _of_classes(path, COLOURS)
-    recipe = RECIPE.but("test.files", epochs=1, **{name: str(path) for name, path in paths.items()})
-    machine = Machine(out=tmp_path / "run", workers=0, device="cpu")
-
-    def run() -> dict[str, Any]:
-        return jobs.run(tasks.prepare(recipe, ImageLocation(data=colours, cache=tmp_path / "cache"), machine))
-
-    found = run()
-    digests = {name: files.digest(path) for name, path in paths.items()}
-    assert (found["weights_sha256"], found["teacher_sha256"]) == tuple(digests.values())
-    assert run()["date"] == found["date"]
-    for name, path in paths.items():
-        before = path.read_bytes()
-        path.unlink()
-        torch.manual_seed(99)  # other weights
-        _of_classes(path, COLOURS)
-        with pytest.raises(BadCheckpoint, match=rf"result\.json has another recipe: {name} is {digests[name]} there, "):
-            run()
-        path.write_bytes(before)
-
-
 def test_a_training_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
     with held(tmp_path, PartialState(cpu=True)):
         status, _, error = call("--recipe", COSINE, "--data", colours, "--out", tmp_path, *SMALL, "--workers", 0)
     assert status == 2
     assert error.splitlines()[-1].startswith(f"trickzoo: {tmp_path} is in use by process {os.getpid()} on ")
-
-
-def test_a_teacher_of_other_classes_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
-    _of_classes(tmp_path / "teacher.safetensors", ("airplane", "automobile", "bird", "truck"))
-    tokens = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
-    status, _, error = call(*tokens, "--teacher", tmp_path / "teacher.safetensors")
-    assert status == 2
-    assert "is of other classes (airplane, automobile, bird, …) than the data (c0, c1, c2, …); name a teacher" in error
-    assert len(error.splitlines()) == 1
-
-
-@pytest.mark.parametrize("stated", [COLOURS, COLOURS[::-1], ("cat", "dog", "bird", "cow")], ids=["same", "other order", "others"])
-def test_a_classifier_is_kept_where_its_classes_are_the_datas(
-    stated: tuple[str, ...], colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    start = _of_classes(tmp_path / "start.safetensors", stated)
-    model = _prepared(colours, tmp_path, pretrained=str(tmp_path / "start.safetensors")).model
-    assert torch.equal(model.stem.conv.weight, start.stem.conv.weight)
-    assert model.weights.classes == COLOURS
-    new = set(stated) != set(COLOURS)
-    words = f"the classes of {start.weights.name} differ from those of the data, so the classifier is initialised anew"
-    assert [record.getMessage() for record in caplog.records] == ([f"mobilenet_v1_025: {words}"] if new else [])
-    kept = start.head.fc.weight if stated == COLOURS else start.head.fc.weight.flip(0)
-    assert torch.equal(model.head.fc.weight, kept) is not new
 
 
 def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: Path) -> None:
@@ -280,6 +162,8 @@ def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: P
 
 
 PAPER = [name for name in collection.recipes() if name.startswith("paper.")]
+
+
 FAST = {
     "paper.resnet50.bs1024.fp16",
     "paper.resnet50_d.distill_mixup",
@@ -302,117 +186,6 @@ def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: C
     assert status == 0, error
     assert f"3 steps an epoch, {3 * recipe.epochs} in all" in text
     assert f"learning rate {0.1 * 16 / 256:g} for a batch of 16" in text
-
-
-@pytest.mark.parametrize("name", sorted(collection.recipes()))
-def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
-    status, text, _ = call("--recipe", name, "--print-recipe")
-    assert status == 0
-    assert collection.from_plain(json.loads(text)) == collection.find(name)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mixupp": 0.2}, 'a recipe has no field "mixupp"; did you mean mixup'),
-        ({"epoch": 3}, 'a recipe has no field "epoch"; did you mean epochs'),
-        ({"epochs": "many"}, "recipe field epochs: Expected `int`, got `str`"),
-        ({"augmentation": {"fliip": 0.5}}, 'a recipe has no field "augmentation.fliip"; did you mean flip'),
-        ({"augmentation": {"flip": []}}, "recipe field augmentation.flip: Expected `float`"),
-        ({"jitter": 0.0}, 'a recipe has no field "jitter"; did you mean augmentation.jitter'),
-        ({"augmentation": None}, "recipe field augmentation: Expected `object`, got `null`"),
-    ],
-    ids=str,
-)
-def test_a_file_with_another_field_is_refused(call: Call, change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    file = tmp_path / "r.json"
-    file.write_text(json.dumps(collection.plain(collection.find(COSINE)) | change))
-    status, _, error = call("--recipe", file, "--print-recipe")
-    assert (status, len(error.splitlines())) == (2, 1)
-    assert f"{file}: {message}" in error
-
-
-def test_fields_that_a_file_leaves_out_have_their_defaults(call: Call, tmp_path: Path) -> None:
-    file = tmp_path / "r.json"
-    file.write_text(json.dumps({"name": "mine", "model": "resnet18", "data": "own", "epochs": 3, "augmentation": {"flip": 0}}))
-    wanted = Recipe("mine", "resnet18", "own", epochs=3, augmentation=Augmentation(flip=0.0))
-    assert collection.find(str(file)) == wanted
-    file.write_text(json.dumps({"epochs": 3}))
-    status, _, error = call("--recipe", file, "--print-recipe")
-    assert status == 2
-    assert f"{file}: a recipe must state its name, model, data" in error
-
-
-@pytest.mark.parametrize("task", ["detection", "segmentation"])
-def test_a_recipe_of_another_task_is_refused(call: Call, task: str, tmp_path: Path) -> None:
-    name = f"small.{task}"
-    (tmp_path / "r.json").write_text(json.dumps(collection.plain(finetune.RECIPES[name])))
-    for recipe in (name, tmp_path / "r.json"):
-        status, _, error = call("--recipe", recipe, "--print-recipe")
-        assert (status, len(error.splitlines())) == (2, 1)
-        assert f"the recipe {recipe} is for {task}, not for classification; use it with trickzoo-finetune … --task {task}" in error
-
-
-def test_every_recipe_that_is_stored_is_read() -> None:
-    """In result files and headers, whole: a field that the schema drops or renames would make them unreadable."""
-    results = [json.loads(path.read_text()) for path in ROOT.glob("benchmarks/results/**/*.json")]
-    found = [content["recipe"] for content in results if isinstance(content, dict) and isinstance(content.get("recipe"), dict)]
-    for path in (*ROOT.glob("weights*/**/*.safetensors"),):
-        found.append(json.loads(tensors.read_tensors(path)[1]["trickzoo"])["training"]["recipe"])
-    assert len(found) > 30
-    for content in found:
-        kind = collection.kind_of(content)
-        assert collection.from_plain(content, kind).name == content["name"]
-
-
-def test_recipes_are_listed(call: Call) -> None:
-    """Every recipe by its name, or by a pattern whose names exist; that for one's own images first."""
-    *rows, last = call()[1].splitlines()[1:]
-    listed = [row.split()[0] for row in rows]
-    rungs = last.partition("; ")[0].removeprefix("RUNG: ").split(", ")
-    assert listed[0] == "own.finetune"
-    names = {name.replace("MODEL", model).replace("RUNG", rung) for name in listed for model in scaled.EXAMPLES for rung in rungs}
-    assert names >= set(collection.recipes())
-    for name in listed:
-        assert collection.find(name.replace("MODEL", "resnet50_d").replace("RUNG", rungs[-1]))
-
-
-def test_fields_are_replaced_by_text() -> None:
-    base = collection.find("paper.resnet50_d.mixup")
-    changed = collection.override(
-        base,
-        {"epochs": "20", "milestones": "3,4.5", "jitter": "0", "zero-gamma": "false", "teacher": "None", "mixup": ".4", "area": ".3,1."},
-    )
-    assert (changed.epochs, changed.milestones, changed.zero_gamma, changed.teacher, changed.mixup) == (20, (3.0, 4.5), False, None, 0.4)
-    assert (changed.augmentation.jitter, changed.augmentation.area, changed.augmentation.pca) == (0.0, (0.3, 1.0), 0.1)
-    assert changed.lr == base.lr == 0.4
-    assert collection.override(base, {"batch_size": "128"}).lr == pytest.approx(0.05)
-    assert collection.override(base, {"batch_size": "128", "lr": "0.3"}).lr == 0.3
-
-
-def test_milestones_are_scaled_only_if_the_training_ends_before_the_first() -> None:
-    base = Recipe("r", "resnet50", "x")
-    assert (base.epochs, base.milestones) == (120, (30, 60, 90))
-    assert collection.override(base, {"epochs": "31"}).milestones == (30, 60, 90)
-    assert collection.override(base, {"epochs": "12"}).milestones == (3, 6, 9)
-    assert collection.override(base, {"epochs": "12", "milestones": "40"}).milestones == (40,)
-    assert collection.override(base, {"epochs": "12", "schedule": "cosine"}).milestones == (30, 60, 90)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"epoch": "3"}, 'no field "epoch"; did you mean epochs'),
-        ({"epochs": "many"}, "recipe field epochs: Expected `int`"),
-        ({"schedule": "linear"}, "recipe field schedule: Invalid enum value 'linear'"),
-        ({"schedule": "x - at `$.epochs`"}, r"recipe field schedule: Invalid enum value 'x - at `\$.epochs`'"),
-        ({"augmentation": "none"}, 'no field "augmentation"'),
-        ({"area": "1"}, "recipe field augmentation.area"),
-    ],
-)
-def test_fields_that_cannot_be_replaced(changes: dict[str, str], message: str) -> None:
-    with pytest.raises(BadOption, match=message):
-        collection.override(collection.find("paper.resnet50_d.mixup"), changes)
 
 
 def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.location import Splits
 from trickzoo.data.prefetch import ahead
 from trickzoo.data.resident import Resident
-from trickzoo.data.selection import warn_if_start_saw
+from trickzoo.data.selection import warn_if_seen
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData
 from trickzoo.evidence import count
@@ -60,7 +60,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     model = prepare(recipe, len(classes), machine.seed, create)
     weights_sha256 = model.weights.digest() if model.weights is not None else None
     if data.val is not None:
-        warn_if_start_saw(data.val.names, model.weights)
+        warn_if_seen(data.val.names, model.weights, training=True)
     if not adopt(model, classes):
         differ = "%s: the classes of %s differ from those of the data, so the classifier is initialised anew"
         log.warning(differ, model.name, recipe.pretrained)

@@ -87,16 +87,14 @@ def _fitted(
     from trickzoo.classification import evaluate, temperature
     from trickzoo.classification.features import extract
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
-    from trickzoo.data.listing import warn
     from trickzoo.data.open import open_part
-    from trickzoo.data.selection import seen_in_training
+    from trickzoo.data.selection import warn_if_seen
     from trickzoo.training.processes import default_workers
 
     opened = open_part(data, split, split_file)
     names = classes_of(network, classes, opened.order or opened.classes)
     images, _ = evaluate.match_classes(opened, names)
-    if network.weights is not None and (seen := seen_in_training(images.names, network.weights.path)):
-        warn(seen)
+    warn_if_seen(images.names, network.weights)
     workers = default_workers() if workers is None else workers
     with progress_bar(network.name, len(images.entries), True, 1) as tick:
         features = extract(network, images, preprocessing_of(network), device=device, workers=workers, progress=tick)

@@ -190,16 +190,14 @@ def _evaluate(
     from trickzoo.classification import evaluate, result
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
-    from trickzoo.data.listing import warn
-    from trickzoo.data.selection import seen_in_training
+    from trickzoo.data.selection import warn_if_seen
     from trickzoo.training.processes import default_workers
 
     assert network.weights is not None
     classes = classes_of(network, images.classes, opened.order or opened.classes)
     preprocessing = preprocessing_of(network, preparation)
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
-    if seen := seen_in_training(known.names, network.weights.path):
-        warn(seen)
+    warn_if_seen(known.names, network.weights)
     if images.variant is not None:
         check_variant(known, images.variant)
     if real_labels:

@@ -109,8 +109,7 @@ def _probed(
 ) -> Iterator[Probed]:
     """Probe each network in turn. Raises BadOption under torchrun."""
     from trickzoo.cli.common import progress_bar
-    from trickzoo.data.listing import warn
-    from trickzoo.data.selection import seen_in_training
+    from trickzoo.data.selection import warn_if_seen
     from trickzoo.studies import probe as study
     from trickzoo.training.processes import default_workers, processes
 
@@ -119,8 +118,7 @@ def _probed(
         raise BadOption("trickzoo probe runs in one process; start it without torchrun or accelerate launch")
     for network, preprocessing in networks:
         assert network.weights is not None
-        if seen := seen_in_training(images.val.names, network.weights.path):
-            warn(seen)
+        warn_if_seen(images.val.names, network.weights)
         say(f"{network.weights.name}: {preprocessing}", flush=True)
         with progress_bar(network.weights.name, len(images.train.entries) + len(images.val.entries), True, 1) as tick:
             yield study.probe(

@@ -25,6 +25,8 @@ BETWEEN = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
 LIST = "split.csv"
 """The name of the list of a training's images in its folder."""
+LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training did, with"
+"""Remedies if images have trained a network: in an evaluation, and in a training that starts from it. `--split-file LIST` follows."""
 NAMED = 3
 """How many files a note names. The result file names all of them."""
 
@@ -201,7 +203,7 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
     return images.take(mine)
 
 
-def seen_in_training(names: Sequence[str], network: Path, remedy: str = "leave them out with --split val") -> str:
+def seen_in_training(names: Sequence[str], network: Path, remedy: str = LEAVE_OUT) -> str:
     """Return a sentence for the user if the `names` of images are also those of images that trained the network in a file.
 
     It is empty if none is, and if there is no list of a training beside the file. `remedy` is followed by the option that names this list.
@@ -224,13 +226,15 @@ def seen_in_training(names: Sequence[str], network: Path, remedy: str = "leave t
     )
 
 
-def warn_if_start_saw(names: Sequence[str], weights: LoadedWeights | None) -> None:
-    """Warn if validation images of these names trained the weights that a training starts from, so that its figures are too high."""
+def warn_if_seen(names: Sequence[str], weights: LoadedWeights | None, *, training: bool = False) -> None:
+    """Warn if images of these names trained the weights, so that figures on them are too high.
+
+    They are those of an evaluation, or, with `training`, the validation images of a training that starts from the weights.
+    """
     from trickzoo.data.listing import warn
 
-    remedy = "divide them as that training did, with"
-    if weights is not None and (seen := seen_in_training(names, weights.path, remedy)):
-        warn(f"validation: {seen}")
+    if weights is not None and (seen := seen_in_training(names, weights.path, DIVIDE if training else LEAVE_OUT)):
+        warn(f"validation: {seen}" if training else seen)
 
 
 def readable(images: S) -> tuple[S, list[dict[str, str]]]:

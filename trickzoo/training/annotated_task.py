@@ -15,7 +15,7 @@ from trickzoo.data.annotated_transforms import DetectionSamples, SegmentationSam
 from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import AnnotatedLocation, Splits, open_splits
-from trickzoo.data.selection import warn_if_start_saw
+from trickzoo.data.selection import warn_if_seen
 from trickzoo.evidence import count
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
@@ -62,7 +62,7 @@ class AnnotatedTask(Task):
         self.data_digest, self.val_digest = self.data.digest, self.val.digest if self.val is not None else None
         self.weights_sha256 = model.trunk.weights.digest() if model.trunk.weights else None
         if self.val is not None:
-            warn_if_start_saw(self.val.names, model.trunk.weights)
+            warn_if_seen(self.val.names, model.trunk.weights, training=True)
         self.shares = Shares.of(len(self.data), recipe, samples.transform.DRAWS, machine.seed, accelerator, machine.micro_batch)
 
     @property
