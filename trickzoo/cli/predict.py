@@ -22,6 +22,8 @@ from trickzoo.weights import named
 if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported
 
+EIGHT_BITS = {".jpg", ".jpeg", ".jfif", ".webp", ".gif"}
+"""Suffixes of images with 8 bits a channel, which are not searched for 16-bit values."""
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 EXPORTED = (".onnx", ".pt2", ".xml")
 """How the names of the files of `trickzoo export` end that hold a whole network."""
@@ -105,7 +107,8 @@ def _warn_of_dark(images: Sequence[Path]) -> None:
     from trickzoo.data.images import content, depth_notes
     from trickzoo.data.listing import warn
 
-    notes = [note for image in images for note in depth_notes(functools.partial(content, image), str(image))]
+    possible = (image for image in images if image.suffix.lower() not in EIGHT_BITS)
+    notes = [note for image in possible for note in depth_notes(functools.partial(content, image), str(image))]
     if notes:
         others = f"; {count(len(notes) - 1, 'other image')} {verb(len(notes) - 1, 'is')} as dark" if len(notes) > 1 else ""
         warn(f"{notes[0]}{others}")
