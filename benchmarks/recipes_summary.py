@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.evidence import count
 from trickzoo.studies.records import Compared, RungName, Share, Study, corrected
 from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.samples import HELPED, HURT, UNCLEAR, Count, difference, percentage
 from trickzoo.studies.words import name, steps_in_words
+from trickzoo.wording import count
 
 TITLES = {
     "zoo": "trickzoo's recipe",

@@ -194,7 +194,7 @@ def test_bad_images_stop_the_run_or_are_counted(
     (skipped,) = result["data"]["corrupt_left_out"]
     assert IMAGENETTE[1] in skipped["image"]
     assert result["n"] + len(result["data"]["corrupt_left_out"]) in (30, 31)
-    assert "1 unreadable file left out" in capsys.readouterr().out
+    assert "1 file left out that cannot be read as an image" in capsys.readouterr().out
 
 
 def test_two_processes_stop_together_and_print_one_message(
@@ -215,7 +215,7 @@ def test_files_that_are_no_images_are_counted_and_named(
     assert result["data"]["corrupt_left_out"] == [{"image": f"{IMAGENETTE[1]}/notes.txt", "reason": "not an image"}]
     assert f"1 file is not read as images and left out (1 .txt): {IMAGENETTE[1]}/notes.txt" in caplog.text
     out = capsys.readouterr().out
-    assert "1 unreadable file left out" in out
+    assert "1 file left out that cannot be read as an image" in out
     assert "1 empty class folder left out: empty" in out
 
 

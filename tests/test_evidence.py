@@ -108,15 +108,3 @@ def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.M
     monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
     assert evidence.commit.__wrapped__() == "c0ffee+"  # without the cache of the process
     assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)
-
-
-def test_units_and_verbs_agree_with_their_number() -> None:
-    shown = [evidence.count(n, unit) for n, unit in ((1, "class"), (0, "class"), (2, "box"), (1, "image"), (1000, "validation image"))]
-    assert shown == ["1 class", "0 classes", "2 boxes", "1 image", "1,000 validation images"]
-    verbs = [(evidence.verb(1, each), evidence.verb(2, each)) for each in ("is", "has", "occurs")]
-    assert verbs == [("is", "are"), ("has", "have"), ("occurs", "occur")]
-
-
-def test_durations_have_the_unit_that_suits_them() -> None:
-    shown = [evidence.duration(seconds) for seconds in (1, 80, 90, 3600, 5399, 7200, 36_000_000)]
-    assert shown == ["1 second", "80 seconds", "2 minutes", "60 minutes", "90 minutes", "2.0 hours", "10,000 hours"]

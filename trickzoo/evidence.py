@@ -120,26 +120,6 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def count(n: int, unit: str) -> str:
-    """Return a number with its unit, in the plural if it needs one: "1 epoch", "6 epochs", "2 classes"."""
-    return f"{n:,} {unit if n == 1 else f'{unit}es' if unit.endswith(('s', 'x')) else f'{unit}s'}"
-
-
-def verb(n: int, singular: str) -> str:
-    """Return a verb in the form that agrees with a number: "is" or "are", "has" or "have", "occurs" or "occur"."""
-    return singular if n == 1 else {"is": "are", "has": "have"}.get(singular, singular.removesuffix("s"))
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words, rounded to a suitable unit: "40 seconds", "12 minutes", "3.4 hours", "1,250 hours"."""
-    if seconds < 90:
-        return count(round(seconds), "second")
-    if seconds < 90 * 60:
-        return count(round(seconds / 60), "minute")
-    hours = seconds / 3600
-    return f"{hours:.1f} hours" if hours < 100 else f"{hours:,.0f} hours"
-
-
 def check_writable(path: Path) -> None:
     """Raise BadOption if the file `path` cannot be written. It is called before a run, whose result would otherwise be lost."""
     if path.is_dir():

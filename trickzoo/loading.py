@@ -22,9 +22,9 @@ from trickzoo.data.objects import Objects
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.detection.evaluate import to_input
 from trickzoo.errors import BadCheckpoint
-from trickzoo.evidence import count
 from trickzoo.weights.header import task_of
 from trickzoo.weights.named import existing
+from trickzoo.wording import count
 
 
 @dataclass(frozen=True)

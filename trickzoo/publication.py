@@ -20,12 +20,12 @@ from trickzoo import loading, registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.errors import BadCheckpoint, BadData, BadOption
-from trickzoo.evidence import count
 from trickzoo.files import digest, new_folder
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights import convert, header, timm_form
 from trickzoo.weights.record import Metric, Record, Source
 from trickzoo.weights.tensors import read_tensors, save_atomically
+from trickzoo.wording import count
 
 WEIGHTS = "model.safetensors"
 PIPELINES = {"classification": "image-classification", "detection": "object-detection", "segmentation": "image-segmentation"}

@@ -23,10 +23,10 @@ from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import BadCheckpoint, BadData, shortened
-from trickzoo.evidence import count, verb
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count, verb
 
 BATCH, ACCELERATOR_BATCH = 8, 64
 """Images per batch by default, on a CPU and on an accelerator."""

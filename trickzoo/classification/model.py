@@ -13,13 +13,13 @@ from torch import nn
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.errors import BadOption, shortened
-from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.weights.header import model_of
 from trickzoo.weights.named import is_file
+from trickzoo.wording import count
 
 
 def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:

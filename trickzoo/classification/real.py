@@ -12,7 +12,7 @@ from trickzoo.classification.metrics import wilson_percent
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imagenet_variants import real_labels_of
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 
 @dataclass(frozen=True, kw_only=True)

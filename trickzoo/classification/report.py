@@ -20,10 +20,10 @@ from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
 from trickzoo.data.images import decode
 from trickzoo.data.imageset import ImageSet
-from trickzoo.evidence import count
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Pictures, Table, Text, number, section, thumbnail
 from trickzoo.pages.page import Section
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect
-from trickzoo.evidence import count
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.wording import count
 
 SHOWN = 10
 """How many classes the line names."""

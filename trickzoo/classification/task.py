@@ -27,7 +27,6 @@ from trickzoo.data.resident import Resident
 from trickzoo.data.selection import warn_if_seen
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.folding import fold_norms
 from trickzoo.pages.page import Section
@@ -47,6 +46,7 @@ from trickzoo.tricks.progressive_size import training_size
 from trickzoo.weights import publish
 from trickzoo.weights.header import header
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 

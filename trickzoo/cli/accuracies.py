@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from trickzoo.cli.printing import say, table
 from trickzoo.errors import shortened
-from trickzoo.evidence import count, verb
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.classification.accuracy import Accuracy, Published
@@ -61,8 +61,8 @@ def _print_published(p: Published) -> None:
 
 
 def _print_left_out(data: Data) -> None:
-    if data.corrupt_left_out:
-        say(f"  {count(len(data.corrupt_left_out), 'unreadable file')} left out")
+    if n := len(data.corrupt_left_out):
+        say(f"  {count(n, 'file')} left out that cannot be read as {'an image' if n == 1 else 'images'}")
     if empty := data.empty_classes:
         say(f"  {count(len(empty), 'empty class folder')} left out: {shortened(empty)}")
     if n := data.exif_orientation.images:

@@ -15,9 +15,9 @@ from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.ranges import Count
 from trickzoo.training.machine import Machine
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.data.annotated import AnnotatedSet

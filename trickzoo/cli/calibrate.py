@@ -13,8 +13,8 @@ from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.weights import named
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone

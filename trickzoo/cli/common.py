@@ -14,10 +14,10 @@ from trickzoo.cli import printing
 from trickzoo.cli.networks import Preparation
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.factory import create
 from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count
 
 
 def loaded(model: str, weights: str | None) -> Backbone:

@@ -14,11 +14,11 @@ from trickzoo import bootstrap, evidence
 from trickzoo.cli.options import Json, within
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import BadData, BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.ranges import Range
 from trickzoo.studies import words
 from trickzoo.studies.comparison import Changed, Comparison, find
 from trickzoo.studies.comparison import compare as compare_classifiers
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.studies.paired import Paired

@@ -14,11 +14,11 @@ from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import check_networks
 from trickzoo.studies import ladder as study
 from trickzoo.studies.series import state
 from trickzoo.training.machine import Machine
+from trickzoo.wording import count
 
 
 def ladder(

@@ -14,11 +14,11 @@ from trickzoo.cli.options import Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.data.classes import describe_class
 from trickzoo.errors import UnknownName, shortened
-from trickzoo.evidence import count
 from trickzoo.files import digest
 from trickzoo.registry import Architecture
 from trickzoo.weights import header, named
 from trickzoo.weights.record import Metric, Record
+from trickzoo.wording import count
 
 
 def list_(

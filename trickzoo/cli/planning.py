@@ -9,9 +9,9 @@ from typing import Any
 
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count, duration
 from trickzoo.studies import power
 from trickzoo.studies.outlook import Outlook
+from trickzoo.wording import count, duration
 
 SEEDS = (2, 3, 5, 10, 20, 30)
 EFFECTS = (1.0, 2.0)

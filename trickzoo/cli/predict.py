@@ -14,10 +14,10 @@ from trickzoo.cli.networks import Preparation
 from trickzoo.cli.options import Flag, Json, within
 from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count, verb
 from trickzoo.files import expanded
 from trickzoo.recipes.ranges import Count, Probability
 from trickzoo.weights import named
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trickzoo.cli.predict_rows import of_image, turned
 from trickzoo.cli.printing import fit, say
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     import numpy as np

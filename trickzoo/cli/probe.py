@@ -16,9 +16,9 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count, verb
 from trickzoo.recipes.ranges import Count
 from trickzoo.weights import named
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone

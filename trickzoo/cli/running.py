@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
-from trickzoo.evidence import check_folder, count, duration
+from trickzoo.evidence import check_folder
 from trickzoo.studies.series import each_message_once
+from trickzoo.wording import count, duration
 
 if TYPE_CHECKING:
     from trickzoo.recipes.collection import AnyRecipe

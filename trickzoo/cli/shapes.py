@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 from trickzoo.cli.options import within
 from trickzoo.cli.printing import say
-from trickzoo.evidence import count
 from trickzoo.recipes.ranges import Count, CountOrZero
+from trickzoo.wording import count
 
 
 def shapes(

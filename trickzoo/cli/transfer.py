@@ -19,13 +19,13 @@ from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, nearest
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
 from trickzoo.studies.series import State, seeds_from, state
 from trickzoo.training.machine import Machine
+from trickzoo.wording import count
 
 Recipe = DetectionRecipe | SegmentationRecipe
 

@@ -18,12 +18,12 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.files import read_json
 from trickzoo.recipes.collection import check_networks, find
 from trickzoo.recipes.fields import check_effect, in_words
 from trickzoo.studies import tune as study
 from trickzoo.training.machine import Machine, default_out
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.recipes.recipe import Recipe

@@ -12,10 +12,10 @@ from trickzoo import catalogue
 from trickzoo.cli.options import Flag, Json
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
-from trickzoo.evidence import count
 from trickzoo.weights import local, manifest, pins, store
 from trickzoo.weights.named import existing
 from trickzoo.weights.record import Record
+from trickzoo.wording import count
 
 
 def list_(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData
-from trickzoo.evidence import count, verb
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.data.annotated import AnnotatedSet, Survey

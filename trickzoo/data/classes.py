@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trickzoo.data.listing import alike, no_twin, read_lines, same_form, warn
 from trickzoo.errors import BadData, BadOption, UnknownName, nearest, shortened
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone

@@ -13,8 +13,8 @@ import msgspec
 from trickzoo.data.layouts import SPLIT_NAMES, split_of
 from trickzoo.data.listing import visible
 from trickzoo.errors import BadData, BadOption, nearest
-from trickzoo.evidence import count
 from trickzoo.files import read_regular
+from trickzoo.wording import count
 
 ALL = "all"
 """The name of the split that contains all images, for sets without splits."""

@@ -13,8 +13,8 @@ import msgspec
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imageset import ImageSet
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.files import read_regular
+from trickzoo.wording import count
 
 TRAINING_IMAGE = re.compile(r"n\d{8}_\d+\.jpe?g", re.IGNORECASE)
 """The names of ImageNet's training images: the synset and a number."""

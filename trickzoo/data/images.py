@@ -18,8 +18,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from trickzoo.data.image_memory import reduction
 from trickzoo.data.picture import TURNS, Picture, early_orientation, exif_orientation
 from trickzoo.errors import BadData, BadOption
-from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
+from trickzoo.wording import count
 
 with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
     from PIL import AvifImagePlugin  # noqa: F401

@@ -24,8 +24,8 @@ from trickzoo.data.imageset import ImageSet, ReadImage
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData, nearest, shortened
-from trickzoo.evidence import count
 from trickzoo.recipes.recipe import Augmentation
+from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 

@@ -12,8 +12,8 @@ from trickzoo.data.exports import ALL, the_one
 from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
 from trickzoo.data.selection import BETWEEN, Selected, Selection, select
 from trickzoo.errors import BadData, BadOption, NoEffect, nearest
-from trickzoo.evidence import count
 from trickzoo.recipes.ranges import Checked, Count, Range
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.data.shapes import Difficulty, Shapes

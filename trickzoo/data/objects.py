@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 FARTHEST = 1e9
 """The largest coordinate or side in pixels that is accepted. No image is larger, and areas up to its square are still exact."""

@@ -15,7 +15,7 @@ from trickzoo.data.readers import hub, table
 from trickzoo.data.readers.imagenet import open_imagenet, split_folders
 from trickzoo.data.selection import listed
 from trickzoo.errors import BadOption, shortened
-from trickzoo.evidence import count, verb
+from trickzoo.wording import count, verb
 
 NAMED = 8
 """How many files or folders a warning names. The result file of an evaluation names all of them."""

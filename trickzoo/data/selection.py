@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
-from trickzoo.evidence import FORMULA, count, verb
+from trickzoo.evidence import FORMULA
 from trickzoo.recipes.ranges import Checked, Range, Seed
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

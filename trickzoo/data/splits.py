@@ -11,7 +11,7 @@ from trickzoo.data.contents import SKIP
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.listing import alike
 from trickzoo.errors import BadData, shortened
-from trickzoo.evidence import count, verb
+from trickzoo.wording import count, verb
 
 END = 4096
 """How many bytes at the end of a file are compared first. Headers are often the same, but compressed pixels rarely are."""

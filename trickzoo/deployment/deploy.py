@@ -21,10 +21,10 @@ from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import BadOption, TrickzooError, nearest
-from trickzoo.evidence import count
 from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count
 
 Backend: TypeAlias = Literal["eager", "onnxruntime", "openvino", "inductor"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]

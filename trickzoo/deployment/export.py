@@ -23,9 +23,9 @@ from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count
 
 Format = Literal["onnx", "torch-export", "openvino"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}

@@ -15,12 +15,12 @@ from trickzoo.data.readers import voc
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.detection.task import build
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import COCO_BOXES, VOC_BOXES
 from trickzoo.training import network_file
 from trickzoo.weights import convert
 from trickzoo.weights.gluoncv import Candidate, Params, check_number, fill, find, names_of_resnet, trained_shapes
+from trickzoo.wording import count
 
 COCO_CLASSES = tuple(name for name in FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"] if name not in ("__background__", "N/A"))
 KNOWN = {20: (VOC_BOXES, voc.CLASSES), 80: (COCO_BOXES, COCO_CLASSES)}

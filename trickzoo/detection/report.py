@@ -9,10 +9,10 @@ import numpy as np
 from trickzoo import drawing
 from trickzoo.detection import resampling
 from trickzoo.detection.metrics import DetectionEvaluation
-from trickzoo.evidence import count
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Pictures, Table, number, section, thumbnail
 from trickzoo.pages.page import Section
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from trickzoo import evidence
+from trickzoo import wording
 
 REPORT = "report.html"
 """Name of a report in the folder of a study or a training."""
@@ -36,7 +36,7 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> Callable
 
     loader = ChoiceLoader([PackageLoader(each) for each in dict.fromkeys((package, "trickzoo.pages"))])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"count": evidence.count, "unbroken": _unbroken, "breakable": _breakable, **filters}
+    environment.filters |= {"count": wording.count, "unbroken": _unbroken, "breakable": _breakable, **filters}
     return environment.get_template(name).render
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from trickzoo import registry
 from trickzoo.data.readers import ade20k, voc
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import ADE20K_MASKS, VOC_MASKS
 from trickzoo.segmentation.task import build
 from trickzoo.training import network_file
 from trickzoo.weights import convert
 from trickzoo.weights.gluoncv import NORM, Candidate, Params, check_number, fill, find, names_of_resnet, trained_shapes
+from trickzoo.wording import count
 
 KNOWN = {21: (VOC_MASKS, (voc.BACKGROUND, *voc.CLASSES)), 150: (ADE20K_MASKS, ade20k.CLASSES)}
 """The recipe and the classes of GluonCV's segmenters, by the number of classes."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint
-from trickzoo.evidence import count, verb
+from trickzoo.wording import count, verb
 
 STRIP = 2**22
 """Pixels that are counted at a time, as counting takes about 30 bytes for each."""

@@ -7,10 +7,10 @@ from PIL import Image
 
 from trickzoo import drawing
 from trickzoo.data.masks import SegmentationSet
-from trickzoo.evidence import count
 from trickzoo.pages.blocks import Pictures, Table, number, section, thumbnail
 from trickzoo.pages.page import Section
 from trickzoo.segmentation.metrics import ConfusionMatrix, ImageCounts, intersection_over_union
+from trickzoo.wording import count
 
 LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""

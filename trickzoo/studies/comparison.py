@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.files import open_regular, read_regular
+from trickzoo.wording import count
 
 BOXES, TABLE = "predictions.json", "predictions.csv"
 """Names of the file of predictions in the folder of a training: of a detector, and of a classifier or a segmenter."""

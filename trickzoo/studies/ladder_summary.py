@@ -9,7 +9,6 @@ import msgspec
 
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.studies import outlook
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result
@@ -18,6 +17,7 @@ from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.series import state
 from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
+from trickzoo.wording import count
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trickzoo.evidence import count, duration
 from trickzoo.studies import power
 from trickzoo.studies.records import Compared, LadderStudy, TaskStudy
 from trickzoo.studies.samples import UNCLEAR, Interval
+from trickzoo.wording import count, duration
 
 FEW = 30
 """The largest number of seeds that the advice suggests."""

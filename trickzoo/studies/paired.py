@@ -13,8 +13,8 @@ from trickzoo import bootstrap
 from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.segmentation import stored as masks
+from trickzoo.wording import count
 
 Figure = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Computes (b, F) figures in 0…1 from (b, n) weights of the images."""

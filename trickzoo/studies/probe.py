@@ -21,11 +21,11 @@ from trickzoo.data.division import divide
 from trickzoo.data.imageset import ImageSet
 from trickzoo.data.loaders import label_indices
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.studies import words
 from trickzoo.studies.comparison import mcnemar, paired_interval
 from trickzoo.studies.statistics import holm
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count
 
 HELD_OUT = 0.2
 """The fraction of the training images of each class on which the strength of the linear probe's penalty is chosen."""

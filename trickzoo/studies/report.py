@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trickzoo import evidence
+from trickzoo import evidence, wording
 from trickzoo.files import write_atomically
 from trickzoo.pages import figures
 from trickzoo.pages.figures import both
@@ -107,7 +107,7 @@ def _template(name: str) -> Callable[..., str]:
         span=words.span,
         title=words.title,
         p=words.probability,
-        duration=evidence.duration,
+        duration=wording.duration,
         rho=transfer_words.correlation_in_words,
         measure=transfer_words.measure,
         minutes=lambda seconds: f"{seconds / 60:.1f}",

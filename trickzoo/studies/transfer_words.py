@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trickzoo.evidence import count, verb
 from trickzoo.studies import outlook
 from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, Scratch, TaskStudy, TransferStudy
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
 from trickzoo.studies.statistics import LEAST_PAIRS
 from trickzoo.studies.words import name, points, probability, span, steps_in_words, total_in_words
 from trickzoo.training.tracking import MEASURES
+from trickzoo.wording import count, verb
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}
 """The verb of every task, and the name of its network."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData, BadOption, Diverged
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.studies.results import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, train_all
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits

@@ -10,7 +10,6 @@ import msgspec
 
 from trickzoo import evidence
 from trickzoo.classification.metrics import wilson_percent
-from trickzoo.evidence import count
 from trickzoo.files import write_atomically
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
@@ -22,6 +21,7 @@ from trickzoo.studies.comparison import TABLE, compare
 from trickzoo.studies.results import environments
 from trickzoo.studies.tune import Outcome, Plan
 from trickzoo.training.report import made
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

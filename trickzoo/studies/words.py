@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from trickzoo.evidence import count
 from trickzoo.studies.records import Compared, Total
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference, Interval
+from trickzoo.wording import count
 
 ALL_TRICKS = "all tricks"
 """Title of the last rung in a study of nothing but the two ends of the paper's whole ladder."""

@@ -16,13 +16,13 @@ from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import AnnotatedLocation, Splits, open_splits
 from trickzoo.data.selection import warn_if_seen
-from trickzoo.evidence import count
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.machine import Machine
 from trickzoo.training.schedule import fine_tuning_rate
 from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
+from trickzoo.wording import count
 
 
 def open_data(recipe: DetectionRecipe | SegmentationRecipe, location: AnnotatedLocation, machine: Machine) -> Splits[Any]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.evidence import duration
 from trickzoo.files import write_atomically
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
 from trickzoo.pages.page import REPORT, Section, page
 from trickzoo.training import tracking
 from trickzoo.training.job import WEIGHTS, Job
+from trickzoo.wording import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

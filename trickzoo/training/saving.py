@@ -13,10 +13,10 @@ from torch import Tensor
 
 from trickzoo import evidence
 from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import plain
 from trickzoo.training import checkpoint, stopping
 from trickzoo.training.task import Task
+from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 

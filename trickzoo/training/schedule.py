@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from trickzoo.errors import NoEffect
-from trickzoo.evidence import count
 from trickzoo.recipes.finetune import FineTuning
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.step_decay import step_factor
 from trickzoo.tricks.warmup import warmup_factor
+from trickzoo.wording import count
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

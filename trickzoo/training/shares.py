@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trickzoo.errors import BadData, BadOption
-from trickzoo.evidence import count
 from trickzoo.recipes.collection import AnyRecipe
 from trickzoo.training import schedule
 from trickzoo.training.balance import balanced_order
+from trickzoo.wording import count
 
 ORDER, IMAGES, PROCESS, LAYERS = range(4)
 """Uses of random numbers: the order of an epoch, the images of a step, a process in a step, and the layers on an image of a step."""
@@ -79,10 +79,10 @@ class Shares:
         world, size = accelerator.num_processes, recipe.batch_size
         micro = size // world if micro is None else micro
         if size > n:
-            raise BadData(f"the batch of {size} is larger than the training set of {count(n, 'image')}; lower batch_size")
+            raise BadData(f"the batch of {size} is larger than the training set of {count(n, 'image')}; lower --batch-size")
         if micro < 1 or size % (world * micro):
             raise BadOption(
-                f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; change batch_size or --micro-batch"
+                f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; change --batch-size or --micro-batch"
             )
         shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
         schedule.check(recipe, shares.per_epoch)

@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 
 def cosine_factor(step: int, steps: int, *, form: Literal["paper", "official"] = "paper") -> float:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.evidence import count
 from trickzoo.files import open_regular
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, header
@@ -25,6 +24,7 @@ from trickzoo.weights.load import shapes_of
 from trickzoo.weights.mxnet import read_params
 from trickzoo.weights.record import Preprocessing
 from trickzoo.weights.tensors import save_atomically
+from trickzoo.wording import count
 
 
 class Published(NamedTuple):

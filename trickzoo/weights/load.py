@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, printable
-from trickzoo.evidence import count
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.opened import Opened
+from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 

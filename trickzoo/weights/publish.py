@@ -12,11 +12,11 @@ import torch
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
-from trickzoo.evidence import count
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
 from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
+from trickzoo.wording import count
 
 
 def export(

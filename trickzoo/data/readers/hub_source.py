@@ -19,8 +19,8 @@ from trickzoo.data import images
 from trickzoo.data.classes import synsets
 from trickzoo.data.layouts import HUB
 from trickzoo.errors import BadData, BadOption, TrickzooError, nearest
-from trickzoo.evidence import count
 from trickzoo.files import read_regular
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

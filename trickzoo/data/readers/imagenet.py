@@ -24,8 +24,8 @@ from trickzoo.data.listing import alike, is_hidden, same_form, warn
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData, shortened
-from trickzoo.evidence import count
 from trickzoo.files import open_regular
+from trickzoo.wording import count
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"

@@ -25,7 +25,7 @@ from trickzoo.data.listing import Files, folder_called, images_by_stem, no_twin,
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.errors import BadData, shortened
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
 """Names of the folders of images and of masks, in this order and in any capitals."""

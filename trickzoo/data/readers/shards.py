@@ -26,8 +26,8 @@ from trickzoo.data.layouts import SPLIT_NAMES
 from trickzoo.data.readers.imagenet import DISTRIBUTED
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.files import home, open_regular, write_atomically
+from trickzoo.wording import count
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
 LABELS = ("cls", "json")  # the first one that has a label is used

@@ -20,7 +20,7 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_text, same_form
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
 CLASSES = ("label", "class", "class_name", "category", "target", "labels")

@@ -24,8 +24,8 @@ from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
-from trickzoo.evidence import count
 from trickzoo.files import read_regular
+from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -13,7 +13,7 @@ from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import by_stem, folder_called, images_by_stem, read_classes, visible, warn
 from trickzoo.data.readers.voc import CLASS_LIST, LONGEST, classes_in, open_voc, read_annotation
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
+from trickzoo.wording import count
 
 XMLS, IMAGES = ("annotations", "labels", "xml"), ("images", "JPEGImages")
 """Names of the folders of XML files and of images that lie beside each other, in any capitals."""

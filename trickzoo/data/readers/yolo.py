@@ -27,8 +27,8 @@ from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
 from trickzoo.errors import BadData
-from trickzoo.evidence import count
 from trickzoo.files import read_regular
+from trickzoo.wording import count
 
 CONFIGURATIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_LIST = "classes.txt"
