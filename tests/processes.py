@@ -14,8 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+# The first backward pass decides whether torch may be forked afterwards. It may not once an exporter has registered a device, so this pass
+# comes before all tests.
+torch.ones(1, requires_grad=True).backward()
 
 
 @contextmanager

@@ -82,7 +82,8 @@ class Shares:
             raise BadData(f"the batch of {size} is larger than the training set of {count(n, 'image')}; lower --batch-size")
         if micro < 1 or size % (world * micro):
             raise BadOption(
-                f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; change --batch-size or --micro-batch"
+                f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; "
+                "change --batch-size or --micro-batch"
             )
         shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
         schedule.check(recipe, shares.per_epoch)
