@@ -89,7 +89,7 @@ def speed() -> str:
     parts, rows = [], []
     for file in sorted((STUDIES / "speed").glob("*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
-        title = file.stem.capitalize().replace("_gpu", " on a GPU")
+        title = file.stem.capitalize().replace("_gpu", " on a GPU").replace("Annotated", "Evaluation of detectors and segmenters")
         rows += _in_short(title, found["comparisons"])
         parts += [f"## {title}", "", f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
         parts += [f"- {sentence}" for sentence in map(_summary, found["comparisons"])]
