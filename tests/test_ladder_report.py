@@ -15,7 +15,7 @@ from scipy import stats
 
 from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
-from trickzoo.studies import ladder_summary, plots, report, words
+from trickzoo.studies import ladder_summary, outlook, plots, report, words
 from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import ClassifierResult, FineTuning, read
 
@@ -151,6 +151,14 @@ def test_power_is_that_of_the_seeds_of_the_comparison(tmp_path: Path) -> None:
     }
     advice = next(each for each in simulate(tmp_path, tops).findings if "pooled" in each)
     assert "3 seeds detect a difference" in advice
+
+
+def test_the_time_of_more_seeds_is_that_of_the_missing_trainings(tmp_path: Path) -> None:
+    study = simulate(tmp_path, {"baseline": [70.0, 71.0, 70.4, 70.8, 70.2], "cosine": [71.0, 70.6, 71.6], "mixup": [71.2]})
+    found = outlook.of_ladder(study)
+    assert found is not None and found.seconds(5) == 15 * 90
+    assert found.seconds(5, finished=True) == (0 + 2 + 4) * 90
+    assert found.seconds(3, finished=True) == (0 + 0 + 2) * 90
 
 
 def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:

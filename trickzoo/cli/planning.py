@@ -29,7 +29,17 @@ def print_outlooks(outlooks: Sequence[Outlook], out: Path, *, json: bool) -> Non
             f"the finished trainings in {out} give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"
         )
     if json:
-        say_json([{**asdict(found), "detectable": _detectable(found), "needed": _seeds_needed(found)} for found in outlooks])
+        say_json(
+            [
+                {
+                    **asdict(found),
+                    "seconds": found.seconds(1) if found.rungs else None,
+                    "detectable": _detectable(found),
+                    "needed": _seeds_needed(found),
+                }
+                for found in outlooks
+            ]
+        )
         return
     for found in outlooks:
         say("")
@@ -60,7 +70,7 @@ def _detectable(found: Outlook) -> list[dict[str, Any]]:
             "seeds": n,
             "points": power.detectable(found.sd, n),
             **({"points_holm": power.detectable(found.sd, n, found.holm_alpha)} if found.comparisons > 1 else {}),
-            **({"seconds": n * found.seconds} if found.seconds else {}),
+            **({"seconds": found.seconds(n)} if found.rungs else {}),
         }
         for n in SEEDS
     ]
@@ -94,4 +104,4 @@ def _table(found: Outlook) -> tuple[list[str], list[list[str]]]:
 def _in_words(seeds: int | None, found: Outlook) -> str:
     if seeds is None:
         return f"more than {power.MOST_SEEDS:,} seeds"
-    return ", ".join([count(seeds, "seed"), *([duration(seeds * found.seconds)] if found.seconds else [])])
+    return ", ".join([count(seeds, "seed"), *([duration(found.seconds(seeds))] if found.rungs else [])])

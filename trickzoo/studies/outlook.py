@@ -28,7 +28,7 @@ class Outlook:
         comparisons: number of paired differences that the study tests.
         seeds: number of finished seeds; if some comparisons are not significant so far, the smallest of theirs.
         unclear: whether at least one comparison is not significant so far.
-        seconds: time for one more seed of all rungs; None if no training is finished.
+        rungs: for each rung the number of its finished seeds, and the time of one training; empty if no training is finished.
     """
 
     title: str
@@ -37,7 +37,11 @@ class Outlook:
     comparisons: int
     seeds: int = 0
     unclear: bool = True
-    seconds: float | None = None
+    rungs: tuple[tuple[int, float], ...] = ()
+
+    def seconds(self, seeds: int, *, finished: bool = False) -> float:
+        """Return the time that a number of seeds of all rungs takes, or, with `finished`, what is left of it after the finished seeds."""
+        return sum(max(seeds - done * finished, 0) * each for done, each in self.rungs)
 
     @property
     def holm_alpha(self) -> float:
@@ -65,9 +69,10 @@ def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outl
     if guess is None and not spreads:
         return None
     sd, interval = (guess, None) if guess is not None else _pooled(spreads)
-    times = [rung.wall_seconds for rung in rungs if rung.wall_seconds]
+    times = [sum(rung.wall_seconds) / len(rung.wall_seconds) if rung.wall_seconds else None for rung in rungs]
+    known = [each for each in times if each is not None]
+    usual = sum(known) / len(known) if known else 0.0
     unclear = [found.n for rung in rungs if (found := rung.difference) and found.verdict == UNCLEAR]
-    seconds = sum(sum(each) / len(each) for each in times) * len(rungs) / len(times) if times else None
     return Outlook(
         title,
         sd,
@@ -75,7 +80,7 @@ def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outl
         comparisons=max(len(rungs) - 1, 1),
         seeds=min(unclear) if unclear else max((len(rung.seeds) for rung in rungs), default=0),
         unclear=bool(unclear),
-        seconds=seconds,
+        rungs=tuple((len(rung.seeds), usual if each is None else each) for rung, each in zip(rungs, times, strict=True)) if known else (),
     )
 
 
@@ -107,4 +112,4 @@ def advice(found: Outlook | None) -> str | None:
 
 
 def _more(found: Outlook, seeds: int) -> str:
-    return f" (about {duration((seeds - found.seeds) * found.seconds)} more on the same machine)" if found.seconds else ""
+    return f" (about {duration(found.seconds(seeds, finished=True))} more on the same machine)" if found.rungs else ""
