@@ -58,9 +58,9 @@ def test_a_corrupt_image_is_named_when_it_is_read(tmp_path: Path) -> None:
 def test_one_set_of_workers_serves_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
-        return in_workers(*arguments)
+        return in_workers(*arguments, **options)
 
     monkeypatch.setattr("trickzoo.data.loaders.in_workers", counted)
     run(_images(tmp_path / "data", {"a": 9, "b": 9}), tmp_path / "out", RECIPE.but("test.workers", batch_size=6))

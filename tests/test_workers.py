@@ -59,6 +59,20 @@ def test_results_are_computed_where_they_should_be(workers: int, by_workers: boo
     assert (os.getpid() not in processes) if workers and by_workers else processes == {os.getpid()}
 
 
+class _Priority(Dataset[int]):
+    def __getitem__(self, key: int) -> int:
+        return os.nice(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no such priorities")
+def test_workers_of_a_training_on_the_same_cores_have_a_lower_priority() -> None:
+    mine = os.nice(0)
+    assert list(in_workers(_Priority(), [[0], [1]], 1)) == [[mine], [mine]]
+    lower = min(mine + workers.NICE, 19)
+    assert list(in_workers(_Priority(), [[0], [1]], 1, give_way=True)) == [[lower], [lower]]
+    assert os.nice(0) == mine
+
+
 def test_workers_are_limited_by_the_cores(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: Any) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 1)
     monkeypatch.setattr(workers, "PER_CORE", 2)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -29,10 +30,13 @@ S = TypeVar("S", bound=AnnotatedSample)
 R = TypeVar("R")
 
 
-def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int) -> Iterator[list[S]]:
-    """Yield the samples of each micro-batch of a plan, which workers make. Raises BadData with the first error among them."""
+def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int, device: torch.device) -> Iterator[list[S]]:
+    """Yield the samples of each micro-batch of a plan, which workers make for a training on the device.
+
+    Raises BadData with the first error among them.
+    """
     keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-    return _checked(in_workers(samples, keys, workers))
+    return _checked(in_workers(samples, keys, workers, give_way=device.type == "cpu"))
 
 
 def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:

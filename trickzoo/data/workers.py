@@ -9,6 +9,7 @@ import io
 import logging
 import multiprocessing
 import multiprocessing.connection
+import os
 import pickle
 import signal
 import threading
@@ -31,23 +32,28 @@ R = TypeVar("R")
 Package = tuple[bytes, list[int], Tensor]
 PER_CORE = 4
 """The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
+NICE = 10
+"""How far the priority of workers is lowered that share the cores with a training."""
 log = logging.getLogger("trickzoo")
 ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
 
 
-def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Iterator[list[T]]:
+def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int, *, give_way: bool = False) -> Iterator[list[T]]:
     """Yield the samples of each batch of keys, which worker processes make.
 
     `batches` is iterated in this process, shortly before the samples are needed. A set with `__getitems__` makes the samples of a batch
     together, as in torch. With 0 `workers`, this process makes the samples. At most `PER_CORE` processes for each core are started, and a
     warning says so if more were asked for.
 
+    With `give_way` the workers have a lower priority than this process, for a network that is trained on the same cores: whenever a worker
+    takes the core of one of the network's threads, all other threads wait for that one.
+
     Raises WorkerLost if a worker process dies, and what `batches` or a sample raises.
     """
     if not workers:
         return (_made(samples, batch) for batch in batches)
-    made = _by_workers(samples, batches, _limited(workers))
+    made = _by_workers(samples, batches, _limited(workers), NICE if give_way else 0)
     _open.add(made)
     return made
 
@@ -105,7 +111,7 @@ def _close() -> None:
         made.close()
 
 
-def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int) -> Generator[list[T], None, None]:
+def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int, nice: int) -> Generator[list[T], None, None]:
     errors: list[Exception] = []
     others = multiprocessing.active_children()
     with _without_handler(), warnings.catch_warnings():
@@ -115,7 +121,7 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int)
             batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
-            worker_init_fn=_leave_signals,
+            worker_init_fn=functools.partial(_begin, nice),
             generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
         )
         packages: Any = iter(loader)
@@ -192,11 +198,13 @@ def _as_it_is(package: Package) -> Package:
     return package
 
 
-def _leave_signals(worker: int) -> None:
-    """Ignore SIGTERM and SIGINT.
+def _begin(nice: int, worker: int) -> None:
+    """Lower the priority of this worker process, and ignore SIGTERM, SIGINT and SIGHUP.
 
     On a signal to the process group, the parent finishes its step with these workers, saves, and ends them.
     """
+    if nice and hasattr(os, "nice"):  # Windows has other priorities
+        os.nice(nice)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -110,7 +110,8 @@ class AnnotatedTask(Task):
 
     def batches(self, first_step: int) -> Iterator[list[Any]]:
         """Yield micro-batches of samples, from this step to the end of the training."""
-        return read_batches(self.samples, self.shares.of_epochs(first_step, self.recipe.epochs), self.workers)
+        plan = self.shares.of_epochs(first_step, self.recipe.epochs)
+        return read_batches(self.samples, plan, self.workers, self.accelerator.device)
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the 0-based `step` by the schedule of the recipe."""
