@@ -157,8 +157,8 @@ def test_the_time_of_more_seeds_is_that_of_the_missing_trainings(tmp_path: Path)
     study = simulate(tmp_path, {"baseline": [70.0, 71.0, 70.4, 70.8, 70.2], "cosine": [71.0, 70.6, 71.6], "mixup": [71.2]})
     found = outlook.of_ladder(study)
     assert found is not None and found.seconds(5) == 15 * 90
-    assert found.seconds(5, finished=True) == (0 + 2 + 4) * 90
-    assert found.seconds(3, finished=True) == (0 + 0 + 2) * 90
+    assert found.seconds_left(5) == (0 + 2 + 4) * 90
+    assert found.seconds_left(3) == (0 + 0 + 2) * 90
 
 
 def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:

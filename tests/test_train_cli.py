@@ -162,8 +162,6 @@ def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: P
 
 
 PAPER = [name for name in collection.recipes() if name.startswith("paper.")]
-
-
 FAST = {
     "paper.resnet50.bs1024.fp16",
     "paper.resnet50_d.distill_mixup",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.samples import Samples
 from tests.training import COSINE
 from trickzoo.cli import train
 from trickzoo.data import workers
+from trickzoo.data.batches import read_batches
 from trickzoo.data.workers import computed, in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
 
@@ -64,13 +66,29 @@ class _Priority(Dataset[int]):
         return os.nice(0)
 
 
-@pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no such priorities")
-def test_workers_of_a_training_on_the_same_cores_have_a_lower_priority() -> None:
+@pytest.mark.parametrize(("device", "lower"), [(None, 0), ("cuda", 0), ("cpu", workers.NICE)])
+def test_workers_have_a_lower_priority_than_a_training_on_the_same_cores(device: str | None, lower: int) -> None:
     mine = os.nice(0)
-    assert list(in_workers(_Priority(), [[0], [1]], 1)) == [[mine], [mine]]
-    lower = min(mine + workers.NICE, 19)
-    assert list(in_workers(_Priority(), [[0], [1]], 1, give_way=True)) == [[lower], [lower]]
+    found = in_workers(_Priority(), [[0], [1]], 1, trains_on=torch.device(device) if device else None)
+    assert list(found) == [[min(mine + lower, 19)]] * 2
     assert os.nice(0) == mine
+
+
+@dataclass
+class _Annotated:
+    nice: int
+    error: str = ""
+
+
+class _AnnotatedPriority(Dataset[_Annotated]):
+    def __getitem__(self, key: tuple[int, Tensor]) -> _Annotated:
+        return _Annotated(os.nice(0))
+
+
+def test_workers_of_fine_tuning_have_it_too() -> None:
+    plan = [(torch.tensor([0]), torch.rand(1, 2))]
+    (batch,) = read_batches(_AnnotatedPriority(), plan, 1, torch.device("cpu"))
+    assert [sample.nice for sample in batch] == [min(os.nice(0) + workers.NICE, 19)]
 
 
 def test_workers_are_limited_by_the_cores(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: Any) -> None:

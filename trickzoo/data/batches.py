@@ -36,7 +36,7 @@ def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int, device: tor
     Raises BadData with the first error among them.
     """
     keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-    return _checked(in_workers(samples, keys, workers, give_way=device.type == "cpu"))
+    return _checked(in_workers(samples, keys, workers, trains_on=device))
 
 
 def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:

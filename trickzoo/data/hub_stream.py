@@ -57,7 +57,7 @@ class HubStream:
         Raises BadData with the position of an image that cannot be read.
         """
         crops = _Crops(size, augmentation, self.upright)
-        for samples in in_workers(crops, self._keys(plan, seed), self.workers, give_way=device.type == "cpu"):
+        for samples in in_workers(crops, self._keys(plan, seed), self.workers, trains_on=device):
             say_orientation(samples, self.source.name)
             pixels = stacked(samples, lambda error: f"{self.source.name}: {error}", pinned=device.type == "cuda")
             yield to_device(pixels, device).float(), to_device(torch.tensor([sample.label for sample in samples]), device)

@@ -95,7 +95,7 @@ class Streamed:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random crops and labels, as `TrainingImages.crops` does. Worker processes decode and crop the images."""
         keys = ([(int(i), row) for i, row in zip(indices, draws, strict=True)] for indices, draws in plan)
-        for samples in in_workers(_Crops(self.images, size, augmentation), keys, self.workers, give_way=device.type == "cpu"):
+        for samples in in_workers(_Crops(self.images, size, augmentation), keys, self.workers, trains_on=device):
             say_orientation(samples, str(self.images.root))
             pixels = stacked(samples, lambda error: f"{error}; {MEND}", pinned=device.type == "cuda")
             labels = torch.from_numpy(self.labels[[sample.index for sample in samples]])

@@ -39,21 +39,24 @@ ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
 
 
-def in_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int, *, give_way: bool = False) -> Iterator[list[T]]:
+def in_workers(
+    samples: Dataset[T], batches: Iterable[list[Any]], workers: int, *, trains_on: torch.device | None = None
+) -> Iterator[list[T]]:
     """Yield the samples of each batch of keys, which worker processes make.
 
     `batches` is iterated in this process, shortly before the samples are needed. A set with `__getitems__` makes the samples of a batch
     together, as in torch. With 0 `workers`, this process makes the samples. At most `PER_CORE` processes for each core are started, and a
     warning says so if more were asked for.
 
-    With `give_way` the workers have a lower priority than this process, for a network that is trained on the same cores: whenever a worker
-    takes the core of one of the network's threads, all other threads wait for that one.
+    `trains_on` is the device of a network that this process trains on the samples. If it is the CPU, the workers have a lower priority than
+    this process: whenever a worker takes the core of one of the network's threads, all other threads wait for that one.
 
     Raises WorkerLost if a worker process dies, and what `batches` or a sample raises.
     """
     if not workers:
         return (_made(samples, batch) for batch in batches)
-    made = _by_workers(samples, batches, _limited(workers), NICE if give_way else 0)
+    nice = NICE if trains_on is not None and trains_on.type == "cpu" else 0
+    made = _by_workers(samples, batches, _limited(workers), nice)
     _open.add(made)
     return made
 

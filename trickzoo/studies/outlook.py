@@ -39,9 +39,13 @@ class Outlook:
     unclear: bool = True
     rungs: tuple[tuple[int, float], ...] = ()
 
-    def seconds(self, seeds: int, *, finished: bool = False) -> float:
-        """Return the time that a number of seeds of all rungs takes, or, with `finished`, what is left of it after the finished seeds."""
-        return sum(max(seeds - done * finished, 0) * each for done, each in self.rungs)
+    def seconds(self, seeds: int) -> float:
+        """Return the time in which all rungs are trained with this number of seeds."""
+        return seeds * sum(each for _, each in self.rungs)
+
+    def seconds_left(self, seeds: int) -> float:
+        """Return the time of the trainings that are missing until each rung has this number of seeds."""
+        return sum(max(seeds - finished, 0) * each for finished, each in self.rungs)
 
     @property
     def holm_alpha(self) -> float:
@@ -112,4 +116,4 @@ def advice(found: Outlook | None) -> str | None:
 
 
 def _more(found: Outlook, seeds: int) -> str:
-    return f" (about {duration(found.seconds(seeds, finished=True))} more on the same machine)" if found.rungs else ""
+    return f" (about {duration(found.seconds_left(seeds))} more on the same machine)" if found.rungs else ""
