@@ -15,6 +15,8 @@ from trickzoo.studies.samples import Difference
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "lengths.svg"
 COLOURS = ("#2457a6", "#b3321f", "#18794a", "#6b4ba1")
+COLUMNS = 3
+"""Panels beside each other, few enough that the title of a step fits above its own."""
 
 
 def by_length(studies: Iterable[LadderStudy]) -> dict[tuple[str, str], dict[int, Difference]]:
@@ -39,9 +41,12 @@ def draw() -> str:
     steps = list(dict.fromkeys(step for _, step in found))
     colours = dict(zip(dict.fromkeys(study for study, _ in found), COLOURS, strict=False))
     with style():
-        figure = Figure(figsize=(9.6, 2.6), layout="constrained")
-        panels = figure.subplots(1, len(steps), sharey=True, squeeze=False)[0]
-        for axes, step in zip(panels, steps, strict=True):
+        rows = -(-len(steps) // COLUMNS)
+        figure = Figure(figsize=(9.6, 0.4 + 2.2 * rows), layout="constrained")
+        panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
+        for axes in panels[len(steps) :]:
+            axes.set_visible(False)
+        for axes, step in zip(panels, steps, strict=False):
             for (study, _), differences in ((key, each) for key, each in found.items() if key[1] == step):
                 epochs, means = list(differences), [each.mean for each in differences.values()]
                 axes.plot(epochs, means, "o-", color=colours[study], label=study.partition(" on ")[0])
@@ -54,7 +59,7 @@ def draw() -> str:
             lengths = sorted({length for key, each in found.items() if key[1] == step for length in each})
             axes.set_xticks(lengths, lengths, minor=False)
             axes.grid(axis="y")
-        panels[0].set_ylabel("top-1, points (95 % CI)")
+        figure.supylabel("top-1, points (95 % CI)", fontsize=9, color=INK)
         figure.supxlabel("epochs", fontsize=9, color=INK)
         lines = {line.get_label(): line for axes in panels for line in axes.lines if not str(line.get_label()).startswith("_")}
         figure.legend(lines.values(), lines, loc="outside right upper", frameon=False, fontsize=8)

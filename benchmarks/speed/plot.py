@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed import TITLES
 from benchmarks.speed.harness import RESULTS
 
 PLOT = RESULTS / "speed.svg"
@@ -72,5 +73,5 @@ def _comparisons() -> Iterator[tuple[list[str], list[tuple[str, dict[str, Any]]]
             shown = [ratio for ratio in comparison["ratios"] if len(ours) <= 2 or ratio["variant"] == ours[0]]
             labels = [f"{ratio['variant'].removeprefix('trickzoo, ')} against {ratio['peer']}" for ratio in shown]
             if shown:
-                title = f"{file.stem.replace('_gpu', ' on a GPU')}: {comparison['what']}"
+                title = f"{TITLES.get(file.stem, file.stem)}: {comparison['what']}"
                 yield textwrap.wrap(title, LONGEST), list(zip(labels, shown, strict=True))
