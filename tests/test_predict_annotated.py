@@ -246,11 +246,11 @@ def test_a_photograph_is_turned_upright_and_the_output_says_so(call: Call, place
 
 @pytest.mark.parametrize("weights", ["classes", "boxes"])
 def test_images_of_12_bits_are_told(call: Call, place: Path, tmp_path: Path, weights: str, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("dark.png", "darker.png"):
-        Image.fromarray(np.full((40, 60), 4095, np.uint16)).save(tmp_path / name)
+    for name in ("dark.png", "darker.jpg"):  # the format is that of the content, whatever the suffix says
+        Image.fromarray(np.full((40, 60), 4095, np.uint16)).save(tmp_path / name, format="PNG")
     options = () if weights == "classes" else ("--out", tmp_path / "out")
     status, _, _ = call(
-        place / "a.jpg", tmp_path / "dark.png", tmp_path / "darker.png", "--weights", place / f"{weights}.safetensors", *options
+        place / "a.jpg", tmp_path / "dark.png", tmp_path / "darker.jpg", "--weights", place / f"{weights}.safetensors", *options
     )
     (message,) = caplog.messages
     assert status == 0

@@ -22,8 +22,6 @@ from trickzoo.wording import count, verb
 if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported
 
-EIGHT_BITS = {".jpg", ".jpeg", ".jfif", ".webp", ".gif"}
-"""Suffixes of images with 8 bits a channel, which are not searched for 16-bit values."""
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 EXPORTED = (".onnx", ".pt2", ".xml")
 """How the names of the files of `trickzoo export` end that hold a whole network."""
@@ -104,10 +102,10 @@ def _check_fitting(kind: str, what: str, given: dict[str, Any]) -> None:
 
 def _warn_of_dark(images: Sequence[Path]) -> None:
     """Warn of the first image that `images.depth_notes` finds too dark, and count the others."""
-    from trickzoo.data.images import content, depth_notes
+    from trickzoo.data.images import content, depth_notes, is_of_16_bits
     from trickzoo.data.listing import warn
 
-    possible = (image for image in images if image.suffix.lower() not in EIGHT_BITS)
+    possible = (image for image in images if is_of_16_bits(image))
     notes = [note for image in possible for note in depth_notes(functools.partial(content, image), str(image))]
     if notes:
         others = f"; {count(len(notes) - 1, 'other image')} {verb(len(notes) - 1, 'is')} as dark" if len(notes) > 1 else ""

@@ -193,6 +193,15 @@ def orientation_of(path: Path) -> int:
         return 1
 
 
+def is_of_16_bits(path: Path) -> bool:
+    """Return whether the image in a file is grey of 16 bits, by its header alone; False if the file cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return _opened(file, str(path), _is_of_16_bits)
+    except (OSError, BadData):
+        return False
+
+
 def content(path: Path) -> bytes:
     """Return the bytes of a file. Raises BadData if it cannot be read."""
     try:
