@@ -1,7 +1,7 @@
-"""Evaluating a detector and a segmenter, from files to figures, against the same evaluation with the network in one process.
+"""Evaluating a detector and a segmenter, from files to figures, against the way of torchvision's scripts.
 
-The peer decodes in as many worker processes, and runs the network in the main process with one thread on each core, as torchvision's
-evaluation scripts do. trickzoo evaluates so on accelerators. The networks have random weights. The figures are compared.
+The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, and has torchvision's
+RoIAlign. trickzoo evaluates so on accelerators. The networks have random weights. The figures are compared.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
+from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.speed.harness import Comparison
 from trickzoo.data import batches, workers
@@ -23,12 +24,13 @@ from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import evaluate as detection
 from trickzoo.detection import faster_rcnn
+from trickzoo.detection.pooling import RoIAlign
 from trickzoo.segmentation import evaluate as segmentation
 from trickzoo.segmentation import fcn
 
 WHAT = "evaluation of a detector (BCCD, short side 128) and of a segmenter (CamVid, short side 128) from files to figures"
 SHORT, BACKBONE = 128, "resnet18_d"
-PEER = "the network in one process"
+PEER = "torchvision's way"
 
 
 def comparisons(data: Path) -> Iterator[Comparison]:
@@ -38,16 +40,16 @@ def comparisons(data: Path) -> Iterator[Comparison]:
 
 
 def _comparison(name: str, evaluation: _Boxes | _Masks) -> Comparison:
-    variants: dict[str, Callable[[], Any]] = {"trickzoo": evaluation, PEER: lambda: _in_one_process(evaluation)}
+    variants: dict[str, Callable[[], Any]] = {"trickzoo": evaluation, PEER: lambda: _as_torchvision(evaluation)}
     ours, theirs = (run() for run in variants.values())
     return Comparison(f"{name} on {BACKBONE}, {len(evaluation.data)} images", variants, len(evaluation.data), {"figures": [ours, theirs]})
 
 
-def _in_one_process(evaluation: Callable[[], Any]) -> Any:
+def _as_torchvision(evaluation: Callable[[], Any]) -> Any:
     def computed(*args: Any, by_workers: bool) -> Any:
         return workers.computed(*args, by_workers=False)
 
-    with mock.patch.object(batches, "computed", computed):
+    with mock.patch.object(batches, "computed", computed), mock.patch.object(RoIAlign, "forward", MultiScaleRoIAlign.forward):
         return evaluation()
 
 
@@ -57,7 +59,7 @@ class _Boxes:
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        self.model = faster_rcnn(BACKBONE, num_classes=len(self.data.classes) + 1)
+        self.model = faster_rcnn(BACKBONE, num_classes=len(self.data.classes) + 1, min_size=SHORT, max_size=2 * SHORT)
 
     def __call__(self) -> dict[str, float]:
         """Return COCO's AP and VOC's AP50."""

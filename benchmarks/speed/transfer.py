@@ -1,8 +1,9 @@
 """Training steps of Faster R-CNN and FCN, against torchvision's own networks with the same backbone.
 
 The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights, in
-fp32 and with `--precision bf16`; torchvision's training scripts have low precision for GPUs only. Faster R-CNN has the feature pyramid and
-torchvision's settings; FCN has output stride 8 and the auxiliary head. The images are in memory.
+fp32 and with `--precision bf16`; torchvision's training scripts have low precision for GPUs only. trickzoo's steps have the memory format
+and the optimiser of its trainings, torchvision's those of its scripts. Faster R-CNN has the feature pyramid and torchvision's settings;
+FCN has output stride 8 and the auxiliary head. The images are in memory.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from benchmarks.speed.harness import Comparison
 from trickzoo.detection import faster_rcnn
+from trickzoo.recipes.finetune import VOC_MASKS
 from trickzoo.segmentation import fcn
+from trickzoo.training.optimiser import build
 
 WHAT = "a training step of a detector and of a segmenter on a ResNet-50: forward, backward and SGD's step on 2 images"
 CLASSES, N, SHORT, CROP = 21, 2, 128, 128
 """Number of classes and of images, and the sides of the images in pixels."""
+LR = 1e-4
+"""The learning rate, which is low enough for finite losses with random images."""
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -34,9 +39,13 @@ def _variants(step: Callable[..., Callable[[], object]]) -> dict[str, Callable[[
     return {"trickzoo": step(ours=True), "trickzoo, bf16": step(ours=True, low=True), "torchvision": step(ours=False)}
 
 
-def _step(model: nn.Module, loss: Callable[[], Tensor], low: bool) -> Callable[[], object]:
+def _step(model: nn.Module, loss: Callable[[], Tensor], ours: bool, low: bool) -> Callable[[], object]:
     """Return a function that takes a training step, with the forward pass in bf16 if `low`."""
-    optimiser = torch.optim.SGD(model.train().parameters(), lr=1e-4, momentum=0.9)
+    if ours:
+        optimiser = build(VOC_MASKS.but("step", lr=LR), model.to(memory_format=torch.channels_last).parameters())
+    else:
+        optimiser = torch.optim.SGD(model.parameters(), lr=LR, momentum=VOC_MASKS.momentum, weight_decay=VOC_MASKS.weight_decay)
+    model.train()
 
     def step() -> None:
         optimiser.zero_grad()
@@ -62,7 +71,7 @@ def _boxes(*, ours: bool, low: bool = False) -> Callable[[], object]:
     sides = 8 + torch.rand(N, 8, 2) * SHORT / 3
     labels = torch.randint(1, CLASSES, (N, 8))
     targets = [{"boxes": torch.cat([c, c + s], 1), "labels": k} for c, s, k in zip(corners, sides, labels, strict=True)]
-    return _step(model, lambda: torch.stack(list(model(images, targets).values())).sum(), low)
+    return _step(model, lambda: torch.stack(list(model(images, targets).values())).sum(), ours, low)
 
 
 def _masks(*, ours: bool, low: bool = False) -> Callable[[], object]:
@@ -79,4 +88,4 @@ def _masks(*, ours: bool, low: bool = False) -> Callable[[], object]:
         main, auxiliary = out if ours else (out["out"], out["aux"])
         return F.cross_entropy(main, truth) + 0.5 * F.cross_entropy(auxiliary, truth)
 
-    return _step(model, loss, low)
+    return _step(model, loss, ours, low)

@@ -23,9 +23,9 @@ from trickzoo.detection.parts import (
     FullPrecisionRPNHead,
     StageHead,
     pyramid,
-    roi_align,
     without_last_stage,
 )
+from trickzoo.detection.pooling import RoIAlign
 from trickzoo.errors import BadOption, nearest
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
@@ -197,7 +197,7 @@ def faster_rcnn(
         features,
         rpn_anchor_generator=anchors,
         rpn_head=FullPrecisionRPNHead(features.out_channels, anchors.num_anchors_per_location()[0]),
-        box_roi_pool=roi_align(features.levels, cells),
+        box_roi_pool=RoIAlign(features.levels, cells),
         box_head=head,
         box_predictor=FullPrecisionPredictor(width, num_classes),
         **own,

@@ -11,7 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from trickzoo.backbone import Backbone, FeatureInfo
@@ -113,15 +113,3 @@ def without_last_stage(body: Backbone) -> tuple[Features, nn.Module]:
     body.feature_info = body.feature_info[:-1]
     level = body.feature_info[-1]
     return Features(body, [level], [level.stride], nn.Identity(), level.channels), stage
-
-
-def roi_align(levels: Sequence[FeatureInfo], cells: int) -> MultiScaleRoIAlign:
-    """Build RoIAlign on these levels.
-
-    It infers the scales from the sizes of the first maps that it gets, so it gets maps of exact sizes.
-    """
-    align = MultiScaleRoIAlign([level.name for level in levels], cells, sampling_ratio=2)
-    side = max(level.stride for level in levels)
-    maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}
-    align(maps, [torch.zeros(1, 4)], [(side, side)])
-    return align

@@ -1,0 +1,90 @@
+"""RoIAlign (He et al., arXiv 1703.06870) on the levels of a feature pyramid, faster on CPUs than torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import MultiScaleRoIAlign
+
+from trickzoo.backbone import FeatureInfo
+
+SAMPLES = 2
+"""Number of samples along each side of an output cell."""
+
+
+class RoIAlign(MultiScaleRoIAlign):
+    """torchvision's RoIAlign of several levels, with scales that are declared and with a fast implementation for CPUs.
+
+    torchvision infers the scales from the sizes of the first maps. Its kernel for CPUs goes through the maps channel by channel, and its
+    backward pass uses one thread. Here each output cell is a weighted sum of rows of channels, an embedding bag, which PyTorch computes
+    with vector instructions and on all threads. The two differ by rounding errors.
+
+    Args:
+        levels: the levels of the backbone that RoIs are pooled from.
+        cells: height and width of the output, in cells.
+    """
+
+    def __init__(self, levels: Sequence[FeatureInfo], cells: int) -> None:
+        super().__init__([level.name for level in levels], cells, sampling_ratio=SAMPLES)
+        side = max(level.stride for level in levels)
+        maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}
+        super().forward(maps, [torch.zeros(1, 4)], [(side, side)])  # sets the scales
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Return the (R, C, cells, cells) features in the boxes of all images, each from the level that suits its size.
+
+        `x` has a (N, C, H, W) map for each level. `boxes` has the (r, 4) corners x0, y0, x1, y1 in pixels of each of the N images.
+        `image_shapes` is not used.
+        """
+        maps = [x[name] for name in self.featmap_names]
+        if maps[0].device.type != "cpu":
+            return super().forward(x, boxes, image_shapes)
+        corners = torch.cat(boxes).detach()
+        image = torch.cat([torch.full((len(each),), number) for number, each in enumerate(boxes)])
+        level = self.map_levels(boxes).clamp(0, len(maps) - 1) if len(maps) > 1 else torch.zeros_like(image)
+        rows = torch.cat([each.permute(0, 2, 3, 1).flatten(0, 2) for each in maps])
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        lengths = torch.tensor([len(each) * each[0, 0].numel() for each in maps])
+        height, width = torch.tensor([each.shape[2:] for each in maps])[level].unbind(1)
+        x0, y0, x1, y1 = (corners * torch.tensor(self.scales)[level, None]).to(rows.dtype).unbind(1)
+        cells, _ = self.output_size
+        vertical, horizontal = _side(y0, y1, cells, height), _side(x0, x1, cells, width)
+        first, width = (each[:, None, None, None, None] for each in ((lengths.cumsum(0) - lengths)[level] + image * height * width, width))
+        index = first + vertical.places[:, :, None, :, None] * width + horizontal.places[:, None, :, None, :]
+        weight = vertical.weights[:, :, None, :, None] * horizontal.weights[:, None, :, None, :]
+        bags, weights = (each.flatten(3).flatten(0, 2) for each in (index, weight))
+        pooled = F.embedding_bag(bags, rows, mode="sum", per_sample_weights=weights)
+        return pooled.to(maps[0].dtype).unflatten(0, (len(corners), cells, cells)).permute(0, 3, 1, 2)
+
+
+class _Side(NamedTuple):
+    """The rows of a map, or its columns, whose weighted sum is a row of the output: two (R, cells, 2 · SAMPLES) tensors."""
+
+    places: Tensor
+    weights: Tensor
+
+
+def _side(first: Tensor, last: Tensor, cells: int, length: Tensor) -> _Side:
+    """Return the weights of bilinear interpolation along one side.
+
+    Args:
+        first: (R,) where each RoI begins, in cells of its map.
+        last: (R,) where it ends. A RoI of less than one cell is taken as one cell.
+        cells: number of output cells along the side.
+        length: (R,) number of cells of the RoI's map along the side.
+    """
+    step = ((last - first).clamp(min=1) / cells)[:, None, None]
+    cell, sample = torch.arange(cells)[:, None], torch.arange(SAMPLES)
+    at = first[:, None, None] + cell * step + (sample + 0.5) * step / SAMPLES
+    end = (length - 1)[:, None, None]
+    outside = (at < -1) | (at > end + 1)
+    at = torch.minimum(at.clamp(min=0), end.to(at.dtype))
+    low = at.long().clamp(min=0)  # what is not a number must not be an index
+    share = at - low
+    places = torch.stack([low, torch.minimum(low + 1, end)], -1)
+    weights = torch.stack([1 - share, share], -1) / SAMPLES
+    return _Side(places.flatten(2), weights.masked_fill(outside[..., None], 0).flatten(2))
