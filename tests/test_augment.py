@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import colorsys
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp, norm
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 from torchvision.transforms import RandomErasing, RandomResizedCrop, autoaugment
 
 from trickzoo.data.augment import CROP, DRAWS, PCA_VALUES, PCA_VECTORS, augment, crop_and_resize, crop_boxes, erase
@@ -65,6 +67,18 @@ def test_crops_are_averaged_when_they_shrink_and_interpolated_when_they_grow(box
         torch.testing.assert_close(ours[inner], F.interpolate(crop, size=16, mode="bilinear")[inner], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("size", [8, 31, 64])
+def test_crops_equal_torchvisions_roi_align(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For boxes of every size up to the whole image, whether few images or all are resized together."""
+    pixels, height, width = torch.randint(0, 255, (9, 3, 40, 56), dtype=torch.uint8), torch.full((9,), 40), torch.full((9,), 56)
+    boxes = crop_boxes(uniform(9), width, height, PAPER)
+    boxes[0] = torch.tensor([0, 0, 56, 40])
+    expected = roi_align(pixels.float(), torch.cat([torch.arange(9)[:, None], boxes], 1), size, aligned=True)
+    torch.testing.assert_close(crop_and_resize(pixels, boxes, size), expected, atol=1e-3, rtol=0)
+    monkeypatch.setattr("trickzoo.data.augment.VALUES", 4 * pixels[0].numel())
+    torch.testing.assert_close(crop_and_resize(pixels, boxes, size), expected, atol=1e-3, rtol=0)
+
+
 def test_crop_of_the_same_size_is_the_image() -> None:
     pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
     torch.testing.assert_close(crop_and_resize(pixels, torch.tensor([[0.0, 0, 16, 16]] * 2), 16), pixels.float(), atol=1e-3, rtol=0)
@@ -107,6 +121,25 @@ def test_hue_turns_chroma_and_keeps_luma() -> None:
             y, i, q = colorsys.rgb_to_yiq(*pixel.tolist())
             wanted = (y, math.cos(angle) * i - math.sin(angle) * q, math.sin(angle) * i + math.cos(angle) * q)
             assert colorsys.rgb_to_yiq(*turned.tolist()) == pytest.approx(wanted, abs=3)  # colorsys rounds its coefficients
+
+
+@pytest.mark.parametrize("third", ["hue", "contrast"])
+def test_pca_noise_is_added_to_jittered_colours(third: Literal["hue", "contrast"]) -> None:
+    images, draws = 255 * torch.rand(6, 3, 5, 4), uniform(6)
+    jittered = augment(images, draws, Augmentation(pca=0.0, jitter_third=third))
+    noise = augment(torch.zeros_like(images), draws, Augmentation(flip=0.0, jitter=0.0))
+    assert noise.abs().max() > 1
+    torch.testing.assert_close(augment(images, draws, Augmentation(jitter_third=third)), jittered + noise, atol=1e-3, rtol=0)
+
+
+def test_hue_is_turned_after_brightness_and_saturation() -> None:
+    images, draws = 255 * torch.rand(6, 3, 5, 4), uniform(6)
+    only_hue = draws.clone()
+    only_hue[:, CROP + 1 : CROP + 3] = 0.5
+    scaled = draws.clone()
+    scaled[:, CROP + 3] = 0.5
+    plain = Augmentation(flip=0.0, pca=0.0)
+    torch.testing.assert_close(augment(images, draws, plain), augment(augment(images, scaled, plain), only_hue, plain), atol=1e-3, rtol=0)
 
 
 def test_pca_noise_lies_along_imagenets_principal_colours() -> None:

@@ -12,8 +12,10 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from trickzoo.data.interpolation import Samples, samples
 from trickzoo.data.trivial_augment import trivial_augment
 from trickzoo.recipes.recipe import Augmentation
 from trickzoo.weights.record import IMAGENET_MEAN
@@ -31,6 +33,9 @@ ERASED = Augmentation(area=(0.02, 1 / 3), aspect=(0.3, 10 / 3))
 PCA_VALUES = (55.46, 4.794, 1.148)
 PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 LUMA = (0.299, 0.587, 0.114)
+
+VALUES = 2**20
+"""Number of values of the images that are resized together on a CPU."""
 
 
 def crop_boxes(draws: Tensor, width: Tensor, height: Tensor, augmentation: Augmentation) -> Tensor:
@@ -65,10 +70,38 @@ def crop_boxes(draws: Tensor, width: Tensor, height: Tensor, augmentation: Augme
 def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Cut one box out of each image: (n, 3, H, W) uint8 or float and (n, 4) boxes → (n, 3, size, size) float in 0…255.
 
-    Pixels are averaged if the box is reduced, and interpolated if it is enlarged.
+    Pixels are averaged if the box is reduced, and interpolated if it is enlarged. On a CPU, weighted sums of rows and then of columns take
+    a fraction of the time of torchvision's RoIAlign; the two differ by rounding errors.
     """
-    index = torch.arange(len(images), device=images.device, dtype=torch.float32)[:, None]
-    return roi_align(images.float(), torch.cat([index, boxes.to(index)], 1), size, aligned=True)
+    boxes = boxes.to(images.device, torch.float32)
+    if images.device.type != "cpu":
+        index = torch.arange(len(images), device=images.device)[:, None]
+        return roi_align(images.float(), torch.cat([index, boxes], 1), size, aligned=True)
+    x0, y0, x1, y1 = boxes.unbind(1)
+    vertical, horizontal = _spread(y0, y1, size, images.shape[2]), _spread(x0, x1, size, images.shape[3])
+    crops = torch.empty(*images.shape[:2], size, size)
+    together = max(1, VALUES // images[0].numel())  # few images fit into the processor's cache
+    for first in range(0, len(images), together):
+        part = slice(first, first + together)
+        rows = _weighted_rows(images[part].float(), Samples(*(each[part] for each in vertical)))
+        columns = _weighted_rows(rows.transpose(2, 3), Samples(*(each[part] for each in horizontal)))
+        crops[part] = columns.transpose(2, 3)
+    return crops
+
+
+def _spread(first: Tensor, last: Tensor, size: int, length: int) -> Samples:
+    """Return `size` equal parts of the way from `first` to `last` in images of a `length`, with as many samples as each part has pixels."""
+    step = (last - first) / size
+    return samples(first - 0.5, step, size, torch.full_like(step, length), step.ceil())
+
+
+def _weighted_rows(images: Tensor, of: Samples) -> Tensor:
+    """Return weighted sums of the rows of each image: (n, C, H, W) and (n, size, K) places and weights → (n, C, size, W)."""
+    n, channels, height, width = images.shape
+    planes = height * torch.arange(n * channels).view(n, channels, 1, 1)
+    bags = (planes + of.places[:, None]).flatten(0, 2)
+    weights = of.weights[:, None].expand(-1, channels, -1, -1).flatten(0, 2)
+    return F.embedding_bag(bags, images.reshape(-1, width), mode="sum", per_sample_weights=weights).view(n, channels, -1, width)
 
 
 def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
@@ -85,30 +118,34 @@ def augment(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor
     Returns:
         (n, 3, H, W) float; values are not clipped to 0…255.
     """
-    flip, *colour = draws[:, CROP : CROP + 4].to(images).unbind(1)
-    noise = draws[:, CROP + 4 : CROP + 7].to(images)
+    flip = draws[:, CROP].to(images)
     if augmentation.flip:
         images = torch.where((flip < augmentation.flip).view(-1, 1, 1, 1), images.flip(3), images)
     if augmentation.trivial:
         images = trivial_augment(images, draws[:, TRIVIAL:ERASE])
-    if augmentation.jitter:
-        brightness, saturation, third = ((1 + augmentation.jitter * (2 * u - 1)).view(-1, 1, 1, 1) for u in colour)
-        images = images * brightness
-        grey = _grey(images)
-        images = grey + (images - grey) * saturation
-        if augmentation.jitter_third == "contrast":
-            mean = _grey(images).mean((2, 3), keepdim=True)
-            images = mean + (images - mean) * third
-        else:
-            images = _turn_hue(images, (third.flatten() - 1) * math.pi)
-    if augmentation.pca:
-        alpha = augmentation.pca * torch.special.ndtri(noise.clamp(1e-6, 1 - 1e-6))
-        vectors = torch.tensor(PCA_VECTORS, device=images.device, dtype=images.dtype)
-        values = torch.tensor(PCA_VALUES, device=images.device, dtype=images.dtype)
-        images = images + ((alpha * values) @ vectors.T).view(-1, 3, 1, 1)
+    if augmentation.jitter or augmentation.pca:
+        matrix, offset = _colour_change(images, draws[:, CROP + 1 : CROP + 7].to(images), augmentation)
+        images = torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images)
     if augmentation.erasing:
         images = erase(images, draws[:, ERASE:], augmentation.erasing)
     return images
+
+
+def _colour_change(images: Tensor, draws: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
+    """Return colour jitter and PCA noise as one affine change of RGB: (n, 3, 3) matrices and (n, 3, 1) offsets. `draws` is (n, 6)."""
+    matrix, offset, luma = torch.eye(3).to(images).expand(len(images), 3, 3), images.new_zeros(len(images), 3, 1), images.new_tensor([LUMA])
+    if augmentation.jitter:
+        brightness, saturation, third = ((1 + augmentation.jitter * (2 * u - 1)).view(-1, 1, 1) for u in draws[:, :3].unbind(1))
+        matrix = brightness * (saturation * matrix + (1 - saturation) * luma)
+        if augmentation.jitter_third == "contrast":
+            offset = (1 - third) * (luma @ matrix @ images.mean((2, 3))[..., None]).expand(-1, 3, 1)
+            matrix = third * matrix
+        else:
+            matrix = _hue_turn((third.flatten() - 1) * math.pi) @ matrix
+    if augmentation.pca:
+        alpha = augmentation.pca * torch.special.ndtri(draws[:, 3:].clamp(1e-6, 1 - 1e-6))
+        offset = offset + ((alpha * images.new_tensor(PCA_VALUES)) @ images.new_tensor(PCA_VECTORS).T)[..., None]
+    return matrix, offset
 
 
 def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
@@ -130,16 +167,10 @@ def erase(images: Tensor, draws: Tensor, probability: float) -> Tensor:
     return torch.where(inside, mean, images)
 
 
-def _grey(images: Tensor) -> Tensor:
-    weights = torch.tensor(LUMA, device=images.device, dtype=images.dtype).view(3, 1, 1)
-    return (images * weights).sum(1, keepdim=True)
-
-
-def _turn_hue(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotate the chroma plane of YIQ by (n,) angles in radians. Luma is unchanged."""
-    to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], dtype=images.dtype)
-    to_rgb = torch.linalg.inv(to_yiq).to(images.device)  # on a GPU the inverse would take longer than the rest
+def _hue_turn(angle: Tensor) -> Tensor:
+    """Return the (n, 3, 3) matrices that rotate the chroma plane of YIQ by (n,) angles in radians. Luma is unchanged."""
+    to_yiq = torch.tensor([LUMA, (0.596, -0.274, -0.321), (0.211, -0.523, 0.311)], dtype=angle.dtype)
+    to_rgb = torch.linalg.inv(to_yiq).to(angle.device)  # on a GPU the inverse would take longer than the rest
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    matrix = to_rgb @ turn @ to_yiq.to(images.device)
-    return torch.einsum("nij,njhw->nihw", matrix, images)
+    return to_rgb @ turn @ to_yiq.to(angle.device)

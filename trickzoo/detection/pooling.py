@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
 from trickzoo.backbone import FeatureInfo
+from trickzoo.data.interpolation import samples
 
 SAMPLES = 2
 """Number of samples along each side of an output cell."""
@@ -52,39 +52,12 @@ class RoIAlign(MultiScaleRoIAlign):
         height, width = torch.tensor([each.shape[2:] for each in maps])[level].unbind(1)
         x0, y0, x1, y1 = (corners * torch.tensor(self.scales)[level, None]).to(rows.dtype).unbind(1)
         cells, _ = self.output_size
-        vertical, horizontal = _side(y0, y1, cells, height), _side(x0, x1, cells, width)
+        number = torch.full_like(level, SAMPLES)
+        vertical = samples(y0, (y1 - y0).clamp(min=1) / cells, cells, height, number)
+        horizontal = samples(x0, (x1 - x0).clamp(min=1) / cells, cells, width, number)
         first, width = (each[:, None, None, None, None] for each in ((lengths.cumsum(0) - lengths)[level] + image * height * width, width))
         index = first + vertical.places[:, :, None, :, None] * width + horizontal.places[:, None, :, None, :]
         weight = vertical.weights[:, :, None, :, None] * horizontal.weights[:, None, :, None, :]
         bags, weights = (each.flatten(3).flatten(0, 2) for each in (index, weight))
         pooled = F.embedding_bag(bags, rows, mode="sum", per_sample_weights=weights)
         return pooled.to(maps[0].dtype).unflatten(0, (len(corners), cells, cells)).permute(0, 3, 1, 2)
-
-
-class _Side(NamedTuple):
-    """The rows of a map, or its columns, whose weighted sum is a row of the output: two (R, cells, 2 · SAMPLES) tensors."""
-
-    places: Tensor
-    weights: Tensor
-
-
-def _side(first: Tensor, last: Tensor, cells: int, length: Tensor) -> _Side:
-    """Return the weights of bilinear interpolation along one side.
-
-    Args:
-        first: (R,) where each RoI begins, in cells of its map.
-        last: (R,) where it ends. A RoI of less than one cell is taken as one cell.
-        cells: number of output cells along the side.
-        length: (R,) number of cells of the RoI's map along the side.
-    """
-    step = ((last - first).clamp(min=1) / cells)[:, None, None]
-    cell, sample = torch.arange(cells)[:, None], torch.arange(SAMPLES)
-    at = first[:, None, None] + cell * step + (sample + 0.5) * step / SAMPLES
-    end = (length - 1)[:, None, None]
-    outside = (at < -1) | (at > end + 1)
-    at = torch.minimum(at.clamp(min=0), end.to(at.dtype))
-    low = at.long().clamp(min=0)  # what is not a number must not be an index
-    share = at - low
-    places = torch.stack([low, torch.minimum(low + 1, end)], -1)
-    weights = torch.stack([1 - share, share], -1) / SAMPLES
-    return _Side(places.flatten(2), weights.masked_fill(outside[..., None], 0).flatten(2))
