@@ -155,7 +155,7 @@ def damaged(folder: Path) -> dict[str, str]:
         "empty": (boxes | {"training": {"recipe": {}}}, "empty.safetensors: its recipe cannot be read"),
         "field": (
             boxes | {"training": {"recipe": recipe | {"short": "x"}}},
-            "field.safetensors: its recipe cannot be read (recipe field short: Expected `int`",
+            "field.safetensors: its recipe cannot be read (recipe field short must be",
         ),
         "option": (
             boxes | {"options": {"num_classes": True}, "training": {"recipe": recipe}},

@@ -335,7 +335,7 @@ def test_only_images_that_were_looked_at_are_judged():
     [
         ((0, 0, np.nan, 8), 0.9, 1, "the detections in 0.jpg are not finite; the weights are damaged"),
         ((0, 0, 8, 8), np.inf, 1, "not finite"),
-        ((0, 0, 8, 8), 0.9, 2, "labels from 2 to 2 in 0.jpg; the data has 1 to 1: it was trained for other classes"),
+        ((0, 0, 8, 8), 0.9, 2, "labels from 2 to 2 in 0.jpg; the data has 1 to 1: it was trained for different classes"),
         ((0, 0, 8, 8), 0.9, 0, "labels from 0 to 0"),
     ],
 )

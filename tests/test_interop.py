@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import nn
 import trickzoo
 from tests.checkpoints import SMALL, network, randomise_norms
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 
 def in_timm(name: str, **options: Any) -> nn.Module:
@@ -56,6 +59,27 @@ def test_the_description_is_that_of_the_pretrained_configuration() -> None:
     assert trickzoo.from_timm(in_timm("resnet18", num_classes=10)).weights.classes is None
 
 
+def test_timms_network_states_what_the_weights_need() -> None:
+    """timm.data resolves the same pixels and the same normalisation, and the way back keeps preprocessing and classes."""
+    own = trickzoo.create("mobilenet_v1_100", num_classes=3)
+    classes = ("cat", "dog", "cow")
+    prepared = Preprocessing(size=96, crop=0.9, interpolation="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    own.weights = LoadedWeights("own", Path("own"), "0" * 64, classes=classes, preprocessing=prepared)
+    theirs = trickzoo.to_timm(own.eval())
+    found = timm.data.resolve_model_data_config(theirs)
+    assert (found["input_size"], found["crop_pct"], found["interpolation"]) == ((3, 96, 96), 0.9, "bicubic")
+    assert (found["mean"], found["std"]) == (prepared.mean, prepared.std)
+    back = trickzoo.from_timm(theirs).weights
+    assert (back.classes, back.preprocessing) == (classes, prepared)
+
+
+def test_timms_network_without_weights_states_none_of_timms() -> None:
+    stated = trickzoo.to_timm(trickzoo.create("resnet18_d", num_classes=10)).pretrained_cfg
+    assert stated["num_classes"] == 10
+    assert not stated.keys() & {"url", "hf_hub_id", "tag", "input_size", "mean"}
+    assert trickzoo.from_timm(trickzoo.to_timm(trickzoo.create("resnet18_d"))).weights.preprocessing is None
+
+
 def test_the_networks_share_no_memory_and_keep_their_modes() -> None:
     theirs = in_timm("mobilenetv1_100")
     theirs.bn1.train()
@@ -93,9 +117,14 @@ def test_what_is_no_network_of_the_library_is_refused() -> None:
         (
             trickzoo.from_timm,
             "resnet18",
-            "from_timm takes a network of timm, not a name; files of weights are converted by `trickzoo export",
+            "from_timm takes a network of timm, not a name; pass timm.create_model(NAME)",
         ),
-        (trickzoo.from_torchvision, theirs.state_dict(), "from_torchvision takes a network of torchvision, not a state dict"),
+        (
+            trickzoo.from_torchvision,
+            theirs.state_dict(),
+            "from_torchvision takes a network of torchvision, not a state dict; files of weights",
+        ),
+        (trickzoo.to_timm, "resnet18", "to_timm takes a network of trickzoo, not a name; pass trickzoo.create(NAME)"),
         (trickzoo.from_timm, nn.DataParallel(theirs), "not DataParallel around it; pass its attribute module"),
         (trickzoo.from_timm, torch.compile(theirs), "not OptimizedModule around it; pass its attribute _orig_mod"),
         (trickzoo.from_timm, network(SMALL), "and this mobilenet_v1_025 is one of trickzoo already"),

@@ -16,9 +16,11 @@ import trickzoo
 from tests.commands import Call, caller
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
+from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.images import read
 from trickzoo.data.readers.coco import read_coco
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, WeightsUnavailable
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.weights import manifest, named, publish, store, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
@@ -82,6 +84,33 @@ def test_create_takes_a_file_or_the_folder_of_a_training(trained: Path) -> None:
         trickzoo.create(trained / "classes", pretrained=True)
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "b.jpg"])
+def test_what_is_found_in_a_large_image_is_in_its_own_pixels(trained: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large image is reduced when it is decoded; b.jpg is turned upright too."""
+    with Image.open(trained / name) as stored:
+        size = ImageOps.exif_transpose(stored).size
+        monkeypatch.setattr(image_memory, "MAX_PIXELS", stored.width * stored.height // 3)
+    small = Image.fromarray(np.asarray(read(trained / name).upright()))
+    scale = size[0] / small.width
+    assert scale >= 2
+    detector, segmenter = (trickzoo.load(trained / folder) for folder in ("boxes", "masks"))
+    found, reduced = detector.predict(trained / name).found, detector.predict(small).found
+    assert len(found) == len(reduced) > 0
+    for each, other in zip(found, reduced, strict=True):
+        assert each.box == pytest.approx([scale * edge for edge in other.box or ()])
+    mask, below = segmenter.predict(trained / name).mask, segmenter.predict(small).mask
+    assert mask is not None and below is not None and mask.shape == size[::-1]
+    assert np.array_equal(mask, np.asarray(Image.fromarray(below).resize(size, Image.Resampling.NEAREST)))
+
+
+def test_a_weight_of_the_zoo_is_loaded_by_its_name() -> None:
+    loaded = trickzoo.load("mobilenet_v1_025.tz_imagenette128")
+    assert loaded.task == "classification" and loaded.classes[0] == "n01440764"
+    assert loaded.predict(Image.new("RGB", (20, 30))).found[0].name
+    with pytest.raises(WeightsUnavailable, match="hf-hub:nobody/nothing"):
+        trickzoo.load("hf-hub:nobody/nothing")
+
+
 def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
     publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
@@ -98,7 +127,7 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
         with pytest.raises(BadCheckpoint, match=message):
             trickzoo.load(path)
     for image in (np.zeros((20, 30, 3), np.uint8), [trained / "a.jpg"]):
-        with pytest.raises(BadOption, match=r"an image of Pillow is wanted, not (ndarray|list)"):
+        with pytest.raises(BadOption, match=r"expected an image of Pillow, not (ndarray|list)"):
             trickzoo.load(trained / "classes").predict(image)  # type: ignore[arg-type]
 
 
@@ -210,3 +239,25 @@ def test_what_is_not_here_names_what_is(monkeypatch: pytest.MonkeyPatch, capsys:
     assert err.rstrip().endswith("Inside this installation are mobilenet_v1_025.tz_imagenette128.")
     published = store.advice(manifest.find("resnet18.tv_in1k"), "the hub cannot be reached")
     assert published.endswith("or pass weights=PATH. Inside this installation are mobilenet_v1_025.tz_imagenette128.")
+
+
+def test_a_training_transform_is_found_by_the_name_of_its_recipe() -> None:
+    assert trickzoo.train_transform("own.finetune")(Image.new("L", (30, 20))).shape == (3, 224, 224)
+    with pytest.raises(UnknownName, match=r"own\.finetune"):
+        trickzoo.train_transform("own.finetun")
+    for given in (trickzoo.train_transform, trickzoo.eval_transform):
+        with pytest.raises(BadOption, match=r"_transform takes .*, not int"):
+            given(3)
+
+
+def test_networks_that_do_not_come_from_a_file_predict_too() -> None:
+    """A detector's boxes are named by their labels."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))
+    detector = detection.faster_rcnn("mobilenet_v1_025", num_classes=3, min_size=64, max_size=96)
+    found = detection.predict(detector, image)
+    with torch.no_grad():
+        (raw,) = detector.eval()([torch.from_numpy(np.asarray(image.resize((90, 64)))).permute(2, 0, 1) / 255])
+    assert len(found.names) == len(found.scores) == len(raw["scores"]) > 0
+    assert set(found.names) <= {"1", "2"}
+    segmenter = segmentation.fcn("mobilenet_v1_025", num_classes=3)
+    assert segmentation.predict(segmenter, image).shape == (50, 70)

@@ -406,3 +406,10 @@ def test_auxiliary_head_of_inception() -> None:
     assert trickzoo.create("inception_v3", aux_head=True, num_classes=0, device="meta").aux_head is None
     with pytest.raises(RuntimeError, match="create it with aux_head=True"):
         shape_of("inception_v3").forward_with_aux(empty(299))
+
+
+def test_images_that_are_too_small_for_inception_are_refused() -> None:
+    model = trickzoo.create("inception_v3").eval()
+    assert model(torch.zeros(1, 3, 75, 80)).shape == (1, 1000)
+    with pytest.raises(BadOption, match="inception_v3 needs images of 75 × 75 pixels or more, not 80 × 74"):
+        model(torch.zeros(1, 3, 74, 80))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,3 +186,10 @@ def test_a_former_module_has_the_objects_of_the_new_one() -> None:
     assert open_coco is now
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         from trickzoo.data.coco import nothing  # noqa: F401
+
+
+@pytest.mark.parametrize("pretrained", [1, np.bool_(True)])
+def test_whatever_is_true_asks_for_the_default_weight(pretrained: Any) -> None:
+    """As in timm, and not for random parameters."""
+    assert named.resolve("resnet50_d", pretrained=pretrained) == named.resolve("resnet50_d", pretrained=True)
+    assert named.resolve("resnet50_d", pretrained=np.bool_(False))[1] is None  # type: ignore[arg-type]

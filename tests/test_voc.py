@@ -96,7 +96,7 @@ def test_own_classes_in_a_folder_named_like_a_year(tmp_path):
     (folder / "classes.txt").write_text("\ufeff# what is worn\r\nvest\r\nhelmet\r\n")
     assert (open_voc(tmp_path).classes, open_voc(tmp_path).objects.labels.tolist()) == (("vest", "helmet"), [2, 1])
     voc(devkit / "VOC2012", {"b": xml([CAT])})
-    refused(lambda: open_voc(tmp_path, year="07+12"), "VOC2007 and .*VOC2012 have other classes; give both the same classes.txt")
+    refused(lambda: open_voc(tmp_path, year="07+12"), "VOC2007 and .*VOC2012 have different classes; give both the same classes.txt")
     assert open_voc(tmp_path, year="2012").classes == VOC_CLASSES
 
 

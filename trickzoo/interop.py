@@ -58,6 +58,7 @@ def from_torchvision(model: nn.Module) -> Backbone:
 def to_timm(model: Backbone) -> nn.Module:
     """Return timm's network with the tensors of a network of the zoo. It computes the same logits, on the same device.
 
+    Its `pretrained_cfg` states the preprocessing and the names of the classes, if the network's weights do.
     Raises BadOption if timm does not have the network, or its network would compute something else, with the difference.
     """
     if not isinstance(model, Backbone):
@@ -72,15 +73,28 @@ def to_timm(model: Backbone) -> nn.Module:
     names = convert.key_map(registry.find(model.name), "timm", state)
     theirs.load_state_dict({key: state[ours].detach().clone() for key, ours in names.items()}, assign=True)
     theirs.train(model.training)
+    classes = model.weights.classes if model.weights else None
+    labels = {"label_names": classes} if isinstance(classes, tuple) else {}
+    stated: Any = {"architecture": name, **timm_form.pretrained_cfg(model), **labels}
+    theirs.pretrained_cfg = theirs.default_cfg = stated
     _check_same(model, theirs, f"timm's {name}")
     return theirs
+
+
+MAKERS = {
+    "from_timm": "timm.create_model(NAME)",
+    "from_torchvision": "torchvision.models.get_model(NAME)",
+    "to_timm": "trickzoo.create(NAME)",
+}
+"""What makes the network that a function takes, by the name of the function."""
 
 
 def _check_given(model: Any, function: str, wanted: str) -> None:
     """Raise BadOption, with the remedy, unless this is a network that is not wrapped in another module."""
     if not isinstance(model, nn.Module):
         what = "a name" if isinstance(model, str) else "a state dict" if isinstance(model, Mapping) else type(model).__name__
-        raise BadOption(f"{function} takes {wanted}, not {what}; files of weights are converted by `trickzoo export --weights FILE`")
+        instead = f"pass {MAKERS[function]}" if isinstance(model, str) else "files of weights are converted by `trickzoo export`"
+        raise BadOption(f"{function} takes {wanted}, not {what}; {instead}")
     if isinstance(model, Backbone):
         raise BadOption(f"{function} takes {wanted}, and this {model.name} is one of trickzoo already")
     for attribute in ("module", "_orig_mod"):

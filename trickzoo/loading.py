@@ -15,15 +15,20 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from trickzoo import classification, detection, segmentation
+from trickzoo.backbone import Backbone
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.data.images import read, rgb
 from trickzoo.data.objects import Objects
+from trickzoo.data.picture import Picture
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.detection.evaluate import to_input
 from trickzoo.errors import BadCheckpoint
+from trickzoo.factory import create
+from trickzoo.weights import manifest
+from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.header import task_of
-from trickzoo.weights.named import existing
+from trickzoo.weights.named import existing, is_file
 from trickzoo.wording import count
 
 
@@ -85,48 +90,60 @@ class Network:
         """
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)
-        upright = read(Path(image)).upright().image if isinstance(image, (str, PathLike)) else rgb(image)
-        return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](upright)
+        picture = read(Path(image)).upright() if isinstance(image, (str, PathLike)) else Picture(rgb(image), image.size)
+        return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](picture)
 
     def _named(self, label: int, score: float, box: Any = None) -> Found:
         return Found(label, describe_class(self.classes[label]), score, box)
 
-    def _classify(self, image: Image.Image) -> Prediction:
-        device = next(self.network.parameters()).device
-        probability, label = self.network(self.transform(image)[None].to(device))[0].float().softmax(0).sort(descending=True, stable=True)
+    def _classify(self, picture: Picture) -> Prediction:
+        pixels = self.transform(picture.image)[None].to(next(self.network.parameters()).device)
+        probability, label = self.network(pixels)[0].float().softmax(0).sort(descending=True, stable=True)
         return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
 
-    def _detect(self, image: Image.Image) -> Prediction:
-        found = detection.predict(self.network, image)  # type: ignore[arg-type]  # `load` made it
-        labels = (found.labels - 1).tolist()
-        return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, found.boxes.tolist()))))
+    def _detect(self, picture: Picture) -> Prediction:
+        found = detection.predict(self.network, picture.image)  # type: ignore[arg-type]  # `load` made it
+        labels, boxes = (found.labels - 1).tolist(), found.boxes * picture.scale
+        return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, boxes.tolist()))))
 
-    def _segment(self, image: Image.Image) -> Prediction:
-        mask = segmentation.predict(self.network, image)  # type: ignore[arg-type]
+    def _segment(self, picture: Picture) -> Prediction:
+        mask = segmentation.predict(self.network, picture.image)  # type: ignore[arg-type]
+        if picture.image.size != picture.size:
+            mask = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
         counts = np.bincount(mask.ravel(), minlength=len(self.classes))
         order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
         return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
 
 
 def load(path: str | PathLike[str]) -> Network:
-    """Load the network in a weight file that trickzoo wrote, or in the folder of a finished training, whatever its task.
+    """Load a network, whatever its task: a weight file that trickzoo wrote, the folder of a finished training, or published weights.
 
     The file of a classifier must state its classes and its preprocessing, as the files of trainings and of `export(…, classes=…)` do.
-    Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing.
+
+    Args:
+        path: the file or the folder; a reference "hf-hub:user/name[@revision]" to weights that trickzoo published; or the name of one of
+            the zoo's weights, such as "mobilenet_v1_025.tz_imagenette128".
+
+    Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, and WeightsUnavailable if it
+    cannot be downloaded.
     """
-    file = existing(path)
+    reference = str(path)
+    if reference in manifest.records() and not is_file(reference):
+        return _classifier(create(reference), reference)
+    file = fetch_hub_reference(reference)[0] if reference.startswith("hf-hub:") else existing(path)
     task = task_of(file)
     if task == "detection":
         detector = detection.load(file)
-        assert detector.recipe is not None
-        fit = FitAndFlip(detector.recipe.short, detector.recipe.long)
+        fit = FitAndFlip(*detector.sides)
         return Network(task, detector, detector.classes, lambda image: to_input(fit(image, Objects.of(()))[0], torch.device("cpu")))
     if task == "segmentation":
         segmenter = segmentation.load(file)
-        assert segmenter.recipe is not None
-        scale, normalise = Scale(segmenter.recipe.short), Normalisation.of(segmenter.trunk)
+        scale, normalise = Scale(segmenter.short), Normalisation.of(segmenter.trunk)
         return Network(task, segmenter, segmenter.classes, lambda image: normalise(scale.image(image)[None])[0])
-    classifier = classification.load(file)
+    return _classifier(classification.load(file), str(file))
+
+
+def _classifier(classifier: Backbone, file: str) -> Network:
     weights = classifier.weights
     if weights is None or weights.classes is None or weights.preprocessing is None:
         raise BadCheckpoint(f"{file} does not name its classes and its preprocessing; write it with export(…, classes=…, preprocessing=…)")
@@ -134,4 +151,4 @@ def load(path: str | PathLike[str]) -> Network:
     if len(classes) != classifier.num_classes:
         outputs = count(classifier.num_classes, "output")
         raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with export(…, classes=…)")
-    return Network(task, classifier, classes, eval_transform(classifier))
+    return Network("classification", classifier, classes, eval_transform(classifier))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 
 from docs.pages.places import DOCS, STUDIES
@@ -32,6 +33,7 @@ def _row(name: str, epochs: int, results: list[dict]) -> tuple[float, str]:
     """Return the mean accuracy of trainings that differ in the seed, and their row of the table."""
     top1 = estimate([found["top1"] for found in results])
     option = "" if collection.find(name).epochs == epochs else f" --epochs {epochs}"
+    option += "".join(re.findall(r" --side \d+", results[0]["command"]))
     minutes = min(found["wall_seconds"] for found in results) / 60
     machines = "; ".join(dict.fromkeys(found["hardware"] for found in results))
     recipe = results[0]["recipe"]

@@ -96,7 +96,7 @@ def check(data: TrainingImages, val: Resident | None) -> None:
             few = f"class {data.classes[int(counts.argmin())]} has {count(int(counts.min()), 'training image')}"
             raise BadData(f"{few}; at least two are needed: add some, or leave the class out")
     if val is not None and val.classes != data.classes:
-        raise BadData("training and validation images have other classes")
+        raise BadData("training and validation images have different classes")
 
 
 class Classification(Task):

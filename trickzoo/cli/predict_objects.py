@@ -73,10 +73,9 @@ def boxes(
         sure = found.scores >= threshold
         boxes, scores, labels = (each[sure] for each in found)
         _save(draw_boxes(photograph.image, boxes, labels, classes, scores), picture)
-        scale = photograph.size[0] / photograph.image.width  # 1, unless the image was reduced when it was decoded
         names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
         rows = [
-            {"class": name, "score": round(score, 4), "box": [round(edge * scale, 1) for edge in box]}
+            {"class": name, "score": round(score, 4), "box": [round(edge * photograph.scale, 1) for edge in box]}
             for name, box, score in zip(names, boxes.tolist(), scores.tolist(), strict=True)
         ]
         yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}

@@ -156,7 +156,7 @@ def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """
     if not isinstance(image, Image.Image):
         raise BadOption(
-            f"an image of Pillow is wanted, not {type(image).__name__}; Image.open opens a file, Image.fromarray takes an RGB array"
+            f"expected an image of Pillow, not {type(image).__name__}; Image.open opens a file, Image.fromarray takes an RGB array"
         )
     if _is_of_16_bits(image):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

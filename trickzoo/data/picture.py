@@ -49,6 +49,11 @@ class Picture:
         return self.size[::-1] if self.orientation in SIDEWAYS else self.size
 
     @property
+    def scale(self) -> float:
+        """Factor from pixels of `image` to pixels of the file; 1 unless the image was reduced when it was decoded."""
+        return self.size[0] / self.image.width
+
+    @property
     def sides(self) -> str:
         """The size in the file, and the upright size if there is an orientation, in words for a message."""
         turned = f" ({'{} × {}'.format(*self.upright_size)} upright, by its EXIF orientation {self.orientation})"

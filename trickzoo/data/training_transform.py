@@ -12,6 +12,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from trickzoo.data.augment import DRAWS, augment, crop_boxes
 from trickzoo.data.images import rgb
 from trickzoo.data.transforms import Normalisation
+from trickzoo.errors import BadOption
+from trickzoo.recipes.collection import find
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
@@ -35,17 +37,23 @@ class _TrainTransform:
 
 
 def train_transform(
-    recipe: Recipe, *, mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD
+    recipe: Recipe | str, *, mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD
 ) -> Callable[[Image.Image], Tensor]:
-    """Return the random crop, augmentation and normalisation of a recipe, such as `recipes.collection.find("paper.resnet50_d.mixup")`.
+    """Return the random crop, augmentation and normalisation of a recipe, such as "paper.resnet50_d.mixup".
 
     The transform turns a PIL image of any mode into (3, size, size) float32. It draws from torch's global generator, which PyTorch's
     `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it. The
     side is always the recipe's `size`, even if the recipe has a `start_size`.
 
     Args:
-        recipe: the recipe of a classifier.
+        recipe: the recipe of a classifier, or its name.
         mean: RGB mean of the normalisation, in 0…1; by default ImageNet's.
         std: RGB standard deviation of the normalisation, in 0…1; by default ImageNet's.
+
+    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier.
     """
+    if isinstance(recipe, str):
+        recipe = find(recipe)
+    elif not isinstance(recipe, Recipe):
+        raise BadOption(f"train_transform takes the recipe of a classifier or its name, not {type(recipe).__name__}")
     return _TrainTransform(recipe, Normalisation(mean, std))

@@ -81,18 +81,21 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
     ignores EXIF orientations: `PIL.ImageOps.exif_transpose` turns an image upright. It raises BadData for an image of 32-bit integers or
     floating-point numbers, whose range is unknown.
 
-    Raises BadOption if the model has no weights, if these state no preprocessing, or if it has neither one nor three input channels.
+    Raises BadOption if the model has no weights, if these state no preprocessing, or if it has neither one nor three input channels, and if
+    `source` is neither a model nor a preprocessing.
     """
     channels = 3
     if isinstance(source, Backbone):
         weights = source.weights
         if weights is None or weights.preprocessing is None:
-            what = "has no weights" if weights is None else f"was loaded from {weights.name}, which does not say how to feed it"
+            what = "has no weights" if weights is None else f"was loaded from {weights.name}, which does not state its preprocessing"
             raise BadOption(f"{source.name} {what}; pass a Preprocessing instead")
         channels = source.in_chans
         if channels not in (1, 3):
             raise BadOption(f"{source.name} has {channels} input channels, and images have 1 or 3; prepare its input yourself")
         source = weights.preprocessing
+    elif not isinstance(source, Preprocessing):
+        raise BadOption(f"eval_transform takes a model of trickzoo or a Preprocessing, not {type(source).__name__}")
     return _EvalTransform(source, channels)
 
 

@@ -117,14 +117,14 @@ def classifier(
 
 def detector(model: FasterRCNN) -> Graph:
     """Prepare a detector from `detection.load` for `write`. The file takes one image."""
-    assert model.recipe is not None
+    short, long = model.sides
     description = _described(
         model.trunk,
         "detection",
         model.classes,
         input="image",
-        input_in_words=f"uint8 (height, width, 3), one RGB image of any size; resized inside to a short side of {model.recipe.short} and a "
-        f"long side of at most {model.recipe.long} pixels",
+        input_in_words=f"uint8 (height, width, 3), one RGB image of any size; resized inside to a short side of {short} and a "
+        f"long side of at most {long} pixels",
         output_in_words="boxes: float32 (n, 4), x0 y0 x1 y1 in pixels of the image; scores: float32 (n), descending; "
         "labels: int64 (n), indices of classes from 0",
     )
@@ -133,8 +133,7 @@ def detector(model: FasterRCNN) -> Graph:
 
 def segmenter(model: Segmenter) -> Graph:
     """Prepare a segmenter from `segmentation.load` for `write`. The file takes one image."""
-    assert model.recipe is not None
-    side = f"to a short side of {model.recipe.short} pixels" if model.recipe.short else "only if it is large"
+    side = f"to a short side of {model.short} pixels" if model.short else "only if it is large"
     description = _described(
         model.trunk,
         "segmentation",

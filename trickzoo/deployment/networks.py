@@ -97,10 +97,9 @@ class WholeDetector(nn.Module):
 
     def __init__(self, model: FasterRCNN) -> None:
         super().__init__()
-        assert model.recipe is not None
         # torch.export cannot tell that a BatchNorm gets a map that is not empty if only the data tell its size
         self.model = cast(FasterRCNN, freeze_norms(copy.deepcopy(model)))
-        self.short, self.long = model.recipe.short, model.recipe.long
+        self.short, self.long = model.sides
         self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (model.transform.image_mean, model.transform.image_std))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,8 +175,7 @@ class WholeSegmenter(nn.Module):
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
-        assert model.recipe is not None
-        self.model, self.short, self.normalise = _with_even_pools(copy.deepcopy(model)), model.recipe.short, Normalisation.of(model.trunk)
+        self.model, self.short, self.normalise = _with_even_pools(copy.deepcopy(model)), model.short, Normalisation.of(model.trunk)
 
     def forward(self, image: Tensor) -> Tensor:
         sides = _sides(image)

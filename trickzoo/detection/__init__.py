@@ -5,7 +5,6 @@ from trickzoo.detection.model import faster_rcnn
 from trickzoo.detection.task import SIDES, load, new_task
 from trickzoo.evidence import check_writable as check_predictions
 from trickzoo.training.annotated_task import open_data
-from trickzoo.training.network_file import save
 
 __all__ = [
     "SIDES",
@@ -17,5 +16,4 @@ __all__ = [
     "new_task",
     "open_data",
     "predict",
-    "save",
 ]

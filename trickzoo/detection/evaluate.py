@@ -96,8 +96,7 @@ def evaluate_set(
 
     All boxes are written to the JSON file `predictions` in COCO's results format, and those to find beside it.
     """
-    assert model.recipe is not None
-    transform = FitAndFlip(model.recipe.short, model.recipe.long)
+    transform = FitAndFlip(*model.sides)
     found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
     if accelerator.is_main_process and predictions is not None:
         stored.write(predictions, data, found.found)
@@ -126,17 +125,17 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 
 @torch.inference_mode()
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
-    """Return the boxes that a detector from `load` finds in an image of any mode, by decreasing score.
+    """Return the boxes that a detector finds in an image of any mode, by decreasing score.
 
-    Coordinates are in pixels of the image. Labels begin at 1, as in torchvision's detectors; `names` has the name of each box's class.
+    Coordinates are in pixels of the image. Labels begin at 1, as in torchvision's detectors. `names` has the name of each box's class, or
+    its label if the detector does not come from a file.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
-    assert model.recipe is not None
     image = rgb(image)
-    pixels, _, _ = FitAndFlip(model.recipe.short, model.recipe.long)(image, Objects.of(()))
+    pixels, _, _ = FitAndFlip(*model.sides)(image, Objects.of(()))
     boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
     found = NamedDetections(boxes.numpy(), scores.numpy(), labels.numpy())
-    found.names = tuple(model.classes[label - 1] for label in labels.tolist())
+    found.names = tuple(map(model.class_name, labels.tolist()))
     return found
 
 

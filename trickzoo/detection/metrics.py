@@ -80,7 +80,7 @@ class DetectionEvaluation:
             if len(labels) and not (labels.min() >= 1 and labels.max() <= len(self.data.classes)):
                 raise BadCheckpoint(
                     f"the model finds labels from {labels.min()} to {labels.max()} in {self.data.images[index].name}; "
-                    f"the data has 1 to {len(self.data.classes)}: it was trained for other classes"
+                    f"the data has 1 to {len(self.data.classes)}: it was trained for different classes"
                 )
 
     def summary(self) -> dict[str, Any]:

@@ -102,6 +102,15 @@ class FasterRCNN(detection.FasterRCNN):
         """The backbone, which is part of the neck."""
         return self.backbone.body
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The short side that images are resized to, and the limit of the long side, in pixels."""
+        return self.transform.min_size[0], self.transform.max_size
+
+    def class_name(self, label: int) -> str:
+        """Return the name of the class of a label, or the label itself if the names are not known."""
+        return self.classes[label - 1] if self.classes else str(label)
+
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the four losses of training, by torchvision's names, without a change of the mode.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride
+from trickzoo.errors import BadOption
 
 
 class ConvNorm(nn.Module):
@@ -149,6 +150,10 @@ class AuxHead(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+SMALLEST = 75
+"""The shortest side in pixels from which the layers without padding leave something for the next one."""
+
+
 class InceptionV3(Backbone):
     """Inception V3.
 
@@ -200,6 +205,16 @@ class InceptionV3(Backbone):
         self.aux_head = AuxHead(conv, 768, num_classes, **factory) if aux_head and num_classes else None
         self.head = Head(2048, num_classes, drop_rate, **factory)
         self.init_weights()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last feature map as `Backbone.forward_features` does. Raises BadOption if a side is shorter than `SMALLEST`."""
+        try:
+            return super().forward_features(x)
+        except RuntimeError:
+            height, width = x.shape[-2:]
+            if min(height, width) >= SMALLEST:
+                raise
+            raise BadOption(f"inception_v3 needs images of {SMALLEST} × {SMALLEST} pixels or more, not {width} × {height}") from None
 
     def forward_pyramid(self, x: Tensor) -> dict[str, Tensor]:
         """Return the feature maps as `Backbone.forward_pyramid` does, with padding in every layer, so that strides are exact."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -15,6 +15,7 @@ from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, UnknownName, nearest, printable
 from trickzoo.files import read_json
 from trickzoo.recipes import finetune, paper, scaled, zoo
+from trickzoo.recipes.fields import described, in_words
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
@@ -126,8 +127,8 @@ def _well_named(recipe: R) -> R:
     return recipe
 
 
-def override(recipe: R, changes: dict[str, str]) -> R:
-    """Return a recipe with fields replaced by text: {"epochs": "5", "milestones": "3,4", "jitter": "0", "teacher": "none"}.
+def override(recipe: R, changes: Mapping[str, Any]) -> R:
+    """Return a recipe with other values of some fields, as on the command line: {"epochs": "5", "milestones": "3,4", "teacher": "none"}.
 
     If the batch size changes and the learning rate does not, the learning rate is scaled in proportion. If the number of epochs changes and
     no milestone of a step schedule would be within the training, the milestones are scaled in proportion. If the recipe starts from the
@@ -137,7 +138,8 @@ def override(recipe: R, changes: dict[str, str]) -> R:
     content: dict[str, Any] = plain(recipe)
     holders = [content, *(value for value in content.values() if isinstance(value, dict))]
     lists = {field.name for kind in (type(recipe), Augmentation) for field in fields(kind) if "tuple" in str(field.type)}
-    for name, text in changes.items():
+    for name, value in changes.items():
+        text = value if isinstance(value, str) else in_words(value)
         field = name.replace("-", "_")
         holder = next((h for h in holders if field in h and not isinstance(h[field], dict)), None)
         if holder is None:
@@ -233,7 +235,10 @@ def _converted(content: dict[str, Any], kind: type[D], inside: str = "") -> D:
             except UnicodeEncodeError as error:  # half a surrogate pair, as "\\ud800" in JSON gives it
                 raise BadOption(f'a recipe has the text "{error.object}", which is not Unicode; replace it') from None
             except msgspec.ValidationError as error:
-                raise BadOption(f"recipe field {inside}{name}: {error}") from None
+                field = described(kind).get(name)  # type: ignore[arg-type]  # classes have a hash
+                if field is None or "out of range" in str(error):
+                    raise BadOption(f"recipe field {inside}{name}: {error}") from None
+                raise BadOption(f'recipe field {inside}{name} must be {field.choice}, not "{in_words(content[name])}"') from None
     return kind(**values)
 
 

@@ -59,6 +59,12 @@ class Field:
     values: str
     meaning: str
 
+    @property
+    def choice(self) -> str:
+        """The values for a message: "sgd or adamw"."""
+        first, comma, last = self.values.rpartition(", ")
+        return f"{first} or {last}" if comma else last
+
 
 @functools.cache
 def described(kind: Hashable) -> dict[str, Field]:

@@ -5,14 +5,15 @@ The released scripts are GluonCV's train_faster_rcnn.py and segmentation/train.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from trickzoo.recipes.ranges import BelowOne, Checked, Count, CountOrZero, LowToHigh, NotNegative, Positive, Probability
+from trickzoo.recipes.ranges import BelowOne, Count, CountOrZero, LowToHigh, NotNegative, Positive, Probability
+from trickzoo.recipes.recipe import Named
 
 
 @dataclass(frozen=True)
-class FineTuning(Checked):
+class FineTuning(Named):
     """The fields of the recipes of both tasks.
 
     Attributes:
@@ -39,7 +40,6 @@ class FineTuning(Checked):
         precision: precision of the network's arithmetic; fp16 needs an accelerator.
     """
 
-    name: str
     model: str
     data: str
     weights: str | None = "default"
@@ -100,10 +100,6 @@ class DetectionRecipe(FineTuning):
         """The sides of the images that are evaluated, in words."""
         return f"short side {self.short}, long side at most {self.long}"
 
-    def but(self, name: str, **changes: Any) -> DetectionRecipe:
-        """Return a copy of this recipe with another name and some fields changed."""
-        return replace(self, name=name, **changes)
-
 
 @dataclass(frozen=True)
 class SegmentationRecipe(FineTuning):
@@ -146,10 +142,6 @@ class SegmentationRecipe(FineTuning):
     def sides_in_words(self) -> str:
         """The sides of the images that are evaluated, in words."""
         return f"short side {self.short}" if self.short else "images in the files' sizes"
-
-    def but(self, name: str, **changes: Any) -> SegmentationRecipe:
-        """Return a copy of this recipe with another name and some fields changed."""
-        return replace(self, name=name, **changes)
 
 
 VOC_BOXES = DetectionRecipe(

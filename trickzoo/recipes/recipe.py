@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from trickzoo.recipes.acting import ActsOn
 from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Pattern, Positive, Probability
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,18 @@ class Augmentation(Checked):
 
 
 @dataclass(frozen=True)
-class Recipe(Checked):
+class Named(Checked):
+    """Base of the recipes of all tasks, which have a name."""
+
+    name: str
+
+    def but(self, name: str, **changes: Any) -> Self:
+        """Return a copy of this recipe with another name and some fields changed."""
+        return replace(self, name=name, **changes)
+
+
+@dataclass(frozen=True)
+class Recipe(Named):
     """The recipe of a classifier's training.
 
     Attributes:
@@ -82,7 +96,6 @@ class Recipe(Checked):
 
     task: ClassVar[str] = "classification"
 
-    name: str
     model: str
     data: str
     size: Count = 224
@@ -118,10 +131,6 @@ class Recipe(Checked):
     temperature: Positive = 20.0
     distillation_form: Literal["paper", "official"] = "paper"
     ema: BelowOne = 0.0
-
-    def but(self, name: str, **changes: Any) -> Recipe:
-        """Return a copy of this recipe with another name and some fields changed."""
-        return replace(self, name=name, **changes)
 
 
 @dataclass(frozen=True)

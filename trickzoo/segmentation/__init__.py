@@ -5,7 +5,6 @@ from trickzoo.segmentation.model import fcn, segmenter
 from trickzoo.segmentation.predictions import check_predictions
 from trickzoo.segmentation.task import SIDES, load, new_task
 from trickzoo.training.annotated_task import open_data
-from trickzoo.training.network_file import save
 
 __all__ = [
     "SIDES",
@@ -17,6 +16,5 @@ __all__ = [
     "new_task",
     "open_data",
     "predict",
-    "save",
     "segmenter",
 ]

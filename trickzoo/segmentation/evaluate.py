@@ -98,7 +98,6 @@ def evaluate_set(
     `predictions` is a new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
     each image, `predictions.csv`.
     """
-    assert model.recipe is not None
     with masks_in(predictions, data, accelerator.is_main_process) as write:
 
         def keep(index: int, classes: Tensor) -> None:
@@ -106,7 +105,7 @@ def evaluate_set(
             progress(1)
 
         net, normalise = model.to(accelerator.device), Normalisation.of(model.trunk)
-        found = segment(net, data, Scale(model.recipe.short), normalise, accelerator, workers=workers, keep=keep)
+        found = segment(net, data, Scale(model.short), normalise, accelerator, workers=workers, keep=keep)
         if accelerator.is_main_process:
             write.counts(found)
     summary = found.summary()
@@ -128,13 +127,12 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 
 @torch.inference_mode()
 def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
-    """Return the class that a segmenter from `load` predicts for each pixel of an image of any mode, (H, W) in the image's size.
+    """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
     """
-    assert model.recipe is not None
     image = rgb(image)
-    pixels = Scale(model.recipe.short).image(image)
+    pixels = Scale(model.short).image(image)
     logits = model.eval()(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
     return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()
 

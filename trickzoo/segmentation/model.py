@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, NamedTuple
@@ -60,6 +59,11 @@ class Segmenter(nn.Module):
     def trunk(self) -> Backbone:
         """The backbone."""
         return self.backbone
+
+    @property
+    def short(self) -> int:
+        """The short side in pixels that images are resized to; 0 for images in the files' sizes, as without a recipe."""
+        return (self.recipe and self.recipe.short) or 0
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         """Return (N, num_classes, H, W) logits of (N, 3, H, W) images, or `Logits` in training mode.
@@ -125,5 +129,6 @@ def segmenter(
     return Segmenter(trunk, num_classes, head=head, aux=aux, drop_rate=drop_rate, align_corners=align_corners).train()
 
 
-fcn = functools.partial(segmenter, head="fcn")
-"""`segmenter` with the head of FCN."""
+def fcn(name: str, **settings: Any) -> Segmenter:
+    """Build an FCN (Long et al., arXiv 1411.4038) on a backbone of the zoo: `segmenter` with the head "fcn" and the same settings."""
+    return segmenter(name, head="fcn", **settings)

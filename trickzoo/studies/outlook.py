@@ -107,7 +107,7 @@ def advice(found: Outlook | None) -> str | None:
     detects = f"{spread}. With this spread, {count(found.seeds, 'seed')} detect a difference of {now:.2f} points with 80 % power"
     needed = power.seeds_for(AIM, found.sd)
     if needed is not None and needed <= found.seeds:
-        return f"{detects}. Differences that are not significant are therefore probably smaller."
+        return f"{detects}. The confidence intervals show how large the other differences can be."
     if needed is not None and needed <= FEW:
         return f"{detects}; to detect {AIM:g} points, use --seeds {needed}{_more(found, needed)}."
     more = min(FEW, max(10, 2 * found.seeds))

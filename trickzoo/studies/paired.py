@@ -119,7 +119,7 @@ def _check_same(first: Path, second: Path, one: Sequence[str], two: Sequence[str
 
 def _check_equal(first: Path, second: Path, what: str, one: object, two: object) -> None:
     if one != two:
-        raise BadData(f"{first} and {second} have other {what}; compare predictions for the same annotations")
+        raise BadData(f"{first} and {second} have different {what}; compare predictions for the same annotations")
 
 
 def _paired(

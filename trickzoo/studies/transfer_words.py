@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trickzoo.studies import outlook
+from trickzoo.studies import outlook, power
 from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, Scratch, TaskStudy, TransferStudy
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
 from trickzoo.studies.statistics import LEAST_PAIRS
@@ -149,7 +149,9 @@ def _whether_it_transfers(task: TaskStudy) -> Iterable[str]:
             HURT: f"becomes a loss in {task.task}",
             UNCLEAR: f"is not shown to transfer to {task.task}",
         }[figure.verdict]
-        yield f"The gain in top-1 accuracy {outcome}."
+        last = next((rung.difference for rung in task.rungs if rung.rung == task.total.last), None)
+        lost = figure.verdict != UNCLEAR and last is not None and last.p_holm is not None and last.p_holm >= power.ALPHA
+        yield f"The gain in top-1 accuracy {outcome}{', but not significantly after Holm correction' if lost else ''}."
 
 
 def _scale(task: TaskStudy) -> str:

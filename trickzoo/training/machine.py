@@ -36,7 +36,7 @@ def default_out(recipe: AnyRecipe, data: Path | str, seed: int) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Checked):
-    """Settings of a training that are not part of its recipe. Apart from the seed, they do not change the outcome.
+    """Settings of a training that are not part of its recipe. Apart from `seed` and `micro_batch`, they do not change the outcome.
 
     Attributes:
         out: folder of checkpoints, metrics and weights.

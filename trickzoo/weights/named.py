@@ -54,7 +54,8 @@ def existing(reference: str | os.PathLike[str]) -> Path:
 def _of_the_hub(reference: str) -> str:
     """Return the end of a message that suggests the hub, if a reference that is no file looks like OWNER/NAME there."""
     owner, _, name = reference.partition("/")
-    if not owner or not name or "/" in name or Path(owner).expanduser().exists() or Path(name).suffix in FILE_SUFFIXES:
+    is_hub = owner.startswith("hf-hub:")
+    if not owner or not name or is_hub or "/" in name or Path(owner).expanduser().exists() or Path(name).suffix in FILE_SUFFIXES:
         return ""
     return f"; the weights of that name on the hub are hf-hub:{reference}"
 
@@ -94,7 +95,7 @@ def resolve(
     architecture = registry.find(name)
     if reference is not None:
         return architecture, _source(architecture, reference)
-    return architecture, manifest.choose(architecture.name) if pretrained is True else None
+    return architecture, manifest.choose(architecture.name) if pretrained else None
 
 
 def _source(architecture: Architecture, reference: str) -> Record | Path | str:

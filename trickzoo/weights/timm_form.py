@@ -60,35 +60,46 @@ def options(architecture: Architecture, theirs: nn.Module) -> dict[str, Any]:
 def config(model: Backbone, licence: str) -> dict[str, Any]:
     """Return the fields of config.json from which `timm.create_model("hf-hub:…")` builds a classifier.
 
-    The network's weights state its preprocessing. Raises BadOption if timm does not have the network.
+    The network's weights state its preprocessing. Raises BadOption if they do not, or if timm does not have the network.
+    """
+    name, arguments = network(model)
+    if model.weights is None or model.weights.preprocessing is None:
+        raise BadOption(f"{model.name} does not state its preprocessing")
+    if model.in_chans != 3:
+        arguments["in_chans"] = model.in_chans
+    stated = {"custom_load": False, **pretrained_cfg(model), "license": licence}
+    return {"architecture": name, "num_features": model.num_features, "pretrained_cfg": stated} | (
+        {"model_args": arguments} if arguments else {}
+    )
+
+
+def pretrained_cfg(model: Backbone) -> dict[str, Any]:
+    """Return what `pretrained_cfg` of timm's network should state about a network of the zoo.
+
+    It has the preprocessing only if the network's weights state it. Raises BadOption if timm does not have the network.
     """
     import timm
 
     name, arguments = network(model)
     known: Any = timm.get_pretrained_cfg(name)
-    p = model.weights.preprocessing if model.weights else None
-    if p is None:
-        raise BadOption(f"{model.name} does not state its preprocessing")
     stated = {
-        "custom_load": False,
-        "input_size": [model.in_chans, p.size, p.size],
-        "fixed_input_size": False,
-        "interpolation": p.interpolation,
-        "crop_pct": p.size / p.short_side if p.resize else p.crop,
-        "crop_mode": "center",
-        "mean": p.mean,
-        "std": p.std,
         "num_classes": model.num_classes,
         "pool_size": None,
         "first_conv": "conv1.0" if arguments.get("stem_type") else known.first_conv,
         "classifier": known.classifier,
-        "license": licence,
     }
-    if model.in_chans != 3:
-        arguments["in_chans"] = model.in_chans
-    return {"architecture": name, "num_features": model.num_features, "pretrained_cfg": stated} | (
-        {"model_args": arguments} if arguments else {}
-    )
+    p = model.weights.preprocessing if model.weights else None
+    if p is not None:
+        stated |= {
+            "input_size": (model.in_chans, p.size, p.size),
+            "fixed_input_size": False,
+            "interpolation": p.interpolation,
+            "crop_pct": p.size / p.short_side if p.resize else p.crop,
+            "crop_mode": "center",
+            "mean": p.mean,
+            "std": p.std,
+        }
+    return stated
 
 
 def read(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:

@@ -237,7 +237,7 @@ def _agreed(folders: Sequence[Path], classes_of: Callable[[Path], T]) -> T:
     first, *others = (classes_of(folder) for folder in folders)
     for folder, other in zip(folders[1:], others, strict=True):
         if other != first:
-            raise BadData(f"{folders[0]} and {folder} have other classes; give both the same {CLASS_LIST}")
+            raise BadData(f"{folders[0]} and {folder} have different classes; give both the same {CLASS_LIST}")
     return first
 
 
