@@ -167,7 +167,7 @@ class Classification(Task):
         crops = self.data.crops(self.shares.of_epochs(first_step, end), size, recipe.augmentation, self.accelerator.device, seed=self.seed)
         planned = zip(self.shares.of_epochs(first_step, end), crops, strict=True)
         prepared = (self._prepared(images, labels, draws) for (_, draws), (images, labels) in planned)
-        return ahead(prepared, self.accelerator.device) if self.data.ahead else prepared
+        return ahead(prepared, self.accelerator.device) if self.data.ahead(self.accelerator.device) else prepared
 
     def _prepared(self, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return self.normalise(augment(images, draws.to(images.device), self.recipe.augmentation)), labels

@@ -41,13 +41,16 @@ class HubStream:
             missing = "how many images it has" if source.n is None else f"which classes the labels in {source.label} are"
             raise BadData(f"{text} does not say {missing}, so it cannot be streamed; --decode once reads all of it first")
         self.n, self.source, self.workers, self.buffer = source.n, source, workers, buffer
-        self.ahead = workers > 0
         self.classes = source.classes
         self.upright = turns_upright(source.classes)
         self.digest = set_digest(hashlib.sha256(f"{source.digest} {buffer}".encode()).hexdigest(), source.classes, stamps=[str(source.n)])
 
     def __len__(self) -> int:
         return self.n
+
+    def ahead(self, device: torch.device) -> bool:
+        """Return true with workers, for which the other thread waits."""
+        return self.workers > 0
 
     def crops(
         self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int

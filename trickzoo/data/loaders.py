@@ -40,13 +40,12 @@ class TrainingImages(Protocol):
             epoch k // n.
         classes: the names of the classes.
         digest: identifies the set, as `data.identity` describes.
-        ahead: whether another thread makes batches before they are needed.
     """
 
     def __len__(self) -> int: ...
 
-    @property
-    def ahead(self) -> bool: ...
+    def ahead(self, device: torch.device) -> bool:
+        """Return whether another thread should make batches for a training on this device before they are needed."""
 
     @property
     def labels(self) -> NDArray[np.int64] | None: ...
@@ -82,13 +81,17 @@ class Streamed:
     """Images that are read from their files in each epoch, for sets that do not fit into memory. With 0 workers nothing is read ahead."""
 
     def __init__(self, images: ImageSet, *, workers: int = 2) -> None:
-        self.images, self.workers, self.ahead = images, workers, workers > 0
+        self.images, self.workers = images, workers
         self.classes = images.classes
         self.labels = label_indices(images, images.classes)
         self.digest = set_digest(names_digest(images), images.classes, (entry.label for entry in images.entries), images.stamps())
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def ahead(self, device: torch.device) -> bool:
+        """Return true with workers, for which the other thread waits."""
+        return self.workers > 0
 
     def crops(
         self, plan: BatchPlan, size: int, augmentation: Augmentation, device: torch.device, *, seed: int

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,10 +50,13 @@ class Resident:
     description: str = ""
     comparison: Comparison | None = None
     names: tuple[str, ...] = ()
-    ahead: ClassVar = True
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def ahead(self, device: torch.device) -> bool:
+        """Return false for a CPU: another thread would take a core from the threads of the network, which wait for each other."""
+        return device.type != "cpu"
 
     def take(self, indices: Tensor, *, pinned: bool = False) -> Tensor:
         """Return the images at (k,) indices, (k, 3, side, side) uint8, in pinned memory if a GPU will copy them.
