@@ -79,6 +79,11 @@ def test_crops_equal_torchvisions_roi_align(size: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(crop_and_resize(pixels, boxes, size), expected, atol=1e-3, rtol=0)
 
 
+def test_a_batch_may_be_empty_and_a_box_without_area() -> None:
+    assert crop_and_resize(torch.zeros(0, 3, 8, 9, dtype=torch.uint8), torch.zeros(0, 4), 4).shape == (0, 3, 4, 4)
+    assert crop_and_resize(torch.ones(2, 3, 8, 9), torch.full((2, 4), 3.0), 4).isfinite().all()
+
+
 def test_crop_of_the_same_size_is_the_image() -> None:
     pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
     torch.testing.assert_close(crop_and_resize(pixels, torch.tensor([[0.0, 0, 16, 16]] * 2), 16), pixels.float(), atol=1e-3, rtol=0)

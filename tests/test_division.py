@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert call(*options)[0] == 0  # finished: the same training
     status, _, error = call(*options, "--split-seed", 1)
     assert (status, "belongs to another training: its data is" in error) == (2, True)
+    begun = shutil.copytree(out, tmp_path / "begun")  # as if it was killed after its last checkpoint
+    for name in ("result.json", "model.safetensors"):
+        (begun / name).unlink()
+    status, _, error = call(*(begun if each == out else each for each in options), "--split-seed", 1)
+    assert (status, "belongs to another training" in error) == (2, True), error
+    assert (begun / "split.csv").read_bytes() == (out / "split.csv").read_bytes()
     status, text, _ = call(*SMALL, "--data", data, "--out", tmp_path / "again", "--workers", 0, "--split-file", out / "split.csv")
     assert status == 0
     again = json.loads((tmp_path / "again" / "result.json").read_text())
@@ -236,8 +243,30 @@ def test_split_writes_a_list_or_a_folder_of_links(split: Call, tmp_path: Path) -
         2,
         f"trickzoo: {tmp_path / 'links'} is there already; name a new folder, or a list that ends in .csv\n",
     )
+    assert split(data, tmp_path / "split.csv")[0] == 0  # the same division
+    status, _, error = split(data, tmp_path / "split.csv", "--val-fraction", 0.4)
+    assert (status, "split.csv exists already, with another division; name another list" in error) == (2, True)
+    assert list(csv.DictReader((tmp_path / "split.csv").open())) == rows
     table = tmp_path / "set" / "labels.csv"
     table.write_text("".join(f"red/{i}.jpg,../up\n" for i in range(4)))
     status, _, error = split(table, tmp_path / "up")
     assert (status, 'the class "../up" cannot be the name of a folder' in error) == (2, True)
     assert not (tmp_path / "up").exists()
+
+
+def test_classes_that_look_like_formulas_keep_their_names(split: Call, tmp_path: Path) -> None:
+    labels = ("+1", "-1", "=sum", "@x")
+    data = classes(tmp_path / "set", 4, labels)
+    assert split(data, tmp_path / "split.csv")[0] == 0
+    assert "'=sum" in (tmp_path / "split.csv").read_text()
+    assert open_set(tmp_path / "split.csv", folder=data, split="train").classes == open_undivided(data).classes == labels
+
+
+def test_a_list_is_not_written_over_the_one_that_is_read(split: Call, tmp_path: Path) -> None:
+    classes(tmp_path, 4)
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label,patient\n" + "".join(f"{c}/{i}.jpg,{c},{i}\n" for c in ("blue", "red") for i in range(4)))
+    before = table.read_bytes()
+    status, _, error = split(table, table)
+    assert (status, "would replace a file that the command reads; name another file" in error) == (2, True)
+    assert table.read_bytes() == before

@@ -12,13 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.commands import call
+import trickzoo
+from tests.commands import call, caller
 from tests.images import jpeg
 from trickzoo import evidence
-from trickzoo.cli import evaluation
+from trickzoo.cli import evaluation, zoo
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, BadOption
+from trickzoo.weights import publish
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,34 @@ def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.M
     monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
     assert evidence.commit.__wrapped__() == "c0ffee+"  # without the cache of the process
     assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)
+
+
+def test_a_result_replaces_neither_what_is_read_nor_files_of_another_kind(tmp_path: Path) -> None:
+    for name in ("old.json", "weights.safetensors", "cat.jpg", "labels.csv"):
+        (tmp_path / name).write_text(name)
+    link = tmp_path / "link.csv"
+    link.symlink_to(tmp_path / "labels.csv")
+    evidence.check_outputs({"--out": tmp_path / "old.json", "--csv": tmp_path / "new.csv", "--report": None}, ("resnet18", None))
+    for name, words in (
+        ("weights.safetensors", "--out .*weights.safetensors would replace a file that is not a result"),
+        ("cat.jpg", "is not a result"),
+        ("labels.csv", "would replace a file that the command reads"),
+        ("link.csv", "would replace a file that the command reads"),
+    ):
+        with pytest.raises(BadOption, match=words):
+            evidence.check_outputs({"--out": tmp_path / name}, (str(tmp_path / "labels.csv"),))
+
+
+def test_commands_refuse_to_replace_what_they_read(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "network.safetensors"
+    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), weights)
+    before = weights.read_bytes()
+    for tokens in (
+        ("eval", "imagenet", "--data", tiny, "--model", weights, "--out", weights),
+        ("eval", "coco", "--annotations", weights, "--images", tiny, "--model", weights, "--predictions", weights),
+        ("predict", tiny, "--weights", weights, "--csv", weights),
+        ("probe", "--data", tiny, "--weights", weights, "--csv", weights),
+    ):
+        status, _, error = caller(capsys, zoo)(*tokens)
+        assert (status, "would replace a file that the command reads" in error) == (2, True), error
+    assert weights.read_bytes() == before

@@ -135,6 +135,29 @@ def check_apart(paths: Mapping[str, Path | None]) -> None:
             raise BadOption(f"{other} and {name} are both {path}; name a different path for each")
 
 
+RESULTS = (".json", ".csv", ".html", "")
+"""Suffixes of the files that a command may replace with its results."""
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raise BadOption if a result cannot be written, or would replace another result, something that is read, or a file of another kind.
+
+    Args:
+        outputs: path of each result by the name of its option.
+        inputs: what the command reads: paths, or names that are no paths.
+    """
+    check_apart(outputs)
+    read = {Path(each).resolve() for each in inputs if each is not None}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in read:
+            raise BadOption(f"{name} {path} would replace a file that the command reads; name another file")
+        if path.is_file() and path.suffix.lower() not in RESULTS:
+            raise BadOption(f"{name} {path} would replace a file that is not a result; name another file")
+        check_writable(path)
+
+
 def check_folder(path: Path, remedy: str = "name another place") -> None:
     """Raise BadOption if files cannot be written into the folder `path`, which need not exist. It is called before a run."""
     _check_writable(path, path, remedy)

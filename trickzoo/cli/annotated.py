@@ -117,9 +117,10 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
     sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
     options.check_pictures(of.pictures, of.report)
     machine = Machine(out=Path(), workers=of.workers, device=of.device)
-    evidence.check_apart({"--out": of.out, "--per-class": of.per_class, "--predictions": of.predictions, "--report": of.report})
-    for path in filter(None, (of.out, of.per_class, of.report)):
-        evidence.check_writable(path)
+    files = {"--out": of.out, "--per-class": of.per_class, "--report": of.report}
+    evidence.check_apart({**files, "--predictions": of.predictions})
+    predictions = of.predictions if of.predictions is not None and of.predictions.is_file() else None
+    evidence.check_outputs({**files, "--predictions": predictions}, (of.model, location.root, location.annotations, split_file))
     task = _task(of.model, location.layout)
     location.check_exists(task)
     from trickzoo import tasks  # only now, because torch takes seconds to import

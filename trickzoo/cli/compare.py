@@ -53,7 +53,9 @@ def compare(
     not cover the spread over seeds.
     """
     if out is not None:
-        evidence.check_writable(out)
+        evidence.check_outputs(
+            {"--out": out}, (each / name for each in (Path(first), Path(second)) for name in ("", "predictions.csv", "predictions.json"))
+        )
     (task, one), (other, two) = find(first), find(second)
     if task != other:
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")

@@ -109,9 +109,7 @@ def imagenet(
     _check_several(names, networks.weights, files)
     for name in names:
         named.check(name, networks.weights)
-    evidence.check_apart(files)
-    for path in filter(None, files.values()):
-        evidence.check_writable(path)
+    evidence.check_outputs(files, (data, images.labels, *names, networks.weights))
     check_exists(data)
     from trickzoo.classification import judgement, report, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded

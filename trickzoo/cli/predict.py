@@ -65,9 +65,7 @@ def predict(
     if not images:
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
-    evidence.check_apart({"--csv": csv, "--coco": coco})
-    for file in filter(None, (csv, coco)):
-        evidence.check_writable(file)
+    evidence.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights))
     if model is not None and weights is None and not model.endswith(EXPORTED) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}

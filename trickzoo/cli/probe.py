@@ -60,9 +60,7 @@ def probe(
     for name in names:
         named.check(name)
     files = {"--out": out, "--csv": csv}
-    evidence.check_apart(files)
-    for path in filter(None, files.values()):
-        evidence.check_writable(path)
+    evidence.check_outputs(files, (data, *names))
     location = ImageLocation(data=data, folder=folder, selection=selecting.selection)
     if location.generated:
         raise BadOption(f"{data} are generated; name a folder of images with --data")

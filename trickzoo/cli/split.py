@@ -12,7 +12,7 @@ from trickzoo.cli.printing import say
 from trickzoo.data.layouts import check_exists
 from trickzoo.data.selection import LIST, Selection
 from trickzoo.errors import BadOption
-from trickzoo.files import new_folder, write_atomically
+from trickzoo.files import new_folder, read_regular, write_atomically
 
 if TYPE_CHECKING:
     from trickzoo.data.imageset import ImageSet
@@ -37,7 +37,7 @@ def split(
     place = out or Path(LIST)
     check_exists(source)
     if place.suffix == ".csv":
-        evidence.check_writable(place)
+        evidence.check_outputs({"OUT": place}, (source,))
     elif place.exists():
         raise BadOption(f"{place} is there already; name a new folder, or a list that ends in .csv")
     from trickzoo.data.open import open_undivided
@@ -46,6 +46,8 @@ def split(
     whole = open_undivided(source, folder=images)
     _, _, selected = divided(whole, selection)
     if place.suffix == ".csv":
+        if place.exists() and read_regular(place) != selected.table:
+            raise BadOption(f"{place} exists already, with another division; name another list")
         write_atomically(place, selected.table)
     else:
         _link(whole, selected, place)

@@ -80,7 +80,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     x0, y0, x1, y1 = boxes.unbind(1)
     vertical, horizontal = _spread(y0, y1, size, images.shape[2]), _spread(x0, x1, size, images.shape[3])
     crops = torch.empty(*images.shape[:2], size, size)
-    together = max(1, VALUES // images[0].numel())  # few images fit into the processor's cache
+    together = max(1, VALUES // images.shape[1:].numel())  # few images fit into the processor's cache
     for first in range(0, len(images), together):
         part = slice(first, first + together)
         rows = _weighted_rows(images[part].float(), Samples(*(each[part] for each in vertical)))
@@ -92,7 +92,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 def _spread(first: Tensor, last: Tensor, size: int, length: int) -> Samples:
     """Return `size` equal parts of the way from `first` to `last` in images of a `length`, with as many samples as each part has pixels."""
     step = (last - first) / size
-    return samples(first - 0.5, step, size, torch.full_like(step, length), step.ceil())
+    return samples(first - 0.5, step, size, torch.full_like(step, length), step.ceil().clamp(min=1))
 
 
 def _weighted_rows(images: Tensor, of: Samples) -> Tensor:

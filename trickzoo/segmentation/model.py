@@ -131,4 +131,4 @@ def segmenter(
 
 def fcn(name: str, **settings: Any) -> Segmenter:
     """Build an FCN (Long et al., arXiv 1411.4038) on a backbone of the zoo: `segmenter` with the head "fcn" and the same settings."""
-    return segmenter(name, head="fcn", **settings)
+    return segmenter(name, **{"head": "fcn", **settings})

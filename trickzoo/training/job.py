@@ -22,6 +22,7 @@ from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
 from trickzoo.training.task import Task
+from trickzoo.training.tracking import LAST
 
 RESULT, WEIGHTS = "result.json", "model.safetensors"
 KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
@@ -59,7 +60,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    if task.selected.rows and accelerator.is_main_process:
+    begun = (machine.out / LAST).exists() and (machine.out / LIST).exists()  # by this training, or by another one, which `fit` refuses
+    if task.selected.rows and accelerator.is_main_process and not begun:
         files.write_atomically(machine.out / LIST, task.selected.table, remedy="make room, or name another --out")
     with _reporting(job, report) as record:
         outcome = loop.fit(
