@@ -84,6 +84,23 @@ def test_a_palette_of_black_and_white_is_read_by_its_colours(tmp_path: Path) -> 
     assert all(np.array_equal(data.read(i)[1], mask) for i, mask in enumerate(wanted))
 
 
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("one_bit", ["b", "abcdef"], ids=["one of them", "all"])
+def test_the_white_of_masks_of_one_bit_is_that_of_the_others(one_bit: str, listed: bool, tmp_path: Path) -> None:
+    """Pillow and ImageMagick write black-and-white images with one bit a pixel, OpenCV with eight."""
+    black_and_white(tmp_path)
+    if listed:
+        write(tmp_path / "classes.txt", "ground\nobject\n")
+    wanted = [AnnotatedLocation("own", tmp_path).open_undivided("segmentation").read(i)[1] for i in range(6)]
+    for stem in one_bit:
+        path = tmp_path / "masks" / f"{stem}.png"
+        Image.fromarray(np.asarray(Image.open(path)) > 0).save(path)
+        assert Image.open(path).mode == "1"
+    data = AnnotatedLocation("own", tmp_path).open_undivided("segmentation")
+    assert all(np.array_equal(data.read(i)[1], mask) for i, mask in enumerate(wanted))
+    assert len(data.classes) == 2 and sum(data.survey.counts.values()) == 6 * 30 * 40
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_a_colour_has_one_number_in_the_palettes_of_all_masks(order: tuple[int, ...], tmp_path: Path) -> None:
     """Colours are the same in all masks, but the numbers of one mask are in another order."""

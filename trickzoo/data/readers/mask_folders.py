@@ -188,7 +188,7 @@ def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int
         image = image_files.whole(image_files.content(root / mask), name)
         numbers = set(np.unique(mask_images.numbers_in(image, name)).tolist()) if image.mode in mask_images.INDEXED else None
         if numbers is not None and image.mode != "P":
-            return numbers, {number * GREY for number in numbers}
+            return numbers, {number * (WHITE if image.mode == "1" else GREY) for number in numbers}
         return numbers, set(np.unique(mask_images.colours_in(image, name)).tolist())
 
     found = list(in_threads(look, (mask for _, mask in pairs)))
