@@ -24,6 +24,7 @@ from trickzoo import registry
 from trickzoo.detection import faster_rcnn
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.detection.parts import pyramid
+from trickzoo.errors import BadOption
 from trickzoo.factory import create_trunk, freeze_norms
 from trickzoo.weights import convert, publish
 from trickzoo.weights.loaded import LoadedWeights
@@ -99,6 +100,26 @@ def check_trains_and_evaluates(name: str, neck: str) -> None:
 @pytest.mark.parametrize(("name", "neck"), SOME)
 def test_it_trains_and_evaluates(name: str, neck: str) -> None:
     check_trains_and_evaluates(name, neck)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], "target 1 has labels from 0 to 1; they go from 1 to 3, because 0 is the background"),
+        ([1, 4], "target 1 has labels from 1 to 4; they go from 1 to 3"),
+        ([1], "target 1 has 2 boxes and 1 labels"),
+        (None, "there are 3 images and 1 targets"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(labels: list[int] | None, message: str) -> None:
+    """Labels that begin at 0 would train the first class as background."""
+    model, (images, targets) = small("mobilenet_v1_025"), batch()
+    targets[1] = target((1, 2, 9, 9), (3, 3, 20, 30))
+    if labels is not None:
+        targets[1]["labels"] = torch.tensor(labels)
+    for call in (model, model.losses):
+        with pytest.raises(BadOption, match=message):
+            call(images, targets if labels is not None else targets[:1])
 
 
 @pytest.mark.slow

@@ -111,6 +111,12 @@ class FasterRCNN(detection.FasterRCNN):
         """Return the name of the class of a label, or the label itself if the names are not known."""
         return self.classes[label - 1] if self.classes else str(label)
 
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Return losses or detections, as the class describes. Raises BadOption for targets that do not fit the images or the classes."""
+        if targets is not None:
+            _check_targets(images, targets, self.roi_heads.box_predictor.cls_score.out_features)
+        return super().forward(images, targets)
+
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the four losses of training, by torchvision's names, without a change of the mode.
 
@@ -128,6 +134,18 @@ class FasterRCNN(detection.FasterRCNN):
         finally:
             for module, mode in zip(switches, modes, strict=True):
                 module.training = mode
+
+
+def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]], classes: int) -> None:
+    if len(images) != len(targets):
+        raise BadOption(f"each image needs a target, and there are {len(images)} images and {len(targets)} targets")
+    for number, target in enumerate(targets):
+        boxes, labels = target["boxes"], target["labels"]
+        if len(boxes) != len(labels):
+            raise BadOption(f"target {number} has {len(boxes)} boxes and {len(labels)} labels")
+        if len(labels) and not (labels.min() >= 1 and labels.max() < classes):
+            found = f"{int(labels.min())} to {int(labels.max())}"
+            raise BadOption(f"target {number} has labels from {found}; they go from 1 to {classes - 1}, because 0 is the background")
 
 
 def faster_rcnn(
