@@ -32,6 +32,7 @@ from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.draws import ImageSampler
 from trickzoo.weights.record import Preprocessing
+from trickzoo.wording import count
 
 FPN: Mapping[str, Any] = MappingProxyType(
     {
@@ -138,11 +139,11 @@ class FasterRCNN(detection.FasterRCNN):
 
 def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]], classes: int) -> None:
     if len(images) != len(targets):
-        raise BadOption(f"each image needs a target, and there are {len(images)} images and {len(targets)} targets")
+        raise BadOption(f"each image needs a target, and there are {count(len(images), 'image')} and {count(len(targets), 'target')}")
     for number, target in enumerate(targets):
         boxes, labels = target["boxes"], target["labels"]
         if len(boxes) != len(labels):
-            raise BadOption(f"target {number} has {len(boxes)} boxes and {len(labels)} labels")
+            raise BadOption(f"target {number} has {count(len(boxes), 'box')} and {count(len(labels), 'label')}")
         if len(labels) and not (labels.min() >= 1 and labels.max() < classes):
             found = f"{int(labels.min())} to {int(labels.max())}"
             raise BadOption(f"target {number} has labels from {found}; they go from 1 to {classes - 1}, because 0 is the background")
