@@ -134,10 +134,18 @@ def test_commands_refuse_to_replace_what_they_read(capsys: pytest.CaptureFixture
     before = weights.read_bytes()
     for tokens in (
         ("eval", "imagenet", "--data", tiny, "--model", weights, "--out", weights),
-        ("eval", "coco", "--annotations", weights, "--images", tiny, "--model", weights, "--predictions", weights),
         ("predict", tiny, "--weights", weights, "--csv", weights),
         ("probe", "--data", tiny, "--weights", weights, "--csv", weights),
     ):
         status, _, error = caller(capsys, zoo)(*tokens)
         assert (status, "would replace a file that the command reads" in error) == (2, True), error
     assert weights.read_bytes() == before
+
+
+def test_predictions_do_not_replace_the_annotations(capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path) -> None:
+    annotations = tmp_path / "annotations.json"
+    annotations.write_text("{}")
+    options = ("--annotations", annotations, "--images", tmp_path, "--model", trained / "boxes", "--predictions", annotations)
+    status, _, error = caller(capsys, zoo, "eval", "coco")(*options)
+    assert (status, "--predictions" in error, "would replace a file that the command reads" in error) == (2, True, True), error
+    assert annotations.read_text() == "{}"

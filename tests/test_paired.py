@@ -202,7 +202,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     (stray / "predictions.json").write_text('[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]')
     for tokens, message in (
         ((one, two), "has no prediction for 3.jpg, as"),
-        ((one, written(tmp_path / "4", other, 0, 1.0)), "have other labels; compare predictions for the same annotations"),
+        ((one, written(tmp_path / "4", other, 0, 1.0)), "have different labels; compare predictions for the same annotations"),
         ((one, tmp_path / "masks"), "is of a detector and"),
         ((tmp_path / "masks", old), "old.csv has no pixels of each class, as files of earlier versions"),
         ((one, alone), "alone.truth.json, which has the boxes to find, is not there"),

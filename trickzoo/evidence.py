@@ -151,11 +151,11 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Pat
     for name, path in outputs.items():
         if path is None:
             continue
+        check_writable(path)
         if path.resolve() in read:
             raise BadOption(f"{name} {path} would replace a file that the command reads; name another file")
         if path.is_file() and path.suffix.lower() not in RESULTS:
             raise BadOption(f"{name} {path} would replace a file that is not a result; name another file")
-        check_writable(path)
 
 
 def check_folder(path: Path, remedy: str = "name another place") -> None:

@@ -119,8 +119,8 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
     machine = Machine(out=Path(), workers=of.workers, device=of.device)
     files = {"--out": of.out, "--per-class": of.per_class, "--report": of.report}
     evidence.check_apart({**files, "--predictions": of.predictions})
-    predictions = of.predictions if of.predictions is not None and of.predictions.is_file() else None
-    evidence.check_outputs({**files, "--predictions": predictions}, (of.model, location.root, location.annotations, split_file))
+    inputs = of.model, location.root, location.annotations, split_file
+    evidence.check_outputs(files, inputs)
     task = _task(of.model, location.layout)
     location.check_exists(task)
     from trickzoo import tasks  # only now, because torch takes seconds to import
@@ -131,6 +131,8 @@ def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", spli
         raise BadOption(f"--{name} is not for {task}; {of.model} takes only {' and '.join(f'--{side}' for side in package.SIDES)}")
     if of.predictions is not None:
         package.check_predictions(of.predictions)
+        if of.predictions.is_file():
+            evidence.check_outputs({"--predictions": of.predictions}, inputs)
     accelerator = machine.accelerator(of.precision)
     chief = accelerator.is_main_process
     start = time.perf_counter()
