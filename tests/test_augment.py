@@ -81,7 +81,9 @@ def test_crops_equal_torchvisions_roi_align(size: int, monkeypatch: pytest.Monke
 
 def test_a_batch_may_be_empty_and_a_box_without_area() -> None:
     assert crop_and_resize(torch.zeros(0, 3, 8, 9, dtype=torch.uint8), torch.zeros(0, 4), 4).shape == (0, 3, 4, 4)
-    assert crop_and_resize(torch.ones(2, 3, 8, 9), torch.full((2, 4), 3.0), 4).isfinite().all()
+    pixels = torch.randint(0, 256, (2, 3, 8, 9))
+    points = crop_and_resize(pixels, torch.full((2, 4), 3.5), 4)
+    assert torch.equal(points, pixels[:, :, 3:4, 3:4].expand(2, 3, 4, 4).float())
 
 
 def test_crop_of_the_same_size_is_the_image() -> None:

@@ -256,7 +256,7 @@ def test_networks_that_do_not_come_from_a_file_predict_too() -> None:
     detector = detection.faster_rcnn("mobilenet_v1_025", num_classes=3, min_size=64, max_size=96)
     found = detection.predict(detector, image)
     with torch.no_grad():
-        (raw,) = detector.eval()([torch.from_numpy(np.asarray(image.resize((90, 64)))).permute(2, 0, 1) / 255])
+        (raw,) = detector.eval()([torch.from_numpy(np.array(image.resize((90, 64)))).permute(2, 0, 1) / 255])
     assert len(found.names) == len(found.scores) == len(raw["scores"]) > 0
     assert set(found.names) <= {"1", "2"}
     segmenter = segmentation.fcn("mobilenet_v1_025", num_classes=3)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from trickzoo.data.interpolation import Samples, samples
+from trickzoo.data.interpolation import WeightedSums, weighted_sums
 from trickzoo.data.trivial_augment import trivial_augment
 from trickzoo.recipes.recipe import Augmentation
 from trickzoo.weights.record import IMAGENET_MEAN
@@ -78,29 +78,29 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
         index = torch.arange(len(images), device=images.device)[:, None]
         return roi_align(images.float(), torch.cat([index, boxes], 1), size, aligned=True)
     x0, y0, x1, y1 = boxes.unbind(1)
-    vertical, horizontal = _spread(y0, y1, size, images.shape[2]), _spread(x0, x1, size, images.shape[3])
+    vertical, horizontal = _resized(y0, y1, size, images.shape[2]), _resized(x0, x1, size, images.shape[3])
     crops = torch.empty(*images.shape[:2], size, size)
     together = max(1, VALUES // images.shape[1:].numel())  # few images fit into the processor's cache
     for first in range(0, len(images), together):
         part = slice(first, first + together)
-        rows = _weighted_rows(images[part].float(), Samples(*(each[part] for each in vertical)))
-        columns = _weighted_rows(rows.transpose(2, 3), Samples(*(each[part] for each in horizontal)))
+        rows = _summed_rows(images[part].float(), WeightedSums(*(each[part] for each in vertical)))
+        columns = _summed_rows(rows.transpose(2, 3), WeightedSums(*(each[part] for each in horizontal)))
         crops[part] = columns.transpose(2, 3)
     return crops
 
 
-def _spread(first: Tensor, last: Tensor, size: int, length: int) -> Samples:
-    """Return `size` equal parts of the way from `first` to `last` in images of a `length`, with as many samples as each part has pixels."""
+def _resized(first: Tensor, last: Tensor, size: int, length: int) -> WeightedSums:
+    """Return the sums that resize what is between `first` and `last`, two (n,) tensors, of `length` rows or columns to `size` of them."""
     step = (last - first) / size
-    return samples(first - 0.5, step, size, torch.full_like(step, length), step.ceil().clamp(min=1))
+    return weighted_sums(first - 0.5, step, size, torch.full_like(step, length), step.ceil().clamp(min=1))
 
 
-def _weighted_rows(images: Tensor, of: Samples) -> Tensor:
+def _summed_rows(images: Tensor, sums: WeightedSums) -> Tensor:
     """Return weighted sums of the rows of each image: (n, C, H, W) and (n, size, K) places and weights → (n, C, size, W)."""
     n, channels, height, width = images.shape
     planes = height * torch.arange(n * channels).view(n, channels, 1, 1)
-    bags = (planes + of.places[:, None]).flatten(0, 2)
-    weights = of.weights[:, None].expand(-1, channels, -1, -1).flatten(0, 2)
+    bags = (planes + sums.places[:, None]).flatten(0, 2)
+    weights = sums.weights[:, None].expand(-1, channels, -1, -1).flatten(0, 2)
     return F.embedding_bag(bags, images.reshape(-1, width), mode="sum", per_sample_weights=weights).view(n, channels, -1, width)
 
 

@@ -49,7 +49,7 @@ class HubStream:
         return self.n
 
     def ahead(self, device: torch.device) -> bool:
-        """Return true with workers, for which the other thread waits."""
+        """Return whether there are workers, for which another thread waits."""
         return self.workers > 0
 
     def crops(

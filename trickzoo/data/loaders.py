@@ -90,7 +90,7 @@ class Streamed:
         return len(self.labels)
 
     def ahead(self, device: torch.device) -> bool:
-        """Return true with workers, for which the other thread waits."""
+        """Return whether there are workers, for which another thread waits."""
         return self.workers > 0
 
     def crops(

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
 from trickzoo.backbone import FeatureInfo
-from trickzoo.data.interpolation import samples
+from trickzoo.data.interpolation import weighted_sums
 
 SAMPLES = 2
-"""Number of samples along each side of an output cell."""
+"""Number of points along each side of an output cell whose mean it is."""
 
 
 class RoIAlign(MultiScaleRoIAlign):
@@ -46,18 +46,19 @@ class RoIAlign(MultiScaleRoIAlign):
         corners = torch.cat(boxes).detach()
         image = torch.cat([torch.full((len(each),), number) for number, each in enumerate(boxes)])
         level = self.map_levels(boxes).clamp(0, len(maps) - 1) if len(maps) > 1 else torch.zeros_like(image)
-        rows = torch.cat([each.permute(0, 2, 3, 1).flatten(0, 2) for each in maps])
+        rows = torch.cat([each.permute(0, 2, 3, 1).flatten(0, 2) for each in maps])  # a row for each cell of each map, with its channels
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         lengths = torch.tensor([len(each) * each[0, 0].numel() for each in maps])
         height, width = torch.tensor([each.shape[2:] for each in maps])[level].unbind(1)
+        begin = (lengths.cumsum(0) - lengths)[level] + image * height * width  # the first row of the map of each RoI
         x0, y0, x1, y1 = (corners * torch.tensor(self.scales)[level, None]).to(rows.dtype).unbind(1)
         cells, _ = self.output_size
         number = torch.full_like(level, SAMPLES)
-        vertical = samples(y0, (y1 - y0).clamp(min=1) / cells, cells, height, number)
-        horizontal = samples(x0, (x1 - x0).clamp(min=1) / cells, cells, width, number)
-        first, width = (each[:, None, None, None, None] for each in ((lengths.cumsum(0) - lengths)[level] + image * height * width, width))
-        index = first + vertical.places[:, :, None, :, None] * width + horizontal.places[:, None, :, None, :]
-        weight = vertical.weights[:, :, None, :, None] * horizontal.weights[:, None, :, None, :]
-        bags, weights = (each.flatten(3).flatten(0, 2) for each in (index, weight))
+        vertical = weighted_sums(y0, (y1 - y0).clamp(min=1) / cells, cells, height, number)
+        horizontal = weighted_sums(x0, (x1 - x0).clamp(min=1) / cells, cells, width, number)
+        lines = begin[:, None, None] + vertical.places * width[:, None, None]
+        bags = lines[:, :, None, :, None] + horizontal.places[:, None, :, None, :]
+        weights = vertical.weights[:, :, None, :, None] * horizontal.weights[:, None, :, None, :]
+        bags, weights = (each.flatten(3).flatten(0, 2) for each in (bags, weights))
         pooled = F.embedding_bag(bags, rows, mode="sum", per_sample_weights=weights)
         return pooled.to(maps[0].dtype).unflatten(0, (len(corners), cells, cells)).permute(0, 3, 1, 2)
