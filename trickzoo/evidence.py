@@ -147,15 +147,15 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Pat
         inputs: what the command reads: paths, or names that are no paths.
     """
     check_apart(outputs)
-    read = {Path(each).resolve() for each in inputs if each is not None}
-    for name, path in outputs.items():
-        if path is None:
-            continue
+    for path in filter(None, outputs.values()):
         check_writable(path)
-        if path.resolve() in read:
-            raise BadOption(f"{name} {path} would replace a file that the command reads; name another file")
-        if path.is_file() and path.suffix.lower() not in RESULTS:
-            raise BadOption(f"{name} {path} would replace a file that is not a result; name another file")
+    existing = {path.resolve(): f"{name} {path}" for name, path in outputs.items() if path is not None and path.exists()}
+    for path in (Path(each).resolve() for each in inputs if existing and each is not None):
+        if path in existing:
+            raise BadOption(f"{existing[path]} would replace a file that the command reads; name another file")
+    for path, shown in existing.items():
+        if path.suffix.lower() not in RESULTS:
+            raise BadOption(f"{shown} would replace a file that is not a result; name another file")
 
 
 def check_folder(path: Path, remedy: str = "name another place") -> None:
@@ -194,11 +194,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front. Numbers are not changed."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if value.startswith(FORMULA) and not _is_number(value) else text
+    return value if not isinstance(value, str) else guarded(value, printable(value))
+
+
+def guarded(text: str, shown: str | None = None) -> str:
+    """Return a text, or what is `shown` of it, with an apostrophe in front if a spreadsheet would take it for a formula."""
+    guard = "'" if text.lstrip("'").startswith(FORMULA) and not _is_number(text) else ""
+    return guard + (text if shown is None else shown)
+
+
+def unguarded(cell: str) -> str:
+    """Return the text that `guarded` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 
 def _is_number(text: str) -> bool:

@@ -52,11 +52,8 @@ def compare(
     segmenters in mean IoU and pixel accuracy, have 95 % bootstrap intervals over the images. All of them are about these images: they do
     not cover the spread over seeds.
     """
-    if out is not None:
-        evidence.check_outputs(
-            {"--out": out}, (each / name for each in (Path(first), Path(second)) for name in ("", "predictions.csv", "predictions.json"))
-        )
     (task, one), (other, two) = find(first), find(second)
+    evidence.check_outputs({"--out": out}, (one, two))
     if task != other:
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
     if task == "classification" and draws is not None:

@@ -109,7 +109,7 @@ def imagenet(
     _check_several(names, networks.weights, files)
     for name in names:
         named.check(name, networks.weights)
-    evidence.check_outputs(files, (data, images.labels, *names, networks.weights))
+    evidence.check_outputs(files, (data, images.split_file, images.classes, images.labels, *names, networks.weights))
     check_exists(data)
     from trickzoo.classification import judgement, report, result  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded

@@ -65,7 +65,7 @@ def predict(
     if not images:
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
-    evidence.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights))
+    evidence.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
     if model is not None and weights is None and not model.endswith(EXPORTED) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}

@@ -60,7 +60,7 @@ def probe(
     for name in names:
         named.check(name)
     files = {"--out": out, "--csv": csv}
-    evidence.check_outputs(files, (data, *names))
+    evidence.check_outputs(files, (data, selecting.selection.split_file, *names))
     location = ImageLocation(data=data, folder=folder, selection=selecting.selection)
     if location.generated:
         raise BadOption(f"{data} are generated; name a folder of images with --data")

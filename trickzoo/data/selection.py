@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
-from trickzoo.evidence import FORMULA
+from trickzoo.evidence import FORMULA, guarded
 from trickzoo.recipes.ranges import Checked, Range, Seed
 from trickzoo.wording import count, verb
 
@@ -270,4 +270,4 @@ def _selected(images: Selectable, train: Selectable, val: Selectable, how: str, 
 def _cells(row: Iterable[str]) -> list[str]:
     """Return the cells of a row. No spreadsheet takes them for formulas: a path begins with ./ if necessary, a class with an apostrophe."""
     path, label, split = row
-    return [f"./{path}" if path.startswith(FORMULA) else path, f"'{label}" if label.startswith(FORMULA) else label, split]
+    return [f"./{path}" if path.startswith(FORMULA) else path, guarded(label), split]

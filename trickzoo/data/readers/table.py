@@ -20,7 +20,7 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, no_twin, read_text, same_form
 from trickzoo.errors import BadData
-from trickzoo.evidence import FORMULA
+from trickzoo.evidence import unguarded
 from trickzoo.wording import count
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
@@ -106,14 +106,9 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
     delimiter = max(",;\t", key=head.count)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-        return [(reader.line_num, list(map(_written, cells))) for cells in reader if any(cell.strip() for cell in cells)]
+        return [(reader.line_num, list(map(unguarded, cells))) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise BadData(f"{path} is not a table of comma-separated values ({error})") from None
-
-
-def _written(cell: str) -> str:
-    """Return a cell without the apostrophe that lists of trickzoo, and spreadsheets, put before a text that looks like a formula."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def _columns(path: Path, rows: Sequence[tuple[int, list[str]]], labelled: bool) -> tuple[tuple[int | None, int | None, int | None], int]:
