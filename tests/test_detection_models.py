@@ -105,8 +105,8 @@ def test_it_trains_and_evaluates(name: str, neck: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1], "target 1 has labels from 0 to 1; they go from 1 to 3, because 0 is the background"),
-        ([1, 4], "target 1 has labels from 1 to 4; they go from 1 to 3"),
+        ([0, 1], "the targets have labels from 0 to 2; they go from 1 to 3, because 0 is the background"),
+        ([1, 4], "the targets have labels from 1 to 4; they go from 1 to 3"),
         ([1], "target 1 has 2 boxes and 1 label"),
         (None, "there are 3 images and 1 target"),
     ],
