@@ -88,6 +88,10 @@ def test_a_weight_file_restores_the_network(recipe: Any, activation: str, tmp_pa
     package = detection if recipe is BOXES else segmentation
     loaded = package.load(tmp_path / "model.safetensors").to(memory_format=torch.channels_last)  # the memory format of the training loop
     assert loaded.classes == job.task.data.classes
+    checkpoint = package.load(tmp_path / "last.pt")
+    assert (checkpoint.classes, checkpoint.recipe) == (loaded.classes, loaded.recipe)
+    assert same(checkpoint.state_dict(), loaded.state_dict())
+    assert trickzoo.load(tmp_path / "last.pt").task == recipe.task
     image = torch.rand(3, 50, 60)
     job.task.model.eval()
     with torch.inference_mode():

@@ -389,6 +389,16 @@ def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: 
     assert "holds no finished training" in call("--report-only", "--out", tmp_path)[2]
 
 
+@pytest.mark.parametrize("name", ["result.json", "last.pt"])
+def test_the_folder_of_a_training_is_not_that_of_a_study(name: str, call: Call, colours: Path, tmp_path: Path) -> None:
+    place = tmp_path / "training"
+    place.mkdir()
+    (place / name).touch()
+    status, _, error = call("--data", colours, "--out", place, "--batch-size", 8, "--workers", 0, "--device", "cpu")
+    assert (status, error) == (2, f"trickzoo: {place} holds a training itself, whose report would be replaced; name another --out\n")
+    assert {path.name for path in place.iterdir()} == {name}
+
+
 def test_a_study_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
     with held(tmp_path, PartialState(cpu=True)):
         status, _, error = call("--data", colours, "--out", tmp_path, "--batch-size", 8, "--workers", 0, "--device", "cpu")

@@ -60,9 +60,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    begun = (machine.out / LAST).exists() and (machine.out / LIST).exists()  # by this training, or by another one, which `fit` refuses
-    if task.selected.rows and accelerator.is_main_process and not begun:
-        files.write_atomically(machine.out / LIST, task.selected.table, remedy="make room, or name another --out")
+    if not (machine.out / LAST).exists():  # which may be of another training, which `fit` refuses
+        _write_division(job)
     with _reporting(job, report) as record:
         outcome = loop.fit(
             task,
@@ -78,11 +77,18 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         task.evaluate()
     found = _evidence(job, outcome, also)
     if accelerator.is_main_process:
+        _write_division(job)
         task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})
         tracking.write_log(machine.out)
         tracking.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
         evidence.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
     return found
+
+
+def _write_division(job: Job) -> None:
+    """Write the list of training and validation images, if the task's images were divided."""
+    if job.task.selected.rows and job.accelerator.is_main_process:
+        files.write_atomically(job.machine.out / LIST, job.task.selected.table, remedy="make room, or name another --out")
 
 
 def holds_finished(out: Path) -> bool:

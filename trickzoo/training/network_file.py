@@ -8,8 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import msgspec
-
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.transforms import Normalisation
@@ -19,11 +17,11 @@ from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import tensors
 from trickzoo.weights.download import fetch_hub_reference
-from trickzoo.weights.header import FileMetadata, read_header
+from trickzoo.weights.header import FileMetadata, encoded, read_header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
-from trickzoo.weights.record import METADATA_KEY, Preprocessing
+from trickzoo.weights.record import Preprocessing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,16 +50,21 @@ N = TypeVar("N", bound=AnnotatedNetwork)
 
 
 def save(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[str], path: Path, training: dict[str, Any]) -> None:
-    """Write a detector or a segmenter to a file from which it can be built again.
+    """Write a detector or a segmenter to a file, whose name ends in .safetensors. The other arguments are those of `header`.
+
+    Raises NotWritten if the file cannot be written.
+    """
+    tensors.save_atomically(model.state_dict(), path, header(model, recipe, classes, training))
+
+
+def header(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[str], training: dict[str, Any]) -> dict[str, str]:
+    """Return the metadata of a file from which a detector or a segmenter can be built again.
 
     Args:
         model: the network.
         recipe: recipe that the network was built by.
         classes: names of the classes, without the background of a detector.
-        path: the file, whose name ends in .safetensors.
-        training: description of the training for the header of the file; its "recipe" is `plain(recipe)`.
-
-    Raises NotWritten if the file cannot be written.
+        training: description of the training; its "recipe" is `plain(recipe)`.
     """
     backbone = model.trunk
     normalisation = Normalisation.of(backbone)
@@ -73,11 +76,11 @@ def save(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[str
         preprocessing=Preprocessing(mean=normalisation.mean, std=normalisation.std),
         training=training,
     )
-    tensors.save_atomically(model.state_dict(), path, {METADATA_KEY: msgspec.json.encode(own).decode()})
+    return encoded(own)
 
 
 def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None, Mapping[str, Any]], N], **sides: int | None) -> N:
-    """Load a network from a file that `save` wrote, or from that of an `hf-hub:` reference, in evaluation mode.
+    """Load a network from a file that `save` wrote, a checkpoint, or the file of an `hf-hub:` reference, in evaluation mode.
 
     Args:
         path: the file or the reference.
