@@ -134,6 +134,8 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "jitter_third": ("--jitter", lambda r: r.augmentation.jitter > 0),
     "init": ("--pretrained none", lambda r: r.pretrained is None),
     "freeze": ("--pretrained", lambda r: r.pretrained is not None),
+    "fpn_channels": ("--neck fpn", lambda r: r.neck == "fpn"),
+    "representation_size": ("--neck fpn", lambda r: r.neck == "fpn"),
     "warmup_start": ("--warmup-steps", lambda r: r.warmup_steps > 0),
 }
 """The fields that act only together with another one: the option that it takes, and whether a recipe has it."""
