@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.speed import harness, plot
 
-NAMES = ("start", "load", "inference", "evaluation", "annotated", "training", "transfer")
+NAMES = ("start", "load", "inference", "evaluation", "annotated", "training", "transfer", "kernels")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Evaluating a detector and a segmenter, from files to figures, against the way of torchvision's scripts.
+"""Evaluating a detector and a segmenter, from files to figures, against the loop of torchvision's scripts.
 
 The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, and has torchvision's
 RoIAlign. trickzoo evaluates so on accelerators. The networks have random weights. The figures are compared.
@@ -30,7 +30,7 @@ from trickzoo.segmentation import fcn
 
 WHAT = "evaluation of a detector (BCCD, short side 128) and of a segmenter (CamVid, short side 128) from files to figures"
 SHORT, BACKBONE = 128, "resnet18_d"
-PEER = "torchvision's way"
+PEER = "torchvision's loop"
 
 
 def comparisons(data: Path) -> Iterator[Comparison]:
