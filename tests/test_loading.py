@@ -205,6 +205,7 @@ def test_boxes_are_written_as_coco_reads_them(call: Call, trained: Path, tmp_pat
         ),
         (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
         (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
+        *((("a.jpg", "--weights", each, "--device", "mps"), "PyTorch finds no such device") for each in ("classes", "boxes", "masks")),
     ],
 )
 def test_mistakes(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
@@ -248,6 +249,26 @@ def test_a_training_transform_is_found_by_the_name_of_its_recipe() -> None:
     for given in (trickzoo.train_transform, trickzoo.eval_transform):
         with pytest.raises(BadOption, match=r"_transform takes .*, not int"):
             given(3)
+
+
+def test_images_of_a_training_are_normalised_as_those_of_the_evaluation(trained: Path) -> None:
+    """The model's weights state the mean and the standard deviation of both."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=2)
+    half = Preprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
+    publish.export(model, trained / "half.safetensors", classes=("a", "b"), preprocessing=half)
+    model = trickzoo.create(trained / "half.safetensors")
+    plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
+    recipe = Recipe("r", "mobilenet_v1_025", "x", size=32, augmentation=plain)
+    image = Image.new("RGB", (32, 32), (10, 100, 200))
+    torch.testing.assert_close(trickzoo.train_transform(recipe, model)(image), trickzoo.eval_transform(model)(image))
+    with pytest.raises(BadOption, match="takes a model of trickzoo, not Linear; pass its mean and std"):
+        trickzoo.train_transform(recipe, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+def test_a_network_is_loaded_onto_a_device() -> None:
+    name = "mobilenet_v1_025.tz_imagenette128"
+    assert {each.device.type for each in trickzoo.load(name, device="meta").network.parameters()} == {"meta"}
+    assert {each.device.type for each in trickzoo.load(name).network.parameters()} == {"cpu"}
 
 
 def test_networks_that_do_not_come_from_a_file_predict_too() -> None:

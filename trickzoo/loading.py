@@ -115,7 +115,7 @@ class Network:
         return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
 
 
-def load(path: str | PathLike[str]) -> Network:
+def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
     """Load a network, whatever its task: a weight file that trickzoo wrote, the folder of a finished training, or published weights.
 
     The file of a classifier must state its classes and its preprocessing, as the files of trainings and of `export(…, classes=…)` do.
@@ -123,14 +123,21 @@ def load(path: str | PathLike[str]) -> Network:
     Args:
         path: the file or the folder; a reference "hf-hub:user/name[@revision]" to weights that trickzoo published; or the name of one of
             the zoo's weights, such as "mobilenet_v1_025.tz_imagenette128".
+        device: device of the network, such as "cuda"; by default torch's default device.
 
     Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, and WeightsUnavailable if it
     cannot be downloaded.
     """
-    reference = str(path)
+    opened = _open(str(path))
+    if device is not None:
+        opened.network.to(device)
+    return opened
+
+
+def _open(reference: str) -> Network:
     if reference in manifest.records() and not is_file(reference):
         return _classifier(create(reference), reference)
-    file = fetch_hub_reference(reference)[0] if reference.startswith("hf-hub:") else existing(path)
+    file = fetch_hub_reference(reference)[0] if reference.startswith("hf-hub:") else existing(reference)
     task = task_of(file)
     if task == "detection":
         detector = detection.load(file)

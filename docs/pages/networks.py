@@ -43,9 +43,8 @@ OWN = """
 
 Top-1 and top-5 are accuracies in percent on the validation split of the data set. `trickzoo-eval` measured them on the file that `create`
 loads. These networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a
-small machine. `trickzoo-train --recipe RECIPE --decode once --side 128` repeats the
-training. "Several seeds" is the top-1 accuracy over trainings with different
-random seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
+small machine. `trickzoo-train --recipe RECIPE --decode once --side 128` repeats the training. "Several seeds" is the top-1 accuracy over
+trainings with different random seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
 
 | weight | data set | top-1 | top-5 | several seeds | input | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from trickzoo import evidence
 from trickzoo.cli.networks import Preparation
-from trickzoo.cli.options import Flag, Json, within
+from trickzoo.cli.options import Device, Flag, Json, within
 from trickzoo.cli.printing import say_json
 from trickzoo.errors import BadOption
 from trickzoo.files import expanded
@@ -52,6 +52,7 @@ def predict(
     overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
     csv: Annotated[Path | None, Parameter(help="Write a row for each class, box or class of a mask to this CSV file.")] = None,
     coco: Annotated[Path | None, Parameter(help="Write the boxes to this JSON file, in COCO's format, with their scores.")] = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned or exported network predicts.
@@ -70,15 +71,17 @@ def predict(
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}
     exported = _exported(model, task, {"--weights": weights, **prepared})
+    if exported and device not in ("auto", "cpu"):
+        raise BadOption(f"--device {device}: exported files run on the CPU; leave it out")
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
     _check_fitting(kind, str(path or model or "this"), {**given, "--model": None if exported else model})
     _warn_of_dark(files)
     if kind == "classification":
-        names, found = _classes(files, model, weights, path, exported, classes, preparation, top or TOP)
+        names, found = _classes(files, model, weights, path, exported, classes, preparation, top or TOP, device)
     else:
         names, found = _objects(
-            kind, files, exported, Path(str(path)), out or PICTURES, overwrite, THRESHOLD if threshold is None else threshold
+            kind, files, exported, Path(str(path)), out or PICTURES, overwrite, THRESHOLD if threshold is None else threshold, device
         )
     _report(found, kind, names, csv=csv, coco=coco, json=json)
 
@@ -119,6 +122,7 @@ def _classes(
     classes: str | None,
     preparation: Preparation,
     top: int,
+    device: Device,
 ) -> tuple[Sequence[str], Iterable[dict[str, Any]]]:
     """Return the names of the classes, and the most probable ones of each image."""
     from trickzoo.data.images import size_of
@@ -130,21 +134,31 @@ def _classes(
         size_of(image)
     from trickzoo.cli import predict_classes
 
-    network = predict_classes.exported_classifier(exported) if exported else predict_classes.classifier(name, weights, classes, preparation)
-    return network[1], predict_classes.classify_images(images, *network, top)
+    if exported:
+        logits, names = predict_classes.exported_classifier(exported)
+    else:
+        logits, names = predict_classes.classifier(name, weights, classes, preparation, device)
+    return names, predict_classes.classify_images(images, logits, names, top)
 
 
 def _objects(
-    kind: str, images: Sequence[Path], exported: Exported | None, path: Path, out: Path, overwrite: bool, threshold: float
+    kind: str,
+    images: Sequence[Path],
+    exported: Exported | None,
+    path: Path,
+    out: Path,
+    overwrite: bool,
+    threshold: float,
+    device: Device,
 ) -> tuple[Sequence[str], Iterable[dict[str, Any]]]:
     """Return the names of the classes, and the boxes or the shares of the classes in each image, which is drawn when it is asked for."""
     from trickzoo.cli import predict_objects
 
     pictures = predict_objects.pictures(images, out, overwrite)
     if kind == "detection":
-        find, names = predict_objects.detector(exported, path)
+        find, names = predict_objects.detector(exported, path, device)
         return names, predict_objects.boxes(images, pictures, find, names, threshold)
-    segment, names = predict_objects.segmenter(exported, path)
+    segment, names = predict_objects.segmenter(exported, path, device)
     return names, predict_objects.masks(images, pictures, segment, names)
 
 

@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trickzoo.deployment.opened import Exported
+    from trickzoo.training.device import Device
 
 
 def classifier(
-    model: str, weights: str | None, classes: str | None, preparation: Preparation
+    model: str, weights: str | None, classes: str | None, preparation: Preparation, device: Device
 ) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
     """Return a function from an RGB image to logits, and the names of the classes."""
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.transforms import eval_transform
+    from trickzoo.training.device import find
 
-    network = loaded(model, weights)
+    where = find(device)
+    network = loaded(model, weights).to(where)
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, preparation))
-    return lambda image: network(transform(image)[None])[0], names
+    return lambda image: network(transform(image)[None].to(where))[0].float().cpu(), names
 
 
 def exported_classifier(exported: Exported) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trickzoo.deployment.opened import Exported
     from trickzoo.detection.metrics import NamedDetections
+    from trickzoo.training.device import Device
 
 
 def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
@@ -45,15 +46,16 @@ def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     return pictures
 
 
-def detector(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NamedDetections], tuple[str, ...]]:
+def detector(exported: Exported | None, path: Path, device: Device) -> tuple[Callable[[Image.Image], NamedDetections], tuple[str, ...]]:
     """Return a function from an RGB image to its boxes, and the names of the classes."""
     if exported is not None:
         from trickzoo.deployment.predict import detect
 
         return lambda image: detect(exported, image), exported.description.classes
     from trickzoo import detection
+    from trickzoo.training.device import find
 
-    model = detection.load(path)
+    model = detection.load(path).to(find(device))
     return lambda image: detection.predict(model, image), model.classes
 
 
@@ -81,15 +83,16 @@ def boxes(
         yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
 
 
-def segmenter(exported: Exported | None, path: Path) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], tuple[str, ...]]:
+def segmenter(exported: Exported | None, path: Path, device: Device) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], tuple[str, ...]]:
     """Return a function from an RGB image to the classes of its pixels, and their names."""
     if exported is not None:
         from trickzoo.deployment.predict import segment
 
         return lambda image: segment(exported, image), exported.description.classes
     from trickzoo import segmentation
+    from trickzoo.training.device import find
 
-    model = segmentation.load(path)
+    model = segmentation.load(path).to(find(device))
     return lambda image: segmentation.predict(model, image), model.classes
 
 

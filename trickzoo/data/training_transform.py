@@ -9,13 +9,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from trickzoo.backbone import Backbone
 from trickzoo.data.augment import DRAWS, augment, crop_boxes
 from trickzoo.data.images import rgb
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD
 
 
 class _TrainTransform:
@@ -37,7 +37,11 @@ class _TrainTransform:
 
 
 def train_transform(
-    recipe: Recipe | str, *, mean: tuple[float, float, float] = IMAGENET_MEAN, std: tuple[float, float, float] = IMAGENET_STD
+    recipe: Recipe | str,
+    model: Backbone | None = None,
+    *,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
 ) -> Callable[[Image.Image], Tensor]:
     """Return the random crop, augmentation and normalisation of a recipe, such as "paper.resnet50_d.mixup".
 
@@ -47,13 +51,17 @@ def train_transform(
 
     Args:
         recipe: the recipe of a classifier, or its name.
-        mean: RGB mean of the normalisation, in 0…1; by default ImageNet's.
-        std: RGB standard deviation of the normalisation, in 0…1; by default ImageNet's.
+        model: the network that is trained. Images are normalised as its weights state, as in `eval_transform(model)`.
+        mean: RGB mean of the normalisation, in 0…1; by default that of the model's weights, or ImageNet's.
+        std: RGB standard deviation of the normalisation, in 0…1, with the same default.
 
-    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier.
+    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier or the model is not of trickzoo.
     """
     if isinstance(recipe, str):
         recipe = find(recipe)
     elif not isinstance(recipe, Recipe):
         raise BadOption(f"train_transform takes the recipe of a classifier or its name, not {type(recipe).__name__}")
-    return _TrainTransform(recipe, Normalisation(mean, std))
+    if model is not None and not isinstance(model, Backbone):
+        raise BadOption(f"train_transform takes a model of trickzoo, not {type(model).__name__}; pass its mean and std instead")
+    stated = Normalisation.of(model)
+    return _TrainTransform(recipe, Normalisation(mean or stated.mean, std or stated.std))

@@ -64,8 +64,8 @@ def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-
     found, first, last = total.difference, by_name[total.first], by_name[total.last]
     if found is None:
         return "The gain over the whole ladder is not known yet: no seed has both its first and its last rung."
-    every = "All tricks" if "distillation" in total.last else "All tricks but distillation"
-    tricks = f"{every} together" if total.whole else f"The steps from {name(first)} to {name(last)} together"
+    every = last.title == ALL_TRICKS or (total.whole and "distillation" in total.last)
+    tricks = "All tricks together" if every else f"The steps from {name(first)} to {name(last)} together"
     levels = ""
     if first.figure_of_study and last.figure_of_study and first.seeds == last.seeds == found.seeds:
         levels = f", from {first.figure_of_study.mean:.2f} % to {last.figure_of_study.mean:.2f} %"

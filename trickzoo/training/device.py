@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from trickzoo.errors import BadOption
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """A kind of device. "auto" is an accelerator if there is one, otherwise the CPU."""
@@ -18,3 +21,10 @@ def on_cpu(device: Device) -> bool:
         raise BadOption(f"--device {device}: PyTorch finds no such device; take --device cpu, or auto for the one that there is")
     # without a GPU, accelerate sees a single process unless it is told to use the CPU
     return device == "cpu" or not torch.accelerator.is_available()
+
+
+def find(device: Device) -> torch.device:
+    """Return the device. Raises BadOption if PyTorch does not find the accelerator that is asked for."""
+    import torch
+
+    return (None if on_cpu(device) else torch.accelerator.current_accelerator()) or torch.device("cpu")
