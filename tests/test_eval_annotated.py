@@ -331,6 +331,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lists", "masks", ("--predictions", "full"), "full already contains files; name a new folder"),
         ("lists", "masks", ("--predictions", "masks.safetensors"), "masks.safetensors is a file; name a new folder"),
         ("shapes", "boxes", ("--split", "test"), "--split"),
+        ("annotations", "boxes", ("--split", "test"), "--split has no effect: --annotations names the file of one split; leave it out"),
         ("shapes", "boxes", ("--images", 0), "images must be 1 or more, not 0"),
     ],
 )
@@ -339,6 +340,8 @@ def test_mistakes_end_in_one_line(
 ) -> None:
     monkeypatch.chdir(place)
     data = () if layout == "shapes" else ("--data", place / layout)
+    if layout == "annotations":
+        layout, data = "coco", ("--annotations", place / "voc.json")
     before = sorted(place.rglob("*"))
     status, out, err = call(layout, *data, "--model", f"{model}.safetensors", *QUICK, *tokens)
     assert (status, out) == (2, "")

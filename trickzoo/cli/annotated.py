@@ -14,7 +14,7 @@ from trickzoo import evidence
 from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes.ranges import Count
 from trickzoo.training.machine import Machine
 from trickzoo.wording import count
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trickzoo.weights.loaded import LoadedWeights
 
 Data = Annotated[Path | None, Parameter(help="Folder of the data set.")]
-Split = Annotated[str, Parameter(help="Split to evaluate on; all for images without splits.")]
+Split = Annotated[str | None, Parameter(help="Split to evaluate on, val by default; all for images without splits.")]
 
 
 @Parameter(name="*")
@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Callable[..., None]:
     def of_years(
         *,
         data: Data = None,
-        split: Split = "val",
+        split: Split = None,
         year: options.Year = None,
         named: Named = Named(),
         evaluation: Options,
@@ -90,10 +90,13 @@ def __getattr__(name: str) -> Callable[..., None]:
 
         if (data is None) == (named.annotations is None):
             raise BadOption("name the folder of images with --data" if data is None else "--data and --annotations exclude each other")
+        if named.annotations is not None and named.split_file is None and split is not None:
+            raise NoEffect("--split", "--annotations names the file of one split")
+        split = split or "val"
         location = AnnotatedLocation(name, data or Path(), year, train=split, val=split, annotations=named.annotations, folder=named.folder)
         _evaluate(evaluation, location, "train" if named.annotations else "val", named.split_file)
 
-    def without_years(*, data: Data = None, split: Split = "val", named: Named = Named(), evaluation: Options) -> None:
+    def without_years(*, data: Data = None, split: Split = None, named: Named = Named(), evaluation: Options) -> None:
         of_years(data=data, split=split, named=named, evaluation=evaluation)
 
     def generated(

@@ -13,7 +13,7 @@ from trickzoo.cli.fields import OfBoth
 from trickzoo.cli.printing import hush, say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, plain
 from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
@@ -76,6 +76,8 @@ def finetune(
     source = data or annotations
     if data is not None and annotations is not None:
         raise BadOption("--data and --annotations both name the data set; choose one of them")
+    if annotations is not None and (train, val) != ("train", "val"):
+        raise NoEffect("--train or --val", "--annotations and --val-annotations name the files of the splits")
     generated = find_layout(layout).generated
     if (source is None) != generated:
         raise BadOption(f"{layout} are generated; leave --data out" if source else "name the folder of images with --data")
