@@ -135,6 +135,8 @@ def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadOption, match="--device cuda: PyTorch finds no such device; take --device cpu"):
         on_cpu("cuda")
+    with pytest.raises(BadOption, match='--device must be "auto", "cpu", "cuda" or "mps", not "gpu"'):
+        on_cpu("gpu")  # type: ignore[arg-type]
     assert on_cpu("cpu")
 
 

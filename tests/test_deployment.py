@@ -294,8 +294,8 @@ def test_generated_images_have_the_networks_channels() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "onnx"}, 'deploy: no backend "onnx"; did you mean onnxruntime'),
-        ({"precision": "fp16"}, 'deploy: no precision "fp16"; did you mean bf16'),
+        ({"backend": "onnx"}, 'deploy: backend must be "auto", "eager", "onnxruntime", "openvino" or "inductor", not "onnx"'),
+        ({"precision": "fp16"}, 'deploy: precision must be "fp32", "bf16" or "int8", not "fp16"'),
         ({"threads": 0}, "batch_size and threads must be 1 or more"),
         ({"batch_size": 0}, "batch_size and threads must be 1 or more"),
         ({"images": []}, "images is empty"),

@@ -123,6 +123,24 @@ def test_a_value_out_of_range_is_refused(kind: type[Any], change: dict[str, Any]
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (Augmentation, {"jitter_third": "hew"}, 'jitter_third must be "hue" or "contrast", not "hew"'),
+        (Recipe, {"schedule": "cosin"}, 'schedule must be "step" or "cosine", not "cosin"'),
+        (Recipe, {"balance": "los"}, 'balance must be "sampler" or "loss", not "los"'),
+        (Recipe, {"mixup_form": "papr"}, 'mixup_form must be "paper" or "official", not "papr"'),
+        (DetectionRecipe, {"schedule": "stp"}, 'schedule must be "step" or "poly", not "stp"'),
+        (Machine, {"device": "gpu"}, 'device must be "auto", "cpu", "cuda" or "mps", not "gpu"'),
+        (ImageLocation, {"decode": "twice"}, 'decode must be "once" or "always", not "twice"'),
+    ],
+)
+def test_a_misspelt_choice_is_refused(kind: type[Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption) as error:
+        kind(**FIRST[kind] | change)
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize(("kind", "change", "message"), [case for case in CASES if case.values[0] in collection.KINDS])
 def test_from_text_and_from_files_too(kind: type[Any], change: dict[str, Any], message: str, tmp_path: Path) -> None:
     recipe = kind(**FIRST[kind] | ({"anchors": (8, 16, 32, 64, 128)} if kind is DetectionRecipe else {}))

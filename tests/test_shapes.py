@@ -211,9 +211,9 @@ def test_it_says_that_it_is_generated():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "vla"}, 'generated shapes have no split "vla"; did you mean val?; there are train, val'),
-        ({"objects": "two"}, 'generated shapes have no objects "two"; there are one, several'),
-        ({"difficulty": "esay"}, 'generated shapes have no difficulty "esay"; did you mean easy?; there are hard, easy'),
+        ({"split": "vla"}, 'generated shapes: split must be "train" or "val", not "vla"'),
+        ({"objects": "two"}, 'generated shapes: objects must be "one" or "several", not "two"'),
+        ({"difficulty": "esay"}, 'generated shapes: difficulty must be "hard" or "easy", not "esay"'),
         ({"n": 0}, "n=0: a set of generated shapes needs at least 1 image"),
         ({"size": 15}, "size=15: generated shapes cannot be told apart below 16 pixels"),
         ({"size": 4097}, "size=4097: generated shapes have sides of at most 4,096 pixels"),

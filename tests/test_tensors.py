@@ -174,6 +174,11 @@ def test_a_preprocessing_out_of_range_is_refused(preprocessing: dict[str, Any], 
     assert "its trickzoo header cannot be read" in complaint(BadCheckpoint, SMALL, weights=file)
 
 
+def test_a_misspelt_interpolation_is_refused() -> None:
+    with pytest.raises(ValueError, match='interpolation must be bilinear or bicubic, not "nearest"'):
+        Preprocessing(interpolation="nearest")  # type: ignore[arg-type]
+
+
 def test_every_preprocessing_of_the_zoo_is_allowed() -> None:
     assert all(record.preprocessing.short_side <= 512 for record in manifest.records().values())
     assert Preprocessing(size=4096, crop=0.5).short_side == 8192

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from importlib import import_module
+from inspect import getmembers, isfunction, signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +37,16 @@ from trickzoo.tricks.warmup import warmup_factor
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 
 FOLDER = Path(tricks.__file__).parent
+TWO = torch.eye(2)
+MISSPELT: dict[Callable[..., Any], tuple[Callable[[Any], Any], str]] = {
+    cosine_factor: (lambda form: cosine_factor(0, 9, form=form), 'cosine decay: form must be "paper" or "official"'),
+    distillation_loss: (lambda form: distillation_loss(TWO, TWO, TWO, form=form), 'distillation: form must be "paper" or "official"'),
+    initialise: (lambda form: initialise(nn.Linear(1, 1), form=form), 'initialisation: form must be "paper", "official" or "he"'),
+    mixed_precision: (lambda form: mixed_precision(form, accelerator=True), 'precision must be "fp32", "fp16" or "bf16"'),
+    mixup: (lambda form: mixup(TWO, TWO, form=form), 'mixup: form must be "paper" or "official"'),
+    smooth_labels: (lambda form: smooth_labels(torch.arange(2), 2, form=form), 'label smoothing: form must be "paper" or "uniform"'),
+}
+"""A call of each trick that has several forms, with the form as its argument, and the message if there is no such form."""
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("[a-z]*.py")), ids=lambda path: path.stem)
@@ -40,6 +54,20 @@ def test_every_trick_has_its_card(path: Path) -> None:
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     for row in ("| why |", "| formula |", "| helps |", "| does not help |", "| in the paper |"):
         assert row in card
+
+
+@pytest.mark.parametrize("trick", MISSPELT)
+def test_a_misspelt_form_is_refused(trick: Callable[..., Any]) -> None:
+    call, message = MISSPELT[trick]
+    with pytest.raises(BadOption) as error:
+        call("papr")
+    assert str(error.value) == f'{message}, not "papr"'
+
+
+def test_every_trick_with_forms_is_called_above() -> None:
+    modules = [import_module(f"trickzoo.tricks.{path.stem}") for path in FOLDER.glob("[a-z]*.py")]
+    functions = {function for module in modules for _, function in getmembers(module, isfunction)}
+    assert {function for function in functions if "form" in signature(function).parameters} == MISSPELT.keys() - {mixed_precision}
 
 
 def test_linear_scaling_gives_the_papers_rates() -> None:

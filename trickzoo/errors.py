@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 JOINERS = "\u200c\u200d"
@@ -74,6 +74,13 @@ class NoWeights(TrickzooError, LookupError):
 
 class BadOption(TrickzooError, ValueError):
     """An argument or option has a value that is not supported."""
+
+
+def check_choice(what: str, value: object, choices: Collection[str]) -> None:
+    """Raise BadOption, which names the choices, unless the value is one of them. `what` begins the message: "mixup: form"."""
+    if value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
+        raise BadOption(f'{what} must be {", ".join(others)} or {last}, not "{value}"')
 
 
 class BadManifest(TrickzooError, ValueError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from trickzoo.backbone import Backbone
-from trickzoo.errors import BadOption, nearest
+from trickzoo.errors import BadOption, check_choice, nearest
 from trickzoo.registry import Architecture
 from trickzoo.weights import load, named, opened
 from trickzoo.weights.header import model_of
@@ -180,8 +180,7 @@ def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> 
 
     Raises BadOption for any other value.
     """
-    if norms not in ("frozen", "live"):
-        raise BadOption(f'{trunk.name}: norms must be "frozen" or "live", not "{norms}"')
+    check_choice(f"{trunk.name}: norms", norms, get_args(Norms))
     stages = len(trunk.stages)
     frozen: list[nn.Module] = []
     if trainable_stages != "all":

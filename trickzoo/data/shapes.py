@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trickzoo.data.outlines import DISTRACTORS, OCCLUDERS, SHAPES, Array, Shape, measure
-from trickzoo.errors import BadOption, nearest
+from trickzoo.errors import BadOption, check_choice
 
 LARGEST = 4096
 """The largest side of an image in pixels, which bounds the memory."""
@@ -209,9 +209,7 @@ class Shapes:
 
     def __post_init__(self) -> None:
         for option, kind in (("split", Split), ("objects", Objects), ("difficulty", Difficulty)):
-            value, known = getattr(self, option), get_args(kind)
-            if value not in known:
-                raise BadOption(f'generated shapes have no {option} "{value}"{nearest(str(value), known)}; there are {", ".join(known)}')
+            check_choice(f"generated shapes: {option}", getattr(self, option), get_args(kind))
         if self.n < 1:
             raise BadOption(f"n={self.n}: a set of generated shapes needs at least 1 image")
         if self.size < 16:

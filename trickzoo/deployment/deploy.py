@@ -20,7 +20,7 @@ from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
-from trickzoo.errors import BadOption, TrickzooError, nearest
+from trickzoo.errors import BadOption, TrickzooError, check_choice
 from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
@@ -119,8 +119,7 @@ def deploy(
 def _check(model: nn.Module, backend: str, precision: str, images: Images | None, batch_size: int, threads: int | None) -> None:
     """Raise BadOption for a network or a value that `deploy` does not support."""
     for option, value, known in (("backend", backend, ("auto", *get_args(Backend))), ("precision", precision, get_args(Precision))):
-        if value not in known:
-            raise BadOption(f'deploy: no {option} "{value}"{nearest(value, known)}; there are {", ".join(known)}')
+        check_choice(f"deploy: {option}", value, known)
     if batch_size < 1 or (threads is not None and threads < 1):
         raise BadOption(f"deploy: batch_size and threads must be 1 or more, not {batch_size} and {threads}")
     if not isinstance(model, Backbone | Segmenter):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,13 +27,16 @@ from trickzoo.detection.parts import (
     without_last_stage,
 )
 from trickzoo.detection.pooling import RoIAlign
-from trickzoo.errors import BadOption, nearest
+from trickzoo.errors import BadOption, check_choice, nearest
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.draws import ImageSampler
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
+
+Neck = Literal["fpn", "c4"]
+"""How a detector uses the maps of its backbone."""
 
 FPN: Mapping[str, Any] = MappingProxyType(
     {
@@ -157,7 +160,7 @@ def faster_rcnn(
     weights: bool | str | PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
     num_classes: int = 21,
-    neck: Literal["fpn", "c4"] = "fpn",
+    neck: Neck = "fpn",
     trainable_stages: Trainable | None = None,
     norms: Norms | None = None,
     anchor_sizes: Sequence[int] | None = None,
@@ -191,8 +194,7 @@ def faster_rcnn(
     Raises:
         BadOption: for a value or a setting that does not exist; and what `trickzoo.create` raises.
     """
-    if neck not in ("fpn", "c4"):
-        raise BadOption(f'{name}: neck must be "fpn" or "c4", not "{neck}"')
+    check_choice(f"{name}: neck", neck, get_args(Neck))
     if num_classes < 2:
         raise BadOption(f"{name}: num_classes counts the background and must be 2 or more, not {num_classes}")
     defaults = FPN if neck == "fpn" else C4

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, dilation_plan
-from trickzoo.errors import BadOption
+from trickzoo.errors import check_choice
 
 # Output channels and stride of each unit, by stage. Each stage but the first begins with a unit of stride 2.
 STAGES: tuple[tuple[tuple[int, int], ...], ...] = (
@@ -79,8 +79,7 @@ class MobileNetV1(Backbone):
     ) -> None:
         super().__init__()
         check_output_stride(output_stride, (8, 16, 32), "MobileNet v1")
-        if activation not in ACTIVATIONS:
-            raise BadOption(f'MobileNet v1: activation must be "relu" or "relu6", not "{activation}"')
+        check_choice("MobileNet v1: activation", activation, ACTIVATIONS)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         act = ACTIVATIONS[activation]
         self.activation = activation

@@ -1,4 +1,4 @@
-"""Ranges of the values of dataclass fields. They are declared with the field and checked whenever the dataclass is created."""
+"""Ranges and choices of the values of dataclass fields. They are declared with the field and checked whenever the dataclass is created."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, check_choice
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ Seed = Annotated[int, Range(f"from 0 to {2**32 - 1}", lambda number: 0 <= number
 
 
 class Checked:
-    """Base of dataclasses whose fields have ranges. Creating one raises BadOption that names the first field out of its range."""
+    """Base of dataclasses whose fields have ranges or choices. Creating one raises BadOption that names the first wrong field."""
 
     def __post_init__(self) -> None:
         for name, parts in _fields(type(self)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
@@ -65,6 +65,8 @@ class Checked:
                 for part in parts:
                     if isinstance(part, Range) and (fault := part.fault(number)):
                         raise BadOption(f"{name} {fault}")
+                    if get_origin(part) is Literal and isinstance(number, str):
+                        check_choice(name, number, get_args(part))
                     if isinstance(part, Pattern) and not re.fullmatch(part.expression, number):
                         raise BadOption(f'{name} must be {part.words}, not "{number}"')
             if LowToHigh in parts and numbers[0] > numbers[1]:

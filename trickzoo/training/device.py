@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, check_choice
 
 if TYPE_CHECKING:
     import torch
@@ -14,9 +14,13 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def on_cpu(device: Device) -> bool:
-    """Return whether to compute on the CPU. Raises BadOption if PyTorch does not find the accelerator that is asked for."""
+    """Return whether to compute on the CPU.
+
+    Raises BadOption for another kind of device, or if PyTorch does not find the accelerator that is asked for.
+    """
     import torch
 
+    check_choice("--device", device, get_args(Device))
     if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
         raise BadOption(f"--device {device}: PyTorch finds no such device; take --device cpu, or auto for the one that there is")
     # without a GPU, accelerate sees a single process unless it is told to use the CPU

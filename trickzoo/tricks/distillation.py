@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, check_choice
 
 Form = Literal["paper", "official"]
 
@@ -26,8 +26,9 @@ def distillation_loss(
         hard_weight: weight of the student's loss in the form "official".
 
     Raises:
-        BadOption: if student and teacher differ in their number of classes, or if T is not above 0.
+        BadOption: for another form, if student and teacher differ in their number of classes, or if T is not above 0.
     """
+    check_choice("distillation: form", form, get_args(Form))
     if student.shape != teacher.shape:
         raise BadOption(f"distillation: the teacher has {teacher.shape[1]} classes, the student {student.shape[1]}; they must be the same")
     if temperature <= 0:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
+
+from trickzoo.errors import check_choice
 
 Form = Literal["paper", "official", "he"]
 
@@ -16,7 +18,10 @@ def initialise(model: nn.Module, *, form: Form = "paper") -> None:
     "paper": Xavier's uniform distribution with the bound √(6 / (fan_in + fan_out)). "official": MXNet's MSRAPrelu, a normal distribution
     with variance 2 / (1 + 0.25²) divided by the average of fan_in and fan_out. "he": a normal distribution with variance 2 / fan_out, as in
     torchvision and timm; linear layers keep their weights.
+
+    Raises BadOption for another form.
     """
+    check_choice("initialisation: form", form, get_args(Form))
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)

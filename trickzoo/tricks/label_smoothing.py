@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, check_choice
 
 Form = Literal["paper", "uniform"]
 
@@ -19,8 +19,9 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
     "paper": 1 - ε for the true class and ε / (K - 1) for each of the others. "uniform": the usual mixture with the uniform distribution,
     1 - ε + ε / K and ε / K, which the released script and torch's `CrossEntropyLoss(label_smoothing=ε)` use.
 
-    Raises BadOption unless 0 ≤ ε < 1 and there are at least two classes.
+    Raises BadOption for another form, and unless 0 ≤ ε < 1 and there are at least two classes.
     """
+    check_choice("label smoothing: form", form, get_args(Form))
     if not 0 <= epsilon < 1 or num_classes < 2:
         raise BadOption(f"label smoothing: epsilon in [0, 1) and two classes are wanted, not {epsilon} and {num_classes}")
     other = epsilon / (num_classes - 1) if form == "paper" else epsilon / num_classes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, check_choice
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,8 +22,9 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
     five bits of exponent, so small gradients are lost unless the loss is scaled up. A step whose gradients overflow is left out, and the
     scale is halved. bf16 has the range of 32 bits and needs no scaling.
 
-    Raises BadOption for fp16 without an accelerator.
+    Raises BadOption for another precision, and for fp16 without an accelerator.
     """
+    check_choice("precision", precision, get_args(Precision))
     if precision == "fp16" and not accelerator:
         raise BadOption("--precision fp16 needs an accelerator; take --precision bf16 or fp32")
     return "no" if precision == "fp32" else precision

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from trickzoo.errors import BadOption, NoEffect
+from trickzoo.errors import BadOption, NoEffect, check_choice
 from trickzoo.tricks.label_smoothing import check_probabilities
 
 Form = Literal["paper", "official"]
@@ -29,8 +29,9 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: if alpha is not above 0, if the images are not of a floating-point type, or if the target is not (N, K).
+        BadOption: for another form, an alpha not above 0, images of an integer type, or a target that is not (N, K).
     """
+    check_choice("mixup: form", form, get_args(Form))
     n = len(images)
     check_probabilities("mixup", target, n)
     if not images.is_floating_point():

@@ -104,6 +104,8 @@ class Preprocessing(Struct, frozen=True):
         interpolation: the filter of the resizing, which antialiases as PIL does.
         mean: RGB mean of pixel values in 0…1.
         std: RGB standard deviation of pixel values in 0…1.
+
+    Raises ValueError for a value out of range.
     """
 
     size: int = 224
@@ -118,6 +120,8 @@ class Preprocessing(Struct, frozen=True):
             raise ValueError("size must be at least 1, and crop above 0 and at most 1")
         if self.size > MAX_SIZE:
             raise ValueError(f"size must be at most {MAX_SIZE:,} pixels, not {self.size:,}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f'interpolation must be {" or ".join(get_args(Interpolation))}, not "{self.interpolation}"')
         if self.resize is not None and self.resize < self.size:
             raise ValueError(f"resize must be at least {self.size}, so that the crop fits, not {self.resize}")
         if (self.resize or self.size / self.crop) > MAX_SHORT_SIDE:
