@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 import trickzoo
 from trickzoo.errors import BadManifest, UnknownName
@@ -100,7 +101,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {
         "apache-2.0",
         "cc-by-nc-4.0",
         SECOND,
-        "a default weight must allow commercial use, but its licence is cc-by-nc-4.0",
+        "a default weight must have a licence that is known to allow commercial use, not cc-by-nc-4.0",
     ),
     "default of other classes": ('1k"\nlicence = "a', 'te"\nlicence = "a', SECOND, "a default weight must have the classes imagenet1k"),
 }
@@ -228,7 +229,7 @@ DEFAULTS = {  # never changed under the same version
 }
 NON_COMMERCIAL = {
     f"{model}.{tag}" for model in ("resnet18", "resnet50_b") for tag in ("fb_ssl_yfcc100m_ft_in1k", "fb_swsl_ig1b_ft_in1k")
-} | {"resnet50_b.bamboo", "resnet50.msra_in1k", "resnet101.msra_in1k", *(f"resnet{depth}_c.mmcv_in1k" for depth in (18, 50, 101))}
+} | {"resnet50_b.bamboo", *(f"resnet{depth}_c.mmcv_in1k" for depth in (18, 50, 101))}
 
 
 def test_defaults_of_this_release() -> None:
@@ -248,6 +249,17 @@ def test_non_commercial_weights_load_only_by_name() -> None:
         assert manifest.choose(model, tag).name == name
         default = trickzoo.describe(model).default
         assert default is None or default.name not in NON_COMMERCIAL
+
+
+@pytest.mark.parametrize("licence", ["apache-2.0", "bsd-2-clause", "cc-by-4.0", "cc-by-sa-3.0", "cc0-1.0"])
+def test_a_default_weight_under_a_licence_that_allows_commercial_use(licence: str, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(GOOD.replace("apache-2.0", licence), encoding="utf-8")
+    assert [(record.default, record.commercial) for record in manifest.read(tmp_path / "own.toml")] == [(False, True), (True, True)]
+
+
+@pytest.mark.parametrize("licence", ["unknown", "other", "", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "openmdw", "research-only"])
+def test_a_licence_that_may_forbid_commercial_use(licence: str) -> None:
+    assert not structs.replace(manifest.find("resnet50.msra_in1k"), licence=licence).commercial
 
 
 def test_every_url_has_the_digest_in_its_name() -> None:

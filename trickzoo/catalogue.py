@@ -27,7 +27,7 @@ def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str
     """Return the names `<model>.<tag>` of the weights that match a shell pattern, in natural order.
 
     A pattern without a dot selects all weights of the models whose names match it. `non_commercial=False` leaves out weights whose licence
-    is unknown or forbids commercial use.
+    forbids commercial use, is unknown, or is none of the common ones in `weights.record.COMMERCIAL`.
     """
     if "." not in pattern:
         models = set(registry.match(pattern))

@@ -26,6 +26,14 @@ CLASS_LISTS = (*get_args(ClassList), "none")
 Layout = Literal["trickzoo", "timm", "torchvision", "openmmlab", "mmcv"]
 Interpolation = Literal["bilinear", "bicubic"]
 
+COMMERCIAL = frozenset(
+    {
+        *("0bsd", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mit", "mit-0", "mpl-2.0", "unlicense", "zlib"),
+        *("cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-2.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    }
+)
+"""Licences that allow commercial use. Every other licence is treated as one that may forbid it."""
+
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base class of the records. An unknown field is an error."""
@@ -216,7 +224,7 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
         if self.default and self.classes != "imagenet1k":
             raise ValueError("a default weight must have the classes imagenet1k")
         if self.default and not self.commercial:
-            raise ValueError(f"a default weight must allow commercial use, but its licence is {self.licence}")
+            raise ValueError(f"a default weight must have a licence that is known to allow commercial use, not {self.licence}")
 
     @property
     def model(self) -> str:
@@ -230,8 +238,8 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
 
     @property
     def commercial(self) -> bool:
-        """Whether the licence is known to allow commercial use."""
-        return self.licence in {"apache-2.0", "bsd-3-clause", "mit"}
+        """Whether the licence is one of `COMMERCIAL`."""
+        return self.licence in COMMERCIAL
 
     def published(self, preprocessing: Preprocessing | None = None) -> Metric | None:
         """Return the accuracy that an evaluation with this preprocessing (by default the record's own) should reproduce, or None."""
