@@ -29,7 +29,7 @@ VARIANTS = (("openvino", "bf16"), ("onnxruntime", "int8"), ("openvino", "int8"))
 
 
 def compare(right: Right, reference: Right) -> dict[str, Any]:
-    """Return the accuracy in percent, and its paired difference to the reference in points with a 95 % confidence interval.
+    """Return the accuracy in percent, and its paired difference from the reference in points with a 95 % confidence interval.
 
     The interval is Wald's for the difference of two paired proportions.
     """

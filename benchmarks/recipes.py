@@ -123,7 +123,7 @@ class Trainings:
 def publish(out: Path, results: Path, seeds: int) -> None:
     """Write the comparison of the finished trainings of a folder to `results`, and its plot and their files to a folder there."""
     found, folder = summary.summarise(out, seeds), results / NAME
-    drawn = plots.compared(found.rungs, found.majority, "paired difference to trickzoo's recipe, points")
+    drawn = plots.compared(found.rungs, found.majority, "paired difference from trickzoo's recipe, points")
     write_atomically(folder / "recipes.svg", figures.svg(drawn, NAME).encode())
     for path in (*out.glob("*.json"), *out.glob(f"{summary.GRID}/*.json")):
         write_atomically(folder / path.relative_to(out), path.read_bytes())

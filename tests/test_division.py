@@ -245,7 +245,7 @@ def test_split_writes_a_list_or_a_folder_of_links(split: Call, tmp_path: Path) -
     )
     assert split(data, tmp_path / "split.csv")[0] == 0  # the same division
     status, _, error = split(data, tmp_path / "split.csv", "--val-fraction", 0.4)
-    assert (status, "split.csv exists already, with another division; name another list" in error) == (2, True)
+    assert (status, "split.csv exists already, with another split; name another list" in error) == (2, True)
     assert list(csv.DictReader((tmp_path / "split.csv").open())) == rows
     table = tmp_path / "set" / "labels.csv"
     table.write_text("".join(f"red/{i}.jpg,../up\n" for i in range(4)))

@@ -187,7 +187,7 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
             (place / "result.json").write_text(json.dumps(found | own | {"recipe": {"name": "small.segmentation"}}))
     status, text, _ = call(*here)
     assert status == 0
-    assert "segmentation: difference to the first rung, points: standard deviation 1.12 points" in text  # of 0.7071 and 1.4142
+    assert "segmentation: difference from the first rung, points: standard deviation 1.12 points" in text  # of 0.7071 and 1.4142
     (row,) = (line.split() for line in text.splitlines() if line.startswith("   30"))
     assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
     (outlook,) = json.loads(call(*here, "--json")[1])

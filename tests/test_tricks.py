@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from importlib import import_module
 from inspect import getmembers, isfunction, signature
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 import trickzoo
 from trickzoo import tricks
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.models.resnet import BasicBlock
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.cutmix import cutmix, rectangle
 from trickzoo.tricks.distillation import distillation_loss
@@ -68,6 +70,19 @@ def test_every_trick_with_forms_is_called_above() -> None:
     modules = [import_module(f"trickzoo.tricks.{path.stem}") for path in FOLDER.glob("[a-z]*.py")]
     functions = {function for module in modules for _, function in getmembers(module, isfunction)}
     assert {function for function in functions if "form" in signature(function).parameters} == MISSPELT.keys() - {mixed_precision}
+
+
+def test_the_program_on_the_page_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "tricks.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    torch.manual_seed(0)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    assert found["model"].training
+    assert torch.isfinite(found["loss"])
+    gammas = [m.bn2.weight for m in found["model"].modules() if isinstance(m, BasicBlock)]
+    assert all(gamma.any() for gamma in gammas)  # they began at 0, and were trained
+    assert found["optimiser"].param_groups[0]["lr"] == pytest.approx(0.1 * cosine_factor(3, 4))
 
 
 def test_linear_scaling_gives_the_papers_rates() -> None:

@@ -144,7 +144,7 @@ PICTURES = (
     Picture(
         "corruptions",
         "Corrupted images",
-        "`trickzoo-eval imagenet --corruptions all` also evaluates a classifier on [corrupted copies](evaluation.md#corrupted-images) of "
+        "`trickzoo eval imagenet --corruptions all` also evaluates a classifier on [corrupted copies](evaluation.md#corrupted-images) of "
         "each image. These are the 14 kinds of corruption at severity 3 of 5.",
         ("trickzoo shapes clean --n 5 --size 224",),
         corruptions,

@@ -83,9 +83,9 @@ def data() -> str:
         images = f"{path['training_images']} + {path['validation_images']}"
         rows.append(f"| {path['what']} | {images} | {minutes:.1f} | {MEASURES[path['measure']]} | {path['figure']:.1f} % |")
     intro = (
-        f"The installation of a clone took {found['installation_seconds'] / 60:.1f} minutes. The minutes of the table are "
-        "those of the readme's command, which ends with the report, and of `trickzoo predict` on three images. The images are "
-        "those of training and of validation: blood cells (BCCD), whose boxes were cut out for the classifier, and street scenes (CamVid). "
+        f"Installing a clone took {found['installation_seconds'] / 60:.1f} minutes. The minutes in the table cover the command from the "
+        'README, up to its report, and `trickzoo predict` on three images. "Images" counts training + validation. The images are blood '
+        "cells (BCCD), which were cut out along their boxes for the classifier, and street scenes (CamVid). "
         f"Each figure is one training. Measured on {found['hardware']} (`{found['command']}`)."
     )
     head = (DOCS / "data.md").read_text(encoding="utf-8").partition(DATA_MARK)[0]

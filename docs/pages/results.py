@@ -171,7 +171,7 @@ def _recipes() -> Iterator[str]:
                 f"\n## Published recipes side by side, {study.title}, {study.epochs} epochs\n",
                 f"{answer}\n",
                 f"![Top-1 accuracy of every recipe, {study.title}](assets/{path.stem}.svg)\n",
-                "| recipe | top-1, % (95 % CI) | n | difference to trickzoo's recipe, points (95 % CI) | p, after Holm | significance |",
+                "| recipe | top-1, % (95 % CI) | n | difference from trickzoo's recipe, points (95 % CI) | p, after Holm | significance |",
                 "| --- | ---: | ---: | ---: | --- | --- |",
                 *rows,
                 "",

@@ -19,10 +19,51 @@ TRICKS = """# The tricks
 
 This page describes each trick: what it does, its formula, when it helps, and its effect in the paper and in our studies.
 Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is
-the mean paired difference to the rung before, in top-1 points, with its 95 % confidence interval and p of the paired t test over seeds
+the mean paired difference from the rung before, in top-1 points, with its 95 % confidence interval and p of the paired t test over seeds
 (before Holm correction). These studies are much smaller than the paper's. "Detectable" is the smallest true difference that this number
-of seeds shows as significant with 80 % power. [The ladder](ladder.md) explains how to read these figures, and how to run a study on your
-own images. [Results](results.md) has the tables and plots, and [earlier studies](earlier_studies.md) the effects in shorter trainings.
+of seeds shows as significant with 80 % power. "Recalled" marks figures that were written from memory and not compared with the paper.
+[The ladder](ladder.md) explains how to read these figures, and how to run a study on your own images. [Results](results.md) has the
+tables and plots, and [earlier studies](earlier_studies.md) the effects in shorter trainings.
+
+`trickzoo train` and `trickzoo ladder` use the tricks by options of a recipe. [In your own training loop](#in-your-own-training-loop), you
+call their functions.
+"""
+OWN_LOOP = """
+## In your own training loop
+
+The functions work with every network of PyTorch, except that of zero γ, which looks for the residual blocks of trickzoo. This program
+trains with several of them:
+
+```python
+import torch
+import trickzoo
+from trickzoo.tricks.cosine import cosine_factor
+from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
+from trickzoo.tricks.mixup import mixup
+from trickzoo.tricks.no_bias_decay import decay_groups
+from trickzoo.tricks.zero_gamma import zero_last_gammas
+
+classes, lr = 10, 0.1
+batches = [(torch.randn(8, 3, 64, 64), torch.randint(classes, (8,))) for _ in range(4)]  # your normalised images, and their classes
+
+model = trickzoo.create("resnet18_d", num_classes=classes)
+zero_last_gammas(model)
+optimiser = torch.optim.SGD(decay_groups(model, 1e-4), lr, momentum=0.9, nesterov=True)
+
+model.train()
+for step, (images, labels) in enumerate(batches):
+    for group in optimiser.param_groups:
+        group["lr"] = lr * cosine_factor(step, len(batches))
+    images, target = mixup(images, smooth_labels(labels, classes, 0.1), 0.2)
+    loss = soft_cross_entropy(model(images), target)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+```
+
+To start from weights, write `create("resnet18_d", pretrained=True, num_classes=classes)` and leave out `zero_last_gammas`, which would
+replace what the weights contain. Such a network is in evaluation mode until `model.train()`. The
+[Python API](api.md#trainings-recipes-and-tricks) describes all functions.
 """
 PAPER = (
     ("The paper's heuristics", ("linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision")),
@@ -52,7 +93,7 @@ def tricks() -> str:
                 if rung.rung == name and rung.difference and not rung.skipped
             ]
             parts.append("\n".join([f"\n##{card}", *rows]) + "\n")
-    return "".join(parts)
+    return "".join([*parts, OWN_LOOP])
 
 
 def tweaks() -> str:

@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al., arXiv 1706.04599): one number that makes the confidence of a classifier as high as its accuracy.
+"""Temperature scaling (Guo et al., arXiv 1706.04599): one number by which a classifier's confidence matches its accuracy.
 
 The logits are divided by the temperature, which changes no prediction. The classifier is linear, so its weights and biases are divided
 instead, and whatever uses the network afterwards gets calibrated logits.

@@ -19,7 +19,7 @@ FIGURES = {"detection": "box AP", "segmentation": "mean IoU of masks"}
 COMMANDS = {
     "Networks": {
         "predict": ("trickzoo.cli.predict:predict", "Print the most probable classes of each image, or draw its boxes or masks."),
-        "calibrate": ("trickzoo.cli.calibrate:calibrate", "Make the confidence of a classifier as high as its accuracy."),
+        "calibrate": ("trickzoo.cli.calibrate:calibrate", "Calibrate a classifier, so that its confidence matches its accuracy."),
         "export": ("trickzoo.cli.export:export", "Write a model's weights, or the whole network for other programs."),
         "publish": ("trickzoo.cli.publish:publish", "Publish a weight file on the hub, with a card and figures, for timm too."),
         "list": ("trickzoo.cli.models:list_", "List the models."),

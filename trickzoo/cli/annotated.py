@@ -34,7 +34,7 @@ Split = Annotated[str | None, Parameter(help="Split to evaluate on, val by defau
 class Options:
     """Options of every command that evaluates on annotated images."""
 
-    model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo-finetune wrote.")]
+    model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo finetune wrote.")]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write the figures of each class to this CSV file.")] = None
     predictions: Annotated[

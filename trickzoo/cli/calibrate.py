@@ -38,7 +38,7 @@ def calibrate(
     device: options.Device = "auto",
     printing: options.Printing = options.Printing(),
 ) -> None:
-    """Fit a temperature on held-out images, so that the confidence of a classifier is as high as its accuracy.
+    """Fit a temperature on held-out images, so that the confidence of a classifier matches its accuracy.
 
     MODEL is a weight file, the folder of a training, or the name of a weight. The temperature is the one with the least negative
     log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The calibration error is printed before and after:

@@ -27,7 +27,7 @@ def ladder(
         Literal["imagenette128", "cifar10", "shapes", "easy_shapes"] | None,
         Parameter(name="--set", help="The data set; shapes and easy_shapes are generated images. Without it the images are your own."),
     ] = None,
-    data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo-train.")] = None,
+    data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo train.")] = None,
     model: Annotated[str, Parameter(help="The model of the last rung. If it has a letter, the ladder starts from the network without it.")],
     seeds: Annotated[int, Parameter(help="Number of trainings of each rung. A confidence interval needs at least two.")] = 3,
     first_seed: Annotated[int, Parameter(help="Random seed of the first training of each rung; the next ones count up from it.")] = 0,

@@ -168,7 +168,7 @@ class Selecting:
             help="If the images have no splits: take this fraction of each class for validation. A training lists them in OUT/split.csv."
         ),
     ] = None
-    split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another division.")] = 0
+    split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another split.")] = 0
     split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as the split.csv of a training.")] = None
     skip_corrupt: Annotated[
         bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the start.")

@@ -25,12 +25,12 @@ def split(
     /,
     *,
     val_fraction: Annotated[float, Parameter(help="Fraction of the images of each class that is for validation.")] = 0.2,
-    split_seed: Annotated[int, Parameter(help="Selects another division.")] = 0,
+    split_seed: Annotated[int, Parameter(help="Selects another split.")] = 0,
     images: Annotated[Path | None, Parameter(help="If SOURCE is a CSV: the folder of its images, by default its own.")] = None,
 ) -> None:
     """Divide the images of SOURCE, class folders or a CSV of path and label, into training and validation images.
 
-    OUT is a list (split.csv by default), for --split-file of trickzoo-train and trickzoo-eval, or a folder to which links to the images are
+    OUT is a list (split.csv by default), for --split-file of trickzoo train and trickzoo eval, or a folder to which links to the images are
     written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates of an image go where it goes.
     """
     selection = Selection(val_fraction=val_fraction, split_seed=split_seed)
@@ -47,7 +47,7 @@ def split(
     _, _, selected = divided(whole, selection)
     if place.suffix == ".csv":
         if place.exists() and read_regular(place) != selected.table:
-            raise BadOption(f"{place} exists already, with another division; name another list")
+            raise BadOption(f"{place} exists already, with another split; name another list")
         write_atomically(place, selected.table)
     else:
         _link(whole, selected, place)

@@ -44,7 +44,7 @@ class Detection:
     ] = None
     data: Annotated[Path | None, Parameter(name="--detection-data", help="Folder of the images with boxes.")] = None
     recipe: Annotated[
-        str | None, Parameter(name="--detection-recipe", help="Recipe of the detectors, as for trickzoo-finetune --recipe.")
+        str | None, Parameter(name="--detection-recipe", help="Recipe of the detectors, as for trickzoo finetune --recipe.")
     ] = None
     train: Annotated[str | None, Parameter(name="--detection-train", help="Split to train detectors on.")] = None
     val: Annotated[str | None, Parameter(name="--detection-val", help="Split to validate detectors on.")] = None
@@ -65,7 +65,7 @@ class Segmentation:
     ] = None
     data: Annotated[Path | None, Parameter(name="--segmentation-data", help="Folder of the images with masks.")] = None
     recipe: Annotated[
-        str | None, Parameter(name="--segmentation-recipe", help="Recipe of the segmenters, as for trickzoo-finetune --recipe.")
+        str | None, Parameter(name="--segmentation-recipe", help="Recipe of the segmenters, as for trickzoo finetune --recipe.")
     ] = None
     train: Annotated[str | None, Parameter(name="--segmentation-train", help="Split to train segmenters on.")] = None
     val: Annotated[str | None, Parameter(name="--segmentation-val", help="Split to validate segmenters on.")] = None

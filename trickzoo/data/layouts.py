@@ -13,7 +13,7 @@ from trickzoo.addresses import check_local
 from trickzoo.errors import BadData, BadOption, UnknownName
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "validation", "valid", "dev"), "test": ("test", "testing")}
-"""The names that a split may have, in any capitals: of its folder, of its list, and in tables and files of tools."""
+"""The names that a split may have, in upper or lower case: of its folder, of its list, and in tables and files of tools."""
 SPLIT_MEANT = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 """The split that each name means."""
 TABLES = (".csv", ".tsv")
@@ -86,7 +86,7 @@ LAYOUTS = {
         {"detection": Reader("trickzoo.data.readers.yolo:open_yolo", "small.detection", "trickzoo.data.readers.yolo:yolo_exports")},
     ),
     "via": Layout(
-        "the own JSON or CSV of VIA",
+        "VIA's own JSON or CSV",
         {"detection": Reader("trickzoo.data.readers.via:open_via", "small.detection", "trickzoo.data.readers.via:via_exports")},
     ),
     "masks": Layout(

@@ -1,4 +1,6 @@
-"""The ladder of the paper (arXiv 1812.01187): each rung is the one before it with one change.
+"""The ladder of the paper (arXiv 1812.01187): each rung builds on an earlier one.
+
+Most rungs change one setting. Mixup also trains for 200 epochs, and table 7 adds three refinements at once.
 
 The figures are the paper's top-1 and top-5 accuracy in percent on the ImageNet-1k validation set (table 7: Places365). They are recalled
 and not checked against its pages. Momentum and weight decay come from the released script, because the paper states neither.

@@ -156,7 +156,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A series of recipes. Each one differs in one change from the one before it, or from the one that `Rung.after` names."""
+    """A series of recipes. Each builds on the one before it, or on the one that `Rung.after` names. Most change one setting."""
 
     title: str
     rungs: tuple[Rung, ...]

@@ -55,12 +55,12 @@ class Outlook:
 
 def of_ladder(study: LadderStudy, guess: float | None = None) -> Outlook | None:
     """Return the outlook of a ladder study, from a guessed standard deviation or that of its seeds; None if these give no estimate."""
-    return _outlook("difference to the rung it builds on, top-1 points", study.rungs, guess)
+    return _outlook("difference from the rung it builds on, top-1 points", study.rungs, guess)
 
 
 def of_task(task: TaskStudy, guess: float | None = None) -> Outlook | None:
     """Return the outlook of one task of a transfer study, from a guessed standard deviation or that of its seeds; None without either."""
-    return _outlook(f"{task.task}: difference to the first rung, points", task.rungs, guess)
+    return _outlook(f"{task.task}: difference from the first rung, points", task.rungs, guess)
 
 
 def of_guess(rungs: int, guess: float | None) -> Outlook | None:

@@ -21,12 +21,12 @@ VERDICTS = {samples.HELPED: HELPED, samples.HURT: HURT}
 
 
 def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
-    """Return the plot of a ladder study: for each rung its accuracy, and its paired difference to the rung that it is compared with."""
+    """Return the plot of a ladder study: for each rung its accuracy, and its paired difference from the rung that it is compared with."""
     return compared(study.rungs, study.majority, "paired difference, points" if narrow else BELOW, narrow=narrow)
 
 
 def compared(rungs: Sequence[Compared], majority: float | None, against: str, *, narrow: bool = False) -> Figure:
-    """Return the plot of trainings' accuracies and paired differences. `against` says in the title what these are differences to."""
+    """Return the plot of trainings' accuracies and paired differences. `against` says in the title what these are differences from."""
     rungs = [rung for rung in rungs if rung.top1]
     with style():
         from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def compared(rungs: Sequence[Compared], majority: float | None, against: str, *,
         return figure
 
 
-BELOW = "paired difference to the rung it builds on, points"
+BELOW = "paired difference from the rung it builds on, points"
 
 
 def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
@@ -123,7 +123,7 @@ def _transfer_rows(tasks: Sequence[TaskStudy], narrow: bool) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for number, task in enumerate(tasks):
         what = f"{task.task}: {measure(task.measure)}, %" if len(tasks) > 1 else f"{measure(task.measure)}, %"
-        against = "paired difference, points" if narrow else "paired difference to the first rung, points"
+        against = "paired difference, points" if narrow else "paired difference from the first rung, points"
         _rows(panels[2 * number], panels[2 * number + 1], _measured(task), what, against)
     return figure
 

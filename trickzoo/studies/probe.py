@@ -223,7 +223,7 @@ def conclusion(probed: Sequence[Probed], found: Sequence[Difference], majority: 
         sentences.append(f"It is significantly better than {_listed(clear)}.")
     if unclear:
         cheaper = "" if clear else "; more validation images would tell them apart, or choose by cost"
-        sentences.append(f"The difference to {_listed(unclear)} is not significant{cheaper}.")
+        sentences.append(f"The difference from {_listed(unclear)} is not significant{cheaper}.")
     corrected = f", after Holm's correction for {count(len(found), 'pair')}" if len(found) > 1 else ""
     sentences.append(f"(McNemar's exact test at 0.05{corrected}.)")
     return " ".join(sentences)

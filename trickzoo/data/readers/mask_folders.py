@@ -28,7 +28,7 @@ from trickzoo.errors import BadData, shortened
 from trickzoo.wording import count
 
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
-"""Names of the folders of images and of masks, in this order and in any capitals."""
+"""Names of the folders of images and of masks, in this order and in upper or lower case."""
 SUFFIX = "_mask"
 """What the stem of a mask may have more than that of its image."""
 BLACK, WHITE = 0, 0xFFFFFF

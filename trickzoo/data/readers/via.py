@@ -1,4 +1,4 @@
-"""Boxes in the own JSON and CSV files of VIA (VGG Image Annotator) 1 and 2, `via*.json` or `via*.csv` beside the images or above `images/`.
+"""Boxes in VIA's own JSON and CSV files (VGG Image Annotator 1 and 2), `via*.json` or `via*.csv` beside the images or above `images/`.
 
 Of a polygon, a circle or an ellipse, the box around it is taken. The class is the value of the only attribute that regions have.
 """

@@ -16,7 +16,7 @@ from trickzoo.errors import BadData
 from trickzoo.wording import count
 
 XMLS, IMAGES = ("annotations", "labels", "xml"), ("images", "JPEGImages")
-"""Names of the folders of XML files and of images that lie beside each other, in any capitals."""
+"""Names of the folders of XML files and of images that lie beside each other, in upper or lower case."""
 
 
 def open_xml(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
