@@ -26,7 +26,6 @@ import msgspec
 import numpy as np
 import torch
 
-import trickzoo
 from benchmarks import recipes_summary as summary
 from benchmarks.peers import AREA, BATCH, PEERS, SIZE, Decoded, fit
 from trickzoo import tasks
@@ -91,7 +90,7 @@ class Trainings:
         random.seed(seed)
         np.random.seed(seed)
         start, recipe, lr = time.perf_counter(), own(epochs)["zoo"], peer.rate(factor)
-        net = prepare(recipe, len(train.classes), seed, trickzoo.create).to(memory_format=torch.channels_last)
+        net = prepare(recipe, len(train.classes), seed).to(memory_format=torch.channels_last)
         fitted = fit(peer, net, self.decoded, len(train.classes), seed=seed, epochs=epochs, lr=lr)
         judged = judgement.judge(fitted, val, Normalisation(), self.machine.accelerator("fp32"))
         labels = val.labels

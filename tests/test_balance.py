@@ -20,7 +20,7 @@ from tests.annotated import refused
 from tests.commands import caller
 from tests.images import jpeg
 from tests.training import COSINE, SMALL
-from trickzoo.classification import objective, sizes
+from trickzoo.classification import class_counts, objective
 from trickzoo.classification.judgement import figures, judge
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption, NoEffect
@@ -71,10 +71,14 @@ def test_figures_are_scikit_learns_also_for_classes_that_never_occur() -> None:
 
 def test_balance_that_cannot_act_is_refused() -> None:
     images = SimpleNamespace(labels=np.array([0, 0, 1, 1]), classes=("a", "b"))
-    refused(lambda: sizes.to_balance(RECIPE.but("r", balance="loss"), images), "balance has no effect: all classes have 2 images", NoEffect)
+    refused(
+        lambda: class_counts.to_balance(RECIPE.but("r", balance="loss"), images),
+        "balance has no effect: all classes have 2 images",
+        NoEffect,
+    )
     images.labels = None
-    refused(lambda: sizes.to_balance(RECIPE.but("r", balance="loss"), images), "streamed, so the sizes of their classes", BadOption)
-    assert sizes.counts(images, None) == {} and sizes.in_words(images, advise=True) == ()
+    refused(lambda: class_counts.to_balance(RECIPE.but("r", balance="loss"), images), "streamed, so the sizes of their classes", BadOption)
+    assert class_counts.counts(images, None) == {} and class_counts.in_words(images, advise=True) == ()
 
 
 @pytest.mark.parametrize("balance", [None, "sampler", "loss"])

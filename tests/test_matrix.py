@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import trickzoo
+from tests import training
 from tests.training import same
-from trickzoo.classification import task
 from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
@@ -73,11 +73,11 @@ def train(recipe: Recipe, data: Resident, out: Path, **options: Any) -> trickzoo
     if recipe.teacher is not None:
         torch.manual_seed(1)
         teacher = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
-    model = prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0)
     precision = "no" if recipe.precision == "fp32" else recipe.precision
     AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
-    task.train(recipe, model, data, None, out, seed=0, accelerator=accelerator, teacher=teacher, **options)
+    training.train(recipe, model, data, None, out, accelerator=accelerator, teacher=teacher, **options)
     return model
 
 

@@ -71,7 +71,7 @@ def test_frozen_parts_keep_their_weights_and_statistics(parts: str | None, froze
 
 def test_what_cannot_be_frozen(resident: Resident) -> None:
     with pytest.raises(BadOption, match="freeze would keep random weights; name the weights to start from with pretrained"):
-        prepare(RECIPE.but("x", freeze="backbone"), 4, 0, trickzoo.create)
+        prepare(RECIPE.but("x", freeze="backbone"), 4, 0)
     with pytest.raises(BadOption, match='freeze must be backbone, or stages:N with a number from 1, not "stages:0"'):
         RECIPE.but("x", freeze="stages:0")
     with pytest.raises(BadOption, match=r"mobilenet_v1_025 has \d stages; freeze stages:\d at most, or backbone"):

@@ -17,7 +17,6 @@ import pytest
 import torch
 from accelerate import Accelerator, PartialState
 
-import trickzoo
 from tests.processes import together
 from tests.training import RECIPE, run, same
 from trickzoo.classification import task as classification
@@ -207,7 +206,7 @@ def scenes(resident: Resident, out: Path) -> dict[str, str]:
     found = {}
 
     def scene(name: str, change: Callable[[Any], None] = lambda task: None, report: Report = lambda progress: None) -> None:
-        model = prepare(RECIPE, 4, 0, trickzoo.create)
+        model = prepare(RECIPE, 4, 0)
         task = classification.Classification(RECIPE, model, resident, resident, seed=0, accelerator=accelerator)
         change(task)
         try:

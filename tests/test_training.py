@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 import trickzoo
 from tests.processes import forked, together
-from tests.training import RECIPE, run, same
+from tests.training import RECIPE, run, same, train
 from trickzoo.classification import objective, task
 from trickzoo.classification.model import prepare
 from trickzoo.data.loaders import Streamed
@@ -140,11 +140,10 @@ def test_micro_batches_give_the_same_weights_as_the_whole_batch(resident: Reside
     recipe = RECIPE.but("no mixup", mixup=0.0)
     weights = []
     for micro in (8, 2):
-        model = prepare(recipe, 4, 0, trickzoo.create)
+        model = prepare(recipe, 4, 0)
         model.freeze(model)  # BatchNorm is frozen, because its statistics are those of a micro-batch
         model.requires_grad_(True)
-        options: dict[str, Any] = {"seed": 0, "accelerator": Accelerator(cpu=True), "micro_batch": micro}
-        task.train(recipe, model, resident, None, tmp_path / str(micro), **options)
+        train(recipe, model, resident, None, tmp_path / str(micro), micro_batch=micro)
         weights.append(model.state_dict())
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], atol=1e-5, rtol=0)
@@ -157,7 +156,7 @@ def steps_of(resident: Resident, folder: Path, dies: int = 0) -> tuple[list[int]
     step `dies`, if it has not been started again.
     """
     recipe = RECIPE.but("no mixup", mixup=0.0, epochs=3)
-    model = prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0)
     model.freeze(model).requires_grad_(True)
     accelerator = Accelerator(cpu=True)
     taken = folder / f"{accelerator.process_index}.steps"
@@ -168,8 +167,7 @@ def steps_of(resident: Resident, folder: Path, dies: int = 0) -> tuple[list[int]
         with taken.open("a") as file:
             print(progress.step, file=file)
 
-    options: dict[str, Any] = {"seed": 0, "accelerator": accelerator, "stop_after": 20, "save_every": 4, "report": tell}
-    task.train(recipe, model, resident, None, folder, **options)
+    train(recipe, model, resident, None, folder, accelerator=accelerator, stop_after=20, save_every=4, report=tell)
     accelerator.end_training()
     return [int(step) for step in taken.read_text().split()], {key: tensor.numpy() for key, tensor in model.state_dict().items()}
 
@@ -194,7 +192,7 @@ def digests(resident: Resident, folder: Path) -> list[str]:
     one = replace(resident, pixels=resident.pixels[:1], sizes=resident.sizes[:1], labels=resident.labels[:1])
     recipe = RECIPE.but("averaged", ema=0.9)
     accelerator = Accelerator(cpu=True)
-    model = prepare(recipe, 4, 0, trickzoo.create)
+    model = prepare(recipe, 4, 0)
     training = task.Classification(recipe, model, resident, one, seed=0, accelerator=accelerator)
     loop.fit(training, folder, seed=0, accelerator=accelerator)
     training.finish()

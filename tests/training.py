@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
-import trickzoo
-from trickzoo.classification import task
+from trickzoo.backbone import Backbone
 from trickzoo.classification.model import prepare
+from trickzoo.classification.task import Classification
+from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.resident import Resident
 from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import loop
 
 RECIPE = Recipe(
     "test.tiny",
@@ -36,9 +39,28 @@ SMALL = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 3, "--warmup-e
 
 def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = None, **options: Any) -> dict[str, torch.Tensor]:
     """Train a classifier, and return its weights."""
-    model = prepare(recipe, len(data.classes), 0, trickzoo.create)
-    task.train(recipe, model, data, val, out, seed=0, accelerator=Accelerator(cpu=True), **options)
+    model = prepare(recipe, len(data.classes), 0)
+    train(recipe, model, data, val, out, **options)
     return model.state_dict()
+
+
+def train(
+    recipe: Recipe,
+    model: Backbone,
+    data: TrainingImages,
+    val: Resident | None,
+    out: Path,
+    *,
+    accelerator: Accelerator | None = None,
+    micro_batch: int | None = None,
+    teacher: nn.Module | None = None,
+    **options: Any,
+) -> None:
+    """Train a network that is built already. `options` are passed to `loop.fit`."""
+    accelerator = accelerator or Accelerator(cpu=True)
+    task = Classification(recipe, model, data, val, seed=0, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
+    loop.fit(task, out, seed=0, accelerator=accelerator, **options)
+    task.finish()
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

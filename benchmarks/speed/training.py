@@ -37,12 +37,13 @@ from torch.profiler import ProfilerActivity, profile
 import trickzoo
 from benchmarks.speed import peak
 from benchmarks.speed.harness import Comparison
-from trickzoo.classification import task
 from trickzoo.classification.model import prepare
+from trickzoo.classification.task import Classification
 from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.training import loop
 from trickzoo.tricks.low_precision import DTYPES
 
 WHAT = "training of a classifier"
@@ -163,14 +164,11 @@ def _trickzoo(setting: Setting, images: TrainingImages, compiler: str | None = N
     AcceleratorState._reset_state()
     recipe = setting.recipe("benchmark")
     accelerator = Accelerator(mixed_precision="no" if recipe.precision == "fp32" else recipe.precision, dynamo_backend=compiler)
-    model = prepare(recipe, len(images.classes), 0, trickzoo.create)
+    model = prepare(recipe, len(images.classes), 0)
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        task.train(
-            recipe,
-            model,
-            images,
-            None,
+        loop.fit(
+            Classification(recipe, model, images, None, seed=0, accelerator=accelerator),
             Path(folder),
             seed=0,
             accelerator=accelerator,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -22,11 +22,10 @@ from trickzoo.weights.named import is_file
 from trickzoo.wording import count
 
 
-def prepare(recipe: Recipe, num_classes: int, seed: int, create: Callable[..., Backbone]) -> Backbone:
+def prepare(recipe: Recipe, num_classes: int, seed: int) -> Backbone:
     """Build the recipe's network with its pretrained weights, or initialise it from the seed as the recipe says.
 
-    `create` builds the network, as `trickzoo.create` does. Raises BadOption if the recipe has an option that would undo its pretrained
-    weights.
+    Raises BadOption if the recipe has an option that would undo its pretrained weights.
     """
     torch.manual_seed(seed)
     starting = actions(recipe, "network")

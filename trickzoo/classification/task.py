@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
-from trickzoo.classification import objective, report, sizes
+from trickzoo.classification import class_counts, objective, report
 from trickzoo.classification.judgement import PREDICTIONS, figures, judge, write_predictions
 from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
@@ -27,18 +27,17 @@ from trickzoo.data.resident import Resident
 from trickzoo.data.selection import warn_if_seen
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData
-from trickzoo.factory import create
 from trickzoo.folding import fold_norms
 from trickzoo.pages.page import Section
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
-from trickzoo.training import loop, optimiser
+from trickzoo.training import optimiser
 from trickzoo.training.balance import class_weights
 from trickzoo.training.job import WEIGHTS
 from trickzoo.training.machine import Machine
-from trickzoo.training.progress import Outcome
+from trickzoo.training.norms import check_norms
 from trickzoo.training.schedule import learning_rate
-from trickzoo.training.shares import Shares, check_norms
+from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.no_bias_decay import decay_groups
@@ -57,7 +56,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     Raises a TrickzooError if recipe, weights and images do not match.
     """
     classes = data.train.classes
-    model = prepare(recipe, len(classes), machine.seed, create)
+    model = prepare(recipe, len(classes), machine.seed)
     weights_sha256 = model.weights.digest() if model.weights is not None else None
     if data.val is not None:
         warn_if_seen(data.val.names, model.weights, training=True)
@@ -132,7 +131,7 @@ class Classification(Task):
         self.data, self.val = data, val
         self.seed, self.accelerator = seed, accelerator
         check(data, val)
-        labels = sizes.to_balance(recipe, data)
+        labels = class_counts.to_balance(recipe, data)
         options = {"stream": data.labels is None, "labels": labels if recipe.balance == "sampler" else None}
         self.shares = Shares.of(len(data), recipe, DRAWS, seed, accelerator, micro_batch, **options)
         self.class_weights: Tensor | None = None
@@ -229,7 +228,7 @@ class Classification(Task):
         """A line that describes the images if they were generated, or one with the number of images of each class."""
         if self.description:
             return (self.description,)
-        return sizes.in_words(self.data, advise=self.recipe.balance is None)
+        return class_counts.in_words(self.data, advise=self.recipe.balance is None)
 
     def facts(self) -> dict[str, Any]:
         """Return facts about the images for the result file.
@@ -247,36 +246,13 @@ class Classification(Task):
             "data_digest": self.data_digest,
             "val_digest": self.val_digest,
             **(comparison.as_result if comparison is not None else {}),
-            **sizes.counts(self.data, self.val),
+            **class_counts.counts(self.data, self.val),
             **({"data": self.description} if self.description else {}),
         }
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
         """Write the network to a file that `create` and `trickzoo-eval imagenet` read."""
         publish.export(self.model, path, overwrite=True, training=training)
-
-
-def train(
-    recipe: Recipe,
-    model: Backbone,
-    data: TrainingImages,
-    val: Resident | None,
-    out: Path,
-    *,
-    seed: int,
-    accelerator: Accelerator,
-    micro_batch: int | None = None,
-    teacher: nn.Module | None = None,
-    **options: Any,
-) -> Outcome:
-    """Train a network by a recipe, and return the outcome. Only checkpoints and logs are written to `out`.
-
-    The arguments are those of `Classification`; `options` are passed to `loop.fit`.
-    """
-    task = Classification(recipe, model, data, val, seed=seed, accelerator=accelerator, micro_batch=micro_batch, teacher=teacher)
-    outcome = loop.fit(task, out, seed=seed, accelerator=accelerator, **options)
-    task.finish()
-    return outcome
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:

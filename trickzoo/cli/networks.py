@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from trickzoo import catalogue
 from trickzoo.cli.options import within
 from trickzoo.errors import UnknownName
-from trickzoo.recipes.ranges import Count, Part
+from trickzoo.recipes.ranges import Count, Fraction
 from trickzoo.weights.record import Interpolation
 
 
@@ -24,7 +24,7 @@ class Preparation:
     size: Annotated[int | None, within(Count), Parameter(help="Side of a classifier's input in pixels, instead of the weights' own.")] = (
         None
     )
-    crop: Annotated[float | None, within(Part), Parameter(help="Fraction of the resized image that the crop keeps.")] = None
+    crop: Annotated[float | None, within(Fraction), Parameter(help="Fraction of the resized image that the crop keeps.")] = None
     interpolation: Annotated[Interpolation | None, Parameter(help="Interpolation of the resizing.")] = None
 
     @property

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-Part = Literal["network", "batch"]
+Scope = Literal["network", "batch"]
+"""What a trick acts on."""
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,14 @@ class ActsOn:
     """Marks the recipe field of a trick.
 
     Attributes:
-        part: "network": `function(model)` changes a network in place, once, before a training from scratch.
+        scope: "network": `function(model)` changes a network in place, once, before a training from scratch.
             "batch": `function(images, target, value)` returns changed images and targets for every micro-batch; images are (N, C, H, W)
             float, targets (N, K) probabilities.
         function: "module:function". If the recipe has a field of the same name with "_form" behind it, it is passed as `form`.
         typical: the value of the field in the trick's paper.
     """
 
-    part: Part
+    scope: Scope
     function: str
     typical: Any = True
 
@@ -46,12 +47,12 @@ def marks(kind: type[Any]) -> dict[str, ActsOn]:
     return {name: marked[0] for name, marked in found.items() if marked}
 
 
-def actions(recipe: Any, part: Part) -> list[Action]:
-    """Return the tricks of a recipe that are switched on and act on this part, in the order of their fields."""
+def actions(recipe: Any, scope: Scope) -> list[Action]:
+    """Return the tricks of a recipe that are switched on and act on the network or on a batch, in the order of their fields."""
     found = []
     for name, mark in marks(type(recipe)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
         value = getattr(recipe, name)
-        if mark.part != part or not value:
+        if mark.scope != scope or not value:
             continue
         form = getattr(recipe, f"{name}_form", None)
         found.append(Action(name, value, resolve_name(mark.function), {} if form is None else {"form": form}))

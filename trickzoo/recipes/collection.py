@@ -33,7 +33,11 @@ KINDS: tuple[type[AnyRecipe], ...] = (Recipe, DetectionRecipe, SegmentationRecip
 
 
 def recipes() -> dict[str, Recipe]:
-    """Return all recipes by name: the paper's, those of the weights that this project trained, and the scaled ladders of a few models."""
+    """Return recipes of classifiers by name.
+
+    These are the rungs of the paper's ladders and of the scaled ladders of the models in `scaled.EXAMPLES`, and all recipes in `zoo`.
+    `find` also knows the scaled ladders of the other models.
+    """
     ladders = [*paper.LADDERS, *(scaled.ladder(data, model) for data in scaled.SIZES for model in scaled.EXAMPLES)]
     return {r.name: r for r in (*(rung.recipe for ladder in ladders for rung in ladder.rungs), *zoo.RECIPES)}
 

@@ -49,7 +49,7 @@ CountOrZero = Annotated[int, _NOT_NEGATIVE]
 NotNegative = Annotated[float, _NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda number: number > 0)]
 Probability = Annotated[float, Range("from 0 to 1", lambda number: 0 <= number <= 1)]
-Part = Annotated[float, Range("above 0 and at most 1", lambda number: 0 < number <= 1)]
+Fraction = Annotated[float, Range("above 0 and at most 1", lambda number: 0 < number <= 1)]
 BelowOne = Annotated[float, Range("0 or more and below 1", lambda number: 0 <= number < 1)]
 Seed = Annotated[int, Range(f"from 0 to {2**32 - 1}", lambda number: 0 <= number < 2**32)]
 

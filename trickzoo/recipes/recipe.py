@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from trickzoo.recipes.acting import ActsOn
-from trickzoo.recipes.ranges import BelowOne, Checked, Count, LowToHigh, NotNegative, Part, Pattern, Positive, Probability
+from trickzoo.recipes.ranges import BelowOne, Checked, Count, Fraction, LowToHigh, NotNegative, Pattern, Positive, Probability
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +27,7 @@ class Augmentation(Checked):
         erasing: probability that a rectangle of an image is erased. Not in the paper.
     """
 
-    area: Annotated[tuple[Part, Part], LowToHigh] = (0.08, 1.0)
+    area: Annotated[tuple[Fraction, Fraction], LowToHigh] = (0.08, 1.0)
     aspect: Annotated[tuple[Positive, Positive], LowToHigh] = (3 / 4, 4 / 3)
     flip: Probability = 0.5
     jitter: Probability = 0.4
@@ -101,8 +101,8 @@ class Recipe(Named):
     size: Count = 224
     eval_size: Count | None = None
     start_size: Count | None = None
-    growth: Part = 0.8
-    crop: Part = 0.875
+    growth: Fraction = 0.8
+    crop: Fraction = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     epochs: Count = 120
     batch_size: Count = 256

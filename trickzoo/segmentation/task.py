@@ -27,7 +27,7 @@ from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
-from trickzoo.training.shares import check_norms
+from trickzoo.training.norms import check_norms
 
 log = logging.getLogger("trickzoo")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.collection import AnyRecipe
@@ -152,22 +151,3 @@ class _LayerSeeds(Sequence[int]):
         if isinstance(index, slice):
             return _LayerSeeds(self.key, self.places[index])
         return seed_of(*self.key, self.places[index])
-
-
-def check_norms(model: nn.Module, micro: int, size: int) -> None:
-    """Raise BadOption if training on micro-batches of `micro` images of `size` × `size` pixels gives a BatchNorm one value per channel.
-
-    This happens with one image whose last feature map is 1 × 1. A single value has no variance.
-    """
-    if micro > 1:
-        return
-    probe = copy.deepcopy(model).to("meta").train()
-    try:
-        probe(torch.empty(1, 3, size, size, device="meta"))
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise BadOption(
-            f"one image of {size} × {size} pixels gives BatchNorm a single value of each channel; take micro-batches of two images or more "
-            "(--batch-size, --micro-batch, fewer processes), or larger images"
-        ) from None
