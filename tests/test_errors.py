@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trickzoo.errors import BadData, TrickzooError, UnknownName, WeightsUnavailable, printable
+from trickzoo.errors import BadData, Diverged, TrickzooError, UnknownName, WeightsUnavailable, printable
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ def test_printable_text_is_one_line_that_can_be_encoded(text: str) -> None:
     shown.encode()
     assert len(shown.splitlines()) <= 1
     assert printable(shown) == shown
+
+
+def test_a_loss_that_is_not_finite_is_no_fault_of_the_data() -> None:
+    assert not issubclass(Diverged, BadData | ValueError)
+    assert Diverged.status == 2
 
 
 @pytest.mark.parametrize("kind", [BadData, WeightsUnavailable, lambda name: UnknownName("class", name, ["a\x1b"])])

@@ -58,6 +58,10 @@ def test_by_hand():
     }
 
 
+def test_no_pixel_has_no_accuracy():
+    assert np.isnan(pixel_accuracy(ConfusionMatrix(CLASSES).counts))
+
+
 def test_large_masks_are_counted_in_strips(monkeypatch):
     truth, predicted = np.random.default_rng(0).integers(0, 4, (2, 11, 13), np.uint8)
     truth[2:4] = 255

@@ -18,7 +18,7 @@ from tests.studies import Page
 from trickzoo.classification.open import open_files
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.selection import Selection
-from trickzoo.errors import BadData, BadOption
+from trickzoo.errors import BadOption, Diverged
 from trickzoo.recipes.collection import find
 from trickzoo.studies import tune, tune_report
 from trickzoo.training.machine import Machine
@@ -176,7 +176,7 @@ def test_two_jobs_find_what_one_finds(straight: Path, colours: Path, tmp_path: P
 
 
 def test_a_search_whose_settings_all_diverge_ends_with_the_reason(colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="no training of round 1 could go on; the first: the loss is"):
+    with pytest.raises(Diverged, match="no training of round 1 could go on; the first: the loss is"):
         tune.run(plan(grid={**GRID, "lr": ["1e15", "2e15"]}), *settings(colours, tmp_path), each=quiet)
 
 

@@ -103,7 +103,7 @@ class BadData(TrickzooError, ValueError):
     """A data set or an image cannot be used as it is."""
 
 
-class Diverged(BadData):
+class Diverged(TrickzooError, ArithmeticError):
     """The loss of a training is not finite."""
 
 

@@ -20,7 +20,7 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 
 
 def wilson_percent(hits: int, n: int) -> tuple[float, float]:
-    """Return `wilson_interval` in percent with four decimals, as result files state it."""
+    """Return `wilson_interval` in percent with four decimals, as result files state it. Raises the same error."""
     low, high = wilson_interval(hits, n)
     return round(100 * low, 4), round(100 * high, 4)
 
@@ -29,7 +29,7 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     """Return the mean gap between confidence and accuracy over bins of equal width as a fraction (Guo et al., arXiv 1706.04599, eq. 3).
 
     `confidence` (n,) is the probability of the predicted class, and `correct` (n,) whether the prediction is correct. Bin i is
-    ((i - 1)/bins, i/bins].
+    ((i - 1)/bins, i/bins]. Without predictions the result is 0.
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     weight = np.bincount(which, minlength=bins)

@@ -36,7 +36,7 @@ class Detections(NamedTuple):
 
     Attributes:
         boxes: (m, 4) x0, y0, x1, y1 in pixels of the file, 0-based and half-open.
-        scores: (m,) confidences; a higher score is a more confident detection.
+        scores: (m,) confidences, in 0…1 from a network of the zoo; a higher score is a more confident detection.
         labels: (m,) labels of the classes, from 1.
     """
 
@@ -63,7 +63,10 @@ class DetectionEvaluation:
         self.found: dict[int, Detections] = {}
 
     def add(self, index: int, boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike) -> None:
-        """Add the detections in image `index`. Images that are never added are not judged. Tensors must be on the CPU."""
+        """Add the detections in image `index`: (m, 4) boxes, (m,) scores and (m,) labels, as in `Detections`.
+
+        Images that are never added are not judged. Tensors must be on the CPU.
+        """
         self.found[index] = Detections(
             np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64), np.asarray(labels, np.int64)
         )
@@ -130,7 +133,7 @@ class VocPrecision:
 
 
 def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5) -> VocPrecision:
-    """Compute average precision as VOC's devkit does (VOCevaldet.m), over the images in `found`.
+    """Compute average precision as VOC's devkit does (VOCevaldet.m), over the images in `found`. `overlap` is an IoU in 0…1.
 
     Detections are matched in the order of decreasing scores, each to the object of its class with the largest overlap. A detection is
     correct if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a
@@ -280,7 +283,10 @@ def _coco(data: DetectionSet, found: Mapping[int, Detections], annotations: list
 
 
 def coco_results(data: DetectionSet, found: Mapping[int, Detections]) -> list[dict[str, Any]]:
-    """Return the detections in COCO's results format, with the source's own ids of images and classes."""
+    """Return the detections in COCO's results format, with the source's own ids of images and classes.
+
+    Boxes are x, y, width and height in pixels.
+    """
     return [
         {"image_id": data.images[index].id, "category_id": data.class_ids[label - 1], "bbox": box, "score": score}
         for index, (boxes, scores, labels) in sorted(found.items())

@@ -49,6 +49,7 @@ class ConfusionMatrix:
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
         self.counts: NDArray[np.int64] = np.zeros((len(self.classes),) * 2, np.int64)
+        """(K, K) the number of judged pixels by true class (row) and predicted class (column)."""
         self.images: dict[int, ImageCounts] = {}
         """The counts of each image, by its index, as far as they were counted one by one."""
         self.stray = 0
@@ -130,5 +131,6 @@ def _union(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def pixel_accuracy(counts: NDArray[np.int64]) -> float:
-    """Return the fraction of the judged pixels that are predicted correctly."""
-    return float(counts.trace() / counts.sum())
+    """Return the fraction, in 0…1, of the pixels in a (K, K) confusion matrix that are predicted correctly; NaN if it counts none."""
+    pixels = counts.sum()
+    return float(counts.trace() / pixels) if pixels else np.nan

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadData, BadOption, Diverged
+from trickzoo.errors import BadOption, Diverged
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
@@ -176,7 +176,8 @@ def run(
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set.
-        BadData: no training of a round could go on; or the images cannot be used.
+        Diverged: no training of a round could go on.
+        BadData: the images cannot be used.
         BadOption: the folder cannot be written; or the search was started under torchrun.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the search.
@@ -205,7 +206,7 @@ def run(
         rounds.append(outcomes(plan, machine.out, settings, number))
         alive = [outcome for outcome in rounds[-1] if outcome.result is not None]
         if not alive:
-            raise BadData(f"no training of round {number + 1} could go on; the first: {rounds[-1][0].failure}")
+            raise Diverged(f"no training of round {number + 1} could go on; the first: {rounds[-1][0].failure}")
         if number + 1 < plan.rounds:
             settings = [outcome.setting for outcome in alive[: plan.survivors(number + 1)]]
     return rounds

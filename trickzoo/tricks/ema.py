@@ -20,7 +20,10 @@ def ema_decay(step: int, decay: float) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Update the average in place: decay · average + (1 - decay) · model. This includes BatchNorm's statistics. Integers are copied."""
+    """Update the average in place: decay · average + (1 - decay) · model. This includes BatchNorm's statistics. Integers are copied.
+
+    The two networks are of one architecture. Raises ValueError if they have different numbers of tensors.
+    """
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
