@@ -111,7 +111,7 @@ def test_the_differences_are_paired_and_corrected() -> None:
     assert all(low < each.difference < high for each in found for low, high in [each.interval])
     text = conclusion([c, b, a], found, 10.0)
     assert text.startswith("a suits these images best: its linear probe is right for 60.00 % of 100 images (95 % CI 50.20 to 69.06).")
-    assert "significantly better than c (+20.00 points)" in text and "to b (+5.00 points) is not significant" in text
+    assert "significantly better than c (+20.00 points)" in text and "from b (+5.00 points) is not significant" in text
     assert conclusion([a], [], 55.0).startswith("No weight suits these images")
     assert conclusion([a], [], 10.0).startswith("A linear probe on a is right for 60.00 %")
 
