@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.annotated import coco, lists, mask, refused, voc, xml
-from tests.finetuning import BOXES, MASKS, SHAPES
 from tests.images import jpeg
+from tests.small_recipes import BOXES, MASKS, SHAPES
 from trickzoo import tasks
 from trickzoo.data.boxes import detection_shapes
 from trickzoo.data.checks import check, summary_of, summary_of_both

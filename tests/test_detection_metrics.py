@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.annotated import boxes_of, coco
 from tests.processes import together
+from trickzoo import detection
 from trickzoo.data.boxes import DetectionSet, detection_shapes
 from trickzoo.data.masks import segmentation_shapes
 from trickzoo.data.objects import Annotation
@@ -372,6 +373,13 @@ def test_two_processes_give_the_same_as_one():
     (one,), (two, _) = together(summaries, processes=1), together(summaries)
     assert one == two
     assert one[0]["n"] == 7 and 0 < one[0]["coco"]["AP"] < 100 and 0 < one[1]["miou"] < 100
+
+
+def test_images_without_objects_have_no_average_precision() -> None:
+    data = boxes_of([[], []], 1)
+    found = detection.evaluate.figures(DetectionEvaluation(data))
+    assert found["voc_ap50"] is None
+    assert found["coco_ap"] is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

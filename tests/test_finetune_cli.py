@@ -10,7 +10,7 @@ import pytest
 
 from tests.annotated import coco, voc, xml
 from tests.commands import Call, caller
-from tests.finetuning import BOXES, run
+from tests.small_recipes import BOXES, run
 from trickzoo.cli.finetune import app
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadData

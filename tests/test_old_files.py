@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import trickzoo
-from tests.finetuning import BOXES, MASKS
+from tests.small_recipes import BOXES, MASKS
 from tests.training import RECIPE
 from trickzoo import detection, segmentation
 from trickzoo.recipes.collection import stored

@@ -16,7 +16,7 @@ from msgspec import convert
 from PIL import Image
 from scipy import stats
 
-from tests.fine_tunings import ALIKE, APART, LADDER, RUNGS, Figures, only, results, summarise
+from tests.made_results import ALIKE, APART, LADDER, RUNGS, Figures, only, results, summarise
 from tests.studies import Page
 from trickzoo.studies import plots, report, transfer_summary, transfer_words
 from trickzoo.studies.examples import Example

@@ -10,7 +10,7 @@ import pytest
 from msgspec import to_builtins
 from scipy import stats
 
-from tests.fine_tunings import ALIKE, APART, LADDER, RUNGS, TOP1, only, results, summarise, with_top1, write
+from tests.made_results import ALIKE, APART, LADDER, RUNGS, TOP1, only, results, summarise, with_top1, write
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import report, transfer_summary, transfer_words

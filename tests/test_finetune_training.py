@@ -17,8 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import trickzoo
 from tests.annotated import voc, xml
-from tests.finetuning import BOTH, BOXES, MASKS, SHAPES, run, without_batch_statistics
 from tests.processes import together
+from tests.small_recipes import BOTH, BOXES, MASKS, SHAPES, run, without_batch_statistics
 from tests.training import same
 from trickzoo import detection, files, segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation

@@ -1,4 +1,4 @@
-"""Joint transforms: boxes and masks go where their image goes, and the same draws give the same sample."""
+"""Transforms of annotated images: boxes and masks go where their image goes, and the same draws give the same sample."""
 
 from __future__ import annotations
 
