@@ -188,6 +188,7 @@ def draw(found: list[dict[str, Any]]) -> Path:
     """Draw time and memory of all curves, and return the path of the plot."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     with mpl.rc_context({"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(9.6, 4.8), layout="constrained")
@@ -202,6 +203,8 @@ def draw(found: list[dict[str, Any]]) -> Path:
             seconds = [point["seconds"] for point in curve["points"]]
             if max(seconds) > 8 * min(seconds):
                 axes.set_yscale("log")  # with the logarithmic axis below, linear growth is a straight line
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter("{x:g}")
             else:
                 axes.set_ylim(0, 1.1 * max(seconds))
             axes.set_xscale("log" if values[-1] > 4 else "linear")

@@ -1,7 +1,8 @@
 """Evaluating a detector and a segmenter, from files to figures, against the loop of torchvision's scripts.
 
-The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, and has torchvision's
-RoIAlign. trickzoo evaluates so on accelerators. The networks have random weights. The figures are compared.
+The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, has torchvision's
+RoIAlign, and finds the class of a pixel by `argmax`. trickzoo evaluates so on accelerators. The networks have random weights. The
+figures are compared.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from unittest import mock
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
 from benchmarks.speed.harness import Comparison
@@ -49,7 +52,14 @@ def _as_torchvision(evaluation: Callable[[], Any]) -> Any:
     def computed(*args: Any, by_workers: bool) -> Any:
         return workers.computed(*args, by_workers=False)
 
-    with mock.patch.object(batches, "computed", computed), mock.patch.object(RoIAlign, "forward", MultiScaleRoIAlign.forward):
+    def classes_of_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False).argmax(1).byte()
+
+    with (
+        mock.patch.object(batches, "computed", computed),
+        mock.patch.object(RoIAlign, "forward", MultiScaleRoIAlign.forward),
+        mock.patch.object(segmentation, "classes_of_pixels", classes_of_pixels),
+    ):
         return evaluation()
 
 

@@ -146,7 +146,7 @@ def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = A
     logits, (height, width) = logits.float(), size
     n, classes, h, _ = logits.shape
     if n * classes * height * width <= at_once:
-        return _enlarged(logits, size).argmax(1).byte()
+        return _enlarged(logits, size).max(1).indices.byte()  # on a CPU several times as fast as argmax
     found = torch.zeros((n, height, width), dtype=torch.uint8, device=logits.device)
     group = min(max(at_once // (n * h * width), 1), classes)
     strip = max(at_once // (n * group * height), 1)
