@@ -254,6 +254,13 @@ def test_split_writes_a_list_or_a_folder_of_links(split: Call, tmp_path: Path) -
     assert not (tmp_path / "up").exists()
 
 
+def test_a_list_of_another_kind_and_a_folder_among_the_images_are_refused(split: Call, tmp_path: Path) -> None:
+    data = classes(tmp_path / "set", 5)
+    for out, message in (("list.txt", "ends in .txt; name a list that ends in .csv"), ("set/out", "would then be there twice")):
+        status, _, error = split(data, tmp_path / out)
+        assert (status, message in error, (tmp_path / out).exists()) == (2, True, False), error
+
+
 def test_classes_that_look_like_formulas_keep_their_names(split: Call, tmp_path: Path) -> None:
     labels = ("+1", "-1", "=sum", "@x")
     data = classes(tmp_path / "set", 4, labels)

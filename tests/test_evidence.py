@@ -15,7 +15,7 @@ import pytest
 import trickzoo
 from tests.commands import call, caller
 from tests.images import jpeg
-from trickzoo import evidence
+from trickzoo import evidence, files
 from trickzoo.cli import evaluation, zoo
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -126,6 +126,18 @@ def test_a_result_replaces_neither_what_is_read_nor_files_of_another_kind(tmp_pa
     ):
         with pytest.raises(BadOption, match=words):
             evidence.check_outputs({"--out": tmp_path / name}, (str(tmp_path / "labels.csv"),))
+
+
+def test_a_pipe_or_a_device_takes_the_result_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    evidence.check_outputs({"--out": pipe})
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    evidence.write_json(pipe, {"a": 1})
+    assert json.loads(os.read(reader, 100)) == {"a": 1}
+    os.close(reader)
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    evidence.check_outputs({"--out": Path(os.devnull)})
+    assert files.is_device(Path(os.devnull)) and not files.is_device(tmp_path) and not files.is_device(tmp_path / "new")
 
 
 def test_commands_refuse_to_replace_what_they_read(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import read
 from trickzoo.data.readers.coco import read_coco
-from trickzoo.errors import BadCheckpoint, BadOption, UnknownName, WeightsUnavailable
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName, WeightsUnavailable
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.weights import manifest, named, publish, store, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
@@ -145,15 +146,38 @@ def test_a_folder_without_trainings_is_no_file(trained: Path, tmp_path: Path, mo
     ("classes", "layout", "message"),
     [
         (("a", "b"), "trickzoo", "has 3 outputs; name as many classes, each once, not 2"),
-        (("a", "b", "a"), "trickzoo", "has 3 outputs; name as many classes, each once, not 3"),
+        (("a", "b", "a"), "trickzoo", 'has 3 outputs; name as many classes, each once, not 3, with "a" twice'),
+        ({"a", "b", "c"}, "trickzoo", "classes are a list of strings, in the order of the outputs"),
+        ((1, 2, 3), "trickzoo", "classes are a list of strings, in the order of the outputs"),
         (("a", "b", "c"), "timm", "files in the layout timm hold neither classes nor preprocessing"),
     ],
 )
-def test_classes_that_do_not_fit_are_not_exported(classes: tuple[str, ...], layout: str, message: str, tmp_path: Path) -> None:
+def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, message: str, tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=3, activation="relu6")
     with pytest.raises(BadOption, match=message):
         publish.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("head", "dtype", "message"),
+    [
+        (None, torch.int8, "dtype must be float16, bfloat16, float32 or float64, not int8"),
+        (None, torch.float16, "head.fc.bias has values of 1e.06, which torch.float16 cannot hold; take torch.bfloat16"),
+        (torch.nn.Linear(256, 3, bias=False), None, "head.fc.bias is not as in the mobilenet_v1_025 that trickzoo.create builds"),
+        (torch.nn.Sequential(torch.nn.Linear(256, 3)), None, "head.fc.weight is not as in the mobilenet_v1_025 that trickzoo.create"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_exported(head: torch.nn.Module | None, dtype: torch.dtype, message: str, tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    torch.nn.init.constant_(model.head.fc.bias, 1e6)
+    publish.export(model, tmp_path / "x.safetensors", dtype=torch.bfloat16)
+    before = (tmp_path / "x.safetensors").read_bytes()
+    if head is not None:
+        model.head.fc = head
+    with pytest.raises(BadOption, match=message):
+        publish.export(model, tmp_path / "x.safetensors", dtype=dtype, overwrite=True)
+    assert (tmp_path / "x.safetensors").read_bytes() == before
 
 
 def test_predictions_are_written_as_csv(call: Call, trained: Path, tmp_path: Path) -> None:
@@ -246,6 +270,11 @@ def test_a_training_transform_is_found_by_the_name_of_its_recipe() -> None:
     assert trickzoo.train_transform("own.finetune")(Image.new("L", (30, 20))).shape == (3, 224, 224)
     with pytest.raises(UnknownName, match=r"own\.finetune"):
         trickzoo.train_transform("own.finetun")
+    for values in ((123.7, 116.3, 103.5), (0.5, 0.5), 0.5, (0.5, 0.5, float("nan"))):
+        with pytest.raises(BadOption, match="std must be three numbers"):
+            trickzoo.train_transform("own.finetune", std=values)  # type: ignore[arg-type]
+    with pytest.raises(BadData, match="the image has no pixels: it is 0 × 4"):
+        trickzoo.train_transform("own.finetune")(Image.new("RGB", (0, 4)))
     for given in (trickzoo.train_transform, trickzoo.eval_transform):
         with pytest.raises(BadOption, match=r"_transform takes .*, not int"):
             given(3)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo.errors import BadOption, printable
-from trickzoo.files import refusal, write_atomically
+from trickzoo.files import is_device, refusal, write_atomically
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """Characters with which a formula begins in spreadsheets."""
@@ -124,7 +124,10 @@ def check_writable(path: Path) -> None:
     """Raise BadOption if the file `path` cannot be written. It is called before a run, whose result would otherwise be lost."""
     if path.is_dir():
         raise BadOption(f"{path} is a folder; name a file")
-    _check_writable(path, path.parent)
+    if not is_device(path):
+        _check_writable(path, path.parent)
+    elif not os.access(path, os.W_OK):
+        raise BadOption(f"{path} cannot be written; name another place")
 
 
 def check_apart(paths: Mapping[str, Path | None]) -> None:

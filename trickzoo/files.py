@@ -214,13 +214,27 @@ def file_name(stem: str, suffix: str) -> str:
     return cut.decode(errors="ignore") + end
 
 
+def is_device(path: Path) -> bool:
+    """Return whether a path is that of a device, a pipe or a socket, or of anything else in /dev."""
+    return path.exists() and not path.is_dir() and (not path.is_file() or Path("/dev") in path.absolute().parents)
+
+
 @contextlib.contextmanager
 def atomically(path: Path, **remedy: str) -> Iterator[Path]:
     """Yield the path of an empty temporary file beside `path`, which replaces `path` when the block ends.
 
-    The file is synced to the disk before it is renamed. If the block raises an error, it is deleted and `path` stays as it was.
+    The file is synced to the disk before it is renamed. If the block raises an error, it is deleted and `path` stays as it was. A device or
+    a pipe, such as /dev/stdout, is not replaced: the content is written into it.
     Raises NotWritten if the operating system refuses the file.
     """
+    if is_device(path):
+        with writing(path, **remedy), tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder, path.name)
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as content, path.open("ab") as device:
+                shutil.copyfileobj(content, device)
+        return
     with writing(path, **remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(temporary_name())

@@ -38,6 +38,10 @@ def split(
     check_exists(source)
     if place.suffix == ".csv":
         evidence.check_outputs({"OUT": place}, (source,))
+    elif place.suffix in (".txt", ".tsv", ".json"):
+        raise BadOption(f"{place} ends in {place.suffix}; name a list that ends in .csv, or a new folder")
+    elif source.resolve() in place.resolve().parents and source.is_dir():
+        raise BadOption(f"{place} is inside {source}, whose images would then be there twice; name a folder elsewhere")
     elif place.exists():
         raise BadOption(f"{place} is there already; name a new folder, or a list that ends in .csv")
     from trickzoo.data.open import open_undivided

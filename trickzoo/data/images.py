@@ -151,13 +151,15 @@ def _orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """Convert an image of any of Pillow's modes to RGB with 8 bits a channel, in the way that `decode` does.
 
-    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown, and
-    BadOption if it is no image of Pillow.
+    Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown, or if
+    it has no pixels, and BadOption if it is no image of Pillow.
     """
     if not isinstance(image, Image.Image):
         raise BadOption(
             f"expected an image of Pillow, not {type(image).__name__}; Image.open opens a file, Image.fromarray takes an RGB array"
         )
+    if 0 in image.size:
+        raise BadData(f"{name} has no pixels: it is {image.width} × {image.height}")
     if _is_of_16_bits(image):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

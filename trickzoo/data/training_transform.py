@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
@@ -40,8 +40,8 @@ def train_transform(
     recipe: Recipe | str,
     model: Backbone | None = None,
     *,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Callable[[Image.Image], Tensor]:
     """Return the random crop, augmentation and normalisation of a recipe, such as "paper.resnet50_d.mixup".
 
@@ -55,7 +55,8 @@ def train_transform(
         mean: RGB mean of the normalisation, in 0…1; by default that of the model's weights, or ImageNet's.
         std: RGB standard deviation of the normalisation, in 0…1, with the same default.
 
-    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier or the model is not of trickzoo.
+    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier, if the model is not of trickzoo,
+    or if mean or standard deviation are not three values in 0…1.
     """
     if isinstance(recipe, str):
         recipe = find(recipe)
@@ -64,4 +65,15 @@ def train_transform(
     if model is not None and not isinstance(model, Backbone):
         raise BadOption(f"train_transform takes a model of trickzoo, not {type(model).__name__}; pass its mean and std instead")
     stated = Normalisation.of(model)
-    return _TrainTransform(recipe, Normalisation(mean or stated.mean, std or stated.std))
+    centre = stated.mean if mean is None else _three("mean", mean, 0)
+    return _TrainTransform(recipe, Normalisation(centre, stated.std if std is None else _three("std", std, 0.001)))
+
+
+def _three(name: str, values: Sequence[float], least: float) -> tuple[float, float, float]:
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError):
+        raise BadOption(f"{name} must be three numbers, one for each channel, not {values}") from None
+    if not all(least <= value <= 1 for value in (red, green, blue)):
+        raise BadOption(f"{name} must be three numbers from {least:g} to 1, not {values}; divide those of pixels in 0…255 by 255")
+    return red, green, blue

@@ -17,6 +17,9 @@ from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.heads import FCNHead, find_head
 from trickzoo.training.draws import seed_dropout
 
+MAX_CLASSES = 256
+"""The largest number of classes, because predicted masks have 8 bits for each pixel."""
+
 
 class Logits(NamedTuple):
     """The outputs of a segmenter in training mode, each (N, num_classes, H, W). `aux` is None without an auxiliary head."""
@@ -120,6 +123,8 @@ def segmenter(
     """
     if num_classes < 1:
         raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
+    if num_classes > MAX_CLASSES:
+        raise BadOption(f"{name}: num_classes must be {MAX_CLASSES} or less, not {num_classes}: a mask has 8 bits for each pixel")
     if not 0 <= drop_rate <= 1:
         raise BadOption(f"{name}: drop_rate cannot be {drop_rate}")
     if output_stride is None:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, printable
+from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
+from trickzoo.weights.load import builder
 from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
 from trickzoo.wording import count
@@ -40,13 +43,14 @@ def export(
         overwrite: whether to replace the file if it exists.
         training: the recipe, the random seed and what else describes the training; by default that of the weights that were loaded.
         classes: names of the classes in the order of the outputs, for a network that was trained elsewhere; by default those of the weights
-            that were loaded.
+            that were loaded. They are a list or a tuple of different strings.
         preprocessing: how the evaluation prepares an image; by default that of the weights that were loaded.
-        dtype: type to which floating point tensors are rounded in the file; float16 halves a file of float32. `create` converts them back.
+        dtype: type to which floating point tensors are rounded in the file: float16, bfloat16, float32 or float64. float16 halves a file of
+            float32. `create` converts them back.
 
     Raises:
-        BadOption: if the file exists, if the classes are not as many as the outputs, or if the network does not exist in the layout or
-            computes something else there.
+        BadOption: if the file exists, if the classes are not as many as the outputs, if a value is too large for `dtype`, or if the network
+            does not exist in the layout, computes something else there, or has other layers than `create` builds.
         NotWritten: if the file cannot be written.
     """
     architecture, path = registry.find(model.name), Path(path)
@@ -64,11 +68,39 @@ def export(
             )
     if layout != "trickzoo" and not (classes is preprocessing is None):
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
-    if classes is not None and (len(classes) != model.num_classes or len(set(classes)) != len(classes)):
-        raise BadOption(f"{model.name} has {count(model.num_classes, 'output')}; name as many classes, each once, not {len(classes)}")
+    if classes is not None:
+        _check_classes(model, classes)
+    _check_layers(model, architecture, state)
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
-        tensors = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+        tensors = {key: _rounded(key, tensor, dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     save_atomically(tensors, path, header(model, training, classes, preprocessing) if layout == "trickzoo" else {"format": "pt"})
+
+
+def _check_classes(model: Backbone, classes: Sequence[str]) -> None:
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+        raise BadOption("classes are a list of strings, in the order of the outputs")
+    twice = next((f', with "{printable(name)}" twice' for name in classes if classes.count(name) > 1), "")
+    if len(classes) != model.num_classes or twice:
+        outputs = count(model.num_classes, "output")
+        raise BadOption(f"{model.name} has {outputs}; name as many classes, each once, not {len(classes)}{twice}")
+
+
+def _check_layers(model: Backbone, architecture: Architecture, state: dict[str, Tensor]) -> None:
+    """Raise BadOption if the network has other tensors than the one that would be built to load its file."""
+    options = dict(architecture.options) | dict(model.options)
+    built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options).state_dict()
+    different = [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
+    if different:
+        raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
+
+
+def _rounded(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise BadOption(f"dtype must be float16, bfloat16, float32 or float64, not {str(dtype).removeprefix('torch.')}")
+    rounded = tensor.to(dtype)
+    if bool((rounded.isinf() & tensor.isfinite()).any()):
+        raise BadOption(f"{key} has values of {float(tensor.abs().max()):.3g}, which {dtype} cannot hold; take torch.bfloat16")
+    return rounded
