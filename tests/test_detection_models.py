@@ -122,6 +122,54 @@ def test_targets_that_do_not_fit_are_refused(labels: list[int] | None, message: 
             call(images, targets if labels is not None else targets[:1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": torch.zeros(2, 5)}, r"target 1: boxes \(n, 4\) of numbers are wanted, not the shape \(2, 5\)"),
+        ({"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, 3, 30.0]])}, r"target 1: box 1 is \(3, 3, 3, 30\); finite corners"),
+        ({"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, float("nan"), 30.0]])}, r"target 1: box 1 is \(3, 3, nan, 30\)"),
+        ({"boxes": torch.tensor([[1, 2, 9, float("inf")], [3, 3, 9, 30.0]])}, r"target 1: box 0 is \(1, 2, 9, inf\)"),
+        ({"boxes": np.zeros((2, 4))}, "boxes and labels must be tensors, and its boxes are a ndarray"),
+        ({"labels": [1, 2]}, "must be tensors, and its labels are a list"),
+        ({"labels": torch.tensor([1.0, 2.0])}, r"labels \(n,\) of whole numbers are wanted, not the shape \(2,\) of torch.float32"),
+        ({"labels": torch.tensor([[1], [2]])}, r"labels \(n,\) of whole numbers are wanted, not the shape \(2, 1\)"),
+        ({"boxes": None}, "target 1 has no boxes; a target is a dict of boxes and labels"),
+        ({"labels": None}, "target 1 has no labels"),
+    ],
+)
+def test_wrong_targets_are_refused(changes: dict[str, Any], message: str) -> None:
+    model, (images, targets) = small("mobilenet_v1_025"), batch()
+    changed = target((1, 2, 9, 9), (3, 3, 20, 30)) | changes
+    targets[1] = {key: value for key, value in changed.items() if value is not None}
+    with pytest.raises(BadOption, match=message):
+        model(images, targets)
+
+
+def test_whole_numbers_of_any_type_and_empty_tensors_are_targets() -> None:
+    model, (images, targets), plain = small("mobilenet_v1_025"), batch(), batch()[1]
+    targets[0]["labels"] = targets[0]["labels"].to(torch.uint8)
+    targets[1] = {"boxes": torch.tensor([]), "labels": torch.tensor([])}
+    targets[2] = {"boxes": torch.tensor([[0, 0, 33, 33]], dtype=torch.int32), "labels": torch.tensor([1], dtype=torch.int32)}
+    given = [dict(each) for each in targets]
+    torch.manual_seed(0)
+    losses = model(images, targets)
+    assert all(each[key] is before[key] for each, before in zip(targets, given, strict=True) for key in before)
+    torch.manual_seed(0)
+    assert losses == model(images, plain)
+
+
+def test_a_detector_says_that_it_needs_images_and_targets() -> None:
+    model = small("mobilenet_v1_025")
+    for images, targets, message in (
+        ([], [], "the list of images is empty"),
+        (batch()[0], None, "in training mode a detector needs targets"),
+    ):
+        with pytest.raises(BadOption, match=message):
+            model(images, targets)
+    with pytest.raises(BadOption, match="the list of images is empty"):
+        model.eval()([])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "neck"), EVERY)
 def test_every_backbone_trains_and_evaluates(name: str, neck: str) -> None:
@@ -269,7 +317,7 @@ def test_losses_leave_every_mode_as_it_was(training: bool) -> None:
     before, modes = copy.deepcopy(model.state_dict()), {name: module.training for name, module in model.named_modules()}
     with torch.no_grad():
         model.losses(images, targets)
-        with pytest.raises(KeyError):
+        with pytest.raises(BadOption, match="target 0 has no boxes"):
             model.losses(images, [{}, {}, {}])
     assert {name: module.training for name, module in model.named_modules()} == modes
     moved = [key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])]

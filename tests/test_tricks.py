@@ -237,7 +237,7 @@ def test_mixup_draws_from_the_beta_distribution() -> None:
 
 def test_mixup_of_one_image_says_so() -> None:
     with pytest.raises(NoEffect, match="batch has one image"):
-        mixup(torch.rand(1, 3, 4, 4), torch.eye(1))
+        mixup(torch.rand(1, 3, 4, 4), torch.eye(1, 2))
     with pytest.raises(BadOption, match="alpha must be above 0"):
         mixup(torch.rand(2, 3, 4, 4), torch.eye(2), 0.0)
 
@@ -245,8 +245,13 @@ def test_mixup_of_one_image_says_so() -> None:
 def test_class_indices_are_not_mixed_and_pixels_are_no_integers() -> None:
     images, labels = torch.rand(4, 3, 4, 4), torch.arange(4)
     for function in (mixup, cutmix, lambda images, target: soft_cross_entropy(images[:, 0, 0], target)):
-        with pytest.raises(BadOption, match=r"target probabilities \(4, K\) are wanted, not the shape \(4,\); smooth_labels"):
-            function(images, labels)
+        for target in (labels, labels[:, None], labels[:, None].float(), torch.eye(4).long()):
+            wrong = rf"not the shape {re.escape(str(tuple(target.shape)))} of {target.dtype}; smooth_labels\(labels, "
+            with pytest.raises(BadOption, match=rf"target probabilities \(4, .\) of two or more classes are wanted, {wrong}"):
+                function(images, target)
+    for logits, target in ((torch.randn(4, 1), torch.eye(4, 3)), (torch.randn(4, 3), torch.eye(4)), (torch.randn(4, 1), torch.ones(4, 1))):
+        with pytest.raises(BadOption, match=rf"probabilities \(4, {logits.shape[1]}\) of two or more classes"):
+            soft_cross_entropy(logits, target)
     with pytest.raises(BadOption, match=r"images of a floating-point type are wanted, not torch\.uint8"):
         mixup((255 * images).byte(), torch.eye(4))
     assert torch.equal(smooth_labels(labels, 4, 0.0), torch.eye(4))
@@ -333,7 +338,7 @@ def test_cutmix_mixes_targets_by_the_pasted_area() -> None:
             shares = torch.bincount(mixed[i, 0].flatten().long(), minlength=n) / 63
             torch.testing.assert_close(target[i], shares)
     with pytest.raises(NoEffect, match="cutmix"):
-        cutmix(images[:1], torch.eye(1))
+        cutmix(images[:1], torch.eye(1, 2))
     with pytest.raises(BadOption, match="alpha"):
         cutmix(images, torch.eye(n), 0.0)
 

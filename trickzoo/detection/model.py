@@ -11,7 +11,6 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 from torchvision.models import detection
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -27,13 +26,13 @@ from trickzoo.detection.parts import (
     without_last_stage,
 )
 from trickzoo.detection.pooling import RoIAlign
+from trickzoo.detection.targets import checked
 from trickzoo.errors import BadOption, check_choice, nearest
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.draws import ImageSampler
 from trickzoo.weights.record import Preprocessing
-from trickzoo.wording import count
 
 Neck = Literal["fpn", "c4"]
 """How a detector uses the maps of its backbone."""
@@ -92,7 +91,7 @@ class FasterRCNN(detection.FasterRCNN):
 
     In training mode, `model(images, targets)` returns the losses. After `model.eval()`, `model(images)` returns a dict of boxes, labels and
     scores for each image. Images are (3, H, W) float in 0…1, of any sizes. Each target is a dict of `boxes`, (n, 4) float x0, y0, x1, y1 in
-    pixels, and `labels`, (n,) int64 from 1 to num_classes - 1; n is 0 for an image without objects.
+    pixels, and `labels`, (n,) whole numbers from 1 to num_classes - 1; n is 0 for an image without objects.
 
     Attributes:
         classes: the names of labels 1, 2, …; empty unless the detector comes from a file.
@@ -117,9 +116,16 @@ class FasterRCNN(detection.FasterRCNN):
         return self.classes[label - 1] if self.classes else str(label)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Return losses or detections, as the class describes. Raises BadOption for targets that do not fit the images or the classes."""
+        """Return losses or detections, as the class describes.
+
+        Raises BadOption without images, for targets that do not fit the images or the classes, and in training mode without targets.
+        """
+        if len(images) == 0:
+            raise BadOption("a detector needs one image at least, and the list of images is empty")
         if targets is not None:
-            _check_targets(images, targets, self.roi_heads.box_predictor.cls_score.out_features)
+            targets = checked(images, targets, self.roi_heads.box_predictor.cls_score.out_features)
+        elif self.training:
+            raise BadOption("in training mode a detector needs targets; call its eval() before it detects")
         return super().forward(images, targets)
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -139,19 +145,6 @@ class FasterRCNN(detection.FasterRCNN):
         finally:
             for module, mode in zip(switches, modes, strict=True):
                 module.training = mode
-
-
-def _check_targets(images: list[Tensor], targets: list[dict[str, Tensor]], classes: int) -> None:
-    if len(images) != len(targets):
-        raise BadOption(f"each image needs a target, and there are {count(len(images), 'image')} and {count(len(targets), 'target')}")
-    for number, target in enumerate(targets):
-        boxes, labels = len(target["boxes"]), len(target["labels"])
-        if boxes != labels:
-            raise BadOption(f"target {number} has {count(boxes, 'box')} and {count(labels, 'label')}")
-    given = torch.cat([target["labels"] for target in targets])
-    if len(given) and not bool(((given >= 1) & (given < classes)).all()):  # one question, because a GPU waits for each answer
-        found = f"{int(given.min())} to {int(given.max())}"
-        raise BadOption(f"the targets have labels from {found}; they go from 1 to {classes - 1}, because 0 is the background")
 
 
 def faster_rcnn(

@@ -20,7 +20,7 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
 
     Args:
         images: (N, C, H, W) float.
-        target: (N, K) probabilities. If labels are smoothed, they must be smoothed already.
+        target: (N, K) floating-point probabilities of two or more classes. If labels are smoothed, they must be smoothed already.
         alpha: α of the Beta distribution.
 
     Returns:
@@ -28,7 +28,7 @@ def cutmix(images: Tensor, target: Tensor, alpha: float = 1.0) -> tuple[Tensor, 
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: if alpha is not above 0, or if the target is not (N, K).
+        BadOption: if alpha is not above 0, or if the target is not as above.
     """
     n, _, height, width = images.shape
     check_probabilities("cutmix", target, n)

@@ -34,18 +34,22 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = 
     """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32.
 
     `weights` (K,) multiply the terms of the classes, as those of torch's `cross_entropy` do for target probabilities. Raises BadOption if
-    the target is not (N, K).
+    the target is not (N, K) floating point, and for fewer than two classes.
     """
-    check_probabilities("soft cross-entropy", target, len(logits))
+    check_probabilities("soft cross-entropy", target, len(logits), logits.shape[1])
     if weights is not None:
         target = target * weights
     return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()
 
 
-def check_probabilities(what: str, target: Tensor, n: int) -> None:
-    """Raise BadOption if the target is not (n, K), such as class indices, which would be broadcast. `what` begins the message."""
-    if target.ndim != 2 or len(target) != n:
+def check_probabilities(what: str, target: Tensor, n: int, num_classes: int | None = None) -> None:
+    """Raise BadOption if the target is not (n, K) floating point with K ≥ 2, such as class indices, which would be broadcast or mixed.
+
+    K is the number of classes if it is given. `what` begins the message.
+    """
+    shape, classes = tuple(target.shape), "K" if num_classes is None else num_classes
+    if len(shape) != 2 or len(target) != n or shape[1] < 2 or shape[1] != (num_classes or shape[1]) or not target.is_floating_point():
         raise BadOption(
-            f"{what}: target probabilities ({n}, K) are wanted, not the shape {tuple(target.shape)}; "
-            "smooth_labels(labels, K, 0.0) turns class indices into them"
+            f"{what}: floating-point target probabilities ({n}, {classes}) of two or more classes are wanted, not the shape {shape} of "
+            f"{target.dtype}; smooth_labels(labels, {classes}, 0.0) turns class indices into them"
         )

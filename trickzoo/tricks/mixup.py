@@ -20,7 +20,7 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
 
     Args:
         images: (N, C, H, W) float.
-        target: (N, K) probabilities. If labels are smoothed, they must be smoothed already.
+        target: (N, K) floating-point probabilities of two or more classes. If labels are smoothed, they must be smoothed already.
         alpha: α of the Beta distribution, which is 0.2 in the paper.
         form: "paper" draws λ for each image and pairs images at random. "official" draws one λ for the batch and pairs it with its reverse.
 
@@ -29,7 +29,7 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: for another form, an alpha not above 0, images of an integer type, or a target that is not (N, K).
+        BadOption: for another form, an alpha not above 0, images of an integer type, or a target that is not as above.
     """
     check_choice("mixup: form", form, get_args(Form))
     n = len(images)
