@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from torch import nn
 
 import trickzoo
 from tests.annotated import refused
@@ -19,6 +21,7 @@ from tests.images import jpeg
 from trickzoo.classification import temperature
 from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.weights.header import of_file
 
 
@@ -94,3 +97,16 @@ def images_of(folder: Path) -> Path:
     """The first image, wherever it was put."""
     (found,) = (folder / "labelled").rglob(f"{IMAGENETTE[0]}-0.jpg")
     return found
+
+
+def test_logits_that_no_temperature_divides() -> None:
+    logits, labels = drawn(20)
+    refused(lambda: temperature.fit(logits[:0], labels[:0]), "there are too few images")
+    refused(lambda: temperature.calibrate(logits[:0], labels[:0]), "there are too few images")
+    for value in (np.nan, np.inf, -np.inf):
+        logits[3, 1] = value
+        refused(lambda: temperature.fit(logits, labels), "gives logits that are not finite; the weights are damaged", BadCheckpoint)
+    for num_classes, words in ((0, "Identity"), (3, "Sequential")):
+        model = trickzoo.create("mobilenet_v1_025", num_classes=num_classes)
+        model.head.fc = nn.Sequential(model.head.fc) if num_classes else model.head.fc
+        refused(functools.partial(temperature.scale, model, 2.0), f"head.fc is not a linear layer but {words}", BadOption)

@@ -28,7 +28,7 @@ from trickzoo.deployment import onnx_file
 from trickzoo.deployment.deploy import DeviationTooLarge
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.folding import fold_norms
 
 BACKENDS = ("eager", "onnxruntime", "openvino")
@@ -299,6 +299,8 @@ def test_generated_images_have_the_networks_channels() -> None:
         ({"threads": 0}, "batch_size and threads must be 1 or more"),
         ({"batch_size": 0}, "batch_size and threads must be 1 or more"),
         ({"images": []}, "images is empty"),
+        ({"images": "photos"}, r'images must be paths or a tensor, not one path; pass sorted\(Path\("photos"\).iterdir\(\)\) for a folder'),
+        ({"images": Path("photos")}, "images must be paths or a tensor, not one path"),
         ({"images": torch.zeros(3, 64, 64)}, "images must be N×3×H×W float32, not 3×64×64"),
     ],
 )
@@ -330,3 +332,38 @@ def test_engines_are_imported_when_they_are_used(path: Path) -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not {name.partition(".")[0] for name in names} & {"onnx", "onnxruntime", "onnxscript", "openvino"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_an_image_that_is_not_finite_gets_no_logits(backend: str, value: float, engines: dict[str, Deployed]) -> None:
+    """Its logits are NaN in every engine, and those of the other images in the batch are as without it."""
+    images = torch.randn(3, 3, 64, 64)
+    expected = engines[backend](images)
+    images[1, 2, 5, 7] = value
+    found = engines[backend](images)
+    assert found[1].isnan().all()
+    torch.testing.assert_close(found[[0, 2]], expected[[0, 2]])
+    large = torch.full((1, 3, 64, 64), 1e36)
+    assert not large.sum().isfinite() and engines[backend](large).shape == (1, 10)  # finite images whose sum is not
+    torch.testing.assert_close(engines[backend](torch.cat([images[:1], large]))[:1], expected[:1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(1, 3, 0, 64), (1, 3, 64, 0)])
+def test_images_without_pixels_are_refused(backend: str, shape: tuple[int, ...], engines: dict[str, Deployed]) -> None:
+    with pytest.raises(BadOption, match=f"takes N×3×H×W float32 images, not {'×'.join(map(str, shape))} float32"):
+        engines[backend](torch.zeros(shape))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_networks_and_images_that_are_not_finite_are_not_deployed(precision: str, model: Backbone, drawings: Tensor) -> None:
+    for value in (torch.nan, torch.inf):
+        images = drawings.clone()
+        images[0, 0, 0, 0] = value
+        with pytest.raises(BadOption, match="deploy: images must be finite, and some values are not"):
+            trickzoo.deploy(model, "onnxruntime", precision, images=images)
+        damaged = copy.deepcopy(model)
+        nn.init.constant_(damaged.head.fc.bias, value)  # type: ignore[arg-type]
+        with pytest.raises(BadCheckpoint, match=r"^mobilenet_v1_025 gives logits that are not finite; the weights are damaged$"):
+            trickzoo.deploy(damaged, "onnxruntime", precision, images=drawings)

@@ -26,8 +26,8 @@ from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.transforms import eval_transform
 from trickzoo.deployment import export, predict
 from trickzoo.deployment.description import Description, Input
-from trickzoo.deployment.opened import open_exported
-from trickzoo.errors import BadOption, NotWritten
+from trickzoo.deployment.opened import _check_outputs, open_exported
+from trickzoo.errors import BadCheckpoint, BadOption, NotWritten
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -436,3 +436,33 @@ def test_top1_on_real_images_is_that_of_the_model(suffix: str, kind: Input, pack
         right += [int(IMAGENETTE[int(each_of.argmax())] == each.parent.name) for each_of in logits]
     assert len(images) > 1000 and abs(100 * (right[0] - right[1]) / len(images)) <= 0.1
     assert right[0] / len(images) > 0.7
+
+
+def test_networks_with_weights_that_are_not_finite_are_not_exported(call: Call, place: Path, tmp_path: Path) -> None:
+    model, _ = tiny("float")
+    nn.init.constant_(model.stem[1].bias, float("inf"))  # type: ignore[index]
+    detector, segmenter = random_detector("c4"), random_segmenter(64)
+    for module in (detector.roi_heads.box_predictor.cls_score, segmenter.head[-1]):  # type: ignore[index]
+        nn.init.constant_(module.bias, float("nan"))
+    graphs = (export.classifier(model, PREPROCESSING, CLASSES), export.detector(detector), export.segmenter(segmenter))
+    for graph, name in zip(graphs, ("tiny", "boxes", "masks"), strict=True):
+        for path in (tmp_path / "x.onnx", tmp_path / "x.pt2", tmp_path / "x.xml"):
+            with pytest.raises(BadCheckpoint, match=rf"^{name}.safetensors has weights that are not finite; the weights are damaged$"):
+                export.write(graph, path)
+    with pytest.raises(BadCheckpoint, match=r"^tiny gives logits that are not finite; the weights are damaged$"):
+        export.classifier(model, PREPROCESSING, CLASSES, calibration=[place / "a.jpg"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_classifier_whose_logits_are_not_finite() -> None:
+    _, graph = tiny("float")
+    with pytest.raises(BadCheckpoint, match=r"^a.onnx gives logits that are not finite; the weights are damaged$"):
+        _check_outputs(Path("a.onnx"), graph.description, np.zeros((1, 3, 32, 32)), [np.full((1, 3), np.nan, np.float32)])
+
+
+def test_the_command_names_its_own_remedies_if_8_bits_change_too_much(
+    call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trickzoo.deployment.deploy.TOLERANCE", {"int8": -1.0})
+    status, _, err = call("export", tmp_path / "x.onnx", "--model", SMALL, "--precision", "int8", "--calibration", place)
+    assert status == 2 and err.endswith("are accepted; name more images with --calibration, or use --precision fp32\n"), err

@@ -311,3 +311,14 @@ def test_networks_that_do_not_come_from_a_file_predict_too() -> None:
     assert set(found.names) <= {"1", "2"}
     segmenter = segmentation.fcn("mobilenet_v1_025", num_classes=3)
     assert segmentation.predict(segmenter, image).shape == (50, 70)
+
+
+def test_a_classifier_whose_logits_are_not_finite_predicts_nothing(trained: Path, tmp_path: Path, call: Call) -> None:
+    model, file = trickzoo.create(trained / "classes"), tmp_path / "nan.safetensors"
+    torch.nn.init.constant_(model.head.fc.bias, torch.nan)  # type: ignore[arg-type]
+    publish.export(model, file)
+    message = f"{file} gives logits that are not finite; the weights are damaged"
+    with pytest.raises(BadCheckpoint) as error:
+        trickzoo.load(file).predict(trained / "a.jpg")
+    assert str(error.value) == message
+    assert call(trained / "a.jpg", "--weights", file) == (2, "", f"trickzoo: {message}\n")

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from trickzoo import classification, detection, segmentation
-from trickzoo.backbone import Backbone
+from trickzoo.backbone import Backbone, logits_of
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.data.images import read, rgb
@@ -86,7 +86,8 @@ class Network:
         """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
-        unknown, and BadOption if the image is neither a path nor an image of Pillow.
+        unknown, BadOption if the image is neither a path nor an image of Pillow, and BadCheckpoint if a classifier gives logits that are
+        not finite.
         """
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)
@@ -97,8 +98,8 @@ class Network:
         return Found(label, describe_class(self.classes[label]), score, box)
 
     def _classify(self, picture: Picture) -> Prediction:
-        pixels = self.transform(picture.image)[None].to(next(self.network.parameters()).device)
-        probability, label = self.network(pixels)[0].float().softmax(0).sort(descending=True, stable=True)
+        logits = logits_of(self.network, self.transform(picture.image))  # type: ignore[arg-type]  # `load` made it
+        probability, label = logits.softmax(0).sort(descending=True, stable=True)
         return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
 
     def _detect(self, picture: Picture) -> Prediction:

@@ -22,7 +22,7 @@ from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
-from trickzoo.errors import BadCheckpoint, BadData, shortened
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, shortened
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
@@ -170,9 +170,7 @@ def _checked(batches: Iterable[list[Answer]], model: str, precision: Precision, 
         if not skip_corrupt and (error := next((answer.error for answer in answers if answer.error), None)):
             raise BadData(f"{error}; leave such files out, and count them, with --skip-corrupt")
         if not all(answer.finite for answer in answers):
-            raise BadCheckpoint(
-                f"{model} gives logits that are not finite; the weights are damaged, or {precision} cannot hold their range"
-            )
+            raise BadCheckpoint(f"{model} {NOT_FINITE}, or {precision} cannot hold their range")
         yield answers
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.metrics import expected_calibration_error
-from trickzoo.errors import BadData
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, BadOption
 
 WIDEST = 1000.0
 """The largest temperature, and the inverse of the smallest one, that is considered."""
@@ -42,10 +42,15 @@ def fit(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """Return the temperature with the least negative log-likelihood of (n,) labels under (n, K) logits.
 
     The likelihood is log-concave in the inverse of the temperature, so the maximum is where its derivative is 0. Raises BadData if
-    there is none between `1 / WIDEST` and `WIDEST`: if all images are classified correctly, or the logits are worse than chance.
+    there is none between `1 / WIDEST` and `WIDEST`: if all images are classified correctly, or the logits are worse than chance. Also
+    raises BadData without images, and BadCheckpoint for logits that are not finite.
     """
     from scipy.optimize import brentq
 
+    if not len(labels):
+        raise BadData("no temperature fits: there are too few images; name more images")
+    if not np.isfinite(logits).all():
+        raise BadCheckpoint(f"the network {NOT_FINITE}")
     scores = logits.astype(np.float64)
     scores -= scores.max(1, keepdims=True)
     of_labels = scores[np.arange(len(labels)), labels]
@@ -62,7 +67,7 @@ def fit(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
 
 
 def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibrated:
-    """Fit a temperature on held-out images, and state what it changes. Raises BadData if there is none, also for a half of the images."""
+    """Fit a temperature on held-out images, and state what it changes. Raises the errors of `fit`, also for a half of the images."""
     temperature = fit(logits, labels)
     halves = np.random.default_rng(0).permutation(len(labels)) % 2
     crossed = np.empty(len(labels))
@@ -90,8 +95,12 @@ def _log_probabilities(logits: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def scale(model: Backbone, temperature: float) -> None:
-    """Divide the weights and biases of a network's classifier by a temperature, in place."""
+    """Divide the weights and biases of a network's classifier by a temperature, in place.
+
+    Raises BadOption if the network has no classifier, or one that is not a linear layer.
+    """
     classifier = model.head.fc
-    assert isinstance(classifier, nn.Linear)
+    if not isinstance(classifier, nn.Linear):
+        raise BadOption(f"{model.name}: head.fc is not a linear layer but {type(classifier).__name__}, which no temperature divides")
     for parameter in classifier.parameters():
         parameter.data /= temperature

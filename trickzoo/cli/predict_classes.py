@@ -22,15 +22,15 @@ def classifier(
     model: str, weights: str | None, classes: str | None, preparation: Preparation, device: Device
 ) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
     """Return a function from an RGB image to logits, and the names of the classes."""
+    from trickzoo.backbone import logits_of
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.transforms import eval_transform
     from trickzoo.training.device import find
 
-    where = find(device)
-    network = loaded(model, weights).to(where)
+    network = loaded(model, weights).to(find(device))
     names = classes_of(network, classes)
     transform = eval_transform(preprocessing_of(network, preparation))
-    return lambda image: network(transform(image)[None].to(where))[0].float().cpu(), names
+    return lambda image: logits_of(network, transform(image)), names
 
 
 def exported_classifier(exported: Exported) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:

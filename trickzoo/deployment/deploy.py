@@ -20,7 +20,7 @@ from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
-from trickzoo.errors import BadOption, TrickzooError, check_choice
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError, check_choice
 from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
@@ -40,7 +40,11 @@ SECONDS = 3.0
 
 
 class DeviationTooLarge(TrickzooError, ValueError):
-    """A deployed network computes something else than the network."""
+    """A deployed network computes something else than the network. `deviation` is the message without the remedy."""
+
+    def __init__(self, deviation: str, remedy: str) -> None:
+        super().__init__(f"{deviation}; {remedy}")
+        self.deviation = deviation
 
 
 def deploy(
@@ -81,6 +85,7 @@ def deploy(
         Unavailable: for an engine that is not installed, or does not have the precision.
         BadOption: for a network or a value that is not supported.
         BadData: if an image cannot be read.
+        BadCheckpoint: if the network's logits are not finite.
         DeviationTooLarge: if the logits or predictions differ by more than the tolerance.
     """
     _check(model, backend, precision, images, batch_size, threads)
@@ -90,6 +95,8 @@ def deploy(
     checked = _prepared(model, images, preprocessing)
     with torch.no_grad():
         expected = torch.cat([network(part) for part in checked.split(16)])
+    if not expected.isfinite().all():
+        raise BadCheckpoint(f"{_trunk(model).name} {NOT_FINITE}")
     forms = Forms(fold_norms(network), checked)
     bound = TOLERANCE[precision] if tolerance is None else tolerance
 
@@ -138,14 +145,23 @@ def _check(model: nn.Module, backend: str, precision: str, images: Images | None
         raise BadOption("deploy: int8 is checked on predictions, so it needs a network of two classes or more")
 
 
-def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocessing | None) -> Tensor:
-    """Return (N, C, H, W) images that are prepared for a network."""
+def _trunk(model: nn.Module) -> Backbone:
     trunk = model.trunk if isinstance(model, Segmenter) else model
     assert isinstance(trunk, Backbone)
+    return trunk
+
+
+def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocessing | None) -> Tensor:
+    """Return (N, C, H, W) images that are prepared for a network."""
+    trunk = _trunk(model)
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != trunk.in_chans or images.dtype != torch.float32 or not len(images):
             raise BadOption(f"deploy: images must be N×{trunk.in_chans}×H×W float32, not {'×'.join(map(str, images.shape))} {images.dtype}")
+        if not images.isfinite().all():
+            raise BadOption("deploy: images must be finite, and some values are not; leave such images out")
         return images.detach()
+    if isinstance(images, str | PathLike):
+        raise BadOption(f'deploy: images must be paths or a tensor, not one path; pass sorted(Path("{images}").iterdir()) for a folder')
     if images is not None:
         if isinstance(model, Segmenter):
             raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, not paths")
@@ -172,13 +188,14 @@ def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: f
     what = f"{deployed.backend} in {deployed.precision}"
     if deployed.precision == "int8" and not disagreement <= tolerance:
         raise DeviationTooLarge(
-            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted; "
-            "pass more images, or use bf16 or a larger tolerance"
+            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted",
+            "pass more images, or use bf16 or a larger tolerance",
         )
     if deployed.precision != "int8" and not deviation <= tolerance * scale:
         raise DeviationTooLarge(
             f"{what} changes a logit by {deviation:.3g}, and {tolerance * scale:.3g} is accepted ({tolerance:g} of the largest logit, "
-            f"{scale:.3g}); use another backend or precision, or a larger tolerance"
+            f"{scale:.3g})",
+            "use another backend or precision, or a larger tolerance",
         )
     return replace(deployed, deviation=deviation, disagreement=disagreement, scale=scale)
 

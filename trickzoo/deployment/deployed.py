@@ -19,7 +19,7 @@ class Deployed:
     """A network in the engine that `trickzoo.deploy` prepared or chose.
 
     `deployed(images)` takes (N, C, H, W) float32 images, prepared as for the network, and returns its float32 logits. N may differ in each
-    call. The result never has gradients.
+    call. The result never has gradients. An image with a value that is not finite gets logits of NaN, in every engine.
 
     A `Deployed` can be pickled, and can be used after a fork: each process opens the engine at its first call. For worker processes that
     share the cores, `deployed.with_threads(1)` gives a copy with one thread each.
@@ -50,15 +50,18 @@ class Deployed:
     _opened: dict[tuple[int, int], Run] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits of (N, C, H, W) float32 images. Raises BadOption for a tensor of another type or shape."""
-        if images.ndim != 4 or images.shape[1] != self.in_chans or images.dtype != torch.float32:
+        """Return the logits of (N, C, H, W) float32 images. Raises BadOption for a tensor of another type or shape, or of no pixels."""
+        if images.ndim != 4 or images.shape[1] != self.in_chans or images.dtype != torch.float32 or 0 in images.shape[2:]:
             kind, shape = str(images.dtype).removeprefix("torch."), "×".join(map(str, images.shape))
             raise BadOption(f"the deployed network takes N×{self.in_chans}×H×W float32 images, not {shape} {kind}")
         key = (os.getpid(), self.threads or torch.get_num_threads())
         run = self._opened.get(key)
         if run is None:
             run = self._opened[key] = self.engine.open(key[1])
-        return run(images)
+        logits = run(images)
+        if not images.detach().sum().isfinite():  # one pass over the images; the sum of finite values may be infinite
+            logits[~images.isfinite().flatten(1).all(1)] = torch.nan
+        return logits
 
     def with_threads(self, threads: int | None) -> Deployed:
         """Return a copy that uses this number of threads in each call. Raises BadOption if it is less than 1."""

@@ -22,7 +22,7 @@ from trickzoo.deployment.onnx_file import join, to_onnx
 from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
@@ -177,12 +177,14 @@ def check_path(path: Path, *, overwrite: bool) -> None:
 def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
     """Write a network to a file in the format that its suffix names: .onnx, .pt2 or .xml.
 
-    Raises BadOption for another suffix, if a file would be replaced without `overwrite`, or if a package is missing, and NotWritten if the
-    file cannot be written.
+    Raises BadOption for another suffix, if a file would be replaced without `overwrite`, or if a package is missing, BadCheckpoint if the
+    network has weights that are not finite, and NotWritten if the file cannot be written.
     """
     if path.suffix not in SUFFIXES.values():
         raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")
     check_path(path, overwrite=overwrite)
+    if not all(bool(tensor.isfinite().all()) for tensor in graph.module.state_dict().values()):
+        raise BadCheckpoint(f"{graph.description.weights} has weights that are not finite; the weights are damaged")
     texts = graph.description.texts()
     if path.suffix == ".pt2":
         if graph.quantised is not None:

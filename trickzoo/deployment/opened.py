@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trickzoo.deployment.description import Description
 from trickzoo.deployment.extras import require
 from trickzoo.deployment.openvino_file import METADATA, weights_of
-from trickzoo.errors import BadCheckpoint, BadOption, TrickzooError
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError
 from trickzoo.files import read_regular
 
 MAX_FILE = 2**31
@@ -121,7 +121,9 @@ def _check_outputs(path: Path, description: Description, given: NDArray[Any], ou
     """Raise BadCheckpoint if the outputs of a file are not those that its description promises."""
     shapes, classes = [each.shape for each in outputs], len(description.classes)
     if description.task == "classification":
-        right = shapes == [(len(given), classes)] and bool(np.isfinite(outputs[0]).all())
+        right = shapes == [(len(given), classes)]
+        if right and not np.isfinite(outputs[0]).all():
+            raise BadCheckpoint(f"{path} {NOT_FINITE}")
     elif description.task == "detection":
         found = shapes[0][0] if shapes and shapes[0] else 0
         right = shapes == [(found, 4), (found,), (found,)] and all(bool(np.isfinite(each).all()) for each in outputs)
