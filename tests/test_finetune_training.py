@@ -106,7 +106,7 @@ def test_a_training_and_its_files(recipe: Any, tmp_path: Path) -> None:
     assert rows[0].startswith("epoch,step,loss,lr,")
     assert found["measure"] in rows[0]
     assert stored(tmp_path / "model.safetensors", type(recipe)) == recipe
-    with pytest.raises(BadCheckpoint, match=f"network for {recipe.task}; load it with trickzoo.{recipe.task}.load"):
+    with pytest.raises(BadCheckpoint, match=f"network for {recipe.task}; load it with trickzoo.{recipe.task}.load, or name it"):
         trickzoo.create("mobilenet_v1_025", weights=tmp_path / "model.safetensors")
 
 

@@ -63,6 +63,7 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
             "for this repository of the hub, write hf:a/b, or a/b where OWNER/NAME is wanted (`trickzoo train",
         ),
         ("predict x --model https://huggingface.co/a/b.c", "for this repository of the hub, write hf-hub:a/b.c"),
+        ("predict x --model hf_hub:timm/x", "the weights of that name on the hub are hf-hub:timm/x"),
         ("predict x --model a/b.c", "a/b.c does not exist; the weights of that name on the hub are hf-hub:a/b.c"),
         ("predict x --weights file:///a/b.pth", "is a URL; write /a/b.pth"),
         ("train --data=", "Invalid value for --data: the text is empty; write a value, or leave it out"),

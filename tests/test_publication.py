@@ -145,6 +145,20 @@ def test_the_card_of_imported_weights_names_their_origin(call: Call, tmp_path: P
     assert "Converted from mobilenet0.25-f0046a3d.params of GluonCV." in (folder / "README.md").read_text()
 
 
+def test_names_of_users_are_shown_in_the_card_as_they_are(call: Call, tmp_path: Path) -> None:
+    model = trickzoo.create(SMALL, num_classes=3)
+    training = {"recipe": {"name": "r|s"}, "seed": 3}
+    classes = ("a|b", "<script>", "*c*_`\n")
+    publish.export(model, tmp_path / "weights.safetensors", training=training, classes=classes, preprocessing=Preprocessing(size=64))
+    file, folder = tmp_path / "weights.safetensors", tmp_path / "repository"
+    measured = evaluation(file, tmp_path, data={"path": "sets/a|b/<i>"})
+    assert call(file, "--repo", REPO, "--licence", "mit", "--evaluation", measured, "--folder", folder)[0] == 0
+    card = (folder / "README.md").read_text().partition("\n---\n")[2]
+    assert r"| classes | a\|b, &lt;script&gt;, \*c\*\_\`\\n |" in card
+    assert r"| recipe | r\|s |" in card
+    assert r"| a\|b/&lt;i&gt; | 3,925 | top-1 | 81.50 |" in card
+
+
 def test_a_task_of_a_benchmark_needs_an_evaluation(call: Call, file: Path, tmp_path: Path) -> None:
     status, _, err = call(file, "--repo", REPO, "--licence", "mit", "--task-id", "160px", "--folder", tmp_path / "repository")
     assert (status, err.count("\n")) == (
@@ -222,13 +236,22 @@ def test_mistakes_are_named_before_anything_is_sent(call: Call, hub: Hub, tmp_pa
     file = written(SMALL, tmp_path)
     bare = tmp_path / "bare.safetensors"
     safetensors.torch.save_file(network().state_dict(), bare)
-    other = evaluation(bare, tmp_path)
+    other, exported = evaluation(bare, tmp_path), tmp_path / "net.onnx"
+    exported.write_bytes(b"onnx")
     for tokens, words in (
         ((file, "--repo", "mine", "--licence", "mit"), '--repo must be OWNER/NAME, not "mine"'),
         ((tmp_path / "gone.safetensors", "--repo", REPO, "--licence", "mit"), "gone.safetensors does not exist"),
         ((bare, "--repo", REPO, "--licence", "mit"), "bare.safetensors does not name its model"),
         ((file, "--repo", REPO, "--licence", "mit", "--evaluation", other), "is an evaluation of weights with the SHA-256"),
         ((file, "--repo", REPO, "--licence", "mit", "--evaluation", bare), "is not the result file of one evaluation"),
+        ((file, "--repo", REPO, "--licence", "mit", "--evaluation", tmp_path / "gone.json"), "gone.json does not exist; name the result"),
+        ((file, "--repo", REPO, "--licence", "mit", "--evaluation", tmp_path), "cannot be read ("),
+        (
+            (file, "--repo", REPO, "--licence", "a\nb: c"),
+            'SPDX identifier of a licence, such as apache-2.0, not "a\\nb: c"',
+        ),
+        ((file, "--repo", REPO, "--licence", "my licence"), "--licence must be the SPDX identifier"),
+        ((exported, "--repo", REPO, "--licence", "mit"), "net.onnx is a whole exported network and not a file of weights; name the weight"),
         ((file, "--repo", REPO, "--licence", "mit", "--folder", tmp_path), "is not empty; name a new folder"),
         ((file, "--repo", REPO, "--licence", "mit", "--folder", file), "is a file; name a new folder"),
     ):

@@ -36,6 +36,7 @@ def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
     ("change", "message"),
     [
         ({"mixupp": 0.2}, 'a recipe has no field "mixupp"; did you mean mixup'),
+        ({"learning_rate": 0.2}, 'a recipe has no field "learning_rate"; did you mean lr?'),
         ({"epoch": 3}, 'a recipe has no field "epoch"; did you mean epochs'),
         ({"epochs": "many"}, 'recipe field epochs must be 1 or more, not "many"'),
         ({"augmentation": {"fliip": 0.5}}, 'a recipe has no field "augmentation.fliip"; did you mean flip'),
@@ -128,6 +129,11 @@ def test_values_need_not_be_text() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"learning_rate": 0.1}, r'no field "learning_rate"; did you mean lr\?'),
+        ({"lr0": 0.1}, r"did you mean lr\?"),
+        ({"batch": 32}, r"did you mean batch_size\?"),
+        ({"wd": 0.0}, r"did you mean weight_decay\?"),
+        ({"num-epochs": 3}, r"did you mean epochs\?"),
         ({"epoch": "3"}, 'no field "epoch"; did you mean epochs'),
         ({"epochs": "many"}, 'recipe field epochs must be 1 or more, not "many"'),
         ({"schedule": "linear"}, 'recipe field schedule must be step or cosine, not "linear"'),

@@ -5,6 +5,7 @@ timm loads the repository of a classifier where timm has its network, and trickz
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -19,8 +20,8 @@ import yaml
 from trickzoo import loading, registry
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, describe_class
-from trickzoo.errors import BadCheckpoint, BadData, BadOption
-from trickzoo.files import digest, new_folder
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, printable
+from trickzoo.files import digest, new_folder, read_json
 from trickzoo.training.tracking import MEASURES
 from trickzoo.weights import convert, header, timm_form
 from trickzoo.weights.record import Metric, Record, Source
@@ -82,6 +83,8 @@ def prepare(
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
         raise BadOption(f'--repo must be OWNER/NAME, not "{repo}"')
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
+        raise BadOption(f'--licence must be the SPDX identifier of a licence, such as apache-2.0, not "{licence}"')
     if folder.exists() and not folder.is_dir():
         raise BadOption(f"{folder} is a file; name a new folder")
     if folder.exists() and any(folder.iterdir()):
@@ -128,12 +131,16 @@ def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, fol
 def _evaluation(path: Path, sha256: str, data: str | None, classes: str | tuple[str, ...] | None) -> Evaluation:
     """Read the result file of an evaluation. Raises BadData if it cannot be read or is of other weights."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         (result,) = content.get("results") or [content]
         of, values = result["weights_sha256"], {name: float(result[name]) for name in MEASURES if result.get(name) is not None}
         place, n = Path(str(result["data"]["path"])), int(result.get("n") or result["data"].get("images") or result["data"]["n"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadData(f"{path} is not the result file of one evaluation ({type(error).__name__}: {error}); write it with --out") from None
+    except FileNotFoundError:
+        raise BadData(f"{path} does not exist; name the result file that `trickzoo eval --out` wrote") from None
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror or error}); name the result file that `trickzoo eval --out` wrote") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise BadData(f"{path} is not the result file of one evaluation; write it with `trickzoo eval --out`") from None
     if of != sha256:
         raise BadData(f"{path} is an evaluation of weights with the SHA-256 {of}, not {sha256}; evaluate the file that is published")
     hub = data or next((place for name, place in DATA_SETS.items() if classes in (name, class_list(name))), None)
@@ -225,13 +232,13 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     lines += ["## Use\n", "```python", *_usage(own, repo, in_timm), "```\n"]
     if measured:
         lines += ["## Figures\n", "| data | images | figure | percent |", "| --- | ---: | --- | ---: |"]
-        lines += [f"| {e.data} | {e.n:,} | {MEASURES[name]} | {value:.2f} |" for e in measured for name, value in e.values.items()]
+        lines += [f"| {_text(e.data)} | {e.n:,} | {MEASURES[name]} | {value:.2f} |" for e in measured for name, value in e.values.items()]
         lines.append("")
     about = {
-        "classes": ", ".join(names[:20]) + ("" if len(names) <= 20 else f" and {len(names) - 20} more"),
+        "classes": _text(", ".join(names[:20])) + ("" if len(names) <= 20 else f" and {len(names) - 20} more"),
         "preprocessing": str(record.preprocessing) if own.task == "classification" else None,
-        "recipe": record.recipe,
-        "random seed": training.get("seed"),
+        "recipe": None if record.recipe is None else _text(record.recipe),
+        "random seed": None if training.get("seed") is None else _text(training["seed"]),
         "SHA-256": f"`{record.sources[0].sha256}`",
         "licence": record.licence,
     }
@@ -239,13 +246,18 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     return "\n".join(lines) + "\n"
 
 
+def _text(name: object) -> str:
+    """Return a name as Markdown that shows it as it is, on one line, in a table too."""
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(printable(name), quote=False))
+
+
 def _origin(own: header.FileMetadata) -> str:
     """Return where the weights come from, as a sentence."""
     training = own.training or {}
     if "origin" in training:
-        return f"Converted from {training['file']} of {training['origin']}."
+        return f"Converted from {_text(training.get('file', 'a file'))} of {_text(training['origin'])}."
     if own.source is not None:
-        return f"The weights are {own.source} of trickzoo's zoo."
+        return f"The weights are {_text(own.source)} of trickzoo's zoo."
     return "Trained with trickzoo." if "recipe" in training else "Written with trickzoo."
 
 

@@ -18,8 +18,9 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import find_layout, find_reader, of_task
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.selection import Selection
-from trickzoo.errors import BadOption, nearest
+from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override
+from trickzoo.recipes.fields import suggestion
 from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
@@ -228,7 +229,7 @@ def _check_fields(branches: list[study.Branch], changes: Mapping[str, str]) -> N
     for name in changes:
         field = known.get(name)
         if branches and field is None:
-            near = nearest(name, [*known, *(f"{branch.recipe.task}_{split}" for branch in branches for split in SPLITS)])
+            near = suggestion(name, [*known, *(f"{branch.recipe.task}_{split}" for branch in branches for split in SPLITS)])
             raise BadOption(f'a recipe has no field "{_option(name)}"{near}')
         if field in ("name", "model", "weights", "data"):
             raise BadOption(f"the study sets {field} itself; leave --{_option(name)} out")

@@ -12,10 +12,10 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from trickzoo import registry
-from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, UnknownName, nearest, printable
+from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, UnknownName, printable
 from trickzoo.files import read_json
 from trickzoo.recipes import finetune, paper, scaled, zoo
-from trickzoo.recipes.fields import described, in_words
+from trickzoo.recipes.fields import described, in_words, suggestion
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
@@ -147,7 +147,7 @@ def override(recipe: R, changes: Mapping[str, Any]) -> R:
         field = name.replace("-", "_")
         holder = next((h for h in holders if field in h and not isinstance(h[field], dict)), None)
         if holder is None:
-            raise BadOption(f'a recipe has no field "{name}"{nearest(field, [n for h in holders for n in h])}')
+            raise BadOption(f'a recipe has no field "{name}"{suggestion(field, [n for h in holders for n in h])}')
         if text.lower() == "none":
             holder[field] = None
         else:
@@ -221,7 +221,7 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
     for path in _paths(content):
         if path not in known.values():
             name = path.rpartition(".")[2]
-            near = f"; did you mean {known[name]}?" if name in known else nearest(name, known)
+            near = f"; did you mean {known[name]}?" if name in known else suggestion(name, known)
             raise BadOption(f'a recipe has no field "{path}"{near}')
     return _converted(content, kind)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from trickzoo.errors import NoEffect
+from trickzoo.errors import NoEffect, nearest
 from trickzoo.recipes.ranges import Pattern, Range
 
 SYNONYMS = {
@@ -18,6 +18,7 @@ SYNONYMS = {
     "arch": "model",
     "architecture": "model",
     "backbone": "model",
+    "base_lr": "lr",
     "batch": "batch_size",
     "bs": "batch_size",
     "fp16": "precision",
@@ -27,12 +28,15 @@ SYNONYMS = {
     "imgsz": "size",
     "label_smoothing": "smoothing",
     "learning_rate": "lr",
+    "lr0": "lr",
     "lr_scheduler": "schedule",
+    "max_epochs": "epochs",
     "network": "model",
     "opt": "optimizer",
     "optim": "optimizer",
     "optimiser": "optimizer",
     "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
     "random_erasing": "erasing",
     "resolution": "size",
     "sched": "schedule",
@@ -41,6 +45,13 @@ SYNONYMS = {
     "wd": "weight_decay",
 }
 """Names that other programs give to fields, by which people look for them."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that suggests the field that an unknown name probably means; "" if none is similar."""
+    known = list(known)
+    meant = SYNONYMS.get(name.lower().replace("-", "_"))
+    return f"; did you mean {meant}?" if meant in known else nearest(name, known)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from trickzoo.weights.record import Record
 
 NETWORK = "model.safetensors"
 """Name of the file of the network in the folder of a training."""
+EXPORTED = {".onnx", ".pt2", ".xml"}
+"""Suffixes of the files of whole networks that `trickzoo export` writes for other programs."""
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
@@ -35,7 +37,7 @@ def is_file(reference: str) -> bool:
 def existing(reference: str | os.PathLike[str]) -> Path:
     """Return the path of a weight file, also if the folder of its training is named.
 
-    Raises BadCheckpoint if there is no such file; a file that cannot be read raises it later.
+    Raises BadCheckpoint if there is no such file, or if it is an exported network; a file that cannot be read raises it later.
     """
     path = expanded(reference)
     if path.is_dir():
@@ -48,6 +50,8 @@ def existing(reference: str | os.PathLike[str]) -> Path:
         raise BadCheckpoint(f"{path} does not exist{_of_the_hub(str(reference))}") from None
     except (OSError, ValueError):
         pass
+    if path.suffix.lower() in EXPORTED:
+        raise BadCheckpoint(f"{path} is a whole exported network and not a file of weights; name the weight file that it was exported from")
     return path
 
 
@@ -57,7 +61,7 @@ def _of_the_hub(reference: str) -> str:
     is_hub = owner.startswith("hf-hub:")
     if not owner or not name or is_hub or "/" in name or Path(owner).expanduser().exists() or Path(name).suffix in FILE_SUFFIXES:
         return ""
-    return f"; the weights of that name on the hub are hf-hub:{reference}"
+    return f"; the weights of that name on the hub are hf-hub:{reference.rpartition(':')[2]}"
 
 
 def _trainings_in(folder: Path) -> list[str]:

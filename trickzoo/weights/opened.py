@@ -84,7 +84,10 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
     if own is None:
         return Opened(LoadedWeights(str(path), path, identity=identity), tensors, None, {})
     if own.task != "classification":
-        raise BadCheckpoint(f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load")
+        raise BadCheckpoint(
+            f"{path} holds a network for {own.task}; load it with trickzoo.{own.task}.load, or name it to `trickzoo eval`, "
+            "`trickzoo predict` or `trickzoo export` to .onnx, .xml or .pt2: only a classifier can be used here"
+        )
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
     weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training, identity=identity)
