@@ -169,3 +169,97 @@ def test_a_network_of_torchvision(name: str) -> None:
 def test_another_network_of_torchvision_is_refused() -> None:
     with pytest.raises(BadCheckpoint, match="does not fit resnet50_b: wrong shape"):
         trickzoo.from_torchvision(torchvision.models.wide_resnet50_2())
+
+
+INEXPRESSIBLE = [
+    ({"crop_mode": "squash"}, "crop_mode squash"),
+    ({"crop_mode": "border"}, "crop_mode border"),
+    ({"input_size": (3, 224, 160)}, "inputs of 224×160 pixels"),
+    ({"interpolation": "random"}, "interpolation random"),
+    ({"crop_pct": 1.25}, "crop_pct 1.25"),
+    ({"mean": (0.5, 0.5)}, "a mean of 2 channels"),
+    ({"std": (0.5,) * 4}, "a std of 4 channels"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), INEXPRESSIBLE, ids=str)
+def test_a_preprocessing_that_the_zoo_does_not_have_is_left_out(
+    change: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = in_timm("mobilenetv1_100h")
+    theirs.pretrained_cfg = theirs.pretrained_cfg | change
+    model = trickzoo.from_timm(theirs)
+    assert model.weights.preprocessing is None and model.weights.classes == "imagenet1k"
+    (warning,) = caplog.messages
+    assert warning == f"timm mobilenetv1_100h: its preprocessing is left out, because trickzoo does not have {words}"
+
+
+def test_one_value_of_mean_and_std_is_for_every_channel() -> None:
+    theirs = in_timm("resnet18", in_chans=1)
+    theirs.pretrained_cfg = theirs.pretrained_cfg | {"mean": (0.4,), "std": [0.2], "crop_mode": None}
+    prepared = trickzoo.from_timm(theirs).weights.preprocessing
+    assert (prepared.mean, prepared.std) == ((0.4,) * 3, (0.2,) * 3)
+
+
+@pytest.mark.parametrize("change", [{"input_size": 224}, {"mean": 0.5}, {"mean": ("a", "b", "c")}, {"mean": (5000, 0, 0)}], ids=str)
+def test_a_configuration_that_is_not_timms_is_refused(change: dict[str, Any]) -> None:
+    theirs = in_timm("mobilenetv1_100h")
+    theirs.pretrained_cfg = theirs.pretrained_cfg | change
+    with pytest.raises(BadOption, match=r"^timm mobilenetv1_100h: its pretrained_cfg is not in timm's form"):
+        trickzoo.from_timm(theirs)
+
+
+@pytest.mark.parametrize(("name", "options"), [("resnet18d", {}), ("mobilenetv1_100", {}), ("inception_v3", {"aux_logits": True})])
+def test_dropout_and_frozen_parameters_are_kept(name: str, options: dict[str, Any]) -> None:
+    theirs = in_timm(name, num_classes=3, drop_rate=0.25, **options)
+    for _, parameter in list(theirs.named_parameters())[::2]:
+        parameter.requires_grad_(False)
+    model = trickzoo.from_timm(theirs)
+    assert model.head.drop_rate == 0.25
+    back = trickzoo.to_timm(model)
+    frozen = [[name for name, parameter in each.named_parameters() if not parameter.requires_grad] for each in (theirs, back)]
+    assert frozen[0] == frozen[1] and 0 < len(frozen[0]) == sum(not parameter.requires_grad for parameter in model.parameters())
+    assert (back.head_drop.p if name == "inception_v3" else back.drop_rate) == 0.25
+
+
+def test_dropout_and_frozen_parameters_of_torchvision_are_kept() -> None:
+    theirs = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False, dropout=0.3).eval()
+    randomise_norms(theirs)
+    theirs.fc.requires_grad_(False)
+    model = trickzoo.from_torchvision(theirs)
+    assert model.head.drop_rate == 0.3
+    assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["head.fc.weight", "head.fc.bias"]
+
+
+def test_stochastic_depth_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    trickzoo.from_timm(in_timm("resnet18", drop_path_rate=0.1, drop_block_rate=0.1))
+    assert caplog.messages == ["timm resnet18: left out, because trickzoo does not have it: DropBlock2d, DropPath"]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_networks_whose_logits_are_not_finite_are_refused(value: float) -> None:
+    theirs, ours = in_timm("resnet18"), trickzoo.create("resnet18").eval()
+    nn.init.constant_(theirs.fc.bias, value)
+    nn.init.constant_(ours.head.fc.bias, value)
+    words = "gives logits that are not finite; the weights are damaged, or float32 cannot hold their range"
+    for convert, model, name in ((trickzoo.from_timm, theirs, "timm resnet18"), (trickzoo.to_timm, ours, "resnet18")):
+        with pytest.raises(BadCheckpoint, match=f"^{name} {words}$"):
+            convert(model)
+
+
+def test_a_network_that_was_changed_is_not_converted() -> None:
+    head, stem, norms = (trickzoo.create("resnet18", num_classes=3) for _ in range(3))
+    head.head.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 3))
+    stem.stem.conv1 = nn.Conv2d(3, 64, 3)
+    norms.extra = nn.Linear(2, 2)
+    for model, words in (
+        (head, r"head.fc.weight, head.fc.bias, head.fc.1.weight, …"),
+        (stem, "stem.conv1.weight, stem.conv1.bias"),
+        (norms, "extra.weight, extra.bias"),
+        (trickzoo.factory.freeze_norms(trickzoo.create("resnet18")), r"stem.bn1.num_batches_tracked, "),
+    ):
+        with pytest.raises(
+            BadOption, match=r"to_timm: this resnet18 was changed after trickzoo.create, and timm does not have the change"
+        ) as error:
+            trickzoo.to_timm(model)
+        assert words in str(error.value)

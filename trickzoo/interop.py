@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import assemble
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, load, timm_form
@@ -21,19 +22,27 @@ from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import Layout
 
+log = logging.getLogger("trickzoo")
+
 
 def from_timm(model: nn.Module) -> Backbone:
     """Return the zoo's network with the tensors of a classifier of timm. It computes the same logits, on the same device.
 
-    The preprocessing and the names of the classes are those in the model's `pretrained_cfg`.
-    Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
+    The preprocessing and the names of the classes are those in the model's `pretrained_cfg`. A preprocessing that `Preprocessing` cannot
+    express is left out, with a warning. Dropout before the classifier and frozen parameters are kept.
+    Raises BadCheckpoint if the zoo does not have the network or its logits are not finite, and BadOption if it would compute something
+    else, with the difference.
     """
     _check_given(model, "from_timm", "a network of timm")
     stated = getattr(model, "pretrained_cfg", None) or {}
-    preprocessing, classes = timm_form.read({"pretrained_cfg": stated, "label_names": stated.get("label_names") or ()})
+    name = f"timm {stated.get('architecture') or type(model).__name__}"
+    try:
+        preprocessing, classes = timm_form.read({"pretrained_cfg": stated, "label_names": stated.get("label_names") or ()}, name)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise BadOption(f"{name}: its pretrained_cfg is not in timm's form ({error}); correct it, or set it to {{}}") from None
     imagenet = stated.get("num_classes") == getattr(model, "num_classes", None) == 1000
     weights = replace(
-        _described(model, f"timm {stated.get('architecture') or type(model).__name__}"),
+        _described(model, name),
         classes=classes or ("imagenet1k" if imagenet else None),
         preprocessing=preprocessing,
     )
@@ -43,8 +52,9 @@ def from_timm(model: nn.Module) -> Backbone:
 def from_torchvision(model: nn.Module) -> Backbone:
     """Return the zoo's network with the tensors of a classifier of torchvision. It computes the same logits, on the same device.
 
-    A network of torchvision does not state its preprocessing or its classes.
-    Raises BadCheckpoint if the zoo does not have the network, and BadOption if it would compute something else, with the difference.
+    A network of torchvision does not state its preprocessing or its classes. Dropout before the classifier and frozen parameters are kept.
+    Raises BadCheckpoint if the zoo does not have the network or its logits are not finite, and BadOption if it would compute something
+    else, with the difference.
     """
     _check_given(model, "from_torchvision", "a network of torchvision")
     if getattr(model, "transform_input", False):
@@ -58,8 +68,10 @@ def from_torchvision(model: nn.Module) -> Backbone:
 def to_timm(model: Backbone) -> nn.Module:
     """Return timm's network with the tensors of a network of the zoo. It computes the same logits, on the same device.
 
-    Its `pretrained_cfg` states the preprocessing and the names of the classes, if the network's weights do.
-    Raises BadOption if timm does not have the network, or its network would compute something else, with the difference.
+    Its `pretrained_cfg` states the preprocessing and the names of the classes, if the network's weights do. Dropout before the classifier
+    and frozen parameters are kept.
+    Raises BadOption if timm does not have the network, or its network would compute something else, with the difference, and BadCheckpoint
+    if the logits are not finite.
     """
     if not isinstance(model, Backbone):
         _check_given(model, "to_timm", "a network of trickzoo")
@@ -67,12 +79,16 @@ def to_timm(model: Backbone) -> nn.Module:
     import timm
 
     name, arguments = timm_form.network(model)
+    _check_unchanged(model)
+    arguments["drop_rate"] = model.head.drop_rate
     with torch.device("meta"):
         theirs = timm.create_model(name, num_classes=model.num_classes, in_chans=model.in_chans, **arguments)
     state = model.state_dict()
     names = convert.key_map(registry.find(model.name), "timm", state)
     theirs.load_state_dict({key: state[ours].detach().clone() for key, ours in names.items()}, assign=True)
     theirs.train(model.training)
+    for key, parameter in theirs.named_parameters():
+        parameter.requires_grad_(model.get_parameter(names[key]).requires_grad)
     classes = model.weights.classes if model.weights else None
     labels = {"label_names": classes} if isinstance(classes, tuple) else {}
     stated: Any = {"architecture": name, **timm_form.pretrained_cfg(model), **labels}
@@ -115,6 +131,8 @@ def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Back
     opened = Opened(weights, tensors, None, {})
     architecture = _recognised(opened, layout)
     options = timm_form.options(architecture, model)
+    if lost := sorted({type(module).__name__ for module in model.modules()} & {"DropPath", "DropBlock2d"}):
+        log.warning("%s: left out, because trickzoo does not have it: %s", weights.name, ", ".join(lost))
     strides = [stride for stride in (32, 16, 8) if stride in architecture.output_strides]
     first = next(iter(model.parameters()))
     for stride in strides:
@@ -122,14 +140,26 @@ def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Back
             architecture,
             Opened(weights, tensors, layout, options),
             in_chans=next(t.shape[1] for t in tensors.values() if t.ndim == 4),
+            drop_rate=_drop_rate(model),
             output_stride=stride,
             device=first.device,
             dtype=first.dtype,
         )
         difference = _difference(ours, model)
         if difference is None:
+            names = convert.key_map(architecture, layout, ours.state_dict())
+            for key, parameter in model.named_parameters():
+                ours.get_parameter(names[key]).requires_grad_(parameter.requires_grad)
             return ours.train(model.training)
     raise BadOption(f"{weights.name} has the tensors of {architecture.name}, but {difference}")
+
+
+def _drop_rate(theirs: nn.Module) -> float:
+    """Return the probability of dropout before the classifier of a network of timm or torchvision."""
+    for name in ("head_drop", "dropout"):  # as Inception V3 has it in timm and in torchvision
+        if isinstance(layer := getattr(theirs, name, None), nn.Dropout):
+            return layer.p
+    return float(getattr(theirs, "drop_rate", 0.0))
 
 
 def _recognised(opened: Opened, layout: Layout) -> Architecture:
@@ -142,6 +172,18 @@ def _recognised(opened: Opened, layout: Layout) -> Architecture:
             distances[architecture.name] = load.distance(opened, architecture, layout)
     nearest = registry.find(min(distances, key=lambda name: distances[name]))
     raise BadCheckpoint(f"trickzoo does not have this network; the nearest is {nearest.name}, but {load.misfit(opened, nearest)}")
+
+
+def _check_unchanged(model: Backbone) -> None:
+    """Raise BadOption, which names the first tensors that differ, if a network has other tensors than `trickzoo.create` gives it."""
+    architecture, state = registry.find(model.name), model.state_dict()
+    fresh = assemble(architecture, None, num_classes=model.num_classes, in_chans=model.in_chans, device="meta", options=model.options)
+    usual = fresh.state_dict()
+    if other := [key for key in {**usual, **state} if key not in usual or key not in state or usual[key].shape != state[key].shape]:
+        raise BadOption(
+            f"to_timm: this {model.name} was changed after trickzoo.create, and timm does not have the change ({shortened(other, 3)}); "
+            "convert it before the change"
+        )
 
 
 def _check_same(model: Backbone, theirs: nn.Module, what: str) -> None:
@@ -160,6 +202,9 @@ def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
     expected, actual = (_logits(network, x) for network in (theirs, ours))
     if expected is None or actual is None:
         return "returns several feature maps, not logits; create it without features_only"
+    if not expected.isfinite().all():
+        name = ours.weights.name if ours.weights else ours.name
+        raise BadCheckpoint(f"{name} {NOT_FINITE}, or {str(like.dtype).removeprefix('torch.')} cannot hold their range")
     if expected.shape != actual.shape:
         return f"its output has the shape {tuple(expected.shape)}, not {tuple(actual.shape)}"
     if torch.allclose(expected, actual, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):

@@ -102,7 +102,7 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
     path, config, commit = download.fetch_hub_reference(reference)
     opened = open_file(path, architecture)
     try:
-        preprocessing, classes = timm_form.read(config)
+        preprocessing, classes = timm_form.read(config, reference)
         record = timm_form.record(config)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None

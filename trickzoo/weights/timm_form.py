@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from torch import nn
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, printable
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
-from trickzoo.weights.record import Preprocessing, Record
+from trickzoo.weights.record import Interpolation, Preprocessing, Record
+
+log = logging.getLogger("trickzoo")
 
 
 def network(model: Backbone) -> tuple[str, dict[str, Any]]:
@@ -102,19 +105,41 @@ def pretrained_cfg(model: Backbone) -> dict[str, Any]:
     return stated
 
 
-def read(config: Mapping[str, Any]) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
+def read(config: Mapping[str, Any], name: str) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
     """Return the preprocessing and the class names that a config.json in timm's form states, each None if it states none.
 
-    Raises KeyError, IndexError, TypeError or ValueError if it is not in that form.
+    A preprocessing that `Preprocessing` cannot express is left out, and a warning says so; `name` names the network in it.
+    Raises AttributeError, KeyError, IndexError, TypeError or ValueError if the config is not in that form.
     """
     stated = config.get("pretrained_cfg") or {}
     preprocessing = None
-    if "input_size" in stated:
+    if "input_size" in stated and (other := _inexpressible(stated)):
+        log.warning("%s: its preprocessing is left out, because trickzoo does not have %s", printable(name), printable(other))
+    elif "input_size" in stated:
         fields = {"crop": "crop_pct", "interpolation": "interpolation", "mean": "mean", "std": "std"}
-        given = {ours: stated[theirs] for ours, theirs in fields.items() if theirs in stated}
+        given = {ours: stated[theirs] for ours, theirs in fields.items() if stated.get(theirs) is not None}
+        given |= {field: 3 * tuple(given[field]) for field in ("mean", "std") if len(given.get(field, ())) == 1}
         preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
     classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
     return preprocessing, classes or None
+
+
+def _inexpressible(stated: Mapping[str, Any]) -> str | None:
+    """Return the part of timm's preprocessing that `Preprocessing` cannot express, None if it can express the whole."""
+    mode, interpolation = stated.get("crop_mode") or "center", stated.get("interpolation") or "bicubic"
+    height, width = stated["input_size"][-2:]
+    if mode != "center":
+        return f"crop_mode {mode}"
+    if height != width:
+        return f"inputs of {height}×{width} pixels"
+    if interpolation not in get_args(Interpolation):
+        return f"interpolation {interpolation}"
+    if (crop := stated.get("crop_pct")) is not None and crop > 1:
+        return f"crop_pct {crop}"
+    for field in ("mean", "std"):
+        if stated.get(field) is not None and len(stated[field]) not in (1, 3):
+            return f"a {field} of {len(stated[field])} channels"
+    return None
 
 
 def record(config: Mapping[str, Any]) -> Record | None:
