@@ -96,6 +96,7 @@ def test_fields_are_the_baselines() -> None:
     ("options", "error", "message"),
     [
         ({"rungs": ("baseline", "cosin")}, UnknownName, 'no rung "cosin"; did you mean cosine'),
+        ({"rungs": ("cosine", "baseline", "cosine")}, BadOption, "--rungs names cosine twice; name each rung once"),
         ({"changes": {"schedule": "cosine"}, "rungs": ()}, BadOption, "rung cosine changes nothing"),
         ({"changes": {"name": "x"}}, BadOption, "leave --name out"),
         ({"changes": {"epoch": "3"}}, BadOption, "did you mean epochs"),
@@ -333,6 +334,23 @@ def test_only_the_main_process_reports(call: Call, tmp_path: Path, monkeypatch: 
         assert call(*report) == (0, "", "")
     assert sorted(tmp_path.rglob("*")) == there
     assert str(tmp_path / "report.html") in call(*report)[1]
+
+
+def test_a_report_says_which_finished_trainings_it_leaves_out(call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    simulate(tmp_path, {rung: [50.0, 51.0] for rung in RUNGS})
+    report = ("--report-only", "--out", tmp_path, "--size", 32, "--epochs", 2, "--batch-size", 8, "--quiet")
+    assert call(*report, "--seeds", 2, "--rungs", ",".join(RUNGS))[0] == 0
+    assert not caplog.messages
+    assert call(*report, "--seeds", 1, "--rungs", "baseline,mixup")[0] == 0
+    (said,) = caplog.messages
+    assert "the report is without 4 finished trainings of rungs or seeds" in said and "(baseline-1, cosine-0, cosine-1, mixup-1)" in said
+
+
+def test_a_dry_run_refuses_to_divide_what_is_divided(call: Call, colours: Path, tmp_path: Path) -> None:
+    status, out, error = call("--data", colours, "--val-fraction", 0.3, "--out", tmp_path, "--dry-run")
+    assert (status, out) == (2, "")
+    assert f"{colours} has validation images; leave --val-fraction and --split-file out" in error
+    assert "does not exist" in call("--data", tmp_path / "gone", "--dry-run")[2]
 
 
 @pytest.mark.parametrize(

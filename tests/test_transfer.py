@@ -327,6 +327,8 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--rungs", "baseline,mixpu"), 'no rung "mixpu"; did you mean mixup'),
         ((*here, "--epohcs", 3), 'no field "epohcs"; did you mean epochs'),
         ((*here, "--crop", 32), 'no field "crop"'),
+        ((*here, "--rungs", "baseline,baseline"), "--rungs names baseline twice"),
+        ((*here, "--segmentation", "voc", "--segmentation-data", tmp_path, "--val-fraction", 0.2, "--dry-run"), "voc states its splits"),
         ((*here, "--lr0", 1), 'no field "lr0"; did you mean lr?'),
         ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which this study does not include; add"),
         ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which this study does not include"),

@@ -217,6 +217,20 @@ def test_findings_say_what_is_best_and_how_sure_that_is(straight: Path, tmp_path
     )
 
 
+def test_equal_settings_do_not_depend_on_the_order_of_the_values(straight: Path, tmp_path: Path) -> None:
+    found = json.loads((straight / "round-2" / "lr-0.02" / "result.json").read_text())
+    for rates in (["0.01", "0.02", "0.03"], ["0.03", "0.02", "0.01"]):
+        three = plan(grid={**GRID, "lr": rates})
+        for setting, top1 in zip(sorted(three.settings, key=lambda each: each.lr), (80, 80, 70), strict=True):
+            place = tune.folder(tmp_path, three, setting, 1)
+            place.mkdir(parents=True, exist_ok=True)
+            (place / "result.json").write_text(json.dumps(found | {"top1": top1}))
+        outcomes = tune.outcomes(three, tmp_path, three.settings, 1)
+        assert [each.setting.lr for each in outcomes] == [0.01, 0.02, 0.03]
+        text = " ".join(tune_report.findings(three, [outcomes]))
+        assert "The second, lr 0.02, is equally accurate." in text and "of the grid" not in text
+
+
 def test_the_command_goes_on_and_writes_its_report(call: Call, straight: Path, colours: Path) -> None:
     options = (
         "--model",
@@ -272,6 +286,7 @@ def test_what_cannot_be_tuned(call: Call, colours: Path, tmp_path: Path) -> None
         (("--data", colours, "--momentum", "0.8,0.9"), "--momentum takes one value"),
         (("--data", colours, "--minival", "1.5"), "minival must be above 0 and below 1, not 1.5"),
         (("--data", tmp_path / "gone"), "gone does not exist"),
+        (("--data", colours, "--val-fraction", "0.3", "--dry-run"), "has validation images; leave --val-fraction and --split-file out"),
         (("--data", colours, "--temperature", "2"), "--temperature has no effect"),
         (("--data", colours, "--json", "--quiet"), "--json prints the result, and --quiet prints nothing"),
     ):

@@ -63,6 +63,8 @@ def ladder(
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if dry_run:
+        if data is not None:
+            _location(name, data, decode, cache, images, val_images, selecting).check_divisible()
         _list(plan, place, json=json)
         return
     if planning.plan:
@@ -107,7 +109,8 @@ def _report(plan: study.Plan, out: Path, *, required: bool) -> None:
     from trickzoo.studies import ladder_summary, report
 
     found = ladder_summary.summarise(plan, out)
-    cli.report(found.findings, out, lambda: report.write_ladder(found, out), required=required)
+    trainings = [study.folder(out, *run) for run in plan.runs]
+    cli.report(found.findings, out, lambda: report.write_ladder(found, out), required=required, trainings=trainings)
 
 
 def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> None:

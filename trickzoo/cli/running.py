@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, shortened
 from trickzoo.evidence import check_folder
 from trickzoo.studies.series import each_message_once
 from trickzoo.wording import count, duration
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from trickzoo.training.job import Job, Rehearsal
     from trickzoo.training.progress import Progress
     from trickzoo.training.task import Task
+
+log = logging.getLogger("trickzoo")
 
 WORTHWHILE = 1.1
 """How many times as fast another precision must be to be suggested. Smaller differences can be noise of a few steps."""
@@ -146,11 +149,19 @@ def compare_precisions(rehearsal: Rehearsal, other: Job) -> None:
         say(f"in {precision} a step takes {seconds:.2f} s{advice}")
 
 
-def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, required: bool) -> None:
+def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, required: bool, trainings: Iterable[Path]) -> None:
     """Print a study's findings, then write its report into the folder `out` and print the path that `write` returns.
 
+    `trainings` are the folders of the trainings that the command names. A warning says which other finished ones the report leaves out.
     If the folder cannot be written, a line says that the report was not renewed. Raises BadOption instead if the report is `required`.
     """
+    named = set(trainings)
+    finished = (path.parent for above in {place.parent for place in named} for path in above.glob("*-*/result.json"))
+    if left_out := sorted(str(place.relative_to(out)) for place in finished if place not in named):
+        log.warning(
+            f"{out}: the report is without {count(len(left_out), 'finished training')} of rungs or seeds that the command does not name "
+            f"({shortened(left_out)}); to include them, name all with --rungs and --seeds, and add --report-only"
+        )
     for line in ("", *findings, ""):
         say(line)
     try:

@@ -134,6 +134,8 @@ def transfer(
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch)
     if dry_run:
+        for branch in plan.branches:
+            branch.location.check_divisible(branch.recipe.task)
         _list(plan, folder, json=json)
         return
     hush(running.quiet)
@@ -253,7 +255,8 @@ def _report(plan: study.Plan, out: Path, pictures: int, *, required: bool) -> No
     def write() -> Path:
         return report.write_transfer(found, plan.ladder, out, study.examples(plan, out, pictures))
 
-    cli.report((*transfer_words.answers(found), *transfer_words.totals(found)), out, write, required=required)
+    said = (*transfer_words.answers(found), *transfer_words.totals(found))
+    cli.report(said, out, write, required=required, trainings=[study.folder(out, *run) for run in plan.runs])
 
 
 def _plan(checkpoints: Path, out: Path, seeds: tuple[int, ...], rungs: tuple[str, ...], guess: float | None, *, json: bool) -> None:

@@ -75,6 +75,8 @@ def tune(
     place = out or _default_out(plan.settings[0], data, seed)
     machine = Machine(out=place, seed=seed, **running.of_machine)
     hush(running.quiet or json)
+    if dry_run:
+        location.check_divisible()
     _announce(plan, place)
     if dry_run:
         if json:

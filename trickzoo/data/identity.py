@@ -52,6 +52,11 @@ def same_set(digest: str, other: str) -> bool:
     return digest.partition("-")[0] == other.partition("-")[0]
 
 
+def shortened(digest: str) -> str:
+    """Return the first digits of both parts of a digest, for a message."""
+    return "-".join(part[:8] for part in digest.split("-"))
+
+
 def name_bytes(name: str) -> bytes:
     """Return the bytes of a name, including that of a file whose name is not UTF-8."""
     return name.encode("utf-8", "surrogatepass")

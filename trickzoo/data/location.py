@@ -92,6 +92,14 @@ class ImageLocation(Checked):
         if not self.generated:
             check_exists(self.data)
 
+    def check_divisible(self) -> None:
+        """Raise the errors of `check_exists`, and BadOption if the selection divides images that are divided already."""
+        self.check_exists()
+        if self.selection.divides:
+            from trickzoo.data.open import open_undivided
+
+            open_undivided(self.data, folder=self.folder)
+
 
 @dataclass(frozen=True)
 class AnnotatedLocation(Checked):
@@ -155,6 +163,12 @@ class AnnotatedLocation(Checked):
             check_exists(self.root)
             if not self.root.is_dir():
                 raise BadData(f"{self.root} is not a folder; name the folder of the images and their annotations")
+
+    def check_divisible(self, task: str) -> None:
+        """Raise the errors of `check_exists`, and BadOption if the selection divides images that are divided already."""
+        self.check_exists(task)
+        if self.selection.divides:
+            self.open_undivided(task)
 
     def shapes(self, part: Part) -> Shapes:
         """Return the generated images for training or for validation."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadOption, UnknownName
+from trickzoo.errors import BadOption
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, seeds_from, state, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, each_message_once, holds_finished, seeds_from, state, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
@@ -83,7 +83,8 @@ def plan(
     """Return the plan of a study of `scaled.ladder`, or of some of its rungs. `changes`: fields of the baseline as text, {"epochs": "30"}.
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. If the rung that a rung builds on is left out, it is compared with the next
-    lower rung. Raises BadOption for a value or field that is not allowed, and UnknownName for an unknown model or rung.
+    lower rung. Raises BadOption for a value or field that is not allowed and for a rung that is named twice, and UnknownName for an unknown
+    model or rung.
     """
     all_seeds = seeds_from(first_seed, seeds)
     whole = scaled.ladder(
@@ -106,9 +107,7 @@ def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:
 def _steps(whole: Ladder, wanted: tuple[str, ...]) -> tuple[Step, ...]:
     by_name = {rung.recipe.name: rung for rung in whole.rungs}
     short = {name: name.rpartition(".")[2] for name in by_name}
-    for name in wanted:
-        if name not in short.values():
-            raise UnknownName("rung", name, short.values())
+    check_rungs(wanted, list(short.values()))
     chosen = [rung for rung in whole.rungs if not wanted or short[rung.recipe.name] in wanted]
     before = {b.recipe.name: b.after or a.recipe.name for a, b in zip(whole.rungs, whole.rungs[1:], strict=False)}
     steps: list[Step] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trickzoo import files
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, UnknownName
 from trickzoo.studies.power import MOST_SEEDS
 from trickzoo.training import tracking
 
@@ -41,6 +41,15 @@ def seeds_from(first: int, n: int) -> tuple[int, ...]:
     if first < 0:
         raise BadOption(f"--first-seed must be 0 or more, not {first}")
     return tuple(range(first, first + n))
+
+
+def check_rungs(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UnknownName for a rung that a ladder does not have, and BadOption for one that is named twice."""
+    for number, name in enumerate(wanted):
+        if name not in known:
+            raise UnknownName("rung", name, known)
+        if name in wanted[:number]:
+            raise BadOption(f"--rungs names {name} twice; name each rung once")
 
 
 def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadData, BadOption, UnknownName
+from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy
 from trickzoo.studies.results import SCRATCH, ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, holds_finished, seeds_from, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, holds_finished, seeds_from, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
@@ -80,7 +80,7 @@ def plan(
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. Seed s starts from the backbone that the ladder trained with seed s, so that
     differences between rungs are paired by seed. `scratch` adds trainings of the first rung's network from random weights.
-    Raises BadOption without a branch or a seed, UnknownName for an unknown rung, and BadData if the ladder lacks a training that is needed.
+    Raises BadOption without a branch or a seed, the errors of `check_rungs`, and BadData if the ladder lacks a training that is needed.
     """
     if not branches:
         raise BadOption("name a set with --detection, with --segmentation, or with both")
@@ -95,15 +95,12 @@ def plan(
 
 
 def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
-    """Return the summary of the ladder study in a folder. Raises BadData if there is none, UnknownName for a rung that it does not have."""
+    """Return the summary of the ladder study in a folder. Raises BadData if there is none, and the errors of `check_rungs`."""
     path = checkpoints / "ladder.json"
     if not path.is_file():
         raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; let `trickzoo ladder` finish, which writes it")
     ladder = read(path, LadderStudy)
-    names = [each.rung for each in ladder.rungs]
-    for rung in rungs:
-        if rung not in names:
-            raise UnknownName("rung", rung, names)
+    check_rungs(rungs, [each.rung for each in ladder.rungs])
     return ladder
 
 

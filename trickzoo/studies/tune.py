@@ -139,7 +139,11 @@ class Outcome:
 
 
 def outcomes(plan: Plan, out: Path, settings: Sequence[Recipe], number: int) -> list[Outcome]:
-    """Return the outcome of these settings in a finished round, the best first. Raises BadCheckpoint for a damaged result file."""
+    """Return the outcome of these settings in a finished round, the best first.
+
+    Among equally accurate ones, that with the lower learning rate comes first, then the lower weight decay, then fewer epochs.
+    Raises BadCheckpoint for a damaged result file.
+    """
     from trickzoo.files import read_json
 
     found = []
@@ -148,7 +152,7 @@ def outcomes(plan: Plan, out: Path, settings: Sequence[Recipe], number: int) -> 
         failure = read_json(place / FAILED)["error"] if (place / FAILED).exists() else ""
         result = None if failure else read(place / "result.json", ClassifierResult)
         found.append(Outcome(setting, plan.recipe(setting, number).epochs, result, failure, place))
-    return sorted(found, key=lambda each: -each.top1)
+    return sorted(found, key=lambda each: (-each.top1, *(getattr(each.setting, field) for field in FIELDS)))
 
 
 @each_message_once()

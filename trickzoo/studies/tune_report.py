@@ -51,7 +51,8 @@ def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
     if others and others[0].result is not None:
         found.append(_difference(plan, others[0], best))
     rates = sorted({setting.lr for setting in plan.settings})
-    if len(rates) > 1 and best.setting.lr in (rates[0], rates[-1]):
+    tied = bool(others) and others[0].top1 == best.top1
+    if len(rates) > 1 and best.setting.lr in (rates[0], rates[-1]) and not tied:
         end, way, more = ("lowest", "lower", rates[0] / 3) if best.setting.lr == rates[0] else ("highest", "higher", 3 * rates[-1])
         found.append(
             f"Its learning rate is the {end} of the grid; a {way} one may be better still, such as --lr {best.setting.lr:g},{more:.2g}."

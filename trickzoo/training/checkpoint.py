@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from trickzoo import files
-from trickzoo.data.identity import same_set
+from trickzoo.data.identity import same_set, shortened
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.training.tracking import BEST, LAST
@@ -171,7 +171,10 @@ def check(
     compared = [("data", content["data_digest"], data_digest), ("validation data", content.get("val_digest"), val_digest)]
     for what, found, wanted in compared:
         if found is not None and wanted is not None and not same_set(found, wanted):
-            raise BadCheckpoint(f"{path} belongs to another training: its {what} is {found}, not {wanted}; name another --out")
+            raise BadCheckpoint(
+                f"{path} belongs to another training: its {what} is {shortened(found)}, not {shortened(wanted)}, because the images, their "
+                "labels or their selection (--val-fraction, --split-file, --minival and the like) have changed; name another --out"
+            )
     try:
         there = plain(from_plain(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults
     except BadOption as error:
