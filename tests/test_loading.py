@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 import trickzoo
 from tests.commands import Call, caller
 from trickzoo import detection, segmentation
+from trickzoo.backbone import Backbone
 from trickzoo.cli import zoo
 from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
@@ -322,3 +323,44 @@ def test_a_classifier_whose_logits_are_not_finite_predicts_nothing(trained: Path
         trickzoo.load(file).predict(trained / "a.jpg")
     assert str(error.value) == message
     assert call(trained / "a.jpg", "--weights", file) == (2, "", f"trickzoo: {message}\n")
+
+
+def of_channels(in_chans: int, file: Path) -> Backbone:
+    """Write a classifier for images of this number of channels."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3, in_chans=in_chans).eval()
+    publish.export(model, file, classes=("cat", "n01440764", "cow"), preprocessing=PREPARED)
+    return trickzoo.create(file, in_chans=in_chans)
+
+
+def test_a_classifier_of_grey_images_is_opened_by_its_header(
+    trained: Path, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, onnx = tmp_path / "grey.safetensors", tmp_path / "grey.onnx"
+    model = of_channels(1, file)
+    with torch.inference_mode():
+        expected = model(trickzoo.eval_transform(model)(Image.open(trained / "a.jpg"))[None]).softmax(1)[0].sort(descending=True)
+    loaded = trickzoo.load(file)
+    assert loaded.network.in_chans == 1
+    found = loaded.predict(trained / "a.jpg").found
+    assert [each.label for each in found] == expected.indices.tolist()
+    assert [each.score for each in found] == pytest.approx(expected.values.tolist())
+    for out in (onnx, tmp_path / "again.pth"):
+        assert caller(capsys, zoo, "export")(out, "--model", file) == (0, f"{out}\n", "")
+    same = trickzoo.create("mobilenet_v1_025", weights=tmp_path / "again.pth", in_chans=1)
+    assert torch.equal(same.stem.conv.weight, model.stem.conv.weight)
+    for tokens in (("--weights", file), ("--model", "mobilenet_v1_025", "--weights", file), ("--model", file), ("--model", onnx)):
+        status, text, err = call(trained / "a.jpg", *tokens, "--json")
+        assert (status, err) == (0, "")
+        assert [row["probability"] for row in json.loads(text)[0]["top"]] == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_a_classifier_of_four_channels_is_opened_in_python(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "four.safetensors"
+    assert of_channels(4, file).in_chans == 4
+    message = f"{file} is for inputs of 4 channels, and images have 1 or 3; open it in Python with trickzoo.create(FILE, in_chans=4)"
+    with pytest.raises(BadCheckpoint) as error:
+        trickzoo.load(file)
+    assert str(error.value).startswith(message)
+    for command, *tokens in (("export", tmp_path / "x.onnx", "--model", file), ("predict", trained / "a.jpg", "--weights", file)):
+        status, _, err = caller(capsys, zoo, command)(*tokens)
+        assert status == 2 and err.startswith(f"trickzoo: {message}")

@@ -17,8 +17,8 @@ from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.initialisation import initialise
-from trickzoo.weights.header import model_of
-from trickzoo.weights.named import is_file
+from trickzoo.weights.header import stated
+from trickzoo.weights.named import existing, is_file
 from trickzoo.wording import count
 
 
@@ -57,11 +57,12 @@ def freeze(model: Backbone, parts: str) -> Backbone:
 
 
 def load(path: str | PathLike[str]) -> Backbone:
-    """Load a classifier that `trickzoo-train` wrote, in evaluation mode.
+    """Load a classifier that `trickzoo-train` wrote, for RGB or for grey images, in evaluation mode.
 
-    Raises BadCheckpoint if the file contains something else or is damaged.
+    Raises BadCheckpoint if the file contains something else or is damaged, or if its network is for another number of channels.
     """
-    return create(model_of(Path(path)), weights=path)
+    file = existing(path)
+    return create(file, in_chans=stated(file).image_channels(file))
 
 
 def adopt(model: Backbone, classes: Sequence[str]) -> bool:
@@ -91,7 +92,7 @@ def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
     """
     if recipe.teacher is None:
         return None
-    teacher = load(recipe.teacher) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
+    teacher = create(Path(recipe.teacher)) if is_file(recipe.teacher) else create(recipe.teacher, pretrained=True)
     if teacher.num_classes != len(classes):
         raise BadOption(
             f"the teacher {recipe.teacher} has {count(teacher.num_classes, 'class')}, the data {len(classes)}; they must be the same"

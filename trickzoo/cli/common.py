@@ -15,18 +15,24 @@ from trickzoo.cli.networks import Preparation
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
-from trickzoo.weights.named import is_file
+from trickzoo.weights.header import of_file
+from trickzoo.weights.named import existing, is_file
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
 
-def loaded(model: str, weights: str | None) -> Backbone:
+def loaded(model: str, weights: str | None, *, grey: bool = False) -> Backbone:
     """Return a model with the given weights, or with its default weight.
 
-    `model` is a model, a weight of a model, or a weight file whose header names its model. Raises the errors of `create`.
+    `model` is a model, a weight of a model, or a weight file whose header names its model. With `grey`, the file may be of a network for
+    grey images. Raises the errors of `create`.
     """
-    file = weights is None and not model.startswith("hf-hub:") and is_file(model)
-    return create(model, weights=weights, pretrained=weights is None and not file and "." not in model)
+    reference = model if weights is None else weights
+    file = not reference.startswith("hf-hub:") and is_file(reference)
+    in_chans = 3
+    if grey and file and (own := of_file(path := existing(reference))):
+        in_chans = own.image_channels(path)
+    return create(model, weights=weights, pretrained=weights is None and not file and "." not in model, in_chans=in_chans)
 
 
 def preprocessing_of(model: Backbone, given: Preparation = Preparation()) -> Preprocessing:

@@ -104,7 +104,9 @@ def _weights(out: Path, model: str, weights: str | None, layout: Layout, dtype: 
     from trickzoo.cli.common import loaded
     from trickzoo.weights import publish
 
-    publish.export(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
+    publish.export(
+        loaded(model, weights, grey=True), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None
+    )
 
 
 def _graph(model: str, weights: str | None, preparation: Preparation, options: dict[str, Any]) -> Graph:
@@ -119,7 +121,7 @@ def _graph(model: str, weights: str | None, preparation: Preparation, options: d
     path = expanded(model) if not model.startswith("hf-hub:") and named.is_file(model) else None
     task = task_of(path) if path is not None and weights is None else "classification"
     if path is None or task == "classification":
-        network = loaded(model, weights)
+        network = loaded(model, weights, grey=True)
         try:
             return export.classifier(
                 network,

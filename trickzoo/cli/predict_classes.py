@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,11 @@ def classifier(
     from trickzoo.data.transforms import eval_transform
     from trickzoo.training.device import find
 
-    network = loaded(model, weights).to(find(device))
+    network = loaded(model, weights, grey=True).to(find(device))
     names = classes_of(network, classes)
-    transform = eval_transform(preprocessing_of(network, preparation))
+    assert network.weights is not None
+    network.weights = replace(network.weights, preprocessing=preprocessing_of(network, preparation))
+    transform = eval_transform(network)
     return lambda image: logits_of(network, transform(image)), names
 
 
