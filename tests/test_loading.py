@@ -364,3 +364,18 @@ def test_a_classifier_of_four_channels_is_opened_in_python(trained: Path, tmp_pa
     for command, *tokens in (("export", tmp_path / "x.onnx", "--model", file), ("predict", trained / "a.jpg", "--weights", file)):
         status, _, err = caller(capsys, zoo, command)(*tokens)
         assert status == 2 and err.startswith(f"trickzoo: {message}")
+
+
+@pytest.mark.parametrize(("task", "key"), [("boxes", "roi_heads.box_predictor.cls_score.bias"), ("masks", "backbone.stem.bn.running_var")])
+def test_a_detector_or_segmenter_with_weights_that_are_not_finite_is_not_loaded(
+    task: str, key: str, trained: Path, tmp_path: Path, call: Call
+) -> None:
+    content, file = tensors.read_tensors(trained / task / "model.safetensors"), tmp_path / "nan.safetensors"
+    damaged = content.tensors | {key: torch.full_like(content.tensors[key], torch.nan)}
+    tensors.save_atomically(damaged, file, content.metadata)
+    message = f"{file} has weights that are not finite; the weights are damaged"
+    with pytest.raises(BadCheckpoint) as error:
+        trickzoo.load(file)
+    assert str(error.value) == message
+    assert call(trained / "a.jpg", "--weights", file, "--out", tmp_path / "out") == (2, "", f"trickzoo: {message}\n")
+    assert not (tmp_path / "out").exists()

@@ -22,9 +22,10 @@ from trickzoo.deployment.onnx_file import join, to_onnx
 from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.errors import BadOption
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.record import Preprocessing
+from trickzoo.weights.tensors import check_finite
 from trickzoo.wording import count
 
 Format = Literal["onnx", "torch-export", "openvino"]
@@ -183,8 +184,7 @@ def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
     if path.suffix not in SUFFIXES.values():
         raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")
     check_path(path, overwrite=overwrite)
-    if not all(bool(tensor.isfinite().all()) for tensor in graph.module.state_dict().values()):
-        raise BadCheckpoint(f"{graph.description.weights} has weights that are not finite; the weights are damaged")
+    check_finite(graph.module.state_dict(), graph.description.weights)
     texts = graph.description.texts()
     if path.suffix == ".pt2":
         if graph.quantised is not None:

@@ -88,8 +88,8 @@ def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None
         build: builds the network of a recipe, for a number of classes, with no weights and with the options of the backbone.
         sides: image sides in pixels that replace those of the recipe, unless they are None.
 
-    Raises BadCheckpoint if the file is damaged or does not hold a network of the kind of recipe, UnknownName or BadOption if trickzoo
-    cannot build its backbone, and what `build` raises.
+    Raises BadCheckpoint if the file is damaged, has weights that are not finite, or does not hold a network of the kind of recipe,
+    UnknownName or BadOption if trickzoo cannot build its backbone, and what `build` raises.
     """
     opened, recipe = _open(Path(path), kind)
     named: dict[str, Any] = {name: side for name, side in sides.items() if side is not None}
@@ -101,6 +101,7 @@ def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None
         model.load_state_dict(opened.tensors)
     except RuntimeError as error:
         raise BadCheckpoint(f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+    tensors.check_finite(model.state_dict(), weights.path)  # else a detector would find nothing, and a segmenter one class everywhere
     model.trunk.weights = weights
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()

@@ -161,6 +161,12 @@ def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
         raise BadCheckpoint(f"{path} is not a checkpoint of a network: its tensors make {total:,} bytes, the file has {size:,}")
 
 
+def check_finite(tensors: Mapping[str, Tensor], name: object) -> None:
+    """Raise BadCheckpoint, which begins with the name of the network or its file, if a tensor has a value that is NaN or infinite."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise BadCheckpoint(f"{name} has weights that are not finite; the weights are damaged")
+
+
 def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under their names without the parts that wrappers of the network added."""
     if not any(part in WRAPPERS for key in tensors for part in key.split(".")):
