@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported
 
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
-EXPORTED = (".onnx", ".pt2", ".xml")
-"""How the names of the files of `trickzoo export` end that hold a whole network."""
 
 
 def predict(
@@ -67,7 +65,13 @@ def predict(
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
     evidence.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
-    if model is not None and weights is None and not model.endswith(EXPORTED) and not model.startswith("hf-hub:") and named.is_file(model):
+    if (
+        model is not None
+        and weights is None
+        and not model.endswith(named.EXPORTED)
+        and not model.startswith("hf-hub:")
+        and named.is_file(model)
+    ):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}
     exported = _exported(model, task, {"--weights": weights, **prepared})
@@ -189,7 +193,7 @@ def _exported(model: str | None, task: str | None, fixed: dict[str, Any]) -> Exp
 
     Raises BadOption if the file is for another task than `task`, or if one of the `fixed` options is given, which a file decides.
     """
-    if model is None or not model.endswith(EXPORTED):
+    if model is None or not model.endswith(named.EXPORTED):
         return None
     from trickzoo.deployment.opened import open_exported
 
@@ -206,7 +210,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """Return the task, and the path of the weights if they are a file. Raises BadOption if the file is for another task than `task`."""
     from trickzoo.weights.header import task_of
 
-    if weights and weights.endswith(EXPORTED):
+    if weights and weights.endswith(named.EXPORTED):
         raise BadOption(f"{weights} is a whole network and not only weights; name it with --model")
     path = named.existing(weights) if weights and not weights.startswith("hf-hub:") and named.is_file(weights) else None
     kind = task_of(path) if path else "classification"

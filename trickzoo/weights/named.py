@@ -14,7 +14,7 @@ from trickzoo.weights.record import Record
 
 NETWORK = "model.safetensors"
 """Name of the file of the network in the folder of a training."""
-EXPORTED = {".onnx", ".pt2", ".xml"}
+EXPORTED = (".onnx", ".pt2", ".xml")
 """Suffixes of the files of whole networks that `trickzoo export` writes for other programs."""
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
