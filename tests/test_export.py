@@ -460,9 +460,9 @@ def test_an_exported_classifier_whose_logits_are_not_finite() -> None:
         _check_outputs(Path("a.onnx"), graph.description, np.zeros((1, 3, 32, 32)), [np.full((1, 3), np.nan, np.float32)])
 
 
-def test_the_command_names_its_own_remedies_if_8_bits_change_too_much(
+def test_the_command_names_a_remedy_if_8_bits_change_too_much(
     call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trickzoo.deployment.deploy.TOLERANCE", {"int8": -1.0})
     status, _, err = call("export", tmp_path / "x.onnx", "--model", SMALL, "--precision", "int8", "--calibration", place)
-    assert status == 2 and err.endswith("are accepted; name more images with --calibration, or use --precision fp32\n"), err
+    assert status == 2 and err.endswith("are accepted; calibrate with more images, or use another precision\n"), err

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption
+from trickzoo.errors import BadOption
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -189,17 +189,6 @@ class Backbone(nn.Module):
         for module in self.modules():
             init_module(module)
         return self
-
-
-def logits_of(model: Backbone, image: Tensor) -> Tensor:
-    """Return the (num_classes,) float32 logits of a (C, H, W) image that is prepared for the network, on the CPU.
-
-    Raises BadCheckpoint if they are not finite.
-    """
-    logits = model(image[None].to(next(model.parameters()).device))[0].float().cpu()
-    if not logits.isfinite().all():
-        raise BadCheckpoint(f"{model.weights.name if model.weights else model.name} {NOT_FINITE}")
-    return logits
 
 
 _NOTHING = torch.empty(0, device="meta")

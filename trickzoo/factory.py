@@ -30,7 +30,7 @@ def create(
     pretrained: bool | str = False,
     weights: str | PathLike[str] | None = None,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = 3,
     drop_rate: float = 0.0,
     output_stride: int = 32,
     device: torch.device | str | None = None,
@@ -48,7 +48,7 @@ def create(
         num_classes: number of outputs; 0 leaves out the classifier. By default the number that the weights have, or 1000 without weights.
             If the weights have another number, the classifier is initialised anew and a warning is logged.
         in_chans: number of input channels. The first convolution of weights for three channels is adapted to another number: its kernels
-            are summed for one channel, and otherwise repeated and scaled.
+            are summed for one channel, and otherwise repeated and scaled. None takes the number that a file of trickzoo states, else 3.
         drop_rate: probability of dropout before the classifier.
         output_stride: stride of the last feature map: 32, or 16 or 8 with dilation. Inception V3 has 32 only.
         device: device of the parameters; by default torch's default device.
@@ -76,7 +76,7 @@ def create(
     architecture, source = named.resolve(name, pretrained=pretrained, weights=weights)
     for option, value, right in (
         ("num_classes", num_classes, num_classes is None or num_classes >= 0),
-        ("in_chans", in_chans, in_chans >= 1),
+        ("in_chans", in_chans, in_chans is None or in_chans >= 1),
         ("drop_rate", drop_rate, 0 <= drop_rate <= 1),
     ):
         if not right:
@@ -101,7 +101,7 @@ def assemble(
     file: opened.Opened | None,
     *,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = 3,
     drop_rate: float = 0.0,
     output_stride: int = 32,
     device: torch.device | str | None = None,
@@ -116,11 +116,12 @@ def assemble(
         check_options(architecture, file.options, f"{file.weights.name}: ")
     if num_classes is None:
         num_classes = 1000 if file is None else opened.class_count(file) or 0
+    channels = in_chans or (3 if file is None else file.in_chans)
 
     def build(**implied: Any) -> Backbone:
         model = builder(
             num_classes=num_classes,
-            in_chans=in_chans,
+            in_chans=channels,
             drop_rate=drop_rate,
             output_stride=output_stride,
             device="meta",
@@ -132,7 +133,7 @@ def assemble(
         return model
 
     if file is not None:
-        return load.load(file, architecture, build, in_chans=in_chans, device=where, dtype=kind).eval()
+        return load.load(file, architecture, build, in_chans=channels, device=where, dtype=kind).eval()
     model = build()
     load.materialise(model, where)
     return model

@@ -79,7 +79,11 @@ def to_timm(model: Backbone) -> nn.Module:
     import timm
 
     name, arguments = timm_form.network(model)
-    _check_unchanged(model)
+    if different := load.changed(model):
+        raise BadOption(
+            f"to_timm: this {model.name} was changed after trickzoo.create, and timm does not have the change ({shortened(different, 3)}); "
+            "convert it before the change"
+        )
     arguments["drop_rate"] = model.head.drop_rate
     with torch.device("meta"):
         theirs = timm.create_model(name, num_classes=model.num_classes, in_chans=model.in_chans, **arguments)
@@ -172,18 +176,6 @@ def _recognised(opened: Opened, layout: Layout) -> Architecture:
             distances[architecture.name] = load.distance(opened, architecture, layout)
     nearest = registry.find(min(distances, key=lambda name: distances[name]))
     raise BadCheckpoint(f"trickzoo does not have this network; the nearest is {nearest.name}, but {load.misfit(opened, nearest)}")
-
-
-def _check_unchanged(model: Backbone) -> None:
-    """Raise BadOption, which names the first tensors that differ, if a network has other tensors than `trickzoo.create` gives it."""
-    architecture, state = registry.find(model.name), model.state_dict()
-    fresh = assemble(architecture, None, num_classes=model.num_classes, in_chans=model.in_chans, device="meta", options=model.options)
-    usual = fresh.state_dict()
-    if other := [key for key in {**usual, **state} if key not in usual or key not in state or usual[key].shape != state[key].shape]:
-        raise BadOption(
-            f"to_timm: this {model.name} was changed after trickzoo.create, and timm does not have the change ({shortened(other, 3)}); "
-            "convert it before the change"
-        )
 
 
 def _check_same(model: Backbone, theirs: nn.Module, what: str) -> None:

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from trickzoo import classification, detection, segmentation
-from trickzoo.backbone import Backbone, logits_of
+from trickzoo.backbone import Backbone
+from trickzoo.classification.model import logits_of
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.data.images import read, rgb

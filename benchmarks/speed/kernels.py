@@ -1,7 +1,8 @@
-"""RoIAlign of a detector and the crops of a training on a CPU, against torchvision's operations on the same tensors.
+"""Parts of trainings and evaluations on a CPU, against the operations of torchvision and torch on the same tensors.
 
-The maps and the boxes are those of a training step of Faster R-CNN on two images, as in the comparison `transfer`, and the crops those of a
-batch of Imagenette's images that are decoded once, as in `training`. The results are compared.
+The maps and the boxes are those of a training step of Faster R-CNN on two images, as in the comparison `transfer`, the crops those of a
+batch of Imagenette's images that are decoded once, as in `training`, and the logits those of an image of CamVid, as in `annotated`. The
+results are compared.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from benchmarks.speed.harness import Comparison
@@ -17,18 +19,22 @@ from trickzoo.backbone import FeatureInfo
 from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.detection.pooling import RoIAlign
 from trickzoo.recipes.recipe import Augmentation
+from trickzoo.segmentation.evaluate import classes_of_pixels
 
-WHAT = "RoIAlign of a detector and the crops of a training, on tensors in memory"
+WHAT = "RoIAlign of a detector, the crops of a training and the classes of pixels, on tensors in memory"
 IMAGES, HEIGHT, WIDTH, CHANNELS, ROIS, CELLS = 2, 128, 192, 256, 512, 7
 """Number of images, their padded sides in pixels, channels of the maps, RoIs of each image, and the side of the output in cells."""
 BATCH, SIDE, CROP = 64, 128, 64
 """Number of images, their side in pixels, and that of their crops."""
+CLASSES, OUTPUT, MASK = 11, (128, 171), (360, 480)
+"""Number of classes, and height and width of the logits and of the mask."""
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Yield the two comparisons."""
+    """Yield the three comparisons."""
     yield _rois()
     yield _crops()
+    yield _pixels()
 
 
 def _rois() -> Comparison:
@@ -63,3 +69,15 @@ def _crops() -> Comparison:
     ours, theirs = (crop() for crop in variants.values())
     facts = {"largest_difference": float((ours - theirs).abs().max())}
     return Comparison(f"random crops of {SIDE} × {SIDE} pixels, resized to {CROP} × {CROP}", variants, BATCH, facts)
+
+
+def _pixels() -> Comparison:
+    torch.manual_seed(0)
+    logits = torch.randn(1, CLASSES, *OUTPUT)
+    variants: dict[str, Callable[[], Tensor]] = {
+        "trickzoo": lambda: classes_of_pixels(logits, MASK),
+        "torch": lambda: F.interpolate(logits, MASK, mode="bilinear", align_corners=False).argmax(1).byte(),
+    }
+    ours, theirs = (find() for find in variants.values())
+    facts = {"different_pixels": int((ours != theirs).sum())}
+    return Comparison(f"logits of {CLASSES} classes to a mask of {MASK[0]} × {MASK[1]} pixels", variants, 1, facts)

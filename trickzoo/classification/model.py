@@ -8,16 +8,15 @@ from os import PathLike
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
-from trickzoo.errors import BadOption, shortened
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import create
 from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.initialisation import initialise
-from trickzoo.weights.header import stated
 from trickzoo.weights.named import existing, is_file
 from trickzoo.wording import count
 
@@ -61,8 +60,32 @@ def load(path: str | PathLike[str]) -> Backbone:
 
     Raises BadCheckpoint if the file contains something else or is damaged, or if its network is for another number of channels.
     """
-    file = existing(path)
-    return create(file, in_chans=stated(file).image_channels(file))
+    return check_channels(create(existing(path), in_chans=None))
+
+
+def check_channels(model: Backbone) -> Backbone:
+    """Return a loaded classifier. Raises BadCheckpoint unless it takes RGB or grey images."""
+    if model.in_chans not in (1, 3):
+        raise BadCheckpoint(
+            f"{_named(model)} is for inputs of {model.in_chans} channels, and images have 1 or 3; "
+            f"open it in Python with trickzoo.create(FILE, in_chans={model.in_chans}), and prepare its input yourself"
+        )
+    return model
+
+
+def logits_of(model: Backbone, image: Tensor) -> Tensor:
+    """Return the (num_classes,) float32 logits of a (C, H, W) image that is prepared for the network, on the CPU.
+
+    Raises BadCheckpoint if they are not finite.
+    """
+    logits = model(image[None].to(next(model.parameters()).device))[0].float().cpu()
+    if not logits.isfinite().all():
+        raise BadCheckpoint(f"{_named(model)} {NOT_FINITE}")
+    return logits
+
+
+def _named(model: Backbone) -> str:
+    return model.weights.name if model.weights else model.name
 
 
 def adopt(model: Backbone, classes: Sequence[str]) -> bool:

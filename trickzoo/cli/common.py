@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from trickzoo.backbone import Backbone
+from trickzoo.classification.model import check_channels
 from trickzoo.cli import printing
 from trickzoo.cli.networks import Preparation
 from trickzoo.data.classes import class_list
 from trickzoo.errors import BadOption
 from trickzoo.factory import create
-from trickzoo.weights.header import of_file
-from trickzoo.weights.named import existing, is_file
+from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
@@ -24,15 +24,12 @@ from trickzoo.wording import count
 def loaded(model: str, weights: str | None, *, grey: bool = False) -> Backbone:
     """Return a model with the given weights, or with its default weight.
 
-    `model` is a model, a weight of a model, or a weight file whose header names its model. With `grey`, the file may be of a network for
-    grey images. Raises the errors of `create`.
+    `model` is a model, a weight of a model, or a weight file whose header names its model. With `grey`, the network may be one for grey
+    images. Raises the errors of `create` and of `check_channels`.
     """
-    reference = model if weights is None else weights
-    file = not reference.startswith("hf-hub:") and is_file(reference)
-    in_chans = 3
-    if grey and file and (own := of_file(path := existing(reference))):
-        in_chans = own.image_channels(path)
-    return create(model, weights=weights, pretrained=weights is None and not file and "." not in model, in_chans=in_chans)
+    file = weights is None and not model.startswith("hf-hub:") and is_file(model)
+    pretrained = weights is None and not file and "." not in model
+    return check_channels(create(model, weights=weights, pretrained=pretrained, in_chans=None if grey else 3))
 
 
 def preprocessing_of(model: Backbone, given: Preparation = Preparation()) -> Preprocessing:

@@ -64,7 +64,7 @@ class Running:
         from trickzoo.classification.evaluate import BATCH
         from trickzoo.data.imageset import Decoded
         from trickzoo.data.transforms import normalise, resize_and_crop
-        from trickzoo.deployment.deploy import DeviationTooLarge, deploy
+        from trickzoo.deployment.deploy import deploy
 
         if state.device.type != "cpu":
             raise BadOption(f"--backend {self.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
@@ -75,14 +75,9 @@ class Running:
         threads = 1 if workers else None  # each worker has one core
         settings: dict[str, Any] = {"batch_size": self.batch_size or BATCH, "threads": threads}
         if self.precision == "int8":
-            settings |= {"images": options.calibration_images(self.calibration), "preprocessing": preprocessing}
-            remedy = "name more images with --calibration, or use another --precision"
-        else:
-            first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
-            pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
-            settings["images"] = normalise(torch.stack(pixels), preprocessing) if pixels else None
-            remedy = "use another --backend or --precision"
-        try:
-            return deploy(network, self.backend, self.precision, **settings)
-        except DeviationTooLarge as error:
-            raise DeviationTooLarge(error.deviation, remedy) from None
+            calibration = options.calibration_images(self.calibration)
+            return deploy(network, self.backend, "int8", images=calibration, preprocessing=preprocessing, **settings)
+        first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
+        pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
+        checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
+        return deploy(network, self.backend, self.precision, images=checked, **settings)

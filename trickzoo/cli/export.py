@@ -114,7 +114,6 @@ def _graph(model: str, weights: str | None, preparation: Preparation, options: d
     from trickzoo import detection, segmentation
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.deployment import export
-    from trickzoo.deployment.deploy import DeviationTooLarge
     from trickzoo.files import expanded
     from trickzoo.weights.header import task_of
 
@@ -122,16 +121,13 @@ def _graph(model: str, weights: str | None, preparation: Preparation, options: d
     task = task_of(path) if path is not None and weights is None else "classification"
     if path is None or task == "classification":
         network = loaded(model, weights, grey=True)
-        try:
-            return export.classifier(
-                network,
-                preprocessing_of(network, preparation),
-                classes_of(network, options["--classes"]),
-                kind=options["--input"] or "uint8",
-                calibration=calibration_images(options["--calibration"]),
-            )
-        except DeviationTooLarge as error:
-            raise DeviationTooLarge(error.deviation, "name more images with --calibration, or use --precision fp32") from None
+        return export.classifier(
+            network,
+            preprocessing_of(network, preparation),
+            classes_of(network, options["--classes"]),
+            kind=options["--input"] or "uint8",
+            calibration=calibration_images(options["--calibration"]),
+        )
     for name, value in options.items():
         if value is not None:
             raise BadOption(f"{name} is for classification, and {path} is for {task}; leave it out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +22,14 @@ def classifier(
     model: str, weights: str | None, classes: str | None, preparation: Preparation, device: Device
 ) -> tuple[Callable[[Image.Image], Tensor], Sequence[str]]:
     """Return a function from an RGB image to logits, and the names of the classes."""
-    from trickzoo.backbone import logits_of
+    from trickzoo.classification.model import logits_of
     from trickzoo.cli.common import classes_of, loaded, preprocessing_of
     from trickzoo.data.transforms import eval_transform
     from trickzoo.training.device import find
 
     network = loaded(model, weights, grey=True).to(find(device))
     names = classes_of(network, classes)
-    assert network.weights is not None
-    network.weights = replace(network.weights, preprocessing=preprocessing_of(network, preparation))
-    transform = eval_transform(network)
+    transform = eval_transform(preprocessing_of(network, preparation), channels=network.in_chans)
     return lambda image: logits_of(network, transform(image)), names
 
 

@@ -52,7 +52,7 @@ def same_set(digest: str, other: str) -> bool:
     return digest.partition("-")[0] == other.partition("-")[0]
 
 
-def shortened(digest: str) -> str:
+def brief(digest: str) -> str:
     """Return the first digits of both parts of a digest, for a message."""
     return "-".join(part[:8] for part in digest.split("-"))
 

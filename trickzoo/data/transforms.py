@@ -74,8 +74,8 @@ class _EvalTransform:
         return f"eval_transform({self.preprocessing})"
 
 
-def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], Tensor]:
-    """Return the evaluation transform of a model's loaded weights, or of a preprocessing.
+def eval_transform(source: Backbone | Preprocessing, *, channels: int = 3) -> Callable[[Image.Image], Tensor]:
+    """Return the evaluation transform of a model's loaded weights, or of a preprocessing and a number of `channels`, 1 or 3.
 
     The transform turns a PIL image of any mode into (3, size, size) float32, or into (1, size, size) for a model of one input channel. It
     ignores EXIF orientations: `PIL.ImageOps.exif_transpose` turns an image upright. It raises BadData for an image of 32-bit integers or
@@ -84,7 +84,6 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
     Raises BadOption if the model has no weights, if these state no preprocessing, or if it has neither one nor three input channels, and if
     `source` is neither a model nor a preprocessing.
     """
-    channels = 3
     if isinstance(source, Backbone):
         weights = source.weights
         if weights is None or weights.preprocessing is None:
@@ -96,6 +95,8 @@ def eval_transform(source: Backbone | Preprocessing) -> Callable[[Image.Image], 
         source = weights.preprocessing
     elif not isinstance(source, Preprocessing):
         raise BadOption(f"eval_transform takes a model of trickzoo or a Preprocessing, not {type(source).__name__}")
+    elif channels not in (1, 3):
+        raise BadOption(f"eval_transform: channels must be 1 or 3, not {channels}")
     return _EvalTransform(source, channels)
 
 

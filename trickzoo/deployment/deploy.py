@@ -40,11 +40,7 @@ SECONDS = 3.0
 
 
 class DeviationTooLarge(TrickzooError, ValueError):
-    """A deployed network computes something else than the network. `deviation` is the message without the remedy."""
-
-    def __init__(self, deviation: str, remedy: str) -> None:
-        super().__init__(f"{deviation}; {remedy}")
-        self.deviation = deviation
+    """A deployed network computes something else than the network."""
 
 
 def deploy(
@@ -188,14 +184,13 @@ def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: f
     what = f"{deployed.backend} in {deployed.precision}"
     if deployed.precision == "int8" and not disagreement <= tolerance:
         raise DeviationTooLarge(
-            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted",
-            "pass more images, or use bf16 or a larger tolerance",
+            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted; "
+            "calibrate with more images, or use another precision"
         )
     if deployed.precision != "int8" and not deviation <= tolerance * scale:
         raise DeviationTooLarge(
             f"{what} changes a logit by {deviation:.3g}, and {tolerance * scale:.3g} is accepted ({tolerance:g} of the largest logit, "
-            f"{scale:.3g})",
-            "use another backend or precision, or a larger tolerance",
+            f"{scale:.3g}); use another backend or precision, or in Python a larger tolerance"
         )
     return replace(deployed, deviation=deviation, disagreement=disagreement, scale=scale)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from trickzoo import files
-from trickzoo.data.identity import same_set, shortened
+from trickzoo.data.identity import brief, same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
 from trickzoo.training.tracking import BEST, LAST
@@ -172,7 +172,7 @@ def check(
     for what, found, wanted in compared:
         if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(
-                f"{path} belongs to another training: its {what} is {shortened(found)}, not {shortened(wanted)}, because the images, their "
+                f"{path} belongs to another training: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
                 "labels or their selection (--val-fraction, --split-file, --minival and the like) have changed; name another --out"
             )
     try:

@@ -77,7 +77,7 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         task.evaluate()
     found = _evidence(job, outcome, also)
     if accelerator.is_main_process:
-        _write_division(job)
+        _write_division(job)  # a training that was resumed has it, unless it was removed meanwhile
         task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})
         tracking.write_log(machine.out)
         tracking.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)

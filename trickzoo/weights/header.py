@@ -45,15 +45,6 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.classes, str) and self.classes not in get_args(ClassList):
             raise ValueError(f"classes must be a list of names, or one of {', '.join(get_args(ClassList))}")
 
-    def image_channels(self, path: Path) -> int:
-        """Return the number of input channels of the network in the file at `path`. Raises BadCheckpoint unless it is 1 or 3."""
-        if self.in_chans not in (1, 3):
-            raise BadCheckpoint(
-                f"{path} is for inputs of {self.in_chans} channels, and images have 1 or 3; "
-                f"open it in Python with trickzoo.create(FILE, in_chans={self.in_chans}), and prepare its input yourself"
-            )
-        return self.in_chans
-
 
 def read_header(path: Path, metadata: Mapping[str, str]) -> FileMetadata | None:
     """Return the header in the metadata of a file, None if trickzoo did not write the file. Raises BadCheckpoint if it cannot be read."""

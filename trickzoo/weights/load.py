@@ -252,6 +252,14 @@ def shapes_of(name: str) -> dict[str, torch.Size]:
     return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
+def changed(model: Backbone) -> list[str]:
+    """Return the tensors that are not as `trickzoo.create` builds them: missing ones, additional ones, and those of another shape."""
+    architecture, state = registry.find(model.name), model.state_dict()
+    options = dict(architecture.options) | dict(model.options)
+    built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options).state_dict()
+    return [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
+
+
 def builder(architecture: Architecture) -> Callable[..., Backbone]:
     """Import and return the callable that builds a network of this architecture."""
     found: Callable[..., Backbone] = resolve_name(architecture.builder)

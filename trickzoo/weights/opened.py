@@ -26,12 +26,14 @@ class Opened:
         tensors: its tensors by their names in the file.
         layout: whose names these are; None if the file has no header and no record.
         options: the options of `trickzoo.create` that the file or its record states.
+        in_chans: the number of input channels; 3 unless the header of the file states another one.
     """
 
     weights: LoadedWeights
     tensors: dict[str, Tensor]
     layout: Layout | None
     options: dict[str, Any]
+    in_chans: int = 3
 
 
 def open_weights(source: Record | Path | str, architecture: Architecture) -> Opened:
@@ -91,7 +93,7 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
     weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training, identity=identity)
-    return Opened(weights, tensors, own.layout, dict(own.options))
+    return Opened(weights, tensors, own.layout, dict(own.options), own.in_chans)
 
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:

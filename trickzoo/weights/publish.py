@@ -13,10 +13,9 @@ from torch import Tensor
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, printable
-from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
-from trickzoo.weights.load import builder
+from trickzoo.weights.load import changed
 from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
 from trickzoo.wording import count
@@ -70,7 +69,8 @@ def export(
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
     if classes is not None:
         _check_classes(model, classes)
-    _check_layers(model, architecture, state)
+    if different := changed(model):
+        raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
@@ -86,15 +86,6 @@ def _check_classes(model: Backbone, classes: Sequence[str]) -> None:
     if len(classes) != model.num_classes or twice:
         outputs = count(model.num_classes, "output")
         raise BadOption(f"{model.name} has {outputs}; name as many classes, each once, not {len(classes)}{twice}")
-
-
-def _check_layers(model: Backbone, architecture: Architecture, state: dict[str, Tensor]) -> None:
-    """Raise BadOption if the network has other tensors than the one that would be built to load its file."""
-    options = dict(architecture.options) | dict(model.options)
-    built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options).state_dict()
-    different = [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
-    if different:
-        raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
 
 
 def _rounded(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
