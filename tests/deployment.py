@@ -1,4 +1,4 @@
-"""Networks that have seen nothing, and an image for them."""
+"""Networks that have seen nothing, files of them, and images for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from tests.checkpoints import randomise_norms
+from tests.images import jpeg
+from trickzoo.backbone import Backbone, FeatureInfo, Head
+from trickzoo.deployment import export
+from trickzoo.deployment.description import Input
 from trickzoo.detection import faster_rcnn
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import segmenter
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
+
+PREPROCESSING = Preprocessing(size=32, crop=0.875, interpolation="bicubic")
+CLASSES = ("n01440764", "a b", "été")
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -50,3 +59,30 @@ def random_segmenter(short: int | None, align_corners: bool = False) -> Segmente
     model.classes, model.recipe = tuple(f"class {number}" for number in range(11)), replace(SMALL_MASKS, short=short)
     model.trunk.weights = LoadedWeights("masks.safetensors", Path("masks.safetensors"), "0" * 64, model.classes)
     return model.eval()
+
+
+class Tiny(Backbone):
+    """A backbone that is exported in a moment."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(channels, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+        self.stages, self.head = nn.ModuleList(), Head(8, len(CLASSES))
+        self.feature_info, self.name = (FeatureInfo("stem", 8, 4),), "tiny"
+        self.weights = LoadedWeights("tiny.safetensors", Path("/somewhere/tiny.safetensors"), "0" * 64, CLASSES, PREPROCESSING)
+
+
+def tiny(kind: Input) -> tuple[Tiny, export.Graph]:
+    torch.manual_seed(0)
+    model = Tiny().eval()
+    nn.init.normal_(model.head.fc.weight, std=3)  # type: ignore[arg-type]
+    return model, export.classifier(model, PREPROCESSING, CLASSES, kind=kind)
+
+
+def exported(folder: Path) -> Path:
+    """Write exported files and images to a folder, and return it."""
+    for name, kind in (("image.onnx", "image"), ("float.xml", "float")):
+        export.write(tiny(kind)[1], folder / name)  # type: ignore[arg-type]
+    jpeg(folder / "a.jpg", 1, (80, 60))
+    jpeg(folder / "b.jpg", 2, (60, 90))
+    return folder

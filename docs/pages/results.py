@@ -28,8 +28,8 @@ LENGTHS = """
 ## The same step in trainings of different length
 
 Only steps that are measured at several lengths are listed, without further rungs in between. The studies differ in other settings
-too, except those of MobileNet over 15, 30 and 60 epochs. There, mixup costs less after 60 epochs than
-after 15 and 30, so that it may help only in far longer trainings. Label smoothing makes no significant difference at any of the three lengths.
+too, except those of MobileNet over 15, 30 and 60 epochs. There, mixup costs less after 60 epochs than after 15 and 30, so that it may help
+only in far longer trainings. Label smoothing makes no significant difference at any of the three lengths.
 
 ![Effect of the same step in trainings of different length](assets/lengths.svg)
 
