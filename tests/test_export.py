@@ -23,6 +23,7 @@ from trickzoo.data.transforms import eval_transform
 from trickzoo.deployment import export, predict
 from trickzoo.deployment.description import Description, Input
 from trickzoo.deployment.opened import open_exported
+from trickzoo.errors import BadOption
 
 SMALL = "mobilenet_v1_025.tz_imagenette128"
 
@@ -169,6 +170,22 @@ def test_predict_says_the_same_of_the_model_and_of_its_file(call: Call, place: P
     assert json.loads(stated["classes"]) == list(IMAGENETTE) and stated["licence"] == "apache-2.0"
 
 
+@pytest.mark.parametrize("name", ["image.onnx", "float.xml"])
+def test_an_exported_classifier_is_loaded_as_its_network_is(name: str, place: Path) -> None:
+    model, _ = tiny("float")
+    loaded, image = trickzoo.load(place / name, device="cpu"), photograph(47, 61)
+    with torch.no_grad():
+        expected = model(eval_transform(PREPROCESSING)(image)[None])[0].softmax(0)
+    found = loaded.predict(image).found
+    assert (loaded.task, loaded.classes) == ("classification", CLASSES) and loaded.network.description.weights == "tiny.safetensors"
+    assert [each.label for each in found] == expected.argsort(descending=True).tolist()
+    assert {each.label: each.score for each in found} == pytest.approx(dict(enumerate(expected.tolist())), abs=1e-5)
+    (logits,) = loaded.network.run(loaded.transform(image)[None])
+    torch.testing.assert_close(torch.from_numpy(logits[0]).softmax(0), expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(BadOption, match="cannot run on cuda: exported files run on the CPU"):
+        trickzoo.load(place / name, device="cuda")
+
+
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
 def test_predict_says_the_same_of_boxes_and_masks(
     task: str, call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -193,6 +210,13 @@ def test_predict_says_the_same_of_boxes_and_masks(
         mask = segmentation.predict(model, image)
         shares = {name: float((mask == number).mean()) for number, name in enumerate(model.classes) if (mask == number).any()}
         assert row["shares"] == pytest.approx(shares, abs=1e-5) and len(shares) > 1
+    monkeypatch.setattr("trickzoo.loading.open_exported", lambda path: exported)
+    prediction = trickzoo.load("a.onnx").predict(image)
+    if found is not None:
+        assert [each.label for each in prediction.found] == (found.labels - 1).tolist()
+        assert [each.box for each in prediction.found] == pytest.approx([pytest.approx(tuple(box), abs=0.02) for box in found.boxes])
+    else:
+        assert prediction.mask is not None and (prediction.mask == mask).mean() > 0.999
 
 
 @pytest.mark.slow

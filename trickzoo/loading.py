@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import Tensor
 
 from trickzoo import classification, detection, segmentation
 from trickzoo.backbone import Backbone
@@ -23,13 +24,18 @@ from trickzoo.data.images import read, rgb
 from trickzoo.data.objects import Objects
 from trickzoo.data.picture import Picture
 from trickzoo.data.transforms import Normalisation, eval_transform
+from trickzoo.deployment import predict as of_file
+from trickzoo.deployment.opened import Exported, open_exported
 from trickzoo.detection.evaluate import to_input
-from trickzoo.errors import BadCheckpoint
+from trickzoo.detection.metrics import NamedDetections
+from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import create
+from trickzoo.files import expanded
 from trickzoo.weights import manifest
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.header import task_of
-from trickzoo.weights.named import existing, is_file
+from trickzoo.weights.named import EXPORTED, existing, is_file
+from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
 
@@ -71,16 +77,20 @@ class Network:
 
     Attributes:
         task: "classification", "detection" or "segmentation".
-        network: the module, in evaluation mode, with the methods of its task.
+        network: the module, in evaluation mode, with the methods of its task; for an exported file, its
+            `trickzoo.deployment.opened.Exported`.
         classes: names of the classes; label i is `classes[i]`. A segmenter's include the background, a detector's do not.
         transform: turns an RGB image into an input of the module, without the dimension of the batch. A detector takes a list of such
-            inputs; a classifier and a segmenter take a batch.
+            inputs; a classifier and a segmenter take a batch. For an exported file, the input is an array.
+        run: what the network computes for an upright RGB image, on the CPU: a classifier the (classes,) logits, a detector the boxes in
+            pixels of this image as `trickzoo.detection.predict` returns them, with labels from 1, a segmenter the (H, W) labels.
     """
 
     task: str
-    network: nn.Module
+    network: Any
     classes: tuple[str, ...]
-    transform: Callable[[Image.Image], Tensor]
+    transform: Callable[[Image.Image], Any]
+    run: Callable[[Image.Image], Any]
 
     @torch.inference_mode()
     def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
@@ -93,23 +103,23 @@ class Network:
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)
         picture = read(Path(image)).upright() if isinstance(image, (str, PathLike)) else Picture(rgb(image), image.size)
-        return {"classification": self._classify, "detection": self._detect, "segmentation": self._segment}[self.task](picture)
+        computed = self.run(picture.image)
+        if self.task == "classification":
+            return self._probabilities(computed)
+        return self._boxes(computed, picture) if self.task == "detection" else self._shares(computed, picture)
 
     def _named(self, label: int, score: float, box: Any = None) -> Found:
         return Found(label, describe_class(self.classes[label]), score, box)
 
-    def _classify(self, picture: Picture) -> Prediction:
-        logits = logits_of(self.network, self.transform(picture.image))  # type: ignore[arg-type]  # `load` made it
+    def _probabilities(self, logits: Tensor) -> Prediction:
         probability, label = logits.softmax(0).sort(descending=True, stable=True)
         return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
 
-    def _detect(self, picture: Picture) -> Prediction:
-        found = detection.predict(self.network, picture.image)  # type: ignore[arg-type]  # `load` made it
+    def _boxes(self, found: NamedDetections, picture: Picture) -> Prediction:
         labels, boxes = (found.labels - 1).tolist(), found.boxes * picture.scale
         return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, boxes.tolist()))))
 
-    def _segment(self, picture: Picture) -> Prediction:
-        mask = segmentation.predict(self.network, picture.image)  # type: ignore[arg-type]
+    def _shares(self, mask: NDArray[np.uint8], picture: Picture) -> Prediction:
         if picture.image.size != picture.size:
             mask = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
         counts = np.bincount(mask.ravel(), minlength=len(self.classes))
@@ -118,22 +128,39 @@ class Network:
 
 
 def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
-    """Load a network, whatever its task: a weight file that trickzoo wrote, the folder of a finished training, or published weights.
+    """Load a network, whatever its task: a file that trickzoo wrote, the folder of a finished training, or published weights.
 
     The file of a classifier must state its classes and its preprocessing, as the files of trainings and of `export(…, classes=…)` do.
 
     Args:
-        path: the file or the folder; a reference "hf-hub:user/name[@revision]" to weights that trickzoo published; or the name of one of
-            the zoo's weights, such as "mobilenet_v1_025.tz_imagenette128".
-        device: device of the network, such as "cuda"; by default torch's default device.
+        path: a weight file, an .onnx or .xml file of `trickzoo export`, or the folder; a reference "hf-hub:user/name[@revision]" to
+            weights that trickzoo published; or the name of one of the zoo's weights, such as "mobilenet_v1_025.tz_imagenette128".
+        device: device of the network, such as "cuda"; by default torch's default device. Exported files run on the CPU.
 
-    Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, and WeightsUnavailable if it
-    cannot be downloaded.
+    Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, WeightsUnavailable if it
+    cannot be downloaded, and BadOption for another device than the CPU, or a missing package, with an exported file.
     """
+    if str(path).endswith(EXPORTED):
+        if device is not None and torch.device(device).type != "cpu":
+            raise BadOption(f"{path} cannot run on {device}: exported files run on the CPU")
+        return of_exported(open_exported(expanded(str(path))))
     opened = _open(str(path))
     if device is not None:
         opened.network.to(device)
     return opened
+
+
+def of_classifier(model: Backbone, classes: tuple[str, ...], preprocessing: Preprocessing) -> Network:
+    """Return a classifier with the names of its classes and the preparation of its images."""
+    transform = eval_transform(preprocessing, channels=model.in_chans)
+    return Network("classification", model, classes, transform, lambda image: logits_of(model, transform(image)))
+
+
+def of_exported(file: Exported) -> Network:
+    """Return the network of an exported file."""
+    task, classes = file.description.task, file.description.classes
+    run = {"classification": of_file.classify, "detection": of_file.detect, "segmentation": of_file.segment}[task]
+    return Network(task, file, classes, of_file.preparation(file.description), functools.partial(run, file))
 
 
 def _open(reference: str) -> Network:
@@ -144,11 +171,23 @@ def _open(reference: str) -> Network:
     if task == "detection":
         detector = detection.load(file)
         fit = FitAndFlip(*detector.sides)
-        return Network(task, detector, detector.classes, lambda image: to_input(fit(image, Objects.of(()))[0], torch.device("cpu")))
+        return Network(
+            task,
+            detector,
+            detector.classes,
+            lambda image: to_input(fit(image, Objects.of(()))[0], torch.device("cpu")),
+            functools.partial(detection.predict, detector),
+        )
     if task == "segmentation":
         segmenter = segmentation.load(file)
         scale, normalise = Scale(segmenter.short), Normalisation.of(segmenter.trunk)
-        return Network(task, segmenter, segmenter.classes, lambda image: normalise(scale.image(image)[None])[0])
+        return Network(
+            task,
+            segmenter,
+            segmenter.classes,
+            lambda image: normalise(scale.image(image)[None])[0],
+            functools.partial(segmentation.predict, segmenter),
+        )
     return _classifier(classification.load(file), str(file))
 
 
@@ -160,4 +199,4 @@ def _classifier(classifier: Backbone, file: str) -> Network:
     if len(classes) != classifier.num_classes:
         outputs = count(classifier.num_classes, "output")
         raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with export(…, classes=…)")
-    return Network("classification", classifier, classes, eval_transform(classifier))
+    return of_classifier(classifier, classes, weights.preprocessing)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo import evidence
+from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation
 from trickzoo.cli.options import Device, Flag, Json, within
 from trickzoo.cli.printing import say_json
+from trickzoo.data.images import size_of
+from trickzoo.data.listing import images_at
 from trickzoo.errors import BadOption
 from trickzoo.files import expanded
 from trickzoo.recipes.ranges import Count, Probability
@@ -21,6 +24,7 @@ from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from trickzoo.deployment.opened import Exported
+    from trickzoo.loading import Network
 
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
 
@@ -59,8 +63,6 @@ def predict(
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
     full size. For masks, each class's share of the pixels is printed.
     """
-    from trickzoo.data.listing import images_at
-
     if not images:
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
@@ -82,12 +84,19 @@ def predict(
     _check_fitting(kind, str(path or model or "this"), {**given, "--model": None if exported else model})
     _warn_of_dark(files)
     if kind == "classification":
-        names, found = _classes(files, model, weights, path, exported, classes, preparation, top or TOP, device)
+        name = "" if exported else _checked_name(model, path, weights)
+        for image in files:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
+            size_of(image)
+        network = _run(exported) if exported else _classifier(name, weights, classes, preparation, device)
+        found: Iterable[dict[str, Any]] = predict_classes.rows(files, network, top or TOP)
     else:
-        names, found = _objects(
-            kind, files, exported, Path(str(path)), out or PICTURES, overwrite, THRESHOLD if threshold is None else threshold, device
-        )
-    _report(found, kind, names, csv=csv, coco=coco, json=json)
+        pictures = predict_objects.pictures(files, out or PICTURES, overwrite)
+        network = _run(exported) if exported else _detector_or_segmenter(Path(str(path)), device)
+        if kind == "detection":
+            found = predict_objects.boxes(files, pictures, network, THRESHOLD if threshold is None else threshold)
+        else:
+            found = predict_objects.masks(files, pictures, network)
+    _report(found, kind, network.classes, csv=csv, coco=coco, json=json)
 
 
 FOR = {
@@ -117,59 +126,30 @@ def _warn_of_dark(images: Sequence[Path]) -> None:
         warn(f"{notes[0]}{others}")
 
 
-def _classes(
-    images: Sequence[Path],
-    model: str | None,
-    weights: str | None,
-    path: Path | None,
-    exported: Exported | None,
-    classes: str | None,
-    preparation: Preparation,
-    top: int,
-    device: Device,
-) -> tuple[Sequence[str], Iterable[dict[str, Any]]]:
-    """Return the names of the classes, and the most probable ones of each image."""
-    from trickzoo.data.images import size_of
+def _run(exported: Exported) -> Network:
+    from trickzoo import loading
 
-    name = ""
-    if exported is None:
-        named.check(name := _model(model, path), weights)
-    for image in images:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
-        size_of(image)
-    from trickzoo.cli import predict_classes
-
-    if exported:
-        logits, names = predict_classes.exported_classifier(exported)
-    else:
-        logits, names = predict_classes.classifier(name, weights, classes, preparation, device)
-    return names, predict_classes.classify_images(images, logits, names, top)
+    return loading.of_exported(exported)
 
 
-def _objects(
-    kind: str,
-    images: Sequence[Path],
-    exported: Exported | None,
-    path: Path,
-    out: Path,
-    overwrite: bool,
-    threshold: float,
-    device: Device,
-) -> tuple[Sequence[str], Iterable[dict[str, Any]]]:
-    """Return the names of the classes, and the boxes or the shares of the classes in each image, which is drawn when it is asked for."""
-    from trickzoo.cli import predict_objects
+def _classifier(name: str, weights: str | None, classes: str | None, preparation: Preparation, device: Device) -> Network:
+    from trickzoo import loading
+    from trickzoo.cli import common
+    from trickzoo.training.device import find
 
-    pictures = predict_objects.pictures(images, out, overwrite)
-    if kind == "detection":
-        find, names = predict_objects.detector(exported, path, device)
-        return names, predict_objects.boxes(images, pictures, find, names, threshold)
-    segment, names = predict_objects.segmenter(exported, path, device)
-    return names, predict_objects.masks(images, pictures, segment, names)
+    model = common.loaded(name, weights, grey=True).to(find(device))
+    return loading.of_classifier(model, common.classes_of(model, classes), common.preprocessing_of(model, preparation))
+
+
+def _detector_or_segmenter(path: Path, device: Device) -> Network:
+    from trickzoo import loading
+    from trickzoo.training.device import find
+
+    return loading.load(path, find(device))
 
 
 def _report(found: Iterable[dict[str, Any]], kind: str, names: Sequence[str], *, csv: Path | None, coco: Path | None, json: bool) -> None:
     """Print the results, each as soon as it is there unless they are printed as JSON, and write them to the files."""
-    from trickzoo.cli import predict_classes, predict_objects, predict_rows
-
     tell = {
         "classification": predict_classes.say_classes,
         "detection": predict_objects.say_boxes,
@@ -221,10 +201,15 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     return kind, path
 
 
-def _model(model: str | None, path: Path | None) -> str:
-    """Return the name of the classifier, from `model` or from the file's header. Raises BadOption if neither is given."""
+def _checked_name(model: str | None, path: Path | None, weights: str | None) -> str:
+    """Return the name of the classifier, from `model` or from the file's header.
+
+    Raises BadOption if neither is given, and UnknownName if there is no such model or it has no such weights.
+    """
     from trickzoo.weights.header import model_of
 
     if model is None and path is None:
         raise BadOption("name a model with --model, or with --weights a file that trickzoo wrote")
-    return model if model is not None else model_of(Path(str(path)))
+    name = model if model is not None else model_of(Path(str(path)))
+    named.check(name, weights)
+    return name

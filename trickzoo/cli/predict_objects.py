@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,9 @@ from trickzoo.errors import BadOption
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
-    from trickzoo.deployment.opened import Exported
-    from trickzoo.detection.metrics import NamedDetections
-    from trickzoo.training.device import Device
+    from trickzoo.loading import Network
 
 
 def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
@@ -46,35 +42,17 @@ def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     return pictures
 
 
-def detector(exported: Exported | None, path: Path, device: Device) -> tuple[Callable[[Image.Image], NamedDetections], tuple[str, ...]]:
-    """Return a function from an RGB image to its boxes, and the names of the classes."""
-    if exported is not None:
-        from trickzoo.deployment.predict import detect
-
-        return lambda image: detect(exported, image), exported.description.classes
-    from trickzoo import detection
-    from trickzoo.training.device import find
-
-    model = detection.load(path).to(find(device))
-    return lambda image: detection.predict(model, image), model.classes
-
-
-def boxes(
-    images: Sequence[Path],
-    pictures: Sequence[Path],
-    find: Callable[[Image.Image], NamedDetections],
-    classes: tuple[str, ...],
-    threshold: float,
-) -> Iterator[dict[str, Any]]:
+def boxes(images: Sequence[Path], pictures: Sequence[Path], network: Network, threshold: float) -> Iterator[dict[str, Any]]:
+    """Draw the boxes of each image into its picture, and yield them."""
     from trickzoo.data.images import read
     from trickzoo.drawing import draw_boxes
 
     for image, picture in zip(images, pictures, strict=True):
         photograph = read(image).upright()
-        found = find(photograph.image)
+        found = network.run(photograph.image)
         sure = found.scores >= threshold
         boxes, scores, labels = (each[sure] for each in found)
-        _save(draw_boxes(photograph.image, boxes, labels, classes, scores), picture)
+        _save(draw_boxes(photograph.image, boxes, labels, network.classes, scores), picture)
         names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
         rows = [
             {"class": name, "score": round(score, 4), "box": [round(edge * photograph.scale, 1) for edge in box]}
@@ -83,22 +61,8 @@ def boxes(
         yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
 
 
-def segmenter(exported: Exported | None, path: Path, device: Device) -> tuple[Callable[[Image.Image], NDArray[np.uint8]], tuple[str, ...]]:
-    """Return a function from an RGB image to the classes of its pixels, and their names."""
-    if exported is not None:
-        from trickzoo.deployment.predict import segment
-
-        return lambda image: segment(exported, image), exported.description.classes
-    from trickzoo import segmentation
-    from trickzoo.training.device import find
-
-    model = segmentation.load(path).to(find(device))
-    return lambda image: segmentation.predict(model, image), model.classes
-
-
-def masks(
-    images: Sequence[Path], pictures: Sequence[Path], find: Callable[[Image.Image], NDArray[np.uint8]], classes: tuple[str, ...]
-) -> Iterator[dict[str, Any]]:
+def masks(images: Sequence[Path], pictures: Sequence[Path], network: Network) -> Iterator[dict[str, Any]]:
+    """Draw the mask of each image into its picture, and yield the classes' shares of the pixels."""
     import numpy as np
     import torch
 
@@ -107,10 +71,10 @@ def masks(
 
     for image, picture in zip(images, pictures, strict=True):
         photograph = read(image).upright()
-        mask = find(photograph.image)
-        _save(draw_mask(photograph.image, mask, classes), picture)
-        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(classes)).numpy() / mask.size
-        found = {classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
+        mask = network.run(photograph.image)
+        _save(draw_mask(photograph.image, mask, network.classes), picture)
+        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(network.classes)).numpy() / mask.size
+        found = {network.classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
         yield {**of_image(image, photograph), "picture": str(picture), "shares": found}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,24 +12,33 @@ from PIL import Image
 from torch import Tensor
 
 from trickzoo.data.transforms import normalise, resize_and_crop
+from trickzoo.deployment.description import Description
 from trickzoo.deployment.opened import Exported
 from trickzoo.detection.metrics import NamedDetections
 
 
-def classify(network: Exported, image: Image.Image) -> Tensor:
-    """Return the (classes,) logits that a classifier's file computes for an RGB image."""
-    kind, preprocessing = network.description.input, network.description.preprocessing
-    assert preprocessing is not None
+def preparation(description: Description) -> Callable[[Image.Image], NDArray[Any]]:
+    """Return a function from an RGB image to what a file with this description takes, without the dimension of the batch."""
+    kind, preprocessing = description.input, description.preprocessing
     if kind == "image":
-        given = np.asarray(image)
-    else:
-        pixels = resize_and_crop(preprocessing)(image.convert("L") if network.description.channels == 1 else image)
+        return np.asarray
+    assert preprocessing is not None
+    resized = resize_and_crop(preprocessing)
+
+    def prepare(image: Image.Image) -> NDArray[Any]:
+        pixels = resized(image.convert("L") if description.channels == 1 else image)
         if kind == "normalised":
             pixels = normalise(pixels, preprocessing)
         elif kind == "float":
             pixels = pixels.float() / 255
-        given = pixels.numpy()
-    (logits,) = network.run(given[None])
+        return pixels.numpy()
+
+    return prepare
+
+
+def classify(network: Exported, image: Image.Image) -> Tensor:
+    """Return the (classes,) logits that a classifier's file computes for an RGB image."""
+    (logits,) = network.run(preparation(network.description)(image)[None])
     return torch.from_numpy(logits[0])
 
 
