@@ -45,7 +45,6 @@ from trickzoo.training.machine import Machine
 
 RESULTS = Path(__file__).parent / "results"
 MODEL, DATA = "mobilenet_v1_025", "imagenette128"
-NAME = f"recipes_{DATA}_{MODEL}"
 GRID_EPOCHS, HELD_OUT = 8, 0.1
 
 
@@ -121,12 +120,14 @@ class Trainings:
 
 def publish(out: Path, results: Path, seeds: int) -> None:
     """Write the comparison of the finished trainings of a folder to `results`, and its plot and their files to a folder there."""
-    found, folder = summary.summarise(out, seeds), results / NAME
+    found = summary.summarise(out, seeds)
+    name = f"recipes_{DATA}_{MODEL}_{found.epochs}_epochs"
+    folder = results / name
     drawn = plots.compared(found.rungs, found.majority, "paired difference from trickzoo's recipe, points")
-    write_atomically(folder / "recipes.svg", figures.svg(drawn, NAME).encode())
+    write_atomically(folder / "recipes.svg", figures.svg(drawn, name).encode())
     for path in (*out.glob("*.json"), *out.glob(f"{summary.GRID}/*.json")):
         write_atomically(folder / path.relative_to(out), path.read_bytes())
-    write_json(results / f"{NAME}.json", msgspec.to_builtins(found))
+    write_json(results / f"{name}.json", msgspec.to_builtins(found))
 
 
 def main() -> None:

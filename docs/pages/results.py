@@ -39,6 +39,8 @@ only in far longer trainings. Label smoothing makes no significant difference at
 | --- | --- | ---: | ---: | ---: | --- |
 """
 RECIPES = """
+### How the recipes were compared
+
 All recipes train the same network from random weights, with the same number of epochs, and the same function evaluates them on the same
 pixels (64 × 64, crop 0.875). The first is the recipe of the zoo's `mobilenet_v1_025.tz_imagenette128`, at 64 pixels throughout. The
 second is the top rung of the ladder. Both run as `trickzoo train` does. torchvision's V2 is the recipe of its
@@ -56,6 +58,9 @@ The learning rates of V2 and A3 are the best of a few, judged on a tenth of the 
 times the scaled rate for V2, and 1, 4, 16 and 64 times for A3. The highest rate was the best for A3, so a still higher one may be better.
 trickzoo's recipe keeps its rate, which was chosen for larger images and a longer training. The rate and the weight decay of the ladder's
 top rung were chosen before, from five pairs in trainings of 15 epochs, which is more effort than V2 and A3 got.
+
+| rates that were tried | learning rate | epochs | top-1 on held-out training images, % |
+| --- | ---: | ---: | ---: |
 """
 PRETRAINING = """
 ## Fine-tuning from the zoo's weights and from scratch
@@ -157,33 +162,39 @@ def _lengths() -> Iterator[str]:
 
 
 def _recipes() -> Iterator[str]:
-    """Yield the comparison of published recipes, once its trainings are published."""
-    for path in sorted(STUDIES.glob("recipes_*.json")):
-        study = recipes_summary.read_study(path)
-        answer, *findings = study.findings
-        rates = [f"| {recipes_summary.TITLES[each.recipe]} | {each.lr:g} | {each.epochs} | {each.top1:.2f} |" for each in study.rates]
-        rows = [
-            f"| {rung.title} | {sample(rung.top1)} | {rung.top1.n} | {difference(rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
-            for rung in study.rungs
-            if rung.top1
-        ]
-        yield "\n".join(
-            (
-                f"\n## Published recipes side by side, {study.title}, {study.epochs} epochs\n",
-                f"{answer}\n",
-                f"![Top-1 accuracy of every recipe, {study.title}](assets/{path.stem}.svg)\n",
-                "| recipe | top-1, % (95 % CI) | n | difference from trickzoo's recipe, points (95 % CI) | p, after Holm | significance |",
-                "| --- | ---: | ---: | ---: | --- | --- |",
-                *rows,
-                "",
-                *(f"- {finding}" for finding in findings),
-                RECIPES,
-                "| rates that were tried | learning rate | epochs | top-1 on held-out training images, % |",
-                "| --- | ---: | ---: | ---: |",
-                *rates,
-                _made(study, study.commands),
-            )
+    """Yield the comparisons of published recipes, from the longest trainings to the shortest, and how they were made."""
+    found = {path: recipes_summary.read_study(path) for path in STUDIES.glob("recipes_*.json")}
+    if not found:
+        return
+    studies = sorted(found.items(), key=lambda each: -each[1].epochs)
+    yield f"\n## Published recipes side by side, {studies[0][1].title}\n"
+    for path, study in studies:
+        yield _compared(path, study)
+    yield RECIPES
+    rates = dict.fromkeys(rate for _, study in studies for rate in study.rates)
+    yield from (f"| {recipes_summary.TITLES[each.recipe]} | {each.lr:g} | {each.epochs} | {each.top1:.2f} |\n" for each in rates)
+
+
+def _compared(path: Path, study: recipes_summary.RecipesStudy) -> str:
+    answer, *findings = study.findings
+    rows = [
+        f"| {rung.title} | {sample(rung.top1)} | {rung.top1.n} | {difference(rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
+        for rung in study.rungs
+        if rung.top1
+    ]
+    return "\n".join(
+        (
+            f"\n### {study.epochs} epochs\n",
+            f"{answer}\n",
+            f"![Top-1 accuracy of every recipe after {study.epochs} epochs, {study.title}](assets/{path.stem}.svg)\n",
+            "| recipe | top-1, % (95 % CI) | n | difference from trickzoo's recipe, points (95 % CI) | p, after Holm | significance |",
+            "| --- | ---: | ---: | ---: | --- | --- |",
+            *rows,
+            "",
+            *(f"- {finding}" for finding in findings),
+            _made(study, study.commands),
         )
+    )
 
 
 def _pretraining() -> Iterator[str]:
