@@ -15,7 +15,7 @@ from trickzoo import evidence, files
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.recipes.collection import plain, stored
-from trickzoo.training import checkpoint, tracking
+from trickzoo.training import checkpoint, metrics_log
 from trickzoo.weights import pickles, tensors
 
 SMALL: dict[str, Any] = {
@@ -222,8 +222,8 @@ def test_a_damaged_log_is_set_aside(line: str, resident: Resident, tmp_path: Pat
     assert same(run(resident, tmp_path / "out"), run(resident, tmp_path / "straight"))
     assert path.with_name("metrics.jsonl.damaged").read_text(encoding="utf-8") == damaged
     assert "metrics.jsonl has 1 lines that cannot be read" in caplog.text
-    assert [row["step"] for row in tracking.rows(tmp_path / "out")] == [1, *range(3, 15)]
-    tracking.write_log(tmp_path / "out")
+    assert [row["step"] for row in metrics_log.rows(tmp_path / "out")] == [1, *range(3, 15)]
+    metrics_log.write_log(tmp_path / "out")
 
 
 def test_empty_and_short_files_have_no_digest(tmp_path: Path) -> None:

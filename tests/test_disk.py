@@ -19,7 +19,7 @@ from tests.studies import MODEL, RUNGS, simulate
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.errors import NotWritten
 from trickzoo.files import atomically, file_name, write_atomically
-from trickzoo.training import tracking
+from trickzoo.training import trackers
 
 Disk = Callable[[int], None]
 
@@ -78,7 +78,7 @@ def test_tensorboard(tmp_path: Path, disk: Disk, capfd: pytest.CaptureFixture[st
         return SimpleNamespace(step=step, loss=1.0, lr=0.1, evaluation=None)
 
     def watched(folder: Path) -> None:
-        with tracking.tensorboard(folder) as report:
+        with trackers.tensorboard(folder) as report:
             report(progress(0))
             disk(200)
             for step in range(1, 200):

@@ -29,7 +29,7 @@ from trickzoo.recipes.collection import find_fine_tuning, from_plain, override, 
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
-from trickzoo.training import checkpoint, loop, tracking
+from trickzoo.training import checkpoint, loop, metrics_log
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate
@@ -196,7 +196,7 @@ def test_two_processes_train_a_segmenter_with_dropout_as_one_does(tmp_path: Path
     one, two, none = (tensors(tmp_path / name) for name in ("one", "two", "none"))
     for key in one:
         torch.testing.assert_close(two[key], one[key], atol=1e-5, rtol=1e-4)
-    losses = [[row["loss"] for row in tracking.rows(tmp_path / name) if "loss" in row] for name in ("one", "two", "none")]
+    losses = [[row["loss"] for row in metrics_log.rows(tmp_path / name) if "loss" in row] for name in ("one", "two", "none")]
     assert len(losses[0]) == 3
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] != pytest.approx(losses[0], rel=1e-3), "dropout acts on the loss"

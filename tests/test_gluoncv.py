@@ -18,7 +18,7 @@ from tests import gluoncv
 from tests.test_parity import filled
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.importing import import_gluoncv
-from trickzoo.training.tracking import MEASURES
+from trickzoo.training.measures import MEASURES
 from trickzoo.weights.header import FileMetadata, of_file
 from trickzoo.weights.mxnet import read_params
 

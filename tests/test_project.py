@@ -18,7 +18,7 @@ from docs.pages.places import CARDS, DOCS
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "moved", "wording"},
+    {"errors", "moved", "output_files", "wording"},
     {"addresses"},
     {"files"},
     {"evidence", "bootstrap"},

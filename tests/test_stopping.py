@@ -23,7 +23,7 @@ from trickzoo.classification import task as classification
 from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadData, InUse, NotWritten, TrickzooError
-from trickzoo.training import folder, loop, processes, stopping, tracking
+from trickzoo.training import folder, loop, metrics_log, processes, stopping
 from trickzoo.training.progress import Progress
 
 Report = Callable[[Progress], None]
@@ -251,15 +251,15 @@ def scenes(resident: Resident, out: Path) -> dict[str, str]:
             signal.raise_signal(signal.SIGTERM)
 
     def full(task: Any) -> None:
-        write = tracking.Metrics.write
+        write = metrics_log.Metrics.write
 
-        def broken(self: tracking.Metrics, row: dict[str, Any]) -> None:
+        def broken(self: metrics_log.Metrics, row: dict[str, Any]) -> None:
             if row["step"] == 2:
                 raise BadData("no room")
             write(self, row)
 
         if rank == 0:
-            tracking.Metrics.write = broken  # type: ignore[method-assign] # this process ends after the scene
+            metrics_log.Metrics.write = broken  # type: ignore[method-assign] # this process ends after the scene
 
     scene("image", bad_image)
     scene("loss", not_a_number)

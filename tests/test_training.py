@@ -30,7 +30,7 @@ from trickzoo.errors import BadCheckpoint, BadOption, Diverged, NotWritten
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuning
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.training import checkpoint, loop, stopping, tracking
+from trickzoo.training import checkpoint, loop, metrics_log, stopping
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate, learning_rate, notes
@@ -179,7 +179,7 @@ def test_two_processes_give_the_same_as_one_and_restart_when_one_dies(resident: 
     for key in one:
         np.testing.assert_allclose(one[key], two[key], atol=1e-5, rtol=0)
     assert steps == list(range(1, 21))
-    losses = [[row["loss"] for row in tracking.rows(tmp_path / name) if "loss" in row] for name in ("one", "two")]
+    losses = [[row["loss"] for row in metrics_log.rows(tmp_path / name) if "loss" in row] for name in ("one", "two")]
     assert len(losses[0]) == 20
     assert losses[1] == pytest.approx(losses[0], rel=1e-4), "the log has the mean loss over processes"
     assert again[-12:] == list(range(9, 21)), "it resumes from the checkpoint at step 8"

@@ -22,13 +22,13 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, describe_class
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, printable
 from trickzoo.files import digest, new_folder, read_json
-from trickzoo.training.tracking import MEASURES
+from trickzoo.output_files import NETWORK
+from trickzoo.training.measures import MEASURES
 from trickzoo.weights import convert, header, timm_form
 from trickzoo.weights.record import Metric, Record, Source
 from trickzoo.weights.tensors import read_tensors, save_atomically
 from trickzoo.wording import count
 
-WEIGHTS = "model.safetensors"
 PIPELINES = {"classification": "image-classification", "detection": "object-detection", "segmentation": "image-segmentation"}
 DATA_SETS = {"imagenet1k": "ILSVRC/imagenet-1k", "imagenette": "frgfm/imagenette"}
 """The hub's data set of a class list."""
@@ -101,8 +101,8 @@ def prepare(
         if isinstance(network.network, Backbone):
             layout = _write_classifier(file, own, network.network, place, config, licence)
         else:
-            shutil.copyfile(file, place / WEIGHTS)
-        record = _record(own, repo, place / WEIGHTS, layout, licence, network.classes, measured)
+            shutil.copyfile(file, place / NETWORK)
+        record = _record(own, repo, place / NETWORK, layout, licence, network.classes, measured)
         config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
         (place / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (place / "README.md").write_text(_card(own, repo, record, config, measured), encoding="utf-8")
@@ -117,14 +117,14 @@ def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, fol
     try:
         config |= timm_form.config(model, licence)
     except BadOption:  # timm does not have it
-        shutil.copyfile(file, folder / WEIGHTS)
+        shutil.copyfile(file, folder / NETWORK)
         return own.layout
     tensors = read_tensors(file).tensors
     architecture = registry.find(own.model)
     ours = convert.key_map(architecture, own.layout, model.state_dict())
     theirs = {key: name for name, key in convert.key_map(architecture, "timm", model.state_dict()).items()}
     renamed = {theirs[ours[key]]: tensor for key, tensor in tensors.items() if key in ours}
-    save_atomically(renamed, folder / WEIGHTS, header.encoded(msgspec.structs.replace(own, layout="timm")))
+    save_atomically(renamed, folder / NETWORK, header.encoded(msgspec.structs.replace(own, layout="timm")))
     return "timm"
 
 
@@ -170,7 +170,7 @@ def _record(
         layout=layout,
         classes=own.classes if isinstance(own.classes, str) else tuple(classes),
         licence=licence,
-        sources=(Source(hub=repo, file=WEIGHTS, sha256=digest(file), size=file.stat().st_size),),
+        sources=(Source(hub=repo, file=NETWORK, sha256=digest(file), size=file.stat().st_size),),
         preprocessing=own.preprocessing,
         options=dict(own.options),
         recipe=recipe.get("name") if isinstance(recipe, dict) else None,

@@ -72,10 +72,6 @@ def judge(net: nn.Module, val: Resident, normalise: Normalisation, accelerator: 
     return Judgement(val.names, val.labels, top.numpy(), confidence.numpy(), val.classes)
 
 
-PREDICTIONS = "predictions.csv"
-"""Name of the file of predictions in the folder of a training."""
-
-
 def write_predictions(path: Path, judged: Judgement) -> None:
     """Write the most probable classes of each image to a CSV file, with their probabilities. Raises NotWritten if it cannot be written."""
     ranks = range(1, judged.top.shape[1] + 1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification import class_counts, objective, report
-from trickzoo.classification.judgement import PREDICTIONS, figures, judge, write_predictions
+from trickzoo.classification.judgement import figures, judge, write_predictions
 from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.data.augment import DRAWS, augment
@@ -28,12 +28,12 @@ from trickzoo.data.selection import warn_if_seen
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadData
 from trickzoo.folding import fold_norms
+from trickzoo.output_files import NETWORK, PREDICTIONS
 from trickzoo.pages.page import Section
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import optimiser
 from trickzoo.training.balance import class_weights
-from trickzoo.training.job import WEIGHTS
 from trickzoo.training.machine import Machine
 from trickzoo.training.norms import check_norms
 from trickzoo.training.schedule import learning_rate
@@ -69,7 +69,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
         teacher.to(accelerator.device)
     normalisation = Normalisation.of(model)
     preprocessing = msgspec.structs.replace(evaluation_preprocessing(recipe), mean=normalisation.mean, std=normalisation.std)
-    model.weights = LoadedWeights(recipe.name, machine.out / WEIGHTS, classes=classes, preprocessing=preprocessing)
+    model.weights = LoadedWeights(recipe.name, machine.out / NETWORK, classes=classes, preprocessing=preprocessing)
     task = Classification(
         recipe,
         model,

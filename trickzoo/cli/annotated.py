@@ -189,11 +189,11 @@ def _write_report(path: Path, title: str, found: Evaluation, content: dict[str, 
     """Write the page on an evaluation."""
     from trickzoo.files import write_atomically
     from trickzoo.pages.page import page
-    from trickzoo.training.report import data, made
+    from trickzoo.training.report import data_section, provenance_section
 
     findings, sections = found.report(pictures)
-    about = data({"n": content["n"], "val_digest": content["data"]["digest"]}, content["data"]["notes"])
-    write_atomically(path, page(title, findings, [*sections, about, made(content)]).encode())
+    about = data_section({"n": content["n"], "val_digest": content["data"]["digest"]}, content["data"]["notes"])
+    write_atomically(path, page(title, findings, [*sections, about, provenance_section(content)]).encode())
 
 
 def _task(path: Path, layout: str) -> str:

@@ -152,14 +152,20 @@ def _write_report(path: Path, judged: Judgement, found: Result, shown: Sequence[
     from trickzoo.classification import report
     from trickzoo.files import write_atomically
     from trickzoo.pages.page import page
-    from trickzoo.training.report import data, made
+    from trickzoo.training.report import data_section, provenance_section
 
     content = {**msgspec.to_builtins(found), **evidence.environment(), "num_classes": found.data.classes}
     notes = [
         f"{found.data.path}: {found.data.layout}.",
         *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),
     ]
-    sections = [*report.sections(judged), *shown, *report.corrupted(found.robustness), data(content, notes), made(content)]
+    sections = [
+        *report.sections(judged),
+        *shown,
+        *report.corrupted(found.robustness),
+        data_section(content, notes),
+        provenance_section(content),
+    ]
     write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
 
 

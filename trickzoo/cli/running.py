@@ -14,6 +14,7 @@ from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption, shortened
 from trickzoo.evidence import check_folder
+from trickzoo.output_files import NETWORK, RESULT
 from trickzoo.studies.series import each_message_once
 from trickzoo.wording import count, duration
 
@@ -43,7 +44,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
     """
     from trickzoo.training import job as jobs
     from trickzoo.training import report, schedule
-    from trickzoo.training.tracking import in_words
+    from trickzoo.training.measures import in_words
     from trickzoo.tricks.low_precision import alternative
 
     job = prepare(recipe)
@@ -65,7 +66,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
         if chief:
-            say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / jobs.WEIGHTS}")
+            say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / NETWORK}")
             if job.task.judgement is not None:
                 say(str(report.write(job, found)))
             else:
@@ -76,7 +77,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
 @contextlib.contextmanager
 def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
     """Show a progress bar on a terminal, and print a line for each evaluation and one for a training that is resumed."""
-    from trickzoo.training.tracking import in_words
+    from trickzoo.training.measures import in_words
 
     begun = False
 
@@ -156,7 +157,7 @@ def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, req
     If the folder cannot be written, a line says that the report was not renewed. Raises BadOption instead if the report is `required`.
     """
     named = set(trainings)
-    finished = (path.parent for above in {place.parent for place in named} for path in above.glob("*-*/result.json"))
+    finished = (path.parent for above in {place.parent for place in named} for path in above.glob(f"*-*/{RESULT}"))
     if left_out := sorted(str(place.relative_to(out)) for place in finished if place not in named):
         log.warning(
             f"{out}: the report is without {count(len(left_out), 'finished training')} of rungs or seeds that the command does not name "

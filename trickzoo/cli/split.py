@@ -10,9 +10,10 @@ from cyclopts import Parameter
 from trickzoo import evidence
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import check_exists
-from trickzoo.data.selection import LIST, Selection
+from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
 from trickzoo.files import new_folder, read_regular, write_atomically
+from trickzoo.output_files import SPLIT
 
 if TYPE_CHECKING:
     from trickzoo.data.imageset import ImageSet
@@ -34,7 +35,7 @@ def split(
     written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates of an image go where it goes.
     """
     selection = Selection(val_fraction=val_fraction, split_seed=split_seed)
-    place = out or Path(LIST)
+    place = out or Path(SPLIT)
     check_exists(source)
     if place.suffix == ".csv":
         evidence.check_outputs({"OUT": place}, (source,))

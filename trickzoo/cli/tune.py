@@ -19,6 +19,7 @@ from trickzoo.data.layouts import FOLDERS_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.files import read_json
+from trickzoo.output_files import TUNE
 from trickzoo.recipes.collection import check_networks, find
 from trickzoo.recipes.fields import check_effect, in_words
 from trickzoo.studies import tune as study
@@ -93,7 +94,7 @@ def tune(
     command = _command(recipe, data, folder, side, cache, selecting, seed, chosen)
     written = tune_report.write(plan, found, place, command)
     if json:
-        say_json(read_json(place / "tune.json"))
+        say_json(read_json(place / TUNE))
         return
     _tell(plan, found)
     for line in ("", *tune_report.findings(plan, found), "", str(written), "", command):

@@ -136,7 +136,7 @@ def import_gluoncv(
     existing(file)
     from trickzoo.data.classes import class_list
     from trickzoo.importing import import_gluoncv as write  # only now, because it imports torch
-    from trickzoo.training.tracking import MEASURES
+    from trickzoo.training.measures import MEASURES
 
     names = None if classes is None else class_list(str(classes))
     task, model, published = write(file, target, classes=names, overwrite=overwrite)

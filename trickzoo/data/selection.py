@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
 from trickzoo.evidence import FORMULA, guarded
+from trickzoo.output_files import SPLIT
 from trickzoo.recipes.ranges import Checked, Range, Seed
 from trickzoo.wording import count, verb
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 BETWEEN = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
-LIST = "split.csv"
-"""The name of the list of a training's images in its folder."""
 LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training did, with"
 """Remedies if images have trained a network: in an evaluation, and in a training that starts from it. `--split-file LIST` follows."""
 NAMED = 3
@@ -79,7 +78,7 @@ class Selected:
 
     @property
     def table(self) -> bytes:
-        """The content of the list of the images, `LIST`."""
+        """The content of the list of the images, `output_files.SPLIT`."""
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([("path", "label", "split"), *map(_cells, self.rows)])
         return text.getvalue().encode("utf-8", "surrogateescape")
@@ -212,7 +211,7 @@ def seen_in_training(names: Sequence[str], network: Path, remedy: str = LEAVE_OU
     from trickzoo.data.listing import same_form
     from trickzoo.data.readers.table import read_rows
 
-    table = network.with_name(LIST)
+    table = network.with_name(SPLIT)
     try:
         rows = read_rows(table, labelled=False) if table.is_file() else []
     except BadData:  # a file of another kind that has the name of the list

@@ -18,9 +18,6 @@ from trickzoo.errors import BadData
 from trickzoo.evidence import write_json
 from trickzoo.files import read_regular
 
-PREDICTIONS = "predictions.json"
-"""Name of the file of predictions in the folder of a training."""
-
 
 class _Result(msgspec.Struct, gc=False):
     image_id: Id

@@ -19,6 +19,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import report, stored
 from trickzoo.detection.evaluate import detect, figures, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
+from trickzoo.output_files import BOXES
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file
@@ -123,4 +124,4 @@ class Detection(AnnotatedTask):
 
     def write_predictions(self, folder: Path) -> None:
         """Write the boxes in the validation images to `predictions.json`, in COCO's results format, and those to find beside it."""
-        stored.write(folder / stored.PREDICTIONS, self.val, self.judgement.found)
+        stored.write(folder / BOXES, self.val, self.judgement.found)

@@ -12,9 +12,6 @@ from markupsafe import Markup, escape
 
 from trickzoo import wording
 
-REPORT = "report.html"
-"""Name of a report in the folder of a study or a training."""
-
 
 @dataclass(frozen=True)
 class Section:

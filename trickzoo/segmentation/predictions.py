@@ -17,6 +17,7 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.drawing import palette
 from trickzoo.errors import BadOption
 from trickzoo.files import file_name, refusal, temporary_name
+from trickzoo.output_files import PREDICTIONS
 from trickzoo.segmentation import stored
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
@@ -49,7 +50,7 @@ class Writer:
     def counts(self, found: ConfusionMatrix) -> None:
         """Write the counts of each image to `predictions.csv`, as `stored.write` does."""
         if self.folder is not None:
-            stored.write(self.folder / stored.PREDICTIONS, self.data, found)
+            stored.write(self.folder / PREDICTIONS, self.data, found)
 
 
 @contextlib.contextmanager

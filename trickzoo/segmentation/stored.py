@@ -17,8 +17,6 @@ from trickzoo.evidence import write_csv
 from trickzoo.files import read_regular
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
-PREDICTIONS = "predictions.csv"
-"""Name of the file in the folder of a training, and in a folder of predicted masks."""
 PARTS = ("intersection", "union")
 LEAD = "lead"
 """The last column: the mean lead of the most probable class. It is not a count, and files of earlier versions do not have it."""

@@ -19,6 +19,7 @@ from trickzoo.data.batches import there
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.output_files import PREDICTIONS
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation import report, stored
@@ -132,7 +133,7 @@ class Segmentation(AnnotatedTask):
 
     def write_predictions(self, folder: Path) -> None:
         """Write the counts of each validation image to `predictions.csv`, from which its mean IoU follows."""
-        stored.write(folder / stored.PREDICTIONS, self.val, self.judgement)
+        stored.write(folder / PREDICTIONS, self.val, self.judgement)
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

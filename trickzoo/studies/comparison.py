@@ -10,10 +10,9 @@ from pathlib import Path
 
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular, read_regular
+from trickzoo.output_files import BOXES, PREDICTIONS
 from trickzoo.wording import count
 
-BOXES, TABLE = "predictions.json", "predictions.csv"
-"""Names of the file of predictions in the folder of a training: of a detector, and of a classifier or a segmenter."""
 LONGEST = 1 << 20
 """How many bytes of the first line of a file are read to find out what it holds."""
 Z = 1.959963984540054
@@ -59,7 +58,7 @@ def find(path: Path) -> tuple[str, Path]:
     to be a classifier's. Raises BadData if the file cannot be read.
     """
     if path.is_dir():
-        path = path / (BOXES if (path / BOXES).exists() else TABLE)
+        path = path / (BOXES if (path / BOXES).exists() else PREDICTIONS)
     if path.suffix == ".json":
         return "detection", path
     try:

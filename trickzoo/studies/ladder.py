@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption
+from trickzoo.output_files import RESULT
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.recipe import Ladder, Recipe
@@ -144,7 +145,7 @@ def read_result(out: Path, step: Step, seed: int) -> ClassifierResult:
     """Read a finished training's result. Raises BadCheckpoint for another recipe or seed, or a damaged file."""
     from trickzoo.training import checkpoint
 
-    path = folder(out, step, seed) / "result.json"
+    path = folder(out, step, seed) / RESULT
     found = read(path, ClassifierResult)
     checkpoint.result(path, step.recipe, seed=seed)
     return found

@@ -102,10 +102,10 @@ def _top1(results: Mapping[int, ClassifierResult]) -> dict[int, float]:
 
 def _curve(place: Path) -> Curve:
     """Return (number of epochs, top-1) for each evaluated epoch of a training; empty if its log is missing or cannot be read."""
-    from trickzoo.training import tracking
+    from trickzoo.training import metrics_log
 
     try:
-        points = [(row["epoch"] + 1, row["top1"]) for row in tracking.rows(place) if "top1" in row]
+        points = [(row["epoch"] + 1, row["top1"]) for row in metrics_log.rows(place) if "top1" in row]
         return msgspec.convert(points, Curve)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, msgspec.ValidationError):
         return ()

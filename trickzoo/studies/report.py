@@ -11,9 +11,10 @@ import msgspec
 
 from trickzoo import evidence, wording
 from trickzoo.files import write_atomically
+from trickzoo.output_files import LADDER, REPORT, TRANSFER
 from trickzoo.pages import figures
 from trickzoo.pages.figures import both
-from trickzoo.pages.page import REPORT, Section, data_uri, page, template
+from trickzoo.pages.page import Section, data_uri, page, template
 from trickzoo.studies import ladder, plots, transfer_words, words
 from trickzoo.studies.records import Compared, LadderRung, LadderStudy, Study, TaskStudy, TransferRung, TransferStudy
 from trickzoo.studies.results import SCRATCH
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def write_ladder(study: LadderStudy, out: Path) -> Path:
     """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a ladder study into `out`; return the report's path."""
-    _write_json(out / "ladder.json", study)
+    _write_json(out / LADDER, study)
     header = ("rung", "title", "base", *_columns("top1"), *DIFFERENCE, *_seeds("top1", study))
     evidence.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
     _write_plot(out / "ladder", lambda: plots.ladder(study))
@@ -57,7 +58,7 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
         out: the study's folder.
         pictures: predictions on some validation images.
     """
-    _write_json(out / "transfer.json", study)
+    _write_json(out / TRANSFER, study)
     header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
     rows = (row for task in study.tasks for row in _transfer_rows(task, study))
     evidence.write_csv(out / "transfer.csv", header, rows)

@@ -15,7 +15,7 @@ from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import KINDS as RECIPES
 from trickzoo.studies.records import Environment, LadderStudy, Measure, RungName, Seconds, Share, Task, TransferStudy, check_name
 from trickzoo.studies.samples import Count, Seed
-from trickzoo.training.tracking import MEASURES
+from trickzoo.training.measures import MEASURES
 
 
 class Result(Struct, frozen=True, kw_only=True):

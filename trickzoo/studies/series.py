@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trickzoo import files
 from trickzoo.errors import BadOption, UnknownName
+from trickzoo.output_files import LAST, NETWORK, RESULT
 from trickzoo.studies.power import MOST_SEEDS
-from trickzoo.training import tracking
 
 if TYPE_CHECKING:
     from trickzoo.data.location import Splits
@@ -31,7 +31,7 @@ State = Literal["done", "begun", "to do"]
 
 def state(place: Path) -> State:
     """Return the state of the training in a folder, from the names of its files."""
-    return "done" if (place / "result.json").exists() else "begun" if (place / tracking.LAST).exists() else "to do"
+    return "done" if (place / RESULT).exists() else "begun" if (place / LAST).exists() else "to do"
 
 
 def seeds_from(first: int, n: int) -> tuple[int, ...]:
@@ -58,19 +58,19 @@ def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any
     from trickzoo.training import checkpoint
 
     this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(recipe)}
-    if (path := place / "result.json").exists():
+    if (path := place / RESULT).exists():
         checkpoint.result(path, recipe, seed=seed, **this)
         read(path, ClassifierResult if recipe.task == "classification" else FineTuning)
         return True
-    if (place / checkpoint.LAST).exists():
-        checkpoint.load(place / checkpoint.LAST, recipe, seed=seed, **this)
+    if (place / LAST).exists():
+        checkpoint.load(place / LAST, recipe, seed=seed, **this)
     return False
 
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path or by the folder of its training."""
     from trickzoo.recipes.recipe import Recipe
-    from trickzoo.weights.named import NETWORK, is_file
+    from trickzoo.weights.named import is_file
 
     start, teacher = (recipe.pretrained, recipe.teacher) if isinstance(recipe, Recipe) else (recipe.weights, None)
     named = {"weights_sha256": start, "teacher_sha256": teacher}

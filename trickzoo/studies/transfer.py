@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadData, BadOption
+from trickzoo.output_files import LADDER, NETWORK, RESULT
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy
@@ -96,7 +97,7 @@ def plan(
 
 def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
     """Return the summary of the ladder study in a folder. Raises BadData if there is none, and the errors of `check_rungs`."""
-    path = checkpoints / "ladder.json"
+    path = checkpoints / LADDER
     if not path.is_file():
         raise BadData(f"{checkpoints} holds no ladder study: {path.name} is missing; let `trickzoo ladder` finish, which writes it")
     ladder = read(path, LadderStudy)
@@ -106,10 +107,10 @@ def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
 
 def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
     place = checkpoints / f"{rung}-{seed}"
-    if not (place / "result.json").is_file() or not (place / "model.safetensors").is_file():
+    if not (place / RESULT).is_file() or not (place / NETWORK).is_file():
         raise BadData(f"{place} holds no finished training; finish it with `trickzoo ladder`, ask for fewer --seeds, or name the --rungs")
-    found = read(place / "result.json", ClassifierResult)
-    return Trunk(rung, seed, found.recipe["model"], place / "model.safetensors", found.top1)
+    found = read(place / RESULT, ClassifierResult)
+    return Trunk(rung, seed, found.recipe["model"], place / NETWORK, found.top1)
 
 
 def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:
@@ -123,10 +124,9 @@ def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None]
     The arguments and errors are those of `ladder.run`; the locations of the images are in the plan.
     """
     from trickzoo import evidence
-    from trickzoo.training import job
 
     of_each = check_jobs(jobs, machine)
-    if not all((folder(machine.out, *run) / job.RESULT).is_file() for run in plan.runs):  # a finished study is only read
+    if not all((folder(machine.out, *run) / RESULT).is_file() for run in plan.runs):  # a finished study is only read
         evidence.check_folder(machine.out)
     data = _open(plan, machine)
     for images in data.values():
@@ -157,7 +157,7 @@ def _trains(plan: Plan, machine: Machine, data: dict[str, Splits[Any]] | None = 
     """Return what runs each training of a study, in order. The images are opened if they are not given."""
     from trickzoo import tasks
     from trickzoo.training import job
-    from trickzoo.training.tracking import MEASURES
+    from trickzoo.training.measures import MEASURES
 
     opened = data or _open(plan, machine)
 
@@ -188,9 +188,7 @@ def examples(plan: Plan, out: Path, n: int) -> list[Example]:
     found: list[Example] = []
     for branch in plan.branches if n > 0 else ():
         ends = [trunks[0], *(trunks[-1:] if len(trunks) > 1 else ())]
-        networks = [
-            (f"predicted, with the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / "model.safetensors") for trunk in ends
-        ]
+        networks = [(f"predicted, with the backbone of {rungs[trunk.rung]}", folder(out, branch, trunk) / NETWORK) for trunk in ends]
         if not all(path.is_file() for _, path in networks):
             continue
         found += draw(branch.recipe.task, branch.location, networks, n)

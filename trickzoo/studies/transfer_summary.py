@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from trickzoo.errors import BadCheckpoint, BadData
+from trickzoo.output_files import RESULT
 from trickzoo.studies.ladder_summary import named_as_whole
 from trickzoo.studies.records import (
     Correlation,
@@ -42,7 +43,7 @@ def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTu
     found: dict[str, dict[str, dict[int, FineTuning]]] = {}
     for task in TASKS:
         first: tuple[Path, FineTuning] | None = None
-        for path in sorted((out / task).glob("*-*/result.json")):
+        for path in sorted((out / task).glob(f"*-*/{RESULT}")):
             result = _read(path, task, ladder)
             first = first or (path, result)
             if what := _differs(result, first[1]):

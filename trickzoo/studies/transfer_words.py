@@ -9,7 +9,7 @@ from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, S
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
 from trickzoo.studies.statistics import LEAST_PAIRS
 from trickzoo.studies.words import name, points, probability, span, steps_in_words, total_in_words
-from trickzoo.training.tracking import MEASURES
+from trickzoo.training.measures import MEASURES
 from trickzoo.wording import count, verb
 
 TASKS = {"detection": ("detect", "detector"), "segmentation": ("segment", "segmenter")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption, Diverged
+from trickzoo.output_files import RESULT
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
@@ -150,7 +151,7 @@ def outcomes(plan: Plan, out: Path, settings: Sequence[Recipe], number: int) -> 
     for setting in settings:
         place = folder(out, plan, setting, number)
         failure = read_json(place / FAILED)["error"] if (place / FAILED).exists() else ""
-        result = None if failure else read(place / "result.json", ClassifierResult)
+        result = None if failure else read(place / RESULT, ClassifierResult)
         found.append(Outcome(setting, plan.recipe(setting, number).epochs, result, failure, place))
     return sorted(found, key=lambda each: (-each.top1, *(getattr(each.setting, field) for field in FIELDS)))
 

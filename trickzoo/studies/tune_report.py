@@ -11,16 +11,17 @@ import msgspec
 from trickzoo import evidence
 from trickzoo.classification.metrics import wilson_percent
 from trickzoo.files import write_atomically
+from trickzoo.output_files import PREDICTIONS, REPORT, TUNE
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
-from trickzoo.pages.page import REPORT, Section, page
+from trickzoo.pages.page import Section, page
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.fields import in_words
 from trickzoo.studies import words
-from trickzoo.studies.comparison import TABLE, compare
+from trickzoo.studies.comparison import compare
 from trickzoo.studies.results import environments
 from trickzoo.studies.tune import Outcome, Plan
-from trickzoo.training.report import made
+from trickzoo.training.report import provenance_section
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _difference(plan: Plan, second: Outcome, best: Outcome) -> str:
     text = f"It is {ahead:.2f} points better than the second, {plan.name(second.setting)}"
     if not ahead:
         return f"The second, {plan.name(second.setting)}, is equally accurate."
-    tables = second.place / TABLE, best.place / TABLE
+    tables = second.place / PREDICTIONS, best.place / PREDICTIONS
     if not all(path.exists() for path in tables):
         return f"{text}."
     found = compare(*tables)
@@ -121,14 +122,14 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
         "commands": list(dict.fromkeys(result.command for result in results)),
         "environments": msgspec.to_builtins(environments(results)),
     }
-    evidence.write_json(out / "tune.json", content)
+    evidence.write_json(out / TUNE, content)
     evidence.write_csv(out / "tune.csv", columns, found)
     caption = f"Top-1 on {count(results[0].n, 'image')} that were cut off from the training images. Each round begins from the start."
     sections = [
         *_figure(plan, rounds),
         section("rounds", "Every training", Table(titles(plan), cells(plan, rounds), caption)),
         section("on", "Next steps", Text([ON]), Text([command], code=True)),
-        made({**content, **evidence.environment()}),
+        provenance_section({**content, **evidence.environment()}),
     ]
     write_atomically(out / REPORT, page(f"Which settings? {best.setting.model} by {best.setting.name}", said, sections).encode())
     return out / REPORT

@@ -14,8 +14,8 @@ import torch
 from trickzoo import files
 from trickzoo.data.identity import brief, same_set
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.output_files import BEST, LAST
 from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
-from trickzoo.training.tracking import BEST, LAST
 from trickzoo.weights.pickles import read_pickle
 
 DRAWS = 2

@@ -15,23 +15,14 @@ from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
 
 from trickzoo import files
-from trickzoo.data import selection
 from trickzoo.errors import InUse, TrickzooError
-from trickzoo.training import checkpoint, stopping, tracking
+from trickzoo.output_files import BEST, CURVES, LAST, LOG, METRICS, NETWORK, RESULT, SPLIT
+from trickzoo.training import stopping
 
 log = logging.getLogger("trickzoo")
 
 LOCK, HOLDER = ".lock", ".holder"
-FILES = (
-    checkpoint.LAST,
-    checkpoint.BEST,
-    tracking.METRICS,
-    tracking.LOG,
-    tracking.CURVES,
-    "model.safetensors",
-    "result.json",
-    selection.LIST,
-)
+FILES = (LAST, BEST, METRICS, LOG, CURVES, NETWORK, RESULT, SPLIT)
 """Files that a training writes."""
 PATIENCE = 15.0
 """Seconds to wait for a lock whose holder has died. Its decoding workers hold the lock too, and need some seconds to notice and to end."""

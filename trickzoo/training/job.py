@@ -15,16 +15,14 @@ from accelerate import Accelerator
 
 from trickzoo import evidence, files
 from trickzoo.data.location import Splits
-from trickzoo.data.selection import LIST
+from trickzoo.output_files import LAST, NETWORK, RESULT, SPLIT
 from trickzoo.recipes.collection import plain
-from trickzoo.training import checkpoint, folder, loop, schedule, trackers, tracking
+from trickzoo.training import checkpoint, folder, loop, metrics_log, schedule, trackers
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
 from trickzoo.training.task import Task
-from trickzoo.training.tracking import LAST
 
-RESULT, WEIGHTS = "result.json", "model.safetensors"
 KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
 """Fields of the result that the header of the weight file stores, so that the training can be repeated."""
 
@@ -60,8 +58,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    if not (machine.out / LAST).exists():  # which may be of another training, which `fit` refuses
-        _write_division(job)
+    if not (machine.out / LAST).exists():  # a checkpoint may belong to another training, and `fit` then raises an error
+        _write_split(job)
     with _reporting(job, report) as record:
         outcome = loop.fit(
             task,
@@ -77,23 +75,23 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         task.evaluate()
     found = _evidence(job, outcome, also)
     if accelerator.is_main_process:
-        _write_division(job)  # a training that was resumed has it, unless it was removed meanwhile
-        task.save(machine.out / WEIGHTS, {key: found[key] for key in KEPT if key in found})
-        tracking.write_log(machine.out)
-        tracking.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
+        _write_split(job)  # again, because the file may have been removed since a training that is resumed wrote it
+        task.save(machine.out / NETWORK, {key: found[key] for key in KEPT if key in found})
+        metrics_log.write_log(machine.out)
+        metrics_log.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
         evidence.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
     return found
 
 
-def _write_division(job: Job) -> None:
-    """Write the list of training and validation images, if the task's images were divided."""
+def _write_split(job: Job) -> None:
+    """Write the list of training and validation images, if the training divided them."""
     if job.task.selected.rows and job.accelerator.is_main_process:
-        files.write_atomically(job.machine.out / LIST, job.task.selected.table, remedy="make room, or name another --out")
+        files.write_atomically(job.machine.out / SPLIT, job.task.selected.table, remedy="make room, or name another --out")
 
 
 def holds_finished(out: Path) -> bool:
     """Return whether a folder holds a finished training, of whatever recipe."""
-    return (out / RESULT).exists() and (out / WEIGHTS).exists()
+    return (out / RESULT).exists() and (out / NETWORK).exists()
 
 
 def finished(machine: Machine, task: Task) -> dict[str, Any] | None:
@@ -114,7 +112,7 @@ def _reporting(job: Job, report: Callable[[Progress], None]) -> Iterator[Callabl
     with ExitStack() as stack:
         writers = [report]
         if (machine.tensorboard or machine.tracker == "tensorboard") and accelerator.is_main_process:
-            writers.append(stack.enter_context(tracking.tensorboard(machine.out / "tensorboard")))
+            writers.append(stack.enter_context(trackers.tensorboard(machine.out / "tensorboard")))
         if machine.external is not None:
             config = {**plain(job.task.recipe), "seed": machine.seed}
             writers.append(stack.enter_context(trackers.tracked(accelerator, machine.external, machine.out, config)))

@@ -22,7 +22,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trickzoo.errors import Diverged, NotWritten, StoppedByOtherProcess, TrickzooError
-from trickzoo.training import checkpoint, draws, stopping, tracking
+from trickzoo.output_files import BEST, LAST, METRICS
+from trickzoo.training import draws, metrics_log, stopping
 from trickzoo.training.progress import Outcome, Progress
 from trickzoo.training.saving import Checkpoints
 from trickzoo.training.shares import PROCESS, seed_of
@@ -91,10 +92,10 @@ class _Training:
         self.batches: Iterator[Any] = iter(())
         self.log_error: TrickzooError | None = None
         """The error that kept this process from writing its log. It is raised where all processes synchronise next."""
-        self.metrics: tracking.Metrics | None = None
+        self.metrics: metrics_log.Metrics | None = None
         try:
             if accelerator.is_main_process:
-                self.metrics = tracking.Metrics(out / tracking.METRICS, self.state.step)
+                self.metrics = metrics_log.Metrics(out / METRICS, self.state.step)
         except TrickzooError as error:
             self.log_error = error
         self._raise_log_error()
@@ -134,7 +135,7 @@ class _Training:
             if state.step == stop_after or state.step % self.per_epoch == 0:
                 return
             if self.save_every and state.step % self.save_every == 0:
-                self.checkpoints.save(checkpoint.LAST, state)
+                self.checkpoints.save(LAST, state)
 
     def _step(self) -> None:
         """Take an optimiser step on the next batch, and record its loss and learning rate."""
@@ -184,9 +185,9 @@ class _Training:
             except TrickzooError:
                 if self.state.step and part == 0:  # after the first micro-batch, BatchNorm has statistics of an incomplete step
                     with contextlib.suppress(NotWritten, StoppedByOtherProcess):  # a full disk may be the cause of the error
-                        self.checkpoints.save(checkpoint.LAST, self.state)
+                        self.checkpoints.save(LAST, self.state)
                 raise
-            self.checkpoints.save(checkpoint.LAST, self.state)
+            self.checkpoints.save(LAST, self.state)
             raise self._stopped()
         return batch
 
@@ -208,8 +209,8 @@ class _Training:
         reached = state.evaluation.get(self.task.measure) or 0.0
         if reached > state.best:
             state.best = reached
-            self.checkpoints.save(checkpoint.BEST, state)
-        self.checkpoints.save(checkpoint.LAST, state)
+            self.checkpoints.save(BEST, state)
+        self.checkpoints.save(LAST, state)
         self._raise_log_error()
         if state.step < self.steps and stopping.any_process(stopping.stop_requested(), self.accelerator):
             raise self._stopped()
@@ -225,7 +226,7 @@ class _Training:
         try:
             found = self.task.evaluate()
         except TrickzooError as error:
-            self.checkpoints.save(checkpoint.LAST, state)
+            self.checkpoints.save(LAST, state)
             if isinstance(error, stopping.Interrupted):
                 raise self._stopped() from None
             raise
@@ -249,7 +250,7 @@ class _Training:
         stopping.raise_in_all(self.log_error, self.accelerator)
 
     def _stopped(self) -> TrickzooError:
-        last = self.checkpoints.out / checkpoint.LAST
+        last = self.checkpoints.out / LAST
         stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command resumes from {last}")
         return stopping.for_this_process(stopped, self.accelerator)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo.files import write_atomically
+from trickzoo.output_files import NETWORK, REPORT
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
-from trickzoo.pages.page import REPORT, Section, page
-from trickzoo.training import tracking
-from trickzoo.training.job import WEIGHTS, Job
+from trickzoo.pages.page import Section, page
+from trickzoo.training import metrics_log
+from trickzoo.training.job import Job
+from trickzoo.training.measures import MEASURES
 from trickzoo.wording import duration
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ def write(job: Job, found: dict[str, Any]) -> Path:
     sections = [
         *_curves(folder, task.measure),
         *task.sections(),
-        data(found, task.notes),
-        go_on(folder / WEIGHTS),
-        made(found),
+        data_section(found, task.notes),
+        _next_steps(folder / NETWORK),
+        provenance_section(found),
     ]
     title = f"Training of {recipe['model']}, recipe {recipe['name']}"
     write_atomically(folder / REPORT, page(title, task.findings(), sections).encode())
@@ -54,7 +56,7 @@ def write(job: Job, found: dict[str, Any]) -> Path:
 
 def _curves(folder: Path, measure: str) -> list[Section]:
     """Return the section of the training's curves, if there are epochs to draw."""
-    rows = tracking.rows(folder)
+    rows = metrics_log.rows(folder)
     losses: dict[float, list[float]] = {}
     for row in rows:
         if "loss" in row:
@@ -68,7 +70,7 @@ def _curves(folder: Path, measure: str) -> list[Section]:
             from matplotlib.figure import Figure
 
             figure = Figure(figsize=(4.3, 4.6) if narrow else (9.6, 2.8), layout="constrained")
-            loss, figure_of = figure.subplots(*((2, 1) if narrow else (1, 2)))
+            loss, measured = figure.subplots(*((2, 1) if narrow else (1, 2)))
             loss.plot(
                 [epoch + 1 for epoch in losses],
                 [sum(each) / len(each) for each in losses.values()],
@@ -77,19 +79,19 @@ def _curves(folder: Path, measure: str) -> list[Section]:
                 markersize=3,
             )
             loss.set_title("training loss, mean of each epoch")
-            figure_of.plot([epoch + 1 for epoch in reached], list(reached.values()), "o-", color=figures.HELPED, markersize=3)
-            figure_of.set_title(f"validation {tracking.MEASURES[measure]}, %")
-            for axes in (loss, figure_of):
+            measured.plot([epoch + 1 for epoch in reached], list(reached.values()), "o-", color=figures.HELPED, markersize=3)
+            measured.set_title(f"validation {MEASURES[measure]}, %")
+            for axes in (loss, measured):
                 axes.set_xlabel("epoch")
                 axes.xaxis.get_major_locator().set_params(integer=True)
                 axes.grid()
             return figure
 
-    svgs = figures.both(draw, "curves", f"Training loss and validation {tracking.MEASURES[measure]} over the epochs.")
+    svgs = figures.both(draw, "curves", f"Training loss and validation {MEASURES[measure]} over the epochs.")
     return [section("curves", "The training", Drawing(svgs, "log.csv and metrics.jsonl in the same folder have the figures."))]
 
 
-def data(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
+def data_section(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
     """Return the section on the images: their numbers, the warnings, and how often each class occurs if the result states it."""
     rows = [(title, _plain(found[name])) for name, title in FIELDS.items() if found.get(name) is not None]
     rows += [(title, str(found[name])[:12]) for name, title in DIGESTS.items() if found.get(name)]
@@ -121,7 +123,7 @@ def _plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def go_on(weights: Path) -> Section:
+def _next_steps(weights: Path) -> Section:
     """Return the section that names the next commands."""
     folder = weights.parent
     lines = [f"trickzoo predict IMAGES --model {folder}"]
@@ -133,7 +135,7 @@ def go_on(weights: Path) -> Section:
     return section("on", "Next steps", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
 
 
-def made(found: Mapping[str, Any]) -> Section:
+def provenance_section(found: Mapping[str, Any]) -> Section:
     """Return the section on how the figures were made."""
     rows = [(name, _plain(found[name])) for name in HARDWARE if found.get(name) is not None and name != "wall_seconds"]
     if found.get("wall_seconds") is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trickzoo import evidence
 from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError
+from trickzoo.output_files import BEST, LAST
 from trickzoo.recipes.collection import plain
 from trickzoo.training import checkpoint, stopping
 from trickzoo.training.task import Task
@@ -63,7 +64,7 @@ class Checkpoints:
 
         Raises BadCheckpoint if the file is damaged, belongs to another training, or is beyond the last of the `steps`.
         """
-        path = self.out / checkpoint.LAST
+        path = self.out / LAST
         state = checkpoint.State()
         if path.exists():
             content = checkpoint.load(path, self.task.recipe, seed=self.seed, **self.task.identity)
@@ -75,7 +76,7 @@ class Checkpoints:
                 log.warning(
                     "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path
                 )
-            self.steps[checkpoint.LAST] = state.step
+            self.steps[LAST] = state.step
             self.started -= state.seconds
         if (commit := evidence.commit()) and commit not in state.commits[-1:]:
             state.commits.append(commit)
@@ -109,7 +110,7 @@ class Checkpoints:
 
     def before(self, step: int) -> Path | None:
         """Return a checkpoint of an earlier step, or None. A checkpoint of this step holds the weights that gave the non-finite loss."""
-        for name in (checkpoint.LAST, checkpoint.BEST):
+        for name in (LAST, BEST):
             if self.steps.get(name) != step and (self.out / name).exists():
                 return self.out / name
         return None

@@ -1,4 +1,4 @@
-"""Experiment trackers beside the log of a training, through accelerate: Weights & Biases, MLflow and Trackio."""
+"""Experiment trackers beside the log of a training: TensorBoard, and through accelerate Weights & Biases, MLflow and Trackio."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +16,61 @@ from accelerate import Accelerator
 
 from trickzoo import evidence
 from trickzoo.errors import BadOption, TrickzooError
-from trickzoo.files import read_json
+from trickzoo.files import read_json, writing
+from trickzoo.output_files import TRACKER
 from trickzoo.training import stopping
+from trickzoo.training.measures import figures
 from trickzoo.training.progress import Progress
-from trickzoo.training.tracking import figures
 
 log = logging.getLogger("trickzoo")
 
 PROJECT = "trickzoo"
 """The name of the project, or of MLflow's experiment, unless WANDB_PROJECT, TRACKIO_PROJECT or MLFLOW_EXPERIMENT_NAME names another."""
-RUN = "tracker.json"
-"""The file in the folder of a training that names its run, so that the training goes on in this run when it is resumed."""
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that writes progress to `folder` for TensorBoard.
+
+    Raises BadOption if TensorBoard is not installed or the name of the folder is not UTF-8, and NotWritten if a file cannot be written.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BadOption("TensorBoard is not installed; pip install 'trickzoo[tensorboard]'") from None
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise BadOption(f"{folder}: TensorBoard writes only to folders whose names are UTF-8; name another --out") from None
+    writer = None
+    complain = threading.excepthook
+
+    def report(p: Progress) -> None:
+        nonlocal writer
+        with writing(folder):
+            if writer is None:  # hides what the interrupted run wrote after its last checkpoint
+                writer = SummaryWriter(str(folder), purge_step=p.step)
+            if p.evaluation:
+                for name, value in figures(p.evaluation).items():
+                    writer.add_scalar(f"validation/{name}", value, p.step)
+            else:
+                writer.add_scalar("training/loss", p.loss, p.step)
+                writer.add_scalar("training/lr", p.lr, p.step)
+
+    def quietly(failed: threading.ExceptHookArgs) -> None:
+        if not isinstance(failed.exc_value, OSError):  # the thread of TensorBoard raises an OSError again at the next call, or at `close`
+            complain(failed)
+
+    threading.excepthook = quietly
+    try:
+        yield report
+    finally:
+        try:
+            if writer is not None:
+                with writing(folder):
+                    writer.close()
+        finally:
+            threading.excepthook = complain
 
 
 @contextmanager
@@ -85,15 +130,15 @@ def _start(accelerator: Accelerator, name: str, out: Path, config: dict[str, Any
         if name == "mlflow":
             run = accelerator.get_tracker(name).tracker.info.run_id
     except Exception as error:  # whatever the tracker raises: no account, no connection, a setting of its own
-        again = f"; to start another run, delete {out / RUN}" if run else ""
+        again = f"; to start another run, delete {out / TRACKER}" if run else ""
         raise BadOption(f"--tracker {name}: {_first_line(error)}{again}") from None
-    evidence.write_json(out / RUN, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
+    evidence.write_json(out / TRACKER, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
 
 
 def _stored(out: Path, name: str) -> str | None:
     """Return the run that the folder names, or None if there is none, or one of another tracker."""
     try:
-        found = read_json(out / RUN)
+        found = read_json(out / TRACKER)
         return str(found["run"]) if found["tracker"] == name else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

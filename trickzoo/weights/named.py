@@ -8,12 +8,11 @@ from pathlib import Path
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, shortened
 from trickzoo.files import expanded
+from trickzoo.output_files import NETWORK
 from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
 
-NETWORK = "model.safetensors"
-"""Name of the file of the network in the folder of a training."""
 EXPORTED = (".onnx", ".pt2", ".xml")
 """Suffixes of the files of whole networks that `trickzoo export` writes for other programs."""
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}

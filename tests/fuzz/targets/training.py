@@ -26,11 +26,12 @@ from tests.studies import simulate
 from tests.training import RECIPE
 from trickzoo import files
 from trickzoo.errors import TrickzooError
+from trickzoo.output_files import LAST, METRICS
 from trickzoo.recipes import collection
 from trickzoo.recipes.collection import plain
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import ladder_summary, transfer, transfer_summary
-from trickzoo.training import checkpoint, loop, tracking
+from trickzoo.training import checkpoint, loop, metrics_log
 from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
 from trickzoo.weights import header as headers
@@ -96,7 +97,7 @@ def _half() -> dict[str, bytes]:
 
 
 def _content() -> Any:
-    return torch.load(io.BytesIO(_half()[checkpoint.LAST]), weights_only=True)
+    return torch.load(io.BytesIO(_half()[LAST]), weights_only=True)
 
 
 def _folder(folder: Path, name: str, content: bytes) -> Path:
@@ -111,8 +112,8 @@ def _folder(folder: Path, name: str, content: bytes) -> Path:
 
 def checkpoint_bytes(content: bytes, folder: Path) -> None:
     """A damaged `last.pt`, which is resumed, loaded as weights, and read as a recipe."""
-    out = _folder(folder, checkpoint.LAST, content)
-    for read in (fit, lambda out: tensors.read_tensors(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
+    out = _folder(folder, LAST, content)
+    for read in (fit, lambda out: tensors.read_tensors(out / LAST), lambda out: collection.find(str(out / LAST))):
         _refusing(read, out)
 
 
@@ -126,15 +127,15 @@ def checkpoint_fields(content: bytes, folder: Path) -> None:
     """A `last.pt` with changed fields and a correct digest."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return
-    out = _folder(folder, checkpoint.LAST, files.seal_zip(content))
-    for read in (fit, lambda out: headers.model_of(out / checkpoint.LAST), lambda out: collection.find(str(out / checkpoint.LAST))):
+    out = _folder(folder, LAST, files.seal_zip(content))
+    for read in (fit, lambda out: headers.model_of(out / LAST), lambda out: collection.find(str(out / LAST))):
         _refusing(read, out)
 
 
 def metrics(content: bytes, folder: Path) -> None:
     """The `metrics.jsonl` of a training that resumes, and the `log.csv` made from it."""
-    fit(_folder(folder, tracking.METRICS, content))
-    tracking.write_log(folder / "out")
+    fit(_folder(folder, METRICS, content))
+    metrics_log.write_log(folder / "out")
 
 
 RESULT = {"recipe": plain(RECIPE), "seed": 0, "data_digest": "d", "val_digest": "v", "top1": 1.0, "n": 4, "weights_sha256": None}
@@ -226,7 +227,7 @@ def fields(content: bytes, folder: Path) -> None:
 
 FIELDS = "epochs=5\nbatch_size=16\nmilestones=3,4\njitter=0\nteacher=none\nlr=.1\narea=0.5,1\nmodel=resnet18\nanchors=8,16\nshort=64\n"
 
-_LAST = st.deferred(lambda: st.one_of(damaged([_half()[checkpoint.LAST]]), zips([_half()[checkpoint.LAST]])))
+_LAST = st.deferred(lambda: st.one_of(damaged([_half()[LAST]]), zips([_half()[LAST]])))
 
 
 def _text(tree: Any) -> bytes:
@@ -234,9 +235,9 @@ def _text(tree: Any) -> bytes:
 
 
 TARGETS = (
-    Target("checkpoint bytes", _LAST, checkpoint_bytes, lambda: _half()[checkpoint.LAST]),
+    Target("checkpoint bytes", _LAST, checkpoint_bytes, lambda: _half()[LAST]),
     Target("checkpoint fields", st.deferred(lambda: pickles(_content())), checkpoint_fields, lambda: saved(_content())),
-    Target("metrics.jsonl", st.deferred(lambda: texts(_half()[tracking.METRICS].decode())), metrics, lambda: _half()[tracking.METRICS]),
+    Target("metrics.jsonl", st.deferred(lambda: texts(_half()[METRICS].decode())), metrics, lambda: _half()[METRICS]),
     Target("result.json", documents(RESULT), result, lambda: _text(RESULT)),
     Target(
         "ladder.json", st.deferred(lambda: documents(to_builtins(_ladder()))), ladder, lambda: _text(to_builtins(_ladder())), prepare_ladder

@@ -1,4 +1,4 @@
-"""The log of a training: a line for each step, a table of the epochs, files for TensorBoard, and a plot of the curves."""
+"""The log of a training: a line for each step and each evaluation, a table of the epochs, and a plot of the curves."""
 
 from __future__ import annotations
 
@@ -8,34 +8,16 @@ import json
 import logging
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trickzoo.errors import BadOption, printable
+from trickzoo.errors import printable
 from trickzoo.files import write_atomically, writing
-from trickzoo.training.progress import Progress
+from trickzoo.output_files import CURVES, LOG, METRICS
+from trickzoo.training.measures import MEASURES, figures
 
 log = logging.getLogger("trickzoo")
 
-METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"
-LAST, BEST = "last.pt", "best.pt"
-"""Names of the checkpoints, which `training.checkpoint` reads and writes. They are here so that a study finds them without torch."""
-MEASURES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "voc_ap50": "VOC AP50 all-point",
-    "voc_ap50_11_point": "VOC AP50 11-point",
-    "coco_ap": "COCO AP",
-    "coco_ap50": "COCO AP50",
-    "miou": "mean IoU",
-    "pixel_accuracy": "pixel accuracy",
-}
-"""Names of the figures of evaluations, as the user reads them."""
 STEP = ("step", "epoch", "loss", "lr")
 
 
@@ -102,61 +84,6 @@ class Metrics:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that writes progress to `folder` for TensorBoard.
-
-    Raises BadOption if TensorBoard is not installed or the name of the folder is not UTF-8, and NotWritten if a file cannot be written.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise BadOption("TensorBoard is not installed; pip install 'trickzoo[tensorboard]'") from None
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise BadOption(f"{folder}: TensorBoard writes only to folders whose names are UTF-8; name another --out") from None
-    writer = None
-    complain = threading.excepthook
-
-    def report(p: Progress) -> None:
-        nonlocal writer
-        with writing(folder):
-            if writer is None:  # hides what the interrupted run wrote after its last checkpoint
-                writer = SummaryWriter(str(folder), purge_step=p.step)
-            if p.evaluation:
-                for name, value in figures(p.evaluation).items():
-                    writer.add_scalar(f"validation/{name}", value, p.step)
-            else:
-                writer.add_scalar("training/loss", p.loss, p.step)
-                writer.add_scalar("training/lr", p.lr, p.step)
-
-    def quietly(failed: threading.ExceptHookArgs) -> None:
-        if not isinstance(failed.exc_value, OSError):  # the thread of TensorBoard raises an OSError again at the next call, or at `close`
-            complain(failed)
-
-    threading.excepthook = quietly
-    try:
-        yield report
-    finally:
-        try:
-            if writer is not None:
-                with writing(folder):
-                    writer.close()
-        finally:
-            threading.excepthook = complain
-
-
-def in_words(evaluation: dict[str, Any]) -> str:
-    """Return the figures of an evaluation as text, such as "top-1 84.48 %, top-5 98.12 %"."""
-    return ", ".join(f"{title} {evaluation[name]:.2f} %" for name, title in MEASURES.items() if evaluation.get(name) is not None)
-
-
-def figures(evaluation: dict[str, Any]) -> dict[str, float]:
-    """Return the fields of an evaluation that are floating-point numbers."""
-    return {name: value for name, value in evaluation.items() if isinstance(value, float)}
 
 
 def write_log(folder: Path) -> Path:

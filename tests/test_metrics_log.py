@@ -1,4 +1,4 @@
-"""What a training tells beside its files."""
+"""The log of a training, and text in its plots and in those of studies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from trickzoo.drawing import literal_text
 from trickzoo.pages import figures
-from trickzoo.training import tracking
+from trickzoo.training import metrics_log
 
 
 @pytest.mark.parametrize("name", ["5 $ and 6 $", "$\\frac{", "a_b^c", "\\alpha", "two\nlines\x1b"])
@@ -27,7 +27,7 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path, monkeypatch: pyt
         drawn.extend(figure.findobj(Text))  # type: ignore[arg-type]
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    assert tracking.plot_curves(tmp_path, name).stat().st_size > 1000
+    assert metrics_log.plot_curves(tmp_path, name).stat().st_size > 1000
     shown = {text.get_text() for text in drawn}
     assert name.replace("\n", "\\n").replace("\x1b", "\\x1b") in shown
     assert not any(text.get_parse_math() for text in drawn)
@@ -37,7 +37,7 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path, monkeypatch: pyt
 def test_a_row_with_a_number_that_is_larger_than_any_float_is_left_out(tmp_path: Path) -> None:
     rows = [{"step": 1, "epoch": 0, "loss": 1.0, "lr": 0.1}, {"step": 2, "epoch": 0, "loss": 10**400, "lr": 0.1}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert tracking.rows(tmp_path) == rows[:1]
+    assert metrics_log.rows(tmp_path) == rows[:1]
 
 
 def test_the_labels_of_a_studys_plots_are_drawn_as_they_are() -> None:
