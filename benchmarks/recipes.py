@@ -29,7 +29,8 @@ import torch
 from benchmarks import recipes_summary as summary
 from benchmarks.peers import AREA, BATCH, PEERS, SIZE, Decoded, fit
 from trickzoo import tasks
-from trickzoo.classification import judgement
+from trickzoo.classification import predictions
+from trickzoo.classification.evaluate import predict_resident
 from trickzoo.classification.model import prepare
 from trickzoo.classification.open import open_data, open_files
 from trickzoo.data.location import ImageLocation
@@ -91,11 +92,11 @@ class Trainings:
         start, recipe, lr = time.perf_counter(), own(epochs)["zoo"], peer.rate(factor)
         net = prepare(recipe, len(train.classes), seed).to(memory_format=torch.channels_last)
         fitted = fit(peer, net, self.decoded, len(train.classes), seed=seed, epochs=epochs, lr=lr)
-        judged = judgement.judge(fitted, val, Normalisation(), self.machine.accelerator("fp32"))
+        found = predict_resident(fitted, val, Normalisation(), self.machine.accelerator("fp32"))
         labels = val.labels
         return {
             "what": f"training of a classifier by {name}",
-            "top1": round(judgement.figures(judged)["top1"], 4),
+            "top1": round(predictions.figures(found)["top1"], 4),
             "n": len(labels),
             "n_train": len(train),
             "num_classes": len(train.classes),

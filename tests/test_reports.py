@@ -17,8 +17,8 @@ from sklearn import metrics as reference
 from tests.annotated import boxes_of
 from tests.commands import caller
 from tests.training import COSINE, SMALL
-from trickzoo.classification import judgement, report
-from trickzoo.classification.judgement import Judgement
+from trickzoo.classification import predictions, report
+from trickzoo.classification.predictions import Predictions
 from trickzoo.cli import zoo
 from trickzoo.data.objects import Annotation
 from trickzoo.detection import report as detection_report
@@ -82,7 +82,7 @@ def checked(path: Path, *sections: str, pictures: range = range(1)) -> str:
 CLASSIFIER = ("Confused classes", "Every class", "Calibration: how far to trust the confidence", "Images to look at", "The images")
 
 
-def judged(n: int = 200, k: int = 4) -> Judgement:
+def random_predictions(n: int = 200, k: int = 4) -> Predictions:
     """Predictions that are right more often than not, for classes of different sizes, one of which is never predicted."""
     random = np.random.default_rng(0)
     labels = random.choice(k, n, p=[0.5, 0.3, 0.15, 0.05])
@@ -90,15 +90,15 @@ def judged(n: int = 200, k: int = 4) -> Judgement:
     scores[:, 3] = 0
     probability = scores / scores.sum(1, keepdims=True)
     top = np.argsort(-probability, axis=1)
-    return Judgement([f"{i}.jpg" for i in range(n)], labels, top, np.take_along_axis(probability, top, 1), ("ant", "bee", "c<b>", "dog"))
+    return Predictions([f"{i}.jpg" for i in range(n)], labels, top, np.take_along_axis(probability, top, 1), ("ant", "bee", "c<b>", "dog"))
 
 
 def test_the_figures_of_each_class_are_those_of_scikit_learn() -> None:
-    found = judged()
+    found = random_predictions()
     confusion = found.confusion()
     assert np.array_equal(confusion, reference.confusion_matrix(found.labels, found.top[:, 0]))
     precision, recall, f1, n = reference.precision_recall_fscore_support(found.labels, found.top[:, 0], zero_division=np.nan)
-    each = judgement.per_class(confusion)
+    each = predictions.per_class(confusion)
     assert np.array_equal(each.n, n)
     np.testing.assert_allclose(each.recall, recall)
     np.testing.assert_allclose(each.precision, precision)
@@ -106,28 +106,28 @@ def test_the_figures_of_each_class_are_those_of_scikit_learn() -> None:
 
 
 def test_confusions_and_images_are_the_most_telling_ones() -> None:
-    found = judged()
+    found = random_predictions()
     confusion = found.confusion()
-    pairs = judgement.most_confused(confusion, 3)
+    pairs = predictions.most_confused(confusion, 3)
     errors = sorted((int(confusion[i, j]) for i in range(4) for j in range(4) if i != j), reverse=True)
     assert [n for _, _, n in pairs] == errors[:3] and all(confusion[i, j] == n for i, j, n in pairs)
-    sure = judgement.surest_mistakes(found, 5)
+    sure = predictions.surest_mistakes(found, 5)
     wrong = [i for i in range(len(found.labels)) if found.labels[i] != found.top[i, 0]]
     assert sure == sorted(wrong, key=lambda i: -found.confidence[i, 0])[:5]
     leads = found.confidence[:, 0] - found.confidence[:, 1]
-    assert judgement.least_certain(found, 5) == np.argsort(leads)[:5].tolist()
+    assert predictions.least_certain(found, 5) == np.argsort(leads)[:5].tolist()
 
 
 def test_the_bins_of_the_reliability_give_the_calibration_error() -> None:
-    found = judged()
-    bins = judgement.reliability(found.confidence[:, 0], found.right)
+    found = random_predictions()
+    bins = predictions.reliability(found.confidence[:, 0], found.right)
     assert sum(n for _, _, n in bins) == len(found.labels)
     ece = sum(n * abs(confidence - accuracy) for confidence, accuracy, n in bins) / len(found.labels)
     assert ece == pytest.approx(report.expected_calibration_error(found.confidence[:, 0], found.right))
 
 
 def test_the_findings_state_interval_majority_and_the_worst_confusion() -> None:
-    found = judged()
+    found = random_predictions()
     sentences = " ".join(report.findings(found))
     share = 100 * found.right.mean()
     assert f"Top-1 is {share:.2f} % of 200 images (95 % CI" in sentences and "Top-5" not in sentences

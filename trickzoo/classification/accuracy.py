@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
-from trickzoo.classification.evaluate import Predictions
+from trickzoo.classification.evaluate import SetPredictions
 from trickzoo.classification.metrics import top_k_hits, wilson_percent
 from trickzoo.weights.record import Metric
 
@@ -57,7 +57,7 @@ class Published:
     within_interval: bool | UnsetType = UNSET
 
 
-def restricted_accuracy(predictions: Predictions) -> RestrictedAccuracy | None:
+def restricted_accuracy(predictions: SetPredictions) -> RestrictedAccuracy | None:
     """Return the accuracy among the classes that occur in the set, or None if every class of the model occurs."""
     if predictions.restricted is None:
         return None

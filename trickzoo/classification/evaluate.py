@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
-from trickzoo.classification.judgement import Judgement
+from trickzoo.classification.predictions import Predictions
 from trickzoo.data.batches import there
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.corruptions import Corrupted
 from trickzoo.data.identity import digest_of
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
-from trickzoo.data.transforms import normalise, resize_and_crop
+from trickzoo.data.resident import Resident
+from trickzoo.data.transforms import Normalisation, normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, shortened
 from trickzoo.training.stopping import stoppable
@@ -33,13 +34,12 @@ BATCH, ACCELERATOR_BATCH = 8, 64
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The predictions of a model for the images of a set, in the set's order, without the images that could not be read.
+class SetPredictions(Predictions):
+    """The predictions of a model for the images of a set, in the set's order, and what is known of the images.
+
+    Images that could not be read are left out of everything but `skipped`.
 
     Attributes:
-        names, labels: (n,) path and true class index of each image.
-        top: (n, 5) indices of the most probable classes, the most probable first. With fewer than 5 classes there are fewer columns.
-        confidence: (n, 5) probabilities of the classes in `top`.
         restricted: (n, 5) the most probable among the classes that occur in the set; None if every class occurs.
         corrupted: (n, C, 5) as `top`, of C corrupted copies of each image.
         corrupted_restricted: (n, C, 5) as `restricted`, of these copies.
@@ -49,10 +49,6 @@ class Predictions:
         seconds: wall time of the loop.
     """
 
-    names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    top: NDArray[np.int64]
-    confidence: NDArray[np.float32]
     restricted: NDArray[np.int64] | None
     corrupted: NDArray[np.int64]
     corrupted_restricted: NDArray[np.int64] | None
@@ -60,10 +56,6 @@ class Predictions:
     oriented: int
     digest: str
     seconds: float
-
-    def judged(self, classes: Sequence[str]) -> Judgement:
-        """Return the predictions as a report takes them. `classes` are the model's, in the order of its outputs."""
-        return Judgement(self.names, self.labels, self.top, self.confidence, classes)
 
 
 def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: bool = False) -> tuple[ImageSet, int]:
@@ -105,7 +97,7 @@ def predict(
     skip_corrupt: bool = False,
     corruptions: Sequence[Corruption] = (),
     progress: Callable[[int], None] = lambda done: None,
-) -> Predictions:
+) -> SetPredictions:
     """Run the model once over every image. Each process takes its share, and every process returns the predictions of all.
 
     On a CPU each worker decodes images and also runs the model on them, on one thread. A model on an accelerator runs in this process.
@@ -149,7 +141,8 @@ def predict(
     rows, problems = [answer for answer in answers if not answer.error], [answer for answer in answers if answer.error]
     if not rows:
         raise BadData(f"{images.root}: not one of {count(len(problems), 'image')} can be read; the first: {problems[0].error}")
-    return Predictions(
+    return SetPredictions(
+        classes=tuple(classes),
         names=tuple(entries[row.index].name for row in rows),
         labels=np.array([index_of[entries[row.index].label] for row in rows]),
         top=np.array([row.top[0] for row in rows]),
@@ -247,3 +240,27 @@ class Classifier:
             if isinstance(self.network, nn.Module):
                 images = images.contiguous(memory_format=torch.channels_last)
             return self.network(images).float()
+
+
+@torch.inference_mode()
+def predict_resident(
+    net: nn.Module, images: Resident, normalisation: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
+) -> Predictions:
+    """Run a network over decoded images, such as the validation images of a training, and return the predictions for all of them.
+
+    Each process takes its share of the images, and every process returns the predictions of all.
+    """
+    net.eval()
+    n = len(images.labels)
+    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
+    k = min(5, len(images.classes))
+    top, confidence = torch.zeros((n, k), dtype=torch.long), torch.zeros((n, k))
+    for indices in stoppable(mine.split(batch_size), accelerator):
+        batch = normalisation(images.take(indices).to(accelerator.device))
+        with accelerator.autocast():
+            logits = net(batch)
+        _, top[indices] = (each.cpu() for each in logits.float().topk(k))
+        confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
+    for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
+        top[theirs], confidence[theirs] = classes, probabilities
+    return Predictions(images.names, images.labels, top.numpy(), confidence.numpy(), images.classes)

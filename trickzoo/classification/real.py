@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trickzoo.classification.evaluate import Predictions
 from trickzoo.classification.metrics import wilson_percent
+from trickzoo.classification.predictions import Predictions
 from trickzoo.data.classes import imagenet1k
 from trickzoo.data.imagenet_variants import real_labels_of
 from trickzoo.errors import BadData
@@ -32,12 +32,12 @@ class RealAccuracy:
     without_labels: int
 
 
-def real_accuracy(predictions: Predictions, classes: Sequence[str], labels: Sequence[Sequence[int]]) -> RealAccuracy:
-    """Return the accuracy by reassessed labels. `classes` are the model's, and `labels` as `read_real_labels` returns them.
+def real_accuracy(predictions: Predictions, labels: Sequence[Sequence[int]]) -> RealAccuracy:
+    """Return the accuracy by reassessed labels, which `read_real_labels` returns.
 
     Raises BadData if the model lacks a class of ImageNet's, if an image has no entry in the labels, or if no image has a label.
     """
-    place = {name: index for index, name in enumerate(classes)}
+    place = {name: index for index, name in enumerate(predictions.classes)}
     names = imagenet1k()
     if missing := [name for name in names if name not in place]:
         raise BadData(f"--labels is for models of ImageNet's 1000 classes; this one has no {missing[0]}")

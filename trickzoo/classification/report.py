@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import UnsetType
 
-from trickzoo.classification.judgement import (
-    Judgement,
+from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.predictions import (
+    Predictions,
     least_certain,
     most_confused,
     per_class,
     reliability,
     surest_mistakes,
 )
-from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
 from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
 from trickzoo.data.images import decode
@@ -38,53 +38,54 @@ MISTAKES = "The wrong predictions with the highest confidence. Look for wrong la
 UNCERTAIN = "The most uncertain predictions: the probabilities of the two most probable classes are closest."
 
 
-def findings(judged: Judgement) -> list[str]:
+def findings(predictions: Predictions) -> list[str]:
     """Return the most important results as sentences."""
-    sentences = [_accuracy(judged, 1)]
-    if len(judged.classes) > 5:
-        sentences.append(_accuracy(judged, 5))
-    largest = int(np.bincount(judged.labels).argmax())
-    share = 100 * float((judged.labels == largest).mean())
-    sentences.append(f"Always answering {describe_class(judged.classes[largest])}, the largest class, would give {share:.1f} %.")
-    if pairs := most_confused(judged.confusion(), 1):
+    sentences = [_accuracy(predictions, 1)]
+    if len(predictions.classes) > 5:
+        sentences.append(_accuracy(predictions, 5))
+    largest = int(np.bincount(predictions.labels).argmax())
+    share = 100 * float((predictions.labels == largest).mean())
+    sentences.append(f"Always answering {describe_class(predictions.classes[largest])}, the largest class, would give {share:.1f} %.")
+    if pairs := most_confused(predictions.confusion(), 1):
         ((true, predicted, errors),) = pairs
-        of = int((judged.labels == true).sum())
+        of = int((predictions.labels == true).sum())
         sentences.append(
-            f"The most frequent error: {describe_class(judged.classes[true])} is predicted as {describe_class(judged.classes[predicted])}, "
-            f"{errors:,} of {count(of, 'image')}."
+            f"The most frequent error: {describe_class(predictions.classes[true])} is predicted as "
+            f"{describe_class(predictions.classes[predicted])}, {errors:,} of {count(of, 'image')}."
         )
-    mean = 100 * float(judged.confidence[:, 0].mean())
-    sentences.append(f"The mean confidence is {mean:.1f} %, and the accuracy {100 * float(judged.right.mean()):.1f} %.")
+    mean = 100 * float(predictions.confidence[:, 0].mean())
+    sentences.append(f"The mean confidence is {mean:.1f} %, and the accuracy {100 * float(predictions.right.mean()):.1f} %.")
     return sentences
 
 
-def _accuracy(judged: Judgement, k: int) -> str:
-    n, hits = len(judged.labels), top_k_hits(judged.top, judged.labels, k)
+def _accuracy(predictions: Predictions, k: int) -> str:
+    n, hits = len(predictions.labels), top_k_hits(predictions.top, predictions.labels, k)
     low, high = wilson_interval(hits, n)
     return f"Top-{k} is {100 * hits / n:.2f} % of {count(n, 'image')} (95 % CI {100 * low:.2f} to {100 * high:.2f})."
 
 
-def sections(judged: Judgement) -> list[Section]:
+def sections(predictions: Predictions) -> list[Section]:
     """Return the sections of the report, in their order on the page."""
-    names = [describe_class(name) for name in judged.classes]
-    return [_confusion(judged, names), _classes(judged, names), _reliability(judged), _images(judged, names)]
+    names = [describe_class(name) for name in predictions.classes]
+    return [_confusion(predictions, names), _classes(predictions, names), _reliability(predictions), _images(predictions, names)]
 
 
-def pictures(judged: Judgement, images: ImageSet, most: int) -> list[Section]:
+def pictures(predictions: Predictions, images: ImageSet, most: int) -> list[Section]:
     """Return the section with up to `most` pictures of the surest mistakes, and as many of the least certain images.
 
-    `judged` has the names of the images in the set. Raises BadData if one of them cannot be read any more.
+    `predictions` has the names of the images in the set. Raises BadData if one of them cannot be read any more.
     """
     place = {name: index for index, name in enumerate(images.names)}
-    names = [describe_class(name) for name in judged.classes]
-    chosen = dict.fromkeys([*surest_mistakes(judged, most), *least_certain(judged, most)])
+    names = [describe_class(name) for name in predictions.classes]
+    chosen = dict.fromkeys([*surest_mistakes(predictions, most), *least_certain(predictions, most)])
     views = []
     for i in chosen:
-        index = place[judged.name(i)]
+        index = place[predictions.name(i)]
         picture = decode(images.content(index), images.place(images.entries[index]))
         shown = picture.upright() if images.upright else picture
-        sure = f"{100 * judged.confidence[i, 0]:.1f} %"
-        views.append((f"{judged.name(i)}: {names[judged.labels[i]]}, predicted {names[judged.top[i, 0]]} ({sure})", thumbnail(shown.image)))
+        sure = f"{100 * predictions.confidence[i, 0]:.1f} %"
+        caption = f"{predictions.name(i)}: {names[predictions.labels[i]]}, predicted {names[predictions.top[i, 0]]} ({sure})"
+        views.append((caption, thumbnail(shown.image)))
     return [section("pictures", "Pictures of these images", *Pictures.of(views))] if views else []
 
 
@@ -99,8 +100,8 @@ def corrupted(found: Robustness | UnsetType) -> list[Section]:
     return [section("corruptions", "Corrupted images", Table(columns, rows, caption), Text(notes))]
 
 
-def _confusion(judged: Judgement, names: list[str]) -> Section:
-    confusion = judged.confusion()
+def _confusion(predictions: Predictions, names: list[str]) -> Section:
+    confusion = predictions.confusion()
     rows = [
         (names[true], names[predicted], f"{errors:,}", f"{100 * errors / confusion[true].sum():.1f}")
         for true, predicted, errors in most_confused(confusion, LISTED)
@@ -145,8 +146,8 @@ def _cell(column: int, row: int, colour: str, alpha: float) -> Patch:
     return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0)
 
 
-def _classes(judged: Judgement, names: list[str]) -> Section:
-    found = per_class(judged.confusion())
+def _classes(predictions: Predictions, names: list[str]) -> Section:
+    found = per_class(predictions.confusion())
     order = np.argsort(np.nan_to_num(found.f1, nan=2), kind="stable")
     columns = (found.precision, found.recall, found.f1)
     rows = [(names[i], f"{found.n[i]:,}", *(_percent(column[i]) for column in columns)) for i in order if found.n[i] or found.f1[i] == 0]
@@ -160,9 +161,9 @@ def _percent(value: float) -> str:
     return number(None if np.isnan(value) else 100 * value, 1)
 
 
-def _reliability(judged: Judgement) -> Section:
-    found = reliability(judged.confidence[:, 0], judged.right)
-    ece = 100 * expected_calibration_error(judged.confidence[:, 0], judged.right)
+def _reliability(predictions: Predictions) -> Section:
+    found = reliability(predictions.confidence[:, 0], predictions.right)
+    ece = 100 * expected_calibration_error(predictions.confidence[:, 0], predictions.right)
 
     def draw(narrow: bool) -> Figure:
         with figures.style():
@@ -188,15 +189,15 @@ def _reliability(judged: Judgement) -> Section:
     return section("reliability", "Calibration: how far to trust the confidence", ece_in_words, Drawing(svgs, caption))
 
 
-def _images(judged: Judgement, names: list[str]) -> Section:
+def _images(predictions: Predictions, names: list[str]) -> Section:
     def rows(indices: list[int]) -> list[tuple[str, ...]]:
-        true, predicted, sure = judged.labels, judged.top[:, 0], 100 * judged.confidence[:, 0]
-        return [(judged.name(i), names[true[i]], names[predicted[i]], f"{sure[i]:.1f}") for i in indices]
+        true, predicted, sure = predictions.labels, predictions.top[:, 0], 100 * predictions.confidence[:, 0]
+        return [(predictions.name(i), names[true[i]], names[predicted[i]], f"{sure[i]:.1f}") for i in indices]
 
     columns = ("image", "true class", "predicted", "confidence, %")
     return section(
         "images",
         "Images to look at",
-        Table(columns, rows(surest_mistakes(judged, LISTED)), MISTAKES, left=3),
-        Table(columns, rows(least_certain(judged, LISTED)), UNCERTAIN, left=3),
+        Table(columns, rows(surest_mistakes(predictions, LISTED)), MISTAKES, left=3),
+        Table(columns, rows(least_certain(predictions, LISTED)), UNCERTAIN, left=3),
     )

@@ -15,8 +15,9 @@ from msgspec import UNSET, UnsetType
 from trickzoo import evidence
 from trickzoo.backbone import Backbone
 from trickzoo.classification.accuracy import Accuracy, Published, RestrictedAccuracy, compare, measure, restricted_accuracy
-from trickzoo.classification.evaluate import Precision, Predictions
+from trickzoo.classification.evaluate import Precision, SetPredictions
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits
+from trickzoo.classification.predictions import Predictions
 from trickzoo.classification.real import RealAccuracy, real_accuracy
 from trickzoo.classification.robustness import Robustness, robustness
 from trickzoo.data.corruption_names import Corruption
@@ -119,10 +120,9 @@ class Result(Accuracy, Evaluated):
 
 
 def summarise(
-    predictions: Predictions,
+    predictions: SetPredictions,
     model: Backbone,
     images: ImageSet,
-    classes: Sequence[str],
     preprocessing: Preprocessing,
     *,
     unknown: int,
@@ -137,7 +137,6 @@ def summarise(
 
     Args:
         images: the images that the model was run on (see `match_classes`), and `unknown`, the number that was left out before.
-        classes: the model's classes in the order of its outputs.
         preprocessing, precision, state: what `predict` was called with.
         backend: the engine that ran the network.
         corruptions: those that `predict` was called with.
@@ -162,11 +161,11 @@ def summarise(
         **asdict(accuracy),
         ece=round(100 * expected_calibration_error(predictions.confidence[:, 0], predictions.top[:, 0] == predictions.labels), 4),
         restricted=restricted or UNSET,
-        real=real_accuracy(predictions, classes, real_labels) if real_labels else UNSET,
+        real=real_accuracy(predictions, real_labels) if real_labels else UNSET,
         variant=VARIANTS[variant].title if variant else UNSET,
         robustness=robustness(predictions, corruptions) if corruptions else UNSET,
         images_per_second=round(n / predictions.seconds, 1),
-        published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(classes)) if restricted else None),
+        published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(predictions.classes)) if restricted else None),
         data=_data(predictions, images, unknown),
         precision=precision,
         backend=backend,
@@ -176,7 +175,7 @@ def summarise(
     )
 
 
-def _data(predictions: Predictions, images: ImageSet, unknown: int) -> Data:
+def _data(predictions: SetPredictions, images: ImageSet, unknown: int) -> Data:
     return Data(
         path=str(images.root),
         layout=images.layout,
@@ -200,11 +199,11 @@ def content(results: Iterable[Result]) -> dict[str, Any]:
     return {"what": "imagenet evaluation", **evidence.environment(), "results": msgspec.to_builtins(list(results))}
 
 
-def write_per_class(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
+def write_per_class(path: Path, predictions: Predictions) -> None:
     """Write the accuracy of each class that occurs to a CSV file. Raises NotWritten if it cannot be written."""
     rows = []
     for label in np.unique(predictions.labels):
         mine = predictions.labels == label
         n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
-        rows.append((classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
+        rows.append((predictions.classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
     evidence.write_csv(path, ("class", "n", "top1", "top5"), rows)

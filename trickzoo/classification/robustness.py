@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from trickzoo.classification.evaluate import Predictions
+from trickzoo.classification.evaluate import SetPredictions
 from trickzoo.classification.metrics import top_k_hits
 from trickzoo.data.corruption_names import LEFT_OUT, Corruption
 
@@ -41,7 +41,7 @@ class Robustness:
     left_out: Mapping[str, str]
 
 
-def robustness(predictions: Predictions, corruptions: Sequence[Corruption]) -> Robustness:
+def robustness(predictions: SetPredictions, corruptions: Sequence[Corruption]) -> Robustness:
     """Return the accuracy on the corrupted copies that the model was run on."""
     found = tuple(_accuracy(predictions, place, corruption) for place, corruption in enumerate(corruptions))
     restricted = [each.restricted_top1 for each in found if each.restricted_top1 is not UNSET]
@@ -54,7 +54,7 @@ def robustness(predictions: Predictions, corruptions: Sequence[Corruption]) -> R
     )
 
 
-def _accuracy(predictions: Predictions, place: int, corruption: Corruption) -> CorruptedAccuracy:
+def _accuracy(predictions: SetPredictions, place: int, corruption: Corruption) -> CorruptedAccuracy:
     labels, narrow = predictions.labels, predictions.corrupted_restricted
     top1, top5 = (_percent(top_k_hits(predictions.corrupted[:, place], labels, k), len(labels)) for k in (1, 5))
     restricted = UNSET if narrow is None else _percent(top_k_hits(narrow[:, place], labels, 1), len(labels))

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification import class_counts, objective, report
-from trickzoo.classification.judgement import figures, judge, write_predictions
+from trickzoo.classification.evaluate import predict_resident
 from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
+from trickzoo.classification.predictions import figures, write_predictions
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.location import Splits
@@ -193,20 +194,21 @@ class Classification(Task):
         """Return the figures of `figures`, of the averaged weights if there are any, or None without validation images."""
         if self.val is None:
             return None
-        self.judgement = judge(self.model if self.average is None else self.average, self.val, self.normalise, self.accelerator)
-        return figures(self.judgement)
+        network = self.model if self.average is None else self.average
+        self.last_evaluation = predict_resident(network, self.val, self.normalise, self.accelerator)
+        return figures(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""
-        return report.findings(self.judgement)
+        return report.findings(self.last_evaluation)
 
     def sections(self) -> list[Section]:
         """Return the sections of the report on the last evaluation."""
-        return report.sections(self.judgement)
+        return report.sections(self.last_evaluation)
 
     def write_predictions(self, folder: Path) -> None:
         """Write the most probable classes of each validation image to `predictions.csv`."""
-        write_predictions(folder / PREDICTIONS, self.judgement)
+        write_predictions(folder / PREDICTIONS, self.last_evaluation)
 
     def finish(self) -> None:
         """Load the averaged weights into the model, if the recipe has `ema`."""

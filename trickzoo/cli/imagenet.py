@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from trickzoo.backbone import Backbone
-    from trickzoo.classification.evaluate import Predictions
-    from trickzoo.classification.judgement import Judgement
+    from trickzoo.classification.evaluate import SetPredictions
+    from trickzoo.classification.predictions import Predictions
     from trickzoo.classification.result import Result
     from trickzoo.data.imageset import ImageSet
     from trickzoo.pages.page import Section
@@ -111,7 +111,8 @@ def imagenet(
         named.check(name, networks.weights)
     evidence.check_outputs(files, (data, images.split_file, images.classes, images.labels, *names, networks.weights))
     check_exists(data)
-    from trickzoo.classification import judgement, report, result  # only now, because torch takes seconds to import
+    from trickzoo.classification import report, result  # only now, because torch takes seconds to import
+    from trickzoo.classification.predictions import write_predictions
     from trickzoo.cli.common import loaded
     from trickzoo.data.imagenet_variants import read_real_labels
     from trickzoo.data.open import open_part
@@ -123,17 +124,17 @@ def imagenet(
     results = []
     for name in names:
         network = loaded(name, networks.weights)
-        predictions, classes, found = _evaluate(network, opened, images, preparation, running, state, corruptions, real_labels)
+        predictions, found = _evaluate(network, opened, images, preparation, running, state, corruptions, real_labels)
         results.append(found)
         if state.is_main_process:
             accuracies.tell(found)
             if output.per_class is not None:
-                result.write_per_class(output.per_class, predictions, classes)
+                result.write_per_class(output.per_class, predictions)
             if output.predictions is not None:
-                judgement.write_predictions(output.predictions, predictions.judged(classes))
+                write_predictions(output.predictions, predictions)
             if output.report is not None:
-                shown = report.pictures(predictions.judged(classes), opened, output.pictures) if output.pictures else []
-                _write_report(output.report, predictions.judged(classes), found, shown)
+                shown = report.pictures(predictions, opened, output.pictures) if output.pictures else []
+                _write_report(output.report, predictions, found, shown)
     if state.is_main_process:
         if len(results) > 1:
             accuracies.tell_all(results)
@@ -145,7 +146,7 @@ def imagenet(
         state.destroy_process_group()
 
 
-def _write_report(path: Path, judged: Judgement, found: Result, shown: Sequence[Section]) -> None:
+def _write_report(path: Path, predictions: Predictions, found: Result, shown: Sequence[Section]) -> None:
     """Write the page on an evaluation."""
     import msgspec
 
@@ -160,13 +161,13 @@ def _write_report(path: Path, judged: Judgement, found: Result, shown: Sequence[
         *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),
     ]
     sections = [
-        *report.sections(judged),
+        *report.sections(predictions),
         *shown,
         *report.corrupted(found.robustness),
         data_section(content, notes),
         provenance_section(content),
     ]
-    write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(judged), sections).encode())
+    write_atomically(path, page(f"{found.weights} on {found.data.path}", report.findings(predictions), sections).encode())
 
 
 def _check_several(names: Sequence[str], weights: str | None, files: dict[str, Path | None]) -> None:
@@ -189,8 +190,8 @@ def _evaluate(
     state: PartialState,
     corruptions: Sequence[Corruption],
     real_labels: Sequence[Sequence[int]],
-) -> tuple[Predictions, tuple[str, ...], Result]:
-    """Run one model over the images. Return its predictions, its classes in the order of its outputs, and the result."""
+) -> tuple[SetPredictions, Result]:
+    """Run one model over the images, and return its predictions and the result."""
     from trickzoo.classification import evaluate, result
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
@@ -232,7 +233,6 @@ def _evaluate(
         predictions,
         network,
         known,
-        classes,
         preprocessing,
         unknown=unknown,
         precision=running.precision,
@@ -242,4 +242,4 @@ def _evaluate(
         real_labels=real_labels,
         variant=images.variant,
     )
-    return predictions, classes, found
+    return predictions, found

@@ -67,7 +67,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
             found = jobs.run(job, tell_progress)
         if chief:
             say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / NETWORK}")
-            if job.task.judgement is not None:
+            if job.task.last_evaluation is not None:
                 say(str(report.write(job, found)))
             else:
                 say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")

@@ -111,17 +111,17 @@ class Detection(AnnotatedTask):
         """Return VOC's AP in both forms and COCO's AP, in percent, or None without validation images."""
         if self.val is None:
             return None
-        self.judgement = detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers)
-        return figures(self.judgement)
+        self.last_evaluation = detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers)
+        return figures(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""
-        return report.findings(self.judgement, self.judgement.summary())
+        return report.findings(self.last_evaluation, self.last_evaluation.summary())
 
     def sections(self) -> list[Section]:
         """Return the sections of the report on the last evaluation."""
-        return report.sections(self.judgement, self.judgement.summary())
+        return report.sections(self.last_evaluation, self.last_evaluation.summary())
 
     def write_predictions(self, folder: Path) -> None:
         """Write the boxes in the validation images to `predictions.json`, in COCO's results format, and those to find beside it."""
-        stored.write(folder / BOXES, self.val, self.judgement.found)
+        stored.write(folder / BOXES, self.val, self.last_evaluation.found)

@@ -120,20 +120,20 @@ class Segmentation(AnnotatedTask):
         if self.val is None:
             return None
         transform = Scale(self.recipe.short)
-        self.judgement = segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers)
-        return figures(self.judgement)
+        self.last_evaluation = segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers)
+        return figures(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""
-        return report.findings(self.judgement, self.val)
+        return report.findings(self.last_evaluation, self.val)
 
     def sections(self) -> list[Section]:
         """Return the sections of the report on the last evaluation."""
-        return report.sections(self.judgement, self.val)
+        return report.sections(self.last_evaluation, self.val)
 
     def write_predictions(self, folder: Path) -> None:
         """Write the counts of each validation image to `predictions.csv`, from which its mean IoU follows."""
-        stored.write(folder / PREDICTIONS, self.val, self.judgement)
+        stored.write(folder / PREDICTIONS, self.val, self.last_evaluation)
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
             report=record,
         )
     task.finish()
-    if task.judgement is None:  # the last evaluation was done by a run that was stopped after it
+    if task.last_evaluation is None:  # another process did the last evaluation, and was stopped after it
         task.evaluate()
     found = _evidence(job, outcome, also)
     if accelerator.is_main_process:

@@ -29,7 +29,7 @@ class Task(ABC):
         val_digest: digest of the validation images and their labels; None if there are no validation images.
         average: network that holds the averaged weights, which checkpoints store too; None if the recipe does not average weights.
         weights_sha256: SHA-256 of the weight file that the model started from; None if it started from scratch.
-        judgement: the predictions of the last evaluation in this process; None before it, or without validation images.
+        last_evaluation: what the last `evaluate` in this process computed, for the report; None before it, or without validation images.
         teacher_sha256: SHA-256 of the weight file of the teacher network; None if the training does not distil.
         selected: how the images were selected.
     """
@@ -44,7 +44,7 @@ class Task(ABC):
     average: nn.Module | None = None
     weights_sha256: str | None = None
     teacher_sha256: str | None = None
-    judgement: Any = None
+    last_evaluation: Any = None
     selected: Selected = Selected()
 
     @property

@@ -1,4 +1,4 @@
-"""The predictions of a classifier on a set, and what follows from them about each class."""
+"""The predictions of a classifier for a set of images, and the figures of each class that follow from them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from numpy.typing import NDArray
-from torch import nn
 
 from trickzoo import evidence
 from trickzoo.classification.metrics import top_k_hits
-from trickzoo.data.resident import Resident
-from trickzoo.data.transforms import Normalisation
-from trickzoo.training import stopping
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The predictions of a classifier on a set of images.
+class Predictions:
+    """The predictions of a classifier for a set of images.
 
     Attributes:
         names: (n,) names of the images; empty if they have none.
         labels: (n,) true classes, as indices into `classes`.
-        top: (n, k) predicted classes, the most probable first.
+        top: (n, k) predicted classes, the most probable first; k is 5, or the number of classes if there are fewer.
         confidence: (n, k) their probabilities.
-        classes: names of the classes.
+        classes: names of the classes, in the order of the network's outputs.
     """
 
     names: Sequence[str]
@@ -53,31 +46,12 @@ class Judgement:
         return np.bincount(k * self.labels + self.top[:, 0], minlength=k * k).reshape(k, k)
 
 
-@torch.inference_mode()
-def judge(net: nn.Module, val: Resident, normalise: Normalisation, accelerator: Accelerator, *, batch_size: int = 256) -> Judgement:
-    """Return the most probable classes of each image and their probabilities, each process computing those of its share."""
-    net.eval()
-    n = len(val.labels)
-    mine = torch.arange(accelerator.process_index, n, accelerator.num_processes)
-    k = min(5, len(val.classes))
-    top, confidence = torch.zeros((n, k), dtype=torch.long), torch.zeros((n, k))
-    for indices in stopping.stoppable(mine.split(batch_size), accelerator):
-        images = normalise(val.take(indices).to(accelerator.device))
-        with accelerator.autocast():
-            logits = net(images)
-        _, top[indices] = (each.cpu() for each in logits.float().topk(k))
-        confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
-    for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
-        top[theirs], confidence[theirs] = classes, probabilities
-    return Judgement(val.names, val.labels, top.numpy(), confidence.numpy(), val.classes)
-
-
-def write_predictions(path: Path, judged: Judgement) -> None:
+def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the most probable classes of each image to a CSV file, with their probabilities. Raises NotWritten if it cannot be written."""
-    ranks = range(1, judged.top.shape[1] + 1)
+    ranks = range(1, predictions.top.shape[1] + 1)
     rows = (
-        [judged.name(i), judged.classes[label], *(judged.classes[each] for each in top), *(f"{p:.6f}" for p in probability)]
-        for i, (label, top, probability) in enumerate(zip(judged.labels, judged.top, judged.confidence, strict=True))
+        [predictions.name(i), predictions.classes[label], *(predictions.classes[each] for each in top), *(f"{p:.6f}" for p in probability)]
+        for i, (label, top, probability) in enumerate(zip(predictions.labels, predictions.top, predictions.confidence, strict=True))
     )
     evidence.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)
 
@@ -98,13 +72,13 @@ def per_class(confusion: NDArray[np.int64]) -> PerClass:
     return PerClass(true, _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, true + predicted))
 
 
-def figures(judged: Judgement) -> dict[str, float]:
+def figures(predictions: Predictions) -> dict[str, float]:
     """Return top-1 and top-5 accuracy, the mean recall (balanced accuracy) and the mean F1 over the classes, in percent.
 
     A class that does not occur has no recall, and one that is not predicted either has no F1; the means are over the others.
     """
-    found, n = per_class(judged.confusion()), len(judged.labels)
-    accuracies = {f"top{k}": 100 * top_k_hits(judged.top, judged.labels, k) / n for k in (1, 5)}
+    found, n = per_class(predictions.confusion()), len(predictions.labels)
+    accuracies = {f"top{k}": 100 * top_k_hits(predictions.top, predictions.labels, k) / n for k in (1, 5)}
     means = {"balanced_accuracy": found.recall, "macro_f1": found.f1}
     return {**accuracies, **{name: 100 * float(np.nanmean(values)) for name, values in means.items()}}
 
@@ -129,15 +103,15 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     return [(float(confidence[each].mean()), float(right[each].mean()), int(each.sum())) for each in inside]
 
 
-def surest_mistakes(judged: Judgement, most: int) -> list[int]:
+def surest_mistakes(predictions: Predictions, most: int) -> list[int]:
     """Return the indices of up to `most` wrong images, those with the highest confidence first."""
-    wrong = np.flatnonzero(~judged.right)
-    return wrong[np.argsort(-judged.confidence[wrong, 0], kind="stable")][:most].tolist()
+    wrong = np.flatnonzero(~predictions.right)
+    return wrong[np.argsort(-predictions.confidence[wrong, 0], kind="stable")][:most].tolist()
 
 
-def least_certain(judged: Judgement, most: int) -> list[int]:
+def least_certain(predictions: Predictions, most: int) -> list[int]:
     """Return the indices of up to `most` images, those with the smallest lead of the first class over the second one first."""
-    if judged.confidence.shape[1] < 2:
+    if predictions.confidence.shape[1] < 2:
         return []
-    lead = judged.confidence[:, 0] - judged.confidence[:, 1]
+    lead = predictions.confidence[:, 0] - predictions.confidence[:, 1]
     return np.argsort(lead, kind="stable")[:most].tolist()
