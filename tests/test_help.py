@@ -136,10 +136,14 @@ def test_the_default_of_a_field_in_words_is_read_as_that_default() -> None:
         assert override(recipe, texts) == recipe
 
 
-def test_the_help_of_a_command_is_its_whole_docstring(call: Call) -> None:
+def test_the_help_of_a_command_is_its_whole_docstring_with_lines_as_long_as_the_terminal(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
     for names, command in commands(zoo):
-        text = " ".join(call(*names, "--help")[1].split())
-        assert " ".join(str(command.default_command.__doc__).split()) in text
+        lines = [line.strip() for line in call(*names, "--help")[1].splitlines()]
+        paragraphs = [" ".join(paragraph.split()) for paragraph in str(command.default_command.__doc__).split("\n\n")]
+        assert [line for line in lines if line in paragraphs] == paragraphs
 
 
 def test_every_option_of_every_command_says_what_it_is_for() -> None:

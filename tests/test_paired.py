@@ -159,7 +159,7 @@ def test_mean_iou_of_a_draw_is_that_of_the_resampled_masks(tmp_path: Path) -> No
     counts = masks.read(tmp_path / "a.csv")
     assert counts.names == data.names and counts.classes == data.classes
     table = list(csv.reader((tmp_path / "a.csv").open(newline="")))
-    assert [row[-1] for row in table] == ["lead", "0.100000", *["nan"] * 5]
+    assert [row[-1] for row in table] == ["margin", "0.100000", *["nan"] * 5]
     write_csv(tmp_path / "before.csv", table[0][:-1], [row[:-1] for row in table[1:]])  # as earlier versions wrote it
     before = masks.read(tmp_path / "before.csv")
     assert before.classes == data.classes and np.array_equal(before.union, counts.union)

@@ -25,7 +25,7 @@ from trickzoo.detection import report as detection_report
 from trickzoo.detection import resampling
 from trickzoo.detection.metrics import DetectionEvaluation, coco_average_precision, voc_average_precision
 from trickzoo.segmentation import report as segmentation_report
-from trickzoo.segmentation.metrics import ConfusionMatrix, mean_lead
+from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
 
 VOID = {"meta", "img", "br", "path", "use", "link", "wbr"}
 
@@ -114,8 +114,8 @@ def test_confusions_and_images_are_the_most_telling_ones() -> None:
     sure = predictions.surest_mistakes(found, 5)
     wrong = [i for i in range(len(found.labels)) if found.labels[i] != found.top[i, 0]]
     assert sure == sorted(wrong, key=lambda i: -found.confidence[i, 0])[:5]
-    leads = found.confidence[:, 0] - found.confidence[:, 1]
-    assert predictions.least_certain(found, 5) == np.argsort(leads)[:5].tolist()
+    margins = found.confidence[:, 0] - found.confidence[:, 1]
+    assert predictions.least_certain(found, 5) == np.argsort(margins)[:5].tolist()
 
 
 def test_the_bins_of_the_reliability_give_the_calibration_error() -> None:
@@ -170,13 +170,13 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
             "detection",
             {"short": 32, "long": 32, "fpn-channels": 16, "representation-size": 16, "proposals": 20, "rois": 8},
             ("Precision and recall", "Every class", "Images to look at"),
-            "image doubt found",
+            "image uncertainty found",
         ),
         (
             "segmentation",
             {"base": 32, "crop": 32, "short": 32},
             ("Every class", "Confused classes", "Images to look at"),
-            "image mean lead mean IoU",
+            "image mean margin mean IoU",
         ),
     ],
 )
@@ -207,23 +207,23 @@ def test_a_fine_tuning_ends_with_a_report(
 
 
 def test_the_least_certain_images_of_a_detector_have_scores_about_one_half() -> None:
-    assert detection_report.doubt(np.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])) == pytest.approx(1 + 0.25 + 0.25 + 0.04)
+    assert detection_report.uncertainty(np.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])) == pytest.approx(1 + 0.25 + 0.25 + 0.04)
     found = DetectionEvaluation(boxes_of([[]] * 4, 1))
-    for index, scores in enumerate([[0.9], [], [0.4, 0.95], [0.6, 0.5]]):  # doubts of 0.04, 0, 0.65 and 1.64
+    for index, scores in enumerate([[0.9], [], [0.4, 0.95], [0.6, 0.5]]):  # uncertainties of 0.04, 0, 0.65 and 1.64
         found.add(index, [[0, 0, 9, 9]] * len(scores), scores, [1] * len(scores))
     body = detection_report._images(found, 0).body
-    rows = re.findall(r'<(?:td[^>]*|th scope="row")>(.*?)</t', body[body.index(">doubt") :])
+    rows = re.findall(r'<(?:td[^>]*|th scope="row")>(.*?)</t', body[body.index(">uncertainty") :])
     assert rows == ["3.jpg", "1.64", "2", "2.jpg", "0.65", "1", "0.jpg", "0.04", "1", "1.jpg", "0.00", "0"]
 
 
-def test_the_least_certain_masks_have_the_smallest_lead() -> None:
+def test_the_least_certain_masks_have_the_smallest_margin() -> None:
     logits = torch.full((3, 8, 8), -9.0)  # of the rows and columns 0 and 4 only
     logits[:, ::4, ::4] = torch.tensor([[[0.5, 0.4], [0.1, 1.0]], [[0.3, 0.4], [0.6, 0.0]], [[0.2, 0.2], [0.3, 0.0]]]).log()
-    assert mean_lead(logits) == pytest.approx((0.2 + 0.0 + 0.3 + 1.0) / 4)
-    assert mean_lead(torch.zeros(1, 4, 4)) == 1
+    assert mean_margin(logits) == pytest.approx((0.2 + 0.0 + 0.3 + 1.0) / 4)
+    assert mean_margin(torch.zeros(1, 4, 4)) == 1
     found, mask = ConfusionMatrix(("background", "circle")), torch.zeros(2, 2, dtype=torch.long)
-    for index, lead in enumerate((0.8, np.nan, 0.1, 0.5)):
-        found.add(mask, mask, index, lead)
+    for index, margin in enumerate((0.8, np.nan, 0.1, 0.5)):
+        found.add(mask, mask, index, margin)
     assert segmentation_report.least_certain(found) == [2, 3, 0]
 
 

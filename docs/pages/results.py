@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import recipes_summary
 from benchmarks.lengths import by_length
 from docs.pages.places import DOCS, STUDIES
+from docs.pages.steps import steps
 from docs.pages.studies import COMPARED, AnyStudy, asset, by_age, difference, ladder_length, ladders, sample
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy, Study, TransferStudy
@@ -82,7 +83,13 @@ def results() -> str:
     by_seeds = sorted(ladder.items(), key=lambda item: (-_seeds(item[1]), -ladder_length(item[1])))
     return _between(
         "results.md",
-        [*_section(LADDERS, _ladder, by_seeds), *_section(TRANSFERS, _transfer, transfer.items()), *_recipes(), *_pretraining()],
+        [
+            *steps([study for _, study in by_seeds]),
+            *_section(LADDERS, _ladder, by_seeds),
+            *_section(TRANSFERS, _transfer, transfer.items()),
+            *_recipes(),
+            *_pretraining(),
+        ],
     )
 
 

@@ -18,15 +18,17 @@ from trickzoo.studies.statistics import Estimate, estimate
 TRICKS = """# The tricks
 
 This page describes each trick: what it does, its formula, when it helps, and its effect in the paper and in our studies.
-Generated from the cards in `trickzoo/tricks/` and the ladder studies in `benchmarks/results/` by `docs/generate.py`. "Measured here" is
-the mean paired difference from the rung before, in top-1 points, with its 95 % confidence interval and p of the paired t test over seeds
-(before Holm correction). These studies are much smaller than the paper's. "Detectable" is the smallest true difference that this number
-of seeds shows as significant with 80 % power. "Recalled" marks figures that were written from memory and not compared with the paper.
-[The ladder](ladder.md) explains how to read these figures, and how to run a study on your own images. [Results](results.md) has the
-tables and plots, and [earlier studies](earlier_studies.md) the effects in shorter trainings.
+[Results](results.md#which-tricks-helped) compares the effects in one table, and [earlier studies](earlier_studies.md) have those in shorter
+trainings.
 
-`trickzoo train` and `trickzoo ladder` use the tricks by options of a recipe. [In your own training loop](#in-your-own-training-loop), you
-call their functions.
+`trickzoo train` and `trickzoo ladder` switch the tricks on by [fields of a recipe](recipe_fields.md). In
+[your own training loop](#in-your-own-training-loop), you call their functions.
+
+"Measured here" is the change of the top-1 accuracy from the rung before, in points: the mean of the paired differences over the seeds, with
+its 95 % confidence interval and p of the paired t test (before Holm correction). These studies are much smaller than the paper's.
+"Detectable" is the smallest true difference that this number of seeds shows as significant with 80 % power. "Recalled" marks figures that
+were written from memory and not compared with the paper. [The ladder](ladder.md#how-to-read-it) explains more, and how to run a study on
+your own images.
 """
 OWN_LOOP = """
 ## In your own training loop

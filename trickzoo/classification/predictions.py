@@ -110,8 +110,8 @@ def surest_mistakes(predictions: Predictions, most: int) -> list[int]:
 
 
 def least_certain(predictions: Predictions, most: int) -> list[int]:
-    """Return the indices of up to `most` images, those with the smallest lead of the first class over the second one first."""
+    """Return the indices of up to `most` images, those with the smallest margin of the first class over the second one first."""
     if predictions.confidence.shape[1] < 2:
         return []
-    lead = predictions.confidence[:, 0] - predictions.confidence[:, 1]
-    return np.argsort(lead, kind="stable")[:most].tolist()
+    margin = predictions.confidence[:, 0] - predictions.confidence[:, 1]
+    return np.argsort(margin, kind="stable")[:most].tolist()

@@ -25,7 +25,7 @@ COMMANDS = {
         "list": ("trickzoo.cli.models:list_", "List the models."),
         "describe": ("trickzoo.cli.models:describe", "Show a model, a weight or a weight file: cost, accuracy, sources."),
     },
-    "Trainings": {
+    "Training and evaluation": {
         "train": ("trickzoo.cli.train:train", "Train a classifier by a recipe."),
         "finetune": ("trickzoo.cli.finetune:finetune", "Fine-tune a backbone as a detector or a segmenter."),
     },
@@ -79,7 +79,7 @@ weights_app = App(name="weights", help="List, fetch, verify, pin, import and rem
 for _name, (_function, _help) in WEIGHTS.items():
     weights_app.command(f"trickzoo.cli.weights:{_function}", name=_name, help=_help)
 zoo.command(weights_app)
-zoo.command(_evaluation("eval", group=groups["Trainings"]))
+zoo.command(_evaluation("eval", group=groups["Training and evaluation"]))
 evaluation = _evaluation("trickzoo-eval", **SETTINGS)
 
 
@@ -107,7 +107,9 @@ def _asked(app: App, words: list[str]) -> tuple[App, list[str]]:
     others = list(words)
     for word in chain:
         others.remove(word)
-    command = Command(name=" ".join([app.name[0], *chain]), help=inspect.getdoc(function), **SETTINGS)
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    about = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)  # the terminal breaks the lines, at its own width
+    command = Command(name=" ".join([app.name[0], *chain]), help=about, **SETTINGS)
     command.default(function)
     for flag in (*command.help_flags, *command.version_flags):
         command[flag].show = not chain  # as in the help of cyclopts: only a program lists these two

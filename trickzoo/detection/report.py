@@ -25,8 +25,8 @@ SURE = 0.5
 UNDECIDED = (0.25, 0.75)
 """The scores of the boxes that pictures of the least certain images show."""
 UNCERTAIN = (
-    "The most uncertain images: a box with a score of 0.5 adds 1 to the doubt, one of 0.25 or 0.75 adds 0.25, and one of 0 or 1 nothing "
-    "(arXiv 1809.09875)."
+    "The most uncertain images: a box with a score of 0.5 adds 1 to the uncertainty, one of 0.25 or 0.75 adds 0.25, and one of 0 or 1 adds "
+    "nothing (arXiv 1809.09875)."
 )
 BANDED = 4
 """Up to how many classes each have a name and a band in the figure; otherwise their mean has."""
@@ -110,11 +110,11 @@ def _images(found: DetectionEvaluation, pictures: int) -> Section:
     data = found.data
     sure = {index: int((detections.scores >= SURE).sum()) for index, detections in found.found.items()}
     wanted = {index: int(data.objects_of(index).plain.sum()) for index in sure}
-    doubts = {index: doubt(detections.scores) for index, detections in found.found.items()}
+    uncertainties = {index: uncertainty(detections.scores) for index, detections in found.found.items()}
     miscounted = sorted(sure, key=lambda index: (-abs(sure[index] - wanted[index]), index))[:LISTED]
-    uncertain = sorted(sure, key=lambda index: (-doubts[index], index))[:LISTED]
+    uncertain = sorted(sure, key=lambda index: (-uncertainties[index], index))[:LISTED]
     rows = [(data.name(index), wanted[index], sure[index]) for index in miscounted]
-    uncertain_rows = [(data.name(index), number(doubts[index]), sure[index]) for index in uncertain]
+    uncertain_rows = [(data.name(index), number(uncertainties[index]), sure[index]) for index in uncertain]
     views = [
         (f"{data.name(index)}: {wanted[index]} annotated, {sure[index]} found", _found(found, index, SURE, np.inf))
         for index in miscounted[:pictures]
@@ -128,12 +128,12 @@ def _images(found: DetectionEvaluation, pictures: int) -> Section:
         "images",
         "Images to look at",
         Table(("image", "annotated", "found"), rows, caption),
-        Table(("image", "doubt", "found"), uncertain_rows, UNCERTAIN),
+        Table(("image", "uncertainty", "found"), uncertain_rows, UNCERTAIN),
         *Pictures.of(views),
     )
 
 
-def doubt(scores: NDArray[np.float64]) -> float:
+def uncertainty(scores: NDArray[np.float64]) -> float:
     """Return how uncertain the boxes of an image are: the sum of (1 - |2s - 1|)² over their (m,) scores s in 0…1.
 
     It is the sum of the margins of Brust, Käding and Denzler (arXiv 1809.09875), with a box and no box as the two classes.

@@ -23,7 +23,7 @@ from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.evidence import Evaluation
 from trickzoo.segmentation import report
-from trickzoo.segmentation.metrics import ConfusionMatrix, mean_lead
+from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
 from trickzoo.training.stopping import stoppable
@@ -59,8 +59,8 @@ def segment(
     found = ConfusionMatrix(data.classes)
     label = PixelClassifier(net.eval(), normalise, accelerator.device, precision_of(accelerator))
     samples = SegmentationSamples(data, transform)
-    for index, classes, mask, lead in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
-        found.add(classes, mask, index, lead)
+    for index, classes, mask, margin in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
+        found.add(classes, mask, index, margin)
         keep(index, classes)
     found.gather()
     return found
@@ -77,11 +77,11 @@ class PixelClassifier:
 
     @torch.inference_mode()
     def __call__(self, sample: SegmentationSample) -> tuple[int, Tensor, Tensor, float]:
-        """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_lead`."""
+        """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`."""
         mask = there(sample.mask).to(self.device)
         with autocast(self.device, self.precision):
             logits = self.net(self.normalise(there(sample.pixels)[None].to(self.device)))
-        return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, mean_lead(logits[0])
+        return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, mean_margin(logits[0])
 
 
 def evaluate_set(

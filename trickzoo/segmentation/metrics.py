@@ -27,14 +27,14 @@ class ImageCounts(NamedTuple):
         judged: number of judged pixels.
         intersection: (K,) number of pixels of each class that are annotated and predicted as that class.
         union: (K,) number of pixels of each class that are annotated or predicted as that class.
-        lead: the mean lead of the most probable class over the second one, in 0…1, as `mean_lead` returns it; NaN if it is not known.
+        margin: the mean margin of the most probable class over the second one, in 0…1, as `mean_margin` returns it; NaN if it is unknown.
     """
 
     right: int
     judged: int
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
-    lead: float = np.nan
+    margin: float = np.nan
 
     @property
     def miou(self) -> float:
@@ -55,10 +55,10 @@ class ConfusionMatrix:
         self.stray = 0
         """The number of judged pixels whose prediction is not a class."""
 
-    def add(self, predicted: Tensor, truth: Tensor, index: int | None = None, lead: float = np.nan) -> None:
+    def add(self, predicted: Tensor, truth: Tensor, index: int | None = None, margin: float = np.nan) -> None:
         """Count the pixels of two tensors of whole numbers that have one shape and are on one device.
 
-        If they are all the pixels of an image, `index` is its number, and `lead` its mean lead. Pixels whose truth is `IGNORE` are not
+        If they are all the pixels of an image, `index` is its number, and `margin` its mean margin. Pixels whose truth is `IGNORE` are not
         judged.
 
         Raises ValueError if the shapes differ, or if a truth is no class.
@@ -71,7 +71,7 @@ class ConfusionMatrix:
         if index is not None:
             added = self.counts - before
             right = added.diagonal()
-            self.images[index] = ImageCounts(int(right.sum()), int(added.sum()), right, _union(added), lead)
+            self.images[index] = ImageCounts(int(right.sum()), int(added.sum()), right, _union(added), margin)
 
     def _add(self, predicted: Tensor, truth: Tensor) -> None:
         n = len(self.classes)
@@ -107,8 +107,8 @@ class ConfusionMatrix:
         }
 
 
-def mean_lead(logits: Tensor) -> float:
-    """Return the mean over pixels of the lead of the most probable class over the second one, in 0…1, of (K, h, w) logits.
+def mean_margin(logits: Tensor) -> float:
+    """Return the mean over pixels of the margin of the most probable class over the second one, in 0…1, of (K, h, w) logits.
 
     Every fourth row and column counts, because neighbouring logits are interpolated from the same ones. With one class it is 1.
     """

@@ -16,7 +16,7 @@ LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""
 WORST = "In percent, the lowest mean IoU first: the mean is over the classes that are annotated or predicted in the image."
 UNCERTAIN = (
-    "In percent, the smallest mean lead first: the probability of a pixel's most probable class minus that of its second one, "
+    "In percent, the smallest mean margin first: the probability of a pixel's most probable class minus that of its second one, "
     "as the mean over the image."
 )
 
@@ -70,14 +70,14 @@ def _images(found: ConfusionMatrix, data: SegmentationSet, pictures: int) -> Sec
     worst, uncertain = worst_masks(found)[:LISTED], least_certain(found)[:LISTED]
     ious = {index: number(None if np.isnan(counts.miou) else 100 * counts.miou) for index, counts in each.items()}
     rows = [(data.name(index), ious[index], number(100 * each[index].right / each[index].judged)) for index in worst]
-    uncertain_rows = [(data.name(index), number(100 * each[index].lead), ious[index]) for index in uncertain]
+    uncertain_rows = [(data.name(index), number(100 * each[index].margin), ious[index]) for index in uncertain]
     shown = dict.fromkeys([*worst[:pictures], *uncertain[:pictures]])
     views = [(f"{data.name(index)}, as annotated: {_in_words(each[index])}", _annotated(data, index)) for index in shown]
     return section(
         "images",
         "Images to look at",
         Table(("image", "mean IoU", "pixel accuracy"), rows, WORST),
-        Table(("image", "mean lead", "mean IoU"), uncertain_rows, UNCERTAIN),
+        Table(("image", "mean margin", "mean IoU"), uncertain_rows, UNCERTAIN),
         *Pictures.of(views),
     )
 
@@ -88,13 +88,14 @@ def worst_masks(found: ConfusionMatrix) -> list[int]:
 
 
 def least_certain(found: ConfusionMatrix) -> list[int]:
-    """Return the indices of the images whose mean lead is known, those with the smallest first."""
-    known = (index for index, each in found.images.items() if not np.isnan(each.lead))
-    return sorted(known, key=lambda index: (found.images[index].lead, index))
+    """Return the indices of the images whose mean margin is known, those with the smallest first."""
+    known = (index for index, each in found.images.items() if not np.isnan(each.margin))
+    return sorted(known, key=lambda index: (found.images[index].margin, index))
 
 
 def _in_words(counts: ImageCounts) -> str:
-    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in (("IoU", counts.miou), ("lead", counts.lead)) if not np.isnan(value))
+    known = {name: value for name, value in (("IoU", counts.miou), ("margin", counts.margin)) if not np.isnan(value)}
+    return ", ".join(f"{name} {100 * value:.1f} %" for name, value in known.items())
 
 
 def _annotated(data: SegmentationSet, index: int) -> str:

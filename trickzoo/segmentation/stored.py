@@ -18,8 +18,8 @@ from trickzoo.files import read_regular
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
 PARTS = ("intersection", "union")
-LEAD = "lead"
-"""The last column: the mean lead of the most probable class. It is not a count, and files of earlier versions do not have it."""
+MARGIN = "margin"
+"""The last column: the mean margin of the most probable class over the second one. It is no count, and older files lack it."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class Counts:
 
 
 def write(path: Path, data: SegmentationSet, found: ConfusionMatrix) -> None:
-    """Write the counts of each image to a CSV file: right and judged pixels, each class's pixels in intersection and union, and the lead.
+    """Write the counts of each image to a CSV file: right and judged pixels, each class's pixels in intersection and union, and the margin.
 
     Raises NotWritten if it cannot be written.
     """
     header = [f"{part} of {name}" for name in data.classes for part in PARTS]
     rows = (
-        (data.name(index), each.right, each.judged, *np.stack([each.intersection, each.union], axis=1).ravel().tolist(), f"{each.lead:.6f}")
+        (data.name(index), each.right, each.judged, *np.stack([each.intersection, each.union], 1).ravel().tolist(), f"{each.margin:.6f}")
         for index, each in sorted(found.images.items())
     )
-    write_csv(path, ("image", "right", "judged", *header, LEAD), rows)
+    write_csv(path, ("image", "right", "judged", *header, MARGIN), rows)
 
 
 def read(path: Path) -> Counts:
     """Read a file that `write` wrote. Raises BadData if it is damaged, or of an earlier version, which has no columns for the classes."""
     try:
         header, *rows = csv.reader(io.StringIO(read_regular(path).decode(), newline=""))
-        if header[-1:] == [LEAD]:
+        if header[-1:] == [MARGIN]:
             header, rows = header[:-1], [row[:-1] for row in rows]
         numbers = np.array([row[1:] for row in rows], np.int64)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
