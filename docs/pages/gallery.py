@@ -1,6 +1,6 @@
 """The gallery: its page, and its pictures, which `python -m docs.pages.gallery` renews.
 
-The pictures show generated images only. Playwright and Chromium take those of the reports. The trainings take some five minutes on two
+The pictures show generated images only. Playwright and Chromium take those of the reports. The training runs take some five minutes on two
 cores, and go on where an earlier run stopped.
 """
 
@@ -98,7 +98,7 @@ PICTURES = (
     Picture(
         "classifier",
         "The report of a training",
-        "Every training ends with a page that loads nothing else. It begins with the figures and their 95 % intervals and with the curves.",
+        "Every training ends with a page that loads nothing else. It begins with the metrics, their 95 % intervals and the curves.",
         (f"trickzoo train --recipe own.finetune --data easy_shapes --images 600 {TRAIN} --out runs/classes",),
         report("runs/classes/report.html", until="Confused classes"),
     ),
@@ -136,7 +136,7 @@ PICTURES = (
     Picture(
         "ladder",
         "The report of a ladder",
-        "The report of a ladder begins with its findings in sentences. Below, each ring is one training. This is the ladder of "
+        "The report of a ladder begins with its findings in sentences. Below, each ring is one training run. This is the ladder of "
         "[the demo](ladder.md#the-demo), with the baseline and all tricks.",
         (f"trickzoo ladder --set easy_shapes {NETWORK} --pretrained tz_imagenette128 {LADDER} --out runs/ladder",),
         report("runs/ladder/report.html", until="Training curves"),

@@ -84,19 +84,19 @@ def images() -> str:
 def data() -> str:
     """The page of one's own data, with the durations of four examples."""
     found = json.loads((STUDIES / "own_data.json").read_text(encoding="utf-8"))
-    rows = ["| what | images | minutes | measure | |", "| --- | ---: | ---: | --- | ---: |"]
+    rows = ["| what | images | minutes | metric | |", "| --- | ---: | ---: | --- | ---: |"]
     for path in found["paths"]:
         minutes = (path["training"]["seconds"] + path["predicting"]["seconds"]) / 60
         images = f"{path['training_images']} + {path['validation_images']}"
         rows.append(f"| {path['what']} | {images} | {minutes:.1f} | {MEASURES[path['measure']]} | {path['figure']:.1f} % |")
-    intro = (
-        f"Installing a clone took {found['installation_seconds'] / 60:.1f} minutes. The minutes in the table cover the command from the "
-        'README, up to its report, and `trickzoo predict` on three images. "Images" counts training + validation. The images are blood '
-        "cells (BCCD), which were cut out along their boxes for the classifier, and street scenes (CamVid). "
-        f"Each figure is one training. Measured on {found['hardware']} (`{found['command']}`)."
+    about = (
+        "The minutes cover the command from the README, up to its report, and `trickzoo predict` on three images; installing a clone took "
+        f"{found['installation_seconds'] / 60:.1f} minutes before. Images are counted as training + validation. Those of the last row are "
+        "street scenes (CamVid), all others blood cells (BCCD), which were cut out along their boxes for the classifier. "
+        f"Each row is one training. Measured on {found['hardware']} (`{found['command']}`)."
     )
     head = (DOCS / "data.md").read_text(encoding="utf-8").partition(DATA_MARK)[0]
-    return head + DATA_MARK + "\n" + intro + "\n\n" + "\n".join(rows) + "\n"
+    return head + DATA_MARK + "\n" + "\n".join(rows) + "\n\n" + about + "\n"
 
 
 def speed() -> str:

@@ -32,8 +32,8 @@ WEIGHTS = """
 Top-1 and top-5 are the published accuracies in percent on the 50,000 validation images of ImageNet-1k, measured with the preprocessing of
 the weight. "–" means that none is published. The column "input" states the side of the input in pixels and, after the slash, the fraction
 of the resized short side that the centre crop keeps; "filter" is the interpolation of the resizing. The default weight of each model is
-printed in **bold**. "Paper" is the top-1 accuracy that the Bag of Tricks paper states for the same training; these figures were written
-from memory and not compared with the paper. `trickzoo describe WEIGHT` shows the source of each figure.
+printed in **bold**. "Paper" is the top-1 accuracy that the Bag of Tricks paper states for the same training; these accuracies were written
+from memory and not compared with the paper. `trickzoo describe WEIGHT` shows the source of each accuracy.
 
 | weight | top-1 | top-5 | paper | input | filter | licence | tricks or recipe |
 | --- | ---: | ---: | ---: | --- | --- | --- | --- |
@@ -44,7 +44,7 @@ OWN = """
 Top-1 and top-5 are accuracies in percent on the validation split of the data set. `trickzoo eval` measured them on the file that `create`
 loads. These networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a
 small machine. `trickzoo train --recipe RECIPE --decode once --side 128` repeats the training. "Several seeds" is the top-1 accuracy over
-trainings with different random seeds, as mean ± standard deviation; the result of each training is in `benchmarks/results/weights/`.
+training runs with different random seeds, as mean ± standard deviation; the results of the runs are in `benchmarks/results/weights/`.
 
 | weight | data set | top-1 | top-5 | several seeds | input | recipe | |
 | --- | --- | ---: | ---: | --- | --- | --- | --- |

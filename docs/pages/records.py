@@ -30,7 +30,7 @@ def records() -> str:
 
 
 def _row(name: str, epochs: int, results: list[dict]) -> tuple[float, str]:
-    """Return the mean accuracy of trainings that differ in the seed, and their row of the table."""
+    """Return the mean accuracy of training runs that differ in the seed, and their row of the table."""
     top1 = estimate([found["top1"] for found in results])
     option = "" if collection.find(name).epochs == epochs else f" --epochs {epochs}"
     option += "".join(re.findall(r" --side \d+", results[0]["command"]))

@@ -1,4 +1,4 @@
-"""The pages of the studies' results: those with the longest trainings, and the earlier, shorter ones."""
+"""The pages of the studies' results: those with the longest training runs, and the earlier, shorter ones."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ MARKS = (
     "<!-- The end of the generated part. -->\n",
 )
 LADDERS, TRANSFERS = "Ladders", "Transfer to detection and segmentation"
-RINGS = "*A ring is one training, the dot is their mean, the bar its 95 % confidence interval. Green: helped, red: hurt.*\n"
+RINGS = "*A ring is one training run, the dot is their mean, the bar its 95 % confidence interval. Green: helped, red: hurt.*\n"
 LENGTHS = """
-## The same step in trainings of different length
+## The same step in training runs of different length
 
 Only steps that are measured at several lengths are listed, without further rungs in between. The studies differ in other settings
 too, except those of MobileNet over 15, 30 and 60 epochs. There, mixup costs less after 60 epochs than after 15 and 30, so that it may help
-only in far longer trainings. Label smoothing makes no significant difference at any of the three lengths.
+only in far longer training runs. Label smoothing makes no significant difference at any of the three lengths.
 
-![Effect of the same step in trainings of different length](assets/lengths.svg)
+![Effect of the same step in training runs of different length](assets/lengths.svg)
 
 *A dot is the mean paired difference, the bar its 95 % confidence interval.*
 
@@ -50,15 +50,15 @@ classes of torchvision and timm, and scaled: the learning rate linearly from a b
 the horizon of V2's averaged weights with the epochs. As in the ladder, their crops cover at least a quarter of the image; they were
 published with at least 8 %. V2 and A3 were published with larger images in the evaluation than in the training; here both have 64 pixels.
 
-What the figures do not show: V2 and A3 were made for ResNet-50 on ImageNet, with 600 and 100 epochs. Their strong augmentation and mixing
-serve long trainings of large networks, and a small network can underfit with them in so few epochs. trickzoo's recipe was made for
-this network on these training images. The figures therefore say nothing about which recipe is better on ImageNet, in longer trainings or
-for larger networks.
+What this does not show: V2 and A3 were made for ResNet-50 on ImageNet, with 600 and 100 epochs. Their strong augmentation and mixing
+serve long training runs of large networks, and a small network can underfit with them in so few epochs. trickzoo's recipe was made for
+this network on these training images. The comparison therefore says nothing about which recipe is better on ImageNet, in longer training
+runs or for larger networks.
 
-The learning rates of V2 and A3 are the best of a few, judged on a tenth of the training images in short trainings with one seed: ¼, 1 and 4
-times the scaled rate for V2, and 1, 4, 16 and 64 times for A3. The highest rate was the best for A3, so a still higher one may be better.
-trickzoo's recipe keeps its rate, which was chosen for larger images and a longer training. The rate and the weight decay of the ladder's
-top rung were chosen before, from five pairs in trainings of 15 epochs, which is more effort than V2 and A3 got.
+The learning rates of V2 and A3 are the best of a few, judged on a tenth of the training images in short training runs with one seed: ¼,
+1 and 4 times the scaled rate for V2, and 1, 4, 16 and 64 times for A3. The highest rate was the best for A3, so a still higher one may be
+better. trickzoo's recipe keeps its rate, which was chosen for larger images and a longer training. The rate and the weight
+decay of the ladder's top rung were chosen before, from five pairs in training runs of 15 epochs, which is more effort than V2 and A3 got.
 
 | rates that were tried | learning rate | epochs | top-1 on held-out training images, % |
 | --- | ---: | ---: | ---: |
@@ -66,18 +66,18 @@ top rung were chosen before, from five pairs in trainings of 15 epochs, which is
 PRETRAINING = """
 ## Fine-tuning from the zoo's weights and from scratch
 
-Each figure is one training with seed 0, in percent, after the last epoch. The recipes of a row differ only in the weights. Commands,
-machine and the figures of every class are in `benchmarks/results/finetune/`. VOC is represented by a few hundred images of VOC 2012 with
-all twenty classes. The networks are small, and their weights come from ten classes at 128 pixels. The figures are therefore low with any
-weights.
+Each row compares two training runs with seed 0 by a metric in percent, after the last epoch. Their recipes differ only in the weights.
+Commands, machine and the metrics of every class are in `benchmarks/results/finetune/`. VOC is represented by a few hundred images of VOC
+2012 with all twenty classes. The networks are small, and their weights come from ten classes at 128 pixels. The metrics are therefore low
+with any weights.
 
-| set | backbone | figure | with weights | from scratch | training / validation images | epochs |
+| set | backbone | metric | with weights | from scratch | training / validation images | epochs |
 | --- | --- | --- | ---: | ---: | ---: | ---: |
 """
 
 
 def results() -> str:
-    """Return docs/results.md: of the studies of a network on the same images, the one with the longest trainings."""
+    """Return docs/results.md: of the studies of a network on the same images, the one with the longest training runs."""
     ladder, _ = by_age(ladders(), ladder_length)
     transfer, _ = by_age(_transfers(), _transfer_length)
     by_seeds = sorted(ladder.items(), key=lambda item: (-_seeds(item[1]), -ladder_length(item[1])))
@@ -169,7 +169,7 @@ def _lengths() -> Iterator[str]:
 
 
 def _recipes() -> Iterator[str]:
-    """Yield the comparisons of published recipes, from the longest trainings to the shortest, and how they were made."""
+    """Yield the comparisons of published recipes, from the longest training runs to the shortest, and how they were made."""
     found = {path: recipes_summary.read_study(path) for path in STUDIES.glob("recipes_*.json")}
     if not found:
         return
@@ -205,7 +205,7 @@ def _compared(path: Path, study: recipes_summary.RecipesStudy) -> str:
 
 
 def _pretraining() -> Iterator[str]:
-    """Yield the table of fine-tunings with the zoo's weights (NAME.json) and from random weights (NAME.scratch.json)."""
+    """Yield the table of fine-tuning runs with the zoo's weights (NAME.json) and from random weights (NAME.scratch.json)."""
     rows = []
     for path in sorted((STUDIES / "finetune").glob("*.scratch.json")):
         scratch, found = (
@@ -224,7 +224,7 @@ def _pretraining() -> Iterator[str]:
 def _transfer(path: Path, study: TransferStudy) -> str:
     lengths = " and ".join(f"{task.recipe['epochs']} epochs of {task.task}" for task in study.tasks)
     parts = [f"\n### {study.title}, {lengths}\n", *(f"{answer}\n" for answer in answers(study))]
-    parts.append(_plot(path, f"Top-1 accuracy of the backbones and figures after fine-tuning, {study.title}"))
+    parts.append(_plot(path, f"Top-1 accuracy of the backbones and metrics after fine-tuning, {study.title}"))
     for task in study.tasks:
         parts += [
             f"| {task.task} | top-1, % | {MEASURES[task.measure]}, % (95 % CI) | n | {COMPARED} |",
@@ -254,4 +254,6 @@ def _spread(found: Sample) -> str:
 def _made(study: Study, commands: Sequence[str]) -> str:
     """Return the time, the machine and the commands of a study."""
     machines = "; ".join(dict.fromkeys(environment.hardware for environment in study.environments))
-    return "\n".join((f"\nThe trainings took {study.wall_seconds / 60:.0f} minutes in all, on {machines}:\n", "```", *commands, "```", ""))
+    return "\n".join(
+        (f"\nThe training runs took {study.wall_seconds / 60:.0f} minutes in all, on {machines}:\n", "```", *commands, "```", "")
+    )

@@ -19,16 +19,16 @@ TRICKS = """# The tricks
 
 This page describes each trick: what it does, its formula, when it helps, and its effect in the paper and in our studies.
 [Results](results.md#which-tricks-helped) compares the effects in one table, and [earlier studies](earlier_studies.md) have those in shorter
-trainings.
+training runs.
 
 `trickzoo train` and `trickzoo ladder` switch the tricks on by [fields of a recipe](recipe_fields.md). In
 [your own training loop](#in-your-own-training-loop), you call their functions.
 
 "Measured here" is the change of the top-1 accuracy from the rung before, in points: the mean of the paired differences over the seeds, with
 its 95 % confidence interval and p of the paired t test (before Holm correction). These studies are much smaller than the paper's.
-"Detectable" is the smallest true difference that this number of seeds shows as significant with 80 % power. "Recalled" marks figures that
-were written from memory and not compared with the paper. [The ladder](ladder.md#how-to-read-it) explains more, and how to run a study on
-your own images.
+"Detectable" is the smallest true difference that this number of seeds shows as significant with 80 % power. "Recalled" marks accuracies
+that were written from memory and not compared with the paper. [The ladder](ladder.md#how-to-read-it) explains more, and how to run a study
+on your own images.
 """
 OWN_LOOP = """
 ## In your own training loop
@@ -65,7 +65,7 @@ for step, (images, labels) in enumerate(batches):
 
 To start from weights, write `create("resnet18_d", pretrained=True, num_classes=classes)` and leave out `zero_last_gammas`, which would
 replace what the weights contain. Such a network is in evaluation mode until `model.train()`. The
-[Python API](api.md#trainings-recipes-and-tricks) describes all functions.
+[Python API](api.md#training-recipes-and-tricks) describes all functions.
 """
 PAPER = (
     ("The paper's heuristics", ("linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision")),
@@ -129,7 +129,7 @@ def tweaks() -> str:
 
 
 def ladders() -> dict[Path, LadderStudy]:
-    """Return the ladder studies, the one with the longest trainings first."""
+    """Return the ladder studies, the one with the longest training runs first."""
     found = {path: read(path, LadderStudy) for path in sorted(STUDIES.glob("ladder_*/ladder.json"))}
     return dict(sorted(found.items(), key=lambda item: -item[1].baseline["epochs"]))
 
@@ -143,7 +143,7 @@ def by_age(studies: dict[Path, AnyStudy], length: Callable[[AnyStudy], int]) -> 
 
 
 def ladder_length(study: LadderStudy) -> int:
-    """Return the number of epochs of a training."""
+    """Return the number of epochs of a training run."""
     return int(study.baseline["epochs"])
 
 

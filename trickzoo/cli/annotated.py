@@ -36,12 +36,12 @@ class Options:
 
     model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo finetune wrote.")]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
-    per_class: Annotated[Path | None, Parameter(help="Write the figures of each class to this CSV file.")] = None
+    per_class: Annotated[Path | None, Parameter(help="Write the metrics of each class to this CSV file.")] = None
     predictions: Annotated[
         Path | None,
         Parameter(help="Boxes: write them to this JSON file, in COCO's results format. Masks: write them to this new folder, as PNG."),
     ] = None
-    report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
+    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
     pictures: options.Pictures = 0
     short: Annotated[
         int | None, options.within(Count), Parameter(help="Short side of the resized images in pixels, in place of the training's.")
@@ -84,7 +84,7 @@ def __getattr__(name: str) -> Callable[..., None]:
     ) -> None:
         """Evaluate a detector or a segmenter on annotated images.
 
-        Boxes: VOC's AP50 in both forms, and COCO's twelve figures. Masks: mean IoU and pixel accuracy.
+        Boxes: VOC's AP50 in both forms, and COCO's twelve metrics. Masks: mean IoU and pixel accuracy.
         """
         from trickzoo.data.location import AnnotatedLocation
 

@@ -47,10 +47,10 @@ def compare(
 ) -> None:
     """Compare two networks of one task on the same images: the paired difference, and the images that changed.
 
-    FIRST and SECOND are folders of trainings, or what `trickzoo eval --predictions` wrote. The difference of two classifiers in top-1 has a
-    95 % confidence interval, and p is that of McNemar's exact test. The differences of two detectors in COCO's AP and AP50, and of two
-    segmenters in mean IoU and pixel accuracy, have 95 % bootstrap intervals over the images. All of them are about these images: they do
-    not cover the spread over seeds.
+    FIRST and SECOND are folders of training runs, or what `trickzoo eval --predictions` wrote. The difference of two classifiers in top-1
+    has a 95 % confidence interval, and p is that of McNemar's exact test. The differences of two detectors in COCO's AP and AP50, and of
+    two segmenters in mean IoU and pixel accuracy, have 95 % bootstrap intervals over the images. All of them are about these images: they
+    do not cover the spread over seeds.
     """
     (task, one), (other, two) = find(first), find(second)
     evidence.check_outputs({"--out": out}, (one, two))

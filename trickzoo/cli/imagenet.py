@@ -52,7 +52,7 @@ class Output:
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
-    report: Annotated[Path | None, Parameter(help="Write a report with tables and figures to this HTML file.")] = None
+    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
     pictures: options.Pictures = 0
     printing: options.Printing = options.Printing()
 
@@ -93,7 +93,7 @@ def imagenet(
     running: Running = Running(),
     corrupting: Corrupting = Corrupting(),
 ) -> None:
-    """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published figure beside them.
+    """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published accuracy beside them.
 
     The preprocessing is the one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy
     among these classes is reported too. With --corruptions, so is the accuracy on corrupted copies of the images. Under `torchrun` or

@@ -29,7 +29,7 @@ def ladder(
     ] = None,
     data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo train.")] = None,
     model: Annotated[str, Parameter(help="The model of the last rung. If it has a letter, the ladder starts from the network without it.")],
-    seeds: Annotated[int, Parameter(help="Number of trainings of each rung. A confidence interval needs at least two.")] = 3,
+    seeds: Annotated[int, Parameter(help="Number of training runs of each rung. A confidence interval needs at least two.")] = 3,
     first_seed: Annotated[int, Parameter(help="Random seed of the first training of each rung; the next ones count up from it.")] = 0,
     rungs: Annotated[
         str | None, Parameter(help="Run only these rungs, such as baseline,cosine,mixup. Each is compared with the next lower one.")
@@ -45,16 +45,16 @@ def ladder(
     val_images: Annotated[
         int | None, Parameter(help="With generated images: number of validation images, by default a fifth as many.")
     ] = None,
-    dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
+    dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
     planning: options.Planning = options.Planning(),
-    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished trainings; train nothing.")] = False,
+    report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished runs; train nothing.")] = False,
     json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: OfLadder = OfLadder(),
 ) -> None:
     """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
 
     The fields of the recipe are those of the baseline, and therefore of every rung that does not change them.
-    The same command resumes a stopped study; with more seeds or rungs it adds to the finished trainings. OUT/report.html has the findings.
+    The same command resumes a stopped study; with more seeds or rungs it adds to the finished runs. OUT/report.html has the findings.
     """
     name = set_ or study.OWN
     wanted = options.names(rungs)

@@ -207,7 +207,7 @@ class Several(Running):
     jobs: Annotated[
         int,
         within(Count),
-        Parameter(help="Trainings at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun."),
+        Parameter(help="Training runs at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun."),
     ] = 1
 
     @property

@@ -52,8 +52,8 @@ def probe(
 ) -> None:
     """Find the backbone that suits your images, in minutes: nearest neighbours and a linear probe on the features of several weights.
 
-    Each weight sees every image once, with the preprocessing that it states, and nothing of it is trained. The figures are top-1 on the
-    validation images, with 95 % intervals. The strength of the linear probe's penalty is chosen on a fifth of the training images.
+    Each network sees every image once, with the preprocessing that its weights state, and is not trained. The table has the top-1 accuracy
+    on the validation images, with 95 % intervals. The strength of the linear probe's penalty is chosen on a fifth of the training images.
     """
     hush(printing.quiet or printing.json)
     names = matching(_separate(weights))

@@ -25,7 +25,7 @@ def publish(
     ] = None,
     task_id: Annotated[
         str | None,
-        Parameter(help="Task in the eval.yaml of the data set, if it is a benchmark of the hub, whose leaderboard gets the figure."),
+        Parameter(help="Task in the eval.yaml of the data set, if it is a benchmark of the hub, whose leaderboard gets the metric."),
     ] = None,
     private: Annotated[bool, Flag, Parameter(help="Create the repository as a private one.")] = False,
     folder: Annotated[Path | None, Parameter(help="Write the files of the repository to this new folder, and publish nothing.")] = None,

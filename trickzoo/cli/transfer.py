@@ -94,11 +94,11 @@ class Both:
 
 def transfer(
     *,
-    checkpoints: Annotated[Path, Parameter(help="Folder of a finished `trickzoo ladder`, with its trainings.")],
+    checkpoints: Annotated[Path, Parameter(help="Folder of a finished `trickzoo ladder`, with its training runs.")],
     detection: Detection = Detection(),
     segmentation: Segmentation = Segmentation(),
     both: Both = Both(),
-    seeds: Annotated[int, Parameter(help="Number of trainings per rung; seed s starts from the ladder's seed s.")] = 3,
+    seeds: Annotated[int, Parameter(help="Number of training runs per rung; seed s starts from the ladder's seed s.")] = 3,
     first_seed: Annotated[int, Parameter(help="The first of these seeds; the next ones count up from it.")] = 0,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to see what the backbones gain at all.")] = False,
@@ -109,10 +109,10 @@ def transfer(
         int,
         Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
     ] = 3,
-    dry_run: Annotated[bool, Flag, Parameter(help="List the trainings without running them.")] = False,
+    dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
     planning: options.Planning = options.Planning(),
     report_only: Annotated[
-        bool, Flag, Parameter(help="Write the tables, plots and report of the finished trainings, and train nothing.")
+        bool, Flag, Parameter(help="Write the tables, plots and report of the finished runs, and train nothing.")
     ] = False,
     json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: OfTransfer = OfTransfer(),
@@ -122,7 +122,7 @@ def transfer(
 
     Everything but the backbone's weights is the same for all rungs. Run the same command again to resume a study that was stopped.
     A field of the recipe can be set for one task only, as in --detection-epochs 10 and --segmentation-lr 0.01.
-    OUT/report.html contains the ladder and the results of the fine-tunings.
+    OUT/report.html contains the ladder and the results of fine-tuning.
     """
     wanted = options.names(rungs)
     folder = out or checkpoints / "transfer"
