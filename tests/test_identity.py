@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,19 @@ def test_corrected_labels_are_other_data(tmp_path: Path) -> None:
     assert kept[0].digest != kept[1].digest
     changed = ArraySet(tmp_path, "", sets[0].entries, pixels=pixels + 1)
     assert Streamed(changed, workers=0).digest != digests[0]
+
+
+def test_images_decoded_to_another_side_are_other_data(tmp_path: Path) -> None:
+    root = folders(tmp_path / "train")
+    shutil.copytree(root, folders(tmp_path / "val"), dirs_exist_ok=True)
+    recipe = replace(RECIPE, size=28)
+
+    def digest(side: int | None) -> str:
+        location = ImageLocation(data=tmp_path, decode="once", side=side, cache=tmp_path / "cache")
+        return str(open_data(recipe, location, Machine(out=tmp_path, workers=0)).train.digest)
+
+    assert digest(None) == digest(32)  # the usual side, whether it is named or not
+    assert digest(None).partition("-")[2] != digest(40).partition("-")[2] != digest(48).partition("-")[2]
 
 
 def test_digests_of_older_versions_are_the_first_part(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import pickle
 from pathlib import Path
@@ -13,6 +14,7 @@ from unittest import mock
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.models import adapt_input_conv
 from torch import nn
 
@@ -23,6 +25,7 @@ from trickzoo.data.classes import NAMES, class_list
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.models.mobilenet import MobileNetV1
+from trickzoo.weights import header as headers
 from trickzoo.weights import publish
 from trickzoo.weights.header import model_of
 from trickzoo.weights.loaded import LoadedWeights
@@ -71,6 +74,23 @@ def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:
     assert (again.activation, again.num_classes, again.options) == ("relu6", 3, {"activation": "relu6"})
     assert same(again, model)
     assert trickzoo.create(SMALL, weights=file, activation="relu").activation == "relu"
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_a_dilated_network_computes_the_same_from_its_file(stride: int, tmp_path: Path) -> None:
+    dilated = trickzoo.create(SMALL, num_classes=3, output_stride=stride).eval()
+    publish.export(dilated, file := tmp_path / "dilated.safetensors")
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(trickzoo.create(file)(image), dilated(image))
+    assert trickzoo.create(file).feature_info == dilated.feature_info
+    assert trickzoo.create(file, output_stride=32).feature_info[-1].stride == 32
+
+
+def test_a_file_cannot_state_a_stride_that_does_not_exist(tmp_path: Path) -> None:
+    own = json.loads(headers.header(network())["trickzoo"])
+    save_file(network().state_dict(), file := tmp_path / "a.safetensors", {"trickzoo": json.dumps(own | {"output_stride": 7})})
+    with pytest.raises(BadCheckpoint, match="its trickzoo header cannot be read"):
+        trickzoo.create(file)
 
 
 def test_mobilenet_weights_of_timm_get_relu6(tmp_path: Path) -> None:

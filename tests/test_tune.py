@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tests.studies import Page
 from trickzoo.classification.open import open_files
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.selection import Selection
-from trickzoo.errors import BadOption, Diverged
+from trickzoo.errors import BadCheckpoint, BadOption, Diverged
 from trickzoo.recipes.collection import find
 from trickzoo.studies import tune, tune_report
 from trickzoo.training.machine import Machine
@@ -178,6 +179,17 @@ def test_two_jobs_find_what_one_finds(straight: Path, colours: Path, tmp_path: P
 def test_a_search_whose_settings_all_diverge_ends_with_the_reason(colours: Path, tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="no training of round 1 could go on; the first: the loss is"):
         tune.run(plan(grid={**GRID, "lr": ["1e15", "2e15"]}), *settings(colours, tmp_path), each=quiet)
+
+
+def test_what_diverged_in_another_search_is_not_left_out(straight: Path, colours: Path, tmp_path: Path) -> None:
+    """Its file alone remains, as of a search whose settings all diverged."""
+    place = tmp_path / "round-1" / "lr-1e+15"
+    place.mkdir(parents=True)
+    shutil.copyfile(straight / "round-1" / "lr-1e+15" / tune.FAILED, place / tune.FAILED)
+    with pytest.raises(BadCheckpoint, match=r"failed.json has another recipe: batch_size is 8 there, 4 here; name another --out"):
+        tune.run(plan(grid={**GRID, "lr": RATES, "batch_size": ["4"]}), *settings(colours, tmp_path), each=quiet)
+    with pytest.raises(BadCheckpoint, match=r"failed.json belongs to another training: its seed is 0, not 1"):
+        tune.run(plan(seed=1), *settings(colours, tmp_path), each=quiet)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

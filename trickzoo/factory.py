@@ -32,7 +32,7 @@ def create(
     num_classes: int | None = None,
     in_chans: int | None = 3,
     drop_rate: float = 0.0,
-    output_stride: int = 32,
+    output_stride: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **options: Any,
@@ -50,7 +50,8 @@ def create(
         in_chans: number of input channels. The first convolution of weights for three channels is adapted to another number: its kernels
             are summed for one channel, and otherwise repeated and scaled. None takes the number that a file of trickzoo states, else 3.
         drop_rate: probability of dropout before the classifier.
-        output_stride: stride of the last feature map: 32, or 16 or 8 with dilation. Inception V3 has 32 only.
+        output_stride: stride of the last feature map: 32, or 16 or 8 with dilation. Inception V3 has 32 only. By default the stride that
+            a file of trickzoo states, else 32.
         device: device of the parameters; by default torch's default device.
         dtype: type of the parameters; by default torch's default dtype, whatever type the file has.
         **options: options of one family: `activation` of MobileNet v1, `aux_head` of Inception V3.
@@ -103,7 +104,7 @@ def assemble(
     num_classes: int | None = None,
     in_chans: int | None = 3,
     drop_rate: float = 0.0,
-    output_stride: int = 32,
+    output_stride: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
@@ -117,6 +118,8 @@ def assemble(
     if num_classes is None:
         num_classes = 1000 if file is None else opened.class_count(file) or 0
     channels = in_chans or (3 if file is None else file.in_chans)
+    if output_stride is None:
+        output_stride = 32 if file is None else file.output_stride
 
     def build(**implied: Any) -> Backbone:
         model = builder(

@@ -17,7 +17,7 @@ from trickzoo.data.loaders import Streamed, TrainingImages
 from trickzoo.data.location import ImageLocation, Splits
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers.table import splits_of
-from trickzoo.data.resident import decode_once, draw_once, squash
+from trickzoo.data.resident import Resident, decode_once, draw_once, squash
 from trickzoo.data.selection import Selected, Selection, divided, select
 from trickzoo.data.splits import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
@@ -57,12 +57,17 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = HubStream(str(location.data), workers=workers)
     else:
         files, val_files, selected, comparison = open_files(location)
-        side = location.side or round(recipe.size * 8 / 7)
-        once = location.decode == "once"
-        train = decode_once(files, squash(side), f"squash{side}", cache, workers=workers) if once else Streamed(files, workers=workers)
+        train = _decoded(files, recipe, location, cache, workers) if location.decode == "once" else Streamed(files, workers=workers)
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
     return Splits(train, replace(val, comparison=comparison, names=tuple(entry.name for entry in val_files.entries)), selected)
+
+
+def _decoded(files: ImageSet, recipe: Recipe, location: ImageLocation, cache: Path, workers: int) -> Resident:
+    """Return training images that are decoded once. Their digest covers their side unless it is the usual one."""
+    usual = round(recipe.size * 8 / 7)
+    side = location.side or usual
+    return decode_once(files, squash(side), f"squash{side}", cache, workers=workers, side=None if side == usual else side)
 
 
 def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, Comparison]:

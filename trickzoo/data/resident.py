@@ -96,6 +96,7 @@ def decode_once(
     *,
     classes: tuple[str, ...] | None = None,
     workers: int = 2,
+    side: int | None = None,
 ) -> Resident:
     """Decode a set, or open the decoded images of an earlier call with the same files and the same `name`.
 
@@ -108,6 +109,7 @@ def decode_once(
         folder: the folder of all decoded sets.
         classes: the classes that labels are indices into, by default those of the set.
         workers: number of decoding processes.
+        side: the side of the decoded images, if the digest of the set is to cover it.
 
     Raises BadData with the path of an image that cannot be read.
     """
@@ -117,7 +119,9 @@ def decode_once(
     samples = Decoded(images, transform, range(len(images.entries)))
     place = folder / f"{digest[:32]}-{name}{'-upright' if images.upright else ''}"
     pixels, sizes = keep_once(samples, place, workers, lambda batch: say_orientation(batch, str(images.root)))
-    return Resident(pixels, sizes, labels, classes, set_digest(digest, classes, (entry.label for entry in images.entries)))
+    stamps = () if side is None else (f"side {side}",)
+    whole = set_digest(digest, classes, (entry.label for entry in images.entries), stamps)
+    return Resident(pixels, sizes, labels, classes, whole)
 
 
 def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: str, folder: Path, *, workers: int = 2) -> Resident:

@@ -57,14 +57,26 @@ def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any
     from trickzoo.studies.results import ClassifierResult, FineTuning, read
     from trickzoo.training import checkpoint
 
-    this = {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(recipe)}
-    if (path := place / RESULT).exists():
-        checkpoint.result(path, recipe, seed=seed, **this)
+    if is_of(path := place / RESULT, recipe, seed, images):
         read(path, ClassifierResult if recipe.task == "classification" else FineTuning)
         return True
     if (place / LAST).exists():
-        checkpoint.load(place / LAST, recipe, seed=seed, **this)
+        checkpoint.load(place / LAST, recipe, seed=seed, **_identity(recipe, images))
     return False
+
+
+def is_of(path: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:
+    """Return whether a file with the outcome of a training exists. Raises BadCheckpoint if it is of another training."""
+    from trickzoo.training import checkpoint
+
+    if path.exists():
+        checkpoint.result(path, recipe, seed=seed, **_identity(recipe, images))
+        return True
+    return False
+
+
+def _identity(recipe: AnyRecipe, images: Splits[Any]) -> dict[str, str]:
+    return {"data_digest": images.train.digest, "val_digest": images.val.digest, **_digests(recipe)}
 
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:

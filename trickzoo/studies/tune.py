@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption, Diverged
 from trickzoo.output_files import RESULT
-from trickzoo.recipes.collection import override
+from trickzoo.recipes.collection import override, plain
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.studies.results import ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, each_message_once, holds_finished, is_of, train_all
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ FACTORS = (1 / 3, 1, 3)
 ROUNDS = 3
 """The default number of rounds, if there are enough settings and epochs."""
 FAILED = "failed.json"
-"""The file in the folder of a training that could not go on, with the reason."""
+"""The file in the folder of a training that could not go on, with the reason, and with the recipe, seed and digests of a result file."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +218,8 @@ def run(
 
 
 def _is_done(plan: Plan, out: Path, setting: Recipe, number: int, images: Splits[Any]) -> bool:
-    place = folder(out, plan, setting, number)
-    return holds_finished(place, plan.recipe(setting, number), plan.seed, images) or (place / FAILED).exists()
+    place, this = folder(out, plan, setting, number), (plan.recipe(setting, number), plan.seed, images)
+    return holds_finished(place, *this) or is_of(place / FAILED, *this)
 
 
 def _trains(
@@ -239,7 +239,8 @@ def _trains(
             found = job.run(training, report)
         except Diverged as error:
             reason = str(error).partition(";")[0]
-            evidence.write_json(place / FAILED, {"error": reason})
+            this = {"recipe": plain(recipe), "seed": plan.seed, **training.task.identity}
+            evidence.write_json(place / FAILED, {"error": reason, **this})
             return f"left out, {reason}"
         training.task.write_predictions(place)
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"

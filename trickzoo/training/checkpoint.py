@@ -173,7 +173,7 @@ def check(
         if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(
                 f"{path} belongs to another training: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
-                "labels or their selection (--val-fraction, --split-file, --minival and the like) have changed; name another --out"
+                "labels or their selection (--val-fraction, --split-file, --minival, --side and the like) have changed; name another --out"
             )
     try:
         there = plain(from_plain(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -25,6 +25,7 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
         layout: whose names the tensors have.
         options: the options of `trickzoo.create` that the network was built with.
         in_chans: the number of input channels.
+        output_stride: the stride of a classifier's last feature map.
         classes: the names of the classes in the order of the outputs, or the name of a list that the package ships.
         preprocessing: how an image is prepared for the network.
         source: the zoo's weight that the file was exported from.
@@ -36,6 +37,7 @@ class FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout = "trickzoo"
     options: dict[str, str | bool] = {}
     in_chans: int = 3
+    output_stride: Literal[8, 16, 32] = 32
     classes: str | tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     source: str | None = None
@@ -77,6 +79,7 @@ def header(
         model=model.name,
         options=dict(model.options),
         in_chans=model.in_chans,
+        output_stride=model.feature_info[-1].stride,  # type: ignore[arg-type]
         classes=tuple(classes) if classes is not None else known,
         preprocessing=preprocessing or (weights.preprocessing if weights else None),
         source=weights.name if weights and weights.record else None,

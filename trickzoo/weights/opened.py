@@ -27,6 +27,7 @@ class Opened:
         layout: whose names these are; None if the file has no header and no record.
         options: the options of `trickzoo.create` that the file or its record states.
         in_chans: the number of input channels; 3 unless the header of the file states another one.
+        output_stride: the stride of the last feature map; 32 unless the header of the file states another one.
     """
 
     weights: LoadedWeights
@@ -34,6 +35,7 @@ class Opened:
     layout: Layout | None
     options: dict[str, Any]
     in_chans: int = 3
+    output_stride: int = 32
 
 
 def open_weights(source: Record | Path | str, architecture: Architecture) -> Opened:
@@ -93,7 +95,7 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
     if own.model != architecture.name:
         raise BadCheckpoint(f"{path} holds {own.model}, not {architecture.name}; create {own.model} to load it")
     weights = LoadedWeights(str(path), path, classes=own.classes, preprocessing=own.preprocessing, training=own.training, identity=identity)
-    return Opened(weights, tensors, own.layout, dict(own.options), own.in_chans)
+    return Opened(weights, tensors, own.layout, dict(own.options), own.in_chans, own.output_stride)
 
 
 def open_hub(reference: str, architecture: Architecture) -> Opened:
