@@ -73,6 +73,10 @@ def test_a_calibrated_file_gives_calibrated_probabilities(tiny: Path, tmp_path: 
     status, text, _ = call(*tokens, "--out", out)
     assert status == 0 and text.splitlines()[-1] == str(out) and "ECE" in text
     found = json.loads(call(*tokens, "--json")[1])
+    rows = (f"{file.relative_to(tmp_path / 'labelled')},{file.parent.name}" for file in sorted((tmp_path / "labelled").rglob("*.jpg")))
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    listed = (tiny, "--data", tmp_path / "table.csv", "--images", tmp_path / "labelled", "--workers", 0, "--json")
+    assert json.loads(call(*listed)[1])["temperature"] == pytest.approx(found["temperature"], rel=1e-6)
     with torch.inference_mode():
         after = trickzoo.create("mobilenet_v1_025", weights=out)(images)
     torch.testing.assert_close(after, before / found["temperature"], rtol=1e-4, atol=1e-5)

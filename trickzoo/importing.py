@@ -16,7 +16,7 @@ def import_gluoncv(
     """Write the network in a `.params` file of GluonCV to a .safetensors file of trickzoo.
 
     The names and the shapes of the arrays determine the network: a classifier, a Faster R-CNN or an FCN. A file of GluonCV's model zoo
-    is recognised by its SHA-1, and its published figures are noted in the header.
+    is recognised by its SHA-1, and its published accuracies are noted in the header.
 
     Args:
         path: the `.params` file.

@@ -130,7 +130,7 @@ class Network:
 def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
     """Load a network, whatever its task: a file that trickzoo wrote, the folder of a finished training, or published weights.
 
-    The file of a classifier must state its classes and its preprocessing, as the files of trainings and of `export(…, classes=…)` do.
+    The file of a classifier must state its classes and its preprocessing, as those of `trickzoo train` and `export(…, classes=…)` do.
 
     Args:
         path: a weight file, an .onnx or .xml file of `trickzoo export`, or the folder; a reference "hf-hub:user/name[@revision]" to

@@ -63,7 +63,7 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
         predictions: Path | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> evidence.Evaluation:
-        """Run a network on a set of images, each process on its share, and return the figures, the same in all processes.
+        """Run a network on a set of images, each process on its share, and return the metrics, the same in all processes.
 
         Args:
             model: network, from `load`.

@@ -30,13 +30,13 @@ WEIGHTS = """
 ## Weights
 
 Top-1 and top-5 are the published accuracies in percent on the 50,000 validation images of ImageNet-1k, measured with the preprocessing of
-the weight. "–" means that none is published. The column "input" states the side of the input in pixels and, after the slash, the fraction
-of the resized short side that the centre crop keeps; "filter" is the interpolation of the resizing. The default weight of each model is
-printed in **bold**. "Paper" is the top-1 accuracy that the Bag of Tricks paper states for the same training; these accuracies were written
-from memory and not compared with the paper. `trickzoo describe WEIGHT` shows the source of each accuracy.
+the weight. "–" means that none is published. The column "input" states the side of the input in pixels, after the slash the fraction of
+the resized short side that the centre crop keeps, and the filter of the resizing. The default weight of each model is printed in
+**bold**. "Paper" is the top-1 accuracy that the Bag of Tricks paper states for the same training; these accuracies were written from memory
+and not compared with the paper. `trickzoo describe WEIGHT` shows the source of each accuracy.
 
-| weight | top-1 | top-5 | paper | input | filter | licence | tricks or recipe |
-| --- | ---: | ---: | ---: | --- | --- | --- | --- |
+| weight | top-1 | top-5 | paper | input | licence | tricks or recipe |
+| --- | ---: | ---: | ---: | --- | --- | --- |
 """
 OWN = """
 ## Trained by this project
@@ -112,4 +112,4 @@ def _row(r: Record) -> str:
     paper = next((f"{metric.top1:.2f}" for metric in r.metrics if metric.kind == "paper"), "")
     p = r.preprocessing
     about = ", ".join(r.tricks) or r.recipe or ""
-    return f"| {name} | {figures} | {paper} | {p.size} / {p.crop:g} | {p.interpolation} | {r.licence} | {about} |"
+    return f"| {name} | {figures} | {paper} | {p.size} / {p.crop:g} {p.interpolation} | {r.licence} | {about} |"

@@ -19,6 +19,7 @@ from trickzoo.wording import count
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
     from trickzoo.classification.temperature import Calibrated
+    from trickzoo.data.imageset import ImageSet
 
 
 def calibrate(
@@ -30,6 +31,7 @@ def calibrate(
     split_file: Annotated[
         Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
     ] = None,
+    folder: Annotated[Path | None, Parameter(name="--images", help="If DATA is a CSV: folder of its images, if not its own.")] = None,
     classes: Annotated[
         str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
     ] = None,
@@ -56,42 +58,40 @@ def calibrate(
     check_exists(data)
     from trickzoo.classification import temperature  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
+    from trickzoo.data.open import open_part
     from trickzoo.training.processes import processes
 
     state = processes(device=device)
     if state.num_processes > 1:
         raise BadOption("trickzoo calibrate runs in one process; start it without torchrun or accelerate launch")
     network = loaded(model, None)
-    found, facts = _fitted(network, data, split, split_file, classes, workers, state.device)
-    content = {"what": "calibration", "weights": model, **facts, **asdict(found)}
+    opened = open_part(data, split, split_file, folder=folder)
+    found, n = _fitted(network, opened, classes, workers, state.device)
+    content = {"what": "calibration", "weights": model, "data": data, "split": split, "n": n, **asdict(found)}
     if out is not None:
         temperature.scale(network.cpu(), found.temperature)
         _write(network, out, {name: value for name, value in content.items() if name != "what"})
     if printing.json:
         say_json(content)
         return
-    say(f"temperature {found.temperature:.4f}, fitted on {count(facts['n'], 'image')} of {facts['data']}; top-1 {found.top1:.2f} %")
+    say(f"temperature {found.temperature:.4f}, fitted on {count(n, 'image')} of {data}; top-1 {found.top1:.2f} %")
     say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature {found.nll[1]:.4f}")
     say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
     if out is not None:
         say(str(out))
 
 
-def _fitted(
-    network: Backbone, data: str, split: str, split_file: Path | None, classes: str | None, workers: int | None, device: Any
-) -> tuple[Calibrated, dict[str, Any]]:
-    """Run the network on the images. Return the temperature, and facts about the images."""
+def _fitted(network: Backbone, opened: ImageSet, classes: str | None, workers: int | None, device: Any) -> tuple[Calibrated, int]:
+    """Run the network on the images. Return the temperature, and the number of images."""
     import numpy as np
     import torch
 
     from trickzoo.classification import evaluate, temperature
     from trickzoo.classification.features import extract
     from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
-    from trickzoo.data.open import open_part
     from trickzoo.data.selection import warn_if_seen
     from trickzoo.training.processes import default_workers
 
-    opened = open_part(data, split, split_file)
     names = classes_of(network, classes, opened.order or opened.classes)
     images, _ = evaluate.match_classes(opened, names)
     warn_if_seen(images.names, network.weights)
@@ -102,7 +102,7 @@ def _fitted(
         logits = network.head.fc(features.to(device)).float().cpu().numpy()
     place = {name: index for index, name in enumerate(names)}
     labels = np.array([place[entry.label] for entry in images.entries])
-    return temperature.calibrate(logits, labels), {"data": data, "split": split, "n": len(labels)}
+    return temperature.calibrate(logits, labels), len(labels)
 
 
 def _write(network: Backbone, path: Path, facts: dict[str, Any]) -> None:

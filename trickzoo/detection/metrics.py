@@ -28,7 +28,7 @@ from trickzoo.data.objects import Objects
 from trickzoo.errors import BadCheckpoint
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")
-"""The summary figures of pycocotools, in its order. AR n is the recall with n detections for each image."""
+"""The summary metrics of pycocotools, in its order. AR n is the recall with n detections for each image."""
 
 
 class Detections(NamedTuple):
@@ -87,7 +87,7 @@ class DetectionEvaluation:
                 )
 
     def summary(self) -> dict[str, Any]:
-        """Return COCO's twelve figures and VOC's mean AP in both forms, in percent, or None for a figure without objects.
+        """Return COCO's twelve metrics and VOC's mean AP in both forms, in percent, or None for a metric without objects.
 
         `gather` must be called first.
         """
@@ -195,10 +195,10 @@ def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class CocoPrecision:
-    """COCO's figures in 0…1, or NaN for a figure without objects.
+    """COCO's metrics in 0…1, or NaN for a metric without objects.
 
     Attributes:
-        stats: the figures by their names in `COCO_STATS`.
+        stats: the metrics by their names in `COCO_STATS`.
         per_class: (K,) AP of each class.
     """
 

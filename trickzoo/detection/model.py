@@ -91,7 +91,7 @@ class FasterRCNN(detection.FasterRCNN):
 
     In training mode, `model(images, targets)` returns the losses. After `model.eval()`, `model(images)` returns a dict of boxes, labels and
     scores for each image. Images are (3, H, W) float in 0…1, of any sizes. Each target is a dict of `boxes`, (n, 4) float x0, y0, x1, y1 in
-    pixels, and `labels`, (n,) whole numbers from 1 to num_classes - 1; n is 0 for an image without objects.
+    pixels, and `labels`, (n,) integers from 1 to num_classes - 1; n is 0 for an image without objects.
 
     Attributes:
         classes: the names of labels 1, 2, …; empty unless the detector comes from a file.

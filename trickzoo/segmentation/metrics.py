@@ -44,7 +44,7 @@ class ImageCounts(NamedTuple):
 
 
 class ConfusionMatrix:
-    """The number of pixels by true class (row) and predicted class (column). Whole numbers make the sum over processes exact."""
+    """The number of pixels by true class (row) and predicted class (column). Integers make the sum over processes exact."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
@@ -56,7 +56,7 @@ class ConfusionMatrix:
         """The number of judged pixels whose prediction is not a class."""
 
     def add(self, predicted: Tensor, truth: Tensor, index: int | None = None, margin: float = np.nan) -> None:
-        """Count the pixels of two tensors of whole numbers that have one shape and are on one device.
+        """Count the pixels of two integer tensors that have one shape and are on one device.
 
         If they are all the pixels of an image, `index` is its number, and `margin` its mean margin. Pixels whose truth is `IGNORE` are not
         judged.

@@ -156,7 +156,7 @@ class Metric(Struct, frozen=True):
         data: the data set and its split, such as "imagenet1k-val".
         top1: share of images whose label is the most probable class, in percent.
         top5: share of images whose label is among the five most probable classes, in percent.
-        source: the publication, file or folder that the figures come from.
+        source: the publication, file or folder that the accuracies come from.
         kind: "published" by whoever trained or converted the weight, "paper" if the Bag of Tricks paper states it for this
             configuration, or "measured" by this project.
         n: number of images.
