@@ -55,8 +55,8 @@ DIGESTS = """
 Each download is compared with the digest that is recorded for its source. {full} of {all} weights have the full SHA-256 of at least one
 source recorded, and {sized} have the size of a file. The table lists the other weights: no public page was found that states their full
 digest. "8 digits" means that the first eight hexadecimal digits are recorded, because the publisher put them into the name of the file. A
-hub file without a recorded digest is compared with the SHA-256 that the hub states at the time of the download. After that,
-`trickzoo weights lock WEIGHT` pins the digest for later downloads.
+file of the Hugging Face Hub without a recorded digest is compared with the SHA-256 that the hub states at the time of the download. After
+that, `trickzoo weights lock WEIGHT` pins the digest for later downloads.
 
 | weight | recorded | source |
 | --- | --- | --- |

@@ -21,7 +21,7 @@ COMMANDS = {
         "predict": ("trickzoo.cli.predict:predict", "Print the most probable classes of each image, or draw its boxes or masks."),
         "calibrate": ("trickzoo.cli.calibrate:calibrate", "Calibrate a classifier, so that its confidence matches its accuracy."),
         "export": ("trickzoo.cli.export:export", "Write a model's weights, or the whole network for other programs."),
-        "publish": ("trickzoo.cli.publish:publish", "Publish a weight file on the hub, with a card and metrics, for timm too."),
+        "publish": ("trickzoo.cli.publish:publish", "Publish a weight file on the Hugging Face Hub, with a card and metrics."),
         "list": ("trickzoo.cli.models:list_", "List the models."),
         "describe": ("trickzoo.cli.models:describe", "Show a model, a weight or a weight file: cost, accuracy, sources."),
     },

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from trickzoo import evidence
 from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json
-from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
 from trickzoo.errors import BadOption
 from trickzoo.weights import named
 from trickzoo.wording import count
@@ -26,7 +26,9 @@ def calibrate(
     model: str,
     /,
     *,
-    data: Annotated[str, Parameter(help=f"Held-out images: class folders, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")],
+    data: Annotated[
+        str, Parameter(help=f"Held-out images: class folders, a CSV of path and label, {FOLDERS_IN_WORDS}, or {HUB_IN_WORDS}.")
+    ],
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split of DATA to fit the temperature on.")] = "val",
     split_file: Annotated[
         Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")

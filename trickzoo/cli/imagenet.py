@@ -17,7 +17,7 @@ from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
-from trickzoo.data.layouts import FOLDERS_IN_WORDS, check_exists
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
 from trickzoo.errors import BadOption
 from trickzoo.weights import named
 
@@ -84,7 +84,7 @@ class Images:
 def imagenet(
     *,
     data: Annotated[
-        str, Parameter(help=f"Class folders, a CSV of path and label, validation folder or tar, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME.")
+        str, Parameter(help=f"Class folders, a CSV of path and label, validation folder or tar, {FOLDERS_IN_WORDS}, or {HUB_IN_WORDS}.")
     ],
     networks: Networks,
     output: Output = Output(),

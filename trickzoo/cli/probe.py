@@ -13,7 +13,7 @@ from trickzoo import evidence
 from trickzoo.cli import options
 from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.printing import hush, say, say_json, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.ranges import Count
@@ -33,7 +33,8 @@ def probe(
     data: Annotated[
         str,
         Parameter(
-            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME."
+            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, "
+            f"or {HUB_IN_WORDS}."
         ),
     ],
     weights: Annotated[

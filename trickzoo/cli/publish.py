@@ -30,7 +30,7 @@ def publish(
     private: Annotated[bool, Flag, Parameter(help="Create the repository as a private one.")] = False,
     folder: Annotated[Path | None, Parameter(help="Write the files of the repository to this new folder, and publish nothing.")] = None,
 ) -> None:
-    """Publish FILE, a weight file that trickzoo wrote, as a repository of the hub.
+    """Publish FILE, a weight file that trickzoo wrote, as a repository of the Hugging Face Hub.
 
     The repository gets the weights, a card, a config.json with a record of the weights, and the results of evaluations. Where timm has a
     classifier's network, `timm.create_model("hf-hub:OWNER/NAME")` loads it, and trickzoo reads every repository with

@@ -17,7 +17,8 @@ from trickzoo.recipes.recipe import Recipe
 
 COMMANDS = """# Commands
 
-This page lists every command and its options, as `trickzoo COMMAND --help` prints them. `docs/generate.py` generates it.
+This page lists every command and its options, as `trickzoo COMMAND --help` prints them, and the
+[environment variables](#environment-variables). `docs/generate.py` generates it.
 
 The programs `trickzoo-train`, `trickzoo-finetune` and `trickzoo-eval` are the commands `train`, `finetune` and `eval`, and
 `python -m trickzoo` is `trickzoo`. `source <(trickzoo completion bash)` completes commands and options in bash;
@@ -25,6 +26,17 @@ The programs `trickzoo-train`, `trickzoo-finetune` and `trickzoo-eval` are the c
 
 | command | |
 | --- | --- |
+"""
+ENVIRONMENT = """
+## Environment variables
+
+| variable | |
+| --- | --- |
+| `TRICKZOO_HOME` | folder of downloaded files, decoded images and the lock file; by default `trickzoo` in `XDG_CACHE_HOME` or `~/.cache` |
+| `TRICKZOO_MANIFEST` | further files of records of weights; see [your own manifest](weights.md#your-own-manifest) |
+| `TRICKZOO_LOCK` | the lock file of `trickzoo weights lock`; by default `weights.lock.json` in `TRICKZOO_HOME` |
+| `TRICKZOO_COMMIT` | the commit that result files state if the code is not in a git checkout |
+| `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_TOKEN` | settings of the client of the Hugging Face Hub |
 """
 LAYOUTS = "LAYOUT is one of {}, as [`trickzoo finetune`](#trickzoo-finetune) describes them."
 FIELDS = """# Fields of recipes
@@ -66,7 +78,7 @@ def commands_page() -> str:
         sections += [f"\n## {words}\n", f"{doc.strip()}\n"]
         sections += [f"{LAYOUTS.format(', '.join(f'`{name}`' for name in each))}\n"] if several else []
         sections += _options(each)
-    return COMMANDS + "\n".join([*overview, *sections]) + "\n"
+    return COMMANDS + "\n".join([*overview, *sections]) + "\n" + ENVIRONMENT
 
 
 def commands(app: App, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:

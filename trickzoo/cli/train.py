@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from trickzoo.cli import options
 from trickzoo.cli.fields import OfClassifiers
 from trickzoo.cli.printing import hush, say, say_json, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes import scaled
@@ -39,8 +39,8 @@ def train(
     data: Annotated[
         str | None,
         Parameter(
-            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, hf:OWNER/NAME, "
-            f"or {' or '.join(SHAPES)} for generated images."
+            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, "
+            f"{HUB_IN_WORDS}, or {' or '.join(SHAPES)} for generated images."
         ),
     ] = None,
     out: options.TrainingFolder = None,

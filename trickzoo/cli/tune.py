@@ -15,7 +15,7 @@ from trickzoo.cli import running as cli
 from trickzoo.cli.fields import OfClassifiers
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.files import read_json
@@ -38,7 +38,8 @@ def tune(
     data: Annotated[
         str,
         Parameter(
-            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, or hf:OWNER/NAME."
+            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, "
+            f"or {HUB_IN_WORDS}."
         ),
     ],
     recipe: Annotated[str, Parameter(help="Name of a recipe, or a file that holds one.")] = "own.finetune",

@@ -22,6 +22,7 @@ ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z",
 """The suffixes of archives, which are not read. ImageNet's tar and shards are not compressed."""
 HUB = "hf:"
 """The beginning of `--data` for a data set of the hub."""
+HUB_IN_WORDS = f"{HUB}OWNER/NAME for a data set of the Hugging Face Hub"
 
 
 @dataclass(frozen=True)
