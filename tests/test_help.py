@@ -12,7 +12,7 @@ import pytest
 from cyclopts import App, ArgumentCollection
 
 from tests.commands import Call
-from trickzoo.cli import mistakes, zoo
+from trickzoo.cli import usage_errors, zoo
 from trickzoo.cli.reference import commands
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import SYNONYMS, described
@@ -91,7 +91,7 @@ def test_a_leading_tilde_is_the_home_folder_also_where_shells_leave_it(call: Cal
 def test_every_synonym_leads_to_an_option_that_a_command_has() -> None:
     found = [argument for _, command in commands(zoo) for argument in command.assemble_argument_collection()]
     names = {name.lstrip("-").replace("-", "_") for argument in found for name in argument.names}
-    assert {*mistakes.OTHERS.values(), *SYNONYMS.values()} <= names
+    assert {*usage_errors.OPTION_SYNONYMS.values(), *SYNONYMS.values()} <= names
     assert not names & SYNONYMS.keys()
 
 

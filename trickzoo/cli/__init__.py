@@ -9,8 +9,8 @@ from typing import Any
 from cyclopts import App, ArgumentCollection, CycloptsError, Group
 
 from trickzoo.cli import printing
-from trickzoo.cli.mistakes import mistake
 from trickzoo.cli.options import SETTINGS
+from trickzoo.cli.usage_errors import usage_error
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
@@ -132,7 +132,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         status = error.status
     except CycloptsError as error:
         command = " ".join([app.name[0], *(error.command_chain or ())])
-        printing.complain(f"{mistake(error)} (`{command} --help` lists the options)")
+        printing.complain(f"{usage_error(error)} (`{command} --help` lists the options)")
         status = 2
     except BrokenPipeError:  # `trickzoo list | head`
         status = 141

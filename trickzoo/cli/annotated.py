@@ -31,8 +31,8 @@ Split = Annotated[str | None, Parameter(help="Split to evaluate on, val by defau
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of every command that evaluates on annotated images."""
+class EvaluationOptions:
+    """The options of every command that evaluates on annotated images."""
 
     model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo finetune wrote.")]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
@@ -52,13 +52,13 @@ class Options:
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
-    printing: options.Printing = options.Printing()
+    printing: options.PrintingOptions = options.PrintingOptions()
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Named:
-    """Files that name the images to evaluate on."""
+class SourceOptions:
+    """Files in place of `--data` that name the images to evaluate on, and a list that divides them."""
 
     annotations: options.Annotations = None
     folder: Annotated[
@@ -79,8 +79,8 @@ def __getattr__(name: str) -> Callable[..., None]:
         data: Data = None,
         split: Split = None,
         year: options.Year = None,
-        named: Named = Named(),
-        evaluation: Options,
+        sources: SourceOptions = SourceOptions(),
+        evaluation: EvaluationOptions,
     ) -> None:
         """Evaluate a detector or a segmenter on annotated images.
 
@@ -88,22 +88,26 @@ def __getattr__(name: str) -> Callable[..., None]:
         """
         from trickzoo.data.location import AnnotatedLocation
 
-        if (data is None) == (named.annotations is None):
+        if (data is None) == (sources.annotations is None):
             raise BadOption("name the folder of images with --data" if data is None else "--data and --annotations exclude each other")
-        if named.annotations is not None and named.split_file is None and split is not None:
+        if sources.annotations is not None and sources.split_file is None and split is not None:
             raise NoEffect("--split", "--annotations names the file of one split")
         split = split or "val"
-        location = AnnotatedLocation(name, data or Path(), year, train=split, val=split, annotations=named.annotations, folder=named.folder)
-        _evaluate(evaluation, location, "train" if named.annotations else "val", named.split_file)
+        location = AnnotatedLocation(
+            name, data or Path(), year, train=split, val=split, annotations=sources.annotations, folder=sources.folder
+        )
+        _evaluate(evaluation, location, "train" if sources.annotations else "val", sources.split_file)
 
-    def without_years(*, data: Data = None, split: Split = None, named: Named = Named(), evaluation: Options) -> None:
-        of_years(data=data, split=split, named=named, evaluation=evaluation)
+    def without_years(
+        *, data: Data = None, split: Split = None, sources: SourceOptions = SourceOptions(), evaluation: EvaluationOptions
+    ) -> None:
+        of_years(data=data, split=split, sources=sources, evaluation=evaluation)
 
     def generated(
         *,
         images: Annotated[int, Parameter(help="Number of images; a training on n images validates on the first n / 5.")] = 200,
         split: Annotated[Literal["val", "train"], Parameter(help="Split of the generated images.")] = "val",
-        evaluation: Options,
+        evaluation: EvaluationOptions,
     ) -> None:
         from trickzoo.data.location import AnnotatedLocation
 
@@ -115,65 +119,65 @@ def __getattr__(name: str) -> Callable[..., None]:
     return of_years if LAYOUTS[name].years else without_years
 
 
-def _evaluate(of: Options, location: AnnotatedLocation, part: Part = "val", split_file: Path | None = None) -> None:
-    hush(of.printing.quiet or of.printing.json)
-    sides = {name: side for name, side in (("short", of.short), ("long", of.long)) if side is not None}
-    options.check_pictures(of.pictures, of.report)
-    machine = Machine(out=Path(), workers=of.workers, device=of.device)
-    files = {"--out": of.out, "--per-class": of.per_class, "--report": of.report}
-    evidence.check_apart({**files, "--predictions": of.predictions})
-    inputs = of.model, location.root, location.annotations, split_file
+def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: Part = "val", split_file: Path | None = None) -> None:
+    hush(evaluation.printing.quiet or evaluation.printing.json)
+    sides = {name: side for name, side in (("short", evaluation.short), ("long", evaluation.long)) if side is not None}
+    options.check_pictures(evaluation.pictures, evaluation.report)
+    machine = Machine(out=Path(), workers=evaluation.workers, device=evaluation.device)
+    files = {"--out": evaluation.out, "--per-class": evaluation.per_class, "--report": evaluation.report}
+    evidence.check_apart({**files, "--predictions": evaluation.predictions})
+    inputs = evaluation.model, location.root, location.annotations, split_file
     evidence.check_outputs(files, inputs)
-    task = _task(of.model, location.layout)
+    task = _task(evaluation.model, location.layout)
     location.check_exists(task)
     from trickzoo import tasks  # only now, because torch takes seconds to import
     from trickzoo.cli.common import progress_bar
 
     package = tasks.find_annotated_task(task)
     for name in sides.keys() - set(package.SIDES):
-        raise BadOption(f"--{name} is not for {task}; {of.model} takes only {' and '.join(f'--{side}' for side in package.SIDES)}")
-    if of.predictions is not None:
-        package.check_predictions(of.predictions)
-        if of.predictions.is_file():
-            evidence.check_outputs({"--predictions": of.predictions}, inputs)
-    accelerator = machine.accelerator(of.precision)
+        raise BadOption(f"--{name} is not for {task}; {evaluation.model} takes only {' and '.join(f'--{side}' for side in package.SIDES)}")
+    if evaluation.predictions is not None:
+        package.check_predictions(evaluation.predictions)
+        if evaluation.predictions.is_file():
+            evidence.check_outputs({"--predictions": evaluation.predictions}, inputs)
+    accelerator = machine.accelerator(evaluation.precision)
     chief = accelerator.is_main_process
     start = time.perf_counter()
-    model: Any = package.load(of.model, **sides)
+    model: Any = package.load(evaluation.model, **sides)
     opened = location.open(task, part) if split_file is None else _listed(location, task, split_file)
     data = opened.in_order(model.classes)
     recipe, weights = model.recipe, model.trunk.weights
     images = _images(opened, weights)
     if chief:
-        say(f"{of.model}: {recipe.model} by {recipe.name}, {recipe.sides_in_words}")
+        say(f"{evaluation.model}: {recipe.model} by {recipe.name}, {recipe.sides_in_words}")
         _print_images(images)
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
-        found = package.evaluate_set(model, data, accelerator, workers=machine.decoders, predictions=of.predictions, progress=tick)
+        found = package.evaluate_set(model, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick)
     seconds = time.perf_counter() - start
     if chief:
         _print_figures(found)
-        if of.per_class is not None:
-            evidence.write_csv(of.per_class, found.header, found.rows)
+        if evaluation.per_class is not None:
+            evidence.write_csv(evaluation.per_class, found.header, found.rows)
         content = {
             "what": f"{task} evaluation",
             "model": recipe.model,
-            "weights": str(of.model),
+            "weights": str(evaluation.model),
             "weights_sha256": weights.digest(),
             "training": weights.training,
             **recipe.sides,
             "data": images,
             **found.content,
-            "precision": of.precision,
+            "precision": evaluation.precision,
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "wall_seconds": round(seconds, 2),
             **evidence.environment(),
         }
-        if of.out is not None:
-            evidence.write_json(of.out, content)
-        if of.report is not None:
-            _write_report(of.report, f"{of.model} on {images['path']}", found, content, of.pictures)
-        if of.printing.json:
+        if evaluation.out is not None:
+            evidence.write_json(evaluation.out, content)
+        if evaluation.report is not None:
+            _write_report(evaluation.report, f"{evaluation.model} on {images['path']}", found, content, evaluation.pictures)
+        if evaluation.printing.json:
             say_json(content)
     accelerator.end_training()
 

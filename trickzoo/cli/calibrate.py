@@ -40,7 +40,7 @@ def calibrate(
     out: Annotated[Path | None, Parameter(help="Write the calibrated network to this new .safetensors file.")] = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    printing: options.Printing = options.Printing(),
+    printing: options.PrintingOptions = options.PrintingOptions(),
 ) -> None:
     """Fit a temperature on held-out images, so that the confidence of a classifier matches its accuracy.
 

@@ -1,4 +1,7 @@
-"""Functions that several commands share: loading a model, its preprocessing and its classes, and a progress bar."""
+"""Functions that several commands share: loading a model, its preprocessing and its classes, and a progress bar.
+
+Importing this module imports torch, which takes seconds. `cli.networks` has what needs no torch.
+"""
 
 from __future__ import annotations
 

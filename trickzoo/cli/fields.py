@@ -56,18 +56,18 @@ def _parameter(fields: Sequence[tuple[type[Any], Field]], of: int) -> Parameter:
 
 
 SETS: dict[str, tuple[tuple[type[Any], ...], tuple[str, ...]]] = {
-    "OfClassifiers": ((Recipe,), ()),
-    "OfBoth": ((DetectionRecipe, SegmentationRecipe), ()),
-    "OfLadder": ((Recipe,), ("name", "model", "teacher")),
-    "OfTransfer": ((DetectionRecipe, SegmentationRecipe), ("name", "model", "weights")),
+    "ClassifierFields": ((Recipe,), ()),
+    "FineTuningFields": ((DetectionRecipe, SegmentationRecipe), ()),
+    "LadderFields": ((Recipe,), ("name", "model", "teacher")),
+    "TransferFields": ((DetectionRecipe, SegmentationRecipe), ("name", "model", "weights")),
 }
 """The recipes of each set of options, and the fields for which the command has options of its own."""
 
 if TYPE_CHECKING:
-    OfClassifiers: TypeAlias = Fields
-    OfBoth: TypeAlias = Fields
-    OfLadder: TypeAlias = Fields
-    OfTransfer: TypeAlias = Fields
+    ClassifierFields: TypeAlias = Fields
+    FineTuningFields: TypeAlias = Fields
+    LadderFields: TypeAlias = Fields
+    TransferFields: TypeAlias = Fields
 else:
 
     @functools.cache

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from trickzoo.cli import options
-from trickzoo.cli.fields import OfBoth
+from trickzoo.cli.fields import FineTuningFields
 from trickzoo.cli.printing import hush, say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
@@ -46,8 +46,8 @@ def finetune(
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: options.TrainingFolder = None,
     seed: Annotated[int, Parameter(help="Random seed of new layers, order, crops and flips.")] = 0,
-    selecting: options.Selecting = options.Selecting(),
-    running: options.Watched = options.Watched(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
+    running: options.TrainingOptions = options.TrainingOptions(),
     images: Annotated[
         str | None,
         Parameter(
@@ -57,7 +57,7 @@ def finetune(
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
-    fields: OfBoth = OfBoth(),
+    fields: FineTuningFields = FineTuningFields(),
 ) -> None:
     """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
 
@@ -85,9 +85,20 @@ def finetune(
     hush(running.quiet)
     place = out or default_out(chosen, source or layout, seed)
     location = AnnotatedLocation(
-        layout, data or Path(), year, val_year, train, val, number, annotations, val_annotations, folder, val_images, selecting.selection
+        layout,
+        root=data or Path(),
+        year=year,
+        val_year=val_year,
+        train=train,
+        val=val,
+        images=number,
+        annotations=annotations,
+        val_annotations=val_annotations,
+        folder=folder,
+        val_folder=val_images,
+        selection=selecting.selection,
     )
-    machine = Machine(out=place, seed=seed, **running.of_machine)
+    machine = Machine(out=place, seed=seed, **running.machine_settings)
     location.check_exists(chosen.task)
     check_networks(chosen)
     from trickzoo import tasks  # only now, because torch takes seconds to import

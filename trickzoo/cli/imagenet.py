@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from trickzoo import evidence
-from trickzoo.cli import accuracies, options
-from trickzoo.cli.corrupting import Corrupting
-from trickzoo.cli.engines import Running
+from trickzoo.cli import imagenet_printing, options
+from trickzoo.cli.imagenet_options import CorruptionOptions, EngineOptions, ImageOptions, NetworkOptions, OutputOptions
 from trickzoo.cli.networks import Preparation, matching
-from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
@@ -32,66 +29,17 @@ if TYPE_CHECKING:
     from trickzoo.pages.page import Section
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Networks:
-    """The models to evaluate."""
-
-    model: Annotated[
-        list[str],
-        Parameter(help="Models, weights, shell patterns of models, or files that trickzoo wrote; repeat for several.", negative=""),
-    ]
-    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """The files to write."""
-
-    out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
-    per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
-    predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
-    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
-    pictures: options.Pictures = 0
-    printing: options.Printing = options.Printing()
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """The images to evaluate on, and how their classes are matched with the model's."""
-
-    split: Annotated[Literal["val", "train", "test"], Parameter(help="Split to evaluate on, if DATA has several.")] = "val"
-    split_file: Annotated[
-        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
-    ] = None
-    folder: Annotated[Path | None, Parameter(name="--images", help="If DATA is a CSV: folder of its images, if not its own.")] = None
-    devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None
-    classes: Annotated[
-        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
-    ] = None
-    variant: Annotated[
-        Literal["v2", "a", "r", "sketch"] | None, Parameter(help="Check that DATA has the classes of ImageNet-V2, -A, -R or -Sketch.")
-    ] = None
-    labels: Annotated[
-        str | None, Parameter(help="Also judge ImageNet's validation images by the reassessed labels: real, or a copy of real.json.")
-    ] = None
-    skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out and count files that cannot be read as images.")] = False
-    skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out and count images of class folders that the model does not know.")] = False
-
-
 def imagenet(
     *,
     data: Annotated[
         str, Parameter(help=f"Class folders, a CSV of path and label, validation folder or tar, {FOLDERS_IN_WORDS}, or {HUB_IN_WORDS}.")
     ],
-    networks: Networks,
-    output: Output = Output(),
-    images: Images = Images(),
+    networks: NetworkOptions,
+    output: OutputOptions = OutputOptions(),
+    images: ImageOptions = ImageOptions(),
     preparation: Preparation = Preparation(),
-    running: Running = Running(),
-    corrupting: Corrupting = Corrupting(),
+    engine: EngineOptions = EngineOptions(),
+    corruption: CorruptionOptions = CorruptionOptions(),
 ) -> None:
     """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published accuracy beside them.
 
@@ -100,7 +48,7 @@ def imagenet(
     `accelerate launch` each process takes a share, and the result is the same.
     """
     hush(output.printing.quiet or output.printing.json)
-    corruptions = corrupting.parsed()
+    corruptions = corruption.parsed()
     if images.labels is not None and images.variant is not None:
         raise BadOption("--labels is for ImageNet's own validation images, and --variant for others; leave one of them out")
     names = matching(networks.model)
@@ -120,14 +68,14 @@ def imagenet(
 
     real_labels = read_real_labels(None if images.labels == "real" else Path(images.labels)) if images.labels is not None else ()
     opened = open_part(data, images.split, images.split_file, devkit=images.devkit, folder=images.folder)
-    state = processes(device=running.device)
+    state = processes(device=engine.device)
     results = []
     for name in names:
         network = loaded(name, networks.weights)
-        predictions, found = _evaluate(network, opened, images, preparation, running, state, corruptions, real_labels)
+        predictions, found = _evaluate(network, opened, images, preparation, engine, state, corruptions, real_labels)
         results.append(found)
         if state.is_main_process:
-            accuracies.tell(found)
+            imagenet_printing.print_result(found)
             if output.per_class is not None:
                 result.write_per_class(output.per_class, predictions)
             if output.predictions is not None:
@@ -137,7 +85,7 @@ def imagenet(
                 _write_report(output.report, predictions, found, shown)
     if state.is_main_process:
         if len(results) > 1:
-            accuracies.tell_all(results)
+            imagenet_printing.print_table(results)
         if output.out is not None:
             result.write_results(output.out, results)
         if output.printing.json:
@@ -184,9 +132,9 @@ def _check_several(names: Sequence[str], weights: str | None, files: dict[str, P
 def _evaluate(
     network: Backbone,
     opened: ImageSet,
-    images: Images,
+    images: ImageOptions,
     preparation: Preparation,
-    running: Running,
+    engine: EngineOptions,
     state: PartialState,
     corruptions: Sequence[Corruption],
     real_labels: Sequence[Sequence[int]],
@@ -207,8 +155,8 @@ def _evaluate(
         check_variant(known, images.variant)
     if real_labels:
         real_labels_of(known.names, real_labels)
-    workers = default_workers() if running.workers is None else running.workers
-    deployed = running.deployed(network, known, preprocessing, workers, state)
+    workers = default_workers() if engine.workers is None else engine.workers
+    deployed = engine.deployed(network, known, preprocessing, workers, state)
     backend = result.Backend() if deployed is None else result.Backend(name=deployed.backend, deviation=deployed.deviation)
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")
@@ -221,9 +169,9 @@ def _evaluate(
             classes,
             preprocessing,
             state=state,
-            batch_size=running.batch_size,
+            batch_size=engine.batch_size,
             workers=workers,
-            precision="fp32" if running.precision == "int8" else running.precision,
+            precision="fp32" if engine.precision == "int8" else engine.precision,
             network=deployed,
             skip_corrupt=images.skip_corrupt,
             corruptions=corruptions,
@@ -235,7 +183,7 @@ def _evaluate(
         known,
         preprocessing,
         unknown=unknown,
-        precision=running.precision,
+        precision=engine.precision,
         state=state,
         backend=backend,
         corruptions=corruptions,

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli import running as cli
-from trickzoo.cli.fields import OfLadder
+from trickzoo.cli.fields import LadderFields
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.location import SHAPES, ImageLocation
@@ -39,17 +39,17 @@ def ladder(
     out: Annotated[Path | None, Parameter(help="Folder of the study, by default runs/ladder-SET-MODEL.")] = None,
     decode: options.Decode = "once",
     cache: options.Cache = None,
-    selecting: options.Selecting = options.Selecting(),
-    running: options.Several = options.Several(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
+    running: options.StudyOptions = options.StudyOptions(),
     images: Annotated[int | None, Parameter(help="With generated images: number of training images, 10,000 by default.")] = None,
     val_images: Annotated[
         int | None, Parameter(help="With generated images: number of validation images, by default a fifth as many.")
     ] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
-    planning: options.Planning = options.Planning(),
+    planning: options.PlanningOptions = options.PlanningOptions(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished runs; train nothing.")] = False,
     json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
-    fields: OfLadder = OfLadder(),
+    fields: LadderFields = LadderFields(),
 ) -> None:
     """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
 
@@ -72,7 +72,7 @@ def ladder(
         return
     hush(running.quiet)
     location = None if report_only else _location(name, data, decode, cache, images, val_images, selecting)
-    machine = Machine(out=place, **running.of_machine)
+    machine = Machine(out=place, **running.machine_settings)
     if location is not None:
         for step in plan.steps:
             check_networks(step.recipe)
@@ -92,7 +92,7 @@ def _location(
     cache: Path | None,
     images: int | None,
     val_images: int | None,
-    selecting: options.Selecting,
+    selecting: options.SelectionOptions,
 ) -> ImageLocation:
     """Return where the images of the set `name` are. Raises BadOption for generated images with a folder, and for others without one."""
     if name in SHAPES:

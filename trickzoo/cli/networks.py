@@ -1,4 +1,4 @@
-"""What several commands need to name networks, and to prepare images for them."""
+"""Options that name networks and prepare images for them, which several commands share. Importing them does not import torch."""
 
 from __future__ import annotations
 

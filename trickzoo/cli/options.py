@@ -147,7 +147,7 @@ def number_or_folder(images: str | None, *, generated: bool) -> tuple[int | None
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Printing:
+class PrintingOptions:
     """What an evaluation prints."""
 
     json: Json = False
@@ -159,7 +159,7 @@ class Printing:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Selecting:
+class SelectionOptions:
     """Which images are for training, which for validation, and which are left out."""
 
     val_fraction: Annotated[
@@ -182,8 +182,8 @@ class Selecting:
 
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
-class Running:
-    """How any training runs on this machine."""
+class MachineOptions:
+    """The use of this machine by any training."""
 
     micro_batch: Annotated[
         int | None, Parameter(help="Images per forward pass on each process; gradients are accumulated over the batch.")
@@ -194,15 +194,15 @@ class Running:
     quiet: Quiet = False
 
     @property
-    def of_machine(self) -> dict[str, Any]:
+    def machine_settings(self) -> dict[str, Any]:
         """The options as keyword arguments of `training.machine.Machine`."""
         return {name: value for name, value in asdict(self).items() if name != "quiet"}
 
 
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
-class Several(Running):
-    """How the trainings of a study run."""
+class StudyOptions(MachineOptions):
+    """The use of this machine by the trainings of a study."""
 
     jobs: Annotated[
         int,
@@ -211,15 +211,15 @@ class Several(Running):
     ] = 1
 
     @property
-    def of_machine(self) -> dict[str, Any]:
+    def machine_settings(self) -> dict[str, Any]:
         """The options of each training, as keyword arguments of `training.machine.Machine`."""
-        return {name: value for name, value in super().of_machine.items() if name != "jobs"}
+        return {name: value for name, value in super().machine_settings.items() if name != "jobs"}
 
 
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
-class Watched(Running):
-    """How a single training runs, and what it records."""
+class TrainingOptions(MachineOptions):
+    """The use of this machine by a single training, and what it records."""
 
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last epoch is always evaluated.")] = 1
     tensorboard: Annotated[bool, Flag, Parameter(help="The same as --tracker tensorboard.")] = False
@@ -233,7 +233,7 @@ class Watched(Running):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Planning:
+class PlanningOptions:
     """Options that plan the number of seeds of a study."""
 
     plan: Annotated[

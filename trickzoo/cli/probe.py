@@ -41,7 +41,7 @@ def probe(
         list[str],
         Parameter(help="Weights, models with a default weight, shell patterns of models, or files: a,b,c, or repeat it.", negative=""),
     ],
-    selecting: options.Selecting = options.Selecting(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
     preparation: Preparation = Preparation(),
     neighbours: Annotated[int, options.within(Count), Parameter(help="Training images that vote on the class of an image.")] = 20,
@@ -49,7 +49,7 @@ def probe(
     device: options.Device = "auto",
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None,
     csv: Annotated[Path | None, Parameter(help="Write the table to this CSV file.")] = None,
-    printing: options.Printing = options.Printing(),
+    printing: options.PrintingOptions = options.PrintingOptions(),
 ) -> None:
     """Find the backbone that suits your images, in minutes: nearest neighbours and a linear probe on the features of several weights.
 

@@ -59,7 +59,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
     if dry_run:
         rehearsal = jobs.rehearse(job)
         if chief:
-            tell(job.task, rehearsal)
+            print_rehearsal(job.task, rehearsal)
         if compare:
             compare_precisions(rehearsal, prepare(replace(recipe, precision=alternative(recipe.precision)), data=job.images))
     else:
@@ -125,7 +125,7 @@ def study(device: Device) -> Iterator[Shown]:
         state.destroy_process_group()
 
 
-def tell(task: Task, rehearsal: Rehearsal) -> None:
+def print_rehearsal(task: Task, rehearsal: Rehearsal) -> None:
     """Print the time and memory that a training needs, and its learning rate over the epochs."""
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from trickzoo.cli import options
-from trickzoo.cli.fields import OfClassifiers
+from trickzoo.cli.fields import ClassifierFields
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
@@ -50,8 +50,8 @@ def train(
         int | None, Parameter(help="With --decode once: side of the decoded images in pixels; by default size × 8 / 7.")
     ] = None,
     cache: options.Cache = None,
-    selecting: options.Selecting = options.Selecting(),
-    running: options.Watched = options.Watched(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
+    running: options.TrainingOptions = options.TrainingOptions(),
     images: Annotated[
         str | None,
         Parameter(
@@ -61,7 +61,7 @@ def train(
     ] = None,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
-    fields: OfClassifiers = OfClassifiers(),
+    fields: ClassifierFields = ClassifierFields(),
 ) -> None:
     """Train a classifier by a recipe. Run the same command again to resume a training that was stopped.
 
@@ -70,7 +70,8 @@ def train(
     """
     if recipe is None:
         given = (data, out, seed or None, side, cache, images, fields.given or None)
-        if given != (None,) * len(given) or (selecting, running) != (options.Selecting(), options.Watched()) or print_recipe or dry_run:
+        groups = (options.SelectionOptions(), options.TrainingOptions())
+        if given != (None,) * len(given) or (selecting, running) != groups or print_recipe or dry_run:
             raise BadOption("name a recipe with --recipe; trickzoo-train without options lists them")
         _list_recipes()
         return
@@ -87,7 +88,7 @@ def train(
     place = out or default_out(chosen, data, seed)
     number, folder = options.number_or_folder(images, generated=data in SHAPES)
     location = ImageLocation(data=data, decode=decode, side=side, cache=cache, images=number, folder=folder, selection=selecting.selection)
-    machine = Machine(out=place, seed=seed, **running.of_machine)
+    machine = Machine(out=place, seed=seed, **running.machine_settings)
     check_networks(chosen)
     location.check_exists()
     from trickzoo import tasks  # only now, because torch takes seconds to import

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli import running as cli
-from trickzoo.cli.fields import OfTransfer
+from trickzoo.cli.fields import TransferFields
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import find_layout, find_reader, of_task
@@ -103,19 +103,19 @@ def transfer(
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
     scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to see what the backbones gain at all.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
-    selecting: options.Selecting = options.Selecting(),
-    running: options.Several = options.Several(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
+    running: options.StudyOptions = options.StudyOptions(),
     pictures: Annotated[
         int,
         Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
     ] = 3,
     dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
-    planning: options.Planning = options.Planning(),
+    planning: options.PlanningOptions = options.PlanningOptions(),
     report_only: Annotated[
         bool, Flag, Parameter(help="Write the tables, plots and report of the finished runs, and train nothing.")
     ] = False,
     json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
-    fields: OfTransfer = OfTransfer(),
+    fields: TransferFields = TransferFields(),
     **of_one_task: Annotated[str, Parameter(show=False, help="Fields of the recipe of one task.")],
 ) -> None:
     """Fine-tune the backbone of every rung of a ladder study as a detector and as a segmenter: does the gain transfer?
@@ -139,7 +139,7 @@ def transfer(
         _list(plan, folder, json=json)
         return
     hush(running.quiet)
-    machine = Machine(out=folder, **running.of_machine)
+    machine = Machine(out=folder, **running.machine_settings)
     for branch in plan.branches if not report_only else ():
         branch.location.check_exists(branch.recipe.task)
     with cli.study(running.device) as shown:

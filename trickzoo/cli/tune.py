@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trickzoo.cli import options
 from trickzoo.cli import running as cli
-from trickzoo.cli.fields import OfClassifiers
+from trickzoo.cli.fields import ClassifierFields
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
@@ -52,12 +52,12 @@ def tune(
     seed: Annotated[int, Parameter(help="Random seed of all training runs.")] = 0,
     side: Annotated[int | None, Parameter(help="Side of the decoded images in pixels; by default size × 8 / 7.")] = None,
     cache: options.Cache = None,
-    selecting: options.Selecting = options.Selecting(),
-    running: options.Several = options.Several(),
+    selecting: options.SelectionOptions = options.SelectionOptions(),
+    running: options.StudyOptions = options.StudyOptions(),
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
     dry_run: Annotated[bool, Flag, Parameter(help="Print how many training runs and epochs the search takes, and stop.")] = False,
     json: options.Json = False,
-    fields: OfClassifiers = OfClassifiers(),
+    fields: ClassifierFields = ClassifierFields(),
 ) -> None:
     """Find a learning rate, and other fields if you like, for your images by successive halving. The last line trains with the best.
 
@@ -75,7 +75,7 @@ def tune(
         data=data, decode="once", side=side, cache=cache, folder=folder, selection=selecting.selection, minival=minival
     )
     place = out or _default_out(plan.settings[0], data, seed)
-    machine = Machine(out=place, seed=seed, **running.of_machine)
+    machine = Machine(out=place, seed=seed, **running.machine_settings)
     hush(running.quiet or json)
     if dry_run:
         location.check_divisible()
@@ -161,7 +161,7 @@ def _command(
     folder: Path | None,
     side: int | None,
     cache: Path | None,
-    selecting: options.Selecting,
+    selecting: options.SelectionOptions,
     seed: int,
     fields: Mapping[str, str],
 ) -> str:

@@ -1,4 +1,4 @@
-"""What `trickzoo-eval imagenet` prints about a classifier."""
+"""Printing the results of `trickzoo-eval imagenet`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trickzoo.classification.robustness import Robustness
 
 
-def tell(r: Result) -> None:
+def print_result(r: Result) -> None:
     """Print the result of evaluating a classifier."""
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
@@ -72,7 +72,7 @@ def _print_left_out(data: Data) -> None:
         say(f"  {count(data.unknown_left_out, 'image')} of unknown classes left out")
 
 
-def tell_all(results: Sequence[Result]) -> None:
+def print_table(results: Sequence[Result]) -> None:
     """Print a table of several results."""
     rows = []
     for r in results:

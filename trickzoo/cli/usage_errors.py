@@ -1,4 +1,4 @@
-"""What is said of a command line that a command cannot take."""
+"""The messages for command lines that cannot be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, Un
 
 from trickzoo.recipes.fields import SYNONYMS
 
-OTHERS = {
+OPTION_SYNONYMS = {
     "ckpt": "weights",
     "conf": "threshold",
     "confidence": "threshold",
@@ -36,7 +36,7 @@ OTHERS = {
 RESUME = "the same command resumes a training that was stopped"
 
 
-def mistake(error: CycloptsError) -> str:
+def usage_error(error: CycloptsError) -> str:
     """Return the message for a command line that cannot be read."""
     if isinstance(error, UnknownOptionError):
         return unknown_option(error)
@@ -56,7 +56,7 @@ def unknown_option(error: UnknownOptionError) -> str:
     given = (error.token.keyword or error.token.value).partition("=")[0]
     known = {name: name.lstrip("-").replace("-", "_") for name in chain.from_iterable(each.names for each in error.argument_collection)}
     word = given.lstrip("-").replace("-", "_").lower()
-    meant = {SYNONYMS.get(word), OTHERS.get(word)}
+    meant = {SYNONYMS.get(word), OPTION_SYNONYMS.get(word)}
     found = [name for name, bare in known.items() if bare in meant and name.startswith("--")]
     if not found and word == "resume":
         return f"there is no option {given}; {RESUME}"

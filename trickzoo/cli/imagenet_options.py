@@ -1,0 +1,157 @@
+"""The options of `trickzoo-eval imagenet`: networks, images, files to write, the engine that runs the network, and corruptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from trickzoo.cli import options
+from trickzoo.cli.options import Flag
+from trickzoo.data import corruption_names
+from trickzoo.data.corruption_names import Corruption
+from trickzoo.errors import BadOption
+from trickzoo.recipes.ranges import Count
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from trickzoo.backbone import Backbone
+    from trickzoo.data.imageset import ImageSet
+    from trickzoo.deployment.deployed import Deployed
+    from trickzoo.weights.record import Preprocessing
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The models to evaluate."""
+
+    model: Annotated[
+        list[str],
+        Parameter(help="Models, weights, shell patterns of models, or files that trickzoo wrote; repeat for several.", negative=""),
+    ]
+    weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """The files to write."""
+
+    out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
+    per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
+    predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
+    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
+    pictures: options.Pictures = 0
+    printing: options.PrintingOptions = options.PrintingOptions()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """The images to evaluate on, and how their classes are matched with the model's."""
+
+    split: Annotated[Literal["val", "train", "test"], Parameter(help="Split to evaluate on, if DATA has several.")] = "val"
+    split_file: Annotated[
+        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
+    ] = None
+    folder: Annotated[Path | None, Parameter(name="--images", help="If DATA is a CSV: folder of its images, if not its own.")] = None
+    devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None
+    classes: Annotated[
+        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
+    ] = None
+    variant: Annotated[
+        Literal["v2", "a", "r", "sketch"] | None, Parameter(help="Check that DATA has the classes of ImageNet-V2, -A, -R or -Sketch.")
+    ] = None
+    labels: Annotated[
+        str | None, Parameter(help="Also judge ImageNet's validation images by the reassessed labels: real, or a copy of real.json.")
+    ] = None
+    skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out and count files that cannot be read as images.")] = False
+    skip_unknown: Annotated[bool, Flag, Parameter(help="Leave out and count images of class folders that the model does not know.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """The engine that runs the network, its precision, and the use of this machine."""
+
+    batch_size: Annotated[
+        int | None,
+        options.within(Count),
+        Parameter(help="Images per batch; by default 8 on a CPU, for each worker, and 64 on a GPU, for each process."),
+    ] = None
+    workers: options.Workers = None
+    device: options.Device = "auto"
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        Parameter(help="Precision of the network's arithmetic. int8 needs --calibration, and --backend onnxruntime or openvino."),
+    ] = "fp32"
+    calibration: Annotated[
+        Path | None, Parameter(help="Folder with images for --precision int8, which must not be among those of the evaluation.")
+    ] = None
+    backend: Annotated[
+        Literal["eager", "auto", "onnxruntime", "openvino"],
+        Parameter(help="Engine that runs the network on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
+    ] = "eager"
+
+    def __post_init__(self) -> None:
+        options.check_calibration(self.precision, self.calibration)
+        if self.precision == "int8" and self.backend == "eager":
+            raise BadOption("--precision int8 needs --backend onnxruntime or openvino")
+
+    def deployed(
+        self, network: Backbone, images: ImageSet, preprocessing: Preprocessing, workers: int, state: PartialState
+    ) -> Deployed | None:
+        """Deploy a network to the engine that `--backend` names; None for eager.
+
+        Its logits are compared with eager's on the first images of the set, or for int8 on those of the calibration.
+        """
+        if self.backend == "eager":
+            return None
+        import torch
+
+        from trickzoo.classification.evaluate import BATCH
+        from trickzoo.data.imageset import Decoded
+        from trickzoo.data.transforms import normalise, resize_and_crop
+        from trickzoo.deployment.deploy import deploy
+
+        if state.device.type != "cpu":
+            raise BadOption(f"--backend {self.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
+        if self.precision == "fp16":
+            raise BadOption(f"--backend {self.backend} has no fp16 on a CPU; use --precision bf16 or fp32")
+        if self.backend == "auto" and state.num_processes > 1:
+            raise BadOption("--backend auto would let each process choose for itself; name a backend")
+        threads = 1 if workers else None  # each worker has one core
+        settings: dict[str, Any] = {"batch_size": self.batch_size or BATCH, "threads": threads}
+        if self.precision == "int8":
+            calibration = options.calibration_images(self.calibration)
+            return deploy(network, self.backend, "int8", images=calibration, preprocessing=preprocessing, **settings)
+        first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
+        pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
+        checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
+        return deploy(network, self.backend, self.precision, images=checked, **settings)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CorruptionOptions:
+    """Common corruptions of the images, on which the model is evaluated too."""
+
+    corruptions: Annotated[
+        str | None,
+        Parameter(
+            help="Also evaluate on corrupted copies of each image: all, noise, blur, weather, digital, or names of kinds, with commas."
+        ),
+    ] = None
+    severities: Annotated[str | None, Parameter(help="With --corruptions: the severities; by default 1,2,3,4,5.")] = None
+
+    def parsed(self) -> tuple[Corruption, ...]:
+        """Return the corruptions. Raises BadOption or UnknownName for one that does not exist."""
+        if self.corruptions is None:
+            if self.severities is not None:
+                raise BadOption("--severities needs --corruptions, such as --corruptions all")
+            return ()
+        return corruption_names.parse(self.corruptions, self.severities or ",".join(map(str, corruption_names.SEVERITIES)))
