@@ -23,7 +23,7 @@ from trickzoo.data.open import open_set
 from trickzoo.data.readers.cifar_places import ArraySet
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
-from trickzoo.data.splits import compare
+from trickzoo.data.split_comparison import compare
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint

@@ -18,8 +18,8 @@ from tests.training import same
 from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadOption, NoEffect, TrickzooError
-from trickzoo.recipes.acting import marks
 from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.recipes.trick_fields import marked_fields
 from trickzoo.tricks.linear_scaling import scaled_lr
 
 NO_AUGMENTATION = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
@@ -64,7 +64,7 @@ TRICKS: dict[str, dict[str, Any]] = {
 NETWORKS = {"zero_gamma": "resnet18_d"}
 """Networks for the tricks that have no effect on the plain one."""
 TRICKS |= {
-    field: {field: mark.typical} | ({"model": NETWORKS[field]} if field in NETWORKS else {}) for field, mark in marks(Recipe).items()
+    name: {name: mark.typical} | ({"model": NETWORKS[name]} if name in NETWORKS else {}) for name, mark in marked_fields(Recipe).items()
 }
 
 

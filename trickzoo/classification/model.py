@@ -14,8 +14,8 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import create
-from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.trick_fields import actions
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.weights.named import existing, is_file
 from trickzoo.wording import count

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trickzoo.recipes.acting import actions
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.recipes.trick_fields import actions
 from trickzoo.tricks.distillation import distillation_loss
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 

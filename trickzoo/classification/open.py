@@ -19,7 +19,7 @@ from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers.table import splits_of
 from trickzoo.data.resident import Resident, decode_once, draw_once, squash
 from trickzoo.data.selection import Selected, Selection, divided, select
-from trickzoo.data.splits import Comparison, compare
+from trickzoo.data.split_comparison import Comparison, compare
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.errors import BadData, BadOption
 from trickzoo.files import home

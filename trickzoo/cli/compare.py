@@ -21,7 +21,7 @@ from trickzoo.studies.comparison import compare as compare_classifiers
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
-    from trickzoo.studies.paired import Paired
+    from trickzoo.studies.annotated_comparison import AnnotatedComparison
 
 SHOWN = 10
 """How many images that changed are printed in each direction."""
@@ -58,7 +58,7 @@ def compare(
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
     if task == "classification" and draws is not None:
         raise BadOption("--draws is for detectors and segmenters; the interval of classifiers has a formula")
-    say_in, columns, cells, content = _of_classifiers(one, two) if task == "classification" else _of_others(task, one, two, draws)
+    say_in, columns, cells, content = _of_classifiers(one, two) if task == "classification" else _of_annotated(task, one, two, draws)
     if out is not None:
         evidence.write_csv(out, columns, cells)
     if json:
@@ -74,12 +74,15 @@ def _of_classifiers(one: Path, two: Path) -> Compared:
     return partial(_tell, found), ("change", "image", "class", "first", "second"), cells, asdict(found)
 
 
-def _of_others(task: str, one: Path, two: Path, draws: int | None) -> Compared:
-    from trickzoo.studies import paired  # only now, because torch takes seconds to import
+def _of_annotated(task: str, one: Path, two: Path, draws: int | None) -> Compared:
+    from trickzoo.studies.annotated_comparison import (  # only now, because torch takes seconds to import
+        compare_detectors,
+        compare_segmenters,
+    )
 
-    found = (paired.compare_detectors if task == "detection" else paired.compare_segmenters)(one, two, draws or bootstrap.DRAWS)
+    found = (compare_detectors if task == "detection" else compare_segmenters)(one, two, draws or bootstrap.DRAWS)
     cells = [(each.image, *(f"{value:.4f}" for value in (each.first, each.second, each.difference))) for each in found.changed]
-    return partial(_tell_paired, found), ("image", "first", "second", "difference"), cells, asdict(found)
+    return partial(_tell_annotated, found), ("image", "first", "second", "difference"), cells, asdict(found)
 
 
 def _tell(found: Comparison, first: Path, second: Path) -> None:
@@ -105,7 +108,7 @@ def _list(group: tuple[Changed, ...]) -> None:
         say(f"and {len(group) - SHOWN:,} more; --out writes all of them")
 
 
-def _tell_paired(found: Paired, first: Path, second: Path) -> None:
+def _tell_annotated(found: AnnotatedComparison, first: Path, second: Path) -> None:
     say(f"first: {first}")
     say(f"second: {second}")
     say(f"{count(found.n, 'image')}; intervals from {found.draws:,} bootstrap draws of the images")

@@ -51,8 +51,8 @@ MAX_FILE = 2**29
 
 
 @dataclass(frozen=True)
-class Begun:
-    """An image of which only the header has been read."""
+class OpenedImage:
+    """An image that is opened, as Pillow does it: only its header has been read."""
 
     image: Image.Image
     file: io.BytesIO
@@ -68,10 +68,10 @@ class Begun:
         return _guarded(self.file, self.name, lambda: _decoded(self.image, self.name, self.file.getbuffer().nbytes))
 
 
-def begin(content: bytes, name: str) -> Begun:
-    """Read the header of the image in the bytes of a file. Raises BadData if they begin no image."""
+def open_image(content: bytes, name: str) -> OpenedImage:
+    """Open the image in the bytes of a file, which reads its header. Raises BadData if the bytes are not those of an image."""
     file = io.BytesIO(content)
-    return Begun(_guarded(file, name, lambda: _open(file, name)), file, name)
+    return OpenedImage(_guarded(file, name, lambda: _open(file, name)), file, name)
 
 
 def decode(content: bytes, name: str) -> Picture:
@@ -89,10 +89,10 @@ def thumbnail(content: bytes, name: str, side: int) -> NDArray[np.uint8]:
 
     A JPEG is decoded at a fraction of its size. Raises BadData as `decode` does.
     """
-    begun = begin(content, name)
-    if isinstance(begun.image, JpegImageFile):
-        begun.image.draft(None, (2 * side, 2 * side))
-    return np.asarray(begun.decode().upright().image.resize((side, side), Image.Resampling.BOX))
+    opened = open_image(content, name)
+    if isinstance(opened.image, JpegImageFile):
+        opened.image.draft(None, (2 * side, 2 * side))
+    return np.asarray(opened.decode().upright().image.resize((side, side), Image.Resampling.BOX))
 
 
 def whole(content: bytes, name: str) -> Image.Image:
@@ -116,7 +116,7 @@ def depth_notes(read: Callable[[], bytes], name: str) -> tuple[str, ...]:
     """
     try:
         found = read()
-        highest = int(np.asarray(whole(found, name)).max()) if _is_of_16_bits(begin(found, name).image) else 0
+        highest = int(np.asarray(whole(found, name)).max()) if _is_of_16_bits(open_image(found, name).image) else 0
     except BadData:
         return ()
     if not 0 < highest < 4096:

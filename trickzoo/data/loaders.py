@@ -145,28 +145,30 @@ def random_crops(
     Returns:
         The samples with (3, size, size) uint8 pixels, or with an error.
     """
-    begun = [_begun(sample, name, content) for sample, name, content, _ in found]
-    sizes = torch.tensor([(1, 1) if isinstance(image, ReadImage) else image.size for image in begun])
+    opened = [_opened(sample, name, content) for sample, name, content, _ in found]
+    sizes = torch.tensor([(1, 1) if isinstance(image, ReadImage) else image.size for image in opened])
     boxes = crop_boxes(torch.stack([draws for *_, draws in found]), sizes[:, 0], sizes[:, 1], augmentation).int().tolist()
     return [
         image if isinstance(image, ReadImage) else _cropped(sample, image, box, size, upright)
-        for (sample, *_), image, box in zip(found, begun, boxes, strict=True)
+        for (sample, *_), image, box in zip(found, opened, boxes, strict=True)
     ]
 
 
-def _begun(sample: ReadImage, name: str, content: bytes) -> image_files.Begun | ReadImage:
-    """Read the header of an image. Return the sample instead if it has an error, or with the error that this raises."""
+def _opened(sample: ReadImage, name: str, content: bytes) -> image_files.OpenedImage | ReadImage:
+    """Open an image. Return its sample instead if that has an error, or with the error if the image cannot be opened."""
     if sample.error:
         return sample
     try:
-        return image_files.begin(content, name)
+        return image_files.open_image(content, name)
     except BadData as error:
         return replace(sample, error=str(error))
 
 
-def _cropped(sample: ReadImage, begun: image_files.Begun, box: tuple[float, float, float, float], size: int, upright: bool) -> ReadImage:
+def _cropped(
+    sample: ReadImage, opened: image_files.OpenedImage, box: tuple[float, float, float, float], size: int, upright: bool
+) -> ReadImage:
     try:
-        picture = begun.decode()
+        picture = opened.decode()
     except BadData as error:
         return replace(sample, error=str(error))
     image = picture.image

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trickzoo.data.images import begin, rgb, whole
+from trickzoo.data.images import open_image, rgb, whole
 from trickzoo.errors import BadData
 
 INDEXED = ("P", "L", "1", "I", "I;16")
@@ -52,7 +52,7 @@ def colours_in(image: Image.Image, name: str) -> NDArray[np.int32]:
 
 def mode_of(content: bytes, name: str) -> str:
     """Return Pillow's mode of the image in the bytes of a file, from its header. Raises BadData if they begin no image."""
-    return begin(content, name).image.mode
+    return open_image(content, name).image.mode
 
 
 def palette_of(content: bytes, name: str) -> tuple[int, ...]:
@@ -60,6 +60,6 @@ def palette_of(content: bytes, name: str) -> tuple[int, ...]:
 
     Raises BadData, with `name` in the message, if the bytes begin no image.
     """
-    image = begin(content, name).image
+    image = open_image(content, name).image
     values = image.getpalette("RGB") if image.mode == "P" else None
     return tuple(red << 16 | green << 8 | blue for red, green, blue in zip(*[iter(values or ())] * 3, strict=True))

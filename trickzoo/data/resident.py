@@ -23,7 +23,7 @@ from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
 from trickzoo.data.loaders import label_indices, say_orientation
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.data.splits import Comparison
+from trickzoo.data.split_comparison import Comparison
 from trickzoo.recipes.recipe import Augmentation
 
 

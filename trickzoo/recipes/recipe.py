@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from trickzoo.recipes.acting import ActsOn
 from trickzoo.recipes.ranges import BelowOne, Checked, Count, Fraction, LowToHigh, NotNegative, Pattern, Positive, Probability
+from trickzoo.recipes.trick_fields import ActsOn
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -1,12 +1,14 @@
-"""Comparison of two networks by their predictions for the same images: which files are compared, and classifiers."""
+"""Comparison of two classifiers by their predictions for the same images, and finding the files of predictions of any task."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular, read_regular
@@ -15,7 +17,7 @@ from trickzoo.wording import count
 
 LONGEST = 1 << 20
 """How many bytes of the first line of a file are read to find out what it holds."""
-Z = 1.959963984540054
+Z = NormalDist().inv_cdf(0.975)
 """The 97.5 % quantile of the normal distribution."""
 
 
@@ -39,7 +41,7 @@ class Comparison:
         lost, won: the images that only the first one, and that only the second one, gets right.
         difference: top-1 of the second minus that of the first, in points.
         interval: its 95 % confidence interval in points (Bonett and Price, 2012).
-        p: two-sided p of McNemar's exact test: of a fair coin that shows `lost` or `won` for each image that changed.
+        p: two-sided p of McNemar's exact test, as `mcnemar` returns it.
     """
 
     n: int
@@ -80,11 +82,7 @@ def compare(first: Path, second: Path) -> Comparison:
     Raises BadData if a file cannot be read, or if the images or their classes differ.
     """
     one, two = read(first), read(second)
-    for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
-        if missing := sorted(here.keys() - there.keys()):
-            raise BadData(
-                f"{other} has no prediction for {missing[0]}, as {name} has ({count(len(missing), 'image')}); compare the same images"
-            )
+    check_same_images(first, second, one, two)
     for image, (label, _) in one.items():
         if two[image][0] != label:
             raise BadData(f"{image} is {label} in {first} and {two[image][0]} in {second}; compare predictions for the same labels")
@@ -94,6 +92,15 @@ def compare(first: Path, second: Path) -> Comparison:
     n, b, c = len(rows), len(lost), len(won)
     right = [sum(getattr(row, which) == row.label for row in rows) for which in ("first", "second")]
     return Comparison(n, (100 * right[0] / n, 100 * right[1] / n), lost, won, 100 * (c - b) / n, paired_interval(b, c, n), mcnemar(b, c))
+
+
+def check_same_images(first: Path, second: Path, one: Collection[str], two: Collection[str]) -> None:
+    """Raise BadData unless two files of predictions are for the same images, whose names are `one` and `two`."""
+    for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
+        if missing := sorted(set(here) - set(there)):
+            raise BadData(
+                f"{other} has no prediction for {missing[0]}, as {name} has ({count(len(missing), 'image')}); compare the same images"
+            )
 
 
 def read(path: Path) -> dict[str, tuple[str, str]]:
@@ -111,14 +118,20 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Return the two-sided p of McNemar's exact test: of as uneven a division of the images that changed, if both were equally likely."""
+    """Return the two-sided p of McNemar's exact test for the numbers of images that only the first and only the second one gets right.
+
+    It is the probability of a division at least as uneven as this one, if each of these images were equally likely to be `lost` or `won`.
+    """
     from scipy.stats import binomtest
 
     return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
 
 
 def paired_interval(lost: int, won: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of the difference in points: Wald's for paired proportions, with one image added to each change."""
+    """Return the 95 % confidence interval of the difference of two accuracies on the same n images, in points.
+
+    It is the Wald interval for paired proportions with one image added to `lost` and to `won` (Bonett and Price, 2012).
+    """
     b, c, m = (lost + 1) / (n + 2), (won + 1) / (n + 2), n + 2
     half = Z * math.sqrt((b + c - (c - b) ** 2) / m)
     return 100 * max(c - b - half, -1), 100 * min(c - b + half, 1)

@@ -18,7 +18,7 @@ from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, eac
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
-    from trickzoo.studies.at_once import Train
+    from trickzoo.studies.parallel import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 

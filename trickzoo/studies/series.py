@@ -18,7 +18,7 @@ from trickzoo.studies.power import MOST_SEEDS
 if TYPE_CHECKING:
     from trickzoo.data.location import Splits
     from trickzoo.recipes.collection import AnyRecipe
-    from trickzoo.studies.at_once import Reopen, Train
+    from trickzoo.studies.parallel import Reopen, Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 
@@ -143,7 +143,7 @@ def train_all(
 ) -> None:
     """Run the trainings that are not done; `tell` is called with a line of text for each.
 
-    With several `jobs`, other processes run them, as `train_at_once` describes, and `each` is not called.
+    With several `jobs`, other processes run them, as `train_in_parallel` describes, and `each` is not called.
 
     The folder `machine.out` is locked meanwhile, unless all trainings are done: it is then only read.
 
@@ -161,12 +161,12 @@ def train_all(
         if jobs == 1:
             _train_in_turn(trainings, titles, each, tell)
             return
-        from trickzoo.studies.at_once import train_at_once
+        from trickzoo.studies.parallel import train_in_parallel
 
         for title, training in zip(titles, trainings, strict=True):
             if training.done:
                 tell(f"{title}: already finished")
-        train_at_once(titles, left, reopen, jobs, tell)
+        train_in_parallel(titles, left, reopen, jobs, tell)
 
 
 def _train_in_turn(trainings: Sequence[Training], titles: Sequence[str], each: Each, tell: Callable[[str], None]) -> None:

@@ -18,8 +18,8 @@ from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, hol
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
-    from trickzoo.studies.at_once import Train
     from trickzoo.studies.examples import Example
+    from trickzoo.studies.parallel import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 

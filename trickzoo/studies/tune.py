@@ -25,7 +25,7 @@ from trickzoo.wording import count
 
 if TYPE_CHECKING:
     from trickzoo.data.location import ImageLocation, Splits
-    from trickzoo.studies.at_once import Train
+    from trickzoo.studies.parallel import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
 

@@ -27,7 +27,7 @@ from tests.fuzz.inputs import WORDS, damaged, documents, images, tar_of, tars, t
 from tests.images import devkit, jpeg
 from trickzoo.data.augment import DRAWS
 from trickzoo.data.classes import class_list
-from trickzoo.data.images import begin, decode
+from trickzoo.data.images import decode, open_image
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.mask_images import decode_mask
 from trickzoo.data.open import open_set
@@ -78,7 +78,7 @@ def pictures() -> tuple[bytes, ...]:
 def image(content: bytes, folder: Path) -> None:
     """An image file."""
     with suppress(TrickzooError):
-        begin(content, "image").decode()
+        open_image(content, "image").decode()
     decode(content, "image")
 
 

@@ -1,4 +1,4 @@
-"""How recipes apply tricks: the recipe field that switches a trick on names what it acts on and the function that applies it."""
+"""The recipe fields that switch tricks on: each is marked with what its trick acts on, and with the function that applies it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Action:
 
 
 @functools.cache
-def marks(kind: type[Any]) -> dict[str, ActsOn]:
+def marked_fields(kind: type[Any]) -> dict[str, ActsOn]:
     """Return the fields of a recipe's class that are marked with `ActsOn`, in their order."""
     hints = get_type_hints(kind, include_extras=True)
     found = {name: [mark for mark in _metadata(hint) if isinstance(mark, ActsOn)] for name, hint in hints.items()}
@@ -50,7 +50,7 @@ def marks(kind: type[Any]) -> dict[str, ActsOn]:
 def actions(recipe: Any, scope: Scope) -> list[Action]:
     """Return the tricks of a recipe that are switched on and act on the network or on a batch, in the order of their fields."""
     found = []
-    for name, mark in marks(type(recipe)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
+    for name, mark in marked_fields(type(recipe)).items():  # type: ignore[arg-type]  # mypy: dataclasses that are not frozen have no hash
         value = getattr(recipe, name)
         if mark.scope != scope or not value:
             continue

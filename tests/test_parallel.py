@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from trickzoo.errors import BadData, TrickzooError, WorkerLost
-from trickzoo.studies.at_once import Train, train_at_once
+from trickzoo.studies.parallel import Train, train_in_parallel
 from trickzoo.training import stopping
 from trickzoo.training.progress import Progress
 
@@ -63,7 +63,7 @@ def test_the_others_save_and_no_training_starts(what: str, error: type[TrickzooE
 
     saved = tmp_path / "saved"
     with pytest.raises(error) as found:
-        train_at_once(["1/3 a", "2/3 b", "3/3 c"], [0, 1, 2], functools.partial(trainings, saved, "lasts", what, "ends"), 2, tell)
+        train_in_parallel(["1/3 a", "2/3 b", "3/3 c"], [0, 1, 2], functools.partial(trainings, saved, "lasts", what, "ends"), 2, tell)
     assert str(found.value) == message
     assert saved.exists()
     assert {line for line in told if line.endswith("started")} == {"1/3 a: started", "2/3 b: started"}
@@ -75,10 +75,10 @@ def test_trainings_save_when_the_process_that_started_them_is_killed(tmp_path: P
     code = """
 import functools, sys
 from pathlib import Path
-from tests.test_at_once import trainings
-from trickzoo.studies.at_once import train_at_once
+from tests.test_parallel import trainings
+from trickzoo.studies.parallel import train_in_parallel
 if __name__ == "__main__":
-    train_at_once(["a"], [0], functools.partial(trainings, Path(sys.argv[1]), "lasts"), 1, print)
+    train_in_parallel(["a"], [0], functools.partial(trainings, Path(sys.argv[1]), "lasts"), 1, print)
 """
     script = tmp_path / "study.py"
     script.write_text(code)

@@ -27,7 +27,7 @@ from trickzoo.detection.metrics import Detections, coco_average_precision
 from trickzoo.evidence import write_csv
 from trickzoo.segmentation import stored as masks
 from trickzoo.segmentation.metrics import ConfusionMatrix
-from trickzoo.studies.paired import compare_detectors, compare_segmenters
+from trickzoo.studies.annotated_comparison import compare_detectors, compare_segmenters
 
 CLASSES = 3
 

@@ -1,4 +1,4 @@
-"""Running several trainings of a study at once, each in a process of its own."""
+"""Running several trainings of a study in parallel, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Reopen = Callable[[], Sequence[Train]]
 """Returns all trainings of a study. It is called in each process, and therefore pickled."""
 
 
-def train_at_once(titles: Sequence[str], left: Sequence[int], reopen: Reopen, jobs: int, tell: Callable[[str], None]) -> None:
+def train_in_parallel(titles: Sequence[str], left: Sequence[int], reopen: Reopen, jobs: int, tell: Callable[[str], None]) -> None:
     """Run trainings, `jobs` of them at once.
 
     If one of them fails, or a signal arrives, the others save a checkpoint and stop.
@@ -51,11 +51,11 @@ def train_at_once(titles: Sequence[str], left: Sequence[int], reopen: Reopen, jo
     SIGHUP arrived.
     """
     with stopping.handle_signals() as asked:
-        _Series(titles, left, tell, asked).run(reopen, jobs)
+        _ParallelTrainings(titles, left, tell, asked).run(reopen, jobs)
 
 
-class _Series:
-    """Trainings that processes take in turn. `error` is the first error, after which no training starts."""
+class _ParallelTrainings:
+    """Trainings that several processes take from a queue. `error` is the first error, after which no training starts."""
 
     def __init__(self, titles: Sequence[str], left: Sequence[int], tell: Callable[[str], None], asked: Callable[[], bool]) -> None:
         self.titles, self.left, self.tell, self.asked = titles, deque(left), tell, asked

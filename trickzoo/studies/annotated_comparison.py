@@ -1,4 +1,4 @@
-"""Comparison of two detectors, or of two segmenters, by what they predict for the same images."""
+"""Comparison of two detectors, or of two segmenters, by their predictions for the same images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trickzoo.detection import resampling
 from trickzoo.detection import stored as boxes
 from trickzoo.errors import BadData
 from trickzoo.segmentation import stored as masks
-from trickzoo.wording import count
+from trickzoo.studies.comparison import check_same_images
 
 Figure = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 """Computes (b, F) figures in 0…1 from (b, n) weights of the images."""
@@ -54,7 +54,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Paired:
+class AnnotatedComparison:
     """The comparison of two networks on n images.
 
     Attributes:
@@ -72,13 +72,13 @@ class Paired:
     changed: tuple[Changed, ...]
 
 
-def compare_detectors(first: Path, second: Path, draws: int = bootstrap.DRAWS) -> Paired:
+def compare_detectors(first: Path, second: Path, draws: int = bootstrap.DRAWS) -> AnnotatedComparison:
     """Compare two files of boxes by COCO's AP and AP50, and single images by the AP50 of the image alone.
 
     Raises BadData if a file cannot be read, or if the images, their classes or their objects differ.
     """
     (data, found), (other, theirs) = boxes.read(first), boxes.read(second)
-    _check_same(first, second, data.names, other.names)
+    check_same_images(first, second, data.names, other.names)
     for what, here, there in (
         ("ids or sizes of images", data.images, other.images),
         ("classes", data.classes, other.classes),
@@ -90,31 +90,23 @@ def compare_detectors(first: Path, second: Path, draws: int = bootstrap.DRAWS) -
     names = ("COCO AP", "COCO AP50")
     figures = [lambda weights, of=of: resampling.average_precisions(of, weights) for of in (one, two)]
     alone = [resampling.of_single_images(each) for each in (one, two)]
-    return _paired(data.names, names, figures, draws, "AP50", alone)
+    return _compared(data.names, names, figures, draws, "AP50", alone)
 
 
-def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) -> Paired:
+def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) -> AnnotatedComparison:
     """Compare two files of counts by mean IoU and pixel accuracy, and single images by the mean IoU of the image alone.
 
     Raises BadData if a file cannot be read, or if the images, their classes or their judged pixels differ.
     """
     one, two = masks.read(first), masks.read(second)
-    _check_same(first, second, one.names, two.names)
+    check_same_images(first, second, one.names, two.names)
     place = {name: index for index, name in enumerate(two.names)}
     two = two.take([place[name] for name in one.names])
     _check_equal(first, second, "classes", one.classes, two.classes)
     _check_equal(first, second, "numbers of annotated pixels", one.judged.tolist(), two.judged.tolist())
     figures = [lambda weights, of=of: masks.mean_iou(of, weights) for of in (one, two)]
     alone = [masks.mean_iou(each)[:, 0] for each in (one, two)]
-    return _paired(one.names, ("mean IoU", "pixel accuracy"), figures, draws, "mean IoU", alone)
-
-
-def _check_same(first: Path, second: Path, one: Sequence[str], two: Sequence[str]) -> None:
-    for here, there, name, other in ((one, two, first, second), (two, one, second, first)):
-        if missing := sorted(set(here) - set(there)):
-            raise BadData(
-                f"{other} has no prediction for {missing[0]}, as {name} has ({count(len(missing), 'image')}); compare the same images"
-            )
+    return _compared(one.names, ("mean IoU", "pixel accuracy"), figures, draws, "mean IoU", alone)
 
 
 def _check_equal(first: Path, second: Path, what: str, one: object, two: object) -> None:
@@ -122,14 +114,14 @@ def _check_equal(first: Path, second: Path, what: str, one: object, two: object)
         raise BadData(f"{first} and {second} have different {what}; compare predictions for the same annotations")
 
 
-def _paired(
+def _compared(
     images: Sequence[str],
     names: Sequence[str],
     of: Sequence[Figure],
     draws: int,
     of_images: str,
     alone: Sequence[NDArray[np.float64]],
-) -> Paired:
+) -> AnnotatedComparison:
     """Return the comparison by two functions that compute the figures called `names`, and by figures of single images."""
     n = len(images)
     one, two = (100 * figure(np.ones((1, n), np.int64))[0] for figure in of)
@@ -142,4 +134,4 @@ def _paired(
     )
     rows = zip(images, *(each.tolist() for each in alone), strict=True)
     changed = [Changed(name, 100 * here, 100 * there) for name, here, there in rows if here != there and here == here and there == there]
-    return Paired(n, draws, figures, of_images, tuple(sorted(changed, key=lambda each: -abs(each.difference))))
+    return AnnotatedComparison(n, draws, figures, of_images, tuple(sorted(changed, key=lambda each: -abs(each.difference))))
