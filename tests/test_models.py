@@ -392,6 +392,11 @@ def test_torchscript_is_refused_in_one_line(name: str) -> None:
             torch.jit.script(network)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_parts_are_printed_in_the_order_of_the_forward_pass(name: str) -> None:
+    assert [part for part, _ in shape_of(name).named_children()] == ["stem", "pool", "stages", "head"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_input_channels_are_known(name: str) -> None:
     assert [shape_of(name, in_chans=n).in_chans for n in (1, 3, 4)] == [1, 3, 4]

@@ -82,6 +82,7 @@ class Backbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.stem = nn.Identity()  # `print` shows the parts in the order in which they are first set
         self.pool: nn.Module = nn.Identity()
         self._frozen: list[nn.Module] = []
 

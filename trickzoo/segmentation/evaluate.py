@@ -117,9 +117,7 @@ def evaluate_set(
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
     """Return a caption and pictures of one image: one with its annotated mask, and one with the mask of each segmenter."""
-    image, truth = data.read(index)
-    if truth.shape != (image.height, image.width):  # the image has more than `image_memory.MAX_PIXELS` and was reduced
-        truth = np.asarray(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
+    image, truth = report.image_with_mask(data, index)
     masks = [truth, *(predict(model, image) for model in models)]
     views = [drawing.draw_mask(image, mask, data.classes, side=drawing.SMALL) for mask in masks]
     return f"Classes of the pixels in {data.name(index)}.", views

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from trickzoo import drawing
@@ -98,9 +99,15 @@ def _in_words(counts: ImageCounts) -> str:
     return ", ".join(f"{name} {100 * value:.1f} %" for name, value in known.items())
 
 
+def image_with_mask(data: SegmentationSet, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """Read an image and its annotated mask, for drawing: the mask is reduced to the size of the image if the image was reduced."""
+    image, mask = data.read(index)
+    if mask.shape != (image.height, image.width):  # the image has more than `image_memory.MAX_PIXELS`
+        mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+    return image, mask
+
+
 def _annotated(data: SegmentationSet, index: int) -> str:
     """Return the address of a picture of an image with its annotated mask."""
-    image, mask = data.read(index)
-    if mask.shape != (image.height, image.width):  # the image was reduced
-        mask = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+    image, mask = image_with_mask(data, index)
     return thumbnail(drawing.draw_mask(image, mask, data.classes, side=drawing.SMALL), drawing.SMALL)
