@@ -1,4 +1,4 @@
-"""Networks that have seen nothing, files of them, and images for them."""
+"""Untrained networks, files of them, and images for them."""
 
 from __future__ import annotations
 

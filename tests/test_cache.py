@@ -1,4 +1,4 @@
-"""Decoded images that are kept: read when whole, made again when damaged, whoever wrote them."""
+"""The cache of decoded images: it is read if it is complete, and made again if it is damaged."""
 
 from __future__ import annotations
 

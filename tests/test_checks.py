@@ -1,4 +1,4 @@
-"""What sets hold is counted, told and, where a training would be pointless, refused."""
+"""Annotated sets are counted and described before a training, and refused if a training on them would be pointless."""
 
 from __future__ import annotations
 

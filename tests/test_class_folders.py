@@ -1,4 +1,4 @@
-"""Class folders as people have them: odd names, links, files that are no images, and what is said of them."""
+"""Class folders as people have them, with odd names, links and files that are not images, and the messages about them."""
 
 from __future__ import annotations
 

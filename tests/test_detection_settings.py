@@ -1,4 +1,4 @@
-"""What a detector is built with: the released recipes' settings, and options of one's own."""
+"""The settings of a detector: those of the released recipes, and those that a user gives."""
 
 from __future__ import annotations
 

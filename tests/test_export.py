@@ -1,4 +1,4 @@
-"""`trickzoo export` writes files that need nothing else, and `trickzoo predict` on them says what it says on the model."""
+"""`trickzoo export` writes files that need nothing else, and `trickzoo predict` gives the same results for them as for the model."""
 
 from __future__ import annotations
 

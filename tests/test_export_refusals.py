@@ -1,4 +1,4 @@
-"""What `trickzoo export` and `trickzoo predict` refuse: options, missing packages, damaged and foreign files, and what no file can hold."""
+"""What `trickzoo export` and `trickzoo predict` refuse: options, missing packages, damaged and foreign files, and some networks."""
 
 from __future__ import annotations
 

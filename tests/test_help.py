@@ -1,4 +1,4 @@
-"""The help of the commands, and what is said of mistaken words and options."""
+"""The help of the commands, and the messages for wrong words and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sets are one: digests of names, contents and labels, those of older versions, and images of training in validation."""
+"""The identity of sets: digests of names, contents and labels, those of older versions, and training images among the validation images."""
 
 from __future__ import annotations
 

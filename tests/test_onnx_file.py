@@ -1,4 +1,4 @@
-"""ONNX files compute what the network computes, at every batch size, and say nothing of the machine that wrote them."""
+"""ONNX files compute what the network computes, at every batch size, and contain nothing about the machine that wrote them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items that another thread makes ahead."""
+"""Items that another thread makes before they are needed."""
 
 from __future__ import annotations
 

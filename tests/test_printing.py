@@ -1,4 +1,4 @@
-"""What commands print: names as they are and never obeyed, in any encoding, to terminals, pipes and full disks."""
+"""The output of commands: names are printed and never interpreted, in any encoding, to terminals, pipes and full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house itself: imports point one way, pages are generated, the wheel is whole."""
+"""The project as a whole: imports point one way, pages are generated, and the wheel is complete."""
 
 from __future__ import annotations
 

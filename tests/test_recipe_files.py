@@ -1,4 +1,4 @@
-"""Recipes that a user or a stranger wrote to a file: whatever it holds, one line says what is wrong."""
+"""Recipe files of users and of strangers: one line names the fault, whatever the file contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of masks: 255 is what does not count, whatever the files have, and what does not fit is refused in one line."""
+"""Readers of masks: 255 marks the pixels that do not count in every layout, and files that do not fit are refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The confusion matrix against scikit-learn's, and what is made of it."""
+"""The confusion matrix against scikit-learn's, and the figures that are computed from it."""
 
 from __future__ import annotations
 

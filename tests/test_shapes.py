@@ -1,4 +1,4 @@
-"""The generated shapes: the same everywhere, balanced, true about themselves, and told apart by shape alone."""
+"""The generated shapes: reproducible, balanced, correctly annotated, and different in shape only."""
 
 from __future__ import annotations
 

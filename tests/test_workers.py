@@ -1,4 +1,4 @@
-"""Samples from worker processes: as they were made, with few open files, and whoever is signalled."""
+"""Samples from worker processes: they arrive unchanged, need few open files, and signals to the workers do no harm."""
 
 from __future__ import annotations
 

@@ -48,6 +48,6 @@ def interval(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     import numpy as np
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of columns that are NaN throughout
         low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high

@@ -175,7 +175,7 @@ def _counts(mask: NDArray[Any], classes: int) -> NDArray[np.int64]:
 
 
 def _font(picture: Image.Image) -> ImageFont.FreeTypeFont:
-    import matplotlib  # whose font is installed everywhere, and has more letters than Pillow's own
+    import matplotlib  # its font is installed everywhere, and has more letters than Pillow's own
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), max(18, min(picture.size) // 40))
 

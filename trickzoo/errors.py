@@ -9,7 +9,7 @@ from difflib import get_close_matches
 JOINERS = "\u200c\u200d"
 """Invisible characters that are part of the spelling of some languages and of emoji."""
 NOT_FINITE = "gives logits that are not finite; the weights are damaged"
-"""What is said of a network, after its name, whose logits are NaN or infinite."""
+"""The message, after the name of a network, that its logits are NaN or infinite."""
 
 
 def printable(text: object) -> str:

@@ -13,8 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -39,24 +38,6 @@ PACKAGES = (
     "onnxruntime",
     "openvino",
 )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of evaluating a detector or a segmenter.
-
-    Attributes:
-        content: the figures as they are written to the result file.
-        figures: the printed figures in percent, by name; None for a figure that is not defined because no object or pixel counts.
-        header, rows: the table with one row for each class.
-        report: takes a number of pictures, and returns the findings as sentences, and the sections of a report.
-    """
-
-    content: dict[str, Any]
-    figures: dict[str, float | None]
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    report: Callable[[int], tuple[list[str], list[Any]]]
 
 
 def environment() -> dict[str, Any]:

@@ -21,7 +21,7 @@ INSTEAD = {
     "global_pool": "forward_features(x) returns the map before the average over its cells",
     "checkpoint_path": "name the file with weights",
 }
-"""What takes the place of options of timm's `create_model`."""
+"""Options of timm's `create_model` that `create` does not have, with their replacements for the error message."""
 
 
 def create(

@@ -19,7 +19,7 @@ from trickzoo.addresses import check_local
 from trickzoo.errors import BadOption, NotWritten, TrickzooError
 
 TEMPORARY = ".tz-"
-"""How the names of temporary files and folders begin. Older versions named them `.NAME.` and eight hex digits."""
+"""The prefix of the names of temporary files and folders. Older versions named them `.NAME.` and eight hex digits."""
 LONGEST_NAME = 255
 """Bytes that a file's name may have on common file systems."""
 
@@ -264,7 +264,7 @@ def new_folder(path: Path, **remedy: str) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             if path.is_dir():
-                path.rmdir()  # refused unless it is empty
+                path.rmdir()  # fails unless the folder is empty
             temporary.rename(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -106,7 +106,7 @@ MAKERS = {
     "from_torchvision": "torchvision.models.get_model(NAME)",
     "to_timm": "trickzoo.create(NAME)",
 }
-"""What makes the network that a function takes, by the name of the function."""
+"""The call that creates a network which a function takes, by the name of the function."""
 
 
 def _check_given(model: Any, function: str, wanted: str) -> None:
@@ -160,7 +160,7 @@ def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Back
 
 def _drop_rate(theirs: nn.Module) -> float:
     """Return the probability of dropout before the classifier of a network of timm or torchvision."""
-    for name in ("head_drop", "dropout"):  # as Inception V3 has it in timm and in torchvision
+    for name in ("head_drop", "dropout"):  # the names in the Inception V3 of timm and of torchvision
         if isinstance(layer := getattr(theirs, name, None), nn.Dropout):
             return layer.p
     return float(getattr(theirs, "drop_rate", 0.0))

@@ -17,6 +17,7 @@ from trickzoo import evidence
 from trickzoo.data.location import Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
+from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
 from trickzoo.training.job import Job, holds_finished
 from trickzoo.training.machine import Machine
 from trickzoo.training.task import Task
@@ -62,7 +63,7 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
         workers: int = 0,
         predictions: Path | None = None,
         progress: Callable[[int], None] = lambda done: None,
-    ) -> evidence.Evaluation:
+    ) -> AnnotatedEvaluation:
         """Run a network on a set of images, each process on its share, and return the metrics, the same in all processes.
 
         Args:

@@ -75,5 +75,5 @@ class _Features:
             images = normalise(pixels, self.preprocessing).contiguous(memory_format=torch.channels_last)
             features = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
             for i, row in zip(readable, features.float().cpu(), strict=True):
-                found[i] = (row.clone(), "")  # a view would be sent with the features of the whole batch
+                found[i] = (row.clone(), "")  # a view would be sent to the other process together with the whole batch
         return found

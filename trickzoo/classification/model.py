@@ -102,7 +102,7 @@ def adopt(model: Backbone, classes: Sequence[str]) -> bool:
     place = {name: i for i, name in enumerate(theirs)}
     order = [place[name] for name in classes]
     for module in model.modules():
-        if isinstance(module, nn.Linear):  # the classifiers, Inception's second one too
+        if isinstance(module, nn.Linear):  # every linear layer is a classifier; Inception V3 may have two
             module.weight.data, module.bias.data = module.weight.data[order], module.bias.data[order]
     model.weights = replace(model.weights, classes=tuple(classes))
     return True

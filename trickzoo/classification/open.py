@@ -42,7 +42,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     comparison: Comparison | None = None
     workers = machine.decoders
     cache = location.cache or home() / "resident"
-    if not cache.is_dir():  # one that exists may be complete, and is then only read
+    if not cache.is_dir():  # an existing cache may be complete, and is then only read
         evidence.check_folder(cache, "name another folder with --cache, or set TRICKZOO_HOME")
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"

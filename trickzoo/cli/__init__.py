@@ -112,7 +112,7 @@ def _asked(app: App, words: list[str]) -> tuple[App, list[str]]:
     command = Command(name=" ".join([app.name[0], *chain]), help=about, **SETTINGS)
     command.default(function)
     for flag in (*command.help_flags, *command.version_flags):
-        command[flag].show = not chain  # as in the help of cyclopts: only a program lists these two
+        command[flag].show = not chain  # cyclopts lists these two flags in the help of a program, but not of its commands
     return command, others
 
 
@@ -134,7 +134,7 @@ def run(app: App, tokens: list[str] | None = None) -> None:
         command = " ".join([app.name[0], *(error.command_chain or ())])
         printing.complain(f"{usage_error(error)} (`{command} --help` lists the options)")
         status = 2
-    except BrokenPipeError:  # `trickzoo list | head`
+    except BrokenPipeError:  # for example by `trickzoo list | head`
         status = 141
     except KeyboardInterrupt:
         status = 130

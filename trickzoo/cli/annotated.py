@@ -22,7 +22,7 @@ from trickzoo.wording import count
 if TYPE_CHECKING:
     from trickzoo.data.annotated import AnnotatedSet
     from trickzoo.data.location import AnnotatedLocation, Part
-    from trickzoo.evidence import Evaluation
+    from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
     from trickzoo.weights.loaded import LoadedWeights
 
 Data = Annotated[Path | None, Parameter(help="Folder of the data set.")]
@@ -189,7 +189,7 @@ def _listed(location: AnnotatedLocation, task: str, split_file: Path) -> Any:
     return listed(location.open_undivided(task), split_file, location.val)
 
 
-def _write_report(path: Path, title: str, found: Evaluation, content: dict[str, Any], pictures: int) -> None:
+def _write_report(path: Path, title: str, found: AnnotatedEvaluation, content: dict[str, Any], pictures: int) -> None:
     """Write the page on an evaluation."""
     from trickzoo.files import write_atomically
     from trickzoo.pages.page import page
@@ -241,7 +241,7 @@ def _print_images(images: dict[str, Any]) -> None:
         say(f"  {note}")
 
 
-def _print_figures(found: Evaluation) -> None:
+def _print_figures(found: AnnotatedEvaluation) -> None:
     width = max(map(len, found.figures))
     for name, value in found.figures.items():
         say(f"  {name:<{width}} {_percent(value):>7} %")

@@ -39,7 +39,7 @@ def _options(kinds: Sequence[Any], without: Sequence[str]) -> Any:
                 found.setdefault(name, []).append((kind, field))
     columns = [(name, Annotated[str | None, _parameter(each, len(kinds))], None) for name, each in found.items()]
     made = make_dataclass("RecipeFields", columns, bases=(Fields,), frozen=True, kw_only=True)
-    made.__module__ = __name__  # by which cyclopts knows that it is no type of the standard library
+    made.__module__ = __name__  # cyclopts treats types of the standard library differently
     return Parameter(name="*")(made)
 
 

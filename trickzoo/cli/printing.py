@@ -48,7 +48,7 @@ codecs.register_error(ERRORS, _plain)
 class _Formatter(logging.Formatter):
     """Writes a message of the log on one line, its names escaped."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # logging's own name
+    def formatMessage(self, record: logging.LogRecord) -> str:  # the name is given by logging
         record.message = printable(record.message)
         return super().formatMessage(record)
 
@@ -97,7 +97,7 @@ def of_the_machine(error: OSError) -> str | None:
         return f"{error.filename or 'the output'}: {error.strerror}; make room, or name another place"
     try:
         tempfile.gettempdir()
-    except OSError:  # as libraries find out when they are imported
+    except OSError:  # some libraries look for this folder when they are imported
         return "there is no folder for temporary files that can be written; make room in /tmp, or set TMPDIR to a folder of your own"
     return None
 
@@ -181,7 +181,7 @@ def progress(shown: bool, title: str, total: int | None, *, elapsed: bool = Fals
         return
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TimeRemainingColumn()] if elapsed else [TimeRemainingColumn()]
-    to_file = sys.stdout is None or not sys.stdout.isatty()  # what is printed meanwhile goes there, and not above the bar
+    to_file = sys.stdout is None or not sys.stdout.isatty()  # lines that are printed meanwhile go to that file, and not above the bar
     with Progress(*columns, console=where, transient=not keep, redirect_stdout=not to_file) as bar:
         task = bar.add_task(printable(title), total=total)
 
@@ -201,10 +201,10 @@ def console(**settings: Any) -> Console:
         """Reads no markup in what it prints, and leaves a pipe that nobody reads to `cli.run`, where rich would end with status 1."""
 
         def on_broken_pipe(self) -> None:
-            raise  # called where the error is handled
+            raise  # rich calls this method while it handles the BrokenPipeError
 
     found = Plain(highlight=False, markup=False, emoji=False, **settings)
-    if found.width < NARROWEST:  # such as COLUMNS=0, with which rich lays out a help for ever
+    if found.width < NARROWEST:  # with COLUMNS=0, for example, rich would lay out a help text forever
         found.width = NARROWEST
     return found
 

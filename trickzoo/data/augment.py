@@ -80,7 +80,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     x0, y0, x1, y1 = boxes.unbind(1)
     vertical, horizontal = _resized(y0, y1, size, images.shape[2]), _resized(x0, x1, size, images.shape[3])
     crops = torch.empty(*images.shape[:2], size, size)
-    together = max(1, VALUES // images.shape[1:].numel())  # few images fit into the processor's cache
+    together = max(1, VALUES // images.shape[1:].numel())  # only a few images fit into the processor's cache
     for first in range(0, len(images), together):
         part = slice(first, first + together)
         rows = _summed_rows(images[part].float(), WeightedSums(*(each[part] for each in vertical)))

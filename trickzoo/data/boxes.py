@@ -59,11 +59,11 @@ class DetectionSet(AnnotatedSet):
         return len(self.images)
 
     def objects_of(self, index: int) -> Objects:
-        """The objects of an image, in pixels of its file."""
+        """Return the objects of an image, in pixels of its file."""
         return self.objects.take(slice(self.starts[index], self.starts[index + 1]))
 
     def objects_in(self, index: int, image: Image.Image) -> Objects:
-        """The objects of an image in pixels of `image`, which `read` returned and may have reduced."""
+        """Return the objects of an image in pixels of `image`, which `read` returned and may have reduced."""
         (*_, width, height), objects = self.images[index], self.objects_of(index)
         if image.size == (width, height):
             return objects

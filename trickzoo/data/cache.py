@@ -88,7 +88,7 @@ def _fault(place: Path, n: int) -> str:
         if name in now and now[name].sha256 != seal.sha256:
             return f"{name} is not as it was written"
     if now != kept:
-        with contextlib.suppress(OSError):  # files in a folder that cannot be written are hashed at each start
+        with contextlib.suppress(OSError):  # if the folder cannot be written, its files are hashed at each start
             write_atomically(place / SEALS, msgspec.json.encode(now))
     return ""
 

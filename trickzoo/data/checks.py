@@ -115,7 +115,7 @@ def _absent(what: str, survey: Survey) -> list[str]:
 
 
 def _odd(what: str, data: AnnotatedSet) -> list[str]:
-    """A line for each thing that makes figures mean less than they seem to."""
+    """Return a line for each property of a set that limits what its figures mean."""
     survey, copies, lines = data.survey, _copies(data), []
     if not survey.total:
         lines.append(f"{what}: {_nothing(survey)}, so nothing can be judged and every figure is empty")
@@ -146,7 +146,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _ranges(values: Mapping[int, int]) -> str:
-    """0, 1, 2, 255 → 0 to 2, 255."""
+    """Return the values as text, with runs of consecutive ones shortened: "0 to 2, 255"."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and runs[-1][-1] == value - 1:

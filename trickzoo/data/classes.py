@@ -20,7 +20,7 @@ NUMBER = re.compile(r"-?[0-9]{1,255}")
 FLOAT = re.compile(r"-?[0-9]{1,255}\.0*")
 """A whole number with a decimal point."""
 MISSING = ("nan", "null", "<na>", "#n/a")
-"""What programs write for a missing value, in small letters."""
+"""Spellings of a missing value in the files of other programs, in lower case."""
 
 IMAGENETTE = (
     "n01440764",
@@ -111,7 +111,7 @@ def _quoted(names: Sequence[str]) -> str:
     return shortened([f'"{name}"' for name in names])
 
 
-@functools.cache  # once, although a set is checked again when some of its images are taken
+@functools.cache  # logs a sentence once, although a set is checked again when a part of it is taken
 def _warn(sentence: str) -> None:
     warn(sentence)
 

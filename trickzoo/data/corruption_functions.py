@@ -95,7 +95,7 @@ def _moved(random: np.random.Generator, side: int, reach: int) -> NDArray[np.int
     there = ((rows + down) * side + columns + across).ravel()
     source = np.arange(side * side)
     source[here] = there
-    order = np.full(side * side, len(here))  # when a place is written; never at the border
+    order = np.full(side * side, len(here))  # the step in which each place is written; places at the border never are
     order[here] = np.arange(len(here))
     ends = order[source] >= order  # the value there is original
     place = np.arange(side * side)

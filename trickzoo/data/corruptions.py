@@ -85,7 +85,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Pixels], Sequence[Any]]] = {
     "contrast": (contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
     "elastic_transform": (
         elastic_transform,
-        (  # 244 is what the authors' program has
+        (  # the authors' program has 244, and not 224
             (244 * 2, 244 * 0.7, 244 * 0.1),
             (244 * 2, 244 * 0.08, 244 * 0.2),
             (244 * 0.05, 244 * 0.01, 244 * 0.02),

@@ -227,7 +227,7 @@ def _guarded(file: IO[bytes], name: str, action: Callable[[], T]) -> T:
     """Return what an action on the image in an open file returns. Raises BadData for all that Pillow raises."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about broken EXIF and large images: `reduction` checks the size
+            warnings.simplefilter("ignore")  # Pillow warns of broken EXIF, and of large images, whose size `reduction` checks
             return action()
     except BadData:
         raise

@@ -32,7 +32,7 @@ def weighted_sums(first: Tensor, step: Tensor, cells: int, length: Tensor, numbe
     at = first + torch.arange(cells)[:, None] * step + (point + 0.5) * step / number
     unused = (at < -1) | (at > end + 1) | (point >= number)
     at = torch.minimum(at.clamp(min=0), end.to(at.dtype))
-    low = at.long().clamp(min=0)  # what is not a number must not be an index
+    low = at.long().clamp(min=0)  # the index of a position that is NaN would be out of range
     share = at - low
     places = torch.stack([low, torch.minimum(low + 1, end.long())], -1)
     weights = torch.stack([1 - share, share], -1) / number[..., None]

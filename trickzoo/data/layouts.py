@@ -168,7 +168,7 @@ def of_task(task: str) -> tuple[str, ...]:
 
 
 def find_reader(name: str, task: str) -> Reader:
-    """What reads a layout for a task.
+    """Return the reader of a layout for a task.
 
     Raises UnknownName for a layout that does not exist, BadOption for one that has no annotations for the task.
     """

@@ -84,7 +84,7 @@ class SegmentationSet(AnnotatedSet):
         return seen.image, self._classes_in(stated, mask_name)
 
     def _stated(self, content: bytes, name: Path) -> NDArray[np.integer[Any]]:
-        """(H, W) numbers in the content of a mask, or those of its colours. Raises BadData for a colour of no class."""
+        """Return the (H, W) numbers in the content of a mask, or those of its colours. Raises BadData for a colour of no class."""
         if not self.colours:
             return mask_images.decode_mask(content, str(name))
         found = mask_images.decode_colours(content, str(name))
@@ -105,7 +105,7 @@ class SegmentationSet(AnnotatedSet):
         return mask
 
     def _classes_in(self, stated: NDArray[np.integer[Any]], name: Path) -> NDArray[np.uint8]:
-        """(H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is no class."""
+        """Return (H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is no class."""
         mask = np.empty(stated.shape, np.uint8)
         for place in range(0, stated.size, STRIP):
             some = stated.reshape(-1)[place : place + STRIP]

@@ -31,7 +31,7 @@ def ahead(items: Iterator[T], device: torch.device) -> Iterator[T]:
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(1, "ahead") as thread:
         thread.submit(_use_one_core).result()
-        torch.set_num_threads(threads)  # the number of this thread, and of those that start later
+        torch.set_num_threads(threads)  # restores the number for this thread and for those that start later
         waiting = deque(thread.submit(make) for _ in range(NUMBER))
         while (item := _received(first)) is not _END:
             yield item
@@ -75,7 +75,7 @@ def _received(item: Any) -> Any:
 
 def _use_one_core() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread of Python takes over the number at its first question or operation, and keeps it
+    torch.get_num_threads()  # a thread of Python adopts torch's number of threads at its first call, and keeps it
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

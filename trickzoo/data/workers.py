@@ -33,7 +33,7 @@ Package = tuple[bytes, list[int], Tensor]
 PER_CORE = 4
 """The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
 NICE = 10
-"""How far the priority of workers is lowered that share the cores with a training."""
+"""By how much the priority of workers that share the cores with a training is lowered (`os.nice`)."""
 log = logging.getLogger("trickzoo")
 ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
@@ -91,7 +91,7 @@ class _Computed(Dataset[R]):
         return self.function(_made(self.samples, keys))
 
 
-@functools.cache  # once for each number, although a training starts workers several times
+@functools.cache  # warns once for each number, although a training starts workers several times
 def _limited(workers: int) -> int:
     most = PER_CORE * cores()
     if workers > most:
@@ -118,14 +118,14 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int,
     errors: list[Exception] = []
     others = multiprocessing.active_children()
     with _without_handler(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # `_limited` warns if it is more than can be useful
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # `_limited` itself warns of too many workers
         loader: DataLoader[Any] = DataLoader(
             _Packed(samples),
             batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
             worker_init_fn=functools.partial(_begin, nice),
-            generator=torch.Generator(),  # a loader draws a seed as it starts; not from the generator that mixup draws from
+            generator=torch.Generator(),  # a loader draws a seed when it starts, which must not come from the generator that mixup uses
         )
         packages: Any = iter(loader)
     mine = [child for child in multiprocessing.active_children() if child not in others]
@@ -138,14 +138,14 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int,
         for child in mine:
             if child.sentinel in ended:
                 child.join()  # a process that ends closes its sentinel shortly before it has an exit code
-        lost = [child.exitcode for child in mine if child.exitcode]  # of a worker that ends as it should it is 0
+        lost = [child.exitcode for child in mine if child.exitcode]  # the exit code of a worker that ended normally is 0
         if not lost:
             raise
         raise WorkerLost(
             f"a decoding worker ended {how_it_ended(lost[0])}; run it again, with fewer --workers if memory is short"
         ) from None
     finally:
-        packages._shutdown_workers()  # torch has no public way, and leaves it to the collector, which an error's traceback keeps from it
+        packages._shutdown_workers()  # torch has no public function for this, and after an error the traceback keeps the loader alive
 
 
 def _until_error(batches: Iterable[list[Any]], errors: list[Exception]) -> Iterator[Package]:

@@ -135,7 +135,7 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
-            "ENABLE_CPU_PINNING": False,  # else every process pins its threads to the same cores
+            "ENABLE_CPU_PINNING": False,  # otherwise every process pins its threads to the same cores
         }
         request = core.compile_model(core.read_model(BytesIO(self.model)), "CPU", options).create_infer_request()
         lock = threading.Lock()

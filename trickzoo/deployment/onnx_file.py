@@ -47,7 +47,7 @@ def to_onnx(
 
     program = program_of(module, example, dynamic)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        warnings.simplefilter("ignore")  # the exporter's dependencies warn about themselves
         exported = torch.onnx.export(
             program, input_names=list(inputs), output_names=list(outputs), opset_version=OPSET, optimize=True, verbose=False
         )
@@ -100,6 +100,6 @@ def _name_lengths(graph: Any, dynamic: Sequence[Mapping[int, str]]) -> None:
 def _forget_sources(model: Any) -> None:
     """Remove, in place, what torch notes about the origin of each node: the lines of Python with the paths of this machine."""
     graph = model.graph
-    del graph.value_info[:]  # the shapes inside, under torch's symbols
+    del graph.value_info[:]  # the shapes of intermediate values, which contain torch's symbols
     for part in (model, graph, *model.functions, *graph.node, *graph.initializer, *graph.input, *graph.output):
         del part.metadata_props[:]

@@ -39,7 +39,7 @@ def to_openvino(onnx: Path, path: Path, metadata: Mapping[str, str]) -> None:
             made = Path(folder, "model.xml")
             try:
                 openvino.save_model(model, made, compress_to_fp16=False)
-            except RuntimeError as error:  # also for a full disk
+            except RuntimeError as error:  # OpenVINO also raises it if the disk is full
                 raise NotWritten(path, " ".join(str(error).split())) from None
             path.unlink(missing_ok=True)  # so that the old graph never stands beside the new weights
             for file, final in ((made.with_suffix(".bin"), weights_of(path)), (made, path)):

@@ -34,7 +34,7 @@ def program_of(module: nn.Module, example: tuple[Tensor, ...], dynamic: Sequence
     lengths = {name: Dim(name, min=SHORTEST if side else None) for side, name in named}
     shapes = tuple({axis: lengths[name] for axis, name in axes.items()} for axes in dynamic)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch about itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         # Poolings with ceil_mode, as in ResNet-D, guard against lengths at which the last cell is dropped.
         program = torch.export.export(
             module, example, dynamic_shapes=shapes, strict=False, prefer_deferred_runtime_asserts_over_guards=True
@@ -55,7 +55,7 @@ def to_torch(
     archive, program = io.BytesIO(), program_of(module, example, dynamic)
     _forget_assertions(program)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         torch.export.save(program, archive, extra_files=dict(metadata))
     write_atomically(path, archive.getvalue())
 

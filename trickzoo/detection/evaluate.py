@@ -22,7 +22,7 @@ from trickzoo.data.objects import Objects
 from trickzoo.detection import report, stored
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN
-from trickzoo.evidence import Evaluation
+from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
@@ -91,7 +91,7 @@ def evaluate_set(
     workers: int = 0,
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Evaluation:
+) -> AnnotatedEvaluation:
     """Evaluate a detector from `load` by VOC's and COCO's average precision. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
     All boxes are written to the JSON file `predictions` in COCO's results format, and those to find beside it.
@@ -106,7 +106,9 @@ def evaluate_set(
     rows = [(name, n, *(summary["per_class"][name][column] for column in columns)) for name, n in zip(data.classes, counts, strict=True)]
     shown = {f"{kind.upper()} {name}": value for kind in ("voc", "coco") for name, value in summary[kind].items()}
     header = ("class", "objects", *columns)
-    return Evaluation(summary, shown, header, rows, lambda n: (report.findings(found, summary), report.sections(found, summary, n)))
+    return AnnotatedEvaluation(
+        summary, shown, header, rows, lambda n: (report.findings(found, summary), report.sections(found, summary, n))
+    )
 
 
 def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tuple[str, list[Image.Image]]:

@@ -105,7 +105,7 @@ def average_precisions(classes: Sequence[Matched], weights: NDArray[np.int64]) -
     """Return (b, 2) COCO's AP and AP50 in 0…1 of (b, n) weighted images, the means over the classes that have objects; NaN without any."""
     each = np.stack([precisions(matched, weights).mean(2) for matched in classes])  # class, draw, overlap
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of draws without objects
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of draws without objects
         return np.stack([np.nanmean(each, axis=(0, 2)), np.nanmean(each[..., 0], axis=0)], axis=1)
 
 
@@ -140,7 +140,7 @@ def curves(classes: Sequence[Matched], draws: int) -> Curves:
     n = len(classes[0].objects)
     observed, drawn = each(np.ones((1, n), np.int64))[0], bootstrap.resampled(each, n, draws)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of draws without objects
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of draws without objects
         means = np.nanmean(drawn, axis=1)
     return Curves(there, observed, bootstrap.interval(drawn), observed.mean(0), bootstrap.interval(means))
 

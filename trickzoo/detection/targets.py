@@ -23,7 +23,7 @@ def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], c
     labels = torch.cat([target["labels"] for target in found])
     boxes = torch.cat([target["boxes"] for target in found])
     fit, whole = (labels >= 1) & (labels < classes), _have_area(boxes)
-    if bool((fit & whole).all()):  # one question, because a GPU waits for each answer
+    if bool((fit & whole).all()):  # one check for both, because reading a result from a GPU waits for it
         return found
     if not bool(fit.all()):
         given = f"{int(labels.min())} to {int(labels.max())}"

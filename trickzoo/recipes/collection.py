@@ -91,7 +91,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     if path.suffix == ".safetensors":
         own = header.of_file(path)
         content = own.training.get("recipe") if own is not None and own.training is not None else None
-    elif not os.path.exists(path):  # which is false, too, of a name that is too long
+    elif not os.path.exists(path):  # also False for a name that is too long
         raise BadCheckpoint(f"{path} does not exist")
     elif path.suffix == ".json":
         content = _from_json(path)
@@ -236,7 +236,7 @@ def _converted(content: dict[str, Any], kind: type[D], inside: str = "") -> D:
                     values[name] = _converted(content[name], hint, f"{inside}{name}.")
                 else:
                     values[name] = msgspec.convert(content[name], hint, strict=False)
-            except UnicodeEncodeError as error:  # half a surrogate pair, as "\\ud800" in JSON gives it
+            except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can contain as "\\ud800"
                 raise BadOption(f'a recipe has the text "{error.object}", which is not Unicode; replace it') from None
             except msgspec.ValidationError as error:
                 field = described(kind).get(name)  # type: ignore[arg-type]  # classes have a hash

@@ -21,11 +21,11 @@ from trickzoo.data.batches import answers, there
 from trickzoo.data.images import rgb
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
-from trickzoo.evidence import Evaluation
 from trickzoo.segmentation import report
 from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.segmentation.predictions import masks_in
+from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
@@ -92,7 +92,7 @@ def evaluate_set(
     workers: int = 0,
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Evaluation:
+) -> AnnotatedEvaluation:
     """Evaluate a segmenter from `load` by mean IoU and pixel accuracy. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
     `predictions` is a new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
@@ -112,7 +112,7 @@ def evaluate_set(
     rows = [(name, n, summary["per_class"][name]) for name, n in zip(data.classes, found.counts.sum(1).tolist(), strict=True)]
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
     content, header = {"n": len(data), **summary}, ("class", "pixels", "IoU")
-    return Evaluation(content, shown, header, rows, lambda n: (report.findings(found, data), report.sections(found, data, n)))
+    return AnnotatedEvaluation(content, shown, header, rows, lambda n: (report.findings(found, data), report.sections(found, data, n)))
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:

@@ -101,7 +101,7 @@ def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None
         model.load_state_dict(opened.tensors)
     except RuntimeError as error:
         raise BadCheckpoint(f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
-    tensors.check_finite(model.state_dict(), weights.path)  # else a detector would find nothing, and a segmenter one class everywhere
+    tensors.check_finite(model.state_dict(), weights.path)  # a detector would find nothing, and a segmenter one class everywhere
     model.trunk.weights = weights
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()
@@ -128,5 +128,5 @@ def _open(path: Path, kind: type[R]) -> tuple[Opened, R]:
     weights = LoadedWeights(
         str(path), path, classes=classes, preprocessing=own.preprocessing, training=own.training, identity=read.identity
     )
-    # the header's name of the model: the one in the recipe may end in a tag, whose weights would be downloaded in vain
+    # the model in the recipe may end in a tag, whose weights would be downloaded for nothing; the header's has no tag
     return Opened(weights, read.tensors, own.layout, dict(own.options)), replace(recipe, model=own.model)

@@ -103,7 +103,10 @@ class Checkpoints:
         for index, values in state.items():
             for name, value in values.items():
                 tensor = value if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta else None
-                shapes = (parameters[index].shape, *((torch.Size(),) if name == "step" else ()))  # AdamW counts the steps
+                shapes = (
+                    parameters[index].shape,
+                    *((torch.Size(),) if name == "step" else ()),
+                )  # the scalar of AdamW
                 if value is not None and (tensor is None or tensor.shape not in shapes):
                     raise ValueError(f"the optimiser's {name} of parameter {index} does not fit the parameter")
         return state

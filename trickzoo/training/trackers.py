@@ -48,7 +48,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
     def report(p: Progress) -> None:
         nonlocal writer
         with writing(folder):
-            if writer is None:  # hides what the interrupted run wrote after its last checkpoint
+            if writer is None:  # `purge_step` hides what an interrupted run wrote after its last checkpoint
                 writer = SummaryWriter(str(folder), purge_step=p.step)
             if p.evaluation:
                 for name, value in figures(p.evaluation).items():

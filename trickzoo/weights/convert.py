@@ -163,7 +163,10 @@ def _blocks(prefix: str) -> Rules:
 
 
 def _shifted(prefix: str) -> Rules:
-    """OpenMMLab's D has no pooling, not even an identity, in the shortcut of the first stage, so its names there count from 0."""
+    """Return the rules for the shortcut of the first stage of OpenMMLab's D.
+
+    It has neither pooling nor an identity in its place, so the names of its layers count from 0.
+    """
     return tuple((rf"stages\.0\.0\.shortcut\.{i + 1}\.", f"{prefix}layer1.0.downsample.{i}.") for i in range(2))
 
 

@@ -61,7 +61,7 @@ def load(
 
     held = set(ours.values())
     for key, tensor in wanted.items():
-        if key not in state and key.endswith(".num_batches_tracked"):  # torch before 0.4.1 did not store it
+        if key not in state and key.endswith(".num_batches_tracked"):  # torch before 0.4.1 did not store this counter
             state[key] = torch.zeros((), dtype=torch.long)
         elif key not in held:  # a bias that networks of this layout do not have
             state[key] = torch.zeros(tensor.shape)

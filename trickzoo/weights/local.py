@@ -172,7 +172,7 @@ def _cached(record: Record, source: Source) -> Iterator[_Place]:
 def _path(record: Record) -> Path | None:
     """Return the path of an unverified file of the weight, the stamped file first."""
     stamp, _ = _stamp(record)
-    if stamp is not None and os.path.exists(stamp.path):  # False, and no error, for what cannot be a path
+    if stamp is not None and os.path.exists(stamp.path):  # unlike `Path.exists`, this raises no error for text that cannot be a path
         return Path(stamp.path)
     return next((place.path for place in _places(record)), None)
 
@@ -207,7 +207,7 @@ def _is_at(source: Source, revision: str | None, stamp: Stamp) -> bool:
         return True
     if source.sha256 == (stamp.upstream_sha256 or stamp.sha256):
         return True
-    cached = in_hub_cache(source, revision)  # a branch or a tag
+    cached = in_hub_cache(source, revision)  # the revision may be the name of a branch or of a tag
     return cached is not None and commit_of(source, cached) == stamp.revision
 
 

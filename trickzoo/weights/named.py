@@ -1,4 +1,4 @@
-"""From the names that users type to models, weights and files. Nothing is read, and torch is not imported."""
+"""Resolves the names that users type to models, weights and files. Files are not read, and torch is not imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the value of `weights=` to the tensors of a file and what is known of them, before they are put into a network."""
+"""Opens the weights that `weights=` names: the tensors of a file, with their description, before they are put into a network."""
 
 from __future__ import annotations
 

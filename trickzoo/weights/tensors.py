@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> Content:
 def _map_safetensors(path: Path, file: BinaryIO, head: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     length = int.from_bytes(head[:8], "little")
     file.seek(8)
-    objects = file.read(min(length, 100_000_000)).count(b"{")  # one for each tensor; readers accept no longer header
+    objects = file.read(min(length, 100_000_000)).count(b"{")  # each tensor has one; safetensors refuses longer headers
     if objects > MOST_TENSORS:
         raise _too_many(path, objects)
     try:

@@ -24,7 +24,7 @@ from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 
 DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
-"""What the decoder raises on a file that is not in COCO's format."""
+"""The errors that the decoder raises for a file that is not in COCO's format."""
 WHOLE = re.compile(r"-?\d{1,18}")
 SHOWN = 40
 """How many characters of an id a message shows."""
@@ -201,7 +201,10 @@ def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) ->
 
 
 def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
-    """The annotations' ids, or their places in the file where some have none or one that is no 64-bit number: nothing depends on them."""
+    """Return the ids of the annotations, or their places in the file if an id is missing or is not a 64-bit number.
+
+    The ids only tell annotations apart. Raises BadData if two annotations have the same id.
+    """
     ids = [identity(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
     _no_twin(annotations, "annotations", ids)
     numbers = [number for number in ids if isinstance(number, int) and -(2**63) <= number < 2**63]
@@ -209,7 +212,7 @@ def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
 
 
 def identity(value: Id, where: str) -> int | str:
-    """An id: 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
+    """Return an id in one form, because 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
     if isinstance(value, float):
         if not value.is_integer():
             raise BadData(f"{where} has the id {value:g}; whole numbers or words are wanted")

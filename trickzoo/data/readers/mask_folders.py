@@ -30,10 +30,10 @@ from trickzoo.wording import count
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
 """Names of the folders of images and of masks, in this order and in upper or lower case."""
 SUFFIX = "_mask"
-"""What the stem of a mask may have more than that of its image."""
+"""The suffix that the name of a mask may have after the name of its image."""
 BLACK, WHITE = 0, 0xFFFFFF
 GREY = 0x10101
-"""What a grey value is multiplied by to give its colour."""
+"""A grey value times this number is its colour."""
 TWO = ("background", "object")
 """The names of two classes that no list names."""
 

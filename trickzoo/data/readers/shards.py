@@ -89,7 +89,7 @@ class Index:
 
 
 def open_folder(root: Path, split: str) -> ImageSet | None:
-    """The images of a split's shards below `root`; None if it holds no shards. Raises what `find_shards` and `open_shards` raise."""
+    """Return the images in the shards of a split, or None if there are no shards. Raises what `find_shards` and `open_shards` raise."""
     shards = find_shards(root, split)
     return open_shards(shards, root) if shards else None
 

@@ -272,8 +272,8 @@ def _mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
             return (BACKGROUND, *CLASSES), ()
         raise BadData(f"{folder} is no year of VOC; name what its masks hold in {path}, one class a line, {BACKGROUND} first")
     classes, ignored = read_mask_classes(path)
-    if classes == CLASSES and _is_year(folder):  # a list for boxes, of VOC's own classes
+    if classes == CLASSES and _is_year(folder):  # the list is one for boxes, with VOC's own classes
         return (BACKGROUND, *CLASSES), ()
-    if classes[:1] != (BACKGROUND,):  # a list for boxes has none, and would give every value the name of the next
+    if classes[:1] != (BACKGROUND,):  # with a list for boxes, which has no background, each value would get the name of the next class
         raise BadData(f"{path} does not begin with {BACKGROUND}, which is 0 in VOC's masks; put it first")
     return classes, ignored
