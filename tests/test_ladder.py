@@ -161,8 +161,8 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     tokens = ("--rungs", "baseline,cosine,mixup,label_smoothing", "--size", 32, "--epochs", 2, "--batch-size", 8, "--seeds", 2)
     status, text, _ = call(*tokens, "--out", straight, "--dry-run")
     assert status == 0
-    assert "4 trainings" not in text
-    assert f"left to do in {straight}: 2 trainings of 2 epochs" in text
+    assert "4 training runs" not in text
+    assert f"left to do in {straight}: 2 training runs of 2 epochs" in text
     (line,) = [line for line in text.splitlines() if line.startswith("label_smoothing")]
     assert "smoothing 0 → 0.1" in line
     assert line.count("to do") == 2
@@ -240,7 +240,7 @@ def figures(out: Path) -> Any:
     return [(rung.rung, rung.seeds, rung.top1, rung.difference, rung.curves) for rung in content.rungs]
 
 
-@pytest.mark.parametrize(("step", "message"), [(3, "stopped at step 3 of 6"), (6, "stopped after 2 of 6 trainings")])
+@pytest.mark.parametrize(("step", "message"), [(3, "stopped at step 3 of 6"), (6, "stopped after 2 of 6 training runs")])
 def test_a_stopped_study_goes_on(
     call: Call,
     step: int,
@@ -284,7 +284,7 @@ def test_two_jobs_give_the_results_of_one(call: Call, straight: Path, colours: P
         if "top-1" in line:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Stopped, match=r"stopped after [12] of 6 trainings; the same command resumes it"):
+    with pytest.raises(Stopped, match=r"stopped after [12] of 6 training runs; the same command resumes it"):
         ladder.run(plan(), *settings(colours, tmp_path), each=quiet, tell=tell, jobs=2)
     assert {"1/6 baseline, seed 0: started", "2/6 cosine, seed 0: started"} <= set(told)
     assert not (tmp_path / "mixup-1").exists()
@@ -343,7 +343,9 @@ def test_a_report_says_which_finished_trainings_it_leaves_out(call: Call, tmp_pa
     assert not caplog.messages
     assert call(*report, "--seeds", 1, "--rungs", "baseline,mixup")[0] == 0
     (said,) = caplog.messages
-    assert "the report is without 4 finished trainings of rungs or seeds" in said and "(baseline-1, cosine-0, cosine-1, mixup-1)" in said
+    assert (
+        "the report is without 4 finished training runs of rungs or seeds" in said and "(baseline-1, cosine-0, cosine-1, mixup-1)" in said
+    )
 
 
 def test_a_dry_run_refuses_to_divide_what_is_divided(call: Call, colours: Path, tmp_path: Path) -> None:

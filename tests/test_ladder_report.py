@@ -55,7 +55,7 @@ def test_findings_claim_no_more_than_the_intervals(tmp_path: Path) -> None:
     [
         (
             {"baseline": [70.0], "mixup": [72.0]},
-            "by +2.00 points, from 70.00 % to 72.00 %, in one training of each, which gives no estimate",
+            "by +2.00 points, from 70.00 % to 72.00 %, in one training run of each, which gives no estimate",
         ),
         ({"baseline": [70.0, 70.5], "mixup": [72.0, 72.5]}, "equally for all 2 seeds"),
         ({"baseline": [70.0, 72.0], "mixup": [71.0, 72.1]}, "The difference is not statistically significant (95 % CI"),
@@ -143,7 +143,7 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
     assert [float(row["top1_mean"]) for row in rows] == pytest.approx([rung.top1.mean for rung in content.rungs])
     assert (rows[0]["difference_mean"], rows[-1]["top1_seed_2"], rows[-1]["difference_n"]) == ("", "", "2")
     assert float(rows[-1]["difference_high"]) == pytest.approx(content.rungs[-1].difference.interval[1])
-    assert "not finished: 14 of 15 trainings" in " ".join(content.findings)
+    assert "not finished: 14 of 15 training runs" in " ".join(content.findings)
 
 
 def test_power_is_that_of_the_seeds_of_the_comparison(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
     content = simulate(tmp_path, {"baseline": [70.0, 71.0], "cosine": [], "mixup": [72.0]})
     page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))
     assert "not run" in page.rows[2][1]
-    assert "3 of 6 trainings" in page.text
+    assert "3 of 6 training runs" in page.text
     assert content.rungs[2].difference is None  # the rung that it builds on has no training
 
 

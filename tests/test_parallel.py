@@ -50,7 +50,7 @@ def trainings(saved: Path, *kinds: str) -> list[Train]:
     [
         ("fails", TrickzooError, "2/3 b: lost.jpg cannot be read"),
         pytest.param("dies", WorkerLost, "2/3 b: its process ended with status 3; run the same command again", marks=pytest.mark.slow),
-        pytest.param("ends", stopping.Stopped, "stopped after 1 of 3 trainings; the same command resumes it", marks=pytest.mark.slow),
+        pytest.param("ends", stopping.Stopped, "stopped after 1 of 3 training runs; the same command resumes it", marks=pytest.mark.slow),
     ],
 )
 def test_the_others_save_and_no_training_starts(what: str, error: type[TrickzooError], message: str, tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     assert "--seeds must be from 1 to 100,000" in call("--checkpoints", ladder, "--plan", "--seeds", 10**20)[2]
     listed = (*here[:-1], "--segmentation", "shapes", "--rungs", "baseline,mixup", "--scratch", "--dry-run")
     status, text, _ = call(*listed)
-    assert (status, f"left to do in {tmp_path}: 2 trainings" in text) == (0, True)
+    assert (status, f"left to do in {tmp_path}: 2 training runs" in text) == (0, True)
     found = json.loads(call(*listed, "--json")[1])
     states = {each["rung"]: each["states"] for each in found["trainings"]}
     assert states == {

@@ -71,7 +71,7 @@ def test_every_figure_of_the_report_is_the_jsons(written: Path) -> None:
             assert numbers(other[1:]) == pytest.approx([halves["mean"], *halves["interval"]], abs=0.0051)
         assert transfer_words.correlation_in_words(convert(task["correlation"], Correlation)) in page.text
         start += 24
-    for part in ("<2 × CPU>", "c0ffee+", "with changes", "42 of 42 fine-tunings", "The ladder: every rung", "40,000 draws"):
+    for part in ("<2 × CPU>", "c0ffee+", "with changes", "42 of 42 fine-tuning runs", "The ladder: every rung", "40,000 draws"):
         assert part in page.text
 
 

@@ -90,7 +90,7 @@ def test_few_rungs_one_seed_and_constant_figures() -> None:
     content = summarise(detection=only(ALIKE, seeds=1))
     (task,) = content.tasks
     assert {rung.figure.interval for rung in task.rungs} == {None}
-    assert "in one training of each, which gives no estimate of the spread" in " ".join(content.findings)
+    assert "in one training run of each, which gives no estimate of the spread" in " ".join(content.findings)
     assert "better than the first" not in " ".join(content.findings)
 
 
@@ -105,8 +105,8 @@ def test_an_unfinished_study_and_fine_tunings_without_a_figure(tmp_path: Path) -
     assert (rungs["mixup"].figure, rungs["mixup"].difference) == (None, None)
     said = " ".join(content.findings)
     for part in (
-        "18 of 21 fine-tunings",
-        "4 fine-tunings have no VOC AP50 all-point and are left out",
+        "18 of 21 fine-tuning runs",
+        "4 fine-tuning runs have no VOC AP50 all-point and are left out",
         "over the whole ladder is not known yet",
     ):
         assert part in said
@@ -126,7 +126,7 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     assert [rung.title for rung in content.tasks[0].rungs] == ["baseline", "all tricks"]
     more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
     content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
-    assert "not finished: 2 of 4 fine-tunings" in " ".join(content.findings)
+    assert "not finished: 2 of 4 fine-tuning runs" in " ".join(content.findings)
     with pytest.raises(BadData, match="no finished fine-tuning"):
         transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[3])
 

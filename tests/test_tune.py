@@ -261,7 +261,7 @@ def test_the_command_goes_on_and_writes_its_report(call: Call, straight: Path, c
     of_machine = ("--workers", 0, "--device", "cpu", "--cache", colours.with_name("cache"), "--out", straight)
     status, text, _ = call("tune", "--data", colours, *options, *of_machine)
     assert status == 0 and text.count("already finished") == 5
-    assert "5 trainings of 7 epochs in all, as long as 3.5 trainings of 2 epochs" in text
+    assert "5 training runs of 7 epochs in all, as long as 3.5 training runs of 2 epochs" in text
     content = json.loads((straight / "tune.json").read_text())
     best = read(plan(), straight)[1][0].setting
     assert content["best"] == {"lr": best.lr} and content["recipe"]["lr"] == best.lr

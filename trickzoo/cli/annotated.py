@@ -34,7 +34,9 @@ Split = Annotated[str | None, Parameter(help="Split to evaluate on, val by defau
 class EvaluationOptions:
     """The options of every command that evaluates on annotated images."""
 
-    model: Annotated[Path, Parameter(name=("--model", "--weights"), help="A model.safetensors that trickzoo finetune wrote.")]
+    model: Annotated[
+        Path, Parameter(name=("--model", "--weights"), help="The folder of a training by trickzoo finetune, or its model.safetensors.")
+    ]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write the metrics of each class to this CSV file.")] = None
     predictions: Annotated[

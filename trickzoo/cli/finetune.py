@@ -25,7 +25,11 @@ app = App(name="trickzoo-finetune", **options.SETTINGS)
 def finetune(
     layout: Annotated[
         str,
-        Parameter(help="How the images are annotated: " + "; ".join(f"{name}, {layout.what}" for name, layout in LAYOUTS.items()) + "."),
+        Parameter(
+            help="Layout of the images and their annotations. "
+            + "; ".join(f"{name}: {layout.what}" for name, layout in LAYOUTS.items())
+            + "."
+        ),
     ],
     /,
     *,
@@ -61,8 +65,8 @@ def finetune(
 ) -> None:
     """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
 
-    Every field of the recipe is also an option. The most important are --model, the backbone, and --weights: a tag, a file, a hub
-    reference, or none. If --batch-size differs from the recipe's, the learning rate is scaled in proportion unless --lr is given.
+    Every field of the recipe is also an option. The most important are --model, the backbone, and --weights: a tag, a file,
+    hf-hub:OWNER/NAME, or none. If --batch-size differs from the recipe's, the learning rate is scaled in proportion unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     from trickzoo.recipes.finetune import KINDS

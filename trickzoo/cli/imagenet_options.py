@@ -31,7 +31,7 @@ class NetworkOptions:
 
     model: Annotated[
         list[str],
-        Parameter(help="Models, weights, shell patterns of models, or files that trickzoo wrote; repeat for several.", negative=""),
+        Parameter(help="Models, weights, shell patterns of models, or folders or files of training runs; repeat for several.", negative=""),
     ]
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None
 

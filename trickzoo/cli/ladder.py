@@ -137,4 +137,4 @@ def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
     rows = [(step.rung, step.base or "–", study.in_words(step.changes) or step.recipe.model, *states[step.rung]) for step in plan.steps]
     titles = ("rung", "compared with", "what it changes", *(f"seed {seed}" for seed in plan.seeds))
     table(titles, rows, left=titles, wrapped=("what it changes",))
-    say(f"left to do in {out}: {count(left, 'training')} of {count(plan.steps[0].recipe.epochs, 'epoch')}")
+    say(f"left to do in {out}: {count(left, 'training run')} of {count(plan.steps[0].recipe.epochs, 'epoch')}")

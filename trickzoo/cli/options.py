@@ -80,7 +80,7 @@ Pictures = Annotated[
 ]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
-Json = Annotated[bool, Flag, Parameter(help="Print JSON.")]
+Json = Annotated[bool, Flag, Parameter(help="Print the result as JSON.")]
 Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print nothing but warnings and errors.")]
 TrainingFolder = Annotated[
     Path | None, Parameter(name="--out", help="Folder for checkpoints, metrics and weights; by default runs/TASK-MODEL-DATA-RECIPE-SEED.")

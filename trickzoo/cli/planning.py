@@ -26,7 +26,7 @@ def print_outlooks(outlooks: Sequence[Outlook], out: Path, *, json: bool) -> Non
     """
     if not outlooks:
         raise BadOption(
-            f"the finished trainings in {out} give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"
+            f"the finished training runs in {out} give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"
         )
     if json:
         say_json(

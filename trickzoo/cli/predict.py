@@ -34,11 +34,11 @@ def predict(
     model: Annotated[
         str | None,
         Parameter(
-            help="A model, one of its weights, or an .onnx or .xml file of `trickzoo export`. Weight files of trickzoo do not need it."
+            help="A model, one of its weights, the folder or weight file of a training, or an .onnx or .xml file of `trickzoo export`."
         ),
     ] = None,
     weights: Annotated[
-        str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight. A file's header names the task.")
+        str | None, Parameter(help="Tag, file or hf-hub: reference of the weights of --model; by default its default weight.")
     ] = None,
     task: Annotated[
         Literal["classification", "detection", "segmentation"] | None,

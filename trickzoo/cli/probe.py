@@ -39,7 +39,10 @@ def probe(
     ],
     weights: Annotated[
         list[str],
-        Parameter(help="Weights, models with a default weight, shell patterns of models, or files: a,b,c, or repeat it.", negative=""),
+        Parameter(
+            help="Weights, models with default weights, shell patterns of models, files or folders of training runs: a,b,c, or repeated.",
+            negative="",
+        ),
     ],
     selecting: options.SelectionOptions = options.SelectionOptions(),
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,

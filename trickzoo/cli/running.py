@@ -160,8 +160,8 @@ def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, req
     finished = (path.parent for above in {place.parent for place in named} for path in above.glob(f"*-*/{RESULT}"))
     if left_out := sorted(str(place.relative_to(out)) for place in finished if place not in named):
         log.warning(
-            f"{out}: the report is without {count(len(left_out), 'finished training')} of rungs or seeds that the command does not name "
-            f"({shortened(left_out)}); to include them, name all with --rungs and --seeds, and add --report-only"
+            f"{out}: the report is without {count(len(left_out), 'finished training run')} of rungs or seeds that the command does not "
+            f"name ({shortened(left_out)}); to include them, name all with --rungs and --seeds, and add --report-only"
         )
     for line in ("", *findings, ""):
         say(line)

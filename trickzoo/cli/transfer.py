@@ -165,7 +165,7 @@ def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
     titles = ("task", "rung", *(f"seed {seed}" for seed in seeds))
     table(titles, [(*key, *row) for key, row in states.items()], left=titles)
     epochs = " and ".join(f"{count(branch.recipe.epochs, 'epoch')} of {branch.recipe.task}" for branch in plan.branches)
-    say(f"left to do in {out}: {count(left, 'training')}, {epochs}")
+    say(f"left to do in {out}: {count(left, 'training run')}, {epochs}")
 
 
 def _branches(

@@ -132,8 +132,8 @@ def _announce(plan: study.Plan, place: Path) -> None:
     table(columns, [tuple(map(str, each.values())) for each in _planned(plan)["rounds"]])
     longest = max(setting.epochs for setting in plan.settings)
     total = sum(plan.epochs)
-    whole = f"{total / longest:.1f} trainings of {count(longest, 'epoch')}"
-    say(f"{count(plan.trainings, 'training')} of {count(total, 'epoch')} in all, as long as {whole}")
+    whole = f"{total / longest:.1f} training runs of {count(longest, 'epoch')}"
+    say(f"{count(plan.trainings, 'training run')} of {count(total, 'epoch')} in all, as long as {whole}")
 
 
 def _planned(plan: study.Plan) -> dict[str, Any]:

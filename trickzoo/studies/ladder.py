@@ -215,7 +215,7 @@ def start_from_weights(plan: Plan, images: int) -> str | None:
     own = next((weight.tag for weight in found.weights if weight.layout == "trickzoo"), None)
     tag = own or ("default" if found.default else None)
     return tag and (
-        f"{images:,} training images are few for trainings from scratch. Networks that start from weights usually become much better: "
+        f"{images:,} training images are few for training from scratch. Networks that start from weights usually become much better: "
         f"add --pretrained {tag} --lr 0.02"
     )
 

@@ -37,7 +37,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
         raise BadData(f"{out} holds no finished training of this study; run it without --report-only")
     for what in ("data_digest", "val_digest"):
         if not all(same_set(getattr(each, what), getattr(found[0], what)) for each in found):
-            raise BadData(f"{out} holds trainings of different images ({what}); name another --out")
+            raise BadData(f"{out} holds training runs on different images ({what}); name another --out")
     first, last = plan.steps[0], plan.steps[-1]
     total = Total(
         first=first.rung,
@@ -129,7 +129,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
         chosen = ", and easy, so that a short training shows a difference" if study.data == "easy_shapes" else ""
         yield f"The images are generated, not photographs{chosen}."
     if study.finished < study.planned:
-        yield f"The study is not finished: {study.finished} of {study.planned} trainings are done."
+        yield f"The study is not finished: {study.finished} of {study.planned} training runs are done."
     yield (
         f"Accuracy is measured on {count(study.n_val, 'validation image')} after {count(study.baseline['epochs'], 'epoch')} with "
         f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "

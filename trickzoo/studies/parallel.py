@@ -86,7 +86,7 @@ class _ParallelTrainings:
         if self.error is not None:
             raise self.error
         if self.finished < len(self.titles):
-            raise stopping.Stopped(f"stopped after {self.finished} of {len(self.titles)} trainings; the same command resumes it")
+            raise stopping.Stopped(f"stopped after {self.finished} of {len(self.titles)} training runs; the same command resumes it")
 
     @property
     def _stops(self) -> bool:

@@ -184,5 +184,5 @@ def _train_in_turn(trainings: Sequence[Training], titles: Sequence[str], each: E
             found = training.train(report)
         tell(f"{title}: {found}")
         if any(gather_object([asked()])) and number < total:  # the signal may have reached only one process
-            stopped = stopping.Stopped(f"stopped after {number} of {total} trainings; the same command resumes it")
+            stopped = stopping.Stopped(f"stopped after {number} of {total} training runs; the same command resumes it")
             raise stopping.for_this_process(stopped, PartialState())

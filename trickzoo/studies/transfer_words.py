@@ -71,7 +71,7 @@ def details(study: TransferStudy) -> dict[str, list[str]]:
     """Return the sentences other than the answers, by heading: the effect of all tricks and of each rung in each task, and the scope."""
     scale = [*map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
-        scale.insert(0, f"The study is not finished: {study.finished} of {study.planned} fine-tunings are done.")
+        scale.insert(0, f"The study is not finished: {study.finished} of {study.planned} fine-tuning runs are done.")
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
     of_tasks = {task.task.capitalize(): list(_of_task(task, alone=len(changes) > 1)) for task in study.tasks}
@@ -98,7 +98,7 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
         yield advice
     without = sum(len(rung.without_figure) for rung in task.rungs)
     if without:
-        yield f"{count(without, 'fine-tuning')} {verb(without, 'has')} no {measure(task.measure)} and {verb(without, 'is')} left out."
+        yield f"{count(without, 'fine-tuning run')} {verb(without, 'has')} no {measure(task.measure)} and {verb(without, 'is')} left out."
 
 
 def _scratch(task: TaskStudy, found: Scratch) -> str:

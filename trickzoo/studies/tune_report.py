@@ -127,7 +127,7 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
     caption = f"Top-1 on {count(results[0].n, 'image')} that were cut off from the training images. Each round begins from the start."
     sections = [
         *_figure(plan, rounds),
-        section("rounds", "Every training", Table(titles(plan), cells(plan, rounds), caption)),
+        section("rounds", "Every training run", Table(titles(plan), cells(plan, rounds), caption)),
         section("on", "Next steps", Text([ON]), Text([command], code=True)),
         provenance_section({**content, **evidence.environment()}),
     ]

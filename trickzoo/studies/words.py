@@ -71,7 +71,7 @@ def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-
         levels = f", from {first.figure_of_study.mean:.2f} % to {last.figure_of_study.mean:.2f} %"
     change = f"change {measure} by {points(found.mean)} points{levels}"
     if found.n == 1:
-        return f"{tricks} {change}, in one training of each, which gives no estimate of the spread over seeds."
+        return f"{tricks} {change}, in one training run of each, which gives no estimate of the spread over seeds."
     if found.interval is None:
         return f"{tricks} {change}, equally for all {found.n} seeds, so that no confidence interval can be given."
     inside = f"95 % CI {span(found.interval)}, n = {found.n} seeds"

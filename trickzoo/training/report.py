@@ -88,7 +88,7 @@ def _curves(folder: Path, measure: str) -> list[Section]:
             return figure
 
     svgs = figures.both(draw, "curves", f"Training loss and validation {MEASURES[measure]} over the epochs.")
-    return [section("curves", "The training", Drawing(svgs, "log.csv and metrics.jsonl in the same folder have the figures."))]
+    return [section("curves", "The training", Drawing(svgs, "log.csv and metrics.jsonl in the same folder have the numbers."))]
 
 
 def data_section(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
