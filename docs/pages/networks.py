@@ -43,11 +43,11 @@ OWN = """
 
 Top-1 and top-5 are accuracies in percent on the validation split of the data set. `trickzoo eval` measured them on the file that `create`
 loads. These networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a
-small machine. `trickzoo train --recipe RECIPE --decode once --side 128` repeats the training. "Several seeds" is the top-1 accuracy over
-training runs with different random seeds, as mean ± standard deviation; the results of the runs are in `benchmarks/results/weights/`.
+small machine. `trickzoo train --recipe zoo.WEIGHT --decode once --side 128` repeats the training. "Several seeds" is the top-1 accuracy
+over training runs with different random seeds, as mean ± standard deviation; their results are in `benchmarks/results/weights/`.
 
-| weight | data set | top-1 | top-5 | several seeds | input | recipe | |
-| --- | --- | ---: | ---: | --- | --- | --- | --- |
+| weight | data set | top-1 | top-5 | several seeds | input | training |
+| --- | --- | ---: | ---: | --- | --- | --- |
 """
 DIGESTS = """
 ## Digests
@@ -96,13 +96,15 @@ def _recorded(r: Record) -> tuple[str, str]:
 
 
 def _own_row(r: Record) -> str:
+    assert r.recipe == f"zoo.{r.name}"
     (m,) = r.metrics
     p = r.preprocessing
     folder = STUDIES / "weights" / r.name
     results = [folder / "result.json", *sorted(folder.glob("seed-*.json"))]
     each = estimate([json.loads(path.read_text(encoding="utf-8"))["top1"] for path in results])
     spread = "–" if each.s is None else f"{each.mean:.2f} ± {each.s:.2f}, n = {each.n}"
-    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | `{r.recipe}` | {r.note or ''} |"
+    training = (r.note or "").removeprefix("trained on ")
+    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | {training} |"
 
 
 def _row(r: Record) -> str:
