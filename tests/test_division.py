@@ -154,6 +154,34 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert seen.endswith(f"divide them as that training did, with --split-file {out / 'split.csv'}")
 
 
+@pytest.mark.parametrize("name", ["split.csv", "model.safetensors"])
+def test_a_training_replaces_no_file_of_the_user(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
+    data = classes(tmp_path / "set", 10)
+    options = (*SMALL, "--data", data, "--out", out, "--workers", 0)
+    out.mkdir()
+    parts = {
+        str(file.relative_to(data)): "val" if file.stem == "0" else "test" if file.stem == "1" else "train" for file in data.rglob("*.jpg")
+    }
+    (tmp_path / "split.csv").write_text("path,split,drawn_by\n" + "".join(f"{path},{part},Anna\n" for path, part in parts.items()))
+    shutil.copyfile(tmp_path / "split.csv", out / name)
+    before = (out / name).read_bytes()
+    status, _, error = call(*options, "--split-file", out / name if name == "split.csv" else tmp_path / "split.csv")
+    assert (status, error) == (
+        2,
+        f"trickzoo: {out / name} is not of this training, which would replace it; name another --out, or move it away\n",
+    )
+    assert (out / name).read_bytes() == before
+    (out / name).unlink()
+    assert call(*options, "--split-file", tmp_path / "split.csv")[0] == 0
+    (out / "model.safetensors").unlink()
+    (out / "last.pt").unlink()
+    result = (out / "result.json").read_bytes()
+    status, _, error = call(*options, "--split-file", tmp_path / "split.csv", "--lr", 0.5)
+    assert (status, "result.json has another recipe: lr is" in error) == (2, True), error
+    assert (out / "result.json").read_bytes() == result
+
+
 def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_left_alone(tmp_path: Path) -> None:
     classes(tmp_path / "train")
     classes(tmp_path / "test", 2)

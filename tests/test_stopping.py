@@ -86,7 +86,7 @@ def test_a_failed_evaluation_is_repeated_when_the_training_resumes(
         raise BadData("x.jpg is not readable")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trickzoo.classification.task.judge", broken)
+        patch.setattr("trickzoo.classification.task.predict_resident", broken)
         with pytest.raises(BadData, match=r"x\.jpg is not readable"):
             run(resident, tmp_path / "failed", val=val)
     assert same(run(resident, tmp_path / "failed", val=val), run(resident, tmp_path / "straight", val=val))

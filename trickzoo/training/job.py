@@ -15,9 +15,10 @@ from accelerate import Accelerator
 
 from trickzoo import evidence, files
 from trickzoo.data.location import Splits
+from trickzoo.errors import BadOption, TrickzooError
 from trickzoo.output_files import LAST, NETWORK, RESULT, SPLIT
 from trickzoo.recipes.collection import plain
-from trickzoo.training import checkpoint, folder, loop, metrics_log, schedule, trackers
+from trickzoo.training import checkpoint, folder, loop, metrics_log, schedule, stopping, trackers
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
 from trickzoo.training.progress import Outcome, Progress
@@ -47,7 +48,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
         report: called after each step and each evaluation.
         also: additional fields of the result.
 
-    Raises BadCheckpoint if the folder holds another training, InUse if another run is writing to it, and what `loop.fit` raises.
+    Raises BadCheckpoint if the folder holds another training, BadOption if it holds a network or a list of images that the training would
+    replace, InUse if another run is writing to it, and what `loop.fit` raises.
     """
     task, machine, accelerator = job.task, job.machine, job.accelerator
     if done := finished(machine, task):  # before the folder is locked, because it may be read-only
@@ -58,8 +60,7 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
     task, machine, accelerator = job.task, job.machine, job.accelerator
-    if not (machine.out / LAST).exists():  # a checkpoint may belong to another training, and `fit` then raises an error
-        _write_split(job)
+    _begin(job)
     with _reporting(job, report) as record:
         outcome = loop.fit(
             task,
@@ -83,6 +84,27 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
     return found
 
 
+def _begin(job: Job) -> None:
+    """Write the list of the images of a new training, if it divided them. All processes call it together.
+
+    Raises BadOption if the folder holds another list or a network, which the training would replace.
+    """
+    out, selected = job.machine.out, job.task.selected
+    error: TrickzooError | None = None
+    # a checkpoint may belong to another training, and `fit` then raises an error
+    if job.accelerator.is_main_process and not (out / LAST).exists():
+        replaced = [out / NETWORK] if (out / NETWORK).exists() else []
+        if selected.rows and (path := out / SPLIT).exists() and files.read_regular(path) != selected.table:
+            replaced.append(path)
+        try:
+            if replaced:
+                raise BadOption(f"{replaced[0]} is not of this training, which would replace it; name another --out, or move it away")
+            _write_split(job)
+        except TrickzooError as found:
+            error = found
+    stopping.raise_in_all(error, job.accelerator)
+
+
 def _write_split(job: Job) -> None:
     """Write the list of training and validation images, if the training divided them."""
     if job.task.selected.rows and job.accelerator.is_main_process:
@@ -97,12 +119,13 @@ def holds_finished(out: Path) -> bool:
 def finished(machine: Machine, task: Task) -> dict[str, Any] | None:
     """Return the result of this training if its folder holds it finished, otherwise None.
 
-    Raises BadCheckpoint if the folder holds another training finished.
+    Raises BadCheckpoint if the folder holds the result of another training, even if its network was removed.
     """
     path = machine.out / RESULT
-    if not holds_finished(machine.out):
+    if not path.exists():
         return None
-    return checkpoint.result(path, task.recipe, seed=machine.seed, **task.identity)
+    found = checkpoint.result(path, task.recipe, seed=machine.seed, **task.identity)
+    return found if holds_finished(machine.out) else None
 
 
 @contextmanager
