@@ -73,6 +73,14 @@ def test_timms_network_states_what_the_weights_need() -> None:
     assert (back.classes, back.preprocessing) == (classes, prepared)
 
 
+def test_timm_resizes_to_the_stated_side() -> None:
+    for size, resize in ((112, 200), (176, 233), (224, 256), (299, 342)):
+        model = trickzoo.create("resnet18")
+        model.weights = LoadedWeights("own", Path("own"), preprocessing=Preprocessing(size=size, resize=resize))
+        transform = timm.data.create_transform(**timm.data.resolve_data_config(trickzoo.to_timm(model).pretrained_cfg))
+        assert transform.transforms[0].size == resize
+
+
 def test_timms_network_without_weights_states_none_of_timms() -> None:
     stated = trickzoo.to_timm(trickzoo.create("resnet18_d", num_classes=10)).pretrained_cfg
     assert stated["num_classes"] == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -97,12 +98,22 @@ def pretrained_cfg(model: Backbone) -> dict[str, Any]:
             "input_size": (model.in_chans, p.size, p.size),
             "fixed_input_size": False,
             "interpolation": p.interpolation,
-            "crop_pct": p.size / p.short_side if p.resize else p.crop,
+            "crop_pct": _crop_pct(p),
             "crop_mode": "center",
             "mean": p.mean,
             "std": p.std,
         }
     return stated
+
+
+def _crop_pct(preprocessing: Preprocessing) -> float:
+    """Return the fraction by which timm divides the size, and rounds down, to get the short side after resizing."""
+    if not preprocessing.resize:
+        return preprocessing.crop
+    fraction = preprocessing.size / preprocessing.resize
+    while math.floor(preprocessing.size / fraction) < preprocessing.resize:  # 112 / (112 / 200) is less than 200
+        fraction = math.nextafter(fraction, 0)
+    return fraction
 
 
 def read(config: Mapping[str, Any], name: str) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
