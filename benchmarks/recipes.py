@@ -96,7 +96,7 @@ class Trainings:
         labels = val.labels
         return {
             "what": f"training of a classifier by {name}",
-            "top1": round(predictions.figures(found)["top1"], 4),
+            "top1": round(predictions.metrics(found)["top1"], 4),
             "n": len(labels),
             "n_train": len(train),
             "num_classes": len(train.classes),

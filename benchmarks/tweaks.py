@@ -58,7 +58,7 @@ def series(paper_file: Path) -> list[Series]:
         figures = {letter: record.metrics[0].top1 for letter, record in records.items()}
         found.append(Series("OpenMMLab", depth, str(records["d"].recipe), records["d"].metrics[0].source, figures))
     for depth in (50, 101, 152):
-        own = {each.name: each.figures for digits, each in PUBLISHED.items() if digits not in MIXED_UP}
+        own = {each.name: each.metrics for digits, each in PUBLISHED.items() if digits not in MIXED_UP}
         figures = {letter: own[f"resnet{depth}_{version}"]["top1"] for version, letter in GLUONCV.items()}
         recipe = "120 epochs, cosine; label smoothing and more tricks differ by network, mixup in none of these"
         found.append(Series("GluonCV", depth, recipe, "GluonCV docs/model_zoo/csv_tables/Classifications, 56777561", figures))

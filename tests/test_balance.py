@@ -22,7 +22,7 @@ from tests.images import jpeg
 from tests.training import COSINE, SMALL
 from trickzoo.classification import class_counts, objective
 from trickzoo.classification.evaluate import predict_resident
-from trickzoo.classification.predictions import figures
+from trickzoo.classification.predictions import metrics
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes.recipe import Recipe
@@ -62,7 +62,7 @@ def test_figures_are_scikit_learns_also_for_classes_that_never_occur() -> None:
     logits[np.arange(200), labels] += 1
     val = SimpleNamespace(labels=labels, classes=tuple("abcdef"), take=lambda indices: torch.from_numpy(logits)[indices])
     val.names = ()
-    found = figures(predict_resident(nn.Identity(), val, lambda images: images, Accelerator(cpu=True), batch_size=64))  # type: ignore[arg-type]
+    found = metrics(predict_resident(nn.Identity(), val, lambda images: images, Accelerator(cpu=True), batch_size=64))  # type: ignore[arg-type]
     predicted = logits.argmax(1)
     assert found["top1"] == pytest.approx(100 * (predicted == labels).mean())
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):

@@ -377,7 +377,7 @@ def test_two_processes_give_the_same_as_one():
 
 def test_images_without_objects_have_no_average_precision() -> None:
     data = boxes_of([[], []], 1)
-    found = detection.evaluate.figures(DetectionEvaluation(data))
+    found = detection.evaluate.metrics(DetectionEvaluation(data))
     assert found["voc_ap50"] is None
     assert found["coco_ap"] is None
 

@@ -38,11 +38,11 @@ def test_boxes_are_evaluated_in_pixels_of_the_image_file(tmp_path: Path) -> None
     data = AnnotatedLocation("voc", voc(tmp_path / "own", annotations)).open("detection", "train")
     for short in (30, 75):
         found = detection.evaluate.detect(Oracle(places, short), data, FitAndFlip(short, 200), Accelerator(cpu=True))
-        figures = detection.evaluate.figures(found)
-        assert (figures["voc_ap50"], figures["coco_ap"]) == (100, pytest.approx(100))
+        metrics = detection.evaluate.metrics(found)
+        assert (metrics["voc_ap50"], metrics["coco_ap"]) == (100, pytest.approx(100))
     shifted = [[[x0 + 10, y0, x1 + 10, y1] for x0, y0, x1, y1 in boxes] for boxes in places]
     found = detection.evaluate.detect(Oracle(shifted, 30), data, FitAndFlip(30, 60), Accelerator(cpu=True))
-    assert detection.evaluate.figures(found)["voc_ap50"] < 50
+    assert detection.evaluate.metrics(found)["voc_ap50"] < 50
 
 
 def test_masks_are_evaluated_at_the_size_of_the_image_file(tmp_path: Path) -> None:

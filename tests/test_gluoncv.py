@@ -159,7 +159,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(small: Path, tmp_path:
 
 
 def test_published_figures_have_names_for_readers() -> None:
-    assert {name for published in trickzoo.weights.gluoncv.PUBLISHED.values() for name in published.figures} <= MEASURES.keys()
+    assert {name for published in trickzoo.weights.gluoncv.PUBLISHED.values() for name in published.metrics} <= MEASURES.keys()
 
 
 def test_a_published_file_is_recognised_by_its_digest(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""The bootstrap over images: how far a figure of a set of images would vary over other sets of as many images (Efron, 1979).
+"""The bootstrap over images: how far a metric of a set of images would vary over other sets of as many images (Efron, 1979).
 
-A draw takes n of n images with replacement. It is kept as the number of times that each image is taken, its weight. A figure of a draw is
+A draw takes n of n images with replacement. It is kept as the number of times that each image is taken, its weight. A metric of a draw is
 computed from what was counted in each image once, so the networks do not run again.
 """
 
@@ -31,11 +31,11 @@ def weights(n: int, draws: int, seed: int = 0) -> Iterator[NDArray[Any]]:
         yield random.multinomial(n, np.full(n, 1 / n), size=min(step, draws - first))
 
 
-def resampled(figure: Callable[[NDArray[Any]], NDArray[Any]], n: int, draws: int) -> NDArray[Any]:
-    """Return a figure of each draw from n images, (draws, …). `figure` takes (b, n) weights and returns (b, …) values."""
+def resampled(metric: Callable[[NDArray[Any]], NDArray[Any]], n: int, draws: int) -> NDArray[Any]:
+    """Return a metric of each draw from n images, (draws, …). `metric` takes (b, n) weights and returns (b, …) values."""
     import numpy as np
 
-    return np.concatenate([figure(each) for each in weights(n, draws)])
+    return np.concatenate([metric(each) for each in weights(n, draws)])
 
 
 def interval(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Result files: the environment that a figure was measured in, and JSON and CSV files that are written atomically."""
+"""Result files: the environment in which a metric was measured, and JSON and CSV files that are written atomically."""
 
 from __future__ import annotations
 

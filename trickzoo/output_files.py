@@ -3,7 +3,7 @@
 NETWORK = "model.safetensors"
 """The trained network."""
 RESULT = "result.json"
-"""The figures of a finished training, and everything that they depend on."""
+"""The metrics of a finished training, and everything that they depend on."""
 LAST, BEST = "last.pt", "best.pt"
 """Checkpoints: the one that a training resumes from, and the one with the highest value of the task's measure."""
 METRICS, LOG, CURVES = "metrics.jsonl", "log.csv", "curves.png"

@@ -33,17 +33,17 @@ PIPELINES = {"classification": "image-classification", "detection": "object-dete
 DATA_SETS = {"imagenet1k": "ILSVRC/imagenet-1k", "imagenette": "frgfm/imagenette"}
 """The hub's data set of a class list."""
 LEADING = {"classification": "top1", "detection": "coco_ap", "segmentation": "miou"}
-"""The figure of each task that a leaderboard of the hub gets, which has one for each network."""
+"""The metric of each task that a leaderboard of the hub gets, which has one for each network."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a network on a data set, in percent, by the names in `MEASURES`.
+    """Metrics of a network on a data set, in percent, by the names in `MEASURES`.
 
     Attributes:
         data: the name of the data set, as text.
         hub: the hub's name of the data set; None if it is not on the hub.
-        values: the figures.
+        values: the metrics.
         n: number of images.
         date: when it was measured, in ISO format.
         preprocessing: size, crop and interpolation of a classifier's images.
@@ -187,20 +187,20 @@ def _entries(measured: Sequence[Evaluation], task: str, task_id: str) -> list[di
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    figure = LEADING[task]
+    metric = LEADING[task]
     entries = [
         EvalResultEntry(
             dataset_id=e.hub,
             task_id=task_id,
-            value=e.values[figure],
+            value=e.values[metric],
             date=e.date,
-            notes=f"{MEASURES[figure]} in percent, {count(e.n, 'image')}, {e.data}",
+            notes=f"{MEASURES[metric]} in percent, {count(e.n, 'image')}, {e.data}",
         )
         for e in measured
-        if e.hub is not None and figure in e.values
+        if e.hub is not None and metric in e.values
     ]
     if not entries:
-        raise BadOption(f"--task-id needs an --evaluation with {MEASURES[figure]}, and --dataset, its data set on the hub")
+        raise BadOption(f"--task-id needs an --evaluation with {MEASURES[metric]}, and --dataset, its data set on the hub")
     found: list[dict[str, Any]] = eval_result_entries_to_yaml(entries)
     return found
 
@@ -231,7 +231,7 @@ def _card(own: header.FileMetadata, repo: str, record: Record, config: dict[str,
     lines.append(f"{registry.find(own.model).summary}, for {own.task}, with {count(len(names), 'class')}. {_origin(own)}\n")
     lines += ["## Use\n", "```python", *_usage(own, repo, in_timm), "```\n"]
     if measured:
-        lines += ["## Figures\n", "| data | images | figure | percent |", "| --- | ---: | --- | ---: |"]
+        lines += ["## Metrics\n", "| data | images | metric | percent |", "| --- | ---: | --- | ---: |"]
         lines += [f"| {_text(e.data)} | {e.n:,} | {MEASURES[name]} | {value:.2f} |" for e in measured for name, value in e.values.items()]
         lines.append("")
     about = {

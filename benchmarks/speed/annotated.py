@@ -74,7 +74,7 @@ class _Boxes:
     def __call__(self) -> dict[str, float]:
         """Return COCO's AP and VOC's AP50."""
         found = detection.detect(self.model, self.data, FitAndFlip(SHORT, 2 * SHORT), Accelerator(cpu=True), workers=os.cpu_count() or 1)
-        return {name: detection.figures(found)[name] for name in ("coco_ap", "voc_ap50")}
+        return {name: detection.metrics(found)[name] for name in ("coco_ap", "voc_ap50")}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The predictions of a classifier for a set of images, and the figures of each class that follow from them."""
+"""The predictions of a classifier for a set of images, and the metrics of each class that follow from them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 @dataclass(frozen=True)
 class PerClass:
-    """(K,) figures of each class, in 0…1, NaN where one is not defined: no image has the class, or none is predicted to have it."""
+    """(K,) metrics of each class, in 0…1, NaN where one is not defined: no image has the class, or none is predicted to have it."""
 
     n: NDArray[np.int64]
     precision: NDArray[np.float64]
@@ -72,7 +72,7 @@ def per_class(confusion: NDArray[np.int64]) -> PerClass:
     return PerClass(true, _ratio(hits, predicted), _ratio(hits, true), _ratio(2 * hits, true + predicted))
 
 
-def figures(predictions: Predictions) -> dict[str, float]:
+def metrics(predictions: Predictions) -> dict[str, float]:
     """Return top-1 and top-5 accuracy, the mean recall (balanced accuracy) and the mean F1 over the classes, in percent.
 
     A class that does not occur has no recall, and one that is not predicted either has no F1; the means are over the others.

@@ -19,7 +19,7 @@ from trickzoo.classification import class_counts, objective, report
 from trickzoo.classification.evaluate import predict_resident
 from trickzoo.classification.model import adopt, load_teacher, prepare
 from trickzoo.classification.open import evaluation_preprocessing
-from trickzoo.classification.predictions import figures, write_predictions
+from trickzoo.classification.predictions import metrics, write_predictions
 from trickzoo.data.augment import DRAWS, augment
 from trickzoo.data.loaders import TrainingImages
 from trickzoo.data.location import Splits
@@ -191,12 +191,12 @@ class Classification(Task):
         return header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
-        """Return the figures of `figures`, of the averaged weights if there are any, or None without validation images."""
+        """Return the metrics of `predictions.metrics`, of the averaged weights if there are any, or None without validation images."""
         if self.val is None:
             return None
         network = self.model if self.average is None else self.average
         self.last_evaluation = predict_resident(network, self.val, self.normalise, self.accelerator)
-        return figures(self.last_evaluation)
+        return metrics(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""

@@ -157,7 +157,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
         found = package.evaluate_set(model, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick)
     seconds = time.perf_counter() - start
     if chief:
-        _print_figures(found)
+        _print_metrics(found)
         if evaluation.per_class is not None:
             evidence.write_csv(evaluation.per_class, found.header, found.rows)
         content = {
@@ -243,9 +243,9 @@ def _print_images(images: dict[str, Any]) -> None:
         say(f"  {note}")
 
 
-def _print_figures(found: AnnotatedEvaluation) -> None:
-    width = max(map(len, found.figures))
-    for name, value in found.figures.items():
+def _print_metrics(found: AnnotatedEvaluation) -> None:
+    width = max(map(len, found.metrics))
+    for name, value in found.metrics.items():
         say(f"  {name:<{width}} {_percent(value):>7} %")
     say()
     table(found.header, ((name, f"{n:,}", *map(_percent, figures)) for name, n, *figures in found.rows), left=("class",))

@@ -142,7 +142,7 @@ def import_gluoncv(
     task, model, published = write(file, target, classes=names, overwrite=overwrite)
     said = "not in GluonCV's list"
     if published:
-        figures = ", ".join(f"{MEASURES[name]} {value:.2f}" for name, value in published.figures.items())
+        figures = ", ".join(f"{MEASURES[name]} {value:.2f}" for name, value in published.metrics.items())
         said = f"GluonCV's {published.name}, {figures} on {published.data}"
     say(f"{target}: {model} for {task} ({said})")
 

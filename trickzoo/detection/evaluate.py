@@ -27,7 +27,7 @@ from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
 
 
-def figures(found: DetectionEvaluation) -> dict[str, Any]:
+def metrics(found: DetectionEvaluation) -> dict[str, Any]:
     """Return the summary of an evaluation under the names that result files use."""
     summary = found.summary()
     voc, coco = summary["voc"], summary["coco"]

@@ -17,7 +17,7 @@ from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import report, stored
-from trickzoo.detection.evaluate import detect, figures, to_input
+from trickzoo.detection.evaluate import detect, metrics, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.output_files import BOXES
 from trickzoo.pages.page import Section
@@ -112,7 +112,7 @@ class Detection(AnnotatedTask):
         if self.val is None:
             return None
         self.last_evaluation = detect(self.model, self.val, self.transform, self.accelerator, workers=self.workers)
-        return figures(self.last_evaluation)
+        return metrics(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""

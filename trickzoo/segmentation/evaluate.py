@@ -33,7 +33,7 @@ AT_ONCE = 2**24
 """How many logits `classes_of_pixels` enlarges at once; as float32 they take 64 MB."""
 
 
-def figures(found: ConfusionMatrix) -> dict[str, Any]:
+def metrics(found: ConfusionMatrix) -> dict[str, Any]:
     """Return the summary of an evaluation under the names that result files use."""
     summary = found.summary()
     return {name: summary[name] for name in ("miou", "pixel_accuracy", "per_class")}

@@ -23,7 +23,7 @@ from trickzoo.output_files import PREDICTIONS
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation import report, stored
-from trickzoo.segmentation.evaluate import figures, segment
+from trickzoo.segmentation.evaluate import metrics, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
@@ -121,7 +121,7 @@ class Segmentation(AnnotatedTask):
             return None
         transform = Scale(self.recipe.short)
         self.last_evaluation = segment(self.model, self.val, transform, self.normalise, self.accelerator, workers=self.workers)
-        return figures(self.last_evaluation)
+        return metrics(self.last_evaluation)
 
     def findings(self) -> list[str]:
         """Return the results of the last evaluation as sentences, for the report."""

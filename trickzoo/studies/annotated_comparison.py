@@ -16,15 +16,15 @@ from trickzoo.errors import BadData
 from trickzoo.segmentation import stored as masks
 from trickzoo.studies.comparison import check_same_images
 
-Figure = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-"""Computes (b, F) figures in 0…1 from (b, n) weights of the images."""
+Metric = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""Computes (b, F) metrics in 0…1 from (b, n) weights of the images."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of both networks in percent, and the difference, the second minus the first, in points with its 95 % interval.
+    """A metric of both networks in percent, and the difference, the second minus the first, in points with its 95 % interval.
 
-    A figure is None if nothing can be judged.
+    A metric is None if nothing can be judged.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Changed:
-    """An image whose figure differs, with the figures of both networks in percent."""
+    """An image whose metric differs, with the metrics of both networks in percent."""
 
     image: str
     first: float
@@ -49,7 +49,7 @@ class Changed:
 
     @property
     def difference(self) -> float:
-        """The second figure minus the first, in points."""
+        """The second metric minus the first, in points."""
         return self.second - self.first
 
 
@@ -61,8 +61,8 @@ class AnnotatedComparison:
         n: number of images.
         draws: number of bootstrap draws behind each interval.
         figures: the differences, the most important first.
-        of_images: name of the figure by which single images are compared.
-        changed: the images whose figure differs, the largest difference first. Images without a figure are left out.
+        of_images: name of the metric by which single images are compared.
+        changed: the images whose metric differs, the largest difference first. Images without a metric are left out.
     """
 
     n: int
@@ -88,9 +88,9 @@ def compare_detectors(first: Path, second: Path, draws: int = bootstrap.DRAWS) -
         _check_equal(first, second, what, here, there)
     one, two = (resampling.match(data, each) for each in (found, theirs))
     names = ("COCO AP", "COCO AP50")
-    figures = [lambda weights, of=of: resampling.average_precisions(of, weights) for of in (one, two)]
+    metrics = [lambda weights, of=of: resampling.average_precisions(of, weights) for of in (one, two)]
     alone = [resampling.of_single_images(each) for each in (one, two)]
-    return _compared(data.names, names, figures, draws, "AP50", alone)
+    return _compared(data.names, names, metrics, draws, "AP50", alone)
 
 
 def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) -> AnnotatedComparison:
@@ -104,9 +104,9 @@ def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) 
     two = two.take([place[name] for name in one.names])
     _check_equal(first, second, "classes", one.classes, two.classes)
     _check_equal(first, second, "numbers of annotated pixels", one.judged.tolist(), two.judged.tolist())
-    figures = [lambda weights, of=of: masks.mean_iou(of, weights) for of in (one, two)]
+    metrics = [lambda weights, of=of: masks.mean_iou(of, weights) for of in (one, two)]
     alone = [masks.mean_iou(each)[:, 0] for each in (one, two)]
-    return _compared(one.names, ("mean IoU", "pixel accuracy"), figures, draws, "mean IoU", alone)
+    return _compared(one.names, ("mean IoU", "pixel accuracy"), metrics, draws, "mean IoU", alone)
 
 
 def _check_equal(first: Path, second: Path, what: str, one: object, two: object) -> None:
@@ -117,14 +117,14 @@ def _check_equal(first: Path, second: Path, what: str, one: object, two: object)
 def _compared(
     images: Sequence[str],
     names: Sequence[str],
-    of: Sequence[Figure],
+    of: Sequence[Metric],
     draws: int,
     of_images: str,
     alone: Sequence[NDArray[np.float64]],
 ) -> AnnotatedComparison:
-    """Return the comparison by two functions that compute the figures called `names`, and by figures of single images."""
+    """Return the comparison by two functions that compute the metrics called `names`, and by metrics of single images."""
     n = len(images)
-    one, two = (100 * figure(np.ones((1, n), np.int64))[0] for figure in of)
+    one, two = (100 * metric(np.ones((1, n), np.int64))[0] for metric in of)
     low, high = bootstrap.interval(bootstrap.resampled(lambda weights: 100 * (of[1](weights) - of[0](weights)), n, draws))
     figures = tuple(
         Difference(name, None, None, None, None)

@@ -1,4 +1,4 @@
-"""The summary of a ladder study: the figures of its result files, and the findings as sentences."""
+"""The summary of a ladder study: the metrics of its result files, and the findings as sentences."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def named_as_whole(rungs: tuple[LadderRung, ...], total: Total) -> tuple[LadderR
 
 
 def with_findings(study: LadderStudy) -> LadderStudy:
-    """Return the study with its findings, which are sentences that follow from its figures."""
+    """Return the study with its findings, which are sentences that follow from its metrics."""
     return msgspec.structs.replace(study, findings=tuple(findings(study)))
 
 

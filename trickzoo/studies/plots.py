@@ -46,8 +46,8 @@ BELOW = "paired difference from the rung it builds on, points"
 def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
     """Draw a row for each rung, with its figure in one panel and its paired difference in the other."""
     for row, rung in enumerate(rungs):
-        if rung.figure_of_study:
-            _row(level, row, rung.figure_of_study, ACCENT)
+        if rung.metric_of_study:
+            _row(level, row, rung.metric_of_study, ACCENT)
         if rung.difference:
             _row(difference, row, rung.difference, VERDICTS.get(rung.difference.verdict, FAINT))
     difference.axvline(0, color=INK, linewidth=0.9, zorder=1)

@@ -46,18 +46,18 @@ class Compared(Struct, frozen=True, kw_only=True):
     wall_seconds: tuple[Seconds, ...]
 
     @property
-    def figure_of_study(self) -> Percentage | None:
-        """The figure that the rung's difference is of."""
+    def metric_of_study(self) -> Percentage | None:
+        """The metric that the rung's difference is of."""
         return self.top1
 
     def __post_init__(self) -> None:
-        if len(self.seeds) != (self.figure_of_study.n if self.figure_of_study else 0):
-            raise ValueError(f"{self.rung} has a different number of seeds and figures")
+        if len(self.seeds) != (self.metric_of_study.n if self.metric_of_study else 0):
+            raise ValueError(f"{self.rung} has a different number of seeds and values")
 
     @property
     def by_seed(self) -> dict[int, float]:
-        """The rung's figure for each seed."""
-        return dict(zip(self.seeds, self.figure_of_study.values, strict=True)) if self.figure_of_study else {}
+        """The rung's metric for each seed."""
+        return dict(zip(self.seeds, self.metric_of_study.values, strict=True)) if self.metric_of_study else {}
 
 
 class LadderRung(Compared, frozen=True, kw_only=True):
@@ -79,8 +79,8 @@ class TransferRung(Compared, frozen=True, kw_only=True):
     """A rung's fine-tunings for one task.
 
     Attributes:
-        without_figure: seeds whose fine-tuning has no figure, because the validation images contain nothing to find.
-        top1: top-1 accuracy of the backbones whose fine-tunings have a figure.
+        without_figure: seeds whose fine-tuning has no metric, because the validation images contain nothing to find.
+        top1: top-1 accuracy of the backbones whose fine-tunings have a metric.
         others: the other measures by their keys in result files.
     """
 
@@ -89,8 +89,8 @@ class TransferRung(Compared, frozen=True, kw_only=True):
     others: dict[str, Percentage | None]
 
     @property
-    def figure_of_study(self) -> Percentage | None:
-        """The figure that the rung's difference is of."""
+    def metric_of_study(self) -> Percentage | None:
+        """The metric that the rung's difference is of."""
         return self.figure
 
 
@@ -164,7 +164,7 @@ class SeedCorrelation(Struct, frozen=True, kw_only=True):
 
 
 class Correlation(Struct, frozen=True, kw_only=True):
-    """Spearman's rank correlation of top-1 accuracy and a task's figure over the rungs' means.
+    """Spearman's rank correlation of top-1 accuracy and a task's metric over the rungs' means.
 
     Attributes:
         n: number of rungs.
@@ -214,7 +214,7 @@ class TaskStudy(Struct, frozen=True, kw_only=True):
     """The results of a transfer study for one task.
 
     Attributes:
-        measure: key of its figure in result files.
+        measure: key of its metric in result files.
         recipe: plain data without the backbone.
         scratch: trainings from random weights, if the study has any.
     """

@@ -77,7 +77,7 @@ class Backbone(Struct, frozen=True, kw_only=True):
 
 
 class FineTuning(Result, frozen=True, kw_only=True):
-    """The `result.json` of a fine-tuning in a transfer study. A figure is None if the validation images contain nothing to find."""
+    """The `result.json` of a fine-tuning in a transfer study. A metric is None if the validation images contain nothing to find."""
 
     task: Task
     measure: Measure
@@ -91,12 +91,12 @@ class FineTuning(Result, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.measure not in self.figures:
+        if self.measure not in self.metrics:
             raise ValueError(f"it lacks {self.measure}")
 
     @property
-    def figures(self) -> dict[str, float | None]:
-        """The measures in the file, in percent."""
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics in the file, in percent."""
         return {key: value for key in MEASURES if (value := getattr(self, key, UNSET)) is not UNSET}
 
     @property

@@ -1,4 +1,4 @@
-"""A figure of several seeds, and the paired differences of two, with their intervals and verdicts."""
+"""A metric of several seeds, and the paired differences of two, with their intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Seed = Count
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """A figure of each seed, with mean, standard deviation and confidence interval.
+    """A metric of each seed, with mean, standard deviation and confidence interval.
 
     Attributes:
-        values: the figure of each seed.
+        values: the metric of each seed.
         n: number of seeds.
         s: sample standard deviation (n - 1); None for one value.
         interval: 95 % confidence interval of the mean by Student's t; None for one value or equal values.
@@ -97,7 +97,7 @@ def percentage(values: Iterable[float]) -> Percentage | None:
 
 
 def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
-    """Return the paired difference of two rungs' figures by seed, in points, over the seeds that both have; None without such seeds."""
+    """Return the paired difference of two rungs' metrics by seed, in points, over the seeds that both have; None without such seeds."""
     seeds = tuple(seed for seed in values if seed in base)
     if not seeds:
         return None

@@ -1,4 +1,4 @@
-"""The summary of a transfer study: the figures of its result files."""
+"""The summary of a transfer study: the metrics of its result files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from trickzoo.studies.transfer_words import TASKS, findings
 
 Results = Mapping[str, Mapping[str, Mapping[int, FineTuning]]]
 """The results of fine-tunings by task, rung and seed."""
-Figures = Mapping[str, Mapping[int, float]]
-"""Figures in percent by rung and seed."""
+Metrics = Mapping[str, Mapping[int, float]]
+"""Metrics in percent by rung and seed."""
 
 
 def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTuning]]]:
@@ -83,7 +83,7 @@ def summarise(
         rungs: the rungs of the study; by default all of the ladder. Results from other rungs are ignored.
         scratch: whether the study has trainings from random weights.
 
-    All figures, including top-1, are taken from the seeds that have a figure for the task. A rung is compared with the ladder's first rung
+    All metrics, including top-1, are taken from the seeds that have a metric for the task. A rung is compared with the ladder's first rung
     over the seeds that both have. Raises BadData if there is no result.
     """
     wanted = {*(rungs or (rung.rung for rung in ladder.rungs)), *((SCRATCH,) if scratch else ())}
@@ -138,11 +138,11 @@ def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], 
     """Return the summary of one task from its results by rung and seed."""
     first = next(result for by_seed in results.values() for result in by_seed.values())
     by_rung = {rung.rung: dict(sorted(results.get(rung.rung, {}).items())) for rung in ladder.rungs}
-    figures = {
-        rung: {seed: figure for seed, each in by_seed.items() if (figure := each.figures[first.measure]) is not None}
+    metrics = {
+        rung: {seed: metric for seed, each in by_seed.items() if (metric := each.metrics[first.measure]) is not None}
         for rung, by_seed in by_rung.items()
     }
-    top1 = {rung.rung: {seed: value for seed, value in rung.by_seed.items() if seed in figures[rung.rung]} for rung in ladder.rungs}
+    top1 = {rung.rung: {seed: value for seed, value in rung.by_seed.items() if seed in metrics[rung.rung]} for rung in ladder.rungs}
     total = ladder.total
     return TaskStudy(
         task=first.task,
@@ -153,28 +153,28 @@ def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], 
         n_val=first.n,
         data_digest=first.data_digest,
         val_digest=first.val_digest,
-        rungs=corrected(_rung(rung, by_rung[rung.rung], figures, top1, ladder.rungs[0]) for rung in ladder.rungs),
+        rungs=corrected(_rung(rung, by_rung[rung.rung], metrics, top1, ladder.rungs[0]) for rung in ladder.rungs),
         total=Total(
             first=total.first,
             last=total.last,
             whole=total.whole,
-            difference=difference(figures[total.last], figures[total.first]) if total.last != total.first else None,
+            difference=difference(metrics[total.last], metrics[total.first]) if total.last != total.first else None,
             top1=difference(top1[total.last], top1[total.first]),
         ),
-        correlation=_correlation(top1, figures, seeds),
-        scratch=_scratch(results.get(SCRATCH, {}), first.measure, figures[ladder.rungs[0].rung]),
+        correlation=_correlation(top1, metrics, seeds),
+        scratch=_scratch(results.get(SCRATCH, {}), first.measure, metrics[ladder.rungs[0].rung]),
     )
 
 
 def _scratch(results: Mapping[int, FineTuning], measure: str, base: Mapping[int, float]) -> Scratch | None:
-    figures = {seed: figure for seed, each in sorted(results.items()) if (figure := each.figures[measure]) is not None}
-    found = percentage(figures.values())
-    return None if found is None else Scratch(seeds=tuple(figures), figure=found, difference=difference(base, figures))
+    metrics = {seed: metric for seed, each in sorted(results.items()) if (metric := each.metrics[measure]) is not None}
+    found = percentage(metrics.values())
+    return None if found is None else Scratch(seeds=tuple(metrics), figure=found, difference=difference(base, metrics))
 
 
-def _rung(rung: LadderRung, results: Mapping[int, FineTuning], figures: Figures, top1: Figures, base: LadderRung) -> TransferRung:
-    here = figures[rung.rung]
-    measures = {key: None for each in results.values() for key in each.figures if key != each.measure}
+def _rung(rung: LadderRung, results: Mapping[int, FineTuning], metrics: Metrics, top1: Metrics, base: LadderRung) -> TransferRung:
+    here = metrics[rung.rung]
+    measures = {key: None for each in results.values() for key in each.metrics if key != each.measure}
     return TransferRung(
         rung=rung.rung,
         title=rung.title,
@@ -183,21 +183,21 @@ def _rung(rung: LadderRung, results: Mapping[int, FineTuning], figures: Figures,
         without_figure=tuple(seed for seed in results if seed not in here),
         top1=percentage(top1[rung.rung].values()),
         figure=percentage(here.values()),
-        difference=None if rung is base else difference(here, figures[base.rung]),
-        others={key: percentage(value for each in results.values() if (value := each.figures.get(key)) is not None) for key in measures},
+        difference=None if rung is base else difference(here, metrics[base.rung]),
+        others={key: percentage(value for each in results.values() if (value := each.metrics.get(key)) is not None) for key in measures},
         wall_seconds=tuple(each.wall_seconds for each in results.values()),
     )
 
 
-def _correlation(top1: Figures, figures: Figures, seeds: Sequence[int]) -> Correlation:
+def _correlation(top1: Metrics, metrics: Metrics, seeds: Sequence[int]) -> Correlation:
     """Return Spearman's rho over the rungs' means, and over the rungs of each seed alone."""
-    done = [rung for rung in figures if figures[rung]]
-    found = rank_correlation(*([estimate(list(of[rung].values())).mean for rung in done] for of in (top1, figures)))
+    done = [rung for rung in metrics if metrics[rung]]
+    found = rank_correlation(*([estimate(list(of[rung].values())).mean for rung in done] for of in (top1, metrics)))
     by_seed = []
     for seed in seeds:
-        there = [rung for rung in done if seed in figures[rung]]
+        there = [rung for rung in done if seed in metrics[rung]]
         if len(there) >= LEAST_PAIRS:
-            rho = spearman(*([of[rung][seed] for rung in there] for of in (top1, figures)))
+            rho = spearman(*([of[rung][seed] for rung in there] for of in (top1, metrics)))
             by_seed.append(SeedCorrelation(seed=seed, n=len(there), rho=rho))
     return Correlation(
         n=found.n,

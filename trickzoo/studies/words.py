@@ -1,4 +1,4 @@
-"""Figures and comparisons as text, for the reports of both studies."""
+"""Metrics and comparisons as text, for the reports of both studies."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-
     every = last.title == ALL_TRICKS or (total.whole and "distillation" in total.last)
     tricks = "All tricks together" if every else f"The steps from {name(first)} to {name(last)} together"
     levels = ""
-    if first.figure_of_study and last.figure_of_study and first.seeds == last.seeds == found.seeds:
-        levels = f", from {first.figure_of_study.mean:.2f} % to {last.figure_of_study.mean:.2f} %"
+    if first.metric_of_study and last.metric_of_study and first.seeds == last.seeds == found.seeds:
+        levels = f", from {first.metric_of_study.mean:.2f} % to {last.metric_of_study.mean:.2f} %"
     change = f"change {measure} by {points(found.mean)} points{levels}"
     if found.n == 1:
         return f"{tricks} {change}, in one training run of each, which gives no estimate of the spread over seeds."

@@ -44,7 +44,7 @@ class State:
     Attributes:
         step: number of optimiser steps taken so far.
         best: highest value of the task's measure in any evaluation, in percent.
-        evaluation: figures of the last evaluation, in percent; empty before the first.
+        evaluation: metrics of the last evaluation, in percent; empty before the first.
         seconds: duration of the training so far, including the runs that it was resumed from.
         loss_sum: sum of the losses of the steps taken in the current epoch.
         losses: number of the losses in `loss_sum`.
@@ -119,7 +119,7 @@ def _verified(path: Path) -> dict[str, Any]:
         if not abs(content.get(name, 0)) <= sys.float_info.max:
             raise BadCheckpoint(f"{path} is damaged (its {name} is not a finite number)")
     if not all(isinstance(value, (*NUMBER, dict, type(None))) for value in content["evaluation"].values()):
-        raise BadCheckpoint(f"{path} is damaged (its evaluation has a figure that is no number)")
+        raise BadCheckpoint(f"{path} is damaged (its evaluation has a metric that is not a number)")
     return content
 
 

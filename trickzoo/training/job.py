@@ -148,13 +148,13 @@ def _reporting(job: Job, report: Callable[[Progress], None]) -> Iterator[Callabl
 
 
 def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of the result file: the figures of the training, and everything that they depend on."""
+    """Return the content of the result file: the metrics of the training, and everything that they depend on."""
     task = job.task
     notes = schedule.notes(task.recipe, task.shares.per_epoch)
-    figures = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
+    metrics = {key: round(value, 4) if isinstance(value, float) else value for key, value in outcome.evaluation.items()}
     return {
         "what": f"{task.activity} by {task.recipe.name}",
-        **figures,
+        **metrics,
         **task.identity,
         **task.facts(),
         **task.selected.facts,

@@ -1,4 +1,4 @@
-"""The measures of evaluations: their names for the user, and their values in the fields of an evaluation."""
+"""The metrics of evaluations: their names for the user, and their values in the fields of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MEASURES = {
     "miou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
 }
-"""Names of the figures of evaluations, as the user reads them."""
+"""Names of the metrics of evaluations, as the user reads them."""
 
 
 def in_words(evaluation: dict[str, Any]) -> str:
-    """Return the figures of an evaluation as text, such as "top-1 84.48 %, top-5 98.12 %"."""
+    """Return the metrics of an evaluation as text, such as "top-1 84.48 %, top-5 98.12 %"."""
     return ", ".join(f"{title} {evaluation[name]:.2f} %" for name, title in MEASURES.items() if evaluation.get(name) is not None)
 
 
-def figures(evaluation: dict[str, Any]) -> dict[str, float]:
+def metrics(evaluation: dict[str, Any]) -> dict[str, float]:
     """Return the fields of an evaluation that are floating-point numbers."""
     return {name: value for name, value in evaluation.items() if isinstance(value, float)}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from trickzoo.errors import printable
 from trickzoo.files import write_atomically, writing
 from trickzoo.output_files import CURVES, LOG, METRICS
-from trickzoo.training.measures import MEASURES, figures
+from trickzoo.training.measures import MEASURES, metrics
 
 log = logging.getLogger("trickzoo")
 
@@ -89,13 +89,13 @@ class Metrics:
 def write_log(folder: Path) -> Path:
     """Write `log.csv` from the metrics in `folder`, and return its path.
 
-    It has a line for each epoch, with the number of steps, the mean training loss, the last learning rate, and the figures of the
+    It has a line for each epoch, with the number of steps, the mean training loss, the last learning rate, and the metrics of the
     evaluation, if the epoch has one. Raises NotWritten if a file cannot be written.
     """
     epochs: dict[float, list[dict[str, Any]]] = {}
     for row in rows(folder):
         epochs.setdefault(row["epoch"], []).append(row)
-    evaluations = {epoch: next((figures(row) for row in found if "loss" not in row), {}) for epoch, found in epochs.items()}
+    evaluations = {epoch: next((metrics(row) for row in found if "loss" not in row), {}) for epoch, found in epochs.items()}
     columns = list(dict.fromkeys(name for found in evaluations.values() for name in found if name not in STEP))
     lines = [",".join(["epoch", "step", "loss", "lr", *columns])]
     for epoch, found in epochs.items():
@@ -110,12 +110,12 @@ def write_log(folder: Path) -> Path:
 
 
 def plot_curves(folder: Path, title: str, measure: str = "top1") -> Path:
-    """Plot the loss, the learning rate and a figure of the evaluations, from the metrics in `folder`, and return the path of `curves.png`.
+    """Plot the loss, the learning rate and a metric of the evaluations, from the metrics in `folder`, and return the path of `curves.png`.
 
     Args:
         folder: folder of `metrics.jsonl`, to which the plot is written.
         title: title of the plot.
-        measure: name of the figure, one of `MEASURES`.
+        measure: name of the metric, one of `MEASURES`.
 
     Raises NotWritten if a file cannot be written.
     """

@@ -17,7 +17,7 @@ class Progress:
         epochs: number of epochs of the whole training.
         loss: after a step, the mean loss of that step over all processes; after an evaluation, the mean loss of the epoch.
         lr: learning rate of the last step.
-        evaluation: figures of the evaluation in percent; empty after a step.
+        evaluation: metrics of the evaluation in percent; empty after a step.
     """
 
     step: int
@@ -34,7 +34,7 @@ class Outcome:
     """Outcome of a training.
 
     Attributes:
-        evaluation: figures of the last evaluation, in percent.
+        evaluation: metrics of the last evaluation, in percent.
         seconds: total duration, including the runs before the training was resumed.
         commits: commits of the code that the training ran with, in order; more than one if the code changed between its runs.
     """

@@ -21,7 +21,7 @@ class Task(ABC):
 
     Attributes:
         activity: name of the training in result files, such as "fine-tuning".
-        measure: name of the figure of `evaluate` that selects the best checkpoint; higher is better.
+        measure: name of the metric of `evaluate` that selects the best checkpoint; higher is better.
         recipe: recipe of the training, which checkpoints store.
         model: network to train. The loop moves it to the device.
         shares: assignment of the images of each step to processes and micro-batches.
@@ -83,9 +83,9 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self) -> dict[str, Any] | None:
-        """Evaluate the model on the validation images, and return the figures in percent. None if there are no validation images.
+        """Evaluate the model on the validation images, and return the metrics in percent. None if there are no validation images.
 
-        Each process evaluates its share of the images, and all return the same figures.
+        Each process evaluates its share of the images, and all return the same metrics.
         """
 
     def finish(self) -> None:  # noqa: B027, most tasks have nothing to do here
@@ -114,7 +114,7 @@ class Task(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return what the result file states besides the figures: numbers of images, and digests of data and weights."""
+        """Return what the result file states besides the metrics: numbers of images, and digests of data and weights."""
 
     @abstractmethod
     def save(self, path: Path, training: dict[str, Any]) -> None:

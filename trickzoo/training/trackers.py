@@ -19,7 +19,7 @@ from trickzoo.errors import BadOption, TrickzooError
 from trickzoo.files import read_json, writing
 from trickzoo.output_files import TRACKER
 from trickzoo.training import stopping
-from trickzoo.training.measures import figures
+from trickzoo.training.measures import metrics
 from trickzoo.training.progress import Progress
 
 log = logging.getLogger("trickzoo")
@@ -51,7 +51,7 @@ def tensorboard(folder: Path) -> Iterator[Callable[[Progress], None]]:
             if writer is None:  # `purge_step` hides what an interrupted run wrote after its last checkpoint
                 writer = SummaryWriter(str(folder), purge_step=p.step)
             if p.evaluation:
-                for name, value in figures(p.evaluation).items():
+                for name, value in metrics(p.evaluation).items():
                     writer.add_scalar(f"validation/{name}", value, p.step)
             else:
                 writer.add_scalar("training/loss", p.loss, p.step)
@@ -98,7 +98,7 @@ def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, An
 
     def report(p: Progress) -> None:
         nonlocal failed
-        found = {f"validation/{key}": value for key, value in figures(p.evaluation).items()} if p.evaluation else None
+        found = {f"validation/{key}": value for key, value in metrics(p.evaluation).items()} if p.evaluation else None
         try:
             if not failed:
                 accelerator.log(found or {"training/loss": p.loss, "training/lr": p.lr}, step=p.step)

@@ -32,13 +32,13 @@ class Published(NamedTuple):
 
     Attributes:
         name: GluonCV's name of the network.
-        data: the images on which GluonCV states its figures.
-        figures: the figures in percent, under the names that result files use.
+        data: the images on which GluonCV states its metrics.
+        metrics: the metrics in percent, under the names that result files use.
     """
 
     name: str
     data: str
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
 
 
 def _on_imagenet(name: str, top1: float, top5: float) -> Published:
@@ -105,7 +105,7 @@ class Params(NamedTuple):
     Attributes:
         path: the file.
         arrays: its arrays by name.
-        origin: what the header of the new file states about this one; for a file of GluonCV's model zoo also its published figures.
+        origin: what the header of the new file states about this one; for a file of GluonCV's model zoo also its published metrics.
     """
 
     path: Path
@@ -143,7 +143,7 @@ def read(path: Path) -> Params:
         raise BadCheckpoint(f"{path} has the names of save_params, which GluonCV no longer writes; write it with save_parameters")
     params = Params(path, arrays, {"origin": "GluonCV", "file": path.name, "sha1": sha1})
     if published := params.published:
-        params.origin.update({"name": published.name, published.data: dict(published.figures)})
+        params.origin.update({"name": published.name, published.data: dict(published.metrics)})
     return params
 
 
