@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 import trickzoo
@@ -71,6 +72,22 @@ def test_timms_network_states_what_the_weights_need() -> None:
     assert (found["mean"], found["std"]) == (prepared.mean, prepared.std)
     back = trickzoo.from_timm(theirs).weights
     assert (back.classes, back.preprocessing) == (classes, prepared)
+
+
+def test_a_network_of_the_hub_with_arguments_that_its_tensors_do_not_show_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stride, for example: the logits of the network with another one would be wrong."""
+    theirs = timm.create_model("resnet18", num_classes=3, in_chans=1, output_stride=8)
+    save_file(theirs.state_dict(), file := tmp_path / "model.safetensors")
+    config: dict[str, Any] = {"architecture": "resnet18", "model_args": {"in_chans": 1, "output_stride": 8}}
+    monkeypatch.setattr("trickzoo.weights.download.fetch_hub_reference", lambda reference: (file, config, "0" * 40))
+    with pytest.raises(
+        BadCheckpoint, match=r"hf-hub:a/b was made with output_stride=8, which may compute something else; trickzoo.from_timm"
+    ):
+        trickzoo.create("resnet18", weights="hf-hub:a/b", in_chans=1)
+    del config["model_args"]["output_stride"]
+    assert trickzoo.create("resnet18", weights="hf-hub:a/b", in_chans=1).num_classes == 3
 
 
 def test_timm_resizes_to_the_stated_side() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trickzoo.errors import BadCheckpoint, DigestMismatch
+from trickzoo.errors import BadCheckpoint, DigestMismatch, printable, shortened
 from trickzoo.registry import Architecture
 from trickzoo.weights import download, store, timm_form
 from trickzoo.weights.header import read_header
@@ -101,15 +101,22 @@ def open_file(path: Path, architecture: Architecture) -> Opened:
 def open_hub(reference: str, architecture: Architecture) -> Opened:
     """Read `hf-hub:user/name[@revision]`, with preprocessing and classes from its config.json in timm's form.
 
-    Raises WeightsUnavailable if the hub does not give the file, and BadCheckpoint if the file or its config.json cannot be read.
+    Raises WeightsUnavailable if the hub does not give the file, and BadCheckpoint if the file or its config.json cannot be read, or
+    if the config.json states arguments of a network that may compute something else.
     """
     path, config, commit = download.fetch_hub_reference(reference)
     opened = open_file(path, architecture)
     try:
         preprocessing, classes = timm_form.read(config, reference)
         record = timm_form.record(config)
+        unseen = timm_form.unseen_arguments(config) if opened.layout is None else []  # a header states what trickzoo needs
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
+    if unseen:
+        raise BadCheckpoint(
+            f"{reference} was made with {printable(shortened(unseen))}, which may compute something else; "
+            f'trickzoo.from_timm(timm.create_model("{reference}", pretrained=True)) converts it if trickzoo has the network'
+        )
     old, sha256 = opened.weights, opened.weights.digest()
     if record is not None and sha256 not in {source.sha256 for source in record.sources}:
         wanted = record.sources[0].sha256

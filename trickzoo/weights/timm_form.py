@@ -19,6 +19,9 @@ from trickzoo.weights.record import Interpolation, Preprocessing, Record
 
 log = logging.getLogger("trickzoo")
 
+SEEN = ("num_classes", "in_chans", "drop_rate", "drop_path_rate")
+"""Arguments of `timm.create_model` that show in the shapes of the tensors, or have an effect in trainings only."""
+
 
 def network(model: Backbone) -> tuple[str, dict[str, Any]]:
     """Return the name of timm's network that computes the same, and the arguments of `timm.create_model` that it needs.
@@ -133,6 +136,14 @@ def read(config: Mapping[str, Any], name: str) -> tuple[Preprocessing | None, tu
         preprocessing = msgspec.convert({"size": stated["input_size"][-1], **given}, Preprocessing)
     classes = msgspec.convert(config.get("label_names") or (), tuple[str, ...])
     return preprocessing, classes or None
+
+
+def unseen_arguments(config: Mapping[str, Any]) -> list[str]:
+    """Return the arguments in a config.json in timm's form that change what the network computes and do not show in its tensors.
+
+    Raises AttributeError if the config is not in that form.
+    """
+    return [f"{name}={value}" for name, value in (config.get("model_args") or {}).items() if name not in SEEN]
 
 
 def _inexpressible(stated: Mapping[str, Any]) -> str | None:
