@@ -93,6 +93,7 @@ def test_recipes_from_before_they_said_whose_settings_build_what_they_built() ->
         ("resnet18", {"trainable_stages": 5}, BadOption, 'trainable_stages must be 0 to 4, or "all" for the stem too, not 5'),
         ("resnet18", {"norms": "sync"}, BadOption, 'norms must be "frozen" or "live", not "sync"'),
         ("resnet18", {"box_nms_tresh": 0.3}, BadOption, 'a detector has no setting "box_nms_tresh"; did you mean box_nms_thresh'),
+        ("resnet18", {"weights_backbone": True}, BadOption, 'no setting "weights_backbone"; weights=True loads the default weight'),
         ("resnet18", {"anchor_sizes": (32, 64)}, BadOption, r"a size for each of the strides \(4, 8, 16, 32, 64\), not 2 sizes"),
         ("resnet18_e", {}, UnknownName, "did you mean resnet18"),
         ("resnet18", {"weights": "no/such.safetensors"}, BadCheckpoint, "no/such.safetensors"),

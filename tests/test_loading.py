@@ -22,7 +22,7 @@ from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import read
 from trickzoo.data.readers.coco import read_coco
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, UnknownName, WeightsUnavailable
+from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoWeights, UnknownName, WeightsUnavailable
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.weights import manifest, named, publish, store, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
@@ -109,6 +109,10 @@ def test_a_weight_of_the_zoo_is_loaded_by_its_name() -> None:
     loaded = trickzoo.load("mobilenet_v1_025.tz_imagenette128")
     assert loaded.task == "classification" and loaded.classes[0] == "n01440764"
     assert loaded.predict(Image.new("RGB", (20, 30))).found[0].name
+    with pytest.raises(NoWeights, match="ask for one by its tag: tz_imagenette128"):
+        trickzoo.load("mobilenet_v1_025")
+    with pytest.raises(WeightsUnavailable, match=r"resnet50_d\.gluon_in1k"):
+        trickzoo.load("resnet50_d")
     with pytest.raises(WeightsUnavailable, match="hf-hub:nobody/nothing"):
         trickzoo.load("hf-hub:nobody/nothing")
 
@@ -120,8 +124,8 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     own = {METADATA_KEY: json.dumps({"model": other.name, "classes": ["a", "b"], "preprocessing": {"size": 32}})}
     tensors.save_atomically(other.state_dict(), wrong, own)
     for path, message in (
-        (wrong, r"names 2 classes for 3 outputs; write it with export\(…, classes=…\)"),
-        (bare, "does not name its classes and its preprocessing; write it with export"),
+        (wrong, r"names 2 classes for 3 outputs; write it with trickzoo\.export\(…, classes=…\)"),
+        (bare, "does not name its classes and its preprocessing; write it with trickzoo.export"),
         (tmp_path, "holds no finished training; name its last.pt"),
         (trained, "holds no training itself; name one of those in it: .*classes"),
         (tmp_path / "gone.safetensors", "does not exist"),
@@ -240,6 +244,15 @@ def test_mistakes(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch, to
     assert not (trained / "predictions").exists()
 
 
+def test_predictions_have_no_class_folders(call: Call, trained: Path) -> None:
+    torch.save(trickzoo.create("mobilenet_v1_025", num_classes=2).state_dict(), trained / "bare.pth")
+    tokens = (trained / "a.jpg", "--model", "mobilenet_v1_025", "--weights", trained / "bare.pth")
+    for given, fault in (((), "does not state its classes"), (("--classes", "folders"), "there are no class folders here")):
+        status, _, err = call(*tokens, *given)
+        assert status == 2
+        assert f"has 2 outputs and {fault}; pass --classes imagenette, imagenet1k or a text file with one class a line" in err
+
+
 def test_the_training_transform_is_the_recipes_augmentation() -> None:
     plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
@@ -269,6 +282,9 @@ def test_what_is_not_here_names_what_is(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_a_training_transform_is_found_by_the_name_of_its_recipe() -> None:
     assert trickzoo.train_transform("own.finetune")(Image.new("L", (30, 20))).shape == (3, 224, 224)
+    assert trickzoo.train_transform("own.finetune", size=128)(Image.new("L", (30, 20))).shape == (3, 128, 128)
+    with pytest.raises(BadOption, match="size must be 1 or more, not 0"):
+        trickzoo.train_transform("own.finetune", size=0)
     with pytest.raises(UnknownName, match=r"own\.finetune"):
         trickzoo.train_transform("own.finetun")
     for values in ((123.7, 116.3, 103.5), (0.5, 0.5), 0.5, (0.5, 0.5, float("nan"))):

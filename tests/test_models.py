@@ -307,10 +307,30 @@ def test_a_frozen_network_trains_nothing() -> None:
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("foreign", [lambda: nn.Conv2d(3, 8, 1), lambda: trickzoo.create("resnet18", device="meta").stem])
+def test_parts_are_unfrozen_one_by_one() -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=5)
+    model.freeze(model).unfreeze(model.head, model.stages[-1]).train()
+    last = f"stages.{len(model.stages) - 1}."
+    assert all(each.requires_grad == name.startswith((last, "head.")) for name, each in model.named_parameters())
+    norms = {name: each.training for name, each in model.named_modules() if isinstance(each, nn.BatchNorm2d)}
+    assert norms == {name: name.startswith(last) for name in norms}
+    before = tensors(model)
+    train_a_step(model)
+    assert differing(before, model) == {key for key in before if key.startswith((last, "head."))}
+    assert all(each.requires_grad for each in copy.deepcopy(model).unfreeze().parameters())
+    model.unfreeze().train()
+    assert all(each.requires_grad for each in model.parameters()) and all(each.training for each in model.modules())
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [lambda: nn.Conv2d(3, 8, 1), lambda: trickzoo.create("resnet18", device="meta").stem, lambda: "stem", lambda: [nn.ReLU()]],
+)
 def test_only_parts_of_the_network_can_be_frozen(foreign: Callable[[], nn.Module]) -> None:
-    with pytest.raises(BadOption, match="is not a part of this MobileNetV1"):
-        trickzoo.create("mobilenet_v1_025", device="meta").freeze(foreign())
+    model = trickzoo.create("mobilenet_v1_025", device="meta")
+    for method in (model.freeze, model.unfreeze):
+        with pytest.raises(BadOption, match=r"is not a part of this MobileNetV1; name modules, such as model\.stem or"):
+            method(foreign())
 
 
 @pytest.mark.parametrize("options", [{"num_classes": -1}, {"in_chans": 0}, {"drop_rate": 1.5}])
@@ -328,6 +348,7 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
         ("mobilenet_v1_100", {"activation": "gelu"}, 'MobileNet v1: activation must be "relu" or "relu6", not "gelu"'),
         ("inception_v3", {"transform_input": True}, 'inception_v3 has no option "transform_input"; it has aux_head'),
         ("resnet50_d", {"depth": 18}, 'resnet50_d has no option "depth"'),
+        ("resnet50_d", {"num_class": 10}, 'resnet50_d has no option "num_class"; did you mean num_classes, in_chans?'),
         ("resnet50_d", {"features_only": True}, 'resnet50_d has no option "features_only"; forward_pyramid(x) returns the feature maps'),
         ("resnet50_d", {"checkpoint_path": "x.pth"}, 'resnet50_d has no option "checkpoint_path"; name the file with weights'),
     ],

@@ -116,6 +116,13 @@ assert "torch" in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_functions_of_timm_are_answered_by_those_here() -> None:
+    for theirs, ours in (("create_model", "create"), ("list_pretrained", "list_weights"), ("resolve_model_data_config", "eval_transform")):
+        with pytest.raises(AttributeError, match=f"has no attribute '{theirs}'; trickzoo.{ours} takes its place"):
+            getattr(trickzoo, theirs)
+        assert ours in trickzoo.__all__
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # of tensors
 

@@ -22,6 +22,7 @@ __all__ = [
     "describe",
     "detection",
     "eval_transform",
+    "export",
     "from_timm",
     "from_torchvision",
     "list_models",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from trickzoo.factory import create
     from trickzoo.interop import from_timm, from_torchvision, to_timm
     from trickzoo.loading import load
+    from trickzoo.weights.publish import export
 
 _HOMES = {
     "TrickzooError": "trickzoo.errors",
@@ -51,6 +53,7 @@ _HOMES = {
     "deploy": "trickzoo.deployment.deploy",
     "describe": "trickzoo.catalogue",
     "eval_transform": "trickzoo.data.transforms",
+    "export": "trickzoo.weights.publish",
     "from_timm": "trickzoo.interop",
     "from_torchvision": "trickzoo.interop",
     "list_models": "trickzoo.catalogue",
@@ -60,6 +63,12 @@ _HOMES = {
     "train_transform": "trickzoo.data.training_transform",
 }
 _PACKAGES = ("detection", "segmentation")
+_ELSEWHERE = {
+    **dict.fromkeys(("create_model", "get_model"), "create"),
+    **dict.fromkeys(("list_pretrained", "get_model_weights"), "list_weights"),
+    **dict.fromkeys(("create_transform", "resolve_data_config", "resolve_model_data_config"), "eval_transform"),
+}
+"""Functions of timm and torchvision, and those that take their place here."""
 
 
 def __getattr__(name: str) -> Any:
@@ -68,7 +77,8 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"trickzoo.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'trickzoo' has no attribute {name!r}")
+        near = f"; trickzoo.{_ELSEWHERE[name]} takes its place" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module 'trickzoo' has no attribute {name!r}{near}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

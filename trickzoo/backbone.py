@@ -84,7 +84,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.stem = nn.Identity()  # `print` shows the parts in the order in which they are first set
         self.pool: nn.Module = nn.Identity()
-        self._frozen: list[nn.Module] = []
+        self._frozen: set[nn.Module] = set()
 
     @property
     def in_chans(self) -> int:
@@ -149,29 +149,41 @@ class Backbone(nn.Module):
         The parameters of frozen parts get no gradient, and their BatchNorms keep their statistics, even after `model.train()`.
         Raises BadOption if a module is not a part of this network.
         """
-        own = set(self.modules())
-        for module in modules:
-            if module not in own:
-                raise BadOption(f"freeze: {type(module).__name__} is not a part of this {type(self).__name__}")
-            module.requires_grad_(False)
-            module.eval()
-            self._frozen.append(module)
+        for part in self._inside("freeze", modules):
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)
+            part.training = False
+            self._frozen.add(part)
         return self
 
-    def unfreeze(self) -> Self:
-        """Undo every `freeze`, and return the network."""
-        frozen, self._frozen = self._frozen, []
-        for module in frozen:
-            module.requires_grad_(True)
-            module.train(self.training)
+    def unfreeze(self, *modules: nn.Module) -> Self:
+        """Undo `freeze` for parts of this network, as in `model.unfreeze(model.stages[-1])`, and return the network.
+
+        Without parts, everything that `freeze` has frozen is unfrozen. Raises BadOption if a module is not a part of this network.
+        """
+        for part in self._frozen & set(self._inside("unfreeze", modules or (self,))):
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(True)
+            part.training = self.training
+            self._frozen.remove(part)
         return self
+
+    def _inside(self, method: str, modules: tuple[nn.Module, ...]) -> list[nn.Module]:
+        """Return the modules and those inside them. Raises BadOption if one is not a part of this network."""
+        own = set(self.modules())
+        for module in modules:
+            if not isinstance(module, nn.Module) or module not in own:
+                raise BadOption(
+                    f"{method}: {type(module).__name__} is not a part of this {type(self).__name__}; "
+                    "name modules, such as model.stem or *model.stages[:2]"
+                )
+        return [part for module in modules for part in module.modules()]
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, or evaluation mode if `mode` is False, and return the network. Frozen parts stay in evaluation mode."""
         super().train(mode)
-        for module in self._frozen:
-            for part in module.modules():
-                part.training = False
+        for part in self._frozen:
+            part.training = False
         return self
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -22,6 +22,8 @@ INSTEAD = {
     "checkpoint_path": "name the file with weights",
 }
 """Options of timm's `create_model` that `create` does not have, with their replacements for the error message."""
+COMMON = ("num_classes", "in_chans", "drop_rate", "output_stride")
+"""Options of `create` for every family."""
 
 
 def create(
@@ -147,8 +149,9 @@ def check_options(architecture: Architecture, options: Mapping[str, Any], where:
     known = architecture.own_options
     for option in options:
         if option not in known:
-            own = f"; {INSTEAD[option]}" if option in INSTEAD else f"; it has {', '.join(known)}" if known else ""
-            raise BadOption(f'{where}{architecture.name} has no option "{option}"{nearest(option, known) or own}')
+            near = nearest(option, (*known, *COMMON)) if option not in INSTEAD else f"; {INSTEAD[option]}"
+            own = f"; it has {', '.join(known)}" if known else ""
+            raise BadOption(f'{where}{architecture.name} has no option "{option}"{near or own}')
 
 
 Trainable = int | Literal["all"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from trickzoo import classification, detection, segmentation
+from trickzoo import classification, detection, registry, segmentation
 from trickzoo.backbone import Backbone
 from trickzoo.classification.model import logits_of
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
@@ -130,15 +130,18 @@ class Network:
 def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
     """Load a network, whatever its task: a file that trickzoo wrote, the folder of a finished training, or published weights.
 
-    The file of a classifier must state its classes and its preprocessing, as those of `trickzoo train` and `export(…, classes=…)` do.
+    The file of a classifier must state its classes and its preprocessing, as those of `trickzoo train` and
+    `trickzoo.export(…, classes=…)` do.
 
     Args:
         path: a weight file, an .onnx or .xml file of `trickzoo export`, or the folder; a reference "hf-hub:user/name[@revision]" to
-            weights that trickzoo published; or the name of one of the zoo's weights, such as "mobilenet_v1_025.tz_imagenette128".
+            weights that trickzoo published; or the name of a model, such as "resnet50_d", for its default weight, or of one of the zoo's
+            weights, such as "mobilenet_v1_025.tz_imagenette128".
         device: device of the network, such as "cuda"; by default torch's default device. Exported files run on the CPU.
 
     Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, WeightsUnavailable if it
-    cannot be downloaded, and BadOption for another device than the CPU, or a missing package, with an exported file.
+    cannot be downloaded, NoWeights for a model without a default weight, and BadOption for another device than the CPU, or a missing
+    package, with an exported file.
     """
     if str(path).endswith(EXPORTED):
         if device is not None and torch.device(device).type != "cpu":
@@ -164,8 +167,8 @@ def of_exported(file: Exported) -> Network:
 
 
 def _open(reference: str) -> Network:
-    if reference in manifest.records() and not is_file(reference):
-        return _classifier(create(reference), reference)
+    if not is_file(reference) and (reference in manifest.records() or reference in (*registry.ARCHITECTURES, *registry.ALIASES)):
+        return _classifier(create(reference, pretrained="." not in reference), reference)
     file = fetch_hub_reference(reference)[0] if reference.startswith("hf-hub:") else existing(reference)
     task = task_of(file)
     if task == "detection":
@@ -194,9 +197,11 @@ def _open(reference: str) -> Network:
 def _classifier(classifier: Backbone, file: str) -> Network:
     weights = classifier.weights
     if weights is None or weights.classes is None or weights.preprocessing is None:
-        raise BadCheckpoint(f"{file} does not name its classes and its preprocessing; write it with export(…, classes=…, preprocessing=…)")
+        raise BadCheckpoint(
+            f"{file} does not name its classes and its preprocessing; write it with trickzoo.export(…, classes=…, preprocessing=…)"
+        )
     classes = class_list(weights.classes)
     if len(classes) != classifier.num_classes:
         outputs = count(classifier.num_classes, "output")
-        raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with export(…, classes=…)")
+        raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with trickzoo.export(…, classes=…)")
     return of_classifier(classifier, classes, weights.preprocessing)

@@ -64,8 +64,27 @@ for step, (images, labels) in enumerate(batches):
 ```
 
 To start from weights, write `create("resnet18_d", pretrained=True, num_classes=classes)` and leave out `zero_last_gammas`, which would
-replace what the weights contain. Such a network is in evaluation mode until `model.train()`. The
-[Python API](api.md#training-recipes-and-tricks) describes all functions.
+replace what the weights contain. Such a network is in evaluation mode until `model.train()`. Batches of your own images come from the
+crops and the augmentation of a recipe, normalised as the weights require:
+
+```python
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+images = ImageFolder("photos/train", trickzoo.train_transform("own.finetune", model, size=128))
+batches = DataLoader(images, batch_size=64, shuffle=True, num_workers=4)
+```
+
+`trickzoo.export` writes the network with the names of its classes and its preprocessing, so that `trickzoo.load` and all commands take
+the file without further options. `preprocessing` may be left out if the network started from weights, whose preprocessing it keeps:
+
+```python
+from trickzoo.weights.record import Preprocessing
+
+trickzoo.export(model, "model.safetensors", classes=images.classes, preprocessing=Preprocessing(size=128))
+```
+
+The [Python API](api.md#training-recipes-and-tricks) describes all functions.
 """
 PAPER = (
     ("The paper's heuristics", ("linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision")),

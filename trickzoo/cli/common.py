@@ -65,27 +65,28 @@ def _checked(fields: dict[str, Any]) -> Preprocessing:
         raise BadOption(f"this preprocessing is not possible: {error}") from None
 
 
-def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] = ()) -> tuple[str, ...]:
+def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] | None = None) -> tuple[str, ...]:
     """Return the names of a model's classes in the order of its outputs.
 
     Args:
         model: the model.
         classes: the name of a class list, a text file, or "folders" for the names in `folders`. By default the classes of the weights are
             returned, or those of ImageNet-1k for a model with 1000 outputs.
-        folders: the names of the class folders of the images.
+        folders: the names of the class folders of the images; None if the images are not in such folders.
 
     Raises BadOption if the classes are unknown, or their number is not the number of outputs.
     """
     stated = classes or (model.weights.classes if model.weights else None)
     if stated is None and model.num_classes == 1000:
         stated = "imagenet1k"
-    if stated is None:
+    if stated is None or (stated == "folders" and folders is None):
         name = model.weights.name if model.weights else model.name
+        fault = "does not state its classes" if stated is None else "there are no class folders here"
+        lists = "imagenette, imagenet1k" + ("" if folders is None else ", folders (the sorted folder names)")
         raise BadOption(
-            f"{name} has {count(model.num_classes, 'output')} and does not state its classes; "
-            "pass --classes imagenette, imagenet1k, folders (the sorted folder names) or a text file with one class a line"
+            f"{name} has {count(model.num_classes, 'output')} and {fault}; pass --classes {lists} or a text file with one class a line"
         )
-    names = folders if stated == "folders" else class_list(stated)
+    names = folders if stated == "folders" and folders is not None else class_list(stated)
     if len(names) != model.num_classes:
         raise BadOption(
             f"{model.name} has {count(model.num_classes, 'output')}, but the class list has {count(len(names), 'class')}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -40,23 +41,24 @@ def train_transform(
     recipe: Recipe | str,
     model: Backbone | None = None,
     *,
+    size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Callable[[Image.Image], Tensor]:
     """Return the random crop, augmentation and normalisation of a recipe, such as "paper.resnet50_d.mixup".
 
     The transform turns a PIL image of any mode into (3, size, size) float32. It draws from torch's global generator, which PyTorch's
-    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it. The
-    side is always the recipe's `size`, even if the recipe has a `start_size`.
+    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it.
 
     Args:
         recipe: the recipe of a classifier, or its name.
         model: the network that is trained. Images are normalised as its weights state, as in `eval_transform(model)`.
+        size: side of the image in pixels; by default the recipe's `size`, even if the recipe has a `start_size`.
         mean: RGB mean of the normalisation, in 0…1; by default that of the model's weights, or ImageNet's.
         std: RGB standard deviation of the normalisation, in 0…1, with the same default.
 
     Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier, if the model is not of trickzoo,
-    or if mean or standard deviation are not three values in 0…1.
+    if the size is not positive, or if mean or standard deviation are not three values in 0…1.
     """
     if isinstance(recipe, str):
         recipe = find(recipe)
@@ -64,6 +66,8 @@ def train_transform(
         raise BadOption(f"train_transform takes the recipe of a classifier or its name, not {type(recipe).__name__}")
     if model is not None and not isinstance(model, Backbone):
         raise BadOption(f"train_transform takes a model of trickzoo, not {type(model).__name__}; pass its mean and std instead")
+    if size is not None:
+        recipe = replace(recipe, size=size)
     stated = Normalisation.of(model)
     centre = stated.mean if mean is None else _three("mean", mean, 0)
     return _TrainTransform(recipe, Normalisation(centre, stated.std if std is None else _three("std", std, 0.001)))

@@ -85,6 +85,12 @@ COCO: Mapping[str, Any] = MappingProxyType({"min_size": 800, "max_size": 1333})
 C4_COCO: Mapping[str, Any] = MappingProxyType({**COCO, "rpn_post_nms_top_n_test": 1000, "rpn_min_size": 1, "box_nms_thresh": 0.5})
 """What the released COCO recipe changes for C4."""
 
+INSTEAD = {
+    "trainable_backbone_layers": "trainable_stages is the number of last stages that are trained",
+    **dict.fromkeys(("pretrained", "weights_backbone", "pretrained_backbone"), "weights=True loads the default weight of the backbone"),
+}
+"""What takes the place of options of torchvision's builders."""
+
 
 class FasterRCNN(detection.FasterRCNN):
     """torchvision's Faster R-CNN, which can compute its losses in every mode.
@@ -193,7 +199,8 @@ def faster_rcnn(
     defaults = FPN if neck == "fpn" else C4
     for option in settings:
         if option not in defaults:
-            raise BadOption(f'{name}: a detector has no setting "{option}"{nearest(option, defaults)}')
+            near = f"; {INSTEAD[option]}" if option in INSTEAD else nearest(option, defaults)
+            raise BadOption(f'{name}: a detector has no setting "{option}"{near}')
     own = dict(defaults) | settings
     rpn_min_size = own.pop("rpn_min_size")
 
