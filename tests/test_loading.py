@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ def test_a_segmenters_mask_and_shares(trained: Path) -> None:
         logits = loaded.network(loaded.transform(image)[None])
     mask = segmentation.evaluate.classes_of_pixels(logits, expected.shape)[0].numpy()
     assert np.array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("name", ["classes", "boxes", "masks"])
+def test_a_loaded_network_can_be_pickled(name: str, trained: Path) -> None:
+    loaded = trickzoo.load(trained / name)
+    again = pickle.loads(pickle.dumps(loaded))
+    image = Image.open(trained / "a.jpg")
+    assert again.predict(image).found == loaded.predict(image).found
+    assert torch.equal(again.transform(image), loaded.transform(image))
 
 
 def test_create_takes_a_file_or_the_folder_of_a_training(trained: Path) -> None:

@@ -116,6 +116,22 @@ def test_the_folder_of_a_training_names_task_model_data_recipe_and_seed(
     assert len(long) <= 255 and long.endswith("-7")
 
 
+def test_a_training_that_was_stopped_before_its_report_gets_it(call: Call, colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01, "--ema", 0.9)
+    assert call(*command)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for name in ("report.html", "predictions.csv"):
+        (out / name).unlink()
+    status, text, err = call(*command)
+    assert (status, err) == (0, "") and "nothing was trained" in text and text.splitlines()[-1] == str(out / "report.html")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "last.pt").unlink()
+    (out / "report.html").unlink()
+    status, text, _ = call(*command)
+    assert status == 0 and text.splitlines()[-1].startswith(f"{out} holds this training already")
+
+
 def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)

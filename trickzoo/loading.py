@@ -82,15 +82,26 @@ class Network:
         classes: names of the classes; label i is `classes[i]`. A segmenter's include the background, a detector's do not.
         transform: turns an RGB image into an input of the module, without the dimension of the batch. A detector takes a list of such
             inputs; a classifier and a segmenter take a batch. For an exported file, the input is an array.
-        run: what the network computes for an upright RGB image, on the CPU: a classifier the (classes,) logits, a detector the boxes in
-            pixels of this image as `trickzoo.detection.predict` returns them, with labels from 1, a segmenter the (H, W) labels.
     """
 
     task: str
     network: Any
     classes: tuple[str, ...]
     transform: Callable[[Image.Image], Any]
-    run: Callable[[Image.Image], Any]
+
+    @torch.inference_mode()
+    def run(self, image: Image.Image) -> Any:
+        """Return what the network computes for an upright RGB image, on the CPU.
+
+        A classifier returns the (classes,) logits; a detector the boxes in pixels of this image as `trickzoo.detection.predict` does,
+        with labels from 1; a segmenter the (H, W) labels.
+        """
+        if isinstance(self.network, Exported):
+            computed = {"classification": of_file.classify, "detection": of_file.detect, "segmentation": of_file.segment}
+            return computed[self.task](self.network, image)
+        if self.task == "classification":
+            return logits_of(self.network, self.transform(image))
+        return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
 
     @torch.inference_mode()
     def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
@@ -155,15 +166,12 @@ def load(path: str | PathLike[str], device: torch.device | str | None = None) ->
 
 def of_classifier(model: Backbone, classes: tuple[str, ...], preprocessing: Preprocessing) -> Network:
     """Return a classifier with the names of its classes and the preparation of its images."""
-    transform = eval_transform(preprocessing, channels=model.in_chans)
-    return Network("classification", model, classes, transform, lambda image: logits_of(model, transform(image)))
+    return Network("classification", model, classes, eval_transform(preprocessing, channels=model.in_chans))
 
 
 def of_exported(file: Exported) -> Network:
     """Return the network of an exported file."""
-    task, classes = file.description.task, file.description.classes
-    run = {"classification": of_file.classify, "detection": of_file.detect, "segmentation": of_file.segment}[task]
-    return Network(task, file, classes, of_file.preparation(file.description), functools.partial(run, file))
+    return Network(file.description.task, file, file.description.classes, of_file.preparation(file.description))
 
 
 def _open(reference: str) -> Network:
@@ -173,24 +181,11 @@ def _open(reference: str) -> Network:
     task = task_of(file)
     if task == "detection":
         detector = detection.load(file)
-        fit = FitAndFlip(*detector.sides)
-        return Network(
-            task,
-            detector,
-            detector.classes,
-            lambda image: to_input(fit(image, Objects.of(()))[0], torch.device("cpu")),
-            functools.partial(detection.predict, detector),
-        )
+        return Network(task, detector, detector.classes, functools.partial(_input_of_detector, FitAndFlip(*detector.sides)))
     if task == "segmentation":
         segmenter = segmentation.load(file)
-        scale, normalise = Scale(segmenter.short), Normalisation.of(segmenter.trunk)
-        return Network(
-            task,
-            segmenter,
-            segmenter.classes,
-            lambda image: normalise(scale.image(image)[None])[0],
-            functools.partial(segmentation.predict, segmenter),
-        )
+        prepared = functools.partial(_input_of_segmenter, Scale(segmenter.short), Normalisation.of(segmenter.trunk))
+        return Network(task, segmenter, segmenter.classes, prepared)
     return _classifier(classification.load(file), str(file))
 
 
@@ -205,3 +200,14 @@ def _classifier(classifier: Backbone, file: str) -> Network:
         outputs = count(classifier.num_classes, "output")
         raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with trickzoo.export(…, classes=…)")
     return of_classifier(classifier, classes, weights.preprocessing)
+
+
+# functions of the module, and no lambdas, because a `Network` can then be pickled
+
+
+def _input_of_detector(fit: FitAndFlip, image: Image.Image) -> Tensor:
+    return to_input(fit(image, Objects.of(()))[0], torch.device("cpu"))
+
+
+def _input_of_segmenter(scale: Scale, normalise: Normalisation, image: Image.Image) -> Tensor:
+    return normalise(scale.image(image)[None])[0]

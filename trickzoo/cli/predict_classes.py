@@ -15,21 +15,18 @@ if TYPE_CHECKING:
 
 def rows(images: Sequence[Path], network: Network, top: int) -> list[dict[str, Any]]:
     """Return the most probable classes of each image."""
-    import torch
-
     from trickzoo.data.classes import describe_class
     from trickzoo.data.images import read
 
     names, results = network.classes, []
-    with torch.inference_mode():
-        for image in images:
-            picture = read(image).upright()
-            probability, index = network.run(picture.image).softmax(0).topk(min(top, len(names)))
-            likeliest = [
-                {"class": names[i], "name": describe_class(names[i]), "probability": p}
-                for p, i in zip(probability.tolist(), index.tolist(), strict=True)
-            ]
-            results.append({**of_image(image, picture), "top": likeliest})
+    for image in images:
+        picture = read(image).upright()
+        probability, index = network.run(picture.image).softmax(0).topk(min(top, len(names)))
+        likeliest = [
+            {"class": names[i], "name": describe_class(names[i]), "probability": p}
+            for p, i in zip(probability.tolist(), index.tolist(), strict=True)
+        ]
+        results.append({**of_image(image, picture), "top": likeliest})
     return results
 
 

@@ -14,7 +14,7 @@ from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption, shortened
 from trickzoo.evidence import check_folder
-from trickzoo.output_files import NETWORK, RESULT
+from trickzoo.output_files import LAST, NETWORK, REPORT, RESULT
 from trickzoo.studies.series import each_message_once
 from trickzoo.wording import count, duration
 
@@ -65,12 +65,15 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
     else:
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
+        nothing = job.task.last_evaluation is None
+        if nothing and (machine.out / LAST).exists() and not (machine.out / REPORT).exists():  # it was stopped before its report
+            jobs.evaluate_again(job)
         if chief:
             say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / NETWORK}")
+            if nothing:
+                say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
             if job.task.last_evaluation is not None:
                 say(str(report.write(job, found)))
-            else:
-                say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
     job.accelerator.end_training()
 
 

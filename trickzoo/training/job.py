@@ -58,30 +58,43 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
         return finished(machine, task) or _run(job, report, also)
 
 
+def evaluate_again(job: Job) -> None:
+    """Load the last checkpoint of a finished training, and evaluate its network. All processes call it together."""
+    with folder.held(job.machine.out, job.accelerator):
+        _fit(job, lambda progress: None)
+
+
 def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> dict[str, Any]:
-    task, machine, accelerator = job.task, job.machine, job.accelerator
+    task, machine = job.task, job.machine
     _begin(job)
     with _reporting(job, report) as record:
-        outcome = loop.fit(
-            task,
-            machine.out,
-            seed=machine.seed,
-            accelerator=accelerator,
-            save_every=machine.save_every,
-            evaluate_every=machine.evaluate_every,
-            report=record,
-        )
-    task.finish()
-    if task.last_evaluation is None:  # another process did the last evaluation, and was stopped after it
-        task.evaluate()
+        outcome = _fit(job, record)
     found = _evidence(job, outcome, also)
-    if accelerator.is_main_process:
+    if job.accelerator.is_main_process:
         _write_split(job)  # again, because the file may have been removed since a training that is resumed wrote it
         task.save(machine.out / NETWORK, {key: found[key] for key in KEPT if key in found})
         metrics_log.write_log(machine.out)
         metrics_log.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
         evidence.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
     return found
+
+
+def _fit(job: Job, report: Callable[[Progress], None]) -> Outcome:
+    """Take the steps that are left, and the last evaluation if this process has not done it."""
+    task, machine = job.task, job.machine
+    outcome = loop.fit(
+        task,
+        machine.out,
+        seed=machine.seed,
+        accelerator=job.accelerator,
+        save_every=machine.save_every,
+        evaluate_every=machine.evaluate_every,
+        report=report,
+    )
+    task.finish()
+    if task.last_evaluation is None:  # another process did it, and was stopped after it
+        task.evaluate()
+    return outcome
 
 
 def _begin(job: Job) -> None:
