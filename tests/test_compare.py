@@ -71,6 +71,7 @@ def test_the_command_prints_and_writes_what_changed(call: Call, tmp_path: Path) 
     assert [row["change"] for row in csv.DictReader(out.open())] == ["lost"] * 2 + ["won"] * 3
     found = json.loads(call(tmp_path / "one", two, "--json")[1])
     assert (found["n"], len(found["lost"]), found["won"][0]["image"]) == (10, 2, "5.jpg")
+    assert call(tmp_path / "one" / "model.safetensors", two)[1].splitlines()[1:] == text.splitlines()[1:]
 
 
 def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:

@@ -314,7 +314,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("lists", "boxes", (), "boxes.safetensors is for detection, and lists has annotations for segmentation; name a file"),
         ("coco", "masks", (), "masks.safetensors is for segmentation, and coco has annotations for detection"),
-        ("voc", "classes", (), "classes.safetensors is for classification, and voc has annotations for detection and segmentation"),
+        (
+            "voc",
+            "classes",
+            (),
+            "classes.safetensors is for classification, and voc has annotations for detection and segmentation; "
+            "`trickzoo eval imagenet` evaluates classifiers",
+        ),
         ("voc", "nowhere", (), "nowhere.safetensors does not exist"),
         ("voc", "others", (), 'voc has the class "cow", which the model does not have; did you mean crow?'),
         ("voc", "more", (), 'voc has no class "fox", which the model has'),

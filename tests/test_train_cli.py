@@ -207,8 +207,14 @@ def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_pa
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
         (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training that was stopped"),
-        (("--epochs", 3, "--data", colours), "name a recipe with --recipe; trickzoo-train without options lists them"),
-        (("--seed", 3), "name a recipe with --recipe; trickzoo-train without options lists them"),
+        (
+            ("--epochs", 3, "--data", colours),
+            "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them",
+        ),
+        (
+            ("--seed", 3),
+            "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them",
+        ),
         ((*whole, "--seed", "1.5"), 'Invalid value for --seed: "1.5" is not a whole number'),
         ((*whole, "--micro-batch", "2.0"), 'Invalid value for --micro-batch: "2.0" is not a whole number'),
         (("--recipe", "paper.resnet50_d.mixp"), 'no recipe "paper.resnet50_d.mixp"; did you mean paper.resnet50_d.mixup'),

@@ -208,10 +208,9 @@ def _task(path: Path, layout: str) -> str:
 
     task, fitting = task_of(path), LAYOUTS[layout].readers
     if task not in fitting:
-        raise BadOption(
-            f"{path} is for {task}, and {layout} has annotations for {' and '.join(fitting)}; "
-            f"name a file that trickzoo-finetune wrote for {' or '.join(fitting)}"
-        )
+        named = f"name a file that trickzoo-finetune wrote for {' or '.join(fitting)}"
+        remedy = "`trickzoo eval imagenet` evaluates classifiers, whatever their classes" if task == "classification" else named
+        raise BadOption(f"{path} is for {task}, and {layout} has annotations for {' and '.join(fitting)}; {remedy}")
     return task
 
 

@@ -72,7 +72,9 @@ def train(
         given = (data, out, seed or None, side, cache, images, fields.given or None)
         groups = (options.SelectionOptions(), options.TrainingOptions())
         if given != (None,) * len(given) or (selecting, running) != groups or print_recipe or dry_run:
-            raise BadOption("name a recipe with --recipe; trickzoo-train without options lists them")
+            raise BadOption(
+                "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them"
+            )
         _list_recipes()
         return
     chosen = override(find(recipe), fields.given)

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 from trickzoo.errors import BadData
 from trickzoo.files import open_regular, read_regular
-from trickzoo.output_files import BOXES, PREDICTIONS
+from trickzoo.output_files import BOXES, NETWORK, PREDICTIONS
 from trickzoo.wording import count
 
 LONGEST = 1 << 20
@@ -56,9 +56,11 @@ class Comparison:
 def find(path: Path) -> tuple[str, Path]:
     """Return the task of the network whose predictions a file, or a folder, holds, and the file.
 
-    The folder is that of a training, or one that `trickzoo eval --predictions` wrote. A table without columns of a segmenter is assumed
-    to be a classifier's. Raises BadData if the file cannot be read.
+    The folder is that of a training, whose network may be named instead, or one that `trickzoo eval --predictions` wrote. A table without
+    columns of a segmenter is assumed to be a classifier's. Raises BadData if the file cannot be read.
     """
+    if path.name == NETWORK:
+        path = path.parent
     if path.is_dir():
         path = path / (BOXES if (path / BOXES).exists() else PREDICTIONS)
     if path.suffix == ".json":
