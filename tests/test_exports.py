@@ -39,7 +39,7 @@ def test_every_export_gives_the_same_images_and_boxes(name: str, layout: str, tm
         data = location.open_undivided("detection")
         assert (data.layout, data.classes) == (form.said, CLASSES)
         assert boxes(data) == TRUTH
-        message = "has no splits; train with --val-fraction 0.2, or evaluate with --split all or --split-file LIST"
+        message = "has no splits; train with --val-fraction 0.2, or evaluate with --split all, or with --split-file and the split.csv of"
         if location.layout == "voc" and (tmp_path / "JPEGImages").is_dir():  # as for VOC itself, whose lists have any names
             message = "there are default|is not there; write train.txt into it"
         refused(lambda: location.open("detection", "train"), message)

@@ -113,14 +113,14 @@ def test_the_network_of_a_file_is_built_once(layout: str, tmp_path: Path, monkey
 
 @pytest.mark.parametrize(("num_classes", "anew"), [(10, ("head.fc.weight", "head.fc.bias")), (0, ()), (1000, ()), (None, ())])
 def test_another_number_of_classes(num_classes: int | None, anew: tuple[str, ...], tmp_path: Path, caplog: Any) -> None:
-    """Only the classifier is initialised anew, and a warning names its tensors."""
+    """Only the classifier is initialised anew, and a warning says so."""
     file = saved(state(), tmp_path / "weights.safetensors")
     model = trickzoo.create(SMALL, weights=file, num_classes=num_classes)
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, {None: 1000, 0: model.num_features}.get(num_classes, num_classes))
     assert same(model, network(), *anew)
     assert model.weights.not_loaded == anew
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == ([f"{SMALL}: not loaded from {file}, initialised anew: {', '.join(anew)}"] if anew else [])
+    assert warnings == ([f"{SMALL}: new classifier for 10 classes; {file} has none for this number"] if anew else [])
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 

@@ -62,7 +62,8 @@ class Export:
             return self.splits[name](self.in_words)
         if self.whole:
             raise BadData(
-                f"{root} ({self.what}) has no splits; train with --val-fraction 0.2, or evaluate with --split all or --split-file LIST"
+                f"{root} ({self.what}) has no splits; train with --val-fraction 0.2, or evaluate with --split all, or with --split-file "
+                "and the split.csv of the training"
             )
         hint = "; take some of train for it with --val-fraction 0.2" if name == "val" and "train" in self.splits else ""
         there = ", ".join(self.splits)

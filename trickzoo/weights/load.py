@@ -69,8 +69,8 @@ def load(
     materialise(model, device)
     not_loaded = tuple(key for key in wanted if key not in state)
     if not_loaded:
-        names = printable(opened.weights.name), ", ".join(not_loaded)
-        log.warning("%s: not loaded from %s, initialised anew: %s", architecture.name, *names)
+        new = count(len(wanted["head.fc.weight"]), "class")
+        log.warning("%s: new classifier for %s; %s has none for this number", architecture.name, new, printable(opened.weights.name))
     classes = opened.weights.classes if "head.fc.weight" in state else None
     model.weights = replace(opened.weights, classes=classes, not_loaded=not_loaded)
     return model
