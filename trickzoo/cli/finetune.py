@@ -66,7 +66,8 @@ def finetune(
     """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
 
     Every field of the recipe is also an option. The most important are --model, the backbone, and --weights: a tag, a file,
-    hf-hub:OWNER/NAME, or none. If --batch-size differs from the recipe's, the learning rate is scaled in proportion unless --lr is given.
+    hf-hub:OWNER/NAME, the folder of a training of the same task to train its network further, or none. If --batch-size differs from the
+    recipe's, the learning rate is scaled in proportion unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
     from trickzoo.recipes.finetune import KINDS

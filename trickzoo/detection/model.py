@@ -113,6 +113,11 @@ class FasterRCNN(detection.FasterRCNN):
         return self.backbone.body
 
     @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose outputs depend on the classes."""
+        return ("roi_heads.box_predictor",)
+
+    @property
     def sides(self) -> tuple[int, int]:
         """The short side that images are resized to, and the limit of the long side, in pixels."""
         return self.transform.min_size[0], self.transform.max_size

@@ -74,16 +74,25 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
     Raises BadCheckpoint if the file contains something else or is damaged, and BadOption if the short side would be longer than the long
     side.
     """
-    model = network_file.load(path, DetectionRecipe, _build, short=short, long=long)
+    return _normalising(network_file.load(path, DetectionRecipe, _build, short=short, long=long))
+
+
+def _normalising(model: FasterRCNN) -> FasterRCNN:
+    """Return the detector, which now normalises images as the weights that were loaded into it require."""
     normalisation = Normalisation.of(model.trunk)
     model.transform.image_mean, model.transform.image_std = list(normalisation.mean), list(normalisation.std)
     return model
 
 
 def new_task(recipe: DetectionRecipe, data: Splits[DetectionSet], machine: Machine, accelerator: Accelerator) -> Detection:
-    """Build the recipe's detector for the classes of the images, and the task that trains it. Raises what `faster_rcnn` raises."""
+    """Build the recipe's detector for the classes of the images, and the task that trains it.
+
+    Raises what `faster_rcnn` and `network_file.start` raise.
+    """
     torch.manual_seed(machine.seed)
-    return Detection(recipe, build(recipe, len(data.train.classes)), data, machine, accelerator)
+    whole = network_file.start(recipe, data.train.classes, _build)
+    model = build(recipe, len(data.train.classes)) if whole is None else _normalising(whole)
+    return Detection(recipe, model, data, machine, accelerator)
 
 
 class Detection(AnnotatedTask):

@@ -21,7 +21,7 @@ class FineTuning(Named):
         model: the zoo's name of the backbone.
         data: layout of the data set; the command line gives its location.
         weights: weights of the backbone: tag, model, file or hub reference; "default" is the model's default weight, or its only
-            one. None: a random backbone.
+            one. The file or folder of a training of the same task gives the whole network. None: a random backbone.
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.

@@ -64,6 +64,12 @@ class Segmenter(nn.Module):
         return self.backbone
 
     @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose outputs depend on the classes: the last layer of each head."""
+        heads = {"head": self.head, "aux_head": self.aux_head}
+        return tuple(f"{name}.{[*head.named_children()][-1][0]}" for name, head in heads.items() if head is not None)
+
+    @property
     def short(self) -> int:
         """The short side in pixels that images are resized to; 0 for images in the files' sizes, as without a recipe."""
         return (self.recipe and self.recipe.short) or 0

@@ -77,9 +77,14 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:
-    """Build the recipe's segmenter for the classes of the images, and the task that trains it. Raises what `segmenter` raises."""
+    """Build the recipe's segmenter for the classes of the images, and the task that trains it.
+
+    Raises what `segmenter` and `network_file.start` raise.
+    """
     torch.manual_seed(machine.seed)
-    return Segmentation(recipe, build(recipe, len(data.train.classes)), data, machine, accelerator)
+    whole = network_file.start(recipe, data.train.classes, _build)
+    model = build(recipe, len(data.train.classes)) if whole is None else whole
+    return Segmentation(recipe, model, data, machine, accelerator)
 
 
 class Segmentation(AnnotatedTask):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -15,9 +16,9 @@ from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_plain
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
-from trickzoo.weights import tensors
+from trickzoo.weights import named, tensors
 from trickzoo.weights.download import fetch_hub_reference
-from trickzoo.weights.header import FileMetadata, encoded, read_header
+from trickzoo.weights.header import FileMetadata, encoded, of_file, read_header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
@@ -26,18 +27,29 @@ from trickzoo.weights.record import Preprocessing
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+log = logging.getLogger("trickzoo")
+
+STRUCTURE = ("model", "neck", "fpn_channels", "representation_size", "anchors", "head", "aux")
+"""The fields of recipes that determine the names and shapes of a network's tensors."""
+
 AnnotatedRecipe = DetectionRecipe | SegmentationRecipe
 R = TypeVar("R", DetectionRecipe, SegmentationRecipe)
 
 
 class AnnotatedNetwork(Protocol):
-    """A detector or a segmenter. Its attribute `trunk` is its backbone."""
+    """A detector or a segmenter.
+
+    Its attribute `trunk` is its backbone, and `class_layers` has the names of the layers whose outputs depend on the classes.
+    """
 
     classes: tuple[str, ...]
     recipe: Any
 
     @property
     def trunk(self) -> Backbone: ...
+
+    @property
+    def class_layers(self) -> tuple[str, ...]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -92,19 +104,66 @@ def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None
     UnknownName or BadOption if trickzoo cannot build its backbone, and what `build` raises.
     """
     opened, recipe = _open(Path(path), kind)
-    named: dict[str, Any] = {name: side for name, side in sides.items() if side is not None}
-    recipe = replace(recipe, **named)
+    given: dict[str, Any] = {name: side for name, side in sides.items() if side is not None}
+    recipe = replace(recipe, **given)
     weights = opened.weights
     assert isinstance(weights.classes, tuple)
     model = build(recipe, len(weights.classes), None, opened.options)
-    try:
-        model.load_state_dict(opened.tensors)
-    except RuntimeError as error:
-        raise BadCheckpoint(f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
-    tensors.check_finite(model.state_dict(), weights.path)  # a detector would find nothing, and a segmenter one class everywhere
-    model.trunk.weights = weights
+    _fill(model, opened.tensors, weights)
     model.classes, model.recipe = weights.classes, recipe
     return model.eval()
+
+
+def start(recipe: R, classes: Sequence[str], build: Callable[[R, int, None, Mapping[str, Any]], N]) -> N | None:
+    """Build the network of a recipe with the tensors of its `weights`, if these are a detector or a segmenter.
+
+    The class-dependent layers are initialised anew, with a warning, unless the file has the same classes in the same order.
+
+    Args:
+        recipe: the recipe of the training.
+        classes: names of the classes of the images.
+        build: as of `load`.
+
+    Returns:
+        The network in training mode; None if the recipe names no weights, or only those of a backbone.
+
+    Raises BadCheckpoint if the file is for the other task or has another network than the recipe, and what `load` raises.
+    """
+    if recipe.weights is None or recipe.weights == "default":
+        return None
+    architecture, source = named.resolve(recipe.model, weights=recipe.weights)
+    if not isinstance(source, str | Path):
+        return None
+    path = fetch_hub_reference(source)[0] if isinstance(source, str) else source
+    own = of_file(path)
+    if own is None or own.task == "classification":
+        return None
+    opened, theirs = _open(path, type(recipe))
+    pairs = {name: (getattr(theirs, name), getattr(recipe, name)) for name in STRUCTURE if hasattr(recipe, name)}
+    pairs["model"] = theirs.model, architecture.name
+    differ = ", ".join(f"{name} is {there} there, {here} here" for name, (there, here) in pairs.items() if there != here)
+    misfit = differ and f"{path} has another network than the recipe ({differ}); --recipe {path} builds that of the file"
+    if theirs.model != architecture.name:
+        raise BadCheckpoint(misfit)
+    model = build(recipe, len(classes), None, opened.options)
+    layers = tuple(f"{name}." for name in model.class_layers) if opened.weights.classes != tuple(classes) else ()
+    kept = {name: tensor for name, tensor in opened.tensors.items() if not name.startswith(layers)}
+    new = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(layers)}
+    _fill(model, kept | new, opened.weights, misfit)
+    if layers:
+        anew = "%s: the classes of %s differ from those of the data, so the layers that predict them are initialised anew"
+        log.warning(anew, architecture.name, recipe.weights)
+    return model
+
+
+def _fill(model: AnnotatedNetwork, state: Mapping[str, Any], weights: LoadedWeights, misfit: str = "") -> None:
+    """Load the tensors of a file into a network. Raises BadCheckpoint, with the message `misfit` if given, if they do not fit."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadCheckpoint(misfit or f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
+    tensors.check_finite(model.state_dict(), weights.path)  # a detector would find nothing, and a segmenter one class everywhere
+    model.trunk.weights = weights
 
 
 def _open(path: Path, kind: type[R]) -> tuple[Opened, R]:
