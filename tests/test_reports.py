@@ -140,7 +140,8 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
     tokens = ("train", "--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0)
     status, text, _ = call(*tokens)
     assert (status, text.splitlines()[-1]) == (0, str(out / "report.html"))
-    page = checked(out / "report.html", "The training", *CLASSIFIER, "Next steps", "How it was made")
+    headings = (*CLASSIFIER[:-1], "Pictures of these images", CLASSIFIER[-1])
+    page = checked(out / "report.html", "The training", *headings, "Next steps", "How it was made", pictures=range(6, 13))
     result = json.loads((out / "result.json").read_text())
     assert f"Top-1 is {result['top1']:.2f} % of 20 images" in page and "training images 56" in page
     assert "aspect 0.75, 1.333" in page and "augmentation" not in page
@@ -154,10 +155,13 @@ def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_pa
     assert call(*tokens)[0] == 0
     assert (out / "report.html").stat().st_mtime_ns == before
 
+    (out / "report.html").unlink()
+    assert call(*tokens, "--pictures", 0)[0] == 0
+    checked(out / "report.html", "The training", *CLASSIFIER, "Next steps", "How it was made")
+
     evaluated, table = tmp_path / "evaluated.html", tmp_path / "evaluated.csv"
     tokens = ("eval", "imagenet", "--data", colours, "--model", out, "--workers", 0, "--report", evaluated, "--predictions", table)
     assert call(*tokens, "--pictures", 3)[0] == 0
-    headings = (*CLASSIFIER[:-1], "Pictures of these images", CLASSIFIER[-1])
     assert f"Top-1 is {result['top1']:.2f} % of 20 images" in checked(evaluated, *headings, "How it was made", pictures=range(3, 7))
     again = list(csv.DictReader(table.open()))
     assert [(row["image"], row["top1"]) for row in again] == [(row["image"], row["top1"]) for row in rows]
@@ -187,7 +191,7 @@ def test_a_fine_tuning_ends_with_a_report(
     tokens = ("shapes", "--task", task, "--images", 10, "--weights", "none", "--epochs", 1, "--batch-size", 2, "--workers", 0, *options)
     status, text, _ = caller(capsys, zoo, "finetune")(*tokens, "--out", tmp_path)
     assert status == 0 and text.splitlines()[-1] == str(tmp_path / "report.html")
-    page = checked(tmp_path / "report.html", "The training", *headings, "The images", "Next steps", "How it was made")
+    page = checked(tmp_path / "report.html", "The training", *headings, "The images", "Next steps", "How it was made", pictures=range(2, 5))
     result = json.loads((tmp_path / "result.json").read_text())
     figure = result["voc_ap50"] if task == "detection" else result["miou"]
     assert f"{figure:.2f} %" in page and uncertain in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from numpy.typing import NDArray
+    from PIL import Image
 
 LISTED = 20
 """How many pairs of classes, and how many images, a table lists."""
@@ -70,23 +72,33 @@ def sections(predictions: Predictions) -> list[Section]:
     return [_confusion(predictions, names), _classes(predictions, names), _reliability(predictions), _images(predictions, names)]
 
 
-def pictures(predictions: Predictions, images: ImageSet, most: int) -> list[Section]:
+def pictures(predictions: Predictions, image: Callable[[int], Image.Image], most: int) -> list[Section]:
     """Return the section with up to `most` pictures of the surest mistakes, and as many of the least certain images.
 
-    `predictions` has the names of the images in the set. Raises BadData if one of them cannot be read any more.
+    `image` returns the image of a prediction by its index.
     """
-    place = {name: index for index, name in enumerate(images.names)}
     names = [describe_class(name) for name in predictions.classes]
-    chosen = dict.fromkeys([*surest_mistakes(predictions, most), *least_certain(predictions, most)])
     views = []
-    for i in chosen:
-        index = place[predictions.name(i)]
-        picture = decode(images.content(index), images.place(images.entries[index]))
-        shown = picture.upright() if images.upright else picture
+    for i in dict.fromkeys([*surest_mistakes(predictions, most), *least_certain(predictions, most)]):
         sure = f"{100 * predictions.confidence[i, 0]:.1f} %"
         caption = f"{predictions.name(i)}: {names[predictions.labels[i]]}, predicted {names[predictions.top[i, 0]]} ({sure})"
-        views.append((caption, thumbnail(shown.image)))
+        views.append((caption, thumbnail(image(i))))
     return [section("pictures", "Pictures of these images", *Pictures.of(views))] if views else []
+
+
+def image_of(predictions: Predictions, images: ImageSet) -> Callable[[int], Image.Image]:
+    """Return a function from the index of a prediction to its image in the set, for `pictures`.
+
+    `predictions` has the names of the images in the set. The function raises BadData if an image cannot be read any more.
+    """
+    place = {name: index for index, name in enumerate(images.names)}
+
+    def read(i: int) -> Image.Image:
+        index = place[predictions.name(i)]
+        picture = decode(images.content(index), images.place(images.entries[index]))
+        return (picture.upright() if images.upright else picture).image
+
+    return read
 
 
 def corrupted(found: Robustness | UnsetType) -> list[Section]:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
@@ -202,9 +203,13 @@ class Classification(Task):
         """Return the results of the last evaluation as sentences, for the report."""
         return report.findings(self.last_evaluation)
 
-    def sections(self) -> list[Section]:
-        """Return the sections of the report on the last evaluation."""
-        return report.sections(self.last_evaluation)
+    def sections(self, pictures: int) -> list[Section]:
+        """Return the sections of the report on the last evaluation. The pictures show the pixels that the network gets."""
+        val, predictions = self.val, self.last_evaluation
+        if val is None:
+            return report.sections(predictions)
+        shown = report.pictures(predictions, lambda i: Image.fromarray(val.pixels[i].transpose(1, 2, 0)), pictures)
+        return [*report.sections(predictions), *shown]
 
     def write_predictions(self, folder: Path) -> None:
         """Write the most probable classes of each validation image to `predictions.csv`."""

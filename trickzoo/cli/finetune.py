@@ -59,6 +59,7 @@ def finetune(
             "the folder of the images, by default that of the file."
         ),
     ] = None,
+    pictures: options.PicturesOfTraining = 6,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     fields: FineTuningFields = FineTuningFields(),
@@ -110,7 +111,14 @@ def finetune(
     from trickzoo.cli.running import run
 
     prepare = functools.partial(tasks.prepare, location=location, machine=machine)
-    run(prepare, chosen, f"{chosen.model} ({chosen.weights or 'no weights'})", dry_run=dry_run, compare="precision" not in fields.given)
+    run(
+        prepare,
+        chosen,
+        f"{chosen.model} ({chosen.weights or 'no weights'})",
+        dry_run=dry_run,
+        compare="precision" not in fields.given,
+        pictures=pictures,
+    )
 
 
 def _task_of(layout: str, task: str | None) -> tuple[str, str]:

@@ -81,7 +81,7 @@ def imagenet(
             if output.predictions is not None:
                 write_predictions(output.predictions, predictions)
             if output.report is not None:
-                shown = report.pictures(predictions, opened, output.pictures) if output.pictures else []
+                shown = report.pictures(predictions, report.image_of(predictions, opened), output.pictures) if output.pictures else []
                 _write_report(output.report, predictions, found, shown)
     if state.is_main_process:
         if len(results) > 1:

@@ -79,6 +79,14 @@ Pictures = Annotated[
     int, within(CountOrZero), Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")
 ]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
+PicturesOfTraining = Annotated[
+    int,
+    within(CountOrZero),
+    Parameter(
+        name="--pictures",
+        help="How many validation images with wrong and with uncertain predictions the report shows; their licence applies. 0 for none.",
+    ),
+]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Json = Annotated[bool, Flag, Parameter(help="Print the result as JSON.")]
 Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print nothing but warnings and errors.")]

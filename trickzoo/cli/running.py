@@ -32,7 +32,7 @@ WORTHWHILE = 1.1
 
 
 @each_message_once()
-def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool) -> None:
+def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run: bool, compare: bool, pictures: int) -> None:
     """Print what is trained, then train it or only rehearse it.
 
     Args:
@@ -41,6 +41,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         network: the network's name for the user.
         dry_run: whether to take a few steps only, and to print the time and memory that the training needs.
         compare: whether a rehearsal also tries another precision.
+        pictures: up to how many pictures of each kind of validation image the report has.
     """
     from trickzoo.training import job as jobs
     from trickzoo.training import report, schedule
@@ -73,7 +74,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
             if nothing:
                 say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
             if job.task.last_evaluation is not None:
-                say(str(report.write(job, found)))
+                say(str(report.write(job, found, pictures)))
     job.accelerator.end_training()
 
 

@@ -59,6 +59,7 @@ def train(
             "CSV: the folder of its images, by default its own."
         ),
     ] = None,
+    pictures: options.PicturesOfTraining = 6,
     print_recipe: options.PrintRecipe = False,
     dry_run: options.DryRun = False,
     fields: ClassifierFields = ClassifierFields(),
@@ -97,7 +98,7 @@ def train(
     from trickzoo.cli.running import run
 
     prepare = functools.partial(tasks.prepare, location=location, machine=machine)
-    run(prepare, chosen, chosen.model, dry_run=dry_run, compare="precision" not in fields.given)
+    run(prepare, chosen, chosen.model, dry_run=dry_run, compare="precision" not in fields.given, pictures=pictures)
 
 
 def _list_recipes() -> None:

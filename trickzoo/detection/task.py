@@ -127,9 +127,9 @@ class Detection(AnnotatedTask):
         """Return the results of the last evaluation as sentences, for the report."""
         return report.findings(self.last_evaluation, self.last_evaluation.summary())
 
-    def sections(self) -> list[Section]:
+    def sections(self, pictures: int) -> list[Section]:
         """Return the sections of the report on the last evaluation."""
-        return report.sections(self.last_evaluation, self.last_evaluation.summary())
+        return report.sections(self.last_evaluation, self.last_evaluation.summary(), pictures)
 
     def write_predictions(self, folder: Path) -> None:
         """Write the boxes in the validation images to `predictions.json`, in COCO's results format, and those to find beside it."""

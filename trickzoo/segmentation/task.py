@@ -132,9 +132,9 @@ class Segmentation(AnnotatedTask):
         """Return the results of the last evaluation as sentences, for the report."""
         return report.findings(self.last_evaluation, self.val)
 
-    def sections(self) -> list[Section]:
+    def sections(self, pictures: int) -> list[Section]:
         """Return the sections of the report on the last evaluation."""
-        return report.sections(self.last_evaluation, self.val)
+        return report.sections(self.last_evaluation, self.val, pictures)
 
     def write_predictions(self, folder: Path) -> None:
         """Write the counts of each validation image to `predictions.csv`, from which its mean IoU follows."""

@@ -30,7 +30,7 @@ DIGESTS = {"data_digest": "training data, start of the SHA-256", "val_digest": "
 HARDWARE = ("command", "seed", "processes", "wall_seconds", "date", "hardware", "platform", "commit")
 
 
-def write(job: Job, found: dict[str, Any]) -> Path:
+def write(job: Job, found: dict[str, Any], pictures: int) -> Path:
     """Write `report.html` and the predictions of the last evaluation into the folder of a training, and return the path of the report.
 
     It must be called in the process that ran the training, after it. Raises NotWritten if a file cannot be written.
@@ -38,13 +38,14 @@ def write(job: Job, found: dict[str, Any]) -> Path:
     Args:
         job: the training.
         found: its result, as `job.run` returns it.
+        pictures: up to how many pictures of each kind of validation image the report has.
     """
     task, folder = job.task, job.machine.out
     task.write_predictions(folder)
     recipe = found["recipe"]
     sections = [
         *_curves(folder, task.measure),
-        *task.sections(),
+        *task.sections(pictures),
         data_section(found, task.notes),
         _next_steps(folder / NETWORK),
         provenance_section(found),

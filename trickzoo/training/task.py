@@ -105,8 +105,8 @@ class Task(ABC):
         """Return the results of the last evaluation as sentences, for the report."""
         return []
 
-    def sections(self) -> list[Section]:
-        """Return the sections of the report on the last evaluation."""
+    def sections(self, pictures: int) -> list[Section]:
+        """Return the sections of the report on the last evaluation, with up to this many pictures of each kind of validation image."""
         return []
 
     def write_predictions(self, folder: Path) -> None:  # noqa: B027, a task may have none to write
