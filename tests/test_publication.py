@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -21,10 +22,12 @@ from tests import annotated
 from tests.checkpoints import SMALL, network, randomise_norms
 from tests.commands import Call, caller
 from tests.hub import Fault, Hub
-from trickzoo import files
+from tests.small_recipes import SHAPES
+from trickzoo import files, tasks
 from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.errors import DigestMismatch, WeightsUnavailable
+from trickzoo.training.machine import Machine
 from trickzoo.weights import publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
@@ -178,6 +181,8 @@ def test_a_detector_or_segmenter_is_read_back(task: str, call: Call, hub: Hub, t
     theirs = getattr(trickzoo, task).load(file)
     assert found.classes == ("cat", "dog")
     assert all(torch.equal(tensor, theirs.state_dict()[key]) for key, tensor in found.state_dict().items())
+    further = tasks.prepare(replace(found.recipe, weights=f"hf-hub:{REPO}"), SHAPES, Machine(out=tmp_path / "run", workers=0, device="cpu"))
+    assert further.task.weights_sha256 == files.digest(file)
     card = hub.files(REPO)["README.md"].decode()
     assert f'trickzoo.{task}.load("hf-hub:{REPO}")' in card
     assert {"detection": "object-detection", "segmentation": "image-segmentation"}[task] in card
