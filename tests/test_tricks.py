@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import beta, kstest
 from torch import nn
 from torch.nn import functional as F
@@ -72,13 +73,25 @@ def test_every_trick_with_forms_is_called_above() -> None:
     assert {function for function in functions if "form" in signature(function).parameters} == MISSPELT.keys() - {mixed_precision}
 
 
-def test_the_program_on_the_page_runs() -> None:
+def test_the_programs_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[1] / "docs" / "tricks.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for number in range(10):
+        folder = tmp_path / "photos" / "train" / f"c{number}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(folder / "a.png")
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(programs) == 3
     torch.manual_seed(0)
     found: dict[str, Any] = {}
-    exec(program, found)
-    assert found["model"].training
+    for program in programs:
+        exec(program, found)
+        if "loss" in program:
+            assert found["model"].training
+    assert found["images"][0][0].shape == (3, 128, 128)
+    loaded = trickzoo.load("model.safetensors")
+    assert loaded.classes == tuple(found["images"].classes)
+    assert loaded.transform(Image.new("RGB", (40, 30))).shape == (3, 128, 128)
     assert torch.isfinite(found["loss"])
     gammas = [m.bn2.weight for m in found["model"].modules() if isinstance(m, BasicBlock)]
     assert all(gamma.any() for gamma in gammas)  # they began at 0, and were trained

@@ -72,7 +72,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 images = ImageFolder("photos/train", trickzoo.train_transform("own.finetune", model, size=128))
-batches = DataLoader(images, batch_size=64, shuffle=True, num_workers=4)
+batches = DataLoader(images, batch_size=64, shuffle=True, num_workers=2)
 ```
 
 `trickzoo.export` writes the network with the names of its classes and its preprocessing, so that `trickzoo.load` and all commands take
