@@ -176,7 +176,7 @@ def test_trainings_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         study.summarise(tmp_path, 3)
 
 
-@pytest.mark.parametrize("path", recipes.RESULTS.glob("recipes_*.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(recipes.RESULTS.glob("recipes_*.json")), ids=lambda path: path.stem)
 def test_the_published_comparisons_are_those_of_their_trainings(path: Path) -> None:
     published = study.read_study(path)
     assert path.stem.endswith(f"_{published.epochs}_epochs")
