@@ -24,6 +24,7 @@ from trickzoo.deployment import export, predict
 from trickzoo.deployment.description import Description, Input
 from trickzoo.deployment.opened import open_exported
 from trickzoo.errors import BadOption
+from trickzoo.loading import of_exported
 
 SMALL = "mobilenet_v1_025.tz_imagenette128"
 
@@ -42,7 +43,7 @@ def test_a_file_computes_the_logits_of_the_network(name: str, place: Path) -> No
         image = photograph(*size)
         with torch.no_grad():
             expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
-        torch.testing.assert_close(predict.classify(file, image), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(of_exported(file).run(image), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_takes_batches_and_describes_itself(place: Path) -> None:
@@ -68,7 +69,7 @@ def test_every_input_gives_the_logits_of_the_network(kind: Input) -> None:
     exported = export_in_memory(graph)
     with torch.no_grad():
         expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
-        torch.testing.assert_close(predict.classify(exported, image), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(of_exported(exported).run(image), expected, atol=1e-4, rtol=1e-4)
 
 
 def export_in_memory(graph: export.Graph) -> Any:
@@ -94,7 +95,7 @@ def test_the_program_on_the_page_runs(
     monkeypatch.chdir(tmp_path)
     exec(program, {})
     with Image.open("cat.jpg") as image:
-        logits = predict.classify(open_exported(place / "image.onnx"), image.convert("RGB"))
+        logits = of_exported(open_exported(place / "image.onnx")).run(image.convert("RGB"))
     assert capsys.readouterr().out.split("\n")[0] == ("tench", "a b", "été")[int(logits.argmax())]
 
 
@@ -128,7 +129,7 @@ def test_a_file_of_8_bit_integers_computes_nearly_the_logits_of_the_network(kind
     for name in ("a.jpg", "b.jpg"):
         with Image.open(place / name) as image, torch.no_grad():
             expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
-            found = predict.classify(file, image.convert("RGB"))
+            found = of_exported(file).run(image.convert("RGB"))
         scale = float(expected.abs().max())
         assert 1e-4 * scale < float((found - expected).abs().max()) < 0.05 * scale  # quantised, and still the same network
 
@@ -272,7 +273,7 @@ def test_top1_on_real_images_is_that_of_the_model(suffix: str, kind: Input, pack
     for each in images:
         with Image.open(each) as image, torch.inference_mode():
             pixels = image.convert("RGB")
-            logits = model(transform(pixels)[None])[0], predict.classify(file, pixels)
+            logits = model(transform(pixels)[None])[0], of_exported(file).run(pixels)
         torch.testing.assert_close(*logits, atol=0.05, rtol=0.01)
         right += [int(IMAGENETTE[int(each_of.argmax())] == each.parent.name) for each_of in logits]
     assert len(images) > 1000 and abs(100 * (right[0] - right[1]) / len(images)) <= 0.1

@@ -97,13 +97,13 @@ class Network:
         with labels from 1; a segmenter the (H, W) labels.
         """
         if isinstance(self.network, Exported):
-            computed = {"classification": of_file.classify, "detection": of_file.detect, "segmentation": of_file.segment}
-            return computed[self.task](self.network, image)
+            if self.task == "classification":
+                return of_file.classify(self.network, self.transform(image))
+            return {"detection": of_file.detect, "segmentation": of_file.segment}[self.task](self.network, image)
         if self.task == "classification":
             return logits_of(self.network, self.transform(image))
         return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
 
-    @torch.inference_mode()
     def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
         """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
 

@@ -205,10 +205,9 @@ class Classification(Task):
 
     def sections(self, pictures: int) -> list[Section]:
         """Return the sections of the report on the last evaluation. The pictures show the pixels that the network gets."""
-        val, predictions = self.val, self.last_evaluation
-        if val is None:
-            return report.sections(predictions)
-        shown = report.pictures(predictions, lambda i: Image.fromarray(val.pixels[i].transpose(1, 2, 0)), pictures)
+        assert self.val is not None  # there was an evaluation
+        pixels, predictions = self.val.pixels, self.last_evaluation
+        shown = report.pictures(predictions, lambda i: Image.fromarray(pixels[i].transpose(1, 2, 0)), pictures)
         return [*report.sections(predictions), *shown]
 
     def write_predictions(self, folder: Path) -> None:

@@ -66,12 +66,12 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
     else:
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)
-        nothing = job.task.last_evaluation is None
-        if nothing and (machine.out / LAST).exists() and not (machine.out / REPORT).exists():  # it was stopped before its report
+        was_finished = job.task.last_evaluation is None
+        if was_finished and (machine.out / LAST).exists() and not (machine.out / REPORT).exists():  # it was stopped before its report
             jobs.evaluate_again(job)
         if chief:
             say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / NETWORK}")
-            if nothing:
+            if was_finished:
                 say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
             if job.task.last_evaluation is not None:
                 say(str(report.write(job, found, pictures)))

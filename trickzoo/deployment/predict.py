@@ -36,9 +36,9 @@ def preparation(description: Description) -> Callable[[Image.Image], NDArray[Any
     return prepare
 
 
-def classify(network: Exported, image: Image.Image) -> Tensor:
-    """Return the (classes,) logits that a classifier's file computes for an RGB image."""
-    (logits,) = network.run(preparation(network.description)(image)[None])
+def classify(network: Exported, given: NDArray[Any]) -> Tensor:
+    """Return the (classes,) logits that a classifier's file computes for an image that `preparation` has prepared."""
+    (logits,) = network.run(given[None])
     return torch.from_numpy(logits[0])
 
 
