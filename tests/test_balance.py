@@ -65,6 +65,7 @@ def test_figures_are_scikit_learns_also_for_classes_that_never_occur() -> None:
     found = metrics(predict_resident(nn.Identity(), val, lambda images: images, Accelerator(cpu=True), batch_size=64))  # type: ignore[arg-type]
     predicted = logits.argmax(1)
     assert found["top1"] == pytest.approx(100 * (predicted == labels).mean())
+    assert found["top5"] == pytest.approx(100 * (np.argsort(-logits)[:, :5] == labels[:, None]).any(1).mean())
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         assert found["balanced_accuracy"] == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
     assert found["macro_f1"] == pytest.approx(100 * f1_score(labels, predicted, average="macro"))

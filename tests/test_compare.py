@@ -74,6 +74,13 @@ def test_the_command_prints_and_writes_what_changed(call: Call, tmp_path: Path) 
     assert call(tmp_path / "one" / "model.safetensors", two)[1].splitlines()[1:] == text.splitlines()[1:]
 
 
+def test_synsets_are_printed_in_words(call: Call, tmp_path: Path) -> None:
+    for name, predicted in (("1.csv", "n01440764"), ("2.csv", "n02102040")):
+        (tmp_path / name).write_text(f"image,class,top1\n0.jpg,n01440764,{predicted}\n")
+    text = call(tmp_path / "1.csv", tmp_path / "2.csv")[1]
+    assert "0.jpg  tench  tench  English springer" in text
+
+
 def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     one = written(tmp_path / "1.csv", "aaa")
     other, twice, fewer = (tmp_path / f"{name}.csv" for name in ("other", "twice", "fewer"))

@@ -105,6 +105,10 @@ def test_the_figures_of_each_class_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(each.f1, np.where(n > 0, np.nan_to_num(f1), f1))
 
 
+def test_top5_is_left_out_for_few_classes() -> None:
+    assert predictions.metrics(random_predictions()).keys() == {"top1", "balanced_accuracy", "macro_f1"}
+
+
 def test_confusions_and_images_are_the_most_telling_ones() -> None:
     found = random_predictions()
     confusion = found.confusion()

@@ -101,9 +101,9 @@ def test_the_folder_of_a_training_names_task_model_data_recipe_and_seed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my images").symlink_to(colours)
-    recipe = ("--recipe", "own.finetune", "--pretrained", "none", *SMALL, "--dry-run", "--workers", 0, "--seed", 3)
+    options = ("--pretrained", "none", *SMALL, "--dry-run", "--workers", 0, "--seed", 3)
     expected = "runs/classification-mobilenet_v1_025-my-images-own.finetune-3"
-    assert expected in call(*recipe, "--data", tmp_path / "my images")[1]
+    assert expected in call(*options, "--data", tmp_path / "my images")[1]
     own, boxes = collection.find("own.finetune"), finetune.SMALL_BOXES
     found = {
         default_out(own, "my images/", 0): "classification-resnet50_d-my-images-own.finetune-0",
@@ -138,8 +138,12 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
     assert call(*command)[0] == 0
     assert f"{out} holds this training already, so nothing was trained" in call(*command)[1]
     recipe = collection.from_plain(json.loads((out / "result.json").read_text())["recipe"])
-    for name in ("model.safetensors", "last.pt", "result.json"):
+    for name in ("model.safetensors", "last.pt", "result.json", "."):
         assert collection.find(str(out / name)) == recipe
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "last.pt").write_bytes((out / "last.pt").read_bytes())
+    assert collection.find(str(unfinished)) == recipe
     again = ("--recipe", out / "model.safetensors", "--data", colours, "--workers", 0)
     assert call(*again, "--out", tmp_path / "again")[0] == 0
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
@@ -207,14 +211,7 @@ def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_pa
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
         (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training that was stopped"),
-        (
-            ("--epochs", 3, "--data", colours),
-            "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them",
-        ),
-        (
-            ("--seed", 3),
-            "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them",
-        ),
+        (("--seed", 3), "name the folder of images with --data"),
         ((*whole, "--seed", "1.5"), 'Invalid value for --seed: "1.5" is not a whole number'),
         ((*whole, "--micro-batch", "2.0"), 'Invalid value for --micro-batch: "2.0" is not a whole number'),
         (("--recipe", "paper.resnet50_d.mixp"), 'no recipe "paper.resnet50_d.mixp"; did you mean paper.resnet50_d.mixup'),

@@ -75,10 +75,11 @@ def per_class(confusion: NDArray[np.int64]) -> PerClass:
 def metrics(predictions: Predictions) -> dict[str, float]:
     """Return top-1 and top-5 accuracy, the mean recall (balanced accuracy) and the mean F1 over the classes, in percent.
 
-    A class that does not occur has no recall, and one that is not predicted either has no F1; the means are over the others.
+    Top-5 is left out for at most five classes, of which it would always be 100 %. A class that does not occur has no recall, and one that
+    is not predicted either has no F1; the means are over the others.
     """
     found, n = per_class(predictions.confusion()), len(predictions.labels)
-    accuracies = {f"top{k}": 100 * top_k_hits(predictions.top, predictions.labels, k) / n for k in (1, 5)}
+    accuracies = {f"top{k}": 100 * top_k_hits(predictions.top, predictions.labels, k) / n for k in (1, 5) if k < len(predictions.classes)}
     means = {"balanced_accuracy": found.recall, "macro_f1": found.f1}
     return {**accuracies, **{name: 100 * float(np.nanmean(values)) for name, values in means.items()}}
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from trickzoo import bootstrap, evidence
 from trickzoo.cli.options import Json, within
 from trickzoo.cli.printing import say, say_json, table
+from trickzoo.data.classes import describe_class
 from trickzoo.errors import BadData, BadOption
 from trickzoo.recipes.ranges import Range
 from trickzoo.studies import words
@@ -102,7 +103,7 @@ def _tell(found: Comparison, first: Path, second: Path) -> None:
 
 
 def _list(group: tuple[Changed, ...]) -> None:
-    rows = [(each.image, each.label, each.first, each.second) for each in group[:SHOWN]]
+    rows = [(each.image, *map(describe_class, (each.label, each.first, each.second))) for each in group[:SHOWN]]
     table(("image", "class", "first", "second"), rows, left=("image", "class", "first", "second"))
     if len(group) > SHOWN:
         say(f"and {len(group) - SHOWN:,} more; --out writes all of them")

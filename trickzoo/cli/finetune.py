@@ -42,7 +42,7 @@ def finetune(
     val_images: Annotated[Path | None, Parameter(help="With --val-annotations: the folder of its images, by default --images.")] = None,
     recipe: Annotated[
         str | None,
-        Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file that holds one; by default the one of the layout."),
+        Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file or the folder of a training that holds one; by default the layout's."),
     ] = None,
     year: options.Year = None,
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,

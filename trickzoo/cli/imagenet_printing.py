@@ -22,9 +22,11 @@ def print_result(r: Result) -> None:
     """Print the result of evaluating a classifier."""
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
-    _print_accuracy("", r)
-    if r.restricted is not UNSET:
-        _print_accuracy(f" among the {count(r.restricted.classes, 'class')} of this set", r.restricted)
+    if r.restricted is UNSET:
+        _print_accuracy("", r, r.data.classes)
+    else:
+        _print_accuracy("", r)
+        _print_accuracy(f" among the {count(r.restricted.classes, 'class')} of this set", r.restricted, r.restricted.classes)
     if r.real is not UNSET:
         _print_real(r.real)
     say(f"  ECE    {r.ece:.2f} %")
@@ -37,12 +39,11 @@ def print_result(r: Result) -> None:
         _print_robustness(r.robustness)
 
 
-def _print_accuracy(among: str, accuracy: Accuracy) -> None:
-    for name, value, (low, high) in (
-        ("top-1", accuracy.top1, accuracy.top1_interval),
-        ("top-5", accuracy.top5, accuracy.top5_interval),
-    ):
-        say(f"  {name}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
+def _print_accuracy(among: str, accuracy: Accuracy, classes: int | None = None) -> None:
+    """Print an accuracy among this many classes. Top-5 is left out for at most five, of which it is always 100 %."""
+    for k, value, (low, high) in ((1, accuracy.top1, accuracy.top1_interval), (5, accuracy.top5, accuracy.top5_interval)):
+        if classes is None or k < classes:
+            say(f"  top-{k}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
 
 
 def _print_real(real: RealAccuracy) -> None:

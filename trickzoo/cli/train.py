@@ -17,9 +17,11 @@ from trickzoo.errors import BadOption
 from trickzoo.recipes import scaled
 from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
 from trickzoo.recipes.fields import check_effect
+from trickzoo.recipes.zoo import FINE_TUNE
 from trickzoo.training.machine import Machine, default_out
 
 app = App(name="trickzoo-train", **options.SETTINGS)
+DEFAULT = FINE_TUNE.name
 KINDS = {
     "own": "fine-tuning of a weight on your own images",
     "record": "a short training on Imagenette-128 for a small machine",
@@ -34,7 +36,10 @@ def train(
     *,
     recipe: Annotated[
         str | None,
-        Parameter(help="Name of a recipe, such as paper.resnet50_d.mixup, or a file that holds one; without it, all names are listed."),
+        Parameter(
+            help="Name of a recipe, such as paper.resnet50_d.mixup, or a file or the folder of a training that holds one; by default "
+            f"{DEFAULT}. Without any option, all names are listed."
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -69,16 +74,12 @@ def train(
     Every field of the recipe is also an option: --model resnet18_d --size 64 --epochs 20. If --batch-size differs from the recipe's, the
     learning rate is scaled in proportion unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.
     """
-    if recipe is None:
-        given = (data, out, seed or None, side, cache, images, fields.given or None)
-        groups = (options.SelectionOptions(), options.TrainingOptions())
-        if given != (None,) * len(given) or (selecting, running) != groups or print_recipe or dry_run:
-            raise BadOption(
-                "name a recipe with --recipe, such as own.finetune for images of your own; trickzoo-train without options lists them"
-            )
+    given = (recipe, data, out, seed or None, side, cache, images, fields.given or None)
+    groups = (options.SelectionOptions(), options.TrainingOptions())
+    if given == (None,) * len(given) and (selecting, running) == groups and not print_recipe and not dry_run:
         _list_recipes()
         return
-    chosen = override(find(recipe), fields.given)
+    chosen = override(find(recipe or DEFAULT), fields.given)
     check_effect(chosen, fields.given)
     if print_recipe:
         say_json(plain(chosen))

@@ -22,6 +22,7 @@ from trickzoo.files import read_json
 from trickzoo.output_files import TUNE
 from trickzoo.recipes.collection import check_networks, find
 from trickzoo.recipes.fields import check_effect, in_words
+from trickzoo.recipes.zoo import FINE_TUNE
 from trickzoo.studies import tune as study
 from trickzoo.training.machine import Machine, default_out
 from trickzoo.wording import count
@@ -42,7 +43,7 @@ def tune(
             f"or {HUB_IN_WORDS}."
         ),
     ],
-    recipe: Annotated[str, Parameter(help="Name of a recipe, or a file that holds one.")] = "own.finetune",
+    recipe: Annotated[str, Parameter(help="Name of a recipe, or a file or the folder of a training that holds one.")] = FINE_TUNE.name,
     rounds: Annotated[
         int | None,
         Parameter(help="Rounds of training runs, by default up to 3: each has half the settings of the one before and twice the epochs."),

@@ -14,6 +14,7 @@ import msgspec
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, UnknownName, printable
 from trickzoo.files import read_json
+from trickzoo.output_files import LAST, RESULT
 from trickzoo.recipes import finetune, paper, scaled, zoo
 from trickzoo.recipes.fields import described, in_words, suggestion
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
@@ -43,13 +44,13 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find(name: str) -> Recipe:
-    """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file.
+    """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file, or in the folder of a training.
 
-    The rungs of the scaled ladders exist for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file without a
-    recipe, and BadOption for a recipe of another task.
+    The rungs of the scaled ladders exist for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file or folder
+    without a recipe, and BadOption for a recipe of another task.
     """
-    if Path(name).suffix in SUFFIXES:
-        return stored(Path(name))
+    if (path := _place(name)) is not None:
+        return stored(path)
     if name in finetune.RECIPES:
         raise _of_another_task(name, type(finetune.RECIPES[name]), Recipe.task)
     known = recipes()
@@ -64,15 +65,25 @@ def find(name: str) -> Recipe:
 
 
 def find_fine_tuning(name: str, kind: type[R]) -> R:
-    """Return the recipe of this name, or the one in this file, for a detector or a segmenter. Raises the same errors as `find`."""
-    if Path(name).suffix in SUFFIXES:
-        return stored(Path(name), kind)
+    """Return the recipe of a detector or a segmenter, by its name or from the same files and folders as `find`. Raises the same errors."""
+    if (path := _place(name)) is not None:
+        return stored(path, kind)
     found = finetune.RECIPES.get(name) or recipes().get(name)
     if found is None:
         raise UnknownName("recipe", name, [each.name for each in finetune.RECIPES.values() if isinstance(each, kind)])
     if not isinstance(found, kind):
         raise _of_another_task(name, type(found), kind.task)
     return found
+
+
+def _place(name: str) -> Path | None:
+    """Return the file that the recipe is in, if `name` is that of a file or of a folder of a training, else None."""
+    path = Path(name)
+    if path.suffix in SUFFIXES:
+        return path
+    if not os.path.isdir(name):
+        return None
+    return next((path / file for file in (RESULT, LAST) if (path / file).exists()), path / RESULT)
 
 
 def _of_another_task(name: str, its: type[AnyRecipe], wanted: str) -> BadOption:
