@@ -35,11 +35,13 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 @pytest.mark.parametrize("decode", ["once", "always"])
 def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--decode", decode, "--tensorboard")
+    tokens = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--micro-batch", 4, "--workers", 0, "--decode", decode)
+    tokens = (*tokens, "--tensorboard")
     status, text, _ = call(*tokens)
     assert status == 0
     assert "learning rate 0.003125 for a batch of 8" in text
     result = json.loads((out / "result.json").read_text())
+    assert result["micro_batch"] == 4
     stored = collection.from_plain(result["recipe"])
     assert (stored.model, stored.smoothing, stored.schedule, stored.batch_size) == ("mobilenet_v1_025", 0.1, "cosine", 8)
     _, metadata, _ = tensors.read_tensors(out / "model.safetensors")

@@ -176,6 +176,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
         "recipe": plain(task.recipe),
         "seed": job.machine.seed,
         "processes": job.accelerator.num_processes,
+        "micro_batch": task.shares.micro,
         "wall_seconds": round(outcome.seconds, 1),
         **evidence.environment(),
         **({"commit": outcome.commits[-1]} if outcome.commits else {}),
