@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadCheckpoint, BadData
-from trickzoo.studies.records import Compared, RungName, Share, Study, corrected
+from trickzoo.studies.records import RungName, Share, Study, StudyRung, corrected
 from trickzoo.studies.results import ClassifierResult, environments
 from trickzoo.studies.samples import HELPED, HURT, UNCLEAR, Count, difference, percentage
 from trickzoo.studies.words import name, steps_in_words
@@ -63,7 +63,7 @@ class RecipesStudy(Study, frozen=True, kw_only=True):
     val_digest: str
     recipes: dict[str, dict[str, Any]]
     rates: tuple[Rate, ...]
-    rungs: tuple[Compared, ...]
+    rungs: tuple[StudyRung, ...]
 
 
 def read_study(path: Path) -> RecipesStudy:
@@ -84,7 +84,7 @@ def summarise(out: Path, seeds: int) -> RecipesStudy:
         raise BadData(f"{out} holds trainings of different images")
     first = {seed: each.top1 for seed, each in results["zoo"].items()}
     rungs = [
-        Compared(
+        StudyRung(
             rung=title,
             title=TITLES[title],
             skipped=(),

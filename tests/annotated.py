@@ -18,7 +18,7 @@ from trickzoo.data.objects import Annotation, DetectionImage
 from trickzoo.detection import task as detection
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadData, TrickzooError
-from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.collection import override, to_dict
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.segmentation import task as segmentation
 from trickzoo.segmentation.model import Segmenter
@@ -130,7 +130,7 @@ def detector(path: Path, classes: Sequence[str]) -> FasterRCNN:
     """A random detector, written and read again. It finds much: no class is sure, and none is out of the question."""
     recipe = override(SMALL_BOXES, {"weights": "none", "short": str(SIDE), "long": "96", "fpn_channels": "16", "representation_size": "16"})
     torch.manual_seed(0)
-    save(detection.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    save(detection.build(recipe, len(classes)), recipe, classes, path, {"recipe": to_dict(recipe), "data_digest": "none"})
     return detection.load(path)
 
 
@@ -138,7 +138,7 @@ def segmenter(path: Path, classes: Sequence[str]) -> Segmenter:
     """A random segmenter, written and read again."""
     recipe = override(SMALL_MASKS, {"weights": "none", "short": str(SIDE)})
     torch.manual_seed(0)
-    save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": plain(recipe), "data_digest": "none"})
+    save(segmentation.build(recipe, len(classes)), recipe, classes, path, {"recipe": to_dict(recipe), "data_digest": "none"})
     return segmentation.load(path)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from trickzoo.studies import transfer_summary
 from trickzoo.studies.records import LadderStudy, TransferStudy
-from trickzoo.studies.results import FineTuning, read
+from trickzoo.studies.results import FineTuningResult, read
 from trickzoo.studies.samples import percentage
 
 LADDER = read(Path(__file__).parents[1] / "benchmarks/results/ladder_imagenette128_mobilenet_v1_025/ladder.json", LadderStudy)
@@ -51,11 +51,11 @@ def result(task: str, rung: str, seed: int, figure: float | None) -> dict[str, A
     }
 
 
-def results(**figures: Figures) -> dict[str, dict[str, dict[int, FineTuning]]]:
+def results(**figures: Figures) -> dict[str, dict[str, dict[int, FineTuningResult]]]:
     """The results of tasks with these figures by rung and seed."""
     return {
         task: {
-            rung: {seed: convert(result(task, rung, seed, figure), FineTuning) for seed, figure in enumerate(values)}
+            rung: {seed: convert(result(task, rung, seed, figure), FineTuningResult) for seed, figure in enumerate(values)}
             for rung, values in by_rung.items()
         }
         for task, by_rung in figures.items()

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.studies import ladder, ladder_summary
 from trickzoo.studies.records import LadderStudy
 
@@ -34,7 +34,7 @@ def simulate(out: Path, tops: dict[str, list[float]], more: dict[str, Any] | Non
                 "n_train": 9000,
                 "majority": 26.5,
                 "num_classes": 4,
-                "recipe": plain(step.recipe),
+                "recipe": to_dict(step.recipe),
                 "seed": seed,
                 "data_digest": "d",
                 "val_digest": "v",

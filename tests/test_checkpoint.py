@@ -14,12 +14,12 @@ from tests.training import RECIPE, run, same
 from trickzoo import evidence, files
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
-from trickzoo.recipes.collection import plain, stored
+from trickzoo.recipes.collection import stored, to_dict
 from trickzoo.training import checkpoint, metrics_log
 from trickzoo.weights import pickles, tensors
 
 SMALL: dict[str, Any] = {
-    "recipe": plain(RECIPE), "seed": 0, "data_digest": "d", "model": {"w": torch.arange(24.0)}, "optimiser": {"state": {}}
+    "recipe": to_dict(RECIPE), "seed": 0, "data_digest": "d", "model": {"w": torch.arange(24.0)}, "optimiser": {"state": {}}
 }  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_a_training_of_an_older_version_resumes_with_a_warning(
 
 def test_a_training_with_a_replaced_weight_file_is_refused(tmp_path: Path) -> None:
     recipe = RECIPE.but("test.distilled", pretrained="w.safetensors", teacher="t.safetensors")
-    content = {**SMALL, "recipe": plain(recipe), "weights_sha256": "a", "teacher_sha256": "b"}
+    content = {**SMALL, "recipe": to_dict(recipe), "weights_sha256": "a", "teacher_sha256": "b"}
 
     def check(recipe: Any = recipe, content: dict[str, Any] = content, **digests: str) -> None:
         checkpoint.check(Path("last.pt"), content, recipe, seed=0, data_digest="d", **digests)

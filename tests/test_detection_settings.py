@@ -14,7 +14,7 @@ from trickzoo.detection import faster_rcnn, task
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune
-from trickzoo.recipes.collection import from_plain, override, plain
+from trickzoo.recipes.collection import from_dict, override, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.network_file import save
 
@@ -67,7 +67,7 @@ def test_a_released_recipe_builds_its_settings(recipe: DetectionRecipe, settings
     mine = replace(recipe, model="resnet18", weights=None, fpn_channels=8, representation_size=8)
     model = task.build(mine, 2)
     assert settings_of(model) == settings
-    save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": plain(mine)})
+    save(model, mine, ("cat", "dog"), tmp_path / "model.safetensors", {"recipe": to_dict(mine)})
     assert settings_of(task.load(tmp_path / "model.safetensors")) == settings
 
 
@@ -79,9 +79,9 @@ def test_the_layout_of_the_images_changes_no_setting() -> None:
 
 
 def test_recipes_from_before_they_said_whose_settings_build_what_they_built() -> None:
-    content = plain(finetune.COCO_BOXES.but("mine", model="resnet18", weights=None))
+    content = to_dict(finetune.COCO_BOXES.but("mine", model="resnet18", weights=None))
     del content["settings"]
-    assert settings_of(task.build(from_plain(content, DetectionRecipe), 2)) == {**C4, **COCO}
+    assert settings_of(task.build(from_dict(content, DetectionRecipe), 2)) == {**C4, **COCO}
 
 
 @pytest.mark.parametrize(

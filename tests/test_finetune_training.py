@@ -25,7 +25,7 @@ from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes import finetune as recipes
-from trickzoo.recipes.collection import find_fine_tuning, from_plain, override, plain, stored
+from trickzoo.recipes.collection import find_fine_tuning, from_dict, override, stored, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
@@ -61,9 +61,9 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
         find_fine_tuning("small.detecton", DetectionRecipe)
     with pytest.raises(BadOption, match=r"paper\.detection\.voc is for detection, not for segmentation"):
         find_fine_tuning("paper.detection.voc", SegmentationRecipe)
-    (tmp_path / "mine.json").write_text(json.dumps(plain(BOXES)))
+    (tmp_path / "mine.json").write_text(json.dumps(to_dict(BOXES)))
     assert find_fine_tuning(str(tmp_path / "mine.json"), DetectionRecipe) == BOXES
-    (tmp_path / "other.json").write_text(json.dumps(plain(RESNET18_D)))
+    (tmp_path / "other.json").write_text(json.dumps(to_dict(RESNET18_D)))
     for name in (RESNET18_D.name, "paper.resnet50_d.mixup", str(tmp_path / "other.json")):
         with pytest.raises(BadOption, match=f"the recipe {name} is for classification, not for segmentation; use it with trickzoo-train"):
             find_fine_tuning(name, SegmentationRecipe)
@@ -71,7 +71,7 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
         BadOption, match=r"mine\.json is for detection, not for segmentation; use it with trickzoo-finetune … --task detection"
     ):
         find_fine_tuning(str(tmp_path / "mine.json"), SegmentationRecipe)
-    (tmp_path / "mine.json").write_text(json.dumps(plain(BOXES) | {"proposal": 3}))
+    (tmp_path / "mine.json").write_text(json.dumps(to_dict(BOXES) | {"proposal": 3}))
     with pytest.raises(BadOption, match=r'mine\.json: a recipe has no field "proposal"; did you mean proposals'):
         find_fine_tuning(str(tmp_path / "mine.json"), DetectionRecipe)
     changed = override(BOXES, {"trainable-stages": "2", "weights": "none", "batch-size": "8", "anchors": "8,16,24,32,40"})
@@ -80,7 +80,7 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
     assert override(BOXES, {"trainable_stages": "all"}).trainable_stages == "all"
     assert override(replace(BOXES, anchors=None), {"anchors": "8,16,24,32,40"}).anchors == (8, 16, 24, 32, 40)
     assert override(BOXES, {"anchors": "none"}).anchors is None
-    assert from_plain(plain(MASKS), SegmentationRecipe) == MASKS
+    assert from_dict(to_dict(MASKS), SegmentationRecipe) == MASKS
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -252,14 +252,14 @@ def test_ignored_pixels_have_no_loss() -> None:
 def test_weight_files_are_compared_by_content() -> None:
     """Files of older versions have no digests, so the path is compared."""
     here = BOXES.but("test.detection", weights="here.safetensors")
-    old = {"recipe": plain(here.but("test.detection", weights="there.safetensors")), "seed": 0, "data_digest": "d"}
+    old = {"recipe": to_dict(here.but("test.detection", weights="there.safetensors")), "seed": 0, "data_digest": "d"}
 
     def check(content: dict[str, Any], recipe: DetectionRecipe = here) -> None:
         checkpoint.check(Path("last.pt"), content, recipe, data_digest="d", seed=0, weights_sha256="a")
 
     check({**old, "weights_sha256": "a"})
     check(old, here.but("test.detection", weights="there.safetensors"))
-    for other in (old, {**old, "weights_sha256": None}, {**old, "recipe": plain(here), "weights_sha256": "b"}):
+    for other in (old, {**old, "weights_sha256": None}, {**old, "recipe": to_dict(here), "weights_sha256": "b"}):
         with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: weights is (there\.safetensors|b) there"):
             check(other)
 

@@ -22,7 +22,7 @@ from tests.studies import FIELDS, MODEL, RUNGS, plan, simulate
 from trickzoo.cli import zoo
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.studies import ladder, ladder_summary, power
 from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine
@@ -358,7 +358,7 @@ def test_a_dry_run_refuses_to_divide_what_is_divided(call: Call, colours: Path, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recipe": plain(plan().steps[0].recipe.but("x", lr=7.0))}, "has another recipe: name is x there"),
+        ({"recipe": to_dict(plan().steps[0].recipe.but("x", lr=7.0))}, "has another recipe: name is x there"),
         ({"seed": 5}, "its seed is 5, not 0"),
         ({"data_digest": "0"}, "its data is 0, not "),
         ({"val_digest": "0"}, "belongs to another training: its validation data is 0"),

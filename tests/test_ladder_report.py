@@ -17,7 +17,7 @@ from tests.studies import Page, plan, simulate
 from trickzoo.errors import BadCheckpoint
 from trickzoo.studies import ladder_summary, outlook, plots, report, words
 from trickzoo.studies.records import LadderStudy, TransferStudy
-from trickzoo.studies.results import ClassifierResult, FineTuning, read
+from trickzoo.studies.results import ClassifierResult, FineTuningResult, read
 
 TOPS = {
     "baseline": [70.0, 71.0, 70.4],
@@ -260,7 +260,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_files_that_are_no_json_end_in_a_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
-    for kind in (ClassifierResult, FineTuning, LadderStudy, TransferStudy):
+    for kind in (ClassifierResult, FineTuningResult, LadderStudy, TransferStudy):
         with pytest.raises(BadCheckpoint, match=r"result\.json") as raised:
             read(path, kind)
         assert "\n" not in str(raised.value)

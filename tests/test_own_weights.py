@@ -34,7 +34,7 @@ def test_the_file_is_the_recorded_one_and_says_how_it_was_made(record: Record, m
     assert (digest(path), path.stat().st_size) == (source.sha256, source.size)
     training = json.loads(tensors.read_tensors(path)[1]["trickzoo"])["training"]
     assert record.recipe is not None
-    assert collection.from_plain(training["recipe"]) == collection.find(record.recipe) == collection.find(str(path))
+    assert collection.from_dict(training["recipe"]) == collection.find(record.recipe) == collection.find(str(path))
     result = evidence(record)
     assert {key: result[key] for key in training} == training
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

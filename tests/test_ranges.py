@@ -21,7 +21,7 @@ from trickzoo.recipes import collection
 from trickzoo.recipes import finetune as recipes
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.ranges import Range
-from trickzoo.recipes.recipe import Augmentation, Recipe
+from trickzoo.recipes.recipe import Augmentation, BaseRecipe, Recipe
 from trickzoo.studies import ladder
 from trickzoo.studies import transfer as transfer_study
 from trickzoo.training.machine import Machine
@@ -141,14 +141,14 @@ def test_a_misspelt_choice_is_refused(kind: type[Any], change: dict[str, Any], m
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize(("kind", "change", "message"), [case for case in CASES if case.values[0] in collection.KINDS])
+@pytest.mark.parametrize(("kind", "change", "message"), [case for case in CASES if issubclass(case.values[0], BaseRecipe)])
 def test_from_text_and_from_files_too(kind: type[Any], change: dict[str, Any], message: str, tmp_path: Path) -> None:
     recipe = kind(**FIRST[kind] | ({"anchors": (8, 16, 32, 64, 128)} if kind is DetectionRecipe else {}))
     text = {name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for name, value in change.items()}
     with pytest.raises(BadOption) as error:
         collection.override(recipe, text)
     assert str(error.value) == message
-    (tmp_path / "r.json").write_text(json.dumps(collection.plain(recipe) | change))
+    (tmp_path / "r.json").write_text(json.dumps(collection.to_dict(recipe) | change))
     with pytest.raises(BadOption) as error:
         collection.stored(tmp_path / "r.json", kind)
     assert str(error.value) == f"{tmp_path / 'r.json'}: {message}"

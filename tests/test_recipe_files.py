@@ -12,9 +12,9 @@ import pytest
 from tests.commands import Call, caller
 from trickzoo.cli import train
 from trickzoo.errors import BadCheckpoint, BadOption, TrickzooError
-from trickzoo.recipes.collection import find, from_plain, override, plain, stored
+from trickzoo.recipes.collection import find, from_dict, override, stored, to_dict
 
-PLAIN = plain(find("own.finetune"))
+PLAIN = to_dict(find("own.finetune"))
 
 
 def write(path: Path, **changes: Any) -> Path:
@@ -69,7 +69,7 @@ def test_any_other_name_will_do(name: str, tmp_path: Path) -> None:
 
 
 def test_files_with_older_names_can_still_be_read() -> None:
-    assert from_plain(PLAIN | {"name": "exp/1"}).name == "exp/1"
+    assert from_dict(PLAIN | {"name": "exp/1"}).name == "exp/1"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
     status, text, _ = call("--recipe", name, "--print-recipe")
     assert status == 0
-    assert collection.from_plain(json.loads(text)) == collection.find(name)
+    assert collection.from_dict(json.loads(text)) == collection.find(name)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
 )
 def test_a_file_with_another_field_is_refused(call: Call, change: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = tmp_path / "r.json"
-    file.write_text(json.dumps(collection.plain(collection.find(COSINE)) | change))
+    file.write_text(json.dumps(collection.to_dict(collection.find(COSINE)) | change))
     status, _, error = call("--recipe", file, "--print-recipe")
     assert (status, len(error.splitlines())) == (2, 1)
     assert f"{file}: {message}" in error
@@ -68,7 +68,7 @@ def test_fields_that_a_file_leaves_out_have_their_defaults(call: Call, tmp_path:
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
 def test_a_recipe_of_another_task_is_refused(call: Call, task: str, tmp_path: Path) -> None:
     name = f"small.{task}"
-    (tmp_path / "r.json").write_text(json.dumps(collection.plain(finetune.RECIPES[name])))
+    (tmp_path / "r.json").write_text(json.dumps(collection.to_dict(finetune.RECIPES[name])))
     for recipe in (name, tmp_path / "r.json"):
         status, _, error = call("--recipe", recipe, "--print-recipe")
         assert (status, len(error.splitlines())) == (2, 1)
@@ -84,7 +84,7 @@ def test_every_recipe_that_is_stored_is_read() -> None:
     assert len(found) > 30
     for content in found:
         kind = collection.kind_of(content)
-        assert collection.from_plain(content, kind).name == content["name"]
+        assert collection.from_dict(content, kind).name == content["name"]
 
 
 def test_recipes_are_listed(call: Call) -> None:

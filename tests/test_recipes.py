@@ -15,7 +15,7 @@ import trickzoo
 from trickzoo.catalogue import describe
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes import paper
-from trickzoo.recipes.collection import AnyRecipe, find, from_plain, override, plain
+from trickzoo.recipes.collection import AnyRecipe, find, from_dict, override, to_dict
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.tricks.linear_scaling import scaled_lr
@@ -98,12 +98,12 @@ def test_a_file_that_is_no_recipe_is_refused_in_a_line(content: str, tmp_path: P
 @pytest.mark.parametrize("content", [None, 3, [], "name"])
 def test_what_names_no_fields_is_no_recipe(content: Any) -> None:
     with pytest.raises(BadOption, match="a recipe is an object that names its fields"):
-        from_plain(content)
+        from_dict(content)
 
 
 def test_a_field_whose_name_is_no_text_is_unknown() -> None:
     with pytest.raises(BadOption, match=r'no field "augmentation\.3"'):
-        from_plain({**plain(paper.LADDERS[0].rungs[0].recipe), "augmentation": {3: 1}})
+        from_dict({**to_dict(paper.LADDERS[0].rungs[0].recipe), "augmentation": {3: 1}})
 
 
 @pytest.mark.parametrize(("recipe", "field"), [(find("own.finetune"), "pretrained"), (SMALL_BOXES, "weights"), (SMALL_MASKS, "weights")])

@@ -24,7 +24,7 @@ from trickzoo.cli.train import app
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.training import checkpoint, network_file
 from trickzoo.training import job as jobs
 from trickzoo.training.machine import Machine
@@ -167,7 +167,7 @@ def saved(tmp_path: Path) -> Callable[..., Any]:
                 tensor.uniform_(-0.1, 0.1)
         model.trunk.weights = LoadedWeights("mine", tmp_path, preprocessing=half)
         path = tmp_path / folder / "model.safetensors"
-        network_file.save(model, recipe, names, path, {"recipe": plain(recipe), "data_digest": "none"})
+        network_file.save(model, recipe, names, path, {"recipe": to_dict(recipe), "data_digest": "none"})
         return package.load(path)
 
     return write
@@ -263,7 +263,7 @@ def test_other_networks_are_refused_in_one_line(
     path = tmp_path / "first" / "model.safetensors"
     other = MASKS if recipe is BOXES else BOXES
     mine = recipe if tokens is not None else other
-    (tmp_path / "recipe.json").write_text(json.dumps(plain(mine)))
+    (tmp_path / "recipe.json").write_text(json.dumps(to_dict(mine)))
     start = ("shapes", "--task", mine.task, "--images", 12, "--recipe", tmp_path / "recipe.json", "--weights", tmp_path / "first")
     machine = ("--workers", 0, "--device", "cpu", "--out", tmp_path / "run")
     status, _, error = caller(capsys, finetune.app)(*start, *(tokens or ()), *machine)

@@ -42,11 +42,11 @@ def test_a_training_gives_weights_that_say_what_they_are(call: Call, decode: str
     assert "learning rate 0.003125 for a batch of 8" in text
     result = json.loads((out / "result.json").read_text())
     assert result["micro_batch"] == 4
-    stored = collection.from_plain(result["recipe"])
+    stored = collection.from_dict(result["recipe"])
     assert (stored.model, stored.smoothing, stored.schedule, stored.batch_size) == ("mobilenet_v1_025", 0.1, "cosine", 8)
     _, metadata, _ = tensors.read_tensors(out / "model.safetensors")
     header = json.loads(metadata["trickzoo"])
-    assert collection.from_plain(header["training"]["recipe"]) == stored
+    assert collection.from_dict(header["training"]["recipe"]) == stored
 
     log = list(csv.DictReader((out / "log.csv").open()))
     assert [(row["epoch"], row["step"]) for row in log] == [("1", "7"), ("2", "14"), ("3", "21")]
@@ -139,7 +139,7 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
     command = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)
     assert call(*command)[0] == 0
     assert f"{out} holds this training already, so nothing was trained" in call(*command)[1]
-    recipe = collection.from_plain(json.loads((out / "result.json").read_text())["recipe"])
+    recipe = collection.from_dict(json.loads((out / "result.json").read_text())["recipe"])
     for name in ("model.safetensors", "last.pt", "result.json", "."):
         assert collection.find(str(out / name)) == recipe
     unfinished = tmp_path / "unfinished"

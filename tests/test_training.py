@@ -27,8 +27,8 @@ from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadOption, Diverged, NotWritten
-from trickzoo.recipes.collection import plain
-from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuning
+from trickzoo.recipes.collection import to_dict
+from trickzoo.recipes.finetune import COCO_BOXES, SMALL_MASKS, FineTuningRecipe
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import checkpoint, loop, metrics_log, stopping
 from trickzoo.training.machine import Machine
@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], messa
 
 
 def test_a_checkpoint_of_another_task_is_refused() -> None:
-    content = {"seed": 0, "data_digest": "0", "recipe": plain(SMALL_MASKS)}
+    content = {"seed": 0, "data_digest": "0", "recipe": to_dict(SMALL_MASKS)}
     with pytest.raises(BadCheckpoint, match=r"last\.pt has another recipe: a recipe has no field .*; name another --out"):
         checkpoint.check(Path("last.pt"), content, RECIPE, data_digest="0", seed=0)
 
@@ -303,7 +303,7 @@ def test_a_warm_up_takes_at_most_half_of_the_training(schedule: Literal["cosine"
 
 
 @pytest.mark.parametrize("recipe", [COCO_BOXES.but("short", epochs=2), SMALL_MASKS.but("short", epochs=2, warmup_steps=1000)])
-def test_the_warm_up_of_a_fine_tuning_takes_at_most_half_of_it(recipe: FineTuning) -> None:
+def test_the_warm_up_of_a_fine_tuning_takes_at_most_half_of_it(recipe: FineTuningRecipe) -> None:
     factors = [fine_tuning_rate(recipe, step, 10) / fine_tuning_rate(replace(recipe, warmup_steps=0), step, 10) for step in range(20)]
     assert factors == pytest.approx([1 / 3 + 2 / 3 * step / 10 for step in range(10)] + [1.0] * 10)
     assert notes(recipe, 10) == ["the warm-up is shortened from 1,000 steps to 10, because the training has only 20 steps"]

@@ -32,7 +32,7 @@ from trickzoo.errors import BadData
 from trickzoo.folding import fold_norms
 from trickzoo.output_files import NETWORK, PREDICTIONS
 from trickzoo.pages.page import Section
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import optimiser
 from trickzoo.training.balance import class_weights
@@ -189,7 +189,7 @@ class Classification(Task):
 
     def metadata(self) -> dict[str, str]:
         """Return the header that `weights.publish` writes into a weight file."""
-        return header(self.model, {"recipe": plain(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
+        return header(self.model, {"recipe": to_dict(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
         """Return the metrics of `predictions.metrics`, of the averaged weights if there are any, or None without validation images."""

@@ -14,7 +14,7 @@ from trickzoo.cli.printing import hush, say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, NoEffect
-from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, plain
+from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, to_dict
 from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
 
@@ -71,13 +71,13 @@ def finetune(
     recipe's, the learning rate is scaled in proportion unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """
-    from trickzoo.recipes.finetune import KINDS
+    from trickzoo.recipes.finetune import RECIPE_CLASSES
 
     kind, default = _task_of(layout, task)
-    chosen = override(find_fine_tuning(recipe or default, KINDS[kind]), {"data": layout, **fields.given})
+    chosen = override(find_fine_tuning(recipe or default, RECIPE_CLASSES[kind]), {"data": layout, **fields.given})
     check_effect(chosen, fields.given)
     if print_recipe:
-        say_json(plain(chosen))
+        say_json(to_dict(chosen))
         return
     source = data or annotations
     if data is not None and annotations is not None:

@@ -15,7 +15,7 @@ from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes import scaled
-from trickzoo.recipes.collection import check_networks, find, override, plain, recipes
+from trickzoo.recipes.collection import check_networks, find, override, recipes, to_dict
 from trickzoo.recipes.fields import check_effect
 from trickzoo.recipes.zoo import FINE_TUNE
 from trickzoo.training.machine import Machine, default_out
@@ -82,7 +82,7 @@ def train(
     chosen = override(find(recipe or DEFAULT), fields.given)
     check_effect(chosen, fields.given)
     if print_recipe:
-        say_json(plain(chosen))
+        say_json(to_dict(chosen))
         return
     if data is None:
         raise BadOption("name the folder of images with --data")

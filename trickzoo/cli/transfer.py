@@ -21,7 +21,7 @@ from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override
 from trickzoo.recipes.fields import suggestion
-from trickzoo.recipes.finetune import KINDS, DetectionRecipe, SegmentationRecipe
+from trickzoo.recipes.finetune import RECIPE_CLASSES, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
 from trickzoo.studies.series import State, seeds_from, state
@@ -180,7 +180,7 @@ def _branches(
             continue
         default = find_reader(given.layout, task).recipe
         location = _location(task, given, both, selection, layouts)
-        recipe = find_fine_tuning(given.recipe or default, KINDS[task])
+        recipe = find_fine_tuning(given.recipe or default, RECIPE_CLASSES[task])
         changed = override(recipe, {"data": given.layout, **_changes_of(recipe, changes)})
         branches.append(study.Branch(changed, location))
     _check_fields(branches, changes)

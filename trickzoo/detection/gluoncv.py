@@ -15,7 +15,7 @@ from trickzoo.data.readers import voc
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.detection.task import build
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.finetune import COCO_BOXES, VOC_BOXES
 from trickzoo.training import network_file
 from trickzoo.weights import convert
@@ -63,7 +63,7 @@ def import_detector(params: Params, out: Path, classes: tuple[str, ...] | None =
     recipe = recipe.but("gluoncv.faster_rcnn", model=architecture.name)
     model = build(replace(recipe, weights=None), outputs)
     fill(model, names, weights | _converted(weights, model), params.path)
-    network_file.save(model, recipe, names_of_classes, out, {**params.origin, "recipe": plain(recipe)})
+    network_file.save(model, recipe, names_of_classes, out, {**params.origin, "recipe": to_dict(recipe)})
     return architecture.name
 
 

@@ -30,7 +30,6 @@ SUFFIXES = {".pt", ".pth", ".safetensors", ".json"}
 """Suffixes of files that a recipe can be read from."""
 LONGEST = 100
 """Largest number of bytes of a recipe's name. Folders and files are named after it."""
-KINDS: tuple[type[AnyRecipe], ...] = (Recipe, DetectionRecipe, SegmentationRecipe)
 
 
 def recipes() -> dict[str, Recipe]:
@@ -94,7 +93,7 @@ def _of_another_task(name: str, its: type[AnyRecipe], wanted: str) -> BadOption:
 def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     """Return the recipe in `last.pt` or `best.pt`, in the header of a .safetensors file that trickzoo trained, or in a .json file.
 
-    Raises BadCheckpoint for a file without a recipe, BadOption for a recipe of another task, and what `from_plain` raises.
+    Raises BadCheckpoint for a file without a recipe, BadOption for a recipe of another task, and what `from_dict` raises.
     """
     from trickzoo.weights import header, pickles
 
@@ -116,7 +115,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
     if its is not kind:
         raise _of_another_task(str(path), its, kind.task)
     try:
-        return _well_named(from_plain(content, kind))
+        return _well_named(from_dict(content, kind))
     except BadOption as error:
         raise BadOption(f"{path}: {error}") from None
 
@@ -150,7 +149,7 @@ def override(recipe: R, changes: Mapping[str, Any]) -> R:
     default weight of its model, and the model has one weight that is not a default, the recipe starts from that weight.
     Raises BadOption for an unknown field, with the nearest names, or for a value of another type.
     """
-    content: dict[str, Any] = plain(recipe)
+    content: dict[str, Any] = to_dict(recipe)
     holders = [content, *(value for value in content.values() if isinstance(value, dict))]
     lists = {field.name for kind in (type(recipe), Augmentation) for field in fields(kind) if "tuple" in str(field.type)}
     for name, value in changes.items():
@@ -163,7 +162,7 @@ def override(recipe: R, changes: Mapping[str, Any]) -> R:
             holder[field] = None
         else:
             holder[field] = [_number(part) for part in text.split(",") if part] if field in lists else _number(text)
-    changed = from_plain(content, type(recipe))
+    changed = from_dict(content, type(recipe))
     if changed.batch_size != recipe.batch_size and "lr" not in changes:
         changed = replace(changed, lr=scaled_lr(recipe.lr, changed.batch_size, per=recipe.batch_size))
     if changed.epochs < recipe.epochs and "milestones" not in changes and changed.schedule == "step" and _is_short(changed):
@@ -207,7 +206,7 @@ def _number(text: str) -> str:
     return repr(float(text)) if re.fullmatch(r"[+-]?(\.\d+|\d+\.)(e[+-]?\d+)?", text, re.IGNORECASE) else text
 
 
-def plain(recipe: AnyRecipe) -> dict[str, Any]:
+def to_dict(recipe: AnyRecipe) -> dict[str, Any]:
     """Return a recipe as dictionaries, lists and scalars, as it is stored in checkpoints and weight files."""
     found: dict[str, Any] = msgspec.to_builtins(asdict(recipe))
     return found
@@ -215,11 +214,13 @@ def plain(recipe: AnyRecipe) -> dict[str, Any]:
 
 def kind_of(content: dict[str, Any], first: type[Any] = Recipe) -> type[AnyRecipe]:
     """Return the kind of recipe that has most of the fields in `content`, and `first` if several kinds have equally many."""
-    return min((first, *KINDS), key=lambda kind: len(content.keys() - {field.name for field in fields(kind)}))
+    return min(
+        (first, Recipe, *finetune.RECIPE_CLASSES.values()), key=lambda kind: len(content.keys() - {field.name for field in fields(kind)})
+    )
 
 
-def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
-    """Return the recipe that `plain` was called with. Missing fields get their defaults, because a file may be older than a field.
+def from_dict(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
+    """Return the recipe of a dictionary that `to_dict` returned. Fields that older versions did not have get their defaults.
 
     Raises BadOption, with the name of the field, for a value of the wrong type, an unknown field, or a missing field without a default.
     """
@@ -228,7 +229,7 @@ def from_plain(content: dict[str, Any], kind: type[R] = Recipe) -> R:  # type: i
     missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in content]
     if missing:
         raise BadOption(f"a recipe must state its {', '.join(missing)}")
-    known = {path.rpartition(".")[2]: path for path in _paths(plain(kind("", "", "")))}
+    known = {path.rpartition(".")[2]: path for path in _paths(to_dict(kind("", "", "")))}
     for path in _paths(content):
         if path not in known.values():
             name = path.rpartition(".")[2]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from trickzoo.recipes.ranges import BelowOne, Count, CountOrZero, LowToHigh, NotNegative, Positive, Probability
-from trickzoo.recipes.recipe import Named
+from trickzoo.recipes.recipe import BaseRecipe
 
 
 @dataclass(frozen=True)
-class FineTuning(Named):
+class FineTuningRecipe(BaseRecipe):
     """The fields of the recipes of both tasks.
 
     Attributes:
@@ -60,7 +60,7 @@ class FineTuning(Named):
 
 
 @dataclass(frozen=True)
-class DetectionRecipe(FineTuning):
+class DetectionRecipe(FineTuningRecipe):
     """The recipe of a Faster R-CNN.
 
     Attributes:
@@ -102,7 +102,7 @@ class DetectionRecipe(FineTuning):
 
 
 @dataclass(frozen=True)
-class SegmentationRecipe(FineTuning):
+class SegmentationRecipe(FineTuningRecipe):
     """The recipe of a segmenter.
 
     Attributes:
@@ -228,5 +228,8 @@ RECIPES: dict[str, DetectionRecipe | SegmentationRecipe] = {
     )
 }
 
-KINDS: dict[str, type[DetectionRecipe] | type[SegmentationRecipe]] = {"detection": DetectionRecipe, "segmentation": SegmentationRecipe}
-"""The kind of recipe of each task."""
+RECIPE_CLASSES: dict[str, type[DetectionRecipe] | type[SegmentationRecipe]] = {
+    "detection": DetectionRecipe,
+    "segmentation": SegmentationRecipe,
+}
+"""The class of the recipes of each task."""

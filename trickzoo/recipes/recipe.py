@@ -38,7 +38,7 @@ class Augmentation(Checked):
 
 
 @dataclass(frozen=True)
-class Named(Checked):
+class BaseRecipe(Checked):
     """Base of the recipes of all tasks, which have a name."""
 
     name: str
@@ -49,7 +49,7 @@ class Named(Checked):
 
 
 @dataclass(frozen=True)
-class Recipe(Named):
+class Recipe(BaseRecipe):
     """The recipe of a classifier's training.
 
     Attributes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from trickzoo import registry
 from trickzoo.data.readers import ade20k, voc
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.finetune import ADE20K_MASKS, VOC_MASKS
 from trickzoo.segmentation.task import build
 from trickzoo.training import network_file
@@ -43,7 +43,7 @@ def import_segmenter(params: Params, out: Path, classes: tuple[str, ...] | None 
     recipe = recipe.but("gluoncv.fcn", model=architecture.name, align_corners=True, aux=recipe.aux if aux else 0.0)
     model = build(replace(recipe, weights=None), outputs)
     fill(model, names, params.arrays, params.path)
-    network_file.save(model, recipe, names_of_classes, out, {**params.origin, "recipe": plain(recipe)})
+    network_file.save(model, recipe, names_of_classes, out, {**params.origin, "recipe": to_dict(recipe)})
     return architecture.name
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trickzoo.errors import BadOption
 from trickzoo.output_files import RESULT
 from trickzoo.recipes import scaled
-from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.collection import override, to_dict
 from trickzoo.recipes.recipe import Ladder, Recipe
 from trickzoo.studies.results import ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, each_message_once, holds_finished, seeds_from, state, train_all
@@ -126,7 +126,7 @@ def _steps(whole: Ladder, wanted: tuple[str, ...]) -> tuple[Step, ...]:
 
 
 def _differences(there: Recipe, here: Recipe) -> dict[str, tuple[Any, Any]]:
-    a, b = plain(there), plain(here)
+    a, b = to_dict(there), to_dict(here)
     return {name: (a[name], b[name]) for name in b if a[name] != b[name] and name != "name"}
 
 

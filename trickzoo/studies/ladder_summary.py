@@ -9,7 +9,7 @@ import msgspec
 
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.studies import outlook
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result
 from trickzoo.studies.records import Curve, LadderRung, LadderStudy, Total, corrected
@@ -61,7 +61,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
         finished=len(found),
         planned=len(plan.steps) * len(plan.seeds),
         wall_seconds=round(sum(each.wall_seconds for each in found), 1),
-        baseline=plain(first.recipe),
+        baseline=to_dict(first.recipe),
         rungs=named_as_whole(rungs, total),
         total=total,
         commands=tuple(dict.fromkeys(each.command for each in found)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trickzoo.studies import power
-from trickzoo.studies.records import Compared, LadderStudy, TaskStudy
+from trickzoo.studies.records import LadderStudy, StudyRung, TaskStudy
 from trickzoo.studies.samples import UNCLEAR, Interval
 from trickzoo.wording import count, duration
 
@@ -68,7 +68,7 @@ def of_guess(rungs: int, guess: float | None) -> Outlook | None:
     return None if guess is None else Outlook("paired difference of two rungs, points", guess, None, max(rungs - 1, 1))
 
 
-def _outlook(title: str, rungs: Sequence[Compared], guess: float | None) -> Outlook | None:
+def _outlook(title: str, rungs: Sequence[StudyRung], guess: float | None) -> Outlook | None:
     spreads = [(found.s, found.n - 1) for rung in rungs if (found := rung.difference) and found.interval and found.s]
     if guess is None and not spreads:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trickzoo.pages.figures import ACCENT, FAINT, HELPED, HURT, INK, style
 from trickzoo.studies import samples
-from trickzoo.studies.records import Compared, LadderStudy, TaskStudy, TransferRung
+from trickzoo.studies.records import LadderStudy, StudyRung, TaskStudy, TransferRung
 from trickzoo.studies.samples import Sample
 from trickzoo.studies.statistics import LEAST_PAIRS
 from trickzoo.studies.transfer_words import measure
@@ -25,7 +25,7 @@ def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
     return compared(study.rungs, study.majority, "paired difference, points" if narrow else BELOW, narrow=narrow)
 
 
-def compared(rungs: Sequence[Compared], majority: float | None, against: str, *, narrow: bool = False) -> Figure:
+def compared(rungs: Sequence[StudyRung], majority: float | None, against: str, *, narrow: bool = False) -> Figure:
     """Return the plot of trainings' accuracies and paired differences. `against` says in the title what these are differences from."""
     rungs = [rung for rung in rungs if rung.top1]
     with style():
@@ -43,7 +43,7 @@ def compared(rungs: Sequence[Compared], majority: float | None, against: str, *,
 BELOW = "paired difference from the rung it builds on, points"
 
 
-def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, against: str) -> None:
+def _rows(level: Axes, difference: Axes, rungs: Sequence[StudyRung], what: str, against: str) -> None:
     """Draw a row for each rung, with its figure in one panel and its paired difference in the other."""
     for row, rung in enumerate(rungs):
         if rung.metric_of_study:
@@ -62,7 +62,7 @@ def _rows(level: Axes, difference: Axes, rungs: Sequence[Compared], what: str, a
         axes.tick_params(axis="y", length=0)
 
 
-def _label(rung: Compared) -> str:
+def _label(rung: StudyRung) -> str:
     return title(rung).replace(" with ", "\nwith ")
 
 

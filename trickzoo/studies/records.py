@@ -34,7 +34,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     trainings: Count = 1
 
 
-class Compared(Struct, frozen=True, kw_only=True):
+class StudyRung(Struct, frozen=True, kw_only=True):
     """The common part of the rungs of both studies. `skipped`: titles of rungs between a rung and its base that are not in the study."""
 
     rung: RungName
@@ -60,7 +60,7 @@ class Compared(Struct, frozen=True, kw_only=True):
         return dict(zip(self.seeds, self.metric_of_study.values, strict=True)) if self.metric_of_study else {}
 
 
-class LadderRung(Compared, frozen=True, kw_only=True):
+class LadderRung(StudyRung, frozen=True, kw_only=True):
     """A rung of a ladder study.
 
     Attributes:
@@ -75,7 +75,7 @@ class LadderRung(Compared, frozen=True, kw_only=True):
     curves: tuple[Curve, ...]
 
 
-class TransferRung(Compared, frozen=True, kw_only=True):
+class TransferRung(StudyRung, frozen=True, kw_only=True):
     """A rung's fine-tunings for one task.
 
     Attributes:
@@ -149,7 +149,7 @@ class LadderStudy(Study, frozen=True, kw_only=True):
             raise ValueError("the baseline is not a recipe")
 
 
-def _check_rungs(rungs: Sequence[Compared], total: Total) -> None:
+def _check_rungs(rungs: Sequence[StudyRung], total: Total) -> None:
     names = [rung.rung for rung in rungs]
     if len(set(names)) < len(names) or not {total.first, total.last} <= set(names):
         raise ValueError("two rungs have the same name, or the total names a rung that does not exist")
@@ -250,7 +250,7 @@ class TransferStudy(Study, frozen=True, kw_only=True):
     tasks: Annotated[tuple[TaskStudy, ...], Meta(min_length=1)]
 
 
-AnyRung = TypeVar("AnyRung", bound=Compared)
+AnyRung = TypeVar("AnyRung", bound=StudyRung)
 
 
 def corrected(rungs: Iterable[AnyRung]) -> tuple[AnyRung, ...]:

@@ -16,7 +16,7 @@ from trickzoo.pages import figures
 from trickzoo.pages.figures import both
 from trickzoo.pages.page import Section, data_uri, page, template
 from trickzoo.studies import ladder, plots, transfer_words, words
-from trickzoo.studies.records import Compared, LadderRung, LadderStudy, Study, TaskStudy, TransferRung, TransferStudy
+from trickzoo.studies.records import LadderRung, LadderStudy, Study, StudyRung, TaskStudy, TransferRung, TransferStudy
 from trickzoo.studies.results import SCRATCH
 from trickzoo.studies.samples import Difference, Sample
 
@@ -154,7 +154,7 @@ def _difference_cells(found: Difference | None) -> list[Any]:
     return [*_cells(found), *([found.p, found.p_holm, found.verdict, found.detectable] if found else [None] * 4)]
 
 
-def _by_seed(rung: Compared, study: Study) -> list[Any]:
+def _by_seed(rung: StudyRung, study: Study) -> list[Any]:
     return [rung.by_seed.get(seed) for seed in study.seeds]
 
 

@@ -11,14 +11,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trickzoo.errors import BadCheckpoint
 from trickzoo.files import read_regular
-from trickzoo.recipes.collection import plain
-from trickzoo.recipes.finetune import KINDS as RECIPES
+from trickzoo.recipes.collection import to_dict
+from trickzoo.recipes.finetune import RECIPE_CLASSES
 from trickzoo.studies.records import Environment, LadderStudy, Measure, RungName, Seconds, Share, Task, TransferStudy, check_name
 from trickzoo.studies.samples import Count, Seed
 from trickzoo.training.measures import MEASURES
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class TrainingResult(Struct, frozen=True, kw_only=True):
     """The part of a training's `result.json` that studies use. `data` describes the images if they are generated."""
 
     seed: Seed
@@ -47,7 +47,7 @@ class Result(Struct, frozen=True, kw_only=True):
         )
 
 
-class ClassifierResult(Result, frozen=True, kw_only=True):
+class ClassifierResult(TrainingResult, frozen=True, kw_only=True):
     """The `result.json` of a classifier's training. Files of older versions lack `majority` and `num_classes`."""
 
     top1: Share
@@ -64,7 +64,7 @@ SCRATCH = "scratch"
 """Stands for a rung where the backbone has random weights."""
 
 
-class Backbone(Struct, frozen=True, kw_only=True):
+class BackboneOrigin(Struct, frozen=True, kw_only=True):
     """The training of a ladder study that a backbone comes from, and its top-1 accuracy; for random weights, the rung is `SCRATCH`."""
 
     rung: RungName
@@ -76,12 +76,12 @@ class Backbone(Struct, frozen=True, kw_only=True):
             raise ValueError(f"the backbone of {self.rung} must have a top-1 accuracy, unless it has random weights")
 
 
-class FineTuning(Result, frozen=True, kw_only=True):
+class FineTuningResult(TrainingResult, frozen=True, kw_only=True):
     """The `result.json` of a fine-tuning in a transfer study. A metric is None if the validation images contain nothing to find."""
 
     task: Task
     measure: Measure
-    backbone: Backbone
+    backbone: BackboneOrigin
     voc_ap50: Share | UnsetType | None = UNSET
     voc_ap50_11_point: Share | UnsetType | None = UNSET
     coco_ap: Share | UnsetType | None = UNSET
@@ -102,16 +102,16 @@ class FineTuning(Result, frozen=True, kw_only=True):
     @property
     def common_recipe(self) -> dict[str, Any]:
         """The recipe without the fields that name the backbone. Fields that an older version did not write have their defaults."""
-        recipe = plain(RECIPES[self.task]("", "", "")) | self.recipe
+        recipe = to_dict(RECIPE_CLASSES[self.task]("", "", "")) | self.recipe
         return {key: value for key, value in recipe.items() if key not in ("model", "weights")}
 
 
 Read = TypeVar("Read", bound=Struct)
-KINDS: dict[type, str] = {
+EXPECTED: dict[type, str] = {
     LadderStudy: "the summary of a ladder study; write it again with `trickzoo ladder --report-only`",
     TransferStudy: "the summary of a transfer study; write it again with `trickzoo transfer --report-only`",
     ClassifierResult: "a result file of a training; move it away",
-    FineTuning: "a result file of a fine-tuning; move it away",
+    FineTuningResult: "a result file of a fine-tuning; move it away",
 }
 
 
@@ -122,12 +122,12 @@ def read(path: Path, kind: type[Read]) -> Read:
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
     except msgspec.ValidationError as error:
-        raise BadCheckpoint(f"{path} is not {KINDS[kind]} ({error})") from None
+        raise BadCheckpoint(f"{path} is not {EXPECTED[kind]} ({error})") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadCheckpoint(f"{path} cannot be read: it is not JSON, or is damaged ({error})") from None
 
 
-def environments(results: Iterable[Result]) -> tuple[Environment, ...]:
+def environments(results: Iterable[TrainingResult]) -> tuple[Environment, ...]:
     """Return the environments of the trainings, each once, with the number of its trainings."""
     seen: list[Environment] = []
     for here in (result.environment for result in results):

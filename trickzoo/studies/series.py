@@ -54,11 +54,11 @@ def check_rungs(wanted: Sequence[str], known: Sequence[str]) -> None:
 
 def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:
     """Return whether a folder holds a training finished. Raises BadCheckpoint if it holds another one, finished or not."""
-    from trickzoo.studies.results import ClassifierResult, FineTuning, read
+    from trickzoo.studies.results import ClassifierResult, FineTuningResult, read
     from trickzoo.training import checkpoint
 
     if is_of(path := place / RESULT, recipe, seed, images):
-        read(path, ClassifierResult if recipe.task == "classification" else FineTuning)
+        read(path, ClassifierResult if recipe.task == "classification" else FineTuningResult)
         return True
     if (place / LAST).exists():
         checkpoint.load(place / LAST, recipe, seed=seed, **_identity(recipe, images))

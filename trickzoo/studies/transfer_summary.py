@@ -22,27 +22,27 @@ from trickzoo.studies.records import (
     TransferStudy,
     corrected,
 )
-from trickzoo.studies.results import SCRATCH, FineTuning, environments
+from trickzoo.studies.results import SCRATCH, FineTuningResult, environments
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
 from trickzoo.studies.transfer_words import TASKS, findings
 
-Results = Mapping[str, Mapping[str, Mapping[int, FineTuning]]]
+Results = Mapping[str, Mapping[str, Mapping[int, FineTuningResult]]]
 """The results of fine-tunings by task, rung and seed."""
 Metrics = Mapping[str, Mapping[int, float]]
 """Metrics in percent by rung and seed."""
 
 
-def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTuning]]]:
+def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTuningResult]]]:
     """Return the results of every finished fine-tuning in `out`, by task, rung and seed, from the files TASK/RUNG-SEED/result.json.
 
     Raises BadCheckpoint if a file is not such a result or its backbone is not from `ladder`, and BadData if the results of a task differ in
     their images, recipe or measure.
     """
-    found: dict[str, dict[str, dict[int, FineTuning]]] = {}
+    found: dict[str, dict[str, dict[int, FineTuningResult]]] = {}
     for task in TASKS:
-        first: tuple[Path, FineTuning] | None = None
+        first: tuple[Path, FineTuningResult] | None = None
         for path in sorted((out / task).glob(f"*-*/{RESULT}")):
             result = _read(path, task, ladder)
             first = first or (path, result)
@@ -52,8 +52,8 @@ def read(out: Path, ladder: LadderStudy) -> dict[str, dict[str, dict[int, FineTu
     return found
 
 
-def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuning:
-    result = read_file(path, FineTuning)
+def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuningResult:
+    result = read_file(path, FineTuningResult)
     backbone = result.backbone
     if (result.task, f"{backbone.rung}-{backbone.seed}", backbone.seed) != (task, path.parent.name, result.seed):
         raise BadCheckpoint(f"{path} is the result of {result.task} from {backbone.rung}-{backbone.seed}, not of its folder; move it away")
@@ -65,7 +65,7 @@ def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuning:
     return result
 
 
-def _differs(result: FineTuning, first: FineTuning) -> str | None:
+def _differs(result: FineTuningResult, first: FineTuningResult) -> str | None:
     """Return the first property in which two results of one task differ although they must agree; None if there is none."""
     common = ("data_digest", "val_digest", "common_recipe", "measure")
     return next((what.removeprefix("common_") for what in common if getattr(result, what) != getattr(first, what)), None)
@@ -109,8 +109,8 @@ def summarise(
 
 
 def _asked_for(
-    results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int] | None, rungs: Collection[str]
-) -> dict[str, dict[int, FineTuning]]:
+    results: Mapping[str, Mapping[int, FineTuningResult]], seeds: Sequence[int] | None, rungs: Collection[str]
+) -> dict[str, dict[int, FineTuningResult]]:
     """Return the results of these seeds and rungs; the folder may also hold results of other commands."""
     return {
         rung: {seed: result for seed, result in by_seed.items() if seeds is None or seed in seeds}
@@ -134,7 +134,7 @@ def _part(ladder: LadderStudy, wanted: Sequence[str]) -> LadderStudy:
     return replace(ladder, rungs=named_as_whole(tuple(kept), part), total=part)
 
 
-def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], seeds: Sequence[int]) -> TaskStudy:
+def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuningResult]], seeds: Sequence[int]) -> TaskStudy:
     """Return the summary of one task from its results by rung and seed."""
     first = next(result for by_seed in results.values() for result in by_seed.values())
     by_rung = {rung.rung: dict(sorted(results.get(rung.rung, {}).items())) for rung in ladder.rungs}
@@ -166,13 +166,13 @@ def _task(ladder: LadderStudy, results: Mapping[str, Mapping[int, FineTuning]], 
     )
 
 
-def _scratch(results: Mapping[int, FineTuning], measure: str, base: Mapping[int, float]) -> Scratch | None:
+def _scratch(results: Mapping[int, FineTuningResult], measure: str, base: Mapping[int, float]) -> Scratch | None:
     metrics = {seed: metric for seed, each in sorted(results.items()) if (metric := each.metrics[measure]) is not None}
     found = percentage(metrics.values())
     return None if found is None else Scratch(seeds=tuple(metrics), figure=found, difference=difference(base, metrics))
 
 
-def _rung(rung: LadderRung, results: Mapping[int, FineTuning], metrics: Metrics, top1: Metrics, base: LadderRung) -> TransferRung:
+def _rung(rung: LadderRung, results: Mapping[int, FineTuningResult], metrics: Metrics, top1: Metrics, base: LadderRung) -> TransferRung:
     here = metrics[rung.rung]
     measures = {key: None for each in results.values() for key in each.metrics if key != each.measure}
     return TransferRung(

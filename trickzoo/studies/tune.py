@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trickzoo.errors import BadOption, Diverged
 from trickzoo.output_files import RESULT
-from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.collection import override, to_dict
 from trickzoo.recipes.fields import in_words
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.studies.results import ClassifierResult, read
@@ -239,7 +239,7 @@ def _trains(
             found = job.run(training, report)
         except Diverged as error:
             reason = str(error).partition(";")[0]
-            this = {"recipe": plain(recipe), "seed": plan.seed, **training.task.identity}
+            this = {"recipe": to_dict(recipe), "seed": plan.seed, **training.task.identity}
             evidence.write_json(place / FAILED, {"error": reason, **this})
             return f"left out, {reason}"
         training.task.write_predictions(place)

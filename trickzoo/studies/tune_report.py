@@ -15,7 +15,7 @@ from trickzoo.output_files import PREDICTIONS, REPORT, TUNE
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
 from trickzoo.pages.page import Section, page
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.fields import in_words
 from trickzoo.studies import words
 from trickzoo.studies.comparison import compare
@@ -114,7 +114,7 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
         "val_digest": results[0].val_digest,
         "rounds": [dict(zip(columns, row, strict=True)) for row in found],
         "best": {field: getattr(best.setting, field) for field in plan.fields},
-        "recipe": plain(best.setting),
+        "recipe": to_dict(best.setting),
         "seed": plan.seed,
         "wall_seconds": round(sum(result.wall_seconds for result in results), 1),
         "findings": said,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from trickzoo.studies.records import Compared, Total
+from trickzoo.studies.records import StudyRung, Total
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference, Interval
 from trickzoo.wording import count
 
@@ -27,18 +27,18 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def title(rung: Compared) -> str:
+def title(rung: StudyRung) -> str:
     """Return a rung's title, with the number of steps that it includes because their own rungs are not run."""
     steps = 0 if rung.title == ALL_TRICKS else len(rung.skipped)
     return rung.title + (f" with {count(steps, 'step')} before it" if steps else "")
 
 
-def name(rung: Compared) -> str:
+def name(rung: StudyRung) -> str:
     """Return a rung's title for use in a sentence, without the number of steps that it includes."""
     return rung.title.removeprefix("+ ")
 
 
-def step_name(rung: Compared) -> str:
+def step_name(rung: StudyRung) -> str:
     """Return a rung's title for use in a sentence, with the number of steps that it includes."""
     return title(rung).removeprefix("+ ")
 
@@ -58,7 +58,7 @@ def significance(found: Difference) -> str:
     return f"{UNCLEAR} (detectable: {found.detectable:.2f})" if found.verdict == UNCLEAR and found.detectable else found.verdict
 
 
-def total_in_words(total: Total, rungs: Sequence[Compared], measure: str = "top-1 accuracy") -> str:
+def total_in_words(total: Total, rungs: Sequence[StudyRung], measure: str = "top-1 accuracy") -> str:
     """Return a sentence on the difference between a study's first and last rung; `measure` is the name of the figure."""
     by_name = {rung.rung: rung for rung in rungs}
     found, first, last = total.difference, by_name[total.first], by_name[total.last]
@@ -90,9 +90,9 @@ STEPS = {
 
 
 def steps_in_words(
-    rungs: Sequence[Compared],
+    rungs: Sequence[StudyRung],
     outcomes: dict[str, tuple[str, str]] = STEPS,
-    called: Callable[[Compared], str] = step_name,
+    called: Callable[[StudyRung], str] = step_name,
 ) -> Iterable[str]:
     """Yield sentences on which rungs' differences are significant, which are not, and which remain significant after Holm's correction.
 

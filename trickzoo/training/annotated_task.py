@@ -16,7 +16,7 @@ from trickzoo.data.batches import read_batches
 from trickzoo.data.checks import Summary, summary_of, summary_of_both
 from trickzoo.data.location import AnnotatedLocation, Splits, open_splits
 from trickzoo.data.selection import warn_if_seen
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.training import network_file, optimiser
 from trickzoo.training.machine import Machine
@@ -120,7 +120,7 @@ class AnnotatedTask(Task):
 
     def metadata(self) -> dict[str, str]:
         """Return the header of a weight file, so that checkpoints can be loaded as weights too."""
-        training = {"recipe": plain(self.recipe), "data_digest": self.data_digest}
+        training = {"recipe": to_dict(self.recipe), "data_digest": self.data_digest}
         return network_file.header(self.model, self.recipe, self.data.classes, training)
 
     def save(self, path: Path, training: dict[str, Any]) -> None:

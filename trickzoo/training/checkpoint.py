@@ -15,7 +15,7 @@ from trickzoo import files
 from trickzoo.data.identity import brief, same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.output_files import BEST, LAST
-from trickzoo.recipes.collection import AnyRecipe, from_plain, plain
+from trickzoo.recipes.collection import AnyRecipe, from_dict, to_dict
 from trickzoo.weights.pickles import read_pickle
 
 DRAWS = 2
@@ -176,10 +176,10 @@ def check(
                 "labels or their selection (--val-fraction, --split-file, --minival, --side and the like) have changed; name another --out"
             )
     try:
-        there = plain(from_plain(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults
+        there = to_dict(from_dict(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults
     except BadOption as error:
         raise BadCheckpoint(f"{path} has another recipe: {error}; name another --out") from None
-    here = plain(recipe)
+    here = to_dict(recipe)
     weights = (content.get("weights_sha256"), weights_sha256)
     digests = {"weights": weights, "pretrained": weights, "teacher": (content.get("teacher_sha256"), teacher_sha256)}
     for name, (found, wanted) in digests.items():

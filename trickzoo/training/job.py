@@ -17,7 +17,7 @@ from trickzoo import evidence, files
 from trickzoo.data.location import Splits
 from trickzoo.errors import BadOption, TrickzooError
 from trickzoo.output_files import LAST, NETWORK, RESULT, SPLIT
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.training import checkpoint, folder, loop, metrics_log, schedule, stopping, trackers
 from trickzoo.training.machine import Machine
 from trickzoo.training.processes import peak_memory
@@ -150,7 +150,7 @@ def _reporting(job: Job, report: Callable[[Progress], None]) -> Iterator[Callabl
         if (machine.tensorboard or machine.tracker == "tensorboard") and accelerator.is_main_process:
             writers.append(stack.enter_context(trackers.tensorboard(machine.out / "tensorboard")))
         if machine.external is not None:
-            config = {**plain(job.task.recipe), "seed": machine.seed}
+            config = {**to_dict(job.task.recipe), "seed": machine.seed}
             writers.append(stack.enter_context(trackers.tracked(accelerator, machine.external, machine.out, config)))
 
         def record(progress: Progress) -> None:
@@ -173,7 +173,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
         **task.selected.facts,
         **also,
         **({"schedule_notes": notes} if notes else {}),
-        "recipe": plain(task.recipe),
+        "recipe": to_dict(task.recipe),
         "seed": job.machine.seed,
         "processes": job.accelerator.num_processes,
         "micro_batch": task.shares.micro,

@@ -14,7 +14,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import check_options
-from trickzoo.recipes.collection import from_plain
+from trickzoo.recipes.collection import from_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import named, tensors
 from trickzoo.weights.download import fetch_hub_reference
@@ -76,7 +76,7 @@ def header(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[s
         model: the network.
         recipe: recipe that the network was built by.
         classes: names of the classes, without the background of a detector.
-        training: description of the training; its "recipe" is `plain(recipe)`.
+        training: description of the training; its "recipe" is `to_dict(recipe)`.
     """
     backbone = model.trunk
     normalisation = Normalisation.of(backbone)
@@ -179,7 +179,7 @@ def _open(path: Path, kind: type[R]) -> tuple[Opened, R]:
     if not isinstance(content, dict) or own.classes is None:
         raise BadCheckpoint(f"{path}: its header lacks the recipe or the classes; {remedy}")
     try:
-        recipe = from_plain(content, kind)
+        recipe = from_dict(content, kind)
     except BadOption as error:
         raise BadCheckpoint(f"{path}: its recipe cannot be read ({error}); {remedy}") from None
     check_options(registry.find(own.model), own.options, f"{path}: ")

@@ -14,7 +14,7 @@ from torch import Tensor
 from trickzoo import evidence
 from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError
 from trickzoo.output_files import BEST, LAST
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.training import checkpoint, stopping
 from trickzoo.training.task import Task
 from trickzoo.wording import count
@@ -45,7 +45,7 @@ class Checkpoints:
         state.seconds = self.seconds
         if self.accelerator.is_main_process:
             task, scaler = self.task, self.accelerator.scaler
-            content = {"recipe": plain(task.recipe), "seed": self.seed, **task.identity, "metadata": task.metadata()}
+            content = {"recipe": to_dict(task.recipe), "seed": self.seed, **task.identity, "metadata": task.metadata()}
             content |= {
                 "model": task.model.state_dict(),
                 "average": task.average.state_dict() if task.average is not None else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trickzoo.errors import NoEffect
-from trickzoo.recipes.finetune import FineTuning
+from trickzoo.recipes.finetune import FineTuningRecipe
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.step_decay import step_factor
@@ -24,16 +24,16 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * cosine_factor(step - warmup, recipe.epochs * steps_per_epoch - warmup, form=recipe.cosine_form)
 
 
-def warmup_steps(recipe: Recipe | FineTuning, steps_per_epoch: int) -> int:
+def warmup_steps(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> int:
     """Return the number of warm-up steps: those of the recipe, but at most half of the steps of the training."""
     return min(_stated_warmup(recipe, steps_per_epoch), recipe.epochs * steps_per_epoch // 2)
 
 
-def _stated_warmup(recipe: Recipe | FineTuning, steps_per_epoch: int) -> int:
-    return recipe.warmup_steps if isinstance(recipe, FineTuning) else round(recipe.warmup_epochs * steps_per_epoch)
+def _stated_warmup(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> int:
+    return recipe.warmup_steps if isinstance(recipe, FineTuningRecipe) else round(recipe.warmup_epochs * steps_per_epoch)
 
 
-def notes(recipe: Recipe | FineTuning, steps_per_epoch: int) -> list[str]:
+def notes(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> list[str]:
     """Return a sentence if the training is too short for the warm-up of its recipe, otherwise nothing."""
     stated, used = _stated_warmup(recipe, steps_per_epoch), warmup_steps(recipe, steps_per_epoch)
     if used == stated:
@@ -42,7 +42,7 @@ def notes(recipe: Recipe | FineTuning, steps_per_epoch: int) -> list[str]:
     return [f"the warm-up is shortened from {count(stated, 'step')} to {used:,}, because the training has only {steps}"]
 
 
-def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
+def check(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> None:
     """Raise NoEffect if no milestone of a step schedule is within the training."""
     if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
         raise NoEffect(
@@ -50,7 +50,7 @@ def check(recipe: Recipe | FineTuning, steps_per_epoch: int) -> None:
         )
 
 
-def fine_tuning_rate(recipe: FineTuning, step: int, steps_per_epoch: int) -> float:
+def fine_tuning_rate(recipe: FineTuningRecipe, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of the 0-based `step` in the training of a detector or segmenter.
 
     The warm-up is a factor on the schedule, as in the released scripts of the paper.

@@ -28,7 +28,7 @@ from trickzoo import files
 from trickzoo.errors import TrickzooError
 from trickzoo.output_files import LAST, METRICS
 from trickzoo.recipes import collection
-from trickzoo.recipes.collection import plain
+from trickzoo.recipes.collection import to_dict
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import ladder_summary, transfer, transfer_summary
 from trickzoo.training import checkpoint, loop, metrics_log
@@ -138,7 +138,7 @@ def metrics(content: bytes, folder: Path) -> None:
     metrics_log.write_log(folder / "out")
 
 
-RESULT = {"recipe": plain(RECIPE), "seed": 0, "data_digest": "d", "val_digest": "v", "top1": 1.0, "n": 4, "weights_sha256": None}
+RESULT = {"recipe": to_dict(RECIPE), "seed": 0, "data_digest": "d", "val_digest": "v", "top1": 1.0, "n": 4, "weights_sha256": None}
 
 
 def result(content: bytes, folder: Path) -> None:
@@ -187,7 +187,7 @@ TRANSFERRED = {
     "seed": 0,
     "data_digest": "d",
     "val_digest": "v",
-    "recipe": plain(SMALL_BOXES),
+    "recipe": to_dict(SMALL_BOXES),
     "n": 5,
     "n_train": 9,
     "wall_seconds": 3.0,
@@ -244,6 +244,8 @@ TARGETS = (
     ),
     Target("ladder result", st.deferred(lambda: documents(_results())), ladder_result, lambda: _text(_results()), prepare_ladder),
     Target("transfer result", documents(TRANSFERRED), transfer_result, lambda: _text(TRANSFERRED)),
-    Target("recipe", documents(plain(RECIPE), plain(SMALL_BOXES), plain(SMALL_MASKS), RESULT), recipe, lambda: _text(plain(RECIPE))),
+    Target(
+        "recipe", documents(to_dict(RECIPE), to_dict(SMALL_BOXES), to_dict(SMALL_MASKS), RESULT), recipe, lambda: _text(to_dict(RECIPE))
+    ),
     Target("recipe fields", texts(FIELDS, words=(*NUMBERS, *WORDS)), fields, FIELDS.encode),
 )

@@ -29,7 +29,7 @@ from trickzoo.data.classes import IMAGENETTE, class_names
 from trickzoo.data.transforms import eval_transform
 from trickzoo.errors import TrickzooError
 from trickzoo.files import digest
-from trickzoo.recipes.collection import override, plain
+from trickzoo.recipes.collection import override, to_dict
 from trickzoo.recipes.finetune import SMALL_BOXES
 from trickzoo.recipes.zoo import RECIPES
 from trickzoo.weights import download, local, manifest, mxnet, pins, tensors
@@ -46,7 +46,7 @@ HEADER = {
     "classes": list(IMAGENETTE),
     "preprocessing": {"size": 64, "crop": 0.875, "resize": 70, "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
     "source": "somewhere",
-    "training": {"recipe": plain(RECIPES[0]), "seed": 0},
+    "training": {"recipe": to_dict(RECIPES[0]), "seed": 0},
 }
 
 
@@ -93,7 +93,7 @@ def detector_header(content: bytes, folder: Path) -> None:
 
 def detector_seed() -> dict[str, Any]:
     fields = {"weights": "none", "short": "64", "long": "96", "fpn_channels": "16", "representation_size": "16"}
-    recipe = plain(override(SMALL_BOXES, fields))
+    recipe = to_dict(override(SMALL_BOXES, fields))
     training = {"recipe": recipe, "data_digest": "none"}
     return {
         "model": SMALL,
