@@ -28,7 +28,6 @@ from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
-from trickzoo.weights import publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -144,7 +143,7 @@ def tiny(tmp_path: Path) -> Path:
     model = trickzoo.create("mobilenet_v1_025", num_classes=10).eval()
     path = tmp_path / "tiny.safetensors"
     model.weights = LoadedWeights("tiny", path, classes=IMAGENETTE, preprocessing=Preprocessing(size=32, crop=1.0))
-    publish.export(model, path)
+    trickzoo.export(model, path)
     return path
 
 
@@ -160,7 +159,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = trickzoo.create("mobilenet_v1_025", num_classes=3)
     prepared = Preprocessing(size=32, crop=1.0)
-    publish.export(network, folder / "classes" / "model.safetensors", classes=("cat", "n01440764", "cow"), preprocessing=prepared)
+    trickzoo.export(network, folder / "classes" / "model.safetensors", classes=("cat", "n01440764", "cow"), preprocessing=prepared)
     image = Image.open(jpeg(folder / "a.jpg", 1, (160, 120)))
     exif = image.getexif()
     exif[0x0112] = 6

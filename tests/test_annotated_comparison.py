@@ -21,11 +21,10 @@ from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.masks import IGNORE, SegmentationSet, segmentation_shapes
 from trickzoo.data.objects import Annotation
 from trickzoo.data.shapes import Shapes
-from trickzoo.detection import resampling
-from trickzoo.detection import stored as boxes
+from trickzoo.detection import box_files, resampling
 from trickzoo.detection.metrics import Detections, coco_average_precision
 from trickzoo.evidence import write_csv
-from trickzoo.segmentation import stored as masks
+from trickzoo.segmentation import count_files
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.studies.annotated_comparison import compare_detectors, compare_segmenters
 
@@ -101,7 +100,7 @@ def test_the_interval_is_that_of_scipys_percentile_bootstrap() -> None:
 def written(folder: Path, data: DetectionSet, seed: int, noise: float) -> Path:
     """Write detections; the folder is like that of a training."""
     folder.mkdir(parents=True)
-    boxes.write(folder / "predictions.json", data, shaken(data, seed, noise))
+    box_files.write(folder / "predictions.json", data, shaken(data, seed, noise))
     return folder
 
 
@@ -109,8 +108,8 @@ def test_stored_boxes_are_judged_as_they_were(tmp_path: Path) -> None:
     data = annotated()
     data = replace(data, images=tuple(image._replace(id=f"00{image.id}") for image in data.images), class_ids=(7, 3, 12))
     found = shaken(data, 0, 1.5)
-    boxes.write(tmp_path / "b.json", data, found)
-    again, theirs = boxes.read(tmp_path / "b.json")
+    box_files.write(tmp_path / "b.json", data, found)
+    again, theirs = box_files.read(tmp_path / "b.json")
     assert again.names == data.names and set(again.classes) == set(data.classes)
     expected, stats_of = coco_average_precision(data, found).stats, coco_average_precision(again, theirs).stats
     assert stats_of == pytest.approx(expected, nan_ok=True)
@@ -149,28 +148,28 @@ def counted(path: Path, data: SegmentationSet, shift: int, *, order: int = 1) ->
         found.add(predicted, truth, index, np.nan if index else 0.1)
         pairs.append((predicted, truth))
     path.parent.mkdir(parents=True, exist_ok=True)
-    masks.write(path, data, found)
+    count_files.write(path, data, found)
     return found, pairs
 
 
 def test_mean_iou_of_a_draw_is_that_of_the_resampled_masks(tmp_path: Path) -> None:
     data = segmentation_shapes(Shapes("val", 6, size=24, objects="several"))
     found, pairs = counted(tmp_path / "a.csv", data, 1)
-    counts = masks.read(tmp_path / "a.csv")
+    counts = count_files.read(tmp_path / "a.csv")
     assert counts.names == data.names and counts.classes == data.classes
     table = list(csv.reader((tmp_path / "a.csv").open(newline="")))
     assert [row[-1] for row in table] == ["margin", "0.100000", *["nan"] * 5]
     write_csv(tmp_path / "before.csv", table[0][:-1], [row[:-1] for row in table[1:]])  # as earlier versions wrote it
-    before = masks.read(tmp_path / "before.csv")
+    before = count_files.read(tmp_path / "before.csv")
     assert before.classes == data.classes and np.array_equal(before.union, counts.union)
     weights = next(bootstrap.weights(len(data), 10))
-    for row, (miou, accuracy) in zip(weights, masks.mean_iou(counts, weights), strict=True):
+    for row, (miou, accuracy) in zip(weights, count_files.mean_iou(counts, weights), strict=True):
         again = ConfusionMatrix(data.classes)
         for index in np.repeat(np.arange(len(data)), row).tolist():
             again.add(*pairs[index])
         summary = again.summary()
         assert (100 * miou, 100 * accuracy) == pytest.approx((summary["miou"], summary["pixel_accuracy"]), abs=1e-4)
-    for index, (miou, _) in enumerate(masks.mean_iou(counts)):
+    for index, (miou, _) in enumerate(count_files.mean_iou(counts)):
         single = ConfusionMatrix(data.classes)
         single.add(*pairs[index])
         assert 100 * miou == pytest.approx(single.summary()["miou"], abs=1e-4)
@@ -214,7 +213,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.json"
     for text in ("{}", '[{"image_id": 1}]', "[" * 5000):
         damaged.write_text(text)
-        refused(lambda: boxes.read(damaged), "is not in COCO's results format")
+        refused(lambda: box_files.read(damaged), "is not in COCO's results format")
     for text in ("image,right,judged,intersection of a,union of a\nx,1,2,3\n", "image,right,judged\n", "image,right,judged\nx,1,b\n", ""):
         old.write_text(text)
-        refused(lambda: masks.read(old), "old.csv")
+        refused(lambda: count_files.read(old), "old.csv")

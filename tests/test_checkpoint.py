@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.training import RECIPE, run, same
-from trickzoo import evidence, files
+from trickzoo import evidence
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.recipes.collection import stored, to_dict
@@ -31,7 +31,7 @@ def small(path: Path, step: int = 3) -> Path:
 
 def whole(path: Path) -> bool | None:
     with path.open("rb") as file:
-        return files.seal_is_whole(file)
+        return pickles.seal_is_whole(file)
 
 
 def load(path: Path, **this: Any) -> dict[str, Any]:

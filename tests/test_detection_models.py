@@ -26,7 +26,7 @@ from trickzoo.detection.model import FasterRCNN
 from trickzoo.detection.parts import pyramid
 from trickzoo.errors import BadOption
 from trickzoo.factory import create_trunk, freeze_norms
-from trickzoo.weights import convert, publish
+from trickzoo.weights import convert
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -281,7 +281,7 @@ def test_images_are_normalised_as_the_weights_want_it(tmp_path: Path) -> None:
     source = trickzoo.create("resnet18_d", num_classes=5)
     randomise_norms(source)
     source.weights = LoadedWeights("mine", tmp_path, preprocessing=Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)))
-    publish.export(source, tmp_path / "mine.safetensors")
+    trickzoo.export(source, tmp_path / "mine.safetensors")
     model = small("resnet18_d", weights=tmp_path / "mine.safetensors")
     assert (model.transform.image_mean, model.transform.image_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     assert model.transform.min_size == (64,) and model.transform.max_size == 96

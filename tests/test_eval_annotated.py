@@ -38,12 +38,11 @@ from trickzoo.detection.evaluate import detect
 from trickzoo.detection.metrics import COCO_STATS
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
-from trickzoo.segmentation import stored
+from trickzoo.segmentation import count_files
 from trickzoo.segmentation.evaluate import segment
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.training import job as jobs
 from trickzoo.training.machine import Machine
-from trickzoo.weights import publish
 
 ANIMALS = ("cat", "cow", "dog")
 QUICK = ("--device", "cpu", "--workers", 0)
@@ -177,7 +176,7 @@ def test_masks_are_judged_as_by_hand_and_written(call: Call, tmp_path: Path) -> 
             read.add(torch.from_numpy(np.asarray(mask).copy()), torch.from_numpy(truth))
     assert read.summary() == expected
     assert sorted(file.name for file in masks.iterdir()) == [*(f"{i}.png" for i in range(5)), "predictions.csv"]
-    assert stored.mean_iou(stored.read(masks / "predictions.csv"), np.ones((1, 5), np.int64))[0, 0] == pytest.approx(
+    assert count_files.mean_iou(count_files.read(masks / "predictions.csv"), np.ones((1, 5), np.int64))[0, 0] == pytest.approx(
         result["miou"] / 100, abs=1e-6
     )
     with (tmp_path / "classes.csv").open() as file:
@@ -298,7 +297,7 @@ def test_two_processes_give_the_same_as_one(layout: str, call: Call, tmp_path: P
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a detector, a segmenter, and a set for each; nobody is to write there."""
     tmp_path = tmp_path_factory.mktemp("place")
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), tmp_path / "classes.safetensors")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=3), tmp_path / "classes.safetensors")
     found_boxes(tmp_path / "voc", detector(tmp_path / "boxes.safetensors", ANIMALS), 1)
     found_masks(tmp_path / "lists", segmenter(tmp_path / "masks.safetensors", ("sky", "road", "tree")), 1)
     detector(tmp_path / "others.safetensors", ("cat", "crow", "dog"))

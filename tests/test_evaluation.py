@@ -20,7 +20,6 @@ from tests.processes import together
 from trickzoo import files
 from trickzoo.cli import evaluation, zoo
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
-from trickzoo.weights import publish
 from trickzoo.weights.record import Preprocessing
 
 
@@ -78,7 +77,7 @@ def test_a_file_says_its_model(tiny: Path, photos: Path, tmp_path: Path) -> None
 
 def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "thousand.safetensors"
-    publish.export(trickzoo.create("mobilenet_v1_025"), path)
+    trickzoo.export(trickzoo.create("mobilenet_v1_025"), path)
     model = ("--model", "mobilenet_v1_025", "--weights", path)
     tokens = ("--data", photos, *model, "--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
     result = evaluate(*tokens, out=tmp_path / "out.json")
@@ -107,7 +106,7 @@ def test_several_models_in_one_run(
     for name in ("a", "b"):
         torch.manual_seed(ord(name))
         path = files.home() / "files" / f"mobilenet_v1_025.{name}" / f"{name}.safetensors"
-        publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10), path)
+        trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=10), path)
         manifest.append(
             f'[[weights]]\nname = "mobilenet_v1_025.{name}"\nlayout = "trickzoo"\nclasses = "imagenette"\nlicence = "mit"\n'
             f'[weights.preprocessing]\nsize = 32\n[[weights.source]]\npath = "{path.name}"\nsha256 = "{files.digest(path)}"\n'
@@ -303,7 +302,7 @@ def test_mistakes_end_in_one_line_and_status_2(
 
 def test_a_file_without_preprocessing_or_classes_must_be_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bare.safetensors"
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
     tokens = ["--data", photos, "--model", "mobilenet_v1_025", "--weights", path]
     assert call(evaluation, "imagenet", *tokens) == 2
     assert "10 outputs and does not state its classes" in capsys.readouterr().err
@@ -317,7 +316,7 @@ def test_a_file_without_preprocessing_or_classes_must_be_told(photos: Path, tmp_
 def test_weights_that_give_no_numbers_are_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = trickzoo.create("mobilenet_v1_025")
     torch.nn.init.constant_(model.head.fc.weight, float("nan"))  # type: ignore[arg-type]
-    publish.export(model, tmp_path / "nan.safetensors")
+    trickzoo.export(model, tmp_path / "nan.safetensors")
     tokens = ("--weights", tmp_path / "nan.safetensors", "--size", 32, "--crop", 1.0, "--interpolation", "bicubic", "--workers", 0)
     assert call(evaluation, "imagenet", "--data", photos, "--model", "mobilenet_v1_025", *tokens) == 2
     assert "not finite" in capsys.readouterr().err

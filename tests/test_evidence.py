@@ -20,7 +20,6 @@ from trickzoo.cli import evaluation, zoo
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.errors import BadData, BadOption
-from trickzoo.weights import publish
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_pipe_or_a_device_takes_the_result_and_stays(tmp_path: Path) -> None:
 
 def test_commands_refuse_to_replace_what_they_read(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
     weights = tmp_path / "network.safetensors"
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), weights)
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=3), weights)
     before = weights.read_bytes()
     for tokens in (
         ("eval", "imagenet", "--data", tiny, "--model", weights, "--out", weights),

@@ -208,7 +208,7 @@ def test_frozen_stages_do_not_change(name: str, tmp_path: Path) -> None:
     """Their parameters and their statistics of BatchNorm stay the same, those of the deep stem included."""
     source = trickzoo.create(name, num_classes=10)
     path = tmp_path / "trunk.safetensors"
-    from trickzoo.weights.publish import export
+    from trickzoo.weights.export import export
 
     export(source, path)
     for recipe in (BOXES, MASKS):

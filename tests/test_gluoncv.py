@@ -17,7 +17,7 @@ import trickzoo
 from tests import gluoncv
 from tests.test_parity import filled
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.importing import import_gluoncv
+from trickzoo.gluoncv import import_gluoncv
 from trickzoo.training.measures import MEASURES
 from trickzoo.weights.header import FileMetadata, of_file
 from trickzoo.weights.mxnet import read_params

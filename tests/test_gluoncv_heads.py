@@ -15,7 +15,7 @@ from tests.test_parity import filled
 from trickzoo import detection, segmentation
 from trickzoo.cli import zoo
 from trickzoo.errors import BadCheckpoint, BadOption
-from trickzoo.importing import import_gluoncv
+from trickzoo.gluoncv import import_gluoncv
 
 MOST = 30
 """How many proposals are compared; the head takes most of the time."""

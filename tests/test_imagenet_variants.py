@@ -18,7 +18,6 @@ from trickzoo.cli import evaluation
 from trickzoo.data.classes import IMAGENETTE, imagenet1k
 from trickzoo.data.imagenet_variants import VARIANTS, check_variant, read_real_labels, trained_on
 from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.weights import publish
 
 SMALL = ("--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
 
@@ -27,7 +26,7 @@ SMALL = ("--size", 32, "--crop", 1.0, "--interpolation", "bilinear")
 def thousand(tmp_path: Path) -> Path:
     """A random network of ImageNet's classes."""
     torch.manual_seed(0)
-    publish.export(trickzoo.create("mobilenet_v1_025"), tmp_path / "thousand.safetensors")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025"), tmp_path / "thousand.safetensors")
     return tmp_path / "thousand.safetensors"
 
 

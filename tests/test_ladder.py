@@ -28,7 +28,6 @@ from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
-from trickzoo.weights import publish
 
 
 @pytest.fixture
@@ -152,7 +151,7 @@ def test_weights_that_were_trained_anew_are_other_weights(colours: Path, trained
     one = plan(rungs=("baseline",), seeds=1, changes={**FIELDS, "epochs": "1", "pretrained": str(start)})
     ladder.run(one, *settings(colours, out), each=quiet)
     ladder.run(one, *settings(colours, out), each=quiet)  # only reads the result
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), start / "model.safetensors", overwrite=True)
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=3), start / "model.safetensors", overwrite=True)
     with pytest.raises(BadCheckpoint, match="has another recipe: pretrained is"):
         ladder.run(one, *settings(colours, out), each=quiet)
 

@@ -26,7 +26,6 @@ from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.models.mobilenet import MobileNetV1
 from trickzoo.weights import header as headers
-from trickzoo.weights import publish
 from trickzoo.weights.header import model_of
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import LIST_LENGTHS
@@ -69,7 +68,7 @@ def test_every_format_and_layout_without_a_pickle(name: str, layout: str, form: 
 def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:
     """A file that trickzoo wrote keeps the options that the weights depend on. An explicit option takes precedence."""
     model = trickzoo.create(SMALL, activation="relu6", num_classes=3)
-    publish.export(model, file := tmp_path / "own.safetensors")
+    trickzoo.export(model, file := tmp_path / "own.safetensors")
     again = trickzoo.create(SMALL, weights=file)
     assert (again.activation, again.num_classes, again.options) == ("relu6", 3, {"activation": "relu6"})
     assert same(again, model)
@@ -79,7 +78,7 @@ def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_a_dilated_network_computes_the_same_from_its_file(stride: int, tmp_path: Path) -> None:
     dilated = trickzoo.create(SMALL, num_classes=3, output_stride=stride).eval()
-    publish.export(dilated, file := tmp_path / "dilated.safetensors")
+    trickzoo.export(dilated, file := tmp_path / "dilated.safetensors")
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(trickzoo.create(file)(image), dilated(image))
     assert trickzoo.create(file).feature_info == dilated.feature_info
@@ -128,11 +127,11 @@ def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
     """A new classifier does not keep the class names of the file, neither in the network nor when it is exported."""
     model = trickzoo.create(SMALL, num_classes=2)
     model.weights = LoadedWeights("animals", tmp_path, classes=("cat", "dog"))
-    publish.export(model, file := tmp_path / "animals.safetensors")
+    trickzoo.export(model, file := tmp_path / "animals.safetensors")
     assert trickzoo.create(SMALL, weights=file).weights.classes == ("cat", "dog")
     assert trickzoo.create(SMALL, weights=file, num_classes=3).weights.classes is None
     model = trickzoo.create(SMALL, weights=file).reset_head(2)
-    publish.export(model, other := tmp_path / "other.safetensors")
+    trickzoo.export(model, other := tmp_path / "other.safetensors")
     assert trickzoo.create(SMALL, weights=other).weights.classes is None
     model = trickzoo.create(SMALL, weights=file)
     model.head.fc = nn.Sequential(nn.Dropout(), nn.Linear(model.num_features, 3))  # as of networks of other libraries
@@ -140,7 +139,7 @@ def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="has 3 outputs, and its weights name 2 classes for them"):
         trickzoo.class_names(model)
     model.head.fc = model.head.fc[1]
-    publish.export(model, str(tmp_path / "replaced.safetensors"))
+    trickzoo.export(model, str(tmp_path / "replaced.safetensors"))
     assert trickzoo.create(tmp_path / "replaced.safetensors").weights.classes is None
 
 
@@ -205,7 +204,7 @@ def test_training_does_not_change_the_file(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_trickzoo_states_its_model_and_options(resident: Resident, tmp_path: Path) -> None:
     """An old checkpoint without a header still states its model through its recipe."""
-    publish.export(trickzoo.create(SMALL, activation="relu6", num_classes=4), start := tmp_path / "start.safetensors")
+    trickzoo.export(trickzoo.create(SMALL, activation="relu6", num_classes=4), start := tmp_path / "start.safetensors")
     training.run(resident, tmp_path / "run", training.RECIPE.but("test.start", pretrained=str(start)), save_every=1, stop_after=2)
     file = tmp_path / "run" / "last.pt"
     model = trickzoo.create(SMALL, weights=file)

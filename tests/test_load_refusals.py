@@ -12,10 +12,10 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+import trickzoo
 from tests.checkpoints import FORMATS, SMALL, complaint, network, saved, state
 from trickzoo.errors import BadCheckpoint
 from trickzoo.weights import header as headers
-from trickzoo.weights import publish
 from trickzoo.weights.record import METADATA_KEY
 
 
@@ -138,7 +138,7 @@ def test_resnet50_of_timm_is_resnet50_b(tmp_path: Path) -> None:
 
 
 def test_file_whose_header_names_another_model(tmp_path: Path) -> None:
-    publish.export(network("resnet18_c"), file := tmp_path / "own.safetensors")
+    trickzoo.export(network("resnet18_c"), file := tmp_path / "own.safetensors")
     words = f"{file} holds resnet18_c, not resnet18_d; create resnet18_c to load it"
     assert complaint(BadCheckpoint, "resnet18_d", weights=file) == words
     tensors = load_file(file)

@@ -25,7 +25,7 @@ from trickzoo.data.images import read
 from trickzoo.data.readers.coco import read_coco
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoWeights, UnknownName, WeightsUnavailable
 from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.weights import manifest, named, publish, store, tensors
+from trickzoo.weights import manifest, named, store, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 PREPARED = Preprocessing(size=32, crop=1.0)
@@ -129,7 +129,7 @@ def test_a_weight_of_the_zoo_is_loaded_by_its_name() -> None:
 
 def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=3), bare)
     other, wrong = trickzoo.create("mobilenet_v1_025", num_classes=3), tmp_path / "wrong.safetensors"
     own = {METADATA_KEY: json.dumps({"model": other.name, "classes": ["a", "b"], "preprocessing": {"size": 32}})}
     tensors.save_atomically(other.state_dict(), wrong, own)
@@ -170,7 +170,7 @@ def test_a_folder_without_trainings_is_no_file(trained: Path, tmp_path: Path, mo
 def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, message: str, tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=3, activation="relu6")
     with pytest.raises(BadOption, match=message):
-        publish.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
+        trickzoo.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
@@ -186,12 +186,12 @@ def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, mes
 def test_what_could_not_be_loaded_is_not_exported(head: torch.nn.Module | None, dtype: torch.dtype, message: str, tmp_path: Path) -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=3)
     torch.nn.init.constant_(model.head.fc.bias, 1e6)
-    publish.export(model, tmp_path / "x.safetensors", dtype=torch.bfloat16)
+    trickzoo.export(model, tmp_path / "x.safetensors", dtype=torch.bfloat16)
     before = (tmp_path / "x.safetensors").read_bytes()
     if head is not None:
         model.head.fc = head
     with pytest.raises(BadOption, match=message):
-        publish.export(model, tmp_path / "x.safetensors", dtype=dtype, overwrite=True)
+        trickzoo.export(model, tmp_path / "x.safetensors", dtype=dtype, overwrite=True)
     assert (tmp_path / "x.safetensors").read_bytes() == before
 
 
@@ -311,7 +311,7 @@ def test_images_of_a_training_are_normalised_as_those_of_the_evaluation(trained:
     """The model's weights state the mean and the standard deviation of both."""
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     half = Preprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
-    publish.export(model, trained / "half.safetensors", classes=("a", "b"), preprocessing=half)
+    trickzoo.export(model, trained / "half.safetensors", classes=("a", "b"), preprocessing=half)
     model = trickzoo.create(trained / "half.safetensors")
     plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
     recipe = Recipe("r", "mobilenet_v1_025", "x", size=32, augmentation=plain)
@@ -343,7 +343,7 @@ def test_networks_that_do_not_come_from_a_file_predict_too() -> None:
 def test_a_classifier_whose_logits_are_not_finite_predicts_nothing(trained: Path, tmp_path: Path, call: Call) -> None:
     model, file = trickzoo.create(trained / "classes"), tmp_path / "nan.safetensors"
     torch.nn.init.constant_(model.head.fc.bias, torch.nan)  # type: ignore[arg-type]
-    publish.export(model, file)
+    trickzoo.export(model, file)
     message = f"{file} gives logits that are not finite; the weights are damaged"
     with pytest.raises(BadCheckpoint) as error:
         trickzoo.load(file).predict(trained / "a.jpg")
@@ -354,7 +354,7 @@ def test_a_classifier_whose_logits_are_not_finite_predicts_nothing(trained: Path
 def of_channels(in_chans: int, file: Path) -> Backbone:
     """Write a classifier for images of this number of channels."""
     model = trickzoo.create("mobilenet_v1_025", num_classes=3, in_chans=in_chans).eval()
-    publish.export(model, file, classes=("cat", "n01440764", "cow"), preprocessing=PREPARED)
+    trickzoo.export(model, file, classes=("cat", "n01440764", "cow"), preprocessing=PREPARED)
     return trickzoo.create(file, in_chans=in_chans)
 
 

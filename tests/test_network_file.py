@@ -19,7 +19,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint
 from trickzoo.training import job as jobs
 from trickzoo.training.machine import Machine
-from trickzoo.weights import manifest, publish, tensors
+from trickzoo.weights import manifest, tensors
 from trickzoo.weights.record import METADATA_KEY
 
 
@@ -30,7 +30,7 @@ def test_a_weight_file_restores_the_network(recipe: Any, activation: str, tmp_pa
     named = f"{recipe.model}.tz_imagenette128"
     mine, wanted = replace(recipe, model=named, epochs=1), manifest.find(named).sources[0].sha256
     if activation == "relu6":
-        publish.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
+        trickzoo.export(trickzoo.create(named, activation=activation), tmp_path / "trunk.safetensors")
         mine = replace(mine, model=recipe.model, weights=str(tmp_path / "trunk.safetensors"))
         wanted = files.digest(tmp_path / "trunk.safetensors")
     job = tasks.prepare(mine, SHAPES, Machine(out=tmp_path, workers=0, device="cpu"))
@@ -72,8 +72,8 @@ def test_a_weight_file_of_an_older_version_without_the_options_of_the_backbone(r
 def test_the_normalisation_of_the_weights_is_kept(tmp_path: Path) -> None:
     """A backbone with an unusual mean keeps it in the training, in the weight file, and after loading."""
     source = trickzoo.create("mobilenet_v1_025", num_classes=10)
+    from trickzoo.weights.export import export
     from trickzoo.weights.loaded import LoadedWeights
-    from trickzoo.weights.publish import export
     from trickzoo.weights.record import Preprocessing
 
     half = (0.5, 0.5, 0.5)

@@ -17,7 +17,6 @@ from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
 from trickzoo.training import optimiser
-from trickzoo.weights import publish
 
 ADAMW = RECIPE.but("test.adamw", optimizer="adamw", lr=0.001)
 
@@ -56,7 +55,7 @@ def test_a_training_by_adamw_resumes_bit_for_bit(resident: Resident, val: Reside
 def test_frozen_parts_keep_their_weights_and_statistics(parts: str | None, frozen: int | None, resident: Resident, tmp_path: Path) -> None:
     torch.manual_seed(3)
     start = trickzoo.create("mobilenet_v1_025", num_classes=4)
-    publish.export(start, tmp_path / "start.safetensors")
+    trickzoo.export(start, tmp_path / "start.safetensors")
     recipe = RECIPE.but("test.frozen", pretrained=str(tmp_path / "start.safetensors"), freeze=parts, epochs=1)
     found = run(resident, tmp_path / "run", recipe)
     stages = len(start.stages)

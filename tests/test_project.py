@@ -31,7 +31,7 @@ LAYERS = [
     {"training"},
     {"classification", "detection", "segmentation"},
     {"deployment"},
-    {"tasks", "loading", "importing"},
+    {"tasks", "loading", "gluoncv"},
     {"studies", "publication"},
     {"cli"},
     {"__main__"},

@@ -28,7 +28,6 @@ from trickzoo.cli import zoo
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.errors import DigestMismatch, WeightsUnavailable
 from trickzoo.training.machine import Machine
-from trickzoo.weights import publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -62,7 +61,7 @@ def written(name: str, folder: Path) -> Path:
     model.weights = LoadedWeights(
         "x", Path("x"), classes="imagenette", preprocessing=Preprocessing(size=64, resize=72), training={"recipe": {"name": "r"}, "seed": 3}
     )
-    publish.export(model, folder / "weights.safetensors")
+    trickzoo.export(model, folder / "weights.safetensors")
     return folder / "weights.safetensors"
 
 
@@ -142,7 +141,7 @@ def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: 
 def test_the_card_of_imported_weights_names_their_origin(call: Call, tmp_path: Path) -> None:
     model = trickzoo.create(SMALL, num_classes=10)
     origin = {"origin": "GluonCV", "file": "mobilenet0.25-f0046a3d.params"}
-    publish.export(model, tmp_path / "weights.safetensors", training=origin, classes=IMAGENETTE, preprocessing=Preprocessing(size=64))
+    trickzoo.export(model, tmp_path / "weights.safetensors", training=origin, classes=IMAGENETTE, preprocessing=Preprocessing(size=64))
     folder = tmp_path / "repository"
     assert call(tmp_path / "weights.safetensors", "--repo", REPO, "--licence", "mit", "--folder", folder)[0] == 0
     assert "Converted from mobilenet0.25-f0046a3d.params of GluonCV." in (folder / "README.md").read_text()
@@ -152,7 +151,7 @@ def test_names_of_users_are_shown_in_the_card_as_they_are(call: Call, tmp_path: 
     model = trickzoo.create(SMALL, num_classes=3)
     training = {"recipe": {"name": "r|s"}, "seed": 3}
     classes = ("a|b", "<script>", "*c*_`\n")
-    publish.export(model, tmp_path / "weights.safetensors", training=training, classes=classes, preprocessing=Preprocessing(size=64))
+    trickzoo.export(model, tmp_path / "weights.safetensors", training=training, classes=classes, preprocessing=Preprocessing(size=64))
     file, folder = tmp_path / "weights.safetensors", tmp_path / "repository"
     measured = evaluation(file, tmp_path, data={"path": "sets/a|b/<i>"})
     assert call(file, "--repo", REPO, "--licence", "mit", "--evaluation", measured, "--folder", folder)[0] == 0

@@ -30,7 +30,6 @@ from trickzoo.training import job as jobs
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
-from trickzoo.weights import publish
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 
@@ -62,7 +61,7 @@ def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colo
     start = trickzoo.create("mobilenet_v1_025", num_classes=7)
     mine = Preprocessing(size=32, crop=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     start.weights = LoadedWeights("mine", tmp_path, preprocessing=mine)
-    publish.export(start, tmp_path / "start.safetensors")
+    trickzoo.export(start, tmp_path / "start.safetensors")
     small = ("--model", "mobilenet_v1_025", "--size", 32, "--epochs", 2, "--batch-size", 8, "--workers", 0)
     tokens = ("--recipe", "own.finetune", "--pretrained", tmp_path / "start.safetensors", "--data", colours, *small)
     assert call(*tokens, "--out", tmp_path / "still", "--lr", 1e-12)[0] == 0
@@ -80,7 +79,7 @@ def test_fine_tuning_keeps_the_features_and_their_normalisation(call: Call, colo
 def _of_classes(path: Path, classes: tuple[str, ...]) -> Backbone:
     model = trickzoo.create("mobilenet_v1_025", num_classes=4).eval()
     model.weights = LoadedWeights(str(path), path, classes=classes)
-    publish.export(model, path)
+    trickzoo.export(model, path)
     return model
 
 

@@ -21,7 +21,7 @@ import trickzoo
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.weights import header as headers
-from trickzoo.weights import manifest, pickles, publish, tensors
+from trickzoo.weights import manifest, pickles, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 STEM, FC = "stem.conv.weight", "head.fc.weight"
@@ -91,7 +91,7 @@ def test_a_path_that_is_not_utf8(name: str, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     file = folder / name
-    publish.export(network(), file)
+    trickzoo.export(network(), file)
     assert same(trickzoo.create(SMALL, weights=file), network())
     file.write_bytes(file.read_bytes()[:-100])
     wanted = {"a.safetensors": "is not a whole safetensors file", "a.pth": "is not a PyTorch checkpoint"}[name]
@@ -117,7 +117,7 @@ def test_tensors_that_share_memory_in_the_file_are_trained_separately(tmp_path: 
 @pytest.mark.parametrize("name", ["four.safetensors", "four.pth"])
 def test_weights_for_another_number_of_channels(name: str, tmp_path: Path) -> None:
     model = trickzoo.create(SMALL, in_chans=4)
-    publish.export(model, file := tmp_path / name)
+    trickzoo.export(model, file := tmp_path / name)
     assert (
         complaint(BadCheckpoint, SMALL, weights=file) == f"{file} is for images of 4 channels, the network for 3; create it with in_chans=4"
     )
@@ -128,7 +128,7 @@ def test_weights_for_another_number_of_channels(name: str, tmp_path: Path) -> No
 
 
 def test_weights_for_one_channel_are_not_adapted_to_three(tmp_path: Path) -> None:
-    publish.export(trickzoo.create(SMALL, in_chans=1), file := tmp_path / "one.safetensors")
+    trickzoo.export(trickzoo.create(SMALL, in_chans=1), file := tmp_path / "one.safetensors")
     assert "of 1 channel, the network for 3; create it with in_chans=1" in complaint(BadCheckpoint, SMALL, weights=file)
 
 

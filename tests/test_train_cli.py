@@ -23,7 +23,7 @@ from trickzoo.cli.train import app
 from trickzoo.recipes import collection, finetune
 from trickzoo.training.folder import held
 from trickzoo.training.machine import default_out
-from trickzoo.weights import publish, tensors
+from trickzoo.weights import tensors
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
     assert call(*again, "--out", tmp_path / "other", "--seed", 1)[0] == 0
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
 
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "no_recipe.safetensors")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "no_recipe.safetensors")
     (tmp_path / "broken.json").write_text("{")
     save_file({"a": torch.zeros(1)}, tmp_path / "damaged.safetensors", {"trickzoo": "[]"})
     for name, message in (
@@ -200,7 +200,7 @@ def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: C
     size = 80 if recipe.model == "inception_v3" else 32
     small = ["--size", size, "--batch-size", 16, "--micro-batch", 2, "--precision", "bf16" if recipe.precision == "fp16" else "fp32"]
     if recipe.teacher:
-        publish.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "teacher.safetensors")
+        trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=4), tmp_path / "teacher.safetensors")
         small += ["--teacher", tmp_path / "teacher.safetensors"]
     status, text, error = call("--recipe", name, "--data", colours, "--workers", 0, "--dry-run", *small)
     assert status == 0, error
@@ -209,7 +209,7 @@ def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: C
 
 
 def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_path: Path) -> None:
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
         (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training that was stopped"),

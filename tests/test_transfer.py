@@ -33,7 +33,7 @@ from trickzoo.training.folder import held
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
-from trickzoo.weights.publish import export
+from trickzoo.weights.export import export
 
 TOPS = {"baseline": [50.0, 51.0], "cosine": [53.0, 55.0], "mixup": [54.0, 54.5]}
 FEW = {"images": 8, "epochs": 1, "batch-size": 4, "warmup-steps": 0, "workers": 0, "device": "cpu"}

@@ -16,7 +16,7 @@ from tests.commands import Call
 from tests.hub import Hub
 from trickzoo import files
 from trickzoo.files import home
-from trickzoo.weights import manifest, pins, publish
+from trickzoo.weights import manifest, pins
 from trickzoo.weights.loaded import LoadedWeights
 
 OURS = "mobilenet_v1_025.tz_imagenette128"
@@ -27,7 +27,7 @@ OURS = "mobilenet_v1_025.tz_imagenette128"
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A hub that has mobilenet_v1_025.mine, and a manifest that records it."""
     path = tmp_path / "mine.safetensors"
-    publish.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=10, activation="relu6"), path, layout="timm")
     (tmp_path / "manifest.toml").write_text(
         '[[weights]]\nname = "mobilenet_v1_025.mine"\nlayout = "timm"\nclasses = "imagenette"\nlicence = "mit"\n'
         '[weights.preprocessing]\nsize = 32\n[[weights.source]]\nhub = "me/mine"\nfile = "model.safetensors"\n'
@@ -160,7 +160,7 @@ def test_export_writes_what_upstream_reads(call: Call, tmp_path: Path) -> None:
 )
 def test_export_refuses_what_would_compute_something_else(call: Call, model: str, layout: str, message: str, tmp_path: Path) -> None:
     ours, out = tmp_path / "ours.safetensors", tmp_path / "out.safetensors"
-    publish.export(trickzoo.create(model), ours)
+    trickzoo.export(trickzoo.create(model), ours)
     status, _, err = call("export", out, "--model", model, "--weights", ours, "--layout", layout)
     assert status == 2
     assert message in err
@@ -171,7 +171,7 @@ def test_our_own_files_say_what_they_are(tmp_path: Path) -> None:
     record = manifest.find("resnet18.tv_in1k")
     model = trickzoo.create("resnet18")
     model.weights = LoadedWeights("resnet18.tv_in1k", tmp_path, "0" * 64, "imagenet1k", record.preprocessing, record)
-    publish.export(model, tmp_path / "ours.safetensors")
+    trickzoo.export(model, tmp_path / "ours.safetensors")
     again = trickzoo.create("resnet18", weights=tmp_path / "ours.safetensors").weights
     assert again is not None
     assert (again.preprocessing, again.classes) == (record.preprocessing, "imagenet1k")

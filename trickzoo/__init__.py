@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from trickzoo.factory import create
     from trickzoo.interop import from_timm, from_torchvision, to_timm
     from trickzoo.loading import load
-    from trickzoo.weights.publish import export
+    from trickzoo.weights.export import export
 
 _HOMES = {
     "TrickzooError": "trickzoo.errors",
@@ -53,7 +53,7 @@ _HOMES = {
     "deploy": "trickzoo.deployment.deploy",
     "describe": "trickzoo.catalogue",
     "eval_transform": "trickzoo.data.transforms",
-    "export": "trickzoo.weights.publish",
+    "export": "trickzoo.weights.export",
     "from_timm": "trickzoo.interop",
     "from_torchvision": "trickzoo.interop",
     "list_models": "trickzoo.catalogue",

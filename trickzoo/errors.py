@@ -44,6 +44,11 @@ class TrickzooError(Exception):
         return printable(super().__str__())
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without a full stop, or the name of its class if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
+
+
 def shortened(names: Sequence[str], most: int = 8) -> str:
     """Return the first names of a list, separated by commas; a mark at the end says that there are more."""
     return f"{', '.join(names[:most])}{', …' if len(names) > most else ''}"

@@ -21,7 +21,9 @@ MOVED: dict[str, tuple[str, ...]] = {
     "trickzoo.evaluation.classification": ("trickzoo.classification.metrics",),
     "trickzoo.evaluation.detection": ("trickzoo.detection.metrics",),
     "trickzoo.evaluation.segmentation": ("trickzoo.segmentation.metrics",),
+    "trickzoo.importing": ("trickzoo.gluoncv",),
     "trickzoo.segmentation.training": ("trickzoo.segmentation.task", "trickzoo.segmentation.evaluate"),
+    "trickzoo.weights.publish": ("trickzoo.weights.export",),
 }
 """The modules that have the contents of each former module now."""
 

@@ -44,7 +44,7 @@ from trickzoo.training.task import Task
 from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
-from trickzoo.weights import publish
+from trickzoo.weights.export import export
 from trickzoo.weights.header import header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.wording import count
@@ -188,7 +188,7 @@ class Classification(Task):
             update_average(self.average, self.model, ema_decay(step, self.recipe.ema))
 
     def metadata(self) -> dict[str, str]:
-        """Return the header that `weights.publish` writes into a weight file."""
+        """Return the header that `weights.export` writes into a weight file."""
         return header(self.model, {"recipe": to_dict(self.recipe), "seed": self.seed, "data_digest": self.data_digest})
 
     def evaluate(self) -> dict[str, float] | None:
@@ -258,7 +258,7 @@ class Classification(Task):
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
         """Write the network to a file that `create` and `trickzoo-eval imagenet` read."""
-        publish.export(self.model, path, overwrite=True, training=training)
+        export(self.model, path, overwrite=True, training=training)
 
 
 def size_at(recipe: Recipe, epoch: int) -> int:

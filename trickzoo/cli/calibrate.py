@@ -109,7 +109,7 @@ def _fitted(network: Backbone, opened: ImageSet, classes: str | None, workers: i
 
 def _write(network: Backbone, path: Path, facts: dict[str, Any]) -> None:
     """Write a network whose classifier was divided by its temperature. The facts are added to the description of its training."""
-    from trickzoo.weights import publish
+    from trickzoo.weights.export import export
 
     before = (network.weights.training if network.weights else None) or {}
-    publish.export(network, path, training={**before, "calibration": {**facts, "before": before.get("calibration")}})
+    export(network, path, training={**before, "calibration": {**facts, "before": before.get("calibration")}})

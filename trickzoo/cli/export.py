@@ -102,11 +102,9 @@ def _weights(out: Path, model: str, weights: str | None, layout: Layout, dtype: 
     import torch  # only now, because it takes seconds
 
     from trickzoo.cli.common import loaded
-    from trickzoo.weights import publish
+    from trickzoo.weights.export import export as write
 
-    publish.export(
-        loaded(model, weights, grey=True), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None
-    )
+    write(loaded(model, weights, grey=True), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
 
 
 def _graph(model: str, weights: str | None, preparation: Preparation, options: dict[str, Any]) -> Graph:

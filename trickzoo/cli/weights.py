@@ -135,7 +135,7 @@ def import_gluoncv(
     target = out or file.with_suffix(".safetensors")
     existing(file)
     from trickzoo.data.classes import class_list
-    from trickzoo.importing import import_gluoncv as write  # only now, because it imports torch
+    from trickzoo.gluoncv import import_gluoncv as write  # only now, because it imports torch
     from trickzoo.training.measures import MEASURES
 
     names = None if classes is None else class_list(str(classes))

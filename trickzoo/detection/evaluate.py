@@ -19,7 +19,7 @@ from trickzoo.data.batches import answers, there
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import rgb
 from trickzoo.data.objects import Objects
-from trickzoo.detection import report, stored
+from trickzoo.detection import box_files, report
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
@@ -99,7 +99,7 @@ def evaluate_set(
     transform = FitAndFlip(*model.sides)
     found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
     if accelerator.is_main_process and predictions is not None:
-        stored.write(predictions, data, found.found)
+        box_files.write(predictions, data, found.found)
     summary = found.summary()
     columns = ("VOC AP50 11-point", "VOC AP50 all-point", "COCO AP")
     counts = np.bincount(data.objects.labels[data.objects.plain], minlength=len(data.classes) + 1)[1:].tolist()

@@ -16,7 +16,7 @@ from trickzoo.data.batches import there
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
-from trickzoo.detection import report, stored
+from trickzoo.detection import box_files, report
 from trickzoo.detection.evaluate import detect, metrics, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.output_files import BOXES
@@ -133,4 +133,4 @@ class Detection(AnnotatedTask):
 
     def write_predictions(self, folder: Path) -> None:
         """Write the boxes in the validation images to `predictions.json`, in COCO's results format, and those to find beside it."""
-        stored.write(folder / BOXES, self.val, self.last_evaluation.found)
+        box_files.write(folder / BOXES, self.val, self.last_evaluation.found)

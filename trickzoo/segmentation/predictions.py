@@ -18,7 +18,7 @@ from trickzoo.drawing import palette
 from trickzoo.errors import BadOption
 from trickzoo.files import file_name, refusal, temporary_name
 from trickzoo.output_files import PREDICTIONS
-from trickzoo.segmentation import stored
+from trickzoo.segmentation import count_files
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
 
@@ -48,9 +48,9 @@ class Writer:
         image.save(path)
 
     def counts(self, found: ConfusionMatrix) -> None:
-        """Write the counts of each image to `predictions.csv`, as `stored.write` does."""
+        """Write the counts of each image to `predictions.csv`, as `count_files.write` does."""
         if self.folder is not None:
-            stored.write(self.folder / PREDICTIONS, self.data, found)
+            count_files.write(self.folder / PREDICTIONS, self.data, found)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.output_files import PREDICTIONS
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
-from trickzoo.segmentation import report, stored
+from trickzoo.segmentation import count_files, report
 from trickzoo.segmentation.evaluate import metrics, segment
 from trickzoo.segmentation.model import Segmenter, segmenter
 from trickzoo.training import network_file, optimiser
@@ -138,7 +138,7 @@ class Segmentation(AnnotatedTask):
 
     def write_predictions(self, folder: Path) -> None:
         """Write the counts of each validation image to `predictions.csv`, from which its mean IoU follows."""
-        stored.write(folder / PREDICTIONS, self.val, self.last_evaluation)
+        count_files.write(folder / PREDICTIONS, self.val, self.last_evaluation)
 
 
 def pixel_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

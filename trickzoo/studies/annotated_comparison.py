@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo import bootstrap
-from trickzoo.detection import resampling
-from trickzoo.detection import stored as boxes
+from trickzoo.detection import box_files, resampling
 from trickzoo.errors import BadData
-from trickzoo.segmentation import stored as masks
+from trickzoo.segmentation import count_files
 from trickzoo.studies.comparison import check_same_images
 
 Metric = Callable[[NDArray[np.int64]], NDArray[np.float64]]
@@ -77,7 +76,7 @@ def compare_detectors(first: Path, second: Path, draws: int = bootstrap.DRAWS) -
 
     Raises BadData if a file cannot be read, or if the images, their classes or their objects differ.
     """
-    (data, found), (other, theirs) = boxes.read(first), boxes.read(second)
+    (data, found), (other, theirs) = box_files.read(first), box_files.read(second)
     check_same_images(first, second, data.names, other.names)
     for what, here, there in (
         ("ids or sizes of images", data.images, other.images),
@@ -98,14 +97,14 @@ def compare_segmenters(first: Path, second: Path, draws: int = bootstrap.DRAWS) 
 
     Raises BadData if a file cannot be read, or if the images, their classes or their judged pixels differ.
     """
-    one, two = masks.read(first), masks.read(second)
+    one, two = count_files.read(first), count_files.read(second)
     check_same_images(first, second, one.names, two.names)
     place = {name: index for index, name in enumerate(two.names)}
     two = two.take([place[name] for name in one.names])
     _check_equal(first, second, "classes", one.classes, two.classes)
     _check_equal(first, second, "numbers of annotated pixels", one.judged.tolist(), two.judged.tolist())
-    metrics = [lambda weights, of=of: masks.mean_iou(of, weights) for of in (one, two)]
-    alone = [masks.mean_iou(each)[:, 0] for each in (one, two)]
+    metrics = [lambda weights, of=of: count_files.mean_iou(of, weights) for of in (one, two)]
+    alone = [count_files.mean_iou(each)[:, 0] for each in (one, two)]
     return _compared(one.names, ("mean IoU", "pixel accuracy"), metrics, draws, "mean IoU", alone)
 
 

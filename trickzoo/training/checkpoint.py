@@ -16,7 +16,7 @@ from trickzoo.data.identity import brief, same_set
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.output_files import BEST, LAST
 from trickzoo.recipes.collection import AnyRecipe, from_dict, to_dict
-from trickzoo.weights.pickles import read_pickle
+from trickzoo.weights.pickles import read_pickle, seal_is_whole, seal_zip
 
 DRAWS = 2
 """Version of the scheme for random numbers that a training uses. Checkpoints without this field were trained with version 1."""
@@ -71,7 +71,7 @@ def save(path: Path, state: State, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically. Raises NotWritten if it cannot be written; the previous checkpoint is then unchanged."""
     buffer = io.BytesIO()
     torch.save({**content, **asdict(state), "draws": DRAWS}, buffer)
-    files.write_atomically(path, files.seal_zip(buffer.getvalue()), remedy="make room; the previous checkpoint is unchanged")
+    files.write_atomically(path, seal_zip(buffer.getvalue()), remedy="make room; the previous checkpoint is unchanged")
 
 
 def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _damaged_part(path: Path) -> str | None:
     """
     try:
         with files.open_regular(path) as file:
-            if files.seal_is_whole(file) or not zipfile.is_zipfile(file):
+            if seal_is_whole(file) or not zipfile.is_zipfile(file):
                 return None
             with zipfile.ZipFile(file) as archive:
                 return archive.testzip()

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from trickzoo import evidence
-from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError
+from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError, first_line
 from trickzoo.output_files import BEST, LAST
 from trickzoo.recipes.collection import to_dict
 from trickzoo.training import checkpoint, stopping
@@ -93,8 +93,7 @@ class Checkpoints:
             if scaler is not None and content.get("scaler") is not None:
                 scaler.load_state_dict(content["scaler"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first}; name another --out") from None
+            raise BadCheckpoint(f"{path} does not fit {task.recipe.model}: {first_line(error)}; name another --out") from None
 
     def _optimiser_state(self, saved: dict[str, Any]) -> dict[int, dict[str, Any]]:
         """Return the state of each parameter in a saved optimiser. Raises ValueError unless all its tensors fit the parameters."""

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from trickzoo import evidence
-from trickzoo.errors import BadOption, TrickzooError
+from trickzoo.errors import BadOption, TrickzooError, first_line
 from trickzoo.files import read_json, writing
 from trickzoo.output_files import TRACKER
 from trickzoo.training import stopping
@@ -104,7 +104,7 @@ def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, An
                 accelerator.log(found or {"training/loss": p.loss, "training/lr": p.lr}, step=p.step)
         except Exception as error:  # whatever the tracker raises: a training does not end because of it
             failed = True
-            log.warning("%s failed (%s); the training goes on without it", name, _first_line(error))
+            log.warning("%s failed (%s); the training goes on without it", name, first_line(error))
 
     try:
         yield report
@@ -131,7 +131,7 @@ def _start(accelerator: Accelerator, name: str, out: Path, config: dict[str, Any
             run = accelerator.get_tracker(name).tracker.info.run_id
     except Exception as error:  # whatever the tracker raises: no account, no connection, a setting of its own
         again = f"; to start another run, delete {out / TRACKER}" if run else ""
-        raise BadOption(f"--tracker {name}: {_first_line(error)}{again}") from None
+        raise BadOption(f"--tracker {name}: {first_line(error)}{again}") from None
     evidence.write_json(out / TRACKER, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
 
 
@@ -142,7 +142,3 @@ def _stored(out: Path, name: str) -> str | None:
         return str(found["run"]) if found["tracker"] == name else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -30,14 +30,6 @@ def mixed_precision(precision: Precision, *, accelerator: bool) -> str:
     return "no" if precision == "fp32" else precision
 
 
-def alternative(precision: Precision) -> Precision:
-    """Return the precision to compare one with, to find the faster: bf16, or fp32 if it has 16 bits.
-
-    Which one is faster depends on the machine and the network.
-    """
-    return "bf16" if precision == "fp32" else "fp32"
-
-
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

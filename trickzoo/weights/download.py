@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trickzoo.errors import BadCheckpoint, BadOption, WeightsUnavailable
+from trickzoo.errors import BadCheckpoint, BadOption, WeightsUnavailable, first_line
 from trickzoo.files import Identity, examine, home, refusal
 from trickzoo.weights import streams
 from trickzoo.weights.record import Source
-from trickzoo.weights.streams import SourceError, first_line, network_error
+from trickzoo.weights.streams import SourceError, network_error
 
 REACH_SECONDS = 2.0
 """Seconds to wait for the first answer of a source. After a source that did not answer, the next one gets half of this, so that a missing

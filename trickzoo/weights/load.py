@@ -57,7 +57,7 @@ def load(
     ours = stated or convert.detected_map(architecture, opened.tensors.keys(), known)
     if ours is None:
         raise BadCheckpoint(misfit(opened, architecture, known))
-    state = _fitting(opened, architecture, wanted, ours, known, in_chans)
+    state = _fitting(opened, architecture, wanted, ours, in_chans)
 
     held = set(ours.values())
     for key, tensor in wanted.items():
@@ -77,12 +77,7 @@ def load(
 
 
 def _fitting(
-    opened: Opened,
-    architecture: Architecture,
-    wanted: Mapping[str, Tensor],
-    ours: Mapping[str, str],
-    known: Sequence[str],
-    in_chans: int,
+    opened: Opened, architecture: Architecture, wanted: Mapping[str, Tensor], ours: Mapping[str, str], in_chans: int
 ) -> dict[str, Tensor]:
     """Select the file's tensors that the network takes, and return them under the zoo's names.
 
@@ -100,13 +95,15 @@ def _fitting(
         if {weight, bias} <= wanted.keys() & state.keys() and _has_other_classes(state[weight], state[bias], wanted[weight]):
             del state[weight], state[bias]
 
-    unexpected = [key for key in opened.tensors if key not in ours]
-    shapes = [theirs[key] for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    types = [theirs[key] for key in wanted if key in state and state[key].is_floating_point() != wanted[key].is_floating_point()]
-    if missing or unexpected or shapes or types:
-        raise BadCheckpoint(
-            misfit(opened, architecture, known, [theirs[key] for key in wanted if key in missing], unexpected, shapes, types)
-        )
+    loaded = [key for key in wanted if key in state]
+    differences = {
+        "missing": [theirs[key] for key in wanted if key in missing],
+        "unexpected": [key for key in opened.tensors if key not in ours],
+        "wrong shape": [theirs[key] for key in loaded if state[key].shape != wanted[key].shape],
+        "wrong type": [theirs[key] for key in loaded if state[key].is_floating_point() != wanted[key].is_floating_point()],
+    }
+    if any(differences.values()):
+        raise BadCheckpoint(_does_not_fit(opened, architecture, differences))
     return state
 
 
@@ -184,31 +181,29 @@ def classifier_keys(architecture: Architecture) -> list[str]:
     return keys
 
 
-def misfit(
-    opened: Opened,
-    architecture: Architecture,
-    known: Sequence[str] | None = None,
-    missing: Sequence[str] | None = None,
-    unexpected: Sequence[str] | None = None,
-    shapes: Sequence[str] = (),
-    types: Sequence[str] = (),
-) -> str:
-    """Return the message for a file that does not fit: the first names that differ, and the architectures that the file fits.
+def misfit(opened: Opened, architecture: Architecture, known: Sequence[str] | None = None) -> str:
+    """Return the message for a file that has none of the layouts of an architecture. The file is compared with the nearest of them.
 
-    `missing` and `unexpected` are None if the file has none of the layouts of the architecture; it is then compared with the nearest one.
+    `known` are the zoo's names of the tensors that the network can have, by default without options.
     """
-    keys = opened.tensors.keys()
-    own_shapes = shapes_of(architecture.name)
+    tensors, own_shapes = opened.tensors, shapes_of(architecture.name)
     known = known or [*own_shapes, *classifier_keys(architecture)]
-    if missing is None or unexpected is None:
-        maps = [convert.key_map(architecture, layout, known) for layout in ("trickzoo", *convert.layouts(architecture))]
-        nearest = min(maps, key=lambda names: len(names.keys() ^ keys))
-        missing = [key for key, own in nearest.items() if key not in keys and not convert.is_optional(own)]
-        unexpected = [key for key in keys if key not in nearest]
-        shapes = [key for key, own in nearest.items() if key in keys and own in own_shapes and opened.tensors[key].shape != own_shapes[own]]
+    maps = [convert.key_map(architecture, layout, known) for layout in ("trickzoo", *convert.layouts(architecture))]
+    nearest = min(maps, key=lambda names: len(names.keys() ^ tensors.keys()))
+    present = {key: own for key, own in nearest.items() if key in tensors and own in own_shapes}
+    differences = {
+        "missing": [key for key, own in nearest.items() if key not in tensors and not convert.is_optional(own)],
+        "unexpected": [key for key in tensors if key not in nearest],
+        "wrong shape": [key for key, own in present.items() if tensors[key].shape != own_shapes[own]],
+    }
+    return _does_not_fit(opened, architecture, differences)
+
+
+def _does_not_fit(opened: Opened, architecture: Architecture, differences: Mapping[str, Sequence[str]]) -> str:
+    """Return the message for a file that does not fit: the first tensors of each difference, and the networks that it fits."""
     parts = [
-        f"{word} {', '.join(map(_short, names[:2]))}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
-        for word, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes), ("wrong type", types))
+        f"{kind} {', '.join(map(_short, names[:2]))}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+        for kind, names in differences.items()
         if names
     ]
     fitting = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and fits(opened, other)]

@@ -1,9 +1,13 @@
-"""Reads files of `torch.save` without running code from them, in seconds at most and in memory of the order of their size."""
+"""Reads files of `torch.save` without running code from them, in seconds at most and in memory of the order of their size.
+
+Checkpoints of trickzoo contain the SHA-256 of their bytes (`seal_zip`), so that damage is found before the file is unpickled.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import os
 import pickle
 import pickletools
@@ -16,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 
 from trickzoo.errors import BadCheckpoint
-from trickzoo.files import open_regular, seal_is_whole
+from trickzoo.files import open_regular
 
 MOST_OPCODES = 600_000
 """Limit of what is read. The deepest network of the zoo has about a thousand tensors, and a pickle has about thirty opcodes for each."""
@@ -129,3 +133,34 @@ def _count(path: Path, file: BinaryIO, opcodes: int) -> int:
     if opcodes > MOST_OPCODES:
         raise BadCheckpoint(f"{path} is a pickle of more than {MOST_OPCODES:,} parts; no network of the zoo has so many")
     return opcodes
+
+
+_SEAL = b"trickzoo sha256 "
+_SEAL_LENGTH = len(_SEAL) + 64
+
+
+def seal_zip(archive: bytes) -> bytes:
+    """Return a zip archive with its SHA-256 added as the archive comment, which readers ignore. The archive must have no comment yet."""
+    assert archive[-22:-18] == b"PK\x05\x06" and archive[-2:] == b"\0\0", "the archive has a comment"
+    return archive[:-2] + _SEAL_LENGTH.to_bytes(2, "little") + _SEAL + hashlib.sha256(archive).hexdigest().encode()
+
+
+def seal_is_whole(file: BinaryIO) -> bool | None:
+    """Return whether an open zip archive still has the SHA-256 that `seal_zip` added to it; None if it has no such comment.
+
+    Raises OSError if the file cannot be read.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 22 - _SEAL_LENGTH))
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    seal = tail[end + 22 :]
+    if end < 0 or tail[end + 20 : end + 22] != _SEAL_LENGTH.to_bytes(2, "little") or not seal.startswith(_SEAL[: len(seal)]):
+        return None
+    file.seek(0)
+    value, left = hashlib.sha256(), size - len(seal) - 2
+    while left and (chunk := file.read(min(left, 1 << 20))):
+        value.update(chunk)
+        left -= len(chunk)
+    value.update(b"\0\0")  # the comment's length, which was 0 when the digest was taken
+    return seal == _SEAL + value.hexdigest().encode()

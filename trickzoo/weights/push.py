@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trickzoo.errors import BadOption
-from trickzoo.weights.streams import first_line, network_error
+from trickzoo.errors import BadOption, first_line
+from trickzoo.weights.streams import network_error
 
 
 def push(repo: str, folder: Path, files: Sequence[Path], *, private: bool = False) -> str:

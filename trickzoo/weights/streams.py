@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trickzoo.errors import first_line
+
 SLOW_SECONDS = 20.0
 SLOW_BYTES = 20_000
 """A download that receives fewer than SLOW_BYTES bytes in SLOW_SECONDS seconds is stopped."""
@@ -127,11 +129,6 @@ def save(session: Any, url: str, target: Path, size: int | None, connect_seconds
         raise
     except Exception as error:  # of the transport
         raise network_error(error) from None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class if it has no message."""
-    return (str(error) or type(error).__name__).splitlines()[0].strip().rstrip(".")
 
 
 def network_error(error: BaseException) -> SourceError:

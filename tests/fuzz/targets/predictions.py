@@ -11,27 +11,26 @@ from tests.annotated import boxes_of
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, texts
 from trickzoo.data.objects import Annotation
-from trickzoo.detection import resampling
-from trickzoo.detection import stored as boxes
+from trickzoo.detection import box_files, resampling
 from trickzoo.detection.metrics import Detections, coco_results
-from trickzoo.segmentation import stored as masks
+from trickzoo.segmentation import count_files
 
 DATA = boxes_of([[Annotation((1, 2, 9, 12), 1), Annotation((5, 5, 20, 20), 2)], [Annotation((1, 2, 9, 12), 2, difficult=True)], []], 2)
 FOUND = {
     index: Detections(objects.boxes + 0.5, np.linspace(0.4, 0.9, len(objects)), objects.labels)
     for index, objects in ((index, DATA.objects_of(index)) for index in range(len(DATA)))
 }
-RESULTS, TRUTH = coco_results(DATA, FOUND), boxes.coco_annotations(DATA, FOUND)
+RESULTS, TRUTH = coco_results(DATA, FOUND), box_files.coco_annotations(DATA, FOUND)
 COUNTS = "image,right,judged,intersection of a,union of a,intersection of b,union of b\nx.jpg,3,6,1,3,2,4\ny.jpg,9,9,9,9,0,0\n"
 
 
 def prepare(folder: Path) -> None:
     """Write predicted boxes, and those to find."""
-    boxes.write(folder / "predictions.json", DATA, FOUND)
+    box_files.write(folder / "predictions.json", DATA, FOUND)
 
 
 def _judge(path: Path) -> None:
-    matched = resampling.match(*boxes.read(path))
+    matched = resampling.match(*box_files.read(path))
     resampling.average_precisions(matched, np.ones((1, len(matched[0].objects)), np.int64))
 
 
@@ -50,7 +49,7 @@ def to_find(content: bytes, folder: Path) -> None:
 def counts(content: bytes, folder: Path) -> None:
     """The counts of images with masks."""
     (folder / "predictions.csv").write_bytes(content)
-    masks.mean_iou(masks.read(folder / "predictions.csv"))
+    count_files.mean_iou(count_files.read(folder / "predictions.csv"))
 
 
 TARGETS = (

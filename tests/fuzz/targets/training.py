@@ -24,7 +24,6 @@ from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, damaged, documents, pickles, saved, texts, zips
 from tests.studies import simulate
 from tests.training import RECIPE
-from trickzoo import files
 from trickzoo.errors import TrickzooError
 from trickzoo.output_files import LAST, METRICS
 from trickzoo.recipes import collection
@@ -36,6 +35,7 @@ from trickzoo.training.shares import Shares
 from trickzoo.training.task import Task
 from trickzoo.weights import header as headers
 from trickzoo.weights import tensors
+from trickzoo.weights.pickles import seal_zip
 
 
 class Tiny(Task):
@@ -127,7 +127,7 @@ def checkpoint_fields(content: bytes, folder: Path) -> None:
     """A `last.pt` with changed fields and a correct digest."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return
-    out = _folder(folder, LAST, files.seal_zip(content))
+    out = _folder(folder, LAST, seal_zip(content))
     for read in (fit, lambda out: headers.model_of(out / LAST), lambda out: collection.find(str(out / LAST))):
         _refusing(read, out)
 

@@ -17,17 +17,16 @@ import msgspec
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, the_one
-from trickzoo.data.listing import Files, visible
+from trickzoo.data.listing import Files, read_text, visible
 from trickzoo.data.objects import Annotation, Box, DetectionImage, within_reach
 from trickzoo.errors import BadData
-from trickzoo.files import read_regular
 
 BYTES = 256 << 20
 """How many bytes a file may have."""
 SHAPES = ("rect", "circle", "ellipse", "polygon", "polyline")
 SHOWN = 40
 """How many characters of a value a message shows."""
-DAMAGED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, csv.Error)
+DAMAGED = (msgspec.MsgspecError, UnicodeError, RecursionError, csv.Error)
 
 Shape = dict[str, Any]
 
@@ -84,18 +83,11 @@ def _annotated(folder: Path, file: str, boxes: Iterable[tuple[str, Box]], classe
     return DetectionImage(file, file, *image_files.size_of(folder / file)), annotations
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return read_regular(path, at_most=BYTES)
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
-
-
 def _read_json(path: Path) -> dict[str, list[_Region]]:
     """Return the regions of each image in a project or in exported annotations."""
-    content = _content(path).removeprefix(b"\xef\xbb\xbf")
+    content = read_text(path, at_most=BYTES)
     try:
-        if b'"_via_img_metadata"' in content:
+        if '"_via_img_metadata"' in content:
             found = msgspec.json.decode(content, type=_Project).images
         else:
             found = msgspec.json.decode(content, type=dict[str, _Image])
@@ -109,8 +101,9 @@ def _read_json(path: Path) -> dict[str, list[_Region]]:
 def _read_csv(path: Path) -> dict[str, list[_Region]]:
     """Return the regions of each image in exported annotations. An image without regions has a row without a shape."""
     found: dict[str, list[_Region]] = {}
+    text = read_text(path, at_most=BYTES)
     try:
-        for row in csv.DictReader(io.StringIO(_content(path).decode("utf-8-sig"), newline="")):
+        for row in csv.DictReader(io.StringIO(text, newline="")):
             name = row.get("filename") or row.get("#filename")
             if not name or row.get("region_shape_attributes") is None or row.get("region_attributes") is None:
                 raise BadData(f"{path} is not a file of VIA (a row has no filename, region_shape_attributes or region_attributes)")
