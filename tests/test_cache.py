@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from trickzoo.data import cache
-from trickzoo.data.cache import PIXELS, SEALS, SIZES, keep_once
+from trickzoo.data.cache import PIXELS, SEALS, SIZES, open_or_decode
 from trickzoo.data.imageset import ReadImage
 from trickzoo.errors import BadOption
 
@@ -41,7 +41,7 @@ def wanted() -> np.ndarray[Any, Any]:
 def check(place: Path) -> int:
     """Open the cache, compare what it gives, and return how many images were made for it."""
     samples = Samples()
-    pixels, sizes = keep_once(samples, place, 0)
+    pixels, sizes = open_or_decode(samples, place, 0)
     np.testing.assert_array_equal(pixels, wanted())
     np.testing.assert_array_equal(sizes, [(10 + i, 20) for i in range(6)])
     return samples.made

@@ -101,13 +101,13 @@ def test_links_are_followed_but_not_back(tmp_path: Path) -> None:
     (tmp_path / "set" / "a" / "self").symlink_to(tmp_path / "set" / "a" / "self")
     found = open_imagenet(tmp_path / "set")
     assert [entry.name for entry in found.entries] == ["a/1.jpg", "a/more/0.jpg", "b/deep/0.jpg"]
-    assert found.strangers == ("a/back", "a/self")
+    assert found.unread == ("a/back", "a/self")
 
 
 def test_pipes_are_no_images_and_folders_do_not_nest_without_end(tmp_path: Path) -> None:
     jpeg(tmp_path / "a" / "0.jpg")
     os.mkfifo(tmp_path / "a" / "1.jpg")
-    assert open_imagenet(tmp_path).strangers == ("a/1.jpg",)
+    assert open_imagenet(tmp_path).unread == ("a/1.jpg",)
     (tmp_path / "a" / Path(*["d"] * 150)).mkdir(parents=True)
     with pytest.raises(BadData, match="is nested more than 100 folders deep"):
         open_imagenet(tmp_path)

@@ -96,7 +96,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
         (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name a training's folder"),
         (tmp_path, "predictions.csv cannot be read"),
         (tmp_path / "text.csv", "text.csv has no columns image, class and top1"),
-        (twice, "twice.csv names an image twice"),
+        (twice, "twice.csv has two rows for the same image"),
         (fewer, "fewer.csv has no prediction for 2.jpg, as"),
         (other, "1.jpg is a in"),
     ):

@@ -297,7 +297,7 @@ def test_other_files_and_empty_folders_are_reported(tmp_path: Path) -> None:
     (tmp_path / FISH / ".DS_Store").write_text("hidden")
     (tmp_path / HORN).mkdir()
     found = open_imagenet(tmp_path)
-    assert found.strangers == (f"{FISH}/notes.txt",)
+    assert found.unread == (f"{FISH}/notes.txt",)
     assert found.empty == (HORN,)
     assert len(found.entries) == 4
 

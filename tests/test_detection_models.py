@@ -125,14 +125,17 @@ def test_targets_that_do_not_fit_are_refused(labels: list[int] | None, message: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"boxes": torch.zeros(2, 5)}, r"target 1: boxes \(n, 4\) of numbers are wanted, not the shape \(2, 5\)"),
-        ({"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, 3, 30.0]])}, r"target 1: box 1 is \(3, 3, 3, 30\); finite corners"),
+        ({"boxes": torch.zeros(2, 5)}, r"target 1: boxes must be \(n, 4\) numbers, not the shape \(2, 5\)"),
+        (
+            {"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, 3, 30.0]])},
+            r"target 1: box 1 is \(3, 3, 3, 30\); corners x0, y0, x1, y1 must be finite",
+        ),
         ({"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, float("nan"), 30.0]])}, r"target 1: box 1 is \(3, 3, nan, 30\)"),
         ({"boxes": torch.tensor([[1, 2, 9, float("inf")], [3, 3, 9, 30.0]])}, r"target 1: box 0 is \(1, 2, 9, inf\)"),
         ({"boxes": np.zeros((2, 4))}, "boxes and labels must be tensors, and its boxes are a ndarray"),
         ({"labels": [1, 2]}, "must be tensors, and its labels are a list"),
-        ({"labels": torch.tensor([1.0, 2.0])}, r"labels \(n,\) of whole numbers are wanted, not the shape \(2,\) of torch.float32"),
-        ({"labels": torch.tensor([[1], [2]])}, r"labels \(n,\) of whole numbers are wanted, not the shape \(2, 1\)"),
+        ({"labels": torch.tensor([1.0, 2.0])}, r"labels must be \(n,\) whole numbers, not the shape \(2,\) of torch.float32"),
+        ({"labels": torch.tensor([[1], [2]])}, r"labels must be \(n,\) whole numbers, not the shape \(2, 1\)"),
         ({"boxes": None}, "target 1 has no boxes; a target is a dict of boxes and labels"),
         ({"labels": None}, "target 1 has no labels"),
     ],

@@ -115,10 +115,14 @@ def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Pat
     refused(lambda: location.open("detection", "train"), "and Roboflow COCO export .*; name one of the files with --annotations")
     refused(lambda: AnnotatedLocation("own", tmp_path / "train" / "x").open("detection", "train"), "is not a folder")
     (tmp_path / "empty").mkdir()
-    refused(lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"), "no layout that is recognised; a file in COCO")
+    refused(
+        lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"),
+        "no layout that is recognised; it must contain a file in COCO",
+    )
     (tmp_path / "empty" / "labels.json").write_text('{"images": [], "annotations": [], "categories": [NaN')
     refused(
-        lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"), r"; labels\.json is not JSON \(.*; a file in COCO"
+        lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"),
+        r"; labels\.json is not JSON \(.*; it must contain a file in COCO",
     )
 
 

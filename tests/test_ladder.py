@@ -24,7 +24,7 @@ from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
 from trickzoo.recipes.collection import to_dict
 from trickzoo.studies import ladder, ladder_summary, power
-from trickzoo.training.folder import held
+from trickzoo.training.folder import locked
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
@@ -419,7 +419,7 @@ def test_the_folder_of_a_training_is_not_that_of_a_study(name: str, call: Call, 
 
 
 def test_a_study_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
-    with held(tmp_path, PartialState(cpu=True)):
+    with locked(tmp_path, PartialState(cpu=True)):
         status, _, error = call("--data", colours, "--out", tmp_path, "--batch-size", 8, "--workers", 0, "--device", "cpu")
     assert status == 2
     assert f"{tmp_path} is in use by process {os.getpid()} on" in error

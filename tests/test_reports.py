@@ -115,7 +115,7 @@ def test_confusions_and_images_are_the_most_telling_ones() -> None:
     pairs = predictions.most_confused(confusion, 3)
     errors = sorted((int(confusion[i, j]) for i in range(4) for j in range(4) if i != j), reverse=True)
     assert [n for _, _, n in pairs] == errors[:3] and all(confusion[i, j] == n for i, j, n in pairs)
-    sure = predictions.surest_mistakes(found, 5)
+    sure = predictions.most_confident_mistakes(found, 5)
     wrong = [i for i in range(len(found.labels)) if found.labels[i] != found.top[i, 0]]
     assert sure == sorted(wrong, key=lambda i: -found.confidence[i, 0])[:5]
     margins = found.confidence[:, 0] - found.confidence[:, 1]
@@ -208,8 +208,8 @@ def test_a_fine_tuning_ends_with_a_report(
     assert status == 0 and f"{result['coco_ap'] if task == 'detection' else result['miou']:.2f} %, difference +0.00" in compared
     if task == "segmentation":
         rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-        right, all_of_them = (sum(int(row[column]) for row in rows) for column in ("right", "judged"))
-        assert 100 * right / all_of_them == pytest.approx(result["pixel_accuracy"], abs=1e-4)
+        right, pixels = (sum(int(row[column]) for row in rows) for column in ("right", "judged"))
+        assert 100 * right / pixels == pytest.approx(result["pixel_accuracy"], abs=1e-4)
     else:
         assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
 

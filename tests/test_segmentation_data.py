@@ -185,8 +185,8 @@ def test_bad_class_lists(classes, message, tmp_path):
     [
         ("", "train.txt is empty"),
         ("train/0.jpg\n", "train.txt, line 1, does not name an image and a mask, separated by a space"),
-        ("/a/0.jpg train/0.png\n", 'train.txt, line 1, names "/a/0.jpg"; paths below'),
-        ("train/0.jpg ../0.png\n", 'names "../0.png"; paths below'),
+        ("/a/0.jpg train/0.png\n", 'train.txt, line 1, names "/a/0.jpg"; the path must be below'),
+        ("train/0.jpg ../0.png\n", 'names "../0.png"; the path must be below'),
         ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg is not there, and train.txt, line 2, lists it"),
         (b"\xff\xfe\x00", "train.txt is not a text file in UTF-8"),
     ],

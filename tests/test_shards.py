@@ -177,7 +177,7 @@ def test_members_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.Lo
     found = open_set(tmp_path)
     assert [(entry.name, entry.label) for entry in found.entries] == [("00.tar/x/a.jpg", "007"), ("00.tar/x/b.PNG", "10")]
     assert found.classes == ("007", "10")
-    assert found.strangers == ("00.tar/x/a.seg.png", "00.tar/x/._a.jpg")
+    assert found.unread == ("00.tar/x/a.seg.png", "00.tar/x/._a.jpg")
     assert "2 files are not read as images and left out (1 .png, 1 .jpg): 00.tar/x/a.seg.png, 00.tar/x/._a.jpg" in caplog.text
     assert open_set(tmp_path) == found  # from the index that was kept
 

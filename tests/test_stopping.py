@@ -101,7 +101,7 @@ import sys
 from pathlib import Path
 from accelerate import PartialState
 from trickzoo.training import folder
-with folder.held(Path(sys.argv[1]), PartialState(cpu=True)):
+with folder.locked(Path(sys.argv[1]), PartialState(cpu=True)):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -120,16 +120,16 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_one_run_holds_a_folder_until_it_ends_or_dies(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     wanted = rf"out is in use by process {holder.pid} on \S+, since [-0-9]+ [:0-9]+; wait for it, or name another --out"
-    with pytest.raises(InUse, match=wanted), folder.held(tmp_path / "out", STATE):
+    with pytest.raises(InUse, match=wanted), folder.locked(tmp_path / "out", STATE):
         pass
     holder.kill()
     holder.wait()
-    with folder.held(tmp_path / "out", STATE):
+    with folder.locked(tmp_path / "out", STATE):
         assert f"process {os.getpid()} on" in (tmp_path / "out" / folder.HOLDER).read_text()
-        with pytest.raises(InUse, match=f"in use by process {os.getpid()}"), folder.held(tmp_path / "out", STATE):
+        with pytest.raises(InUse, match=f"in use by process {os.getpid()}"), folder.locked(tmp_path / "out", STATE):
             pass
     assert not (tmp_path / "out" / folder.HOLDER).exists()
-    with folder.held(tmp_path / "out", STATE):
+    with folder.locked(tmp_path / "out", STATE):
         pass
 
 
@@ -139,14 +139,14 @@ def _wait(seconds: float) -> None:
 
 def test_a_lock_waits_for_the_workers_of_a_dead_run(tmp_path: Path) -> None:
     """A forked process shares the lock, and keeps it after the process that acquired it has died."""
-    with folder.held(tmp_path, STATE):
+    with folder.locked(tmp_path, STATE):
         worker = multiprocessing.get_context("fork").Process(target=_wait, args=(0.7,))
         worker.start()
         lost = (tmp_path / folder.HOLDER).read_text()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / folder.HOLDER).write_text(lost.replace(str(os.getpid()), str(dead.pid)))
-    with folder.held(tmp_path, STATE):
+    with folder.locked(tmp_path, STATE):
         pass
     worker.join()
 
@@ -156,7 +156,7 @@ def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> Non
     others = [".tz-0123", ".last.pt.0123abc", ".last.pt.0123abcd.txt", ".mine.0123abcd", "last.pt.0123abcd", "last.pt"]
     for name in (*own, *others):
         (tmp_path / name).write_text("x")
-    with folder.held(tmp_path, STATE):
+    with folder.locked(tmp_path, STATE):
         assert {path.name for path in tmp_path.iterdir()} == {*others, folder.LOCK, folder.HOLDER}
 
 
@@ -164,7 +164,7 @@ def test_only_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_created_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     wanted = rf"{place} cannot be written \({tmp_path}/file is a file\); name another --out"
-    with pytest.raises(NotWritten, match=wanted), folder.held(tmp_path / place, STATE):
+    with pytest.raises(NotWritten, match=wanted), folder.locked(tmp_path / place, STATE):
         pass
 
 
@@ -210,7 +210,7 @@ def scenes(resident: Resident, out: Path) -> dict[str, str]:
         task = classification.Classification(RECIPE, model, resident, resident, seed=0, accelerator=accelerator)
         change(task)
         try:
-            with folder.held(out / name, accelerator):
+            with folder.locked(out / name, accelerator):
                 loop.fit(task, out / name, seed=0, accelerator=accelerator, report=report)
             found[name] = "done"
         except TrickzooError as error:

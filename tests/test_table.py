@@ -59,7 +59,7 @@ def test_absolute_paths_of_files_below_the_folder(folder: Path) -> None:
     (folder / "link").symlink_to(photos)
     assert entries(table(folder, f"path,label\n{photos / '0.jpg'},cat\n"), folder=folder / "link") == [("0.jpg", "cat")]
     other = table(folder / "photos", f"path,label\n{folder / 'labels.csv'},cat\n")
-    refused(lambda: open_set(other), r"paths below .*photos are wanted; --images names another folder that contains the images")
+    refused(lambda: open_set(other), r"the path must be below .*photos; --images names another folder that contains the images")
 
 
 def test_accents_of_labels_are_one_whichever_way_they_are_stored(folder: Path) -> None:
@@ -109,8 +109,8 @@ def test_paths_are_below_the_folder_that_is_named(folder: Path) -> None:
     ("text", "message"),
     [
         ("path,label\nphotos/9.jpg,a\n", r"photos/9\.jpg is not there, and labels\.csv, line 2, lists it"),
-        ("path,label\n../0.jpg,a\n", r'labels\.csv, line 2, names "\.\./0\.jpg"; paths below'),
-        ("path,label\n/etc/passwd,a\n", r'names "/etc/passwd"; paths below'),
+        ("path,label\n../0.jpg,a\n", r'labels\.csv, line 2, names "\.\./0\.jpg"; the path must be below'),
+        ("path,label\n/etc/passwd,a\n", r'names "/etc/passwd"; the path must be below'),
         ("path,label\nhttps://a.b/0.jpg,a\n", r"line 2, names the URL https://a\.b/0\.jpg; download the images"),
         ("path,label\nphotos/0.jpg,\n", r"labels\.csv, line 2: the class is missing"),
         ("path,label\n\nphotos/0.jpg\n", r"labels\.csv, line 3: the class is missing"),

@@ -21,7 +21,7 @@ from tests.training import COSINE, SMALL
 from trickzoo.cli import evaluation, run, zoo
 from trickzoo.cli.train import app
 from trickzoo.recipes import collection, finetune
-from trickzoo.training.folder import held
+from trickzoo.training.folder import locked
 from trickzoo.training.machine import default_out
 from trickzoo.weights import tensors
 
@@ -167,7 +167,7 @@ def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_
 
 
 def test_a_training_that_another_run_is_doing_is_refused(call: Call, colours: Path, tmp_path: Path) -> None:
-    with held(tmp_path, PartialState(cpu=True)):
+    with locked(tmp_path, PartialState(cpu=True)):
         status, _, error = call("--recipe", COSINE, "--data", colours, "--out", tmp_path, *SMALL, "--workers", 0)
     assert status == 2
     assert error.splitlines()[-1].startswith(f"trickzoo: {tmp_path} is in use by process {os.getpid()} on ")

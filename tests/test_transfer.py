@@ -29,7 +29,7 @@ from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import examples, report, transfer, transfer_words
 from trickzoo.studies.records import TransferStudy
 from trickzoo.studies.results import read
-from trickzoo.training.folder import held
+from trickzoo.training.folder import locked
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
@@ -218,7 +218,7 @@ def quiet(title: str) -> Iterator[Callable[[Progress], None]]:
 def test_a_study_that_another_run_is_doing_is_refused(ladder: Path, tmp_path: Path) -> None:
     plan = transfer.plan(ladder, branches()[:1], seeds=1, rungs=("mixup",))
     wanted = f"transfer is in use by process {os.getpid()} on .*; wait for it, or name another --out"
-    with held(tmp_path / "transfer", PartialState(cpu=True)), pytest.raises(InUse, match=wanted):
+    with locked(tmp_path / "transfer", PartialState(cpu=True)), pytest.raises(InUse, match=wanted):
         transfer.run(plan, Machine(out=tmp_path / "transfer", workers=0, device="cpu"), each=quiet)
     assert not (tmp_path / "transfer" / "detection").exists()
 

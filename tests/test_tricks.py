@@ -102,7 +102,7 @@ def test_linear_scaling_gives_the_papers_rates() -> None:
     assert scaled_lr(0.1, 256) == pytest.approx(0.1)
     assert scaled_lr(0.1, 1024) == pytest.approx(0.4)
     assert scaled_lr(0.05, 32, per=64) == pytest.approx(0.025)
-    with pytest.raises(BadOption, match="batch sizes are 1 or more"):
+    with pytest.raises(BadOption, match="batch sizes must be 1 or more"):
         scaled_lr(0.1, 0)
 
 
@@ -260,12 +260,14 @@ def test_class_indices_are_not_mixed_and_pixels_are_no_integers() -> None:
     for function in (mixup, cutmix, lambda images, target: soft_cross_entropy(images[:, 0, 0], target)):
         for target in (labels, labels[:, None], labels[:, None].float(), torch.eye(4).long()):
             wrong = rf"not the shape {re.escape(str(tuple(target.shape)))} of {target.dtype}; smooth_labels\(labels, "
-            with pytest.raises(BadOption, match=rf"target probabilities \(4, .\) of two or more classes are wanted, {wrong}"):
+            with pytest.raises(
+                BadOption, match=rf"the target must be \(4, .\) floating-point probabilities of two or more classes, {wrong}"
+            ):
                 function(images, target)
     for logits, target in ((torch.randn(4, 1), torch.eye(4, 3)), (torch.randn(4, 3), torch.eye(4)), (torch.randn(4, 1), torch.ones(4, 1))):
-        with pytest.raises(BadOption, match=rf"probabilities \(4, {logits.shape[1]}\) of two or more classes"):
+        with pytest.raises(BadOption, match=rf"must be \(4, {logits.shape[1]}\) floating-point probabilities"):
             soft_cross_entropy(logits, target)
-    with pytest.raises(BadOption, match=r"images of a floating-point type are wanted, not torch\.uint8"):
+    with pytest.raises(BadOption, match=r"the images must have a floating-point type, not torch\.uint8"):
         mixup((255 * images).byte(), torch.eye(4))
     assert torch.equal(smooth_labels(labels, 4, 0.0), torch.eye(4))
 

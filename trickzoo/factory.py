@@ -77,12 +77,12 @@ def create(
         weights = named.existing(name)
         name = model_of(weights)
     architecture, source = named.resolve(name, pretrained=pretrained, weights=weights)
-    for option, value, right in (
+    for option, value, valid in (
         ("num_classes", num_classes, num_classes is None or num_classes >= 0),
         ("in_chans", in_chans, in_chans is None or in_chans >= 1),
         ("drop_rate", drop_rate, 0 <= drop_rate <= 1),
     ):
-        if not right:
+        if not valid:
             raise BadOption(f"{name}: {option} cannot be {value}")
     check_options(architecture, options)
     file = opened.open_weights(source, architecture) if source is not None else None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.predictions import Predictions
-from trickzoo.data.batches import there
+from trickzoo.data.batches import not_none
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.corruptions import Corrupted
 from trickzoo.data.identity import digest_of
@@ -128,17 +128,17 @@ def predict(
     classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict, at_once)
     batches = in_order(len(share), max(at_once // (1 + len(corruptions)), 1))
 
-    answers: list[Answer] = []
+    predicted: list[ImagePrediction] = []
     start = time.perf_counter()
     found = computed(share, batches, workers, classify, by_workers=on_cpu)
     for batch in stoppable(_checked(found, model.name, precision, skip_corrupt), state):
-        answers += batch
+        predicted += batch
         progress(len(batch))
-    answers = sorted(gather_object(answers), key=lambda answer: answer.index)
+    predicted = sorted(gather_object(predicted), key=lambda each: each.index)
     seconds = time.perf_counter() - start
 
     entries = images.entries
-    rows, problems = [answer for answer in answers if not answer.error], [answer for answer in answers if answer.error]
+    rows, problems = [each for each in predicted if not each.error], [each for each in predicted if each.error]
     if not rows:
         raise BadData(f"{images.root}: not one of {count(len(problems), 'image')} can be read; the first: {problems[0].error}")
     return SetPredictions(
@@ -150,25 +150,27 @@ def predict(
         restricted=np.array([row.restricted[0] for row in rows]) if restrict is not None else None,
         corrupted=np.array([row.top[1:] for row in rows]),
         corrupted_restricted=np.array([row.restricted[1:] for row in rows]) if restrict is not None else None,
-        skipped=(*((entries[row.index].name, row.error) for row in problems), *((name, "not an image") for name in images.strangers)),
+        skipped=(*((entries[row.index].name, row.error) for row in problems), *((name, "not an image") for name in images.unread)),
         oriented=sum(row.orientation > 1 for row in rows),
-        digest=digest_of((entries[answer.index].name, answer.digest) for answer in answers),
+        digest=digest_of((entries[each.index].name, each.digest) for each in predicted),
         seconds=seconds,
     )
 
 
-def _checked(batches: Iterable[list[Answer]], model: str, precision: Precision, skip_corrupt: bool) -> Iterator[list[Answer]]:
+def _checked(
+    batches: Iterable[list[ImagePrediction]], model: str, precision: Precision, skip_corrupt: bool
+) -> Iterator[list[ImagePrediction]]:
     """Yield batches of predictions. Raises BadData and BadCheckpoint as `predict` does."""
-    for answers in batches:
-        if not skip_corrupt and (error := next((answer.error for answer in answers if answer.error), None)):
+    for batch in batches:
+        if not skip_corrupt and (error := next((each.error for each in batch if each.error), None)):
             raise BadData(f"{error}; leave such files out, and count them, with --skip-corrupt")
-        if not all(answer.finite for answer in answers):
+        if not all(each.finite for each in batch):
             raise BadCheckpoint(f"{model} {NOT_FINITE}, or {precision} cannot hold their range")
-        yield answers
+        yield batch
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImagePrediction:
     """The prediction for one image.
 
     Attributes:
@@ -213,13 +215,13 @@ class Classifier:
     at_once: int
 
     @torch.inference_mode()
-    def __call__(self, samples: list[ReadImage]) -> list[Answer]:
+    def __call__(self, samples: list[ReadImage]) -> list[ImagePrediction]:
         """Return the prediction for each image, or its error."""
-        answers = [Answer(sample.index, sample.digest, sample.error, sample.orientation) for sample in samples]
+        predicted = [ImagePrediction(sample.index, sample.digest, sample.error, sample.orientation) for sample in samples]
         readable = [i for i, sample in enumerate(samples) if sample.pixels is not None]
         if not readable:
-            return answers
-        pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
+            return predicted
+        pixels = torch.stack([not_none(samples[i].pixels) for i in readable]).to(self.device)
         n, *_, height, width = pixels.shape
         parts = pixels.reshape(-1, pixels.shape[-3], height, width).split(self.at_once)
         logits = torch.cat([self._logits(part) for part in parts])
@@ -230,8 +232,8 @@ class Classifier:
             narrow = self.restrict[logits[:, self.restrict].topk(min(5, len(self.restrict))).indices]
         columns = (top, probability, narrow)
         for i, *row in zip(readable, *(each.reshape(n, len(logits) // n, each.shape[1]).tolist() for each in columns), strict=True):
-            answers[i] = replace(answers[i], top=row[0], confidence=row[1][0], restricted=row[2], finite=finite)
-        return answers
+            predicted[i] = replace(predicted[i], top=row[0], confidence=row[1][0], restricted=row[2], finite=finite)
+        return predicted
 
     def _logits(self, pixels: Tensor) -> Tensor:
         """Return the logits of (n, 3, H, W) uint8 images, as float32."""

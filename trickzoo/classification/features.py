@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.evaluate import ACCELERATOR_BATCH, BATCH
-from trickzoo.data.batches import there
+from trickzoo.data.batches import not_none
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
 from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
@@ -71,7 +71,7 @@ class _Features:
         found = [(torch.empty(0), sample.error) for sample in samples]
         readable = [i for i, sample in enumerate(samples) if sample.pixels is not None]
         if readable:
-            pixels = torch.stack([there(samples[i].pixels) for i in readable]).to(self.device)
+            pixels = torch.stack([not_none(samples[i].pixels) for i in readable]).to(self.device)
             images = normalise(pixels, self.preprocessing).contiguous(memory_format=torch.channels_last)
             features = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
             for i, row in zip(readable, features.float().cpu(), strict=True):

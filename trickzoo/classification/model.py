@@ -88,7 +88,7 @@ def _named(model: Backbone) -> str:
     return model.weights.name if model.weights else model.name
 
 
-def adopt(model: Backbone, classes: Sequence[str]) -> bool:
+def reorder_outputs(model: Backbone, classes: Sequence[str]) -> bool:
     """Reorder a network's outputs to the order of these classes, and return True.
 
     If its weights are for other classes, nothing is changed and False is returned. Weights that name no classes are assumed to be for
@@ -120,7 +120,7 @@ def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
         raise BadOption(
             f"the teacher {recipe.teacher} has {count(teacher.num_classes, 'class')}, the data {len(classes)}; they must be the same"
         )
-    if not adopt(teacher, classes):
+    if not reorder_outputs(teacher, classes):
         assert teacher.weights is not None
         theirs = class_list(teacher.weights.classes or ())
         raise BadOption(

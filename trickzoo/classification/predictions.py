@@ -104,7 +104,7 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins
     return [(float(confidence[each].mean()), float(right[each].mean()), int(each.sum())) for each in inside]
 
 
-def surest_mistakes(predictions: Predictions, most: int) -> list[int]:
+def most_confident_mistakes(predictions: Predictions, most: int) -> list[int]:
     """Return the indices of up to `most` wrong images, those with the highest confidence first."""
     wrong = np.flatnonzero(~predictions.right)
     return wrong[np.argsort(-predictions.confidence[wrong, 0], kind="stable")][:most].tolist()

@@ -12,10 +12,10 @@ from trickzoo.classification.metrics import expected_calibration_error, top_k_hi
 from trickzoo.classification.predictions import (
     Predictions,
     least_certain,
+    most_confident_mistakes,
     most_confused,
     per_class,
     reliability,
-    surest_mistakes,
 )
 from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
@@ -79,7 +79,7 @@ def pictures(predictions: Predictions, image: Callable[[int], Image.Image], most
     """
     names = [describe_class(name) for name in predictions.classes]
     views = []
-    for i in dict.fromkeys([*surest_mistakes(predictions, most), *least_certain(predictions, most)]):
+    for i in dict.fromkeys([*most_confident_mistakes(predictions, most), *least_certain(predictions, most)]):
         sure = f"{100 * predictions.confidence[i, 0]:.1f} %"
         caption = f"{predictions.name(i)}: {names[predictions.labels[i]]}, predicted {names[predictions.top[i, 0]]} ({sure})"
         views.append((caption, thumbnail(image(i))))
@@ -210,6 +210,6 @@ def _images(predictions: Predictions, names: list[str]) -> Section:
     return section(
         "images",
         "Images to look at",
-        Table(columns, rows(surest_mistakes(predictions, LISTED)), MISTAKES, left=3),
+        Table(columns, rows(most_confident_mistakes(predictions, LISTED)), MISTAKES, left=3),
         Table(columns, rows(least_certain(predictions, LISTED)), UNCERTAIN, left=3),
     )

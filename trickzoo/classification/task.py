@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trickzoo.backbone import Backbone
 from trickzoo.classification import class_counts, objective, report
 from trickzoo.classification.evaluate import predict_resident
-from trickzoo.classification.model import adopt, load_teacher, prepare
+from trickzoo.classification.model import load_teacher, prepare, reorder_outputs
 from trickzoo.classification.open import evaluation_preprocessing
 from trickzoo.classification.predictions import metrics, write_predictions
 from trickzoo.data.augment import DRAWS, augment
@@ -62,7 +62,7 @@ def new_task(recipe: Recipe, data: Splits[Any], machine: Machine, accelerator: A
     weights_sha256 = model.weights.digest() if model.weights is not None else None
     if data.val is not None:
         warn_if_seen(data.val.names, model.weights, training=True)
-    if not adopt(model, classes):
+    if not reorder_outputs(model, classes):
         differ = "%s: the classes of %s differ from those of the data, so the classifier is initialised anew"
         log.warning(differ, model.name, recipe.pretrained)
         model.reset_head(len(classes))

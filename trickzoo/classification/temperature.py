@@ -74,12 +74,12 @@ def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibr
     for half in (0, 1):
         crossed[halves == half] = fit(logits[halves != half], labels[halves != half])
     right = logits.argmax(1) == labels
-    before, after, honest = (_log_probabilities(logits / each) for each in (1.0, temperature, crossed[:, None]))
+    before, after, cross_fitted = (_log_probabilities(logits / each) for each in (1.0, temperature, crossed[:, None]))
     at = np.arange(len(labels)), labels
     return Calibrated(
         temperature=temperature,
         nll=(float(-before[at].mean()), float(-after[at].mean())),
-        ece=(_ece(before, right), _ece(honest, right)),
+        ece=(_ece(before, right), _ece(cross_fitted, right)),
         top1=100 * float(right.mean()),
     )
 

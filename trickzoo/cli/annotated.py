@@ -147,7 +147,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     start = time.perf_counter()
     model: Any = package.load(evaluation.model, **sides)
     opened = location.open(task, part) if split_file is None else _listed(location, task, split_file)
-    data = opened.in_order(model.classes)
+    data = opened.with_classes(model.classes)
     recipe, weights = model.recipe, model.trunk.weights
     images = _images(opened, weights)
     if chief:

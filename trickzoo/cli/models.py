@@ -81,7 +81,7 @@ def describe(name: str, /, *, json: Json = False) -> None:
 
 
 def _say_file(path: Path, json: bool) -> None:
-    own = header.stated(path)
+    own = header.required(path)
     if json:
         say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)})
         return

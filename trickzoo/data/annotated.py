@@ -113,8 +113,8 @@ class AnnotatedSet(ABC):
         """Lines for the user about the annotations, such as one on the boxes that were dropped."""
 
     @abstractmethod
-    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> AnnotatedSet:
+    def with_classes(self, classes: Sequence[str], *, complete: bool = True, owner: str = "the model") -> AnnotatedSet:
         """Return the same images with these classes, in this order. Raises BadData if that is not possible.
 
-        The message says that the classes are those of `known_by`.
+        The message says that the classes are those of `owner`.
         """

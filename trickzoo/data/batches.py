@@ -1,4 +1,4 @@
-"""Batches of samples that workers make: the micro-batches of a training, and the answers of a network in an evaluation."""
+"""Batches of samples that workers make: the micro-batches of a training, and what an evaluation computes for each sample."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int, device: tor
     return _checked(in_workers(samples, keys, workers, trains_on=device))
 
 
-def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:
+def map_share(samples: Dataset[S], function: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:
     """Yield what a function returns for the samples of this process's share of n images, in order.
 
     On a CPU the workers call the function, each of them on one thread; on an accelerator this process does. Raises BadData with the first
@@ -47,7 +47,7 @@ def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelera
     """
     mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
     by_workers = accelerator.device.type == "cpu"
-    for batch in computed(samples, mine, workers, _Answers(answer), by_workers=by_workers):
+    for batch in computed(samples, mine, workers, _Mapped(function), by_workers=by_workers):
         for error, found in batch:
             if error:
                 raise BadData(f"{error}; {REPAIR}")
@@ -55,13 +55,13 @@ def answers(samples: Dataset[S], answer: Callable[[S], R], accelerator: Accelera
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _Mapped:
     """For the samples of a batch, the error of each, or what a function returns for it."""
 
-    answer: Callable[[Any], Any]
+    function: Callable[[Any], Any]
 
     def __call__(self, samples: list[Any]) -> list[tuple[str, Any]]:
-        return [(sample.error, None if sample.error else self.answer(sample)) for sample in samples]
+        return [(sample.error, None if sample.error else self.function(sample)) for sample in samples]
 
 
 def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
@@ -72,7 +72,7 @@ def _checked(batches: Iterable[list[S]]) -> Iterator[list[S]]:
         yield batch
 
 
-def there(tensor: Tensor | None) -> Tensor:
+def not_none(tensor: Tensor | None) -> Tensor:
     """Return the tensor of a sample without an error, which is not None."""
     assert tensor is not None
     return tensor

@@ -124,15 +124,15 @@ class DetectionSet(AnnotatedSet):
         """One line for the user for each kind of box that was dropped or clipped, and one for images with an EXIF orientation."""
         return self.faults.notes
 
-    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> DetectionSet:
+    def with_classes(self, classes: Sequence[str], *, complete: bool = True, owner: str = "the model") -> DetectionSet:
         """Return the same images with labels 1, 2, … for these classes.
 
-        Classes that the set does not have get unused ids. Raises BadData if the set has a class that is not among them, or if `all_of_them`
-        is true and the set lacks one. The message says that the classes are those of `known_by`.
+        Classes that the set does not have get unused ids. Raises BadData if the set has a class that is not among them, or if `complete`
+        is true and the set lacks one. The message says that the classes are those of `owner`.
         """
         if self.classes == tuple(classes):
             return self
-        check_classes(self.root, self.classes, classes, all_of_them=all_of_them, known_by=known_by)
+        check_classes(self.root, self.classes, classes, complete=complete, owner=owner)
         label_of = np.array([0, *(list(classes).index(name) + 1 for name in self.classes)])
         free = itertools.count(1 + max((number for number in self.class_ids if isinstance(number, int)), default=0))
         own = dict(zip(self.classes, self.class_ids, strict=True))

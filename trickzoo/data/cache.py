@@ -38,7 +38,7 @@ class Seal(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def keep_once(
+def open_or_decode(
     data: Dataset[ReadImage], place: Path, workers: int, tell: Callable[[list[ReadImage]], None] = lambda batch: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the pixels of n samples, (n, 3, side, side), and the widths and heights of their files, (n, 2), from the folder `place`.

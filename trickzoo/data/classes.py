@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trickzoo.data.listing import alike, no_twin, read_lines, same_form, warn
+from trickzoo.data.listing import check_unique, equal_groups, read_lines, same_form, warn
 from trickzoo.errors import BadData, BadOption, UnknownName, nearest, shortened
 from trickzoo.wording import count
 
@@ -76,7 +76,7 @@ def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
     path = Path(name)
     if path.is_file():
         names = synsets([word if SYNSET.fullmatch(word := line.split()[0]) else line for line in read_lines(path)])
-        no_twin(names, path)
+        check_unique(names, path)
         return names
     raise UnknownName("class list", name, NAMES)
 
@@ -94,11 +94,11 @@ def check_names(classes: Iterable[str], root: Path) -> None:
             name.encode()
         except UnicodeEncodeError:
             raise BadData(f'{root}: the class name "{name}" is not UTF-8 text; rename it, since weight files keep class names') from None
-    if twins := alike(names, same_form):
+    if twins := equal_groups(names, same_form):
         raise BadData(
             f"{root}: {len(twins[0])} classes are called {same_form(twins[0][0])}, with accents stored in two ways; write them alike"
         )
-    for group in alike(names, lambda name: " ".join(name.casefold().split()).lstrip("0")):
+    for group in equal_groups(names, lambda name: " ".join(name.casefold().split()).lstrip("0")):
         _warn(f"{root}: the classes {_quoted(group)} differ in capitals, blanks or leading zeros only; they are different classes")
     for name in names:
         if name.lower() in MISSING:
@@ -158,22 +158,20 @@ def describe_class(name: str) -> str:
     return _descriptions().get(name, name)
 
 
-def check_classes(
-    root: Path, classes: Sequence[str], known: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model"
-) -> None:
+def check_classes(root: Path, classes: Sequence[str], known: Sequence[str], *, complete: bool = True, owner: str = "the model") -> None:
     """Raise BadData, with the first difference, if the classes of the set at `root` are not the `known` ones.
 
     Args:
         root: the set's folder, for the message.
         classes: the classes of the set.
         known: the classes that the set should have, in any order.
-        all_of_them: whether the set must have every one of `known`.
-        known_by: what has the `known` classes, for the message.
+        complete: whether the set must have every one of `known`.
+        owner: what has the `known` classes, for the message.
     """
-    remedy = f"; take a set with the classes of {known_by}"
+    remedy = f"; take a set with the classes of {owner}"
     for name in classes:
         if name not in known:
-            raise BadData(f'{root} has the class "{name}", which {known_by} does not have{nearest(name, known) or remedy}')
-    for name in known if all_of_them else ():
+            raise BadData(f'{root} has the class "{name}", which {owner} does not have{nearest(name, known) or remedy}')
+    for name in known if complete else ():
         if name not in classes:
-            raise BadData(f'{root} has no class "{name}", which {known_by} has{nearest(name, classes) or remedy}')
+            raise BadData(f'{root} has no class "{name}", which {owner} has{nearest(name, classes) or remedy}')

@@ -91,15 +91,15 @@ def folders_of_splits(root: Path) -> dict[str, Path]:
     return by_split(root, ((path.name, path) for path in visible(root) if split_of(path.name) and path.is_dir()))
 
 
-def the_one(root: Path, found: Sequence[Export], wanted: str) -> Export:
+def only_export(root: Path, found: Sequence[Export], wanted: str) -> Export:
     """Return the only form that was recognised in a folder.
 
-    Raises BadData if there is none, with what is `wanted`, or if there are two, with the option that decides.
+    `wanted` says what the folder must contain. Raises BadData if no form or more than one was recognised, with what to do.
     """
     if not root.is_dir():
         raise BadData(f"{root} is not a folder")
     if not found:
-        raise BadData(f"{root} has no layout that is recognised{_malformed(root)}; {wanted}")
+        raise BadData(f"{root} has no layout that is recognised{_malformed(root)}; it must contain {wanted}")
     if len(found) == 1:
         return found[0]
     first, second = found[:2]

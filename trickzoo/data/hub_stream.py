@@ -16,7 +16,7 @@ from trickzoo.data.identity import set_digest
 from trickzoo.data.imageset import ReadImage, turns_upright
 from trickzoo.data.loaders import random_crops, say_orientation, stacked
 from trickzoo.data.prefetch import to_device
-from trickzoo.data.readers.hub_source import open_source, plainly
+from trickzoo.data.readers.hub_source import errors_as_bad_data, open_source
 from trickzoo.data.workers import in_workers
 from trickzoo.errors import BadData
 from trickzoo.recipes.recipe import Augmentation
@@ -77,7 +77,7 @@ class HubStream:
                 if epoch != reached:
                     shuffled.set_epoch(epoch)
                     rows, reached = enumerate(shuffled), epoch
-                with plainly(self.source.name):
+                with errors_as_bad_data(self.source.name):
                     row = next((row for place, row in rows if place == position), None)
                     if row is None:
                         raise BadData(f"{self.source.name} ends before image {position} of the {self.n:,} that it says it has")

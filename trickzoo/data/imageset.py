@@ -52,7 +52,7 @@ class ImageSet:
         layout: a description of the layout that was found.
         entries: the images.
         empty: the names of class folders without an image, which are not classes of the set.
-        strangers: the names of files that are not read, because they are not named as images, are hidden, or belong to no sample.
+        unread: the names of files that are not read, because they are not named as images, are hidden, or belong to no sample.
         order: all classes in the set's own order, or empty if it has none.
     """
 
@@ -60,7 +60,7 @@ class ImageSet:
     layout: str
     entries: tuple[Entry, ...]
     empty: tuple[str, ...] = ()
-    strangers: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

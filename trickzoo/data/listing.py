@@ -100,7 +100,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
             )
         names = [match[3] for match in numbered]
         _say_indices(path, numbers[0], tuple(names))
-    no_twin(names, path)
+    check_unique(names, path)
     return tuple(names)
 
 
@@ -125,11 +125,11 @@ def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
     for name in names:
         if name not in known and (match := FLAGGED.fullmatch(name)) and match[1] in known:
             raise BadData(f"{path} does not have one name a line: a list of one class? Name a split such as train")
-    no_twin(names, path)
+    check_unique(names, path)
     return names
 
 
-def no_twin(names: Sequence[str], path: Path) -> None:
+def check_unique(names: Sequence[str], path: Path) -> None:
     """Raise BadData for a name that occurs twice in a list from the file `path`."""
     seen: set[str] = set()
     for name in names:
@@ -159,7 +159,7 @@ def folder_called(root: Path, names: Sequence[str]) -> Path | None:
     return next((there[name.lower()] for name in names if name.lower() in there), None)
 
 
-def alike(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+def equal_groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
     """Return the groups of at least two items that have the same key, in order."""
     groups: dict[Hashable, list[T]] = defaultdict(list)
     for item in items:
@@ -227,7 +227,7 @@ class Files:
         shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
         path = self._below(name)
         if not name or path.is_absolute() or ".." in path.parts:
-            raise BadData(f'{source} names "{shown}"; paths below {self.root} are wanted{self.remedy}')
+            raise BadData(f'{source} names "{shown}"; the path must be below {self.root}{self.remedy}')
         if URL.match(name):
             raise BadData(f"{source} names the URL {shown}; download the images, and write their paths")
         found = self.find(name)

@@ -68,11 +68,11 @@ class TrainingImages(Protocol):
 def label_indices(images: ImageSet, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return (n,) the index of each image's class in `classes`. Raises BadData for a class that is not among them."""
     index_of = {name: i for i, name in enumerate(classes)}
-    strangers = [name for name in images.classes if name not in index_of]
-    if strangers:
-        shown = shortened(strangers, 3)
-        what = f"{len(strangers)} classes ({shown}) are" if len(strangers) > 1 else f"class {shown} is"
-        hint = nearest(strangers[0], classes) or "; add training images of them, or leave them out of the validation images"
+    unknown = [name for name in images.classes if name not in index_of]
+    if unknown:
+        shown = shortened(unknown, 3)
+        what = f"{len(unknown)} classes ({shown}) are" if len(unknown) > 1 else f"class {shown} is"
+        hint = nearest(unknown[0], classes) or "; add training images of them, or leave them out of the validation images"
         raise BadData(f"{images.root}: {what} not among the training set's {count(len(classes), 'class')}{hint}")
     return np.array([index_of[entry.label] for entry in images.entries])
 

@@ -8,9 +8,9 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from trickzoo.data.checks import check
-from trickzoo.data.exports import ALL, the_one
+from trickzoo.data.exports import ALL, only_export
 from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
-from trickzoo.data.selection import BETWEEN, Selected, Selection, select
+from trickzoo.data.selection import SPLIT_FRACTION, Selected, Selection, select
 from trickzoo.errors import BadData, BadOption, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count, Range
 from trickzoo.wording import count
@@ -59,7 +59,7 @@ class ImageLocation(Checked):
     val_images: Count | None = None
     folder: Path | None = None
     selection: Selection = field(default_factory=Selection)
-    minival: Annotated[float, BETWEEN] | None = None
+    minival: Annotated[float, SPLIT_FRACTION] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +201,7 @@ class AnnotatedLocation(Checked):
             return self._open_file("train")
         if not (exports := find_reader(self.layout, task).exports):
             raise BadOption(f"{self.layout} states its splits; leave --val-fraction and --split-file out")
-        return the_one(self.root, resolve_name(exports)(self.root), f"{find_layout(self.layout).what} is wanted there").open(self.root, ALL)
+        return only_export(self.root, resolve_name(exports)(self.root), find_layout(self.layout).what).open(self.root, ALL)
 
     def _open_file(self, part: Part) -> Any:
         """Open a file in COCO's format."""
@@ -244,7 +244,7 @@ def open_splits(location: AnnotatedLocation, task: str) -> Splits[Any]:
         if name not in train.classes:
             near = nearest(name, train.classes) or "; name splits of the same classes"
             raise BadData(f'{val.root}: the validation images have a class "{name}", and the training images have none of it{near}')
-    val = val.in_order(train.classes, all_of_them=False, known_by="the training split")
+    val = val.with_classes(train.classes, complete=False, owner="the training split")
     if train.digest == val.digest:
         raise BadData(f"{train.root}: training and validation images are the same; name the splits")
     check(train, val)

@@ -143,16 +143,16 @@ class SegmentationSet(AnnotatedSet):
         """Return True: every image has a mask."""
         return True
 
-    def in_order(self, classes: Sequence[str], *, all_of_them: bool = True, known_by: str = "the model") -> SegmentationSet:
+    def with_classes(self, classes: Sequence[str], *, complete: bool = True, owner: str = "the model") -> SegmentationSet:
         """Return the set itself.
 
-        Raises BadData if its classes are not exactly these in this order; masks contain numbers and not names, so `all_of_them` has no
-        effect. The message says that the classes are those of `known_by`.
+        Raises BadData if its classes are not exactly these in this order; masks contain numbers and not names, so `complete` has no
+        effect. The message says that the classes are those of `owner`.
         """
-        check_classes(self.root, self.classes, classes, known_by=known_by)
+        check_classes(self.root, self.classes, classes, owner=owner)
         for number, (own, wanted) in enumerate(zip(self.classes, classes, strict=True)):
             if own != wanted:
-                raise BadData(f'{self.root} has "{own}" as class {number}, and {known_by} has "{wanted}"; renumber the masks')
+                raise BadData(f'{self.root} has "{own}" as class {number}, and {owner} has "{wanted}"; renumber the masks')
         return self
 
     @functools.cached_property

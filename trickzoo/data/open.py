@@ -39,7 +39,7 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
     if folder is not None and not is_table(data):
         raise BadOption(f"--images names the folder of a table's images, and {data} is no table")
     images = table.open_table(Path(data), split, folder=folder) if is_table(data) else _open(data, split, devkit)
-    if images.strangers:
+    if images.unread:
         warn(left_out(images))
     if images.empty:
         warn(without_images(images))
@@ -78,7 +78,7 @@ def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:
 
 def left_out(images: ImageSet) -> str:
     """Return a sentence that counts the files of a set that are not read as images, by suffix, and names the first of them."""
-    names = images.strangers
+    names = images.unread
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
     kinds = shortened([f"{n} {suffix}" for suffix, n in suffixes.most_common()], 5)
     shown = shortened(names, NAMED)

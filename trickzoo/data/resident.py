@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from trickzoo.data.augment import crop_and_resize, crop_boxes
 from trickzoo.data.batches import BatchPlan
-from trickzoo.data.cache import keep_once
+from trickzoo.data.cache import open_or_decode
 from trickzoo.data.identity import contents_digest, set_digest
 from trickzoo.data.imageset import Decoded, ImageSet, ReadImage
 from trickzoo.data.loaders import label_indices, say_orientation
@@ -118,7 +118,7 @@ def decode_once(
     digest = contents_digest(images)
     samples = Decoded(images, transform, range(len(images.entries)))
     place = folder / f"{digest[:32]}-{name}{'-upright' if images.upright else ''}"
-    pixels, sizes = keep_once(samples, place, workers, lambda batch: say_orientation(batch, str(images.root)))
+    pixels, sizes = open_or_decode(samples, place, workers, lambda batch: say_orientation(batch, str(images.root)))
     stamps = () if side is None else (f"side {side}",)
     whole = set_digest(digest, classes, (entry.label for entry in images.entries), stamps)
     return Resident(pixels, sizes, labels, classes, whole)
@@ -131,7 +131,7 @@ def draw_once(shapes: Shapes, transform: Callable[[Image.Image], Tensor], name: 
     """
     digest = hashlib.sha256(shapes.description.encode()).hexdigest()  # the description names everything that the pixels depend on
     labels = np.array([shapes.label(index) for index in range(shapes.n)])
-    pixels, sizes = keep_once(_Drawings(shapes, transform), folder / f"{digest[:32]}-{name}", workers)
+    pixels, sizes = open_or_decode(_Drawings(shapes, transform), folder / f"{digest[:32]}-{name}", workers)
     return Resident(pixels, sizes, labels, CLASSES, digest, shapes.description)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from trickzoo.weights.loaded import LoadedWeights
 
-BETWEEN = Range("above 0 and below 1", lambda number: 0 < number < 1)
+SPLIT_FRACTION = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
 LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training did, with"
 """Remedies if images have trained a network: in an evaluation, and in a training that starts from it. `--split-file LIST` follows."""
@@ -44,7 +44,7 @@ class Selection(Checked):
     Raises BadOption for a value out of range or for two ways to divide, NoEffect for a seed without a fraction.
     """
 
-    val_fraction: Annotated[float, BETWEEN] | None = None
+    val_fraction: Annotated[float, SPLIT_FRACTION] | None = None
     split_seed: Seed = 0
     split_file: Path | None = None
     skip_corrupt: bool = False

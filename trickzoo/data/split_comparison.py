@@ -9,7 +9,7 @@ from typing import Any
 
 from trickzoo.data.contents import SKIP
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.listing import alike
+from trickzoo.data.listing import equal_groups
 from trickzoo.errors import BadData, shortened
 from trickzoo.wording import count, verb
 
@@ -95,9 +95,9 @@ def _same_files(files: Sequence[tuple[ImageSet, Entry]]) -> list[list[int]]:
 
     Only files whose size and whose last bytes equal those of another file are read completely.
     """
-    by_size = alike(range(len(files)), lambda index: _size(*files[index]))
-    by_end = [same for group in by_size for same in alike(group, lambda index: _end(*files[index]))]
-    return [same for group in by_end for same in alike(group, lambda index: _contents(*files[index]))]
+    by_size = equal_groups(range(len(files)), lambda index: _size(*files[index]))
+    by_end = [same for group in by_size for same in equal_groups(group, lambda index: _end(*files[index]))]
+    return [same for group in by_end for same in equal_groups(group, lambda index: _contents(*files[index]))]
 
 
 def _size(images: ImageSet, entry: Entry) -> int:

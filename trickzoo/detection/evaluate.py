@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, to_file
-from trickzoo.data.batches import answers, there
+from trickzoo.data.batches import map_share, not_none
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import rgb
 from trickzoo.data.objects import Objects
@@ -61,7 +61,7 @@ def detect(
     """
     found = DetectionEvaluation(data)
     find = Finder(net.eval(), accelerator.device, precision_of(accelerator))
-    for index, detections in stoppable(answers(DetectionSamples(data, transform), find, accelerator, len(data), workers), accelerator):
+    for index, detections in stoppable(map_share(DetectionSamples(data, transform), find, accelerator, len(data), workers), accelerator):
         found.add(index, *detections)
         progress(1)
     found.gather()
@@ -80,7 +80,7 @@ class Finder:
     def __call__(self, sample: DetectionSample) -> tuple[int, tuple[Tensor, Tensor, Tensor]]:
         """Return the index of the image, and its boxes in pixels of the file, scores and labels."""
         with autocast(self.device, self.precision):
-            return sample.index, _find(self.net, there(sample.pixels), sample.size, self.device)
+            return sample.index, _find(self.net, not_none(sample.pixels), sample.size, self.device)
 
 
 def evaluate_set(

@@ -30,7 +30,7 @@ def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], c
         raise BadOption(f"the targets have labels from {given}; they go from 1 to {classes - 1}, because 0 is the background")
     number, box = next((n, int(i)) for n, target in enumerate(found) for i in (~_have_area(target["boxes"])).nonzero()[:1])
     corners = ", ".join(f"{value:g}" for value in found[number]["boxes"][box].tolist())
-    raise BadOption(f"target {number}: box {box} is ({corners}); finite corners x0, y0, x1, y1 with x0 < x1 and y0 < y1 are wanted")
+    raise BadOption(f"target {number}: box {box} is ({corners}); corners x0, y0, x1, y1 must be finite, with x0 < x1 and y0 < y1")
 
 
 def _have_area(boxes: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def _converted(number: int, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if labels.shape == (0,):
         labels = labels.long()
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.is_complex():
-        raise BadOption(f"target {number}: boxes (n, 4) of numbers are wanted, not the shape {tuple(boxes.shape)} of {boxes.dtype}")
+        raise BadOption(f"target {number}: boxes must be (n, 4) numbers, not the shape {tuple(boxes.shape)} of {boxes.dtype}")
     if labels.ndim != 1 or labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise BadOption(f"target {number}: labels (n,) of whole numbers are wanted, not the shape {tuple(labels.shape)} of {labels.dtype}")
+        raise BadOption(f"target {number}: labels must be (n,) whole numbers, not the shape {tuple(labels.shape)} of {labels.dtype}")
     if len(boxes) != len(labels):
         raise BadOption(f"target {number} has {count(len(boxes), 'box')} and {count(len(labels), 'label')}")
     return {**target, "boxes": boxes if boxes.is_floating_point() else boxes.float(), "labels": labels.long()}

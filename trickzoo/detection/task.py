@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, check_sides
-from trickzoo.data.batches import there
+from trickzoo.data.batches import not_none
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
@@ -111,9 +111,9 @@ class Detection(AnnotatedTask):
     def loss(self, net: nn.Module, batch: list[DetectionSample]) -> Tensor:
         """Return the sum of the four losses."""
         device = self.accelerator.device
-        targets = [{"boxes": there(sample.boxes).to(device), "labels": there(sample.labels).to(device)} for sample in batch]
+        targets = [{"boxes": not_none(sample.boxes).to(device), "labels": not_none(sample.labels).to(device)} for sample in batch]
         with self.accelerator.autocast():
-            losses = net([to_input(there(sample.pixels), device) for sample in batch], targets)
+            losses = net([to_input(not_none(sample.pixels), device) for sample in batch], targets)
         return torch.stack([value.float() for value in losses.values()]).sum()
 
     def evaluate(self) -> dict[str, Any] | None:

@@ -82,7 +82,7 @@ def read(path: Path) -> Counts:
 def _names(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     names = tuple(row[0] for row in rows)
     if len(set(names)) < len(names):
-        raise BadData(f"{path} names an image twice; predictions for each image are wanted")
+        raise BadData(f"{path} has two rows for the same image; evaluate again with --predictions")
     return names
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from trickzoo import drawing
 from trickzoo.data.annotated_transforms import Scale, SegmentationSample, SegmentationSamples
-from trickzoo.data.batches import answers, there
+from trickzoo.data.batches import map_share, not_none
 from trickzoo.data.images import rgb
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
@@ -59,7 +59,7 @@ def segment(
     found = ConfusionMatrix(data.classes)
     label = PixelClassifier(net.eval(), normalise, accelerator.device, precision_of(accelerator))
     samples = SegmentationSamples(data, transform)
-    for index, classes, mask, margin in stoppable(answers(samples, label, accelerator, len(data), workers), accelerator):
+    for index, classes, mask, margin in stoppable(map_share(samples, label, accelerator, len(data), workers), accelerator):
         found.add(classes, mask, index, margin)
         keep(index, classes)
     found.gather()
@@ -78,9 +78,9 @@ class PixelClassifier:
     @torch.inference_mode()
     def __call__(self, sample: SegmentationSample) -> tuple[int, Tensor, Tensor, float]:
         """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`."""
-        mask = there(sample.mask).to(self.device)
+        mask = not_none(sample.mask).to(self.device)
         with autocast(self.device, self.precision):
-            logits = self.net(self.normalise(there(sample.pixels)[None].to(self.device)))
+            logits = self.net(self.normalise(not_none(sample.pixels)[None].to(self.device)))
         return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, mean_margin(logits[0])
 
 

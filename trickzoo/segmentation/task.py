@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from trickzoo import registry
 from trickzoo.data.annotated_transforms import Scale, ScaleAndCrop, SegmentationSample, SegmentationSamples
-from trickzoo.data.batches import there
+from trickzoo.data.batches import not_none
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
@@ -114,7 +114,7 @@ class Segmentation(AnnotatedTask):
     def loss(self, net: nn.Module, batch: list[SegmentationSample]) -> Tensor:
         """Return the cross-entropy over the judged pixels, with that of the auxiliary head added at the recipe's weight."""
         device = self.accelerator.device
-        images, masks = (torch.stack([there(getattr(s, each)) for s in batch]).to(device) for each in ("pixels", "mask"))
+        images, masks = (torch.stack([not_none(getattr(s, each)) for s in batch]).to(device) for each in ("pixels", "mask"))
         with self.accelerator.autocast():
             main, aux = net(self.normalise(images))
         loss = pixel_cross_entropy(main, masks)

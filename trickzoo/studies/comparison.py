@@ -115,7 +115,7 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
         raise BadData(f"{path} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
     found = {row["image"]: (row["class"], row["top1"]) for row in rows}
     if len(found) < len(rows):
-        raise BadData(f"{path} names an image twice; predictions for each image are wanted")
+        raise BadData(f"{path} has two rows for the same image; evaluate again with --predictions")
     return found
 
 

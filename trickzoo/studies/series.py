@@ -150,14 +150,14 @@ def train_all(
     Raises BadOption if it is the folder of a training, InUse if another run is writing to it, and Stopped if SIGTERM, SIGINT or SIGHUP
     arrived. The same call resumes the series.
     """
-    from trickzoo.training.folder import held
+    from trickzoo.training.folder import locked
     from trickzoo.training.processes import processes
 
     titles = [f"{number}/{len(trainings)} {training.title}" for number, training in enumerate(trainings, 1)]
     left = [index for index, training in enumerate(trainings) if not training.done]
     if left and state(machine.out) != "to do":
         raise BadOption(f"{machine.out} holds a training itself, whose report would be replaced; name another --out")
-    with held(machine.out, processes(device=machine.device)) if left else nullcontext():
+    with locked(machine.out, processes(device=machine.device)) if left else nullcontext():
         if jobs == 1:
             _train_in_turn(trainings, titles, each, tell)
             return

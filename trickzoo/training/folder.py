@@ -29,7 +29,7 @@ PATIENCE = 15.0
 
 
 @contextmanager
-def held(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
+def locked(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
     """Within the block, lock the folder against other runs. The processes of one run share the lock, and must all enter the block.
 
     Temporary files that a killed run left in the folder are removed first. The operating system releases the lock of a process that dies.

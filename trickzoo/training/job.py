@@ -54,13 +54,13 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
     task, machine, accelerator = job.task, job.machine, job.accelerator
     if done := finished(machine, task):  # before the folder is locked, because it may be read-only
         return done
-    with folder.held(machine.out, accelerator):
+    with folder.locked(machine.out, accelerator):
         return finished(machine, task) or _run(job, report, also)
 
 
 def evaluate_again(job: Job) -> None:
     """Load the last checkpoint of a finished training, and evaluate its network. All processes call it together."""
-    with folder.held(job.machine.out, job.accelerator):
+    with folder.locked(job.machine.out, job.accelerator):
         _fit(job, lambda progress: None)
 
 

@@ -14,7 +14,7 @@ def ema_decay(step: int, decay: float) -> float:
     Raises BadOption for a decay outside [0, 1). With a decay of 1 the average would never change.
     """
     if not 0 <= decay < 1:
-        raise BadOption(f"ema: the decay is in [0, 1), not {decay}")
+        raise BadOption(f"ema: the decay must be in [0, 1), not {decay}")
     return min(decay, (1 + step) / (10 + step))
 
 

@@ -23,7 +23,9 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
     """
     check_choice("label smoothing: form", form, get_args(Form))
     if not 0 <= epsilon < 1 or num_classes < 2:
-        raise BadOption(f"label smoothing: epsilon in [0, 1) and two classes are wanted, not {epsilon} and {num_classes}")
+        raise BadOption(
+            f"label smoothing: epsilon must be in [0, 1) and there must be two classes or more, not {epsilon} and {num_classes}"
+        )
     other = epsilon / (num_classes - 1) if form == "paper" else epsilon / num_classes
     true = 1 - epsilon if form == "paper" else 1 - epsilon + other
     target = torch.full((len(labels), num_classes), other, device=labels.device)
@@ -50,6 +52,6 @@ def check_probabilities(what: str, target: Tensor, n: int, num_classes: int | No
     shape, classes = tuple(target.shape), "K" if num_classes is None else num_classes
     if len(shape) != 2 or len(target) != n or shape[1] < 2 or shape[1] != (num_classes or shape[1]) or not target.is_floating_point():
         raise BadOption(
-            f"{what}: floating-point target probabilities ({n}, {classes}) of two or more classes are wanted, not the shape {shape} of "
+            f"{what}: the target must be ({n}, {classes}) floating-point probabilities of two or more classes, not the shape {shape} of "
             f"{target.dtype}; smooth_labels(labels, {classes}, 0.0) turns class indices into them"
         )

@@ -13,5 +13,5 @@ def scaled_lr(lr: float, batch_size: int, *, per: int = 256) -> float:
     Raises BadOption if a batch size is not positive.
     """
     if batch_size < 1 or per < 1:
-        raise BadOption(f"linear scaling: batch sizes are 1 or more, not {batch_size} per {per}")
+        raise BadOption(f"linear scaling: batch sizes must be 1 or more, not {batch_size} per {per}")
     return lr * batch_size / per

@@ -35,7 +35,7 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
     n = len(images)
     check_probabilities("mixup", target, n)
     if not images.is_floating_point():
-        raise BadOption(f"mixup: images of a floating-point type are wanted, not {images.dtype}")
+        raise BadOption(f"mixup: the images must have a floating-point type, not {images.dtype}")
     if alpha <= 0:
         raise BadOption(f"mixup: alpha must be above 0, not {alpha}")
     if n < 2:

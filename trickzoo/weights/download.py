@@ -50,7 +50,7 @@ class HubFile(NamedTuple):
     identity: Identity
 
 
-def agrees(got: str, wanted: str | None) -> bool:
+def digest_matches(got: str, wanted: str | None) -> bool:
     """Return whether a digest begins with the wanted digits; any digest does if none are known."""
     return wanted is None or got.startswith(wanted)
 
@@ -63,9 +63,9 @@ def _hub() -> Any:
 
         return huggingface_hub
     except ValueError as error:
-        guilty = [name for name, value in os.environ.items() if name.startswith("HF_") and f"'{value}'" in str(error)]
+        invalid = [name for name, value in os.environ.items() if name.startswith("HF_") and f"'{value}'" in str(error)]
         raise BadOption(
-            f"the hub client does not start ({error}); correct or unset {' or '.join(guilty) or 'its variables, HF_…'}"
+            f"the hub client does not start ({error}); correct or unset {' or '.join(invalid) or 'its variables, HF_…'}"
         ) from None
 
 
@@ -149,7 +149,7 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
         raise _hub_failure(error, hub.errors) from None
     wanted = wanted or stated
     got, identity = examine(path)
-    if not agrees(got, wanted):
+    if not digest_matches(got, wanted):
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
@@ -164,7 +164,7 @@ def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
     if metadata.commit_hash is None:
         raise SourceError("the answer names no commit; is this a hub?")
     stated: str | None = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
-    if wanted and stated and not agrees(stated, wanted):
+    if wanted and stated and not digest_matches(stated, wanted):
         raise SourceError(f"the hub states SHA-256 {stated}, {wanted} is recorded")
     if size is not None and metadata.size is not None and metadata.size != size:
         raise SourceError(f"the hub states {metadata.size:,} bytes, {size:,} are recorded")
@@ -198,7 +198,7 @@ def from_url(source: Source, target: Path, wanted: str | None, seconds: float, s
     assert source.url is not None
     streams.save(streams.client(), source.url, target, size, _timeout(seconds), READ_SECONDS)
     got, identity = examine(target)
-    if not agrees(got, wanted):
+    if not digest_matches(got, wanted):
         raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
     return got, identity
 

@@ -101,7 +101,7 @@ def of_file(path: Path) -> FileMetadata | None:
     return read_header(path, tensors.read_tensors(path).metadata)
 
 
-def stated(path: Path) -> FileMetadata:
+def required(path: Path) -> FileMetadata:
     """Return the header of a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has none."""
     own = of_file(path)
     if own is None:
@@ -111,7 +111,7 @@ def stated(path: Path) -> FileMetadata:
 
 def model_of(path: Path) -> str:
     """Return the name of the model in a weight file or checkpoint that trickzoo wrote. Raises BadCheckpoint if the file has no header."""
-    return stated(path).model
+    return required(path).model
 
 
 def task_of(path: Path) -> str:

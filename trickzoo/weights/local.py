@@ -18,16 +18,11 @@ from typing import NamedTuple
 from trickzoo.errors import BadCheckpoint, DigestMismatch, NotWritten, TrickzooError
 from trickzoo.files import Identity, examine, home, open_regular, utf8_path
 from trickzoo.weights import manifest, pins, stamps
-from trickzoo.weights.download import agrees, commit_of, in_hub_cache, write_error
+from trickzoo.weights.download import commit_of, digest_matches, in_hub_cache, write_error
 from trickzoo.weights.record import Record, Source
 from trickzoo.weights.stamps import Stamp, WeightFile
 
 log = logging.getLogger("trickzoo")
-
-Assurance = str
-"""What is known of a file's digest: "pinned" is the full SHA-256 in the manifest or the lock file, "8 digits" (or more) its beginning,
-"stated by the hub" the SHA-256 that the hub stated when the file was downloaded. "unverified" is a file that the user put in place by
-hand and whose digest is recorded nowhere: it is only compared with the state that it had when it was first used."""
 
 
 def locate(record: Record) -> WeightFile | None:
@@ -63,8 +58,13 @@ def is_packaged(record: Record) -> bool:
     return any(_packaged(source) is not None for source in record.sources)
 
 
-def assurance(record: Record, file: WeightFile) -> Assurance:
-    """Return which digest a file of the weight has been compared with."""
+def assurance(record: Record, file: WeightFile) -> str:
+    """Return which digest a file of the weight has been compared with.
+
+    "pinned" is the full SHA-256 in the manifest or the lock file, "8 digits" (or more) its beginning, and "stated by the hub" the SHA-256
+    that the hub stated when the file was downloaded. "unverified" is a file that the user put in place by hand and whose digest is recorded
+    nowhere: it is only compared with the state that it had when it was first used.
+    """
     source = next((source for source in record.sources if str(source) == file.source), None)
     wanted = pins.wanted(record, source) if source is not None else None
     if wanted is not None:
@@ -220,7 +220,7 @@ def _stamped(record: Record) -> WeightFile | None:
         found = os.stat(stamp.path)
     except OSError:
         return None
-    if source.path is not None and not (stamp.is_of(found) and agrees(stamp.sha256, pins.wanted(record, source))):
+    if source.path is not None and not (stamp.is_of(found) and digest_matches(stamp.sha256, pins.wanted(record, source))):
         return None  # an update of the package replaced both the file and its record
     if not stamp.is_of(found):
         return _check_again(record, source, stamp)
@@ -241,7 +241,7 @@ def _check_again(record: Record, source: Source, stamp: Stamp) -> WeightFile:
 def _as_recorded(record: Record, source: Source, stamp: Stamp, identity: Identity) -> WeightFile:
     """Return the stamped file. Raises DigestMismatch if the manifest or the lock file now states another digest."""
     sha256, wanted = stamp.upstream_sha256 or stamp.sha256, pins.wanted(record, source)
-    if not agrees(sha256, wanted):
+    if not digest_matches(sha256, wanted):
         raise _mismatch(record, Path(stamp.path), wanted or "", sha256)
     return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256, identity)
 
@@ -253,7 +253,7 @@ def _unstamped(record: Record) -> WeightFile | None:
         return None
     got, identity = _examine(place.path)
     wanted = pins.wanted(record, place.source) or place.stated
-    if not agrees(got, wanted):
+    if not digest_matches(got, wanted):
         raise _mismatch(record, place.path, wanted or "", got)
     if wanted is None:
         _check_whole(record, place.path)

@@ -56,7 +56,7 @@ def fetch(record: Record) -> WeightFile:
 def pin(records: list[Record]) -> list[WeightFile]:
     """Fetch each weight and write its revision and digest to the lock file, so that only these bytes are accepted from then on.
 
-    Returns the files that were pinned. A file that is unverified (see `local.Assurance`) is not pinned.
+    Returns the files that were pinned. A file that is unverified (see `local.assurance`) is not pinned.
     """
     files = [file for record in records if local.assurance(record, file := fetch(record)) != "unverified"]
     pins.write(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from trickzoo.data.boxes import DetectionSet
-from trickzoo.data.exports import Export, by_split, the_one
+from trickzoo.data.exports import Export, by_split, only_export
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, visible
 from trickzoo.data.readers.coco_file import decode, is_coco, to_set
@@ -49,7 +49,7 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
         there = [*visible(root, "annotations/instances_*.json"), *visible(root, f"*/{ROBOFLOW}")]
         listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
         raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
-    opened: DetectionSet = the_one(root, found, "").open(root, split)
+    opened: DetectionSet = only_export(root, found, "").open(root, split)
     return opened
 
 

@@ -156,7 +156,7 @@ def _categories(annotations: Path, content: Content) -> tuple[dict[int | str, in
     """
     where = f"{annotations}: a category"
     categories = sorted(((identity(one.id, where), one.name.strip()) for one in _used(content)), key=lambda one: _order(one[0]))
-    _no_twin(annotations, "categories", [number for number, _ in categories])
+    _check_unique_ids(annotations, "categories", [number for number, _ in categories])
     id_of: dict[str, int | str] = {}
     for number, name in categories:
         if not name:
@@ -186,7 +186,7 @@ def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) ->
     """Return the images by their ids, sorted by id."""
     files, entries = None if folder is None else Files(folder), {}
     by_id = sorted(((identity(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
-    _no_twin(annotations, "images", [number for number, _ in by_id])
+    _check_unique_ids(annotations, "images", [number for number, _ in by_id])
     id_of: dict[str, int | str] = {}
     for number, image in by_id:
         where = f"{annotations}: image {_shown(number)}"
@@ -206,7 +206,7 @@ def _numbers(annotations: Path, rows: Sequence[_Annotation]) -> Sequence[int]:
     The ids only tell annotations apart. Raises BadData if two annotations have the same id.
     """
     ids = [identity(one.id, f"{annotations}: an annotation") for one in rows if one.id is not None]
-    _no_twin(annotations, "annotations", ids)
+    _check_unique_ids(annotations, "annotations", ids)
     numbers = [number for number in ids if isinstance(number, int) and -(2**63) <= number < 2**63]
     return numbers if len(numbers) == len(rows) else range(len(rows))
 
@@ -215,7 +215,7 @@ def identity(value: Id, where: str) -> int | str:
     """Return an id in one form, because 7, 7.0 and "7" are the same. Raises BadData for a number that is not whole."""
     if isinstance(value, float):
         if not value.is_integer():
-            raise BadData(f"{where} has the id {value:g}; whole numbers or words are wanted")
+            raise BadData(f"{where} has the id {value:g}; an id must be a whole number or a text")
         return int(value)
     return int(value) if isinstance(value, str) and WHOLE.fullmatch(value) else value
 
@@ -239,7 +239,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _no_twin(annotations: Path, kind: str, ids: Sequence[int | str]) -> None:
+def _check_unique_ids(annotations: Path, kind: str, ids: Sequence[int | str]) -> None:
     seen: set[int | str] = set()
     for number in ids:
         if number in seen:

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.readers.hub_source import Source, open_source, plainly
+from trickzoo.data.readers.hub_source import Source, errors_as_bad_data, open_source
 from trickzoo.errors import BadData
 from trickzoo.files import home, write_atomically
 
@@ -66,7 +66,7 @@ def _copy(source: Source, place: Path) -> Kept:
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
         entries: Kept = []
-        with (scratch / IMAGES).open("wb") as file, plainly(source.name):
+        with (scratch / IMAGES).open("wb") as file, errors_as_bad_data(source.name):
             for position, row in enumerate(source.rows):
                 name, content = source.content(row, f"{source.split}/{position}")
                 entries.append((name, source.label_of(row, name), file.tell(), len(content)))

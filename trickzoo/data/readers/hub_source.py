@@ -103,7 +103,7 @@ def open_source(text: str, split: str) -> Source:
         import datasets
     except ImportError:
         raise BadOption(f"{text} needs the datasets library; pip install 'trickzoo[hub-data]'") from None
-    with plainly(text):
+    with errors_as_bad_data(text):
         builder = datasets.load_dataset_builder(place, options.get("config"), revision=revision)
         splits = builder.as_streaming_dataset()
         name = next((name for name in SPLITS[split] if name in splits), None)
@@ -143,7 +143,7 @@ def _column(text: str, what: str, options: dict[str, str], found: list[str], fea
 
 
 @contextlib.contextmanager
-def plainly(text: str) -> Iterator[None]:
+def errors_as_bad_data(text: str) -> Iterator[None]:
     """Raise BadData for any error of the datasets library in the block. For a damaged set, its readers raise errors of many types."""
     try:
         yield

@@ -20,7 +20,7 @@ from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.exports import by_split
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.data.layouts import check_exists, split_of
-from trickzoo.data.listing import alike, is_hidden, same_form, warn
+from trickzoo.data.listing import equal_groups, is_hidden, same_form, warn
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData, shortened
@@ -56,7 +56,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
     if flat:
         labels = validation_labels(path, devkit)
         others = tuple(name for name in files if _is_image(name) and not FLAT.fullmatch(name))
-        return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat), strangers=others)
+        return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat), unread=others)
     if not folders:
         if VALIDATION_TAR in files:
             raise BadData(f"{path} holds no class folders; name {path / VALIDATION_TAR} itself")
@@ -136,7 +136,7 @@ def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
         except UnicodeEncodeError:
             raise BadData(f"{path}: the name of the class folder {os.fsencode(name)!r} is not UTF-8; rename it") from None
     labels = {name: same_form(name) for name in folders}
-    if twins := alike(labels, same_form):
+    if twins := equal_groups(labels, same_form):
         raise BadData(
             f"{path} has {len(twins[0])} class folders {labels[twins[0][0]]}, which differ only in how the accents are stored; merge them"
         )
@@ -145,10 +145,10 @@ def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
 
 def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
     """Return the images below the class folders in `labels`, with the files that are not read and the empty class folders."""
-    entries, empty, strangers = [], [], []
+    entries, empty, unread = [], [], []
     for top in _entries(path):
         if not os.path.isdir(top.path):
-            strangers += [] if is_hidden(top.name) and not _is_image(top.name) else [top.name]
+            unread += [] if is_hidden(top.name) and not _is_image(top.name) else [top.name]
             continue
         found = False
         for file in _files_below(top.path, hidden=top.name not in labels, above=frozenset({_identity(path)})):
@@ -157,15 +157,15 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
                 entries.append(Entry(name, labels[top.name]))
                 found = True
             elif file.is_image or not file.hidden:
-                strangers.append(name)
+                unread.append(name)
         if not found and top.name in labels:
             empty.append(top.name)
     if not entries:
-        suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in strangers})[:5])
-        there = f", only files that are not read ({suffixes}); save them as JPEG or PNG" if strangers else "; put images into them"
+        suffixes = ", ".join(sorted({Path(name).suffix.lower() or "no suffix" for name in unread})[:5])
+        there = f", only files that are not read ({suffixes}); save them as JPEG or PNG" if unread else "; put images into them"
         raise BadData(f"{path} has {count(len(labels), 'class folder')} and no image in any{there}")
     _warn_of_splits(path, [entry.name for entry in entries])
-    return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(strangers))
+    return ImageSet(path, layout, tuple(entries), tuple(empty), tuple(unread))
 
 
 def _warn_of_splits(path: Path, names: list[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trickzoo.data.listing import no_twin, read_lines
+from trickzoo.data.listing import check_unique, read_lines
 from trickzoo.data.masks import in_words
 from trickzoo.data.readers.mask_lists import UNLABELLED, read_mask_classes
 from trickzoo.errors import BadData
@@ -97,7 +97,7 @@ def _coloured(line: str) -> tuple[str, int] | None:
 
 
 def _check_colours(path: Path, named: Sequence[tuple[str, int]]) -> None:
-    no_twin([name for name, _ in named], path)
+    check_unique([name for name, _ in named], path)
     seen: dict[int, str] = {}
     for name, colour in named:
         if (other := seen.setdefault(colour, name)) != name:
@@ -112,5 +112,5 @@ def _of_values(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     names = [row[1] for row in rows]
     if not names:
         raise BadData(f"{path} names no class")
-    no_twin(names, path)
+    check_unique(names, path)
     return tuple(names), ()

@@ -19,9 +19,9 @@ import numpy as np
 from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, folder_called, images_by_stem, no_twin, read_lines, read_split, visible
+from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.errors import BadData, shortened
@@ -45,7 +45,7 @@ def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
 
     Raises BadData if the folder has no such layout, if an image or a mask has no counterpart, or if the classes are not named.
     """
-    found: SegmentationSet = the_one(root, mask_exports(root), "images/ and masks/ with equal names are wanted there").open(root, split)
+    found: SegmentationSet = only_export(root, mask_exports(root), "images/ and masks/ with equal names").open(root, split)
     return found
 
 
@@ -143,7 +143,7 @@ def _open_folders(root: Path, folders: Pair, layout: str) -> SegmentationSet:
         raise BadData(f"{folders[0]}: {count(len(alone), 'mask')} without an image, such as {alone[0]}")
     below = [folder.relative_to(root) for folder in folders]
     pairs = tuple(((below[0] / images[stem]).as_posix(), (below[1] / mask).as_posix()) for stem, mask in mask_of.items() if mask)
-    no_twin([mask for _, mask in pairs], folders[1])
+    check_unique([mask for _, mask in pairs], folders[1])
     if not pairs:
         raise BadData(f"{folders[0]} has no image")
     listed = find_classes(list(dict.fromkeys((folders[1], folders[1].parent, folders[0], root))))

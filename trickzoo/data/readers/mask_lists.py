@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, visible
+from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, visible
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData
 
@@ -27,10 +27,10 @@ def open_lists(root: Path, split: str = "train") -> SegmentationSet:
     path = root / f"{split}.txt"
     if not path.is_file():
         there = [file.stem for file in visible(root, "*.txt") if file.stem != "classes"]
-        raise BadData(f'{root} has no split "{split}"; {"there are " + ", ".join(there) if there else "train.txt and val.txt are wanted"}')
+        raise BadData(f'{root} has no split "{split}"; {"there are " + ", ".join(there) if there else "write train.txt and val.txt"}')
     files = Files(root)
     pairs = [_pair(line, files, f"{path.name}, line {number},") for number, line in enumerate(read_lines(path), 1)]
-    no_twin([image for image, _ in pairs], path)
+    check_unique([image for image, _ in pairs], path)
     classes, ignored = read_mask_classes(root / "classes.txt")
     return SegmentationSet(root, f"lists of {split}", classes, tuple(pairs), ignored=ignored)
 

@@ -38,7 +38,7 @@ LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
 """Limits of the file that holds a label, in bytes, and of the label itself, in characters."""
 SPLITS_IN_NAMES = {split: re.compile(rf"(?<![a-z])({'|'.join(names)})(?![a-z])", re.IGNORECASE) for split, names in SPLIT_NAMES.items()}
 """The names of a split as whole words: "val-0.tar" and "Val0.tar" are shards of val, "oval.tar" is not."""
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """The version of the stored index. An index of another version is built again."""
 
 
@@ -85,7 +85,7 @@ class Index:
     """An index of shards, from their headers: the samples with their labels as written, and images that belong to no sample."""
 
     entries: list[Entry] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def open_folder(root: Path, split: str) -> ImageSet | None:
@@ -120,7 +120,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     except BadData as error:
         raise BadData(f"{root}: {error}") from None
     images = tuple(entry._replace(label=label) for entry, label in zip(index.entries, labels, strict=True))
-    return ImageSet(root, count(len(shards), "tar shard"), images, strangers=tuple(index.strangers), order=order)
+    return ImageSet(root, count(len(shards), "tar shard"), images, unread=tuple(index.unread), order=order)
 
 
 def _stored(path: Path, sizes: dict[str, int]) -> Index | None:
@@ -143,7 +143,7 @@ def _add(index: Index, path: Path, name: str) -> None:
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
     index.entries += [Entry(f"{name}/{m.name}", label, m.offset, m.size, name) for m, label in shard.samples()]
-    index.strangers += [f"{name}/{stranger}" for stranger in shard.strangers()]
+    index.unread += [f"{name}/{member}" for member in shard.unread()]
 
 
 class _Shard:
@@ -195,7 +195,7 @@ class _Shard:
                     "write the shards again with names that have no other dot"
                 )
 
-    def strangers(self) -> list[str]:
+    def unread(self) -> list[str]:
         """Return the images that are not read: additional images of a sample, and images whose names begin with a dot."""
         return [member.name for _, member in self.dotted] + self.hidden
 

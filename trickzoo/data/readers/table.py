@@ -18,7 +18,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, no_twin, read_text, same_form
+from trickzoo.data.listing import Files, check_unique, read_text, same_form
 from trickzoo.errors import BadData
 from trickzoo.evidence import unguarded
 from trickzoo.wording import count
@@ -60,7 +60,7 @@ def open_table(path: Path, split: str | None, *, folder: Path | None = None) -> 
         raise BadData(f'{path} has no image of the split "{split}", only of {there}{hint}')
     files = Files(folder or path.parent, "; --images names another folder that contains the images")
     names = [files.require(row.path, f"{path.name}, line {row.line},") for row in mine]
-    no_twin(names, path)
+    check_unique(names, path)
     try:
         labels, order = classes_of_labels([row.label for row in mine])
     except BadData as error:

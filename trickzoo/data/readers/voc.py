@@ -64,7 +64,7 @@ def open_voc(root: Path, split: str = "train", *, year: str | None = None, class
     found = year_folders(root, year)
     for folder in found:
         if not (folder / "Annotations").is_dir():
-            raise BadData(f"{folder} has no Annotations/; boxes in VOC's XML are wanted there")
+            raise BadData(f"{folder} has no Annotations/; put the XML files with the boxes there")
     if classes is None:
         classes = _agreed(found, _box_classes)
     label_of = {name: label for label, name in enumerate(classes, 1)}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import by_stem, folder_called, images_by_stem, read_classes, visible, warn
 from trickzoo.data.readers.voc import CLASS_LIST, LONGEST, classes_in, open_voc, read_annotation
@@ -22,7 +22,7 @@ XMLS, IMAGES = ("annotations", "labels", "xml"), ("images", "JPEGImages")
 def open_xml(root: Path, split: str = "train", *, year: str | None = None) -> DetectionSet:
     """Open a split of VOC, or of an export that `voc_exports` finds. The arguments and errors are those of `open_voc`."""
     found = voc_exports(root) if year is None and root.is_dir() and not (root / "JPEGImages").is_dir() else []
-    opened: DetectionSet = the_one(root, found, "").open(root, split) if found else open_voc(root, split, year=year)
+    opened: DetectionSet = only_export(root, found, "").open(root, split) if found else open_voc(root, split, year=year)
     return opened
 
 

@@ -22,9 +22,9 @@ import yaml
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, the_one
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, no_twin, read_classes, read_lines, read_text, visible, warn
+from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
@@ -50,8 +50,8 @@ def open_yolo(root: Path, split: str = "train") -> DetectionSet:
     Raises BadData if the folder has no such layout, if an image does not exist, if a text file has no image, if a class is not named, or if
     a box lies outside its image.
     """
-    wanted = f"{CONFIGURATIONS[0]}, obj.data or {CLASS_LIST} is wanted there"
-    found: DetectionSet = the_one(root, yolo_exports(root), wanted).open(root, split)
+    wanted = f"{CONFIGURATIONS[0]}, obj.data or {CLASS_LIST}"
+    found: DetectionSet = only_export(root, yolo_exports(root), wanted).open(root, split)
     return found
 
 
@@ -135,7 +135,7 @@ def _names(path: Path) -> tuple[str, ...]:
         raise BadData(f"{path}: names is no list of the classes; it has the name of each, in quotes if it is a word such as yes or no")
     if str(content.get("nc", len(names))) != str(len(names)):
         raise BadData(f"{path} states nc: {str(content['nc'])[:SHOWN]} and {len(names)} names")
-    no_twin([str(name) for name in names], path)
+    check_unique([str(name) for name in names], path)
     return tuple(str(name) for name in names)
 
 
@@ -174,7 +174,7 @@ def _of_places(files: Files, *, path: Path, base: Any, places: Any) -> Sequence[
             names += [files.require(_found(files, line, str(base)), found) for line in listed]
         else:
             names += _in_folder(files, found, path)
-    no_twin(names, path)
+    check_unique(names, path)
     return names
 
 
@@ -212,7 +212,7 @@ def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: 
     if not found:
         raise BadData(f"{source}: there is no image of this split")
     labels = {name: _labels_of(files, name) for name in found}
-    no_twin([path for path in labels.values() if path is not None], root)
+    check_unique([path for path in labels.values() if path is not None], root)
     _check_alone(root, labels, source)
     if bare := [name for name, path in labels.items() if path is None]:
         warn(f"{root}: {count(len(bare), 'image')} without a text file taken as without objects, such as {bare[0]}")
