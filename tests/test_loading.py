@@ -23,6 +23,7 @@ from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import read
 from trickzoo.data.readers.coco import read_coco
+from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoWeights, UnknownName, WeightsUnavailable
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.weights import manifest, named, store, tensors
@@ -77,6 +78,49 @@ def test_a_segmenters_mask_and_shares(trained: Path) -> None:
         logits = loaded.network(loaded.transform(image)[None])
     mask = segmentation.evaluate.classes_of_pixels(logits, expected.shape)[0].numpy()
     assert np.array_equal(mask, expected)
+
+
+def test_found_below_the_threshold_is_left_out(trained: Path) -> None:
+    for name in ("classes", "boxes", "masks"):
+        loaded = trickzoo.load(trained / name)
+        whole = loaded.predict(trained / "a.jpg")
+        limit = sorted(each.score for each in whole.found)[len(whole.found) // 2]
+        sure = loaded.predict(trained / "a.jpg", threshold=limit)
+        assert sure.found == tuple(each for each in whole.found if each.score >= limit) != ()
+        assert np.array_equal(sure.mask, whole.mask)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.jpg"])
+def test_predictions_are_drawn(trained: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large image is reduced when it is decoded; b.jpg is turned upright too."""
+    upright = read(trained / name).upright()
+    size = upright.image.size
+    detector, segmenter = (trickzoo.load(trained / folder) for folder in ("boxes", "masks"))
+    boxes, mask = (loaded.predict(upright) for loaded in (detector, segmenter))
+    assert mask.mask is not None
+    drawn = detector.draw(trained / name, boxes)
+    edges, labels, scores = zip(*((each.box, each.label + 1, each.score) for each in boxes.found), strict=True)
+    assert np.array_equal(drawn, draw_boxes(upright.image, edges, labels, detector.classes, scores))
+    assert np.array_equal(detector.draw(upright, boxes), drawn)
+    assert np.array_equal(segmenter.draw(trained / name, mask), draw_mask(upright.image, mask.mask, segmenter.classes))
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", size[0] * size[1] // 3)
+    small = read(trained / name).upright()
+    assert small.scale >= 2
+    reduced = np.array(edges) / small.scale
+    assert np.array_equal(detector.draw(trained / name, boxes), draw_boxes(small.image, reduced, labels, detector.classes, scores))
+    below = np.asarray(Image.fromarray(mask.mask).resize(small.image.size, Image.Resampling.NEAREST))
+    assert np.array_equal(segmenter.draw(trained / name, mask), draw_mask(small.image, below, segmenter.classes))
+
+
+def test_a_classifiers_prediction_cannot_be_drawn(trained: Path) -> None:
+    loaded = trickzoo.load(trained / "classes")
+    with pytest.raises(BadOption, match="only the boxes of a detector and the mask of a segmenter can be drawn"):
+        loaded.draw(trained / "a.jpg", loaded.predict(trained / "a.jpg"))
+
+
+def test_a_loaded_network_is_printed_in_one_line(trained: Path) -> None:
+    assert repr(trickzoo.load(trained / "classes")) == "Network(classification: mobilenet_v1_025, 3 classes: cat, n01440764, cow)"
+    assert repr(trickzoo.load(trained / "boxes")).startswith("Network(detection: FasterRCNN, ")
 
 
 @pytest.mark.parametrize("name", ["classes", "boxes", "masks"])

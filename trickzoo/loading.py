@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from trickzoo.deployment import predict as of_file
 from trickzoo.deployment.opened import Exported, open_exported
 from trickzoo.detection.evaluate import to_input
 from trickzoo.detection.metrics import NamedDetections
-from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.drawing import draw_boxes, draw_mask
+from trickzoo.errors import BadCheckpoint, BadOption, shortened
 from trickzoo.factory import create
 from trickzoo.files import expanded
 from trickzoo.weights import manifest
@@ -71,7 +72,7 @@ class Prediction:
     mask: NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """A network with everything that prediction needs.
 
@@ -104,20 +105,43 @@ class Network:
             return logits_of(self.network, self.transform(image))
         return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
 
-    def predict(self, image: Image.Image | str | PathLike[str]) -> Prediction:
-        """Return what the network predicts for an image, or for the image in a file, after it is turned upright by its EXIF orientation.
+    def predict(self, image: Image.Image | Picture | str | PathLike[str], threshold: float = 0.0) -> Prediction:
+        """Return what the network predicts for an image, after it is turned upright by its EXIF orientation.
+
+        Args:
+            image: an image of Pillow, the path of one, or an upright one that `trickzoo.data.images.read` returned.
+            threshold: the lowest score in `Prediction.found`; those below it are left out. A mask stays whole.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
-        unknown, BadOption if the image is neither a path nor an image of Pillow, and BadCheckpoint if a classifier gives logits that are
-        not finite.
+        unknown, BadOption if `image` is of another type, and BadCheckpoint if a classifier gives logits that are not finite.
         """
-        if isinstance(image, Image.Image):
-            image = ImageOps.exif_transpose(image)
-        picture = read(Path(image)).upright() if isinstance(image, (str, PathLike)) else Picture(rgb(image), image.size)
+        picture = _upright(image)
         computed = self.run(picture.image)
         if self.task == "classification":
-            return self._probabilities(computed)
-        return self._boxes(computed, picture) if self.task == "detection" else self._shares(computed, picture)
+            whole = self._probabilities(computed)
+        else:
+            whole = self._boxes(computed, picture) if self.task == "detection" else self._shares(computed, picture)
+        return replace(whole, found=tuple(found for found in whole.found if found.score >= threshold))
+
+    def draw(self, image: Image.Image | Picture | str | PathLike[str], prediction: Prediction) -> Image.Image:
+        """Draw a prediction on the image that it was made for: boxes with names and scores, or the colours and names of a mask's classes.
+
+        Returns a picture in RGB, with long sides of at most 4,096 pixels; small images are enlarged. Raises BadOption for a classifier,
+        whose predictions have no place in the image, and what `predict` raises for the image.
+        """
+        picture = _upright(image)
+        if self.task == "detection":
+            found = prediction.found
+            boxes = np.array([each.box for each in found]).reshape(-1, 4) / picture.scale
+            return draw_boxes(picture.image, boxes, [each.label + 1 for each in found], self.classes, [each.score for each in found])
+        if prediction.mask is None:
+            raise BadOption("only the boxes of a detector and the mask of a segmenter can be drawn")
+        mask = Image.fromarray(prediction.mask).resize(picture.image.size, Image.Resampling.NEAREST)
+        return draw_mask(picture.image, np.asarray(mask), self.classes)
+
+    def __repr__(self) -> str:
+        name = getattr(self.network, "name", type(self.network).__name__)
+        return f"Network({self.task}: {name}, {count(len(self.classes), 'class')}: {shortened(self.classes, 3)})"
 
     def _named(self, label: int, score: float, box: Any = None) -> Found:
         return Found(label, describe_class(self.classes[label]), score, box)
@@ -133,7 +157,7 @@ class Network:
     def _shares(self, mask: NDArray[np.uint8], picture: Picture) -> Prediction:
         if picture.image.size != picture.size:
             mask = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
-        counts = np.bincount(mask.ravel(), minlength=len(self.classes))
+        counts = np.array(Image.fromarray(mask).histogram()[: len(self.classes)])
         order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
         return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
 
@@ -200,6 +224,16 @@ def _classifier(classifier: Backbone, file: str) -> Network:
         outputs = count(classifier.num_classes, "output")
         raise BadCheckpoint(f"{file} names {count(len(classes), 'class')} for {outputs}; write it with trickzoo.export(…, classes=…)")
     return of_classifier(classifier, classes, weights.preprocessing)
+
+
+def _upright(image: Image.Image | Picture | str | PathLike[str]) -> Picture:
+    """Return an image turned upright by its EXIF orientation. Raises what `Network.predict` raises for the image."""
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, (str, PathLike)):
+        return read(Path(image)).upright()
+    turned = rgb(ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image)
+    return Picture(turned, turned.size)
 
 
 # functions of the module, and no lambdas, because a `Network` can then be pickled

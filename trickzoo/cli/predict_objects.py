@@ -12,9 +12,8 @@ from trickzoo.errors import BadOption
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from trickzoo.loading import Network
+    from trickzoo.data.picture import Picture
+    from trickzoo.loading import Network, Prediction
 
 
 def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
@@ -44,45 +43,33 @@ def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
 
 def boxes(images: Sequence[Path], pictures: Sequence[Path], network: Network, threshold: float) -> Iterator[dict[str, Any]]:
     """Draw the boxes of each image into its picture, and yield them."""
-    from trickzoo.data.images import read
-    from trickzoo.drawing import draw_boxes
-
     for image, picture in zip(images, pictures, strict=True):
-        photograph = read(image).upright()
-        found = network.run(photograph.image)
-        sure = found.scores >= threshold
-        boxes, scores, labels = (each[sure] for each in found)
-        _save(draw_boxes(photograph.image, boxes, labels, network.classes, scores), picture)
-        names = [name for name, kept in zip(found.names, sure, strict=True) if kept]
+        photograph, found = _drawn(image, picture, network, threshold)
         rows = [
-            {"class": name, "score": round(score, 4), "box": [round(edge * photograph.scale, 1) for edge in box]}
-            for name, box, score in zip(names, boxes.tolist(), scores.tolist(), strict=True)
+            {"class": network.classes[each.label], "score": round(each.score, 4), "box": [round(edge, 1) for edge in each.box or ()]}
+            for each in found.found
         ]
         yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
 
 
 def masks(images: Sequence[Path], pictures: Sequence[Path], network: Network) -> Iterator[dict[str, Any]]:
     """Draw the mask of each image into its picture, and yield the classes' shares of the pixels."""
-    import numpy as np
-    import torch
-
-    from trickzoo.data.images import read
-    from trickzoo.drawing import draw_mask
-
     for image, picture in zip(images, pictures, strict=True):
-        photograph = read(image).upright()
-        mask = network.run(photograph.image)
-        _save(draw_mask(photograph.image, mask, network.classes), picture)
-        shares = torch.bincount(torch.from_numpy(mask).flatten(), minlength=len(network.classes)).numpy() / mask.size
-        found = {network.classes[i]: round(float(shares[i]), 6) for i in np.argsort(-shares, kind="stable") if shares[i]}
-        yield {**of_image(image, photograph), "picture": str(picture), "shares": found}
+        photograph, found = _drawn(image, picture, network)
+        shares = {network.classes[each.label]: round(each.score, 6) for each in found.found}
+        yield {**of_image(image, photograph), "picture": str(picture), "shares": shares}
 
 
-def _save(drawn: Image.Image, path: Path) -> None:
+def _drawn(image: Path, picture: Path, network: Network, threshold: float = 0.0) -> tuple[Picture, Prediction]:
+    """Draw what the network predicts for an image into its picture. Return the image, turned upright, and the prediction."""
+    from trickzoo.data.images import read
     from trickzoo.files import atomically
 
-    with atomically(path) as temporary:
-        drawn.save(temporary, format="PNG")
+    photograph = read(image).upright()
+    found = network.predict(photograph, threshold)
+    with atomically(picture) as temporary:
+        network.draw(photograph, found).save(temporary, format="PNG")
+    return photograph, found
 
 
 def say_boxes(found: dict[str, Any]) -> None:
