@@ -96,7 +96,7 @@ def test_predictions_are_drawn(trained: Path, name: str, monkeypatch: pytest.Mon
     upright = read(trained / name).upright()
     size = upright.image.size
     detector, segmenter = (trickzoo.load(trained / folder) for folder in ("boxes", "masks"))
-    boxes, mask = (loaded.predict(upright) for loaded in (detector, segmenter))
+    boxes, mask = (loaded.predict(trained / name) for loaded in (detector, segmenter))
     assert mask.mask is not None
     drawn = detector.draw(trained / name, boxes)
     edges, labels, scores = zip(*((each.box, each.label + 1, each.score) for each in boxes.found), strict=True)
@@ -110,6 +110,9 @@ def test_predictions_are_drawn(trained: Path, name: str, monkeypatch: pytest.Mon
     assert np.array_equal(detector.draw(trained / name, boxes), draw_boxes(small.image, reduced, labels, detector.classes, scores))
     below = np.asarray(Image.fromarray(mask.mask).resize(small.image.size, Image.Resampling.NEAREST))
     assert np.array_equal(segmenter.draw(trained / name, mask), draw_mask(small.image, below, segmenter.classes))
+    kept = segmenter.predict_picture(small)
+    assert kept.mask is not None and kept.mask.shape == small.image.size[::-1]
+    assert np.array_equal(segmenter.draw(small, kept), draw_mask(small.image, kept.mask, segmenter.classes))
 
 
 def test_a_classifiers_prediction_cannot_be_drawn(trained: Path) -> None:

@@ -105,22 +105,32 @@ class Network:
             return logits_of(self.network, self.transform(image))
         return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
 
-    def predict(self, image: Image.Image | Picture | str | PathLike[str], threshold: float = 0.0) -> Prediction:
+    def predict(self, image: Image.Image | str | PathLike[str], threshold: float = 0.0) -> Prediction:
         """Return what the network predicts for an image, after it is turned upright by its EXIF orientation.
 
         Args:
-            image: an image of Pillow, the path of one, or an upright one that `trickzoo.data.images.read` returned.
+            image: an image of Pillow, or the path of one.
             threshold: the lowest score in `Prediction.found`; those below it are left out. A mask stays whole.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
         unknown, BadOption if `image` is of another type, and BadCheckpoint if a classifier gives logits that are not finite.
         """
         picture = _upright(image)
+        found = self.predict_picture(picture, threshold)
+        if found.mask is None or picture.image.size == picture.size:
+            return found
+        return replace(found, mask=np.asarray(Image.fromarray(found.mask).resize(picture.size, Image.Resampling.NEAREST)))
+
+    def predict_picture(self, picture: Picture, threshold: float = 0.0) -> Prediction:
+        """Return what the network predicts for an upright image that `trickzoo.data.images.read` returned, as `predict` does.
+
+        A mask has the size of `picture.image`, and therefore takes little memory for a file of any size.
+        """
         computed = self.run(picture.image)
         if self.task == "classification":
             whole = self._probabilities(computed)
         else:
-            whole = self._boxes(computed, picture) if self.task == "detection" else self._shares(computed, picture)
+            whole = self._boxes(computed, picture) if self.task == "detection" else self._shares(computed)
         return replace(whole, found=tuple(found for found in whole.found if found.score >= threshold))
 
     def draw(self, image: Image.Image | Picture | str | PathLike[str], prediction: Prediction) -> Image.Image:
@@ -154,10 +164,8 @@ class Network:
         labels, boxes = (found.labels - 1).tolist(), found.boxes * picture.scale
         return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, boxes.tolist()))))
 
-    def _shares(self, mask: NDArray[np.uint8], picture: Picture) -> Prediction:
-        if picture.image.size != picture.size:
-            mask = np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST))
-        counts = np.array(Image.fromarray(mask).histogram()[: len(self.classes)])
+    def _shares(self, mask: NDArray[np.uint8]) -> Prediction:
+        counts = np.bincount(mask.ravel(), minlength=len(self.classes))
         order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
         return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
 

@@ -66,7 +66,7 @@ def _drawn(image: Path, picture: Path, network: Network, threshold: float = 0.0)
     from trickzoo.files import atomically
 
     photograph = read(image).upright()
-    found = network.predict(photograph, threshold)
+    found = network.predict_picture(photograph, threshold)
     with atomically(picture) as temporary:
         network.draw(photograph, found).save(temporary, format="PNG")
     return photograph, found
