@@ -172,6 +172,21 @@ def test_a_training_of_an_older_version_resumes_with_a_warning(
     assert same(again, run(resident, tmp_path / "straight", recipe))
 
 
+def test_a_training_that_goes_on_with_other_micro_batches_says_so(
+    resident: Resident, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(resident, tmp_path, save_every=1, stop_after=4)
+    run(resident, tmp_path, save_every=1, stop_after=8)
+    assert not caplog.messages
+    run(resident, tmp_path, micro_batch=4)
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"{tmp_path / 'last.pt'} is of a training with micro-batches of 8 on 1 process, and goes on with 4 on 1 process: the statistics"
+    )
+    run(resident, tmp_path, micro_batch=2)  # nothing is left to train
+    assert len(caplog.messages) == 1
+
+
 def test_a_training_with_a_replaced_weight_file_is_refused(tmp_path: Path) -> None:
     recipe = RECIPE.but("test.distilled", pretrained="w.safetensors", teacher="t.safetensors")
     content = {**SMALL, "recipe": to_dict(recipe), "weights_sha256": "a", "teacher_sha256": "b"}

@@ -160,6 +160,7 @@ MINE = Preprocessing(size=64, crop=0.8, resize=100, interpolation="bilinear", me
     [
         ({}, 100, 64, "bilinear"),
         ({"interpolation": "bicubic"}, 100, 64, "bicubic"),
+        ({"size": 64, "crop": 0.8}, 100, 64, "bilinear"),
         ({"size": 48}, 60, 48, "bilinear"),
         ({"crop": 0.5}, 128, 64, "bilinear"),
         ({"size": 32, "crop": 1.0, "interpolation": "bicubic"}, 32, 32, "bicubic"),
@@ -169,7 +170,7 @@ MINE = Preprocessing(size=64, crop=0.8, resize=100, interpolation="bilinear", me
 def test_what_is_said_of_the_images_replaces_what_the_weights_say(
     given: dict[str, Any], short_side: int, size: int, interpolation: str, tmp_path: Path
 ) -> None:
-    """The stated short side belongs to the stated size and crop: it stays where the interpolation alone is another."""
+    """The stated short side belongs to the stated size and crop: it stays where only the interpolation is another."""
     model = trickzoo.create("mobilenet_v1_025", num_classes=2)
     model.weights = LoadedWeights("mine", tmp_path, preprocessing=MINE)
     found = preprocessing_of(model, Preparation(**given))

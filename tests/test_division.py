@@ -154,7 +154,7 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert seen.endswith(f"divide them as that training did, with --split-file {out / 'split.csv'}")
 
 
-@pytest.mark.parametrize("name", ["split.csv", "model.safetensors"])
+@pytest.mark.parametrize("name", ["split.csv", "model.safetensors", "best.pt", "log.csv", "predictions.csv", "report.html"])
 def test_a_training_replaces_no_file_of_the_user(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
     data = classes(tmp_path / "set", 10)
@@ -180,6 +180,20 @@ def test_a_training_replaces_no_file_of_the_user(name: str, capsys: pytest.Captu
     status, _, error = call(*options, "--split-file", tmp_path / "split.csv", "--lr", 0.5)
     assert (status, "result.json has another recipe: lr is" in error) == (2, True), error
     assert (out / "result.json").read_bytes() == result
+
+
+def test_a_training_that_was_killed_before_its_first_last_checkpoint_begins_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
+    options = (*SMALL, "--data", classes(tmp_path / "set", 10), "--val-fraction", 0.3, "--out", out, "--workers", 0)
+    assert call(*options)[0] == 0
+    for path in out.iterdir():
+        if path.name != "best.pt":
+            path.unlink()
+    status, _, error = call(*options, "--lr", 0.5)
+    assert (status, "best.pt is not of this training, which would replace it" in error) == (2, True), error
+    assert call(*options)[0] == 0
 
 
 def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_left_alone(tmp_path: Path) -> None:
@@ -245,6 +259,14 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(capsys: pytes
     assert result["corrupt_left_out"]["all"][0]["reason"].endswith("is not a readable image (empty file)")
     assert (result["n_train"], result["n"]) == (16, 4)
     assert call("--out", tmp_path / "b", "--skip-corrupt")[0] == 0  # finished: the same training
+    table = tmp_path / "b" / "split.csv"
+    judged = caller(capsys, zoo, "eval", "imagenet", "--data", data, "--model", tmp_path / "b", "--workers", 0, "--json")
+    status, text, _ = judged("--split-file", table)
+    assert (status, json.loads(text)["results"][0]["top1"]) == (0, result["top1"])
+    (data / "blue" / "new.jpg").write_bytes(whole)
+    status, _, error = judged("--split-file", table)
+    assert (status, f"{table} does not name 3 images of {data}, such as blue/new.jpg; add them" in error) == (2, True), error
+    (data / "blue" / "new.jpg").unlink()
     for path in data.rglob("*.jpg"):
         path.write_bytes(b"")
     refused(lambda: readable(open_set(data)), "not one of 22 images can be read; the first: .*empty file", BadData)
@@ -290,7 +312,7 @@ def test_a_list_of_another_kind_and_a_folder_among_the_images_are_refused(split:
 
 
 def test_classes_that_look_like_formulas_keep_their_names(split: Call, tmp_path: Path) -> None:
-    labels = ("+1", "-1", "=sum", "@x")
+    labels = ("'=quoted", "+1", "-1", "=sum", "@x")
     data = classes(tmp_path / "set", 4, labels)
     assert split(data, tmp_path / "split.csv")[0] == 0
     assert "'=sum" in (tmp_path / "split.csv").read_text()

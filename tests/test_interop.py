@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -72,6 +74,16 @@ def test_timms_network_states_what_the_weights_need() -> None:
     assert (found["mean"], found["std"]) == (prepared.mean, prepared.std)
     back = trickzoo.from_timm(theirs).weights
     assert (back.classes, back.preprocessing) == (classes, prepared)
+
+
+def test_timms_network_of_grey_images_normalises_them_as_trickzoo_does() -> None:
+    own = trickzoo.create("resnet18_d", num_classes=3, in_chans=1).eval()
+    own.weights = LoadedWeights("own", Path("own"), preprocessing=Preprocessing(size=64, crop=0.8, std=(0.2, 0.3, 0.4)))
+    theirs = trickzoo.to_timm(own)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8))
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
+    torch.testing.assert_close(transform(image.convert("L")), trickzoo.eval_transform(own)(image))
+    torch.testing.assert_close(trickzoo.eval_transform(trickzoo.from_timm(theirs))(image), trickzoo.eval_transform(own)(image))
 
 
 def test_a_network_of_the_hub_with_arguments_that_its_tensors_do_not_show_is_refused(

@@ -30,6 +30,7 @@ from trickzoo.errors import DigestMismatch, WeightsUnavailable
 from trickzoo.training.machine import Machine
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
+from trickzoo.weights.tensors import read_tensors
 
 REPO = "me/my-net"
 
@@ -185,6 +186,20 @@ def test_a_detector_or_segmenter_is_read_back(task: str, call: Call, hub: Hub, t
     card = hub.files(REPO)["README.md"].decode()
     assert f'trickzoo.{task}.load("hf-hub:{REPO}")' in card
     assert {"detection": "object-detection", "segmentation": "image-segmentation"}[task] in card
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_a_checkpoint_is_published_as_the_file_that_its_name_promises(task: str, call: Call, tmp_path: Path) -> None:
+    file = written(SMALL, tmp_path)
+    if task == "detection":
+        annotated.detector(file, ["cat", "dog"])
+    content = read_tensors(file)
+    network = {"model": content.tensors, "average": None, "metadata": content.metadata}
+    torch.save({**network, "optimiser": {}, "recipe": {}, "seed": 0}, tmp_path / "best.pt")
+    assert call(tmp_path / "best.pt", "--repo", REPO, "--licence", "mit", "--folder", tmp_path / "repository")[0] == 0
+    found, theirs = trickzoo.load(tmp_path / "repository" / "model.safetensors"), trickzoo.load(file)
+    assert (found.task, found.classes) == (task, theirs.classes)
+    assert all(torch.equal(tensor, theirs.network.state_dict()[key]) for key, tensor in found.network.state_dict().items())
 
 
 def test_publishing_again_replaces_the_files(call: Call, hub: Hub, tmp_path: Path) -> None:

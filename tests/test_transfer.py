@@ -311,6 +311,10 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
     broken = tmp_path / "broken"
     shutil.copytree(ladder, broken)
     (broken / "cosine-1" / "model.safetensors").unlink()
+    stale = tmp_path / "stale"
+    shutil.copytree(ladder, stale)
+    trained_again = json.loads((stale / "mixup-1" / "result.json").read_text()) | {"top1": 60.0}
+    (stale / "mixup-1" / "result.json").write_text(json.dumps(trained_again))
     other = tmp_path / "other" / "detection" / "baseline-0"
     other.mkdir(parents=True)
     here = ("--checkpoints", ladder, "--detection", "shapes", *OPTIONS, "--seeds", 2)
@@ -320,6 +324,7 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         (("--checkpoints", ladder), "name a set with --detection, with --segmentation, or with both"),
         (("--checkpoints", tmp_path, "--detection", "shapes"), "holds no ladder study: ladder.json is missing"),
         (("--checkpoints", broken, "--detection", "shapes", *OPTIONS, "--seeds", 2), "cosine-1 holds no finished training"),
+        (("--checkpoints", stale, "--detection", "shapes", *OPTIONS, "--seeds", 2), "does not have the training in"),
         (("--checkpoints", ladder, "--detection", "voc"), "name the folder of images with --detection-data or --data"),
         (("--checkpoints", ladder, "--detection", "vco"), 'no layout "vco"; did you mean voc'),
         (("--checkpoints", ladder, "--detection", "lists", "--data", tmp_path), "lists has no annotations for detection, only for segment"),

@@ -101,7 +101,7 @@ def prepare(
         if isinstance(network.network, Backbone):
             layout = _write_classifier(file, own, network.network, place, config, licence)
         else:
-            shutil.copyfile(file, place / NETWORK)
+            _copy(file, own, place / NETWORK)
         record = _record(own, repo, place / NETWORK, layout, licence, network.classes, measured)
         config["trickzoo"] = {"task": own.task, "record": msgspec.to_builtins(record)}
         (place / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -117,7 +117,7 @@ def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, fol
     try:
         config |= timm_form.config(model, licence)
     except BadOption:  # timm does not have it
-        shutil.copyfile(file, folder / NETWORK)
+        _copy(file, own, folder / NETWORK)
         return own.layout
     tensors = read_tensors(file).tensors
     architecture = registry.find(own.model)
@@ -126,6 +126,14 @@ def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, fol
     renamed = {theirs[ours[key]]: tensor for key, tensor in tensors.items() if key in ours}
     save_atomically(renamed, folder / NETWORK, header.encoded(msgspec.structs.replace(own, layout="timm")))
     return "timm"
+
+
+def _copy(file: Path, own: header.FileMetadata, target: Path) -> None:
+    """Copy a weight file. The weights of a checkpoint are written as safetensors, which is what the name of the copy promises."""
+    if file.suffix == target.suffix:
+        shutil.copyfile(file, target)
+    else:
+        save_atomically(read_tensors(file).tensors, target, header.encoded(own))
 
 
 def _evaluation(path: Path, sha256: str, data: str | None, classes: str | tuple[str, ...] | None) -> Evaluation:

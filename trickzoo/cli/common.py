@@ -50,7 +50,7 @@ def preprocessing_of(model: Backbone, given: Preparation = Preparation()) -> Pre
                 "(mean and standard deviation are then those of ImageNet)"
             )
         return _checked(values)
-    changes = {name: value for name, value in values.items() if value is not None}
+    changes = {name: value for name, value in values.items() if value not in (None, getattr(stated, name))}
     if not changes:
         return stated
     if "size" in changes or "crop" in changes:

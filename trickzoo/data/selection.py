@@ -178,10 +178,12 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
 def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) -> S:
     """Return the images of a split, "train", "val" or "test", as a table of paths and splits states it.
 
-    Raises BadData if the table names an image that the set does not have and that is not among `left_out`, if the set has images that the
-    table does not name, or if the table has none of the split.
+    Images that the table does not name are left out if they cannot be read, as a training with `skip_corrupt` left them out.
+
+    Raises BadData if the table names an image that the set does not have and that is not among `left_out`, if the set has other images that
+    the table does not name, or if the table has none of the split.
     """
-    from trickzoo.data.listing import same_form
+    from trickzoo.data.listing import same_form, warn
     from trickzoo.data.readers.table import read_rows
 
     place = {same_form(name): index for index, name in enumerate(images.names)}
@@ -194,11 +196,13 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
             raise BadData(f"{table}, line {row.line}: {images.root} has no image {row.path}")
         if named.setdefault(index, row.split) != row.split:
             raise BadData(f"{table}, line {row.line}: {row.path} is there twice, in {named[index]} and in {row.split}")
-    if missing := [name for index, name in enumerate(images.names) if index not in named]:
-        raise BadData(
-            f"{table} does not name {count(len(missing), 'image')} of {images.root}, such as {missing[0]}; add them, or divide anew"
-        )
-    if not (mine := [index for index in range(len(images.names)) if named[index] == split]):
+    if missing := [index for index in range(len(images.names)) if index not in named]:
+        if (first := next((index for index in missing if not _reason(images, index)), None)) is not None:
+            shown = f"{count(len(missing), 'image')} of {images.root}, such as {images.names[first]}"
+            raise BadData(f"{table} does not name {shown}; add them, or divide anew")
+        names = shortened([images.names[index] for index in missing], NAMED)
+        warn(f"{table} does not name {names}, which cannot be read and {verb(len(missing), 'is')} left out")
+    if not (mine := [index for index in range(len(images.names)) if named.get(index) == split]):
         raise BadData(f'{table} has no image of the split "{split}", only of {", ".join(dict.fromkeys(named.values()))}')
     return images.take(mine)
 
@@ -269,4 +273,4 @@ def _selected(images: Selectable, train: Selectable, val: Selectable, how: str, 
 def _cells(row: Iterable[str]) -> list[str]:
     """Return the cells of a row. No spreadsheet takes them for formulas: a path begins with ./ if necessary, a class with an apostrophe."""
     path, label, split = row
-    return [f"./{path}" if path.startswith(FORMULA) else path, guarded(label), split]
+    return [f"./{path}" if path.lstrip("'").startswith(FORMULA) else path, guarded(label), split]

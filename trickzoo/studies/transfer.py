@@ -12,7 +12,7 @@ from trickzoo.errors import BadData, BadOption
 from trickzoo.output_files import LADDER, NETWORK, RESULT
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
-from trickzoo.studies.records import LadderStudy
+from trickzoo.studies.records import LadderRung, LadderStudy
 from trickzoo.studies.results import SCRATCH, ClassifierResult, read
 from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, holds_finished, seeds_from, train_all
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from trickzoo.studies.parallel import Train
     from trickzoo.training.machine import Machine
     from trickzoo.training.progress import Progress
+
+
+SAME = 1e-3
+"""By how many points the accuracies of the same training may differ in two files."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def plan(
         raise BadOption("name a set with --detection, with --segmentation, or with both")
     all_seeds = seeds_from(first_seed, seeds)
     ladder = read_ladder(checkpoints, rungs)
-    wanted = [each.rung for each in ladder.rungs if not rungs or each.rung in rungs]
+    wanted = [each for each in ladder.rungs if not rungs or each.rung in rungs]
     trunks = []
     for seed in all_seeds:
         of_seed = [_trunk(checkpoints, rung, seed) for rung in wanted]
@@ -105,12 +109,17 @@ def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
     return ladder
 
 
-def _trunk(checkpoints: Path, rung: str, seed: int) -> Trunk:
-    place = checkpoints / f"{rung}-{seed}"
+def _trunk(checkpoints: Path, rung: LadderRung, seed: int) -> Trunk:
+    place = checkpoints / f"{rung.rung}-{seed}"
     if not (place / RESULT).is_file() or not (place / NETWORK).is_file():
         raise BadData(f"{place} holds no finished training; finish it with `trickzoo ladder`, ask for fewer --seeds, or name the --rungs")
     found = read(place / RESULT, ClassifierResult)
-    return Trunk(rung, seed, found.recipe["model"], place / NETWORK, found.top1)
+    if abs(rung.by_seed.get(seed, -1) - found.top1) > SAME:
+        raise BadData(
+            f"{checkpoints / LADDER} does not have the training in {place} as it is now; write it again with "
+            "`trickzoo ladder --report-only`, and all of its --seeds"
+        )
+    return Trunk(rung.rung, seed, found.recipe["model"], place / NETWORK, found.top1)
 
 
 def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRecipe:

@@ -26,6 +26,7 @@ from trickzoo.studies.results import SCRATCH, FineTuningResult, environments
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
+from trickzoo.studies.transfer import SAME
 from trickzoo.studies.transfer_words import TASKS, findings
 
 Results = Mapping[str, Mapping[str, Mapping[int, FineTuningResult]]]
@@ -60,7 +61,7 @@ def _read(path: Path, task: str, ladder: LadderStudy) -> FineTuningResult:
     if backbone.top1 is None:
         return result
     wanted = next((rung.by_seed.get(backbone.seed) for rung in ladder.rungs if rung.rung == backbone.rung), None)
-    if wanted is None or abs(wanted - backbone.top1) > 1e-3:
+    if wanted is None or abs(wanted - backbone.top1) > SAME:
         raise BadCheckpoint(f"{path} was fine-tuned from a backbone that is not in this ladder study; name another --out")
     return result
 

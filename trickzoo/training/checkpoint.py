@@ -33,6 +33,7 @@ IDENTITY = ("recipe", "seed", "data_digest", "val_digest", "weights_sha256", "te
 OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "val_digest": TEXT_OR_NONE, "weights_sha256": TEXT_OR_NONE, "teacher_sha256": TEXT_OR_NONE, "metadata": dict, "average": DICT_OR_NONE,
     "scaler": DICT_OR_NONE, "loss_sum": NUMBER, "losses": int, "unevaluated": bool, "commits": list, "draws": int,
+    "processes": int, "micro_batch": int,
 }  # fmt: skip
 """Fields that checkpoints of older versions may lack, and their types."""
 

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 
 from trickzoo import evidence, files
 from trickzoo.data.location import Splits
-from trickzoo.errors import BadOption, TrickzooError
-from trickzoo.output_files import LAST, NETWORK, RESULT, SPLIT
+from trickzoo.errors import BadCheckpoint, BadOption, TrickzooError
+from trickzoo.output_files import BEST, BOXES, CURVES, LAST, LOG, NETWORK, PREDICTIONS, REPORT, RESULT, SPLIT
 from trickzoo.recipes.collection import to_dict
 from trickzoo.training import checkpoint, folder, loop, metrics_log, schedule, stopping, trackers
 from trickzoo.training.machine import Machine
@@ -26,6 +26,8 @@ from trickzoo.training.task import Task
 
 KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
 """Fields of the result that the header of the weight file stores, so that the training can be repeated."""
+LATER = (NETWORK, LOG, CURVES, REPORT, PREDICTIONS, BOXES)
+"""Files that a training writes only after `last.pt`. Without that checkpoint, those in its folder are not its own."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
         report: called after each step and each evaluation.
         also: additional fields of the result.
 
-    Raises BadCheckpoint if the folder holds another training, BadOption if it holds a network or a list of images that the training would
-    replace, InUse if another run is writing to it, and what `loop.fit` raises.
+    Raises BadCheckpoint if the folder holds another training, BadOption if it holds other files that the training would replace, InUse if
+    another run is writing to it, and what `loop.fit` raises.
     """
     task, machine, accelerator = job.task, job.machine, job.accelerator
     if done := finished(machine, task):  # before the folder is locked, because it may be read-only
@@ -100,13 +102,13 @@ def _fit(job: Job, report: Callable[[Progress], None]) -> Outcome:
 def _begin(job: Job) -> None:
     """Write the list of the images of a new training, if it divided them. All processes call it together.
 
-    Raises BadOption if the folder holds another list or a network, which the training would replace.
+    Raises BadOption if the folder holds another list, or other files of these names, which the training would replace.
     """
     out, selected = job.machine.out, job.task.selected
     error: TrickzooError | None = None
     # a checkpoint may belong to another training, and `fit` then raises an error
     if job.accelerator.is_main_process and not (out / LAST).exists():
-        replaced = [out / NETWORK] if (out / NETWORK).exists() else []
+        replaced = [out / name for name in LATER if (out / name).exists()] + ([] if _is_own_best(job) else [out / BEST])
         if selected.rows and (path := out / SPLIT).exists() and files.read_regular(path) != selected.table:
             replaced.append(path)
         try:
@@ -116,6 +118,15 @@ def _begin(job: Job) -> None:
         except TrickzooError as found:
             error = found
     stopping.raise_in_all(error, job.accelerator)
+
+
+def _is_own_best(job: Job) -> bool:
+    """Return whether `best.pt` is of this training, which may have been killed before its first `last.pt`, or is not there."""
+    path = job.machine.out / BEST
+    try:
+        return not path.exists() or bool(checkpoint.load(path, job.task.recipe, seed=job.machine.seed, **job.task.identity))
+    except BadCheckpoint:
+        return False
 
 
 def _write_split(job: Job) -> None:

@@ -47,6 +47,8 @@ class Checkpoints:
             task, scaler = self.task, self.accelerator.scaler
             content = {"recipe": to_dict(task.recipe), "seed": self.seed, **task.identity, "metadata": task.metadata()}
             content |= {
+                "processes": self.accelerator.num_processes,
+                "micro_batch": task.shares.micro,
                 "model": task.model.state_dict(),
                 "average": task.average.state_dict() if task.average is not None else None,
                 "optimiser": self.optimiser.state_dict(),
@@ -76,11 +78,26 @@ class Checkpoints:
                 log.warning(
                     "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path
                 )
+            if state.step < steps:
+                self._compare(path, content)
             self.steps[LAST] = state.step
             self.started -= state.seconds
         if (commit := evidence.commit()) and commit not in state.commits[-1:]:
             state.commits.append(commit)
         return state
+
+    def _compare(self, path: Path, content: dict[str, Any]) -> None:
+        """Warn if the training goes on with other micro-batches, or with another number of processes."""
+        if "micro_batch" not in content or "processes" not in content:
+            return  # an older version wrote the checkpoint
+        before = f"{content['micro_batch']} on {count(content['processes'], 'process')}"
+        now = f"{self.task.shares.micro} on {count(self.accelerator.num_processes, 'process')}"
+        if before != now:
+            log.warning(
+                "%s is of a training with micro-batches of %s, and goes on with %s: the statistics of BatchNorm and the pairs of mixup "
+                "depend on them",
+                *(path, before, now),
+            )
 
     def _restore(self, path: Path, content: dict[str, Any]) -> None:
         task, scaler = self.task, self.accelerator.scaler

@@ -65,6 +65,11 @@ def export(
                 f"this {model.name} has {getattr(model, option)}, but {layout}'s has {value} and would compute something else; "
                 "export it in the layout trickzoo"
             )
+    if layout != "trickzoo" and (stride := model.feature_info[-1].stride) != 32:
+        raise BadOption(
+            f"this {model.name} has the output stride {stride}, which files in the layout {layout} do not state, so that it would compute "
+            "something else when it is opened; export it in the layout trickzoo, or create it with output_stride=32 first"
+        )
     if layout != "trickzoo" and not (classes is preprocessing is None):
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
     if classes is not None:

@@ -40,7 +40,7 @@ def load(
         architecture: the architecture of the network.
         build: called as `build(**options)`, returns the network on the meta device, where it takes no memory.
         in_chans: input channels of the network. Weights of the first convolution for three channels are summed for one channel, else
-            repeated and scaled, so that the response to a grey image does not change.
+            repeated and scaled. The response to a grey image stays the same if `in_chans` is 1 or a multiple of 3.
         device, dtype: where the parameters are to be, and their floating point type.
 
     Returns:

@@ -97,14 +97,16 @@ def pretrained_cfg(model: Backbone) -> dict[str, Any]:
     }
     p = model.weights.preprocessing if model.weights else None
     if p is not None:
+        # timm needs a value for each channel, and grey images are normalised with the mean over the channels
+        mean, std = ((sum(each) / 3,) if model.in_chans == 1 else each for each in (p.mean, p.std))
         stated |= {
             "input_size": (model.in_chans, p.size, p.size),
             "fixed_input_size": False,
             "interpolation": p.interpolation,
             "crop_pct": _crop_pct(p),
             "crop_mode": "center",
-            "mean": p.mean,
-            "std": p.std,
+            "mean": mean,
+            "std": std,
         }
     return stated
 
