@@ -224,8 +224,8 @@ def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, mes
 def test_a_dilated_network_is_not_exported_to_a_layout_that_does_not_state_its_stride(tmp_path: Path) -> None:
     model = trickzoo.create("resnet18", num_classes=3, output_stride=8)
     with pytest.raises(BadOption, match="this resnet18 has the output stride 8, which files in the layout torchvision do not state"):
-        publish.export(model, tmp_path / "x.pth", layout="torchvision")
-    publish.export(model.eval(), tmp_path / "x.safetensors")
+        trickzoo.export(model, tmp_path / "x.pth", layout="torchvision")
+    trickzoo.export(model.eval(), tmp_path / "x.safetensors")
     x = torch.randn(1, 3, 97, 97)
     assert torch.equal(trickzoo.create(tmp_path / "x.safetensors")(x), model(x))
 
