@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 PNG_KINDS = {"RGB": (8, 2, 3), "RGBA": (8, 6, 4), "grey": (8, 0, 1), "16-bit grey": (16, 0, 2)}
-"""Bits a channel, colour type and bytes a pixel."""
+"""Bits per channel, colour type and bytes per pixel."""
 
 
 def png(path: Path, width: int, height: int, kind: str = "RGB") -> None:

@@ -204,7 +204,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
         ((one, written(tmp_path / "4", other, 0, 1.0)), "have different labels; compare predictions for the same annotations"),
         ((one, tmp_path / "masks"), "is of a detector and"),
         ((tmp_path / "masks", old), "old.csv has no pixels of each class, as files of earlier versions"),
-        ((one, alone), "alone.truth.json, which has the boxes to find, is not there"),
+        ((one, alone), "alone.truth.json, the annotated boxes, does not exist"),
         ((one, stray), "box 1 is of image 99 and category 1, which"),
         ((one, one, "--draws", 1), "--draws must be 100 or more, not 1"),
     ):

@@ -33,9 +33,9 @@ def test_coco_in_other_folders(tmp_path):
     (tmp_path / "train2017").rename(tmp_path / "images" / "train2017")
     assert open_coco(tmp_path).read(0).size == (40, 30)
     assert len(read_coco(tmp_path / "annotations" / "instances_train2017.json", tmp_path / "images" / "train2017")) == 3
-    refused(lambda: open_coco(tmp_path, "val"), "instances_val2017.json is not there; there are instances_train2017.json")
-    refused(lambda: open_coco(tmp_path, year="2014"), "instances_train2014.json is not there")
-    refused(lambda: open_coco(tmp_path, year="last"), 'no year "last" of COCO', BadOption)
+    refused(lambda: open_coco(tmp_path, "val"), "instances_val2017.json does not exist; there are instances_train2017.json")
+    refused(lambda: open_coco(tmp_path, year="2014"), "instances_train2014.json does not exist")
+    refused(lambda: open_coco(tmp_path, year="last"), 'COCO has no year "last"', BadOption)
     refused(lambda: open_coco(tmp_path / "images"), "pass the folder that has annotations/")
 
 
@@ -222,7 +222,7 @@ def test_coco_as_tools_export_it(split, annotations, images, tmp_path):
     message = "has no splits; train with --val-fraction" if split == "default" else f'has no split "test", only {split}'
     with pytest.raises(BadData, match=message):
         open_coco(tmp_path, "test")
-    with pytest.raises(BadData, match="is not there; there are"):
+    with pytest.raises(BadData, match="does not exist; there are"):
         open_coco(tmp_path, split, year="2014")
 
 
@@ -281,7 +281,7 @@ IMAGE = {"id": 3, "file_name": "000000000003.jpg", "width": 40, "height": 30}
         ({"images": [IMAGE, IMAGE], "annotations": []}, "two images have the id 3"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "annotations": []}, "two categories have the id 1"),
         ({"annotations": annotation()["annotations"] * 2}, "two annotations have the id 1"),
-        ({"images": [IMAGE | {"file_name": "x.jpg"}], "annotations": []}, "x.jpg is not there, and instances_train2017.json lists it"),
+        ({"images": [IMAGE | {"file_name": "x.jpg"}], "annotations": []}, "x.jpg does not exist, but instances_train2017.json lists it"),
         ({"images": [IMAGE | {"file_name": "../secret.jpg"}], "annotations": []}, 'names "../secret.jpg"; the path must be below'),
         ({"images": [IMAGE | {"file_name": "/etc/passwd"}], "annotations": []}, 'names "/etc/passwd"; the path must be below'),
         ({"images": [IMAGE | {"width": 640.5}], "annotations": []}, "image 3 has a side of 640.5 pixels; sides are whole numbers"),
@@ -291,9 +291,9 @@ IMAGE = {"id": 3, "file_name": "000000000003.jpg", "width": 40, "height": 30}
         ({"images": [IMAGE, IMAGE | {"id": 4}], "annotations": []}, "images 3 and 4 are both 000000000003.jpg; give their"),
         ({"images": [IMAGE | {"file_name": "a/../../secret.jpg"}], "annotations": []}, "the path must be below"),
         ({"images": [IMAGE | {"file_name": "..\\secret.jpg"}], "annotations": []}, "the path must be below"),
-        ({"images": [IMAGE | {"file_name": "x" * 5000}], "annotations": []}, "x… is not there"),
-        ({"images": [IMAGE | {"file_name": "a\0b"}], "annotations": []}, "is not there"),
-        ({"images": [IMAGE | {"file_name": "."}], "annotations": []}, "is not there"),
+        ({"images": [IMAGE | {"file_name": "x" * 5000}], "annotations": []}, "x… does not exist"),
+        ({"images": [IMAGE | {"file_name": "a\0b"}], "annotations": []}, "does not exist"),
+        ({"images": [IMAGE | {"file_name": "."}], "annotations": []}, "does not exist"),
         ({"images": [IMAGE | {"id": 1.5}], "annotations": []}, "an image has the id 1.5; an id must be a whole number or a text"),
         ({"images": [IMAGE | {"id": None}], "annotations": []}, "not in COCO's format"),
         ({"images": [IMAGE, IMAGE | {"id": "3"}], "annotations": []}, "two images have the id 3"),

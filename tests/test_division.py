@@ -100,7 +100,7 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert status == 0
     assert (
         f"{data}: 17 training and 4 validation images, divided by --val-fraction 0.2 --split-seed 0; "
-        "1 near duplicate stays with the image like it\n"
+        "1 near duplicate not separated from the original image\n"
     ) in text
     result = json.loads((out / "result.json").read_text())
     assert result["split"] == {"val_fraction": 0.2, "seed": 0, "near_duplicates": 1}
@@ -232,7 +232,7 @@ def test_a_list_that_does_not_fit_the_images(tmp_path: Path) -> None:
     write(rows | {"red/9.jpg": "val"})
     refused(lambda: listed(images, table, "val"), r"split\.csv, line 6: .*set has no image red/9\.jpg")
     write(rows, "blue/0.jpg,val\n")
-    refused(lambda: listed(images, table, "val"), r"line 6: blue/0\.jpg is there twice, in train and in val")
+    refused(lambda: listed(images, table, "val"), r"line 6: blue/0\.jpg is listed twice, as train and as val")
     write({"blue/0.jpg": "train"})
     refused(lambda: listed(images, table, "train"), r"does not name 3 images of .*, such as blue/1\.jpg; add them, or divide anew")
 

@@ -41,7 +41,7 @@ def test_boxes_have_the_colour_of_their_class():
     assert (pixels[45:58, 52:110] == 0).all(-1).any()  # letters, above the box
 
 
-def test_the_surest_box_is_on_top_and_the_names_apart():
+def test_the_box_with_the_highest_score_is_on_top_and_names_do_not_overlap():
     boxes = [[50, 60, 150, 200]] * 2
     picture = draw_boxes(GREY, boxes, [1, 2], ("cat", "dog"), [0.9, 0.8])
     only = {label: draw_boxes(GREY, boxes[:1], [label], ("cat", "dog"), [score]) for label, score in ((1, 0.9), (2, 0.8))}

@@ -41,7 +41,7 @@ def test_every_export_gives_the_same_images_and_boxes(name: str, layout: str, tm
         assert boxes(data) == TRUTH
         message = "has no splits; train with --val-fraction 0.2, or evaluate with --split all, or with --split-file and the split.csv of"
         if location.layout == "voc" and (tmp_path / "JPEGImages").is_dir():  # as for VOC itself, whose lists have any names
-            message = "there are default|is not there; write train.txt into it"
+            message = "there are default|does not exist; write train.txt into it"
         refused(lambda: location.open("detection", "train"), message)
         return
     for split, names in form.parts.items():
@@ -94,8 +94,8 @@ def test_a_file_in_cocos_format_wherever_it_lies(tmp_path: Path) -> None:
         divided = AnnotatedLocation(layout, **files, selection=Selection(val_fraction=0.4))
         assert len(open_splits(divided, "detection").val) in (1, 2)
     refused(lambda: open_splits(AnnotatedLocation("coco", **files), "detection"), "name their file with --val-annotations, or add --val-fr")
-    refused(lambda: AnnotatedLocation("voc", **files), "annotations has no effect: voc has no such file", NoEffect)
-    refused(lambda: AnnotatedLocation("coco", folder=tmp_path), "images has no effect: it is for --annotations", NoEffect)
+    refused(lambda: AnnotatedLocation("voc", **files), "annotations has no effect: only coco and own can be read from one file", NoEffect)
+    refused(lambda: AnnotatedLocation("coco", folder=tmp_path), "images has no effect: it belongs to --annotations", NoEffect)
     refused(
         lambda: AnnotatedLocation("coco", **files, val_annotations=tmp_path, selection=Selection(val_fraction=0.1)), "exclude", BadOption
     )
@@ -151,7 +151,7 @@ def gone(path: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("CVAT COCO", gone("images/default/a.jpg"), r"a\.jpg is not there, and instances_default\.json lists it"),
+        ("CVAT COCO", gone("images/default/a.jpg"), r"a\.jpg does not exist, but instances_default\.json lists it"),
         (
             "CVAT COCO",
             change("annotations/instances_default.json", lambda c: c["annotations"][0].update(category_id=9)),
@@ -177,7 +177,7 @@ def gone(path: str) -> Callable[[Path], None]:
         ("VIA JSON", text("via_export_json.json", '"rect"', '"point"'), 'region 1 of a.jpg is a "point"; only rectangles'),
         ("VIA JSON", text("via_export_json.json", '"x": 2', '"x": "left"'), "region 1 of a.jpg is a rect whose coordinates are missing"),
         ("VIA JSON", text("via_export_json.json", '"animal": "cat"', '"animal": ""'), "region 1 of a.jpg has no class, or several"),
-        ("VIA CSV", gone("images/a.jpg"), r"a\.jpg is not there, and via_export_csv\.csv lists it"),
+        ("VIA CSV", gone("images/a.jpg"), r"a\.jpg does not exist, but via_export_csv\.csv lists it"),
         ("VIA CSV", text("via_export_csv.csv", "region_attributes", "attributes"), r"is not a file of VIA \(a row has no filename"),
         ("LabelImg VOC", gone("b.jpg"), r"has no image b, and .*b\.xml annotates it"),
         ("LabelImg VOC", text("a.xml", "<xmin>3</xmin>", "<xmin>left</xmin>"), r'a\.xml: xmin of object 1 is "left", not a number'),
@@ -187,17 +187,17 @@ def gone(path: str) -> Callable[[Path], None]:
         ("VOC without lists", gone("JPEGImages/a.jpg"), "has no image a, and the split all has it"),
         ("Ultralytics YOLO", text("labels/train/a.txt", "1 0.7", "2 0.7"), r'a\.txt, line 2, has the class "2"; the classes are 0 to 1'),
         ("Ultralytics YOLO", text("data.yaml", "1: dog", "2: dog"), r"data\.yaml: the numbers of names are not 0 to 1"),
-        ("Ultralytics YOLO", text("data.yaml", "images/train", "images/trian"), r"images/trian is not there, and data\.yaml names it"),
+        ("Ultralytics YOLO", text("data.yaml", "images/train", "images/trian"), r"images/trian does not exist, but data\.yaml names it"),
         ("Roboflow YOLO", text("data.yaml", "nc: 2", "nc: 3"), r"data\.yaml states nc: 3 and 2 names"),
-        ("Roboflow YOLO", text("data.yaml", "'dog'", "no"), "names is no list of the classes; it has the name of each, in quotes"),
+        ("Roboflow YOLO", text("data.yaml", "'dog'", "no"), "names is not a list of class names; write"),
         ("Roboflow YOLO", text("data.yaml", "names: [", "names: [["), r"data\.yaml is not YAML"),
         ("Roboflow YOLO", text("data.yaml", "nc: 2", "nc: &a 2\nb: *a"), r"data\.yaml is not YAML \(it has an alias"),
         ("Roboflow YOLO", gone("train/images/a.jpg"), r"labels/a\.txt has no image; add it, or remove the text file"),
-        ("CVAT YOLO 1.1", gone("obj_train_data/a.jpg"), r"a\.jpg is not there, and train\.txt lists it"),
+        ("CVAT YOLO 1.1", gone("obj_train_data/a.jpg"), r"a\.jpg does not exist, but train\.txt lists it"),
         ("CVAT YOLO 1.1", text("obj.data", "names", "nomes"), r"obj\.data has no train or no names"),
         ("CVAT Ultralytics YOLO", text("labels/train/a.txt", "0 0.175000", "0 7"), r"a\.txt, line 1, has a value that is not from 0 to 1"),
         ("Label Studio YOLO", text("labels/a.txt", "0 0.175000", "0"), r"a\.txt, line 1, has 4 values; a box has 5"),
-        ("Label Studio YOLO", text("labels/a.txt", "0 0.175000", "0 x"), r'line 1, has a value that is no number: "0 x'),
+        ("Label Studio YOLO", text("labels/a.txt", "0 0.175000", "0 x"), r'line 1, has a value that is not a number: "0 x'),
         (
             "LabelImg YOLO",
             text("a.txt", "0 0.175000", "0 0.075000"),
@@ -205,7 +205,7 @@ def gone(path: str) -> Callable[[Path], None]:
         ),
         ("LabelImg YOLO", text("classes.txt", "dog\n", "cat\n"), r"classes\.txt has cat twice"),
         ("LabelImg YOLO", lambda folder: photograph(folder, "a.png"), r"has a\.txt twice"),
-        ("Ultralytics YOLO", text("data.yaml", "names:", "kpt_shape: [2, 2]\nnames:"), "has keypoints .kpt_shape., which are no boxes"),
+        ("Ultralytics YOLO", text("data.yaml", "names:", "kpt_shape: [2, 2]\nnames:"), "has keypoints .kpt_shape., which are not boxes"),
     ],
 )
 def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], message: str, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_images_and_labels_with_a_list_of_classes_may_have_folders_of_splits(tmp
 def test_the_images_of_one_split_are_never_those_of_all(tmp_path: Path) -> None:
     BOXES["Ultralytics YOLO"].write(tmp_path)
     (tmp_path / "data.yaml").write_text("train: images/train\nval: ../valid/images\nnames: [cat, dog]\n")
-    refused(lambda: AnnotatedLocation("own", tmp_path).open("detection", "val"), "valid/images is not there, and data.yaml names it")
+    refused(lambda: AnnotatedLocation("own", tmp_path).open("detection", "val"), "valid/images does not exist, but data.yaml names it")
 
 
 def test_splits_have_the_names_of_tools(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
         (("voc", "--task", "detection", "--data", year, "--year", "1999", *common), "1999"),
         (("voc", "--task", "detection", "--data", year, "--train", "trian", *common), "trian"),
         (("coco", "--annotations", year / "a.json", "--train", "test", *common), "--train or --val has no effect: --annotations and"),
-        (("coco", "--data", coco(tmp_path / "coco"), *common), "instances_val2017.json is not there"),
+        (("coco", "--data", coco(tmp_path / "coco"), *common), "instances_val2017.json does not exist"),
         (("voc", "--task", "detection", "--data", year, *common, "--shrt", 5), "there is no option --shrt; did you mean --short?"),
         (("voc", "--task", "detection", "--data", year, *common, "--short", "tall"), "short"),
         (

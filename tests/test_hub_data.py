@@ -230,7 +230,7 @@ def test_sets_that_cannot_be_streamed(tmp_path: Path) -> None:
         HubStream(name)
     assert len(open_set(name, split="train").entries) == 12
     short = HubStream(grey(tmp_path, card=14), workers=0)
-    with pytest.raises(BadData, match="ends before image 12 of the 14 that it says it has"):
+    with pytest.raises(BadData, match="ends before image 12 of the 14 images that its metadata states"):
         order(short, 0)
 
 

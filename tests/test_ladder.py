@@ -169,7 +169,7 @@ def test_dry_run_lists_what_is_left(call: Call, straight: Path) -> None:
     assert (found["left"], found["epochs"]) == (2, 2)
     (rung,) = [each for each in found["rungs"] if each["rung"] == "label_smoothing"]
     assert (rung["base"], rung["changes"], rung["states"]) == ("cosine", {"smoothing": [0.0, 0.1]}, {"0": "to do", "1": "to do"})
-    assert "--json has no effect: it is for --dry-run or --plan" in call(*tokens, "--out", straight, "--json")[2]
+    assert "--json has no effect: it belongs to --dry-run or --plan" in call(*tokens, "--out", straight, "--json")[2]
 
 
 def test_a_result_names_the_share_of_the_largest_class(straight: Path, colours: Path) -> None:

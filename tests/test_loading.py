@@ -316,7 +316,7 @@ def test_predictions_have_no_class_folders(call: Call, trained: Path) -> None:
     for given, fault in (((), "does not state its classes"), (("--classes", "folders"), "there are no class folders here")):
         status, _, err = call(*tokens, *given)
         assert status == 2
-        assert f"has 2 outputs and {fault}; pass --classes imagenette, imagenet1k or a text file with one class a line" in err
+        assert f"has 2 outputs and {fault}; pass --classes imagenette, imagenet1k or a text file with one class per line" in err
 
 
 def test_the_training_transform_is_the_recipes_augmentation() -> None:

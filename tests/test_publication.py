@@ -242,7 +242,7 @@ def test_a_push_that_fails_changes_nothing_and_says_why(fault: str, call: Call, 
     status, out, err = call(file, "--repo", REPO, "--licence", "mit")
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
-    assert f"{REPO} was not published, and is as it was: " in err
+    assert f"{REPO} was not published and has not changed: " in err
     assert words in err
     assert hub.files(REPO) == {}
     if place is not None:  # and again, after the fault

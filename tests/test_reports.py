@@ -79,7 +79,7 @@ def checked(path: Path, *sections: str, pictures: range = range(1)) -> str:
     return " ".join(" ".join(page.texts).split())
 
 
-CLASSIFIER = ("Confused classes", "Every class", "Calibration: how far to trust the confidence", "Images to look at", "The images")
+CLASSIFIER = ("Confused classes", "Every class", "Calibration: confidence and accuracy", "Images to look at", "The images")
 
 
 def random_predictions(n: int = 200, k: int = 4) -> Predictions:

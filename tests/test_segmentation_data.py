@@ -59,9 +59,9 @@ def test_voc_masks_are_palette_numbers(tmp_path):
 
 def test_coarser_voc_masks_serve_where_there_are_no_others(tmp_path):
     folder = voc_masks(tmp_path / "VOCdevkit" / "VOC2012", "train\nmore\n")
-    refused(lambda: open_voc_masks(tmp_path), "JPEGImages has no image more, and ImageSets/Segmentation/train.txt lists it")
+    refused(lambda: open_voc_masks(tmp_path), "JPEGImages has no image more, but ImageSets/Segmentation/train.txt lists it")
     jpeg(folder / "JPEGImages" / "more.jpg")
-    refused(lambda: open_voc_masks(tmp_path), "SegmentationClass has no mask more, and ImageSets/Segmentation/train.txt lists it")
+    refused(lambda: open_voc_masks(tmp_path), "SegmentationClass has no mask more, but ImageSets/Segmentation/train.txt lists it")
     for stem in ("train", "more"):
         mask(folder / "SegmentationClassAug" / f"{stem}.png", 3, "P")
     data = open_voc_masks(tmp_path, year="2012")
@@ -72,7 +72,7 @@ def test_coarser_voc_masks_serve_where_there_are_no_others(tmp_path):
 
 def test_voc_masks_of_a_folder_of_its_own_bring_their_classes(tmp_path):
     folder = voc_masks(tmp_path / "cells")
-    own = "cells is no year of VOC; name what its masks hold in .*classes.txt, one class a line, background first"
+    own = "cells is not a folder of VOC; list the classes of its masks in .*classes.txt, one per line, background first"
     refused(lambda: open_voc_masks(folder), own)
     for content in ("RBC\nWBC\n", "RBC\nbackground\n", "void\n"):
         (folder / "classes.txt").write_text(content)
@@ -124,7 +124,7 @@ def test_ade20k_in_its_own_folder_and_wrong(tmp_path):
     jpeg(folder / "images" / "training" / "b.jpg"), jpeg(folder / "images" / "training" / "c.jpg")
     refused(lambda: open_ade20k(tmp_path), "1 of 3 in training have no mask, the first c")
     shutil.rmtree(folder / "images" / "training")
-    refused(lambda: open_ade20k(tmp_path), "images/training is not there")
+    refused(lambda: open_ade20k(tmp_path), "images/training does not exist")
     (folder / "images" / "training").mkdir()
     shutil.rmtree(folder / "annotations" / "training")
     (folder / "annotations" / "training").mkdir()
@@ -171,7 +171,7 @@ def test_numbers_that_are_taken_as_indices_are_said_once(tmp_path, caplog):
             "1 storey\n2 storeys\n",
             'could be indices or parts of the names; write "1: storey" if they are indices, "1: 1 storey" if they are',
         ),
-        ("void\nsky\n", '"void" is no class and must come after the classes; renumber the masks, or give it 255'),
+        ("void\nsky\n", '"void" is not a class and must come after the classes; renumber the masks, or give it 255'),
         ("\n".join(f"class {i}" for i in range(256)), "256 classes; there can be 255"),
     ],
 )
@@ -187,7 +187,7 @@ def test_bad_class_lists(classes, message, tmp_path):
         ("train/0.jpg\n", "train.txt, line 1, does not name an image and a mask, separated by a space"),
         ("/a/0.jpg train/0.png\n", 'train.txt, line 1, names "/a/0.jpg"; the path must be below'),
         ("train/0.jpg ../0.png\n", 'names "../0.png"; the path must be below'),
-        ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg is not there, and train.txt, line 2, lists it"),
+        ("train/0.jpg trainannot/0.png\ntrain/1.jpg trainannot/0.png\n", "1.jpg does not exist, but train.txt, line 2, lists it"),
         (b"\xff\xfe\x00", "train.txt is not a text file in UTF-8"),
     ],
 )

@@ -186,7 +186,7 @@ def test_members_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.Lo
 def test_compressed_shards_are_named(name: str, tmp_path: Path) -> None:
     members(tmp_path / "train" / "00.tar", ("a.jpg", A), ("a.cls", b"1"))
     (tmp_path / "train" / name).write_bytes(b"")
-    with pytest.raises(BadData, match=rf"train/{name} is a compressed shard, of 1; decompress them to .tar"):
+    with pytest.raises(BadData, match=rf"train/{name} is compressed \(1 such shard\); decompress to .tar"):
         open_set(tmp_path, split="train")
 
 

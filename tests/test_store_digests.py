@@ -71,7 +71,7 @@ def test_a_pinned_weight_is_refused_if_the_hub_states_another_digest(hub: Hub) -
     hub.add(REPO, FILE, OTHER, revision=commit)
     local.remove(record(HUB))
     hub.requests.clear()
-    with pytest.raises(WeightsUnavailable, match=f"the hub states SHA-256 {digest(OTHER)}, {digest(GOOD)} is recorded"):
+    with pytest.raises(WeightsUnavailable, match=f"the hub states SHA-256 {digest(OTHER)}, but {digest(GOOD)} is recorded"):
         store.fetch(record(HUB))
     assert hub.count("GET") == 0
 

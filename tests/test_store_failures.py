@@ -37,7 +37,7 @@ HUB_FAULTS = {
     "hang on GET": (Fault("hang", "GET"), "timed out"),
     "stall": (Fault("stall"), "timed out"),
     "cut": (Fault("cut"), "the download was cut short"),
-    "wrong bytes": (Fault("wrong"), f"wrong bytes: SHA-256 {digest(GOOD)} wanted"),
+    "wrong bytes": (Fault("wrong"), f"wrong bytes: expected SHA-256 {digest(GOOD)}"),
 }
 URL_FAULTS = {
     "404": (Fault(404), "the server answered 404"),
@@ -45,7 +45,7 @@ URL_FAULTS = {
     "hang": (Fault("hang"), "timed out"),
     "stall": (Fault("stall"), "timed out"),
     "cut": (Fault("cut"), "the download was cut short"),
-    "wrong bytes": (Fault("wrong"), f"wrong bytes: SHA-256 {digest(GOOD)} wanted"),
+    "wrong bytes": (Fault("wrong"), f"wrong bytes: expected SHA-256 {digest(GOOD)}"),
 }
 
 
@@ -194,7 +194,7 @@ def test_after_a_silent_source_the_next_one_gets_half_the_time(hub: Hub, monkeyp
 
 def test_a_server_that_states_no_commit_is_not_a_hub(hub: Hub) -> None:
     hub.fail(REPO, Fault(200))
-    assert "is this a hub?" in refused(record(HUB))
+    assert "does not answer like the Hugging Face Hub" in refused(record(HUB))
 
 
 def test_an_invalid_repository_name_is_one_clear_error(hub: Hub) -> None:

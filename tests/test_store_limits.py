@@ -73,7 +73,7 @@ def test_a_compressed_file_is_refused_before_it_is_unpacked(hub: Hub, route: str
     hub.add(REPO, FILE, GOOD)
     source = HUB if route == "hub" else url_source(hub)
     hub.fail("", Fault("gzip"))
-    refused(record(source), "it sends the file compressed (gzip), which no publisher of weights does")
+    refused(record(source), "it sends the file compressed (gzip), which is not supported")
 
 
 def test_a_compressed_text_is_bounded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_a_record_with_a_new_source_does_not_use_the_old_file(hub: Hub, route: s
 def test_a_record_with_a_new_digest_of_the_same_source(hub: Hub) -> None:
     hub.add(REPO, FILE, GOOD)
     store.fetch(record(HUB))
-    with pytest.raises(DigestMismatch, match=f"{digest(OTHER)} wanted, {digest(GOOD)} found"):
+    with pytest.raises(DigestMismatch, match=f"expected SHA-256 {digest(OTHER)}, found {digest(GOOD)}"):
         local.locate(record(Source(hub=REPO, file=FILE, sha256=digest(OTHER))))
 
 

@@ -99,16 +99,16 @@ def test_a_table_with_splits(folder: Path) -> None:
 
 def test_paths_are_below_the_folder_that_is_named(folder: Path) -> None:
     path = table(folder, "path,label\n0.jpg,7\n1.jpg,10\n")
-    refused(lambda: open_set(path), r"0\.jpg is not there, and labels\.csv, line 2, lists it")
+    refused(lambda: open_set(path), r"0\.jpg does not exist, but labels\.csv, line 2, lists it")
     assert entries(path, folder=folder / "photos") == [("0.jpg", "7"), ("1.jpg", "10")]
     assert open_set(path, folder=folder / "photos").classes == ("7", "10")  # numbers in their order
-    refused(lambda: open_set(folder, folder=folder), "is no table", BadOption)
+    refused(lambda: open_set(folder, folder=folder), "is not a table", BadOption)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\nphotos/9.jpg,a\n", r"photos/9\.jpg is not there, and labels\.csv, line 2, lists it"),
+        ("path,label\nphotos/9.jpg,a\n", r"photos/9\.jpg does not exist, but labels\.csv, line 2, lists it"),
         ("path,label\n../0.jpg,a\n", r'labels\.csv, line 2, names "\.\./0\.jpg"; the path must be below'),
         ("path,label\n/etc/passwd,a\n", r'names "/etc/passwd"; the path must be below'),
         ("path,label\nhttps://a.b/0.jpg,a\n", r"line 2, names the URL https://a\.b/0\.jpg; download the images"),

@@ -79,7 +79,7 @@ def test_a_training_resumes_once_a_corrupt_image_is_restored(tmp_path: Path) -> 
             path.write_bytes(b"broken")
 
     with pytest.raises(
-        BadData, match=r"/data/./\d\.png is not a readable image .*; put it back with its time of modification to go on, or"
+        BadData, match=r"/data/./\d\.png is not a readable image .*; to resume, restore the file with its old modification time; or"
     ):
         run(data, tmp_path / "out", recipe, report=damage)
     assert checkpoint.load(tmp_path / "out" / "last.pt", recipe, data_digest=data.digest, seed=0)["step"] == 2

@@ -192,7 +192,7 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
     (outlook,) = json.loads(call(*here, "--json")[1])
     assert outlook["detectable"][-1]["seconds"] == 30 * 3 * 90 and f"{outlook['detectable'][-1]['points_holm']:.2f}" == row[2]
-    assert "--json has no effect: it is for --dry-run or --plan" in call(*here[:-1], "--json")[2]
+    assert "--json has no effect: it belongs to --dry-run or --plan" in call(*here[:-1], "--json")[2]
     assert "--seeds must be from 1 to 100,000" in call("--checkpoints", ladder, "--plan", "--seeds", 10**20)[2]
     listed = (*here[:-1], "--segmentation", "shapes", "--rungs", "baseline,mixup", "--scratch", "--dry-run")
     status, text, _ = call(*listed)

@@ -86,7 +86,7 @@ def test_the_report_needs_nothing_else(written: Path) -> None:
         'Boxes in "dog". By the backbone of baseline.',
         "Boxes in cat. As annotated.",
     ]
-    assert "What the detectors and segmenters see" in page.text
+    assert "Predictions of the detectors and segmenters" in page.text
     assert not re.findall(r"@import|url\((?!#)", text)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))

@@ -67,7 +67,7 @@ def test_years_alone_and_together(tmp_path):
     refused(lambda: open_voc(tmp_path, "trainval"), "has VOC2007, VOC2012; name the year: 2007, or 07.12 for both")
     refused(lambda: open_voc(tmp_path, "trainval", year="2010"), "has no VOC2010, only VOC2007, VOC2012; name the year 2007")
     refused(lambda: open_voc(devkit / "VOC2007", "trainval", year="2012"), "VOC2007 is not VOC2012; leave the year out")
-    refused(lambda: open_voc(tmp_path, year="twelve"), 'no year "twelve" of VOC', BadOption)
+    refused(lambda: open_voc(tmp_path, year="twelve"), 'VOC has no year "twelve"', BadOption)
     refused(lambda: open_voc(tmp_path, "test", year="07+12"), 'has no split "test"; there are trainval')
 
 
@@ -86,7 +86,7 @@ def test_an_own_folder_defines_its_classes(tmp_path):
     (folder / "classes.txt").unlink()
     shutil.rmtree(folder / "ImageSets")
     assert len(open_voc(folder, "all")) == 3
-    refused(lambda: open_voc(folder), 'Main is not there; write train.txt into it, one name a line, or ask for the split "all"')
+    refused(lambda: open_voc(folder), 'Main does not exist; write train.txt into it, one name per line, or ask for the split "all"')
 
 
 def test_own_classes_in_a_folder_named_like_a_year(tmp_path):
@@ -110,7 +110,7 @@ def test_names_and_corners_as_tools_write_them(tmp_path):
     assert data.objects_of(3).boxes.tolist() == [[11.5, 5, 20, 25]]
     list_of_a_class = "".join(f"{stem}  {flag}\n" for stem, flag in zip(stems, (1, -1, 0, 1), strict=True))
     (folder / "ImageSets" / "Main" / "cat_train.txt").write_text(list_of_a_class)
-    refused(lambda: open_voc(folder, "cat_train"), "cat_train.txt does not have one name a line: a list of one class")
+    refused(lambda: open_voc(folder, "cat_train"), "cat_train.txt does not have one name per line: a list of one class")
     lines = "\ufeff# the first two\r\nWhatsApp Image 0\r\nWhatsApp Image 1  \r\n\r\n"
     (folder / "ImageSets" / "Main" / "two.txt").write_text(lines)
     assert [image.id for image in open_voc(folder, "two").images] == stems[:2]
@@ -197,7 +197,7 @@ def test_files_that_are_missing(tmp_path):
     refused(lambda: open_voc(folder, "val"), "val.txt is empty")
     refused(lambda: open_voc(folder, "trian"), 'has no split "trian"; did you mean train')
     refused(lambda: open_voc(folder, "two"), "two.txt has a twice")
-    refused(lambda: open_voc(folder, "cat_train"), "cat_train.txt does not have one name a line")
+    refused(lambda: open_voc(folder, "cat_train"), "cat_train.txt does not have one name per line")
     (folder / "Annotations" / "a.xml").unlink()
     refused(lambda: open_voc(folder), "a.xml cannot be read .No such file")
     (folder / "JPEGImages" / "a.jpg").unlink()
@@ -207,9 +207,9 @@ def test_files_that_are_missing(tmp_path):
     shutil.rmtree(folder / "Annotations")
     refused(lambda: open_voc(folder), "has no Annotations/")
     refused(lambda: open_voc(tmp_path / "nowhere"), "nowhere is not a folder")
-    refused(lambda: open_voc(folder / "ImageSets"), "holds neither VOCdevkit/VOC2012 or its like, nor Annotations/ and JPEGImages/")
+    refused(lambda: open_voc(folder / "ImageSets"), "is not a folder of VOC; it must contain VOCdevkit/VOC2012")
     empty = voc(tmp_path / "empty", {"a": xml()})
-    refused(lambda: open_voc(empty), "names no object; list the classes in")
+    refused(lambda: open_voc(empty), "annotate no object; list the classes in")
     (empty / "Annotations" / "a.xml").unlink()
     refused(lambda: open_voc(empty, "all", classes=("cat",)), "empty all has no image")
 

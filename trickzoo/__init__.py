@@ -1,4 +1,4 @@
-"""trickzoo: trick-trained image backbones with verified weights, and an evaluation to trust.
+"""trickzoo: trick-trained image backbones with verified weights and exact evaluation.
 
 Importing this package, listing its models and listing its weights never import torch.
 """

@@ -1,4 +1,4 @@
-"""Refuses addresses of the web where files and folders of this machine are wanted."""
+"""Refusal of URLs where a local file or folder is expected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_local(place: str) -> None:
         return
     if hub := HUB_PAGE.match(place):
         reference = f"{'hf:' if hub['data'] else 'hf-hub:'}{hub['name']}"
-        remedy = f"for this repository of the hub, write {reference}, or {hub['name']} where OWNER/NAME is wanted"
+        remedy = f"for this repository of the hub, write {reference}, or {hub['name']} where OWNER/NAME is expected"
     elif place.lower().startswith("file:///"):
         remedy = f"write {place[len('file://') :]}"
     else:

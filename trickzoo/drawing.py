@@ -112,9 +112,9 @@ def draw_boxes(
     for i in order:
         x0, y0, x1, y1 = edges[i].tolist()
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=colour_of[names[i]], width=width)
-    surest = order[::-1]
-    sizes = [(draw.textlength(texts[i], font) + 2 * PAD, sum(font.getmetrics()) + PAD) for i in surest]
-    for i, size, place in zip(surest, sizes, _places(edges[surest], sizes, picture.size), strict=True):
+    highest_first = order[::-1]
+    sizes = [(draw.textlength(texts[i], font) + 2 * PAD, sum(font.getmetrics()) + PAD) for i in highest_first]
+    for i, size, place in zip(highest_first, sizes, _places(edges[highest_first], sizes, picture.size), strict=True):
         if place is not None:  # after all boxes, so that no line crosses a name
             x, y = place
             draw.rectangle((x, y, x + size[0], y + size[1]), fill=colour_of[names[i]])

@@ -128,7 +128,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Pat
 
     Args:
         outputs: path of each result by the name of its option.
-        inputs: what the command reads: paths, or names that are no paths.
+        inputs: what the command reads: paths, or names that are not paths.
     """
     check_apart(outputs)
     for path in filter(None, outputs.values()):
@@ -151,7 +151,7 @@ def _check_writable(path: Path, folder: Path, remedy: str = "name another place"
     try:
         while not folder.exists():
             folder = folder.parent
-        with tempfile.TemporaryFile(dir=folder):  # permissions are no evidence: root has all of them, even on a read-only disk
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell: root may write everywhere, but not to a read-only disk
             pass
     except OSError as error:
         reason = f"{folder}: {error.strerror}" if folder.is_dir() else refusal(path, error)

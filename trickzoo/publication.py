@@ -190,7 +190,7 @@ def _record(
 def _entries(measured: Sequence[Evaluation], task: str, task_id: str) -> list[dict[str, Any]]:
     """Return the content of a file of `.eval_results`, from which the hub takes the leaderboards of its benchmarks.
 
-    The format requires the id of a task in the `eval.yaml` of the data set, so nothing is written for a data set that is no benchmark.
+    The format requires the id of a task in the `eval.yaml` of the data set, so nothing is written for a data set that is not a benchmark.
     Source: github.com/huggingface/hub-docs, eval_results.yaml, 242f4a1e. Raises BadOption if there is no such evaluation.
     """
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml

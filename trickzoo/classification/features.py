@@ -60,7 +60,7 @@ def extract(
 
 @dataclass(frozen=True)
 class _Features:
-    """Computes the features of a batch of images, in this process or in a worker; with each the error of its image."""
+    """Computes the features of a batch of images, in this process or in a worker, each with the error of its image if it has one."""
 
     network: Backbone
     preprocessing: Preprocessing

@@ -14,7 +14,7 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
     if not 0 <= hits <= n or n == 0:
-        raise ValueError(f"wilson_interval: {hits} of {n} is no proportion")
+        raise ValueError(f"wilson_interval: {hits} of {n} is not a proportion")
     low, high = binomtest(hits, n).proportion_ci(0.95, method="wilson")
     return float(max(0.0, low)), float(min(1.0, high))
 

@@ -73,7 +73,7 @@ def sections(predictions: Predictions) -> list[Section]:
 
 
 def pictures(predictions: Predictions, image: Callable[[int], Image.Image], most: int) -> list[Section]:
-    """Return the section with up to `most` pictures of the surest mistakes, and as many of the least certain images.
+    """Return the section with up to `most` pictures of the most confident mistakes, and as many of the least certain images.
 
     `image` returns the image of a prediction by its index.
     """
@@ -198,7 +198,7 @@ def _reliability(predictions: Predictions) -> Section:
         "Accuracy of the images in each bin of confidence, with its 95 % interval. On the dotted line, accuracy and confidence are equal."
     )
     ece_in_words = Text([f"The expected calibration error is {ece:.2f} %."])
-    return section("reliability", "Calibration: how far to trust the confidence", ece_in_words, Drawing(svgs, caption))
+    return section("reliability", "Calibration: confidence and accuracy", ece_in_words, Drawing(svgs, caption))
 
 
 def _images(predictions: Predictions, names: list[str]) -> Section:

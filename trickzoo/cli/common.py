@@ -84,7 +84,7 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] | 
         fault = "does not state its classes" if stated is None else "there are no class folders here"
         lists = "imagenette, imagenet1k" + ("" if folders is None else ", folders (the sorted folder names)")
         raise BadOption(
-            f"{name} has {count(model.num_classes, 'output')} and {fault}; pass --classes {lists} or a text file with one class a line"
+            f"{name} has {count(model.num_classes, 'output')} and {fault}; pass --classes {lists} or a text file with one class per line"
         )
     names = folders if stated == "folders" and folders is not None else class_list(stated)
     if len(names) != model.num_classes:

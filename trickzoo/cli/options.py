@@ -24,7 +24,7 @@ from trickzoo.training.machine import Tracker
 def _exact(hint: Any, tokens: Sequence[Token]) -> Any:
     """Convert the words of an option as cyclopts does, with three differences.
 
-    A number of another kind, such as 1.5, is no whole number. A leading ~/ is the user's home folder, which shells do not replace in
+    A number of another kind, such as 1.5, is not a whole number. A leading ~/ is the user's home folder, which shells do not replace in
     --out=~/runs. An empty text, as an unset variable of a script gives it, and a URL are refused: a path of them would be another one.
     """
     kinds = (hint, *get_args(hint))
@@ -126,7 +126,7 @@ def check_printing(*, json: bool, quiet: bool) -> None:
 def check_planned(*, json: bool, planned: bool, where: str) -> None:
     """Raise NoEffect if `--json` is given although nothing is planned that it could print. `where` names the options that plan."""
     if json and not planned:
-        raise NoEffect("--json", f"it is for {where}")
+        raise NoEffect("--json", f"it belongs to {where}")
 
 
 def names(text: str | None) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def predict(
     _warn_of_dark(files)
     if kind == "classification":
         name = "" if exported else _checked_name(model, path, weights)
-        for image in files:  # a wrong path is told before torch is imported and the network is loaded, which takes longer
+        for image in files:  # reports a wrong path before torch is imported and the network is loaded
             size_of(image)
         network = _run(exported) if exported else _classifier(name, weights, classes, preparation, device)
         found: Iterable[dict[str, Any]] = predict_classes.rows(files, network, top or TOP)

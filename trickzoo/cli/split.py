@@ -62,7 +62,7 @@ def split(
 
 
 def _link(whole: ImageSet, selected: Selected, place: Path) -> None:
-    """Write the folder of links, complete or not at all. Raises BadOption for a class whose name is no name of a folder."""
+    """Write the folder of links, complete or not at all. Raises BadOption for a class whose name cannot be the name of a folder."""
     for label in dict.fromkeys(label for _, label, _ in selected.rows):
         if Path(label).name != label or label == "..":
             raise BadOption(f'the class "{label}" cannot be the name of a folder; write a list that ends in .csv')

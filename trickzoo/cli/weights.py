@@ -66,9 +66,9 @@ def verify(*names: str) -> None:
     """Compute the digests of weights on this machine again, and compare them with the recorded ones.
 
     Without names, all weights on this machine are checked. The output says what each file was compared with: "pinned" is a full
-    SHA-256 in the manifest or the lock file, "8 digits" its beginning, "stated by the hub" what the hub said at the download. A file that
-    was put in place by hand, and whose digest is recorded nowhere, is reported as unverified: it is only compared with the file that was
-    used first.
+    SHA-256 in the manifest or the lock file, "8 digits" its beginning, "stated by the hub" what the hub stated at the download. A
+    file that was put in place by hand, and whose digest is recorded nowhere, is reported as unverified: it is only compared with the file
+    that was used first.
     """
     wrong = []
     records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
@@ -123,14 +123,14 @@ def import_gluoncv(
     *,
     out: Annotated[Path | None, Parameter(help="File to write; by default FILE with the suffix .safetensors.")] = None,
     classes: Annotated[
-        Path | None, Parameter(help="Text file with the class names, one a line, if they are not those of GluonCV's.")
+        Path | None, Parameter(help="Text file with the class names, one per line, if they are not those of GluonCV's.")
     ] = None,
     overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the network in FILE, a .params file of GluonCV, to a weight file of trickzoo. MXNet is not needed.
 
-    ResNets (v1, v1b, v1c, v1d, v1s), MobileNets v1 and Inception V3 are read, Faster R-CNNs without a feature pyramid, and FCNs. The file
-    itself says which network it is.
+    ResNets (v1, v1b, v1c, v1d, v1s), MobileNets v1 and Inception V3 are read, Faster R-CNNs without a feature pyramid, and FCNs. The
+    network is recognised from the file.
     """
     target = out or file.with_suffix(".safetensors")
     existing(file)

@@ -66,7 +66,7 @@ def summary_of_both(train: AnnotatedSet, val: AnnotatedSet) -> Summary:
     if both:
         odd.append(
             f"{len(both):,} of {count(len(val.names), 'validation image')} {verb(len(both), 'occurs')} among the training images too "
-            f"({both[0][0]} is {both[0][1]}): the figures say little of other images"
+            f"({both[0][0]} is {both[0][1]}): their figures say little about new images"
         )
     content = {"train": trained.content, "val": judged.content, "val_images_in_train": len(both)}
     return Summary((*trained.amounts, *judged.amounts), tuple(odd), content)
@@ -109,16 +109,17 @@ def _nothing(survey: Survey) -> str:
 
 def _absent(what: str, survey: Survey) -> list[str]:
     """Return a line on the classes that never occur, if there are any and other classes occur."""
-    if not survey.total or survey.alone or not survey.absent:
+    n = len(survey.absent)
+    if not survey.total or survey.alone or not n:
         return []
-    return [f"{what}: never there: {_listed(survey.absent)} ({len(survey.absent):,} of {count(len(survey.counts), 'class')})"]
+    return [f"{what}: {n:,} of {count(len(survey.counts), 'class')} never {verb(n, 'occurs')}: {_listed(survey.absent)}"]
 
 
 def _odd(what: str, data: AnnotatedSet) -> list[str]:
     """Return a line for each property of a set that limits what its figures mean."""
     survey, copies, lines = data.survey, _copies(data), []
     if not survey.total:
-        lines.append(f"{what}: {_nothing(survey)}, so nothing can be judged and every figure is empty")
+        lines.append(f"{what}: {_nothing(survey)}, so no figure can be computed")
     if survey.alone:
         lines.append(f"{what}: every judged pixel is {survey.alone}; {_hint(survey)}")
     if copies:

@@ -62,7 +62,7 @@ def class_names(model: Backbone) -> tuple[str, ...]:
 
 
 def class_list(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the classes of a list: one of `NAMES`, the path of a text file with one class a line, or the classes themselves.
+    """Return the classes of a list: one of `NAMES`, the path of a text file with one class per line, or the classes themselves.
 
     In a text file, words after a synset are ignored, and ImageNet-1k's classes in words become its synsets, since two of them are called
     crane. Raises UnknownName for any other name, and BadData for a file that is empty, is not text or has a class twice.

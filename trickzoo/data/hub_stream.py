@@ -80,7 +80,7 @@ class HubStream:
                 with errors_as_bad_data(self.source.name):
                     row = next((row for place, row in rows if place == position), None)
                     if row is None:
-                        raise BadData(f"{self.source.name} ends before image {position} of the {self.n:,} that it says it has")
+                        raise BadData(f"{self.source.name} ends before image {position} of the {self.n:,} images that its metadata states")
                     name, content = self.source.content(row, f"image {position} of epoch {epoch}")
                 batch.append((index, int(self.source.label_of(row, name)), name, content, row_draws))
             yield batch

@@ -15,7 +15,7 @@ Resizing takes several times the memory of an image, and a segmenter of 21 class
 MAX_MEMORY = 900_000_000
 """Bytes that decoding an image may take, including its file. An image that would take more is refused before it is decoded.
 
-The size of a file is no bound, because a small file can unpack to an image of any size.
+The size of a file is not a bound, because a small file can unpack to an image of any size.
 """
 BYTES = {"L": 3, "RGB": 5, "I": 14}
 """Bytes that a pixel takes while an image is decoded, brought to RGB and reduced, by the image's mode."""

@@ -149,10 +149,10 @@ def _orientation_notes(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
-    """Convert an image of any of Pillow's modes to RGB with 8 bits a channel, in the way that `decode` does.
+    """Convert an image of any of Pillow's modes to RGB with 8 bits per channel, in the way that `decode` does.
 
     Raises BadData, with `name` in the message, if its pixels are 32-bit integers or floating-point numbers, whose range is unknown, or if
-    it has no pixels, and BadOption if it is no image of Pillow.
+    it has no pixels, and BadOption if it is not an image of Pillow.
     """
     if not isinstance(image, Image.Image):
         raise BadOption(
@@ -164,7 +164,7 @@ def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-        raise BadData(f"{name} has {kind} for pixels, of a range that it does not state; save it with 8 or 16 bits a channel")
+        raise BadData(f"{name} has {kind} for pixels, of a range that it does not state; save it with 8 or 16 bits per channel")
     if image.mode in ("La", "RGBa"):  # Pillow has no direct way from colours that are multiplied by their opacity
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -177,7 +177,7 @@ def _is_of_16_bits(image: Image.Image) -> bool:
 def size_of(path: Path) -> tuple[int, int]:
     """Return width and height of the upright image in a file without decoding it.
 
-    Raises BadData if the file cannot be read or begins no image.
+    Raises BadData if the file cannot be read or does not begin with an image.
     """
     try:
         with open_regular(path) as file:

@@ -81,7 +81,7 @@ def warn(sentence: str) -> None:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Return the class names in a text file with one name a line.
+    """Return the class names in a text file with one name per line.
 
     If every line begins with a number and the numbers count up from 0 or 1, they are indices: the names are returned without them, and a
     warning states so. Numbers that count from 1 and are separated by blanks only, as in "1 storey", could also be parts of the names.
@@ -111,7 +111,7 @@ def _say_indices(path: Path, first: int, names: tuple[str, ...]) -> None:
 
 
 def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
-    """Return the names in `folder/split.txt`, one a line, in Unicode's composed form. A name may contain spaces.
+    """Return the names in `folder/split.txt`, one per line, in Unicode's composed form. A name may contain spaces.
 
     `known` contains the possible names. They distinguish a name that ends in a number from a line of VOC's lists for a single class.
     Raises BadData if the file does not exist, is empty, has a name twice, or is a list for a single class.
@@ -124,7 +124,7 @@ def read_split(folder: Path, split: str, known: Container[str]) -> list[str]:
     names = [same_form(line) for line in read_lines(path)]
     for name in names:
         if name not in known and (match := FLAGGED.fullmatch(name)) and match[1] in known:
-            raise BadData(f"{path} does not have one name a line: a list of one class? Name a split such as train")
+            raise BadData(f"{path} does not have one name per line: a list of one class? Name a split such as train")
     check_unique(names, path)
     return names
 
@@ -144,12 +144,12 @@ def same_form(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or a folder of this name is no part of a set of images."""
+    """Return whether a file or a folder of this name is not part of a set of images."""
     return name.startswith(".") or name.lower() in NO_IMAGES
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return what matches a pattern in a folder, sorted, without hidden files and folders. A folder that is not there contains nothing."""
+    """Return what matches a pattern in a folder, sorted, without hidden files and folders; nothing if the folder does not exist."""
     return sorted(path for path in folder.glob(pattern) if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
@@ -173,7 +173,7 @@ def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
     Raises BadData if the folder does not exist, or if the names of two files differ only in their suffix.
     """
     if not folder.is_dir():
-        raise BadData(f"{folder} is not there")
+        raise BadData(f"{folder} does not exist")
     found: dict[str, str] = {}
     for path in visible(folder):
         if path.suffix.lower() in suffixes and (other := found.setdefault(same_form(path.stem), path.name)) != path.name:
@@ -232,7 +232,7 @@ class Files:
             raise BadData(f"{source} names the URL {shown}; download the images, and write their paths")
         found = self.find(name)
         if found is None:
-            raise BadData(f"{self.root / shown} is not there, and {source} lists it")
+            raise BadData(f"{self.root / shown} does not exist, but {source} lists it")
         return found
 
     def _below(self, name: str) -> PurePosixPath:

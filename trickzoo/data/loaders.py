@@ -29,7 +29,7 @@ from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 
-MEND = "put it back with its time of modification to go on, or replace or remove it and name another --out"
+MEND = "to resume, restore the file with its old modification time; or replace or remove it, and train anew with another --out"
 
 
 class TrainingImages(Protocol):

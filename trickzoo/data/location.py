@@ -68,9 +68,9 @@ class ImageLocation(Checked):
         if self.side is not None and (self.generated or self.decode == "always"):
             raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
         if self.images is not None and not self.generated:
-            raise NoEffect("images", "only generated shapes are made to a number")
+            raise NoEffect("images", "only the number of generated shapes can be chosen")
         if self.val_images is not None and not self.generated:
-            raise NoEffect("val_images", "only generated shapes are made to a number")
+            raise NoEffect("val_images", "only the number of generated shapes can be chosen")
         if self.folder is not None and not is_table(self.data):
             raise NoEffect("images", "it is the number of generated shapes, or the folder of the images in a CSV")
 
@@ -141,13 +141,13 @@ class AnnotatedLocation(Checked):
         if self.annotations is None:
             for name, value in (("val-annotations", self.val_annotations), ("images", self.folder), ("val-images", self.val_folder)):
                 if value is not None:
-                    raise NoEffect(name, "it is for --annotations, a file in COCO's format")
+                    raise NoEffect(name, "it belongs to --annotations, which is not given")
         elif self.layout not in WITH_FILES:
-            raise NoEffect("annotations", f"{self.layout} has no such file; the layouts with one are {' and '.join(WITH_FILES)}")
+            raise NoEffect("annotations", f"only {' and '.join(WITH_FILES)} can be read from one file")
         elif self.selection.divides and self.val_annotations is not None:
             raise BadOption("--val-annotations and --val-fraction or --split-file exclude each other; choose one of them")
         if self.images is not None and not layout.generated:
-            raise NoEffect("images", "only generated shapes are made to a number")
+            raise NoEffect("images", "only the number of generated shapes can be chosen")
         for name in ("year", "val_year"):
             if getattr(self, name) is not None and not layout.years:
                 raise NoEffect(name, f"{self.layout} has no years")

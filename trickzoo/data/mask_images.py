@@ -51,14 +51,14 @@ def colours_in(image: Image.Image, name: str) -> NDArray[np.int32]:
 
 
 def mode_of(content: bytes, name: str) -> str:
-    """Return Pillow's mode of the image in the bytes of a file, from its header. Raises BadData if they begin no image."""
+    """Return Pillow's mode of the image in the bytes of a file, from its header. Raises BadData if they are not an image."""
     return open_image(content, name).image.mode
 
 
 def palette_of(content: bytes, name: str) -> tuple[int, ...]:
     """Return the colours of an image's palette as 0xRRGGBB, by number, from its header; empty for an image without a palette.
 
-    Raises BadData, with `name` in the message, if the bytes begin no image.
+    Raises BadData, with `name` in the message, if the bytes are not an image.
     """
     image = open_image(content, name).image
     values = image.getpalette("RGB") if image.mode == "P" else None

@@ -105,7 +105,7 @@ class SegmentationSet(AnnotatedSet):
         return mask
 
     def _classes_in(self, stated: NDArray[np.integer[Any]], name: Path) -> NDArray[np.uint8]:
-        """Return (H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is no class."""
+        """Return (H, W) classes and `IGNORE` for the numbers in a mask's file. Raises BadData if one of them is not a class."""
         mask = np.empty(stated.shape, np.uint8)
         for place in range(0, stated.size, STRIP):
             some = stated.reshape(-1)[place : place + STRIP]

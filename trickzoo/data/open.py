@@ -37,7 +37,7 @@ def open_set(data: str | Path, *, split: str = "val", devkit: Path | None = None
     Also raises BadOption for a `folder` if the images are not named in a table.
     """
     if folder is not None and not is_table(data):
-        raise BadOption(f"--images names the folder of a table's images, and {data} is no table")
+        raise BadOption(f"--images names the folder of a table's images, and {data} is not a table")
     images = table.open_table(Path(data), split, folder=folder) if is_table(data) else _open(data, split, devkit)
     if images.unread:
         warn(left_out(images))

@@ -29,7 +29,7 @@ class Picture:
     """An image as it is read.
 
     Attributes:
-        image: RGB, 8 bits a channel, with the pixels as they are stored. It is smaller than `size` if that is too large
+        image: RGB, 8 bits per channel, with the pixels as they are stored. It is smaller than `size` if that is too large
             (`image_memory.MAX_PIXELS`).
         size: width and height in the file.
         orientation: the EXIF orientation, 1 to 8; 1 is upright. It is 1 if the file states none, and for TIFF, which Pillow turns upright.

@@ -54,7 +54,7 @@ class Selection(Checked):
         if self.val_fraction is not None and self.split_file is not None:
             raise BadOption("--val-fraction and --split-file both divide the images; choose one of them")
         if self.split_seed and self.val_fraction is None:
-            raise NoEffect("--split-seed", "it is for --val-fraction")
+            raise NoEffect("--split-seed", "it belongs to --val-fraction, which is not given")
 
     @property
     def divides(self) -> bool:
@@ -171,7 +171,7 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     duplicates = len(groups) - len(set(groups))
     facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates}
     how = f"by --val-fraction {selection.val_fraction:g} --split-seed {selection.split_seed}"
-    kept = f"; {count(duplicates, 'near duplicate')} {verb(duplicates, 'stays')} with the image like it" if duplicates else ""
+    kept = f"; {count(duplicates, 'near duplicate')} not separated from the original image" if duplicates else ""
     return train, val, _selected(images, train, val, how + kept, facts)
 
 
@@ -195,7 +195,7 @@ def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) ->
         if (index := place.get(name)) is None:
             raise BadData(f"{table}, line {row.line}: {images.root} has no image {row.path}")
         if named.setdefault(index, row.split) != row.split:
-            raise BadData(f"{table}, line {row.line}: {row.path} is there twice, in {named[index]} and in {row.split}")
+            raise BadData(f"{table}, line {row.line}: {row.path} is listed twice, as {named[index]} and as {row.split}")
     if missing := [index for index in range(len(images.names)) if index not in named]:
         if (first := next((index for index in missing if not _reason(images, index)), None)) is not None:
             shown = f"{count(len(missing), 'image')} of {images.root}, such as {images.names[first]}"

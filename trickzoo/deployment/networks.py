@@ -23,7 +23,7 @@ from trickzoo.weights.record import Preprocessing
 DIVISOR = 32
 """A detector's input is padded to a multiple of this, as by torchvision."""
 TOGETHER = 8
-"""How many classes of a segmenter are enlarged to the size of the image at once; 8 float32 values a pixel."""
+"""How many classes of a segmenter are enlarged to the size of the image at once; 8 float32 values per pixel."""
 
 
 class Preparation(nn.Module):
@@ -188,11 +188,11 @@ class WholeSegmenter(nn.Module):
             for side in pixels.shape[-2:]:
                 torch._check(side > 1)
         logits = self.model(self.normalise(pixels[None]))
-        surest, classes = _largest(logits[:, :TOGETHER], image, 0)
+        highest, classes = _largest(logits[:, :TOGETHER], image, 0)
         for first in range(TOGETHER, logits.shape[1], TOGETHER):
             more, others = _largest(logits[:, first : first + TOGETHER], image, first)
-            classes = torch.where(more > surest, others, classes)
-            surest = torch.maximum(surest, more)
+            classes = torch.where(more > highest, others, classes)
+            highest = torch.maximum(highest, more)
         return classes.byte()
 
 

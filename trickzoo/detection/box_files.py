@@ -70,7 +70,7 @@ def read(path: Path) -> tuple[DetectionSet, dict[int, Detections]]:
         raise BadData(f"{path} is not in COCO's results format ({error or type(error).__name__}); {remedy}") from None
     truth = truth_beside(path)
     if not truth.is_file():
-        raise BadData(f"{truth}, which has the boxes to find, is not there; evaluate again with --predictions, which writes it")
+        raise BadData(f"{truth}, the annotated boxes, does not exist; evaluate again with --predictions, which writes it")
     data = read_annotations(truth)
     index_of, label_of = {image.id: i for i, image in enumerate(data.images)}, {number: i for i, number in enumerate(data.class_ids, 1)}
     found: dict[int, list[_Result]] = {index: [] for index in range(len(data))}

@@ -122,7 +122,7 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
     for model in models:
         boxes, scores, labels = (each[: len(truth)] for each in predict(model, image))
         views.append(drawing.draw_boxes(image, boxes, labels, data.classes, scores, side=drawing.SMALL))
-    return f"Boxes in {data.name(index)}: of each detector the surest, as many as are annotated.", views
+    return f"Boxes in {data.name(index)}: those annotated, and as many from each detector, with the highest scores.", views
 
 
 @torch.inference_mode()

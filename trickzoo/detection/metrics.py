@@ -139,23 +139,23 @@ def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *
     correct if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a
     crowd. Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
     """
-    labels, right, wanted = _judge_all(data, found, overlap)
-    curves = [_precision(right[labels == label], int(wanted[label])) for label in range(1, len(wanted))]
+    labels, right, positives = _judge_all(data, found, overlap)
+    curves = [_precision(right[labels == label], int(positives[label])) for label in range(1, len(positives))]
     eleven_point, all_point = np.array(curves, np.float64).reshape(-1, 2).T
     return VocPrecision(eleven_point, all_point)
 
 
 def _judge_all(data: DetectionSet, found: Mapping[int, Detections], overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Return labels and correctness of all detections that are not ignored, by falling score, and the number of objects of each label."""
-    wanted = np.zeros(len(data.classes) + 1, np.int64)
+    positives = np.zeros(len(data.classes) + 1, np.int64)
     rows = []
     for index in sorted(found):
         objects = data.objects_of(index)
-        wanted += np.bincount(objects.labels[objects.plain], minlength=len(wanted))
+        positives += np.bincount(objects.labels[objects.plain], minlength=len(positives))
         rows.append(_judge(objects, found[index], overlap))
     labels, scores, right = (np.concatenate(column) for column in zip(*rows, strict=True)) if rows else np.zeros((3, 0))
     order = np.argsort(-scores, kind="stable")
-    return labels[order], right[order], wanted
+    return labels[order], right[order], positives
 
 
 def _judge(objects: Objects, found: Detections, overlap: float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -178,15 +178,15 @@ def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float
     return np.nan_to_num(box_iou(torch.from_numpy(first), torch.from_numpy(second)).numpy())
 
 
-def _precision(right: NDArray[np.bool_], wanted: int) -> tuple[float, float]:
+def _precision(right: NDArray[np.bool_], positives: int) -> tuple[float, float]:
     """Return the 11-point and the all-point average precision of detections that are sorted by falling score."""
-    if not wanted:
+    if not positives:
         return np.nan, np.nan
     hits = right.cumsum()
     best = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]  # precision at this recall or any higher
     # recall ≥ k / 10 is compared in whole numbers, because in floating point 3 / 10 is not 3 × 0.1
-    eleven = [best[np.argmax(10 * hits >= k * wanted)] if len(hits) and 10 * hits[-1] >= k * wanted else 0.0 for k in range(11)]
-    return float(np.mean(eleven)), float(best[right].sum() / wanted)
+    eleven = [best[np.argmax(10 * hits >= k * positives)] if len(hits) and 10 * hits[-1] >= k * positives else 0.0 for k in range(11)]
+    return float(np.mean(eleven)), float(best[right].sum() / positives)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -109,14 +109,14 @@ def _images(found: DetectionEvaluation, pictures: int) -> Section:
     """Return the section on the images whose numbers of sure boxes and of objects differ most, and on the least certain images."""
     data = found.data
     sure = {index: int((detections.scores >= SURE).sum()) for index, detections in found.found.items()}
-    wanted = {index: int(data.objects_of(index).plain.sum()) for index in sure}
+    annotated = {index: int(data.objects_of(index).plain.sum()) for index in sure}
     uncertainties = {index: uncertainty(detections.scores) for index, detections in found.found.items()}
-    miscounted = sorted(sure, key=lambda index: (-abs(sure[index] - wanted[index]), index))[:LISTED]
+    miscounted = sorted(sure, key=lambda index: (-abs(sure[index] - annotated[index]), index))[:LISTED]
     uncertain = sorted(sure, key=lambda index: (-uncertainties[index], index))[:LISTED]
-    rows = [(data.name(index), wanted[index], sure[index]) for index in miscounted]
+    rows = [(data.name(index), annotated[index], sure[index]) for index in miscounted]
     uncertain_rows = [(data.name(index), number(uncertainties[index]), sure[index]) for index in uncertain]
     views = [
-        (f"{data.name(index)}: {wanted[index]} annotated, {sure[index]} found", _found(found, index, SURE, np.inf))
+        (f"{data.name(index)}: {annotated[index]} annotated, {sure[index]} found", _found(found, index, SURE, np.inf))
         for index in miscounted[:pictures]
     ]
     views += [

@@ -78,25 +78,25 @@ def precisions(matched: Matched, weights: NDArray[np.int64]) -> NDArray[np.float
 
 
 def _precisions(matched: Matched, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-    wanted = weights @ matched.objects
+    positives = weights @ matched.objects
     result = np.zeros((len(weights), len(matched.right), len(RECALLS)))
     if matched.right.shape[1]:
         each = weights[:, None, matched.images]
         hits, errors = ((each * which).cumsum(2) for which in (matched.right, matched.wrong))
         precision = hits / (hits + errors + np.spacing(1))
         best = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]  # at this recall or any higher
-        for row, (number, least) in enumerate(zip(wanted.tolist(), _needed(wanted), strict=True)):
+        for row, (number, least) in enumerate(zip(positives.tolist(), _needed(positives), strict=True)):
             for overlap in range(len(result[row]) if number else 0):
                 places = np.searchsorted(hits[row, overlap], least)
                 reached = places < hits.shape[2]
                 result[row, overlap, reached] = best[row, overlap, places[reached]]
-    result[wanted == 0] = np.nan
+    result[positives == 0] = np.nan
     return result
 
 
-def _needed(wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+def _needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return (b, 101) least numbers of hits whose recall, as a floating-point number, is at least that of `RECALLS`."""
-    of = np.maximum(wanted, 1)[:, None]
+    of = np.maximum(positives, 1)[:, None]
     least = np.floor(RECALLS * of).astype(np.int64)
     return least + (least / of < RECALLS)
 

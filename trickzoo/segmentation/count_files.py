@@ -19,7 +19,7 @@ from trickzoo.segmentation.metrics import ConfusionMatrix
 
 PARTS = ("intersection", "union")
 MARGIN = "margin"
-"""The last column: the mean margin of the most probable class over the second one. It is no count, and older files lack it."""
+"""The last column: the mean margin of the most probable class over the second one. It is not a count, and older files lack it."""
 
 
 @dataclass(frozen=True)

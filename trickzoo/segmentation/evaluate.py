@@ -148,17 +148,17 @@ def classes_of_pixels(logits: Tensor, size: tuple[int, int], *, at_once: int = A
     found = torch.zeros((n, height, width), dtype=torch.uint8, device=logits.device)
     group = min(max(at_once // (n * h * width), 1), classes)
     strip = max(at_once // (n * group * height), 1)
-    surest = torch.full(found.shape, -torch.inf, device=logits.device) if group < classes else None
+    highest = torch.full(found.shape, -torch.inf, device=logits.device) if group < classes else None
     for first in range(0, classes, group):
         wide = _enlarged(logits[:, first : first + group].contiguous(), (h, width))
         for left in range(0, width, strip):
             part = wide[..., left : left + strip].contiguous()
             most, which = _enlarged(part, (height, part.shape[3])).max(1)
             here = found[..., left : left + strip]
-            if surest is None:
+            if highest is None:
                 here.copy_(which)
                 continue
-            before = surest[..., left : left + strip]
+            before = highest[..., left : left + strip]
             here.copy_(torch.where(most > before, which.add_(first), here))
             torch.maximum(before, most, out=before)
     return found

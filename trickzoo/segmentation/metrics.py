@@ -61,7 +61,7 @@ class ConfusionMatrix:
         If they are all the pixels of an image, `index` is its number, and `margin` its mean margin. Pixels whose truth is `IGNORE` are not
         judged.
 
-        Raises ValueError if the shapes differ, or if a truth is no class.
+        Raises ValueError if the shapes differ, or if a true class is not one of the classes.
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"predictions of shape {tuple(predicted.shape)} for masks of {tuple(truth.shape)}")

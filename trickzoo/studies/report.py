@@ -79,7 +79,7 @@ def transfer_sections(study: TransferStudy, pictures: Sequence[Example] = ()) ->
         makers = " and ".join(f"{transfer_words.TASKS[task.task][1]}s" for task in study.tasks)
         shown = [(each.caption, [(name, data_uri(image)) for name, image in each.views]) for each in pictures]
         body = _template("pictures.html")(pictures=shown)
-        sections.append(Section("pictures", f"What the {makers} see", body))
+        sections.append(Section("pictures", f"Predictions of the {makers}", body))
     return [*sections, Section("transfer-made", "How it was made", _template("transfer_made.html")(study=study))]
 
 

@@ -19,7 +19,7 @@ def default_workers() -> int:
 def processes(*, device: Device = "auto") -> PartialState:
     """Return the device and the rank of this process, and the number of processes.
 
-    Raises BadOption if the device is not there, RuntimeError if fewer processes found each other than the launcher started.
+    Raises BadOption if the device does not exist, RuntimeError if fewer processes found each other than the launcher started.
     """
     state = PartialState(cpu=on_cpu(device))
     started = int(os.environ.get("WORLD_SIZE", "1"))

@@ -50,9 +50,9 @@ class HubFile(NamedTuple):
     identity: Identity
 
 
-def digest_matches(got: str, wanted: str | None) -> bool:
-    """Return whether a digest begins with the wanted digits; any digest does if none are known."""
-    return wanted is None or got.startswith(wanted)
+def digest_matches(got: str, expected: str | None) -> bool:
+    """Return whether a digest begins with the expected digits; any digest does if none are known."""
+    return expected is None or got.startswith(expected)
 
 
 def _hub() -> Any:
@@ -106,19 +106,19 @@ def _timeout(seconds: float) -> float:
         raise BadOption(f"HF_HUB_ETAG_TIMEOUT must be a number of seconds, not {own}; correct or unset it") from None
 
 
-def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: float, size: int | None = None) -> HubFile:
+def from_hub(source: Source, revision: str | None, expected: str | None, seconds: float, size: int | None = None) -> HubFile:
     """Download a file from the hub into the cache of the hub client, and verify it.
 
     Args:
         source: the repository and the file.
         revision: the branch, tag or commit; None for the default branch.
-        wanted: the recorded SHA-256 or its first digits. By default the digest that the hub states is checked.
+        expected: the recorded SHA-256 or its first digits. By default the digest that the hub states is checked.
         seconds: how long to wait for the first answer.
         size: the recorded size in bytes.
 
     Raises:
         Missing: if the hub does not have the file.
-        SourceError: if it cannot be downloaded, or its bytes are not the wanted ones, which are then deleted.
+        SourceError: if it cannot be downloaded, or its bytes are not the expected ones, which are then deleted.
         WeightsUnavailable: if the file cannot be written.
     """
     hub = _hub()
@@ -133,7 +133,7 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
         if status == 429 or status >= 500:
             raise SourceError(f"the hub answered {status}")
         metadata = hub.get_hf_file_metadata(url, timeout=timeout)
-        stated = _agreed(metadata, wanted, size)
+        stated = _agreed(metadata, expected, size)
         # Ask for the revision by its name instead of its commit: the client then stores which commit it is, and finds the file offline.
         with streams.bounded(session, min(size or metadata.size or streams.LARGEST, streams.LARGEST), text=stated is None):
             path = Path(
@@ -147,25 +147,25 @@ def from_hub(source: Source, revision: str | None, wanted: str | None, seconds: 
         raise
     except Exception as error:
         raise _hub_failure(error, hub.errors) from None
-    wanted = wanted or stated
+    expected = expected or stated
     got, identity = examine(path)
-    if not digest_matches(got, wanted):
+    if not digest_matches(got, expected):
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+        raise SourceError(f"wrong bytes: expected SHA-256 {expected}, received {got}")
     return HubFile(path, got, metadata.commit_hash, identity)
 
 
-def _agreed(metadata: Any, wanted: str | None, size: int | None) -> str | None:
+def _agreed(metadata: Any, expected: str | None, size: int | None) -> str | None:
     """Return the SHA-256 that the hub states for a large file, None for a small one.
 
     Raises SourceError if the hub states another digest or size than the recorded one.
     """
     if metadata.commit_hash is None:
-        raise SourceError("the answer names no commit; is this a hub?")
+        raise SourceError("the server does not answer like the Hugging Face Hub: it names no commit")
     stated: str | None = metadata.etag if metadata.etag is not None and len(metadata.etag) == 64 else None
-    if wanted and stated and not digest_matches(stated, wanted):
-        raise SourceError(f"the hub states SHA-256 {stated}, {wanted} is recorded")
+    if expected and stated and not digest_matches(stated, expected):
+        raise SourceError(f"the hub states SHA-256 {stated}, but {expected} is recorded")
     if size is not None and metadata.size is not None and metadata.size != size:
         raise SourceError(f"the hub states {metadata.size:,} bytes, {size:,} are recorded")
     return stated
@@ -189,17 +189,17 @@ def _hub_failure(error: Exception, errors: Any) -> Exception:
     return SourceError(first_line(error))
 
 
-def from_url(source: Source, target: Path, wanted: str | None, seconds: float, size: int | None = None) -> tuple[str, Identity]:
+def from_url(source: Source, target: Path, expected: str | None, seconds: float, size: int | None = None) -> tuple[str, Identity]:
     """Download a plain file to `target`, and return its SHA-256 and its identity.
 
-    `target` must be in a folder that no other process writes to. `wanted` is the recorded SHA-256 or its first digits, `seconds` how long
+    `target` must be in a folder that no other process writes to. `expected` is the recorded SHA-256 or its first digits, `seconds` how long
     to wait for the first answer, `size` the recorded size in bytes. Raises SourceError if the file cannot be downloaded or has other bytes.
     """
     assert source.url is not None
     streams.save(streams.client(), source.url, target, size, _timeout(seconds), READ_SECONDS)
     got, identity = examine(target)
-    if not digest_matches(got, wanted):
-        raise SourceError(f"wrong bytes: SHA-256 {wanted} wanted, {got} received")
+    if not digest_matches(got, expected):
+        raise SourceError(f"wrong bytes: expected SHA-256 {expected}, received {got}")
     return got, identity
 
 

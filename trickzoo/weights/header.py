@@ -95,7 +95,7 @@ def encoded(own: FileMetadata) -> dict[str, str]:
 
 def of_file(path: Path) -> FileMetadata | None:
     """Read the header of a weight file or checkpoint; None if trickzoo did not write it. Raises BadCheckpoint if it cannot be read."""
-    path = existing(path)  # importing torch would take longer than to tell that there is no such file
+    path = existing(path)  # reports a missing file before torch is imported
     from trickzoo.weights import tensors
 
     return read_header(path, tensors.read_tensors(path).metadata)

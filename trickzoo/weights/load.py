@@ -51,25 +51,25 @@ def load(
         BadCheckpoint: if the tensors do not match, with the first names that differ.
     """
     model = build(**convert.implied_options(architecture, opened.tensors.keys()) | opened.options)
-    wanted = model.state_dict()
-    known = [*dict.fromkeys([*wanted, *classifier_keys(architecture)])]
+    needed = model.state_dict()
+    known = [*dict.fromkeys([*needed, *classifier_keys(architecture)])]
     stated = opened.layout and convert.key_map(architecture, opened.layout, known)
     ours = stated or convert.detected_map(architecture, opened.tensors.keys(), known)
     if ours is None:
         raise BadCheckpoint(misfit(opened, architecture, known))
-    state = _fitting(opened, architecture, wanted, ours, in_chans)
+    state = _fitting(opened, architecture, needed, ours, in_chans)
 
     held = set(ours.values())
-    for key, tensor in wanted.items():
+    for key, tensor in needed.items():
         if key not in state and key.endswith(".num_batches_tracked"):  # torch before 0.4.1 did not store this counter
             state[key] = torch.zeros((), dtype=torch.long)
         elif key not in held:  # a bias that networks of this layout do not have
             state[key] = torch.zeros(tensor.shape)
     model.load_state_dict(_with_own_memory(state, device, dtype), strict=False, assign=True)
     materialise(model, device)
-    not_loaded = tuple(key for key in wanted if key not in state)
+    not_loaded = tuple(key for key in needed if key not in state)
     if not_loaded:
-        new = count(len(wanted["head.fc.weight"]), "class")
+        new = count(len(needed["head.fc.weight"]), "class")
         log.warning("%s: new classifier for %s; %s has none for this number", architecture.name, new, printable(opened.weights.name))
     classes = opened.weights.classes if "head.fc.weight" in state else None
     model.weights = replace(opened.weights, classes=classes, not_loaded=not_loaded)
@@ -77,58 +77,58 @@ def load(
 
 
 def _fitting(
-    opened: Opened, architecture: Architecture, wanted: Mapping[str, Tensor], ours: Mapping[str, str], in_chans: int
+    opened: Opened, architecture: Architecture, needed: Mapping[str, Tensor], ours: Mapping[str, str], in_chans: int
 ) -> dict[str, Tensor]:
     """Select the file's tensors that the network takes, and return them under the zoo's names.
 
-    `wanted` is the state dict of the network, and `ours` maps the names in the file to the zoo's. Raises BadCheckpoint if a tensor is
+    `needed` is the state dict of the network, and `ours` maps the names in the file to the zoo's. Raises BadCheckpoint if a tensor is
     missing, unexpected, or has the wrong shape or type.
     """
-    state = {ours[key]: tensor for key, tensor in opened.tensors.items() if ours.get(key) in wanted}
-    stem = next(key for key in wanted if key.startswith("stem."))
+    state = {ours[key]: tensor for key, tensor in opened.tensors.items() if ours.get(key) in needed}
+    stem = next(key for key in needed if key.startswith("stem."))
     if stem in state:
-        state[stem] = _for_channels(opened, state[stem], wanted[stem], in_chans)
+        state[stem] = _for_channels(opened, state[stem], needed[stem], in_chans)
     theirs = {own: key for key, own in ours.items()}
-    missing = {key for key in theirs if key in wanted and key not in state and not convert.is_optional(key)} | _missing_parts(state, wanted)
+    missing = {key for key in theirs if key in needed and key not in state and not convert.is_optional(key)} | _missing_parts(state, needed)
     for classifier in CLASSIFIERS:
         weight, bias = f"{classifier}.weight", f"{classifier}.bias"
-        if {weight, bias} <= wanted.keys() & state.keys() and _has_other_classes(state[weight], state[bias], wanted[weight]):
+        if {weight, bias} <= needed.keys() & state.keys() and _has_other_classes(state[weight], state[bias], needed[weight]):
             del state[weight], state[bias]
 
-    loaded = [key for key in wanted if key in state]
+    loaded = [key for key in needed if key in state]
     differences = {
-        "missing": [theirs[key] for key in wanted if key in missing],
+        "missing": [theirs[key] for key in needed if key in missing],
         "unexpected": [key for key in opened.tensors if key not in ours],
-        "wrong shape": [theirs[key] for key in loaded if state[key].shape != wanted[key].shape],
-        "wrong type": [theirs[key] for key in loaded if state[key].is_floating_point() != wanted[key].is_floating_point()],
+        "wrong shape": [theirs[key] for key in loaded if state[key].shape != needed[key].shape],
+        "wrong type": [theirs[key] for key in loaded if state[key].is_floating_point() != needed[key].is_floating_point()],
     }
     if any(differences.values()):
         raise BadCheckpoint(_does_not_fit(opened, architecture, differences))
     return state
 
 
-def _missing_parts(state: Mapping[str, Tensor], wanted: Iterable[str]) -> set[str]:
+def _missing_parts(state: Mapping[str, Tensor], needed: Iterable[str]) -> set[str]:
     """Return the missing tensors of classifiers that the file holds in part. A file may lack a whole classifier, but not a part of one."""
     missing = set()
     for head in ("head.", "aux_head."):
-        parts = {key for key in wanted if key.startswith(head) and not key.endswith(".num_batches_tracked")}
+        parts = {key for key in needed if key.startswith(head) and not key.endswith(".num_batches_tracked")}
         if parts & state.keys():
             missing |= parts - state.keys()
     return missing
 
 
-def _has_other_classes(weight: Tensor, bias: Tensor, wanted: Tensor) -> bool:
-    """Return whether a classifier takes the same number of features as the wanted one, but has another number of classes."""
-    fits = weight.ndim == 2 and weight.shape[1] == wanted.shape[1] and bias.shape == weight.shape[:1]
-    return fits and weight.shape[0] != wanted.shape[0]
+def _has_other_classes(weight: Tensor, bias: Tensor, needed: Tensor) -> bool:
+    """Return whether a classifier takes the same number of features as the network's own, but has another number of classes."""
+    fits = weight.ndim == 2 and weight.shape[1] == needed.shape[1] and bias.shape == weight.shape[:1]
+    return fits and weight.shape[0] != needed.shape[0]
 
 
-def _for_channels(opened: Opened, weight: Tensor, wanted: Tensor, in_chans: int) -> Tensor:
+def _for_channels(opened: Opened, weight: Tensor, needed: Tensor, in_chans: int) -> Tensor:
     """Return the weight of the first convolution for `in_chans` input channels.
 
     Raises BadCheckpoint if the file's weight is neither for `in_chans` nor for three channels.
     """
-    if weight.ndim != 4 or weight.shape[1] == in_chans or (weight.shape[0], *weight.shape[2:]) != (wanted.shape[0], *wanted.shape[2:]):
+    if weight.ndim != 4 or weight.shape[1] == in_chans or (weight.shape[0], *weight.shape[2:]) != (needed.shape[0], *needed.shape[2:]):
         return weight
     if weight.shape[1] != 3:
         own = weight.shape[1]

@@ -66,9 +66,9 @@ def assurance(record: Record, file: WeightFile) -> str:
     nowhere: it is only compared with the state that it had when it was first used.
     """
     source = next((source for source in record.sources if str(source) == file.source), None)
-    wanted = pins.wanted(record, source) if source is not None else None
-    if wanted is not None:
-        return "pinned" if len(wanted) == 64 else f"{len(wanted)} digits"
+    expected = pins.expected_sha256(record, source) if source is not None else None
+    if expected is not None:
+        return "pinned" if len(expected) == 64 else f"{len(expected)} digits"
     return "stated by the hub" if file.revision is not None else "unverified"
 
 
@@ -160,11 +160,11 @@ def _cached(record: Record, source: Source) -> Iterator[_Place]:
 
     A file of another commit on the main branch, which timm may have downloaded, serves as well if it has the recorded SHA-256.
     """
-    revision, wanted = pins.revision(record, source), pins.wanted(record, source)
+    revision, expected = pins.revision(record, source), pins.expected_sha256(record, source)
     for place in dict.fromkeys((revision, None)):
         if cached := in_hub_cache(source, place):
             stated = cached.resolve().name  # the hub client names the blob of a large file by the SHA-256 that the hub states
-            if place == revision or stated == wanted:
+            if place == revision or stated == expected:
                 yield _Place(source, cached, stated if len(stated) == 64 else None, commit_of(source, cached))
                 return
 
@@ -220,7 +220,7 @@ def _stamped(record: Record) -> WeightFile | None:
         found = os.stat(stamp.path)
     except OSError:
         return None
-    if source.path is not None and not (stamp.is_of(found) and digest_matches(stamp.sha256, pins.wanted(record, source))):
+    if source.path is not None and not (stamp.is_of(found) and digest_matches(stamp.sha256, pins.expected_sha256(record, source))):
         return None  # an update of the package replaced both the file and its record
     if not stamp.is_of(found):
         return _check_again(record, source, stamp)
@@ -240,9 +240,9 @@ def _check_again(record: Record, source: Source, stamp: Stamp) -> WeightFile:
 
 def _as_recorded(record: Record, source: Source, stamp: Stamp, identity: Identity) -> WeightFile:
     """Return the stamped file. Raises DigestMismatch if the manifest or the lock file now states another digest."""
-    sha256, wanted = stamp.upstream_sha256 or stamp.sha256, pins.wanted(record, source)
-    if not digest_matches(sha256, wanted):
-        raise _mismatch(record, Path(stamp.path), wanted or "", sha256)
+    sha256, expected = stamp.upstream_sha256 or stamp.sha256, pins.expected_sha256(record, source)
+    if not digest_matches(sha256, expected):
+        raise _mismatch(record, Path(stamp.path), expected or "", sha256)
     return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256, identity)
 
 
@@ -252,10 +252,10 @@ def _unstamped(record: Record) -> WeightFile | None:
     if place is None:
         return None
     got, identity = _examine(place.path)
-    wanted = pins.wanted(record, place.source) or place.stated
-    if not digest_matches(got, wanted):
-        raise _mismatch(record, place.path, wanted or "", got)
-    if wanted is None:
+    expected = pins.expected_sha256(record, place.source) or place.stated
+    if not digest_matches(got, expected):
+        raise _mismatch(record, place.path, expected or "", got)
+    if expected is None:
         _check_whole(record, place.path)
         log.warning("%s: no digest is known for %s; the file is used unverified (sha256 %s)", record.name, place.path, got)
     file = WeightFile(record.name, place.path, got, str(place.source), place.revision, identity=identity)
@@ -287,7 +287,7 @@ def _check_whole(record: Record, path: Path) -> None:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); {remedy}") from None
 
 
-def _mismatch(record: Record, path: Path, wanted: str, got: str) -> DigestMismatch:
+def _mismatch(record: Record, path: Path, expected: str, got: str) -> DigestMismatch:
     packaged = any(_packaged(source) == path for source in record.sources)
     remedy = "install trickzoo again" if packaged else f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
-    return DigestMismatch(f"{path} is not the recorded file of {record.name}: SHA-256 {wanted} wanted, {got} found; {remedy}")
+    return DigestMismatch(f"{path} is not the recorded file of {record.name}: expected SHA-256 {expected}, found {got}; {remedy}")

@@ -55,7 +55,7 @@ def existing(reference: str | os.PathLike[str]) -> Path:
 
 
 def _of_the_hub(reference: str) -> str:
-    """Return the end of a message that suggests the hub, if a reference that is no file looks like OWNER/NAME there."""
+    """Return the end of a message that suggests the hub, if a reference that is not a file looks like OWNER/NAME there."""
     owner, _, name = reference.partition("/")
     is_hub = owner.startswith("hf-hub:")
     if not owner or not name or is_hub or "/" in name or Path(owner).expanduser().exists() or Path(name).suffix in FILE_SUFFIXES:

@@ -119,8 +119,8 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
         )
     old, sha256 = opened.weights, opened.weights.digest()
     if record is not None and sha256 not in {source.sha256 for source in record.sources}:
-        wanted = record.sources[0].sha256
-        raise DigestMismatch(f"{reference}: {path.name} is not the file of its record: SHA-256 {wanted} recorded, {sha256} found")
+        expected = record.sources[0].sha256
+        raise DigestMismatch(f"{reference}: {path.name} is not the file of its record: expected SHA-256 {expected}, found {sha256}")
     weights = LoadedWeights(
         reference,
         path,

@@ -63,7 +63,7 @@ def write(entries: dict[str, Pin]) -> None:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n", remedy=remedy)
 
 
-def wanted(record: Record, source: Source) -> str | None:
+def expected_sha256(record: Record, source: Source) -> str | None:
     """Return the SHA-256, or its first digits, that a file of this source must have; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.sha256 or (pin.sha256 if pin else source.sha256_prefix)
@@ -71,7 +71,7 @@ def wanted(record: Record, source: Source) -> str | None:
 
 def recorded(record: Record) -> str:
     """Return how much of a SHA-256 is recorded for at least one source of a weight: "full", "8 digits" (or more), or "none"."""
-    lengths = [len(digits) for source in record.sources if (digits := wanted(record, source))]
+    lengths = [len(digits) for source in record.sources if (digits := expected_sha256(record, source))]
     return "none" if not lengths else "full" if max(lengths) == 64 else f"{max(lengths)} digits"
 
 

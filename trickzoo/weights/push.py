@@ -27,10 +27,10 @@ def push(repo: str, folder: Path, files: Sequence[Path], *, private: bool = Fals
         operations = [hub.CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
         return str(api.create_commit(repo, operations, commit_message="Published with trickzoo").commit_url)
     except (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, ValueError, OSError, RuntimeError) as error:
-        raise BadOption(f"{repo} was not published, and is as it was: {_reason(error)}") from None
+        raise BadOption(f"{repo} was not published and has not changed: {_reason(error)}") from None
     except Exception as error:
         if type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport
-            raise BadOption(f"{repo} was not published, and is as it was: {_reason(error)}") from None
+            raise BadOption(f"{repo} was not published and has not changed: {_reason(error)}") from None
         raise
     finally:
         if not shown:

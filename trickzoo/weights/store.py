@@ -109,8 +109,8 @@ def _download(record: Record, source: Source, seconds: float) -> WeightFile:
     `seconds` is how long to wait for the first answer. Raises SourceError with the reason if the source does not give the file.
     """
     if source.hub:
-        wanted, size = pins.wanted(record, source), pins.size(record, source)
-        hub = from_hub(source, pins.revision(record, source), wanted, seconds, size)
+        expected, size = pins.expected_sha256(record, source), pins.size(record, source)
+        hub = from_hub(source, pins.revision(record, source), expected, seconds, size)
         file = WeightFile(record.name, hub.path, hub.sha256, str(source), hub.commit, identity=hub.identity)
         return file if hub.path.suffix == ".safetensors" else local.converted(record, file)
     if source.url:
@@ -123,7 +123,7 @@ def _download_url(record: Record, source: Source, seconds: float) -> WeightFile:
     folder = local.folder(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
         path = Path(scratch) / source.filename
-        got, identity = from_url(source, path, pins.wanted(record, source), seconds, pins.size(record, source))
+        got, identity = from_url(source, path, pins.expected_sha256(record, source), seconds, pins.size(record, source))
         file = WeightFile(record.name, path, got, str(source), identity=identity)
         if path.suffix != ".safetensors":
             return local.converted(record, file)

@@ -77,7 +77,7 @@ def bounded(session: Any, largest: int, *, text: bool = False) -> Iterator[None]
             elif text:
                 response.stream = Bounded(response.stream, LARGEST_PACKED)
             else:
-                raise SourceError(f"it sends the file compressed ({packing}), which no publisher of weights does")
+                raise SourceError(f"it sends the file compressed ({packing}), which is not supported")
 
     hooks = session.event_hooks
     session.event_hooks = {**hooks, "response": [*hooks["response"], bind]}

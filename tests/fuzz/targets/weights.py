@@ -210,7 +210,7 @@ def lock_file(content: bytes, folder: Path) -> None:
         (folder / "weights.lock.json").write_bytes(content)
         record = manifest.find(PACKAGED)
         for source in record.sources:
-            pins.wanted(record, source), pins.revision(record, source)
+            pins.expected_sha256(record, source), pins.revision(record, source)
         local.locate(record)
         pins.write({"x.y": pins.Pin(source="z", sha256="0" * 64)})
 

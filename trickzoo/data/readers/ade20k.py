@@ -53,5 +53,5 @@ def _ade20k_classes(path: Path) -> tuple[str, ...]:
     rows = [line.split("\t") for line in read_lines(path)[1:]]
     names = tuple(row[-1].split(",")[0].strip() for row in rows)
     if [row[0].strip() for row in rows] != [str(number) for number in range(1, len(CLASSES) + 1)]:
-        raise BadData(f"{path} does not list classes 1 to {len(CLASSES)}, one a line; take the file that ADE20K distributes")
+        raise BadData(f"{path} does not list classes 1 to {len(CLASSES)}, one per line; take the file that ADE20K distributes")
     return names

@@ -39,7 +39,7 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
     Raises BadData if the folder has no such layout, and as `read_coco` does; BadOption for a year that is not a number.
     """
     if year is not None and not year.isdecimal():
-        raise BadOption(f'no year "{year}" of COCO; 2014 and 2017 are the ones with boxes')
+        raise BadOption(f'COCO has no year "{year}"; write 2014 or 2017')
     name = f"{split}{year or YEAR}"
     official = root / "annotations" / f"instances_{name}.json"
     if official.is_file():
@@ -48,7 +48,7 @@ def open_coco(root: Path, split: str = "train", *, year: str | None = None) -> D
     if not found:
         there = [*visible(root, "annotations/instances_*.json"), *visible(root, f"*/{ROBOFLOW}")]
         listed = ", ".join(str(path.relative_to(path.parents[1]) if path.name == ROBOFLOW else path.name) for path in there[:8])
-        raise BadData(f"{official} is not there; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
+        raise BadData(f"{official} does not exist; {'there are ' + listed if there else 'pass the folder that has annotations/'}")
     opened: DetectionSet = only_export(root, found, "").open(root, split)
     return opened
 

@@ -89,7 +89,7 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise BadData(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise BadData(f"{path} is not text in UTF-16, as it begins; save it as UTF-8") from None
+        raise BadData(f"{path} begins like UTF-16 but cannot be decoded; save it as UTF-8") from None
 
 
 def decode(annotations: Path) -> Content:

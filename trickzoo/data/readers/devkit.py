@@ -46,7 +46,7 @@ def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
         if place.exists():
             return _devkit_labels(place)
     raise BadData(
-        f"the labels of ILSVRC2012_val_*.JPEG are not there: put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
+        f"the labels of ILSVRC2012_val_*.JPEG are missing; put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
         "trickzoo-eval imagenet takes it from elsewhere with --devkit"
     )
 

@@ -136,7 +136,7 @@ def _column(text: str, what: str, options: dict[str, str], found: list[str], fea
         return options[what]
     if len(found) != 1:
         several = (
-            f"several {what} columns ({', '.join(found)})" if found else f"no {what} column that can be told (of {', '.join(features)})"
+            f"several {what} columns ({', '.join(found)})" if found else f"no column of type {what} (the columns are {', '.join(features)})"
         )
         raise BadData(f"{text} has {several}; name it with ?{what}=COLUMN")
     return found[0]

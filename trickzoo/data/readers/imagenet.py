@@ -4,7 +4,7 @@
   `test/` above;
 - class folders named 0 … 999, or some of these: ImageNet's classes if all are there, or if the model has ImageNet's classes;
 - the flat validation folder (ILSVRC2012_val_00000001.JPEG …) with the devkit, or Kaggle's LOC_val_solution.csv, in or beside it;
-- the original ILSVRC2012_img_val.tar, unopened, with the same.
+- the original ILSVRC2012_img_val.tar, which is not unpacked, with the same labels beside it.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def read_list(path: Path) -> MaskClasses:
         return MaskClasses(*_of_values(path))
     lines = [line for line in read_lines(path) if not line.startswith("#")]
     if any(len(line) > LONGEST for line in lines):
-        raise BadData(f"{path} has a line of more than {LONGEST:,} characters; it is no list of classes")
+        raise BadData(f"{path} has a line of more than {LONGEST:,} characters; it is not a list of classes")
     rows = [_coloured(line) for line in lines]
     if path.name == CLASS_LIST and not any(rows):
         return MaskClasses(*read_mask_classes(path))
@@ -108,7 +108,7 @@ def _of_values(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the classes and the ignored values of a list with a header and lines such as "1, cat"."""
     rows = [[part.strip() for part in line.split(",", 1)] for line in read_lines(path)[1:]]
     if [row[0] for row in rows] != [str(number) for number in range(len(rows))] or not all(len(row) == 2 and row[1] for row in rows):
-        raise BadData(f"{path} does not list the classes of 0, 1, 2, …, one a line; take the file that Roboflow exports")
+        raise BadData(f"{path} does not list the classes of 0, 1, 2, …, one per line; take the file that Roboflow exports")
     names = [row[1] for row in rows]
     if not names:
         raise BadData(f"{path} names no class")

@@ -70,7 +70,7 @@ def _open_cvat_masks(root: Path, split: str, layout: str) -> SegmentationSet:
     stems = read_split(root / "ImageSets" / "Segmentation", split, images)
     for kind, there, folder in (("image", images, "JPEGImages"), ("mask", masks, "SegmentationClass")):
         if missing := next((stem for stem in stems if stem not in there), None):
-            raise BadData(f"{root / folder} has no {kind} {missing}, and ImageSets/Segmentation/{split}.txt lists it")
+            raise BadData(f"{root / folder} has no {kind} {missing}, but ImageSets/Segmentation/{split}.txt lists it")
     pairs = tuple((f"JPEGImages/{images[stem]}", f"SegmentationClass/{masks[stem]}") for stem in stems)
     return _set(root, layout, pairs, read_list(root / LABEL_MAP))
 
@@ -169,7 +169,7 @@ def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, li
         return MaskClasses(names)
     shown = [str(value) if by_number else in_words(value) for value in sorted(values)]
     what = shortened(shown, 5)
-    example = "one name a line, in the order of the numbers" if by_number else 'one name with its colour a line, such as "cat 255 0 0"'
+    example = "one name per line, in the order of the numbers" if by_number else 'one name and its colour per line, such as "cat 255 0 0"'
     kind = "values" if by_number else "colours"
     raise BadData(f"{root}: the masks have the {kind} {what}, and no list names them; write classes.txt, {example}")
 

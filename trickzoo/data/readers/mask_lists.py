@@ -60,5 +60,5 @@ def read_mask_classes(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     ignored = tuple(value for value, name in enumerate(names) if name.lower() in UNLABELLED)
     count = len(names) - len(ignored)
     if ignored != tuple(range(count, len(names))):
-        raise BadData(f'{path}: "{names[ignored[0]]}" is no class and must come after the classes; renumber the masks, or give it 255')
+        raise BadData(f'{path}: "{names[ignored[0]]}" is not a class and must come after the classes; renumber the masks, or give it 255')
     return names[:count], ignored

@@ -44,7 +44,7 @@ def _uncompressed(content: bytes, order: str, limit: int) -> bytes:
 
 
 class _Check:
-    """A walk over an uncompressed file, in the order in which scipy reads it. `place` is the next byte."""
+    """Checks an uncompressed file in the order in which scipy reads it. `place` is the position of the next byte."""
 
     def __init__(self, content: bytes, order: str) -> None:
         self.content, self.order, self.place, self.left = content, order, HEADER, ENTRIES

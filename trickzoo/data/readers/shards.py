@@ -72,7 +72,7 @@ def _shards(folder: Path) -> list[Path]:
         return []
     packed = sorted(p for pattern in COMPRESSED for p in folder.glob(pattern) if _is_shard(p))
     if packed:
-        raise BadData(f"{packed[0]} is a compressed shard, of {len(packed)}; decompress them to .tar, images are compressed already")
+        raise BadData(f"{packed[0]} is compressed ({count(len(packed), 'such shard')}); decompress to .tar")
     return sorted(p for p in folder.glob("*.tar") if _is_shard(p))
 
 
@@ -97,9 +97,9 @@ def open_folder(root: Path, split: str) -> ImageSet | None:
 def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
     """Open the images of shards below `root`.
 
-    `classes.txt` beside the shards or in `root`, with one class a line, names labels that are numbers. The first call reads the headers of
-    all shards and stores an index in the package's home, which is used until the name, size or modification time of a shard changes. Raises
-    BadData for a damaged shard, an image without a label or a label without an image.
+    `classes.txt` beside the shards or in `root`, with one class per line, names labels that are numbers. The first call reads the headers
+    of all shards and stores an index in the package's home, which is used until the name, size or modification time of a shard changes.
+    Raises BadData for a damaged shard, an image without a label or a label without an image.
     """
     stats = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
     identity = json.dumps([INDEX_VERSION, str(root.resolve()), stats]).encode()

@@ -30,7 +30,7 @@ def members(file: IO[bytes], name: str, *, what: str = "not a whole, uncompresse
     Args:
         file: the tar file.
         name: its name, for messages.
-        what: what the file is if it is no tar, for messages.
+        what: what the file is if it is not a tar file, for messages.
 
     Raises BadData if the file is damaged or truncated, or has sparse members, whose content is not in one piece.
     """
@@ -72,7 +72,7 @@ class _Headers:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self.left:
-            raise tarfile.ReadError("a header claims a size that no header has")
+            raise tarfile.ReadError("a header claims an impossible size")
         self.left -= size
         return self._file.read(size)
 

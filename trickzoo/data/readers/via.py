@@ -162,7 +162,7 @@ def _box(shape: Shape, where: str) -> Box:
             xs, ys = ([float(value) for value in shape[name]] for name in ("all_points_x", "all_points_y"))
             box = (min(xs), min(ys), max(xs), max(ys))
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise BadData(f"{where} is a {kind} whose coordinates are missing or are no numbers") from None
+        raise BadData(f"{where} is a {kind} whose coordinates are missing or are not numbers") from None
     return within_reach(box, where)
 
 

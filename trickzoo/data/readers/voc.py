@@ -101,9 +101,9 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
         }
         for stem in read_split(folder / "ImageSets" / "Segmentation", split, photographs):
             if stem not in photographs:
-                raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, and ImageSets/Segmentation/{split}.txt lists it")
+                raise BadData(f"{folder / 'JPEGImages'} has no image {stem}, but ImageSets/Segmentation/{split}.txt lists it")
             if stem not in masks:
-                raise BadData(f"{folder / 'SegmentationClass'} has no mask {stem}, and ImageSets/Segmentation/{split}.txt lists it")
+                raise BadData(f"{folder / 'SegmentationClass'} has no mask {stem}, but ImageSets/Segmentation/{split}.txt lists it")
             pairs.append(((below / "JPEGImages" / photographs[stem]).as_posix(), masks[stem].as_posix()))
     layout = " + ".join(f"{folder.name} {split}" for folder in found)
     return SegmentationSet(base, layout, classes, tuple(pairs), ignored=(*ignored, IGNORE))
@@ -114,7 +114,7 @@ def year_folders(root: Path, year: str | None) -> list[Path]:
     if not root.is_dir():
         raise BadData(f"{root} is not a folder")
     if year is not None and not re.fullmatch(r"(20)?\d\d(\+(20)?\d\d)*", year):
-        raise BadOption(f'no year "{year}" of VOC; 2007, 2012 and 07+12 are such')
+        raise BadOption(f'VOC has no year "{year}"; write one such as 2007, 2012 or 07+12')
     wanted = [f"VOC20{part[-2:]}" for part in year.split("+")] if year else []
     if (root / "JPEGImages").is_dir():
         if wanted and wanted != [root.name]:
@@ -123,7 +123,7 @@ def year_folders(root: Path, year: str | None) -> list[Path]:
     devkit = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
     there = sorted(path.name for path in devkit.iterdir() if YEAR.fullmatch(path.name) and path.is_dir())
     if not there:
-        raise BadData(f"{root} holds neither VOCdevkit/VOC2012 or its like, nor Annotations/ and JPEGImages/")
+        raise BadData(f"{root} is not a folder of VOC; it must contain VOCdevkit/VOC2012 or another year, or Annotations/ and JPEGImages/")
     if not wanted and len(there) > 1:
         raise BadData(f"{devkit} has {', '.join(there)}; name the year: {there[0][3:]}, or 07+12 for both")
     missing = [name for name in wanted if name not in there]
@@ -146,7 +146,7 @@ def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) 
     elif main.is_dir():
         stems = read_split(main, split, photographs)
     else:
-        raise BadData(f'{main} is not there; write {split}.txt into it, one name a line, or ask for the split "{ALL}"')
+        raise BadData(f'{main} does not exist; write {split}.txt into it, one name per line, or ask for the split "{ALL}"')
     for stem in stems:
         if stem not in photographs:
             raise BadData(f"{folder / 'JPEGImages'} has no image {stem[:LONGEST]}, and the split {split} has it")
@@ -212,7 +212,7 @@ def _number(node: Element | None, field: str, xml: Path, where: str, *, default:
 def parse(xml: Path) -> Element:
     """Return the root of an annotation.
 
-    Raises BadData if it is not well-formed, is no annotation, or declares a document type or entities.
+    Raises BadData if it is not well-formed, is not an annotation, or declares a document type or entities.
     """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
@@ -260,7 +260,7 @@ def classes_in(xmls: Iterable[Path], place: Path, folder: Path) -> tuple[str, ..
     for xml in xmls:
         names.update(name.strip() for node in parse(xml).findall("object") if (name := node.findtext("name")))
     if not names:
-        raise BadData(f"{place} names no object; list the classes in {folder / CLASS_LIST}, one a line")
+        raise BadData(f"the files in {place} annotate no object; list the classes in {folder / CLASS_LIST}, one per line")
     return tuple(sorted(names))
 
 
@@ -270,7 +270,7 @@ def _mask_classes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if not path.is_file():
         if _is_year(folder):
             return (BACKGROUND, *CLASSES), ()
-        raise BadData(f"{folder} is no year of VOC; name what its masks hold in {path}, one class a line, {BACKGROUND} first")
+        raise BadData(f"{folder} is not a folder of VOC; list the classes of its masks in {path}, one per line, {BACKGROUND} first")
     classes, ignored = read_mask_classes(path)
     if classes == CLASSES and _is_year(folder):  # the list is one for boxes, with VOC's own classes
         return (BACKGROUND, *CLASSES), ()

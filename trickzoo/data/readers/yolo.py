@@ -85,7 +85,7 @@ def _with_yaml(root: Path, path: Path) -> Export:
     """Return the export of a configuration, which is read for the splits that it names."""
     content = _read_yaml(path)
     if "kpt_shape" in content:
-        raise BadData(f"{path} has keypoints (kpt_shape), which are no boxes; export the set for detection")
+        raise BadData(f"{path} has keypoints (kpt_shape), which are not boxes; export the set for detection")
     places = {key: place for key, place in content.items() if isinstance(key, str) and split_of(key) and place}
     if not places:
         raise BadData(f"{path} names no images; it has no train, val or test")
@@ -132,7 +132,7 @@ def _names(path: Path) -> tuple[str, ...]:
             raise BadData(f"{path}: the numbers of names are not 0 to {len(names) - 1}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or len(names) > MOST_CLASSES or not all(_is_name(name) for name in names):
-        raise BadData(f"{path}: names is no list of the classes; it has the name of each, in quotes if it is a word such as yes or no")
+        raise BadData(f"{path}: names is not a list of class names; write names such as yes, no or 1 in quotes")
     if str(content.get("nc", len(names))) != str(len(names)):
         raise BadData(f"{path} states nc: {str(content['nc'])[:SHOWN]} and {len(names)} names")
     check_unique([str(name) for name in names], path)
@@ -202,7 +202,7 @@ def _in_folder(files: Files, folder: str, path: Path | None = None) -> Sequence[
     """Return the images in a folder below the root and in the folders in it, without those of other folders that links lead to."""
     place = files.root / folder
     if not place.is_dir():
-        raise BadData(f"{place} is not there, and {path.name if path else CLASS_LIST} names it")
+        raise BadData(f"{place} does not exist, but {path.name if path else CLASS_LIST} names it")
     return [path.relative_to(files.root).as_posix() for path in visible(place, "**/*") if _is_image(path) and path.is_file()]
 
 
@@ -271,7 +271,7 @@ def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ..
     try:
         numbers = [float(value) for value in values[1:]]
     except ValueError:
-        raise BadData(f'{where} has a value that is no number: "{line.strip()[:SHOWN]}"') from None
+        raise BadData(f'{where} has a value that is not a number: "{line.strip()[:SHOWN]}"') from None
     if not all(-BEYOND <= value <= 1 + BEYOND for value in numbers):
         raise BadData(f"{where} has a value that is not from 0 to 1; values are fractions of the width or the height of the image")
     box = _box(numbers)
