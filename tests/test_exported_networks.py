@@ -39,7 +39,7 @@ def test_resizing_gives_the_pixels_of_both_libraries(before: tuple[int, int], af
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [(80, 60), (61, 47), (47, 62), (400, 9), (6, 300), (32, 32)])
+@pytest.mark.parametrize("size", [(80, 60), (61, 47), (47, 62), (400, 9), (6, 300), (32, 32), (94, 189), (90, 300)])
 def test_a_classifier_prepares_whole_images_as_the_evaluation_does(size: tuple[int, int], channels: int) -> None:
     preprocessing = Preprocessing(size=32, crop=0.875, interpolation="bicubic")
     whole = Preparation(channels, preprocessing, "image")

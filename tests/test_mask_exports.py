@@ -11,7 +11,19 @@ from PIL import Image
 
 from tests.annotated import refused
 from tests.exports import photograph, write
-from tests.mask_exports import CLASSES, CLASSES_OF, COLOURS, MASKS, black_and_white, coloured, grey, numbers, roboflow_masks, truth
+from tests.mask_exports import (
+    CLASSES,
+    CLASSES_OF,
+    COLOURS,
+    MASKS,
+    black_and_white,
+    coloured,
+    grey,
+    numbers,
+    roboflow_masks,
+    truth,
+    zero_and_one,
+)
 from trickzoo.data.location import AnnotatedLocation, open_splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.readers.mask_classes import MaskClasses, read_list
@@ -129,6 +141,19 @@ def test_masks_of_0_and_255_are_said_divided_and_identified(tmp_path: Path) -> N
     assert splits.val.digest != digest
 
 
+def test_255_is_not_white_in_a_split_without_a_pixel_of_1(tmp_path: Path) -> None:
+    for split, last in (("train", 1), ("val", 0)):
+        mask = np.zeros((20, 20), np.uint8)
+        mask[5:9, 5:9], mask[0] = last, 255
+        for stem in "ab":
+            image = Image.fromarray(np.full((20, 20, 3), ord(stem) + last, np.uint8))
+            for folder, content in (("images", image), ("masks", Image.fromarray(mask))):
+                (tmp_path / split / folder).mkdir(parents=True, exist_ok=True)
+                content.save(tmp_path / split / folder / f"{stem}.png")
+    judged = open_splits(AnnotatedLocation("masks", tmp_path), "segmentation").val.survey
+    assert (judged.counts, judged.left_out) == ({"background": 760, "object": 0}, 40)
+
+
 def test_colours_that_are_not_judged(tmp_path: Path) -> None:
     for stem in "abc":
         photograph(tmp_path / "images", f"{stem}.jpg")
@@ -140,8 +165,9 @@ def test_colours_that_are_not_judged(tmp_path: Path) -> None:
     assert data.survey.left_out == sum(int((truth(stem) == 0).sum()) for stem in "abc")
 
 
-def test_masks_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
-    numbers(tmp_path)
+@pytest.mark.parametrize("form", [numbers, zero_and_one, black_and_white])
+def test_masks_that_cannot_be_read_are_left_out(form: Callable[[Path], None], tmp_path: Path) -> None:
+    form(tmp_path)
     (tmp_path / "masks" / "b.png").write_bytes(b"no mask")
     found, bad = readable(AnnotatedLocation("masks", tmp_path).open_undivided("segmentation"))
     assert (len(found), [each["image"] for each in bad]) == (5, ["images/b.jpg"])

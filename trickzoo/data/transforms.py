@@ -5,19 +5,22 @@ Each weight is evaluated with its own preprocessing, because another resize filt
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 
 from trickzoo.backbone import Backbone
 from trickzoo.data.images import rgb
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+"""Pillow's filters by the names that a preprocessing has for them."""
 LONGEST = 16
 """The largest ratio of an image's sides. A longer image is cut to its middle before it is resized; the centre crop uses no more."""
 
@@ -30,11 +33,21 @@ def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
     return v2.Compose(
         [
             middle,
-            v2.Resize(preprocessing.short_side, InterpolationMode(preprocessing.interpolation), antialias=True),
+            functools.partial(_resize, short=preprocessing.short_side, filter=FILTERS[preprocessing.interpolation]),
             v2.CenterCrop(preprocessing.size),
             v2.PILToTensor(),
         ]
     )
+
+
+def _resize(image: Image.Image, *, short: int, filter: Image.Resampling) -> Image.Image:
+    """Return the image, antialiased, with a short side of this many pixels; the long side is rounded down, as by torchvision.
+
+    It is resized across first, and then down. Pillow always did so before version 13, which goes down first if an image is more than twice
+    as high as wide: as each pass rounds to whole numbers, the pixels would depend on the version, and differ from those of exported files.
+    """
+    width, height = (short * side // min(image.size) for side in image.size)
+    return image.resize((width, image.height), filter).resize((width, height), filter)
 
 
 def middle(image: Image.Image) -> Image.Image:

@@ -3,7 +3,8 @@
 Engines differ in their own resizing: some ignore that an ONNX node asks for antialiasing, and none rounds as Pillow does. Here each output
 pixel is a weighted sum of input pixels, first along the rows, then along the columns, and both sums are rounded to whole numbers, with
 weights in the fixed-point numbers of Pillow (`src/libImaging/Resample.c`) or of torch
-(`aten/src/ATen/native/cpu/UpSampleKernelAVXAntialias.h`). The sums are exact, so the pixels are those of the two libraries.
+(`aten/src/ATen/native/cpu/UpSampleKernelAVXAntialias.h`). The sums are exact, so the pixels are those of the two libraries. (Pillow goes
+along the columns first in images that are more than twice as high as wide, from version 13 on; `data.transforms` never does.)
 """
 
 from __future__ import annotations

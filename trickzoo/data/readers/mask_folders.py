@@ -103,7 +103,8 @@ def _roboflow(root: Path) -> Iterator[Export]:
     folders = [folder for folder in folders if any(path.stem.endswith(SUFFIX) for path in visible(folder, "*.png"))]
     if folders:
         named = by_split(root, ((folder.name if folder != root else ALL, folder) for folder in folders))
-        openers = {split: functools.partial(_open_folders, root, (folder, folder)) for split, folder in named.items()}
+        both = tuple((folder, folder) for folder in folders)
+        openers = {split: functools.partial(_open_folders, root, (folder, folder), both) for split, folder in named.items()}
         yield Export("Roboflow mask export", "masks", folders[0] / ROBOFLOW, openers)
 
 
@@ -117,7 +118,8 @@ def _folders(root: Path) -> Iterator[Export]:
         found = {split: pair for split, folder in folders_of_splits(root).items() if (pair := _pair(folder))}
     if any(_has_images(masks) for _, masks in found.values()):
         images, masks = whole or next(iter(found.values()))
-        openers = {split: functools.partial(_open_folders, root, each) for split, each in found.items()}
+        every = tuple(found.values())
+        openers = {split: functools.partial(_open_folders, root, each, every) for split, each in found.items()}
         yield Export(f"images and masks in {images.name}/ and {masks.name}/", "masks", masks, openers)
 
 
@@ -131,8 +133,8 @@ def _has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in image_files.EXTENSIONS for path in visible(folder))
 
 
-def _open_folders(root: Path, folders: Pair, layout: str) -> SegmentationSet:
-    """Open images and masks of equal stems, in two folders or in one."""
+def _open_folders(root: Path, folders: Pair, every: Sequence[Pair], layout: str) -> SegmentationSet:
+    """Open images and masks of equal stems, in two folders or in one. `every` are the folders of all splits."""
     images = {stem: name for stem, name in images_by_stem(folders[0]).items() if folders[0] != folders[1] or not stem.endswith(SUFFIX)}
     masks = images_by_stem(folders[1])
     mask_of = {stem: masks.get(f"{stem}{SUFFIX}") or (masks.get(stem) if folders[0] != folders[1] else None) for stem in images}
@@ -147,23 +149,24 @@ def _open_folders(root: Path, folders: Pair, layout: str) -> SegmentationSet:
     if not pairs:
         raise BadData(f"{folders[0]} has no image")
     listed = find_classes(list(dict.fromkeys((folders[1], folders[1].parent, folders[0], root))))
-    return _set(root, layout, pairs, _classes(root, pairs, *listed or (None, None)))
+    return _set(root, layout, pairs, _classes(root, root / pairs[0][1], every, *listed or (None, None)))
 
 
-def _classes(root: Path, pairs: Sequence[tuple[str, str]], path: Path | None, listed: MaskClasses | None) -> MaskClasses:
-    """Return the classes of a list, or those of black-and-white masks. The masks are read unless the list names more than two classes.
+def _classes(root: Path, first: Path, every: Sequence[Pair], path: Path | None, listed: MaskClasses | None) -> MaskClasses:
+    """Return the classes of a list, or those of black-and-white masks. `first` is the first mask of the split.
 
-    Raises BadData if there is no list, and the masks have other values than two.
+    Unless the list names more than two classes, the masks of all splits are read: a split may happen to have no pixel of 1, and its 255
+    would then be white. Raises BadData if there is no list, and the masks have other values than two.
     """
     if listed is not None and (listed.colours or len(listed.classes) != 2):
-        _check_mode(root / pairs[0][1], path, listed)
+        _check_mode(first, path, listed)
         return listed
     names = listed.classes if listed is not None else TWO
-    by_number, values, colours = _values(root, pairs)
+    by_number, values, colours = _values([mask for folders in every for mask in _masks_in(folders)])
     if colours == {BLACK, WHITE}:
         return MaskClasses(names, colours=(BLACK, WHITE))
     if listed is not None:
-        _check_mode(root / pairs[0][1], path, listed)
+        _check_mode(first, path, listed)
         return listed
     if by_number and values <= {0, 1, IGNORE} and {0, 1} <= values:
         return MaskClasses(names)
@@ -180,18 +183,33 @@ def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
         raise BadData(f'{mask} has colours, and {path} states none; add the colour to each name, such as "cat 255 0 0"')
 
 
-def _values(root: Path, pairs: Sequence[tuple[str, str]]) -> tuple[bool, set[int], set[int]]:
-    """Return whether all masks have numbers, the numbers in them or otherwise their colours, and the colours that viewers show."""
+def _masks_in(folders: Pair) -> list[Path]:
+    """Return the masks in the folders of a split."""
+    there = [path for path in visible(folders[1]) if path.suffix.lower() in image_files.EXTENSIONS]
+    return there if folders[0] != folders[1] else [path for path in there if path.stem.endswith(SUFFIX)]
 
-    def look(mask: str) -> tuple[set[int] | None, set[int]]:
-        name = str(root / mask)
-        image = image_files.whole(image_files.content(root / mask), name)
+
+def _values(masks: Sequence[Path]) -> tuple[bool, set[int], set[int]]:
+    """Return whether all masks have numbers, the numbers in them or otherwise their colours, and the colours that viewers show.
+
+    Masks that cannot be read are left out here, because a set may leave them out too. Raises BadData if all of them are.
+    """
+
+    def look(mask: Path) -> tuple[set[int] | None, set[int]] | BadData:
+        name = str(mask)
+        try:
+            image = image_files.whole(image_files.content(mask), name)
+        except BadData as error:
+            return error
         numbers = set(np.unique(mask_images.numbers_in(image, name)).tolist()) if image.mode in mask_images.INDEXED else None
         if numbers is not None and image.mode != "P":
             return numbers, {number * (WHITE if image.mode == "1" else GREY) for number in numbers}
         return numbers, set(np.unique(mask_images.colours_in(image, name)).tolist())
 
-    found = list(in_threads(look, (mask for _, mask in pairs)))
+    looked = list(in_threads(look, masks))
+    found = [each for each in looked if not isinstance(each, BadData)]
+    if not found and isinstance(looked[0], BadData):
+        raise looked[0]
     colours: set[int] = set().union(*(shown for _, shown in found))
     numbers = [stated for stated, _ in found if stated is not None]
     by_number = len(numbers) == len(found)
