@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trickzoo.evidence import environment, write_json
+from trickzoo import environment
+from trickzoo.result_files import write_json
 from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import read
 
@@ -63,7 +64,7 @@ def main() -> None:
         starts.append(start(number, given.out.absolute(), given.variables))
         print(starts[-1], file=sys.stderr, flush=True)
         content = {"what": "make demo from several starting seeds", "interval": interval, "starts": starts}
-        write_json(RESULT, {**content, **environment(), "command": COMMAND})
+        write_json(RESULT, {**content, **environment.describe(), "command": COMMAND})
 
 
 if __name__ == "__main__":

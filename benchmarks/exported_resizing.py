@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from trickzoo import environment
 from trickzoo.data.transforms import resize_and_crop
 from trickzoo.deployment.networks import Preparation
 from trickzoo.deployment.onnx_file import to_onnx
-from trickzoo.evidence import environment, write_json
+from trickzoo.result_files import write_json
 from trickzoo.weights.record import Preprocessing
 
 RESULTS = Path(__file__).parent / "results"
@@ -99,7 +100,7 @@ def main() -> None:
         "what": "the resizing inside exported files against Pillow's: differences of values from 0 to 255, and time of one thread",
         "images": len(paths),
         "results": {str(each): measure(each, paths) for each in PREPROCESSINGS},
-        **environment(),
+        **environment.describe(),
     }
     write_json(RESULTS / "exported_resizing.json", result)
     for name, engines_of in result["results"].items():

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trickzoo.evidence import environment, write_json
+from trickzoo import environment
+from trickzoo.result_files import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -241,7 +242,7 @@ def main() -> None:
         {
             "what": "time and memory as the work grows",
             "curves": found,
-            **environment(),
+            **environment.describe(),
             "command": f"python -m benchmarks.growth --data FOLDER --most {args.most}",
         },
     )

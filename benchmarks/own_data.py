@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trickzoo import environment
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.readers.voc import open_voc
-from trickzoo.evidence import environment, write_json
+from trickzoo.result_files import write_json
 
 ROOT = Path(__file__).parents[1]
 RESULT, COMMAND = ROOT / "benchmarks/results/own_data.json", "python -m benchmarks.own_data --bccd bccd --camvid camvid --out own-data"
@@ -144,7 +145,7 @@ def main() -> None:
         "installation_seconds": round(sum(each["seconds"] for each in installing), 1),
         "paths": paths,
     }
-    write_json(RESULT, {**content, **environment(), "command": COMMAND})
+    write_json(RESULT, {**content, **environment.describe(), "command": COMMAND})
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 
 import trickzoo
+from trickzoo import environment
 from trickzoo.classification import evaluate
 from trickzoo.cli.common import classes_of
 from trickzoo.data.readers.imagenet import open_imagenet
-from trickzoo.evidence import environment, write_json
+from trickzoo.result_files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 Right = NDArray[np.bool_]
@@ -82,7 +83,7 @@ def main() -> None:
         "calibration": len(paths),
         "fp32_top1": round(100 * float(right[reference].mean()), 2),
         "rows": rows,
-        **environment(),
+        **environment.describe(),
     }
     write_json(RESULTS / f"precision_accuracy_{args.model.partition('.')[0]}.json", result)
     for name, row in rows.items():

@@ -28,18 +28,18 @@ import torch
 
 from benchmarks import recipes_summary as summary
 from benchmarks.peers import AREA, BATCH, PEERS, SIZE, Decoded, fit
-from trickzoo import tasks
+from trickzoo import environment, tasks
 from trickzoo.classification import predictions
 from trickzoo.classification.evaluate import predict_resident
 from trickzoo.classification.model import prepare
 from trickzoo.classification.open import open_data, open_files
 from trickzoo.data.location import ImageLocation
 from trickzoo.data.transforms import Normalisation
-from trickzoo.evidence import environment, write_json
 from trickzoo.files import write_atomically
 from trickzoo.pages import figures
 from trickzoo.recipes import scaled, zoo
 from trickzoo.recipes.recipe import Recipe
+from trickzoo.result_files import write_json
 from trickzoo.studies import plots
 from trickzoo.training import job
 from trickzoo.training.machine import Machine
@@ -115,7 +115,7 @@ class Trainings:
             | {"published": asdict(peer.published)},
             "seed": seed,
             "wall_seconds": round(time.perf_counter() - start, 1),
-            **environment(),
+            **environment.describe(),
         }
 
 

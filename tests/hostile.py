@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from tests.annotated import detector, segmenter
-from trickzoo import evidence
+from trickzoo import environment
+from trickzoo.result_files import write_json
 
 MIB = 2**20
 
@@ -177,7 +178,7 @@ def main() -> None:
             }
             print(case.name, images[case.name], flush=True)
     what = "memory above that of the imports and CPU seconds of one thread, for images of unusual sizes"
-    evidence.write_json(out, {"what": what, "images": images, **evidence.environment(), "command": "python -m tests.hostile --out FILE"})
+    write_json(out, {"what": what, "images": images, **environment.describe(), "command": "python -m tests.hostile --out FILE"})
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from trickzoo import cli, evidence
+from trickzoo import cli, environment, result_files
 from trickzoo.data.shapes import CLASSES, Shapes
 
 KINDS = ("SIGKILL", "SIGTERM", "two SIGINT")
@@ -257,7 +257,7 @@ def soak(kills: int, seed: int, folder: Path) -> dict[str, Any]:
         "equal": sum(not log.faults for log in logs),
         "trainings": [log.summary() for log in logs],
         "wall_seconds": round(time.monotonic() - begun, 1),
-        **evidence.environment(),
+        **environment.describe(),
     }
 
 
@@ -275,7 +275,7 @@ def main() -> int:
         found = soak(options.kills, options.seed, folder)
     print(json.dumps(found, indent=1))
     if options.out:
-        evidence.write_json(options.out, found)
+        result_files.write_json(options.out, found)
     return int(any(training.get("faults") or not training["second start refused"] for training in found["trainings"]))
 
 

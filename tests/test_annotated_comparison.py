@@ -23,7 +23,7 @@ from trickzoo.data.objects import Annotation
 from trickzoo.data.shapes import Shapes
 from trickzoo.detection import box_files, resampling
 from trickzoo.detection.metrics import Detections, coco_average_precision
-from trickzoo.evidence import write_csv
+from trickzoo.result_files import write_csv
 from trickzoo.segmentation import count_files
 from trickzoo.segmentation.metrics import ConfusionMatrix
 from trickzoo.studies.annotated_comparison import compare_detectors, compare_segmenters

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.training import RECIPE, run, same
-from trickzoo import evidence
+from trickzoo import environment
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadCheckpoint
 from trickzoo.recipes.collection import stored, to_dict
@@ -222,7 +222,7 @@ def test_the_best_checkpoint_is_written_before_the_last(
 
 def test_every_commit_of_a_training_is_kept(resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for commit, stop in (("a", 3), ("a", 5), ("b+", 8)):
-        monkeypatch.setattr(evidence, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
         run(resident, tmp_path, save_every=1, stop_after=stop)
     assert load(tmp_path / "last.pt", data_digest=resident.digest)["commits"] == ["a", "b+"]
 

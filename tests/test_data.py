@@ -216,7 +216,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no image in any"):
         open_imagenet(tmp_path)
     flat(tmp_path / "val")
-    with pytest.raises(BadData, match=r"labels of ILSVRC2012_val_.* are not there: put .* into .*val or beside it; .*--devkit"):
+    with pytest.raises(BadData, match=r"labels of ILSVRC2012_val_.* are missing; put .* into .*val or beside it; .*--devkit"):
         open_imagenet(tmp_path / "val")
     with pytest.raises(BadData, match=r"--devkit: .*nowhere does not exist"):
         open_imagenet(tmp_path / "val", devkit=tmp_path / "nowhere")

@@ -21,7 +21,7 @@ LAYERS = [
     {"errors", "moved", "output_files", "wording"},
     {"addresses"},
     {"files"},
-    {"evidence", "bootstrap"},
+    {"environment", "result_files", "bootstrap"},
     {"registry", "backbone", "folding"},
     {"models"},
     {"weights"},

@@ -28,8 +28,9 @@ from typing import Any
 from PIL import Image
 from safetensors.torch import load_file
 
+from trickzoo import environment
 from trickzoo.data.shapes import CLASSES, Shapes
-from trickzoo.evidence import environment, write_json
+from trickzoo.result_files import write_json
 
 BIN = Path(sys.executable).parent
 HOSTS = ("10.77.77.1", "10.77.77.2")
@@ -260,7 +261,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     if options.out is not None:
         content = {"what": "two hosts", **found, "steps": STEPS, "tcp_retries2": RETRIES, "seconds": round(time.monotonic() - start)}
-        write_json(options.out, content | environment() | {"command": "python -m tests.two_hosts"})
+        write_json(options.out, content | environment.describe() | {"command": "python -m tests.two_hosts"})
     print("Two hosts give the same results as one host.")
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from trickzoo.addresses import check_local
-from trickzoo.errors import BadOption, NotWritten, TrickzooError
+from trickzoo.errors import BadData, BadOption, NotWritten, TrickzooError
 
 TEMPORARY = ".tz-"
 """The prefix of the names of temporary files and folders. Older versions named them `.NAME.` and eight hex digits."""
@@ -184,6 +184,15 @@ def refusal(path: Path, error: OSError) -> str:
             if part.exists() and not part.is_dir():
                 return f"{part} is a file"
     return error.strerror or str(error)
+
+
+@contextlib.contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Convert an OSError within the block to BadData, which names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
 @contextlib.contextmanager

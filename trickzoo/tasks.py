@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from accelerate import Accelerator
 from torch import nn
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.data.location import Splits
 from trickzoo.errors import UnknownName
 from trickzoo.recipes.collection import AnyRecipe
@@ -109,7 +109,7 @@ def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any
     fit the recipe.
     """
     if not holds_finished(machine.out):  # the result of a finished training is only read
-        evidence.check_folder(machine.out)
+        result_files.check_folder(machine.out)
     package = find_task(recipe.task)
     accelerator = machine.accelerator(recipe.precision)
     splits = data or package.open_data(recipe, location, machine)

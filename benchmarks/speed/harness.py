@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trickzoo.evidence import environment, write_json
+from trickzoo import environment
+from trickzoo.result_files import write_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 OURS = "trickzoo"
@@ -94,7 +95,5 @@ def run(name: str, what: str, comparisons: Iterable[Comparison], n: int) -> None
         for ratio in found["ratios"]:
             low, high = ratio["range"]
             print(f"  {ratio['variant']} is {ratio['median']} × as fast as {ratio['peer']} ({low} to {high})", flush=True)
-        write_json(
-            RESULTS / f"{name}.json",
-            {"what": what, "comparisons": measured, **environment(), "command": f"python -m benchmarks.speed {' '.join(sys.argv[1:])}"},
-        )
+        command = f"python -m benchmarks.speed {' '.join(sys.argv[1:])}"
+        write_json(RESULTS / f"{name}.json", {"what": what, "comparisons": measured, **environment.describe(), "command": command})

@@ -26,7 +26,8 @@ from typing import Any
 from tests.fuzz.check import MAX_BYTES, Outcome, Target, check
 from tests.fuzz.hunt import Findings, hunt
 from tests.fuzz.targets import TARGETS
-from trickzoo.evidence import environment, write_json
+from trickzoo import environment
+from trickzoo.result_files import write_json
 
 ROOM = 16 * 2**30
 """Address space in bytes that a process may reserve in addition. The memory that it uses is limited separately."""
@@ -178,7 +179,7 @@ def summary(found: dict[str, Findings], options: argparse.Namespace) -> dict[str
     total = {"inputs": sum(f.inputs for f in found.values()), "failures": sum(len(f.failures) for f in found.values())}
     settings = {"minutes": options.minutes, "jobs": options.jobs, "seed": options.seed}
     command = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
-    return {"what": "fuzzing", **settings, **total, "targets": targets, **environment(), "command": command}
+    return {"what": "fuzzing", **settings, **total, "targets": targets, **environment.describe(), "command": command}
 
 
 def replay(target: Target, file: Path) -> int:

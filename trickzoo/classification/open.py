@@ -8,7 +8,7 @@ from typing import Any
 
 from torchvision.transforms import v2
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.data.hub_stream import HubStream
 from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.data.layouts import is_hub, is_table
@@ -43,7 +43,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
     workers = machine.decoders
     cache = location.cache or home() / "resident"
     if not cache.is_dir():  # an existing cache may be complete, and is then only read
-        evidence.check_folder(cache, "name another folder with --cache, or set TRICKZOO_HOME")
+        result_files.check_folder(cache, "name another folder with --cache, or set TRICKZOO_HOME")
     preprocessing = evaluation_preprocessing(recipe)
     name = f"val{preprocessing.short_side}-{preprocessing.size}-{recipe.interpolation}"
     if location.generated:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.classification.metrics import top_k_hits
 
 
@@ -53,7 +53,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         [predictions.name(i), predictions.classes[label], *(predictions.classes[each] for each in top), *(f"{p:.6f}" for p in probability)]
         for i, (label, top, probability) in enumerate(zip(predictions.labels, predictions.top, predictions.confidence, strict=True))
     )
-    evidence.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)
+    result_files.write_csv(path, ["image", "class", *(f"top{k}" for k in ranks), *(f"p{k}" for k in ranks)], rows)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from accelerate import PartialState
 from msgspec import UNSET, UnsetType
 
-from trickzoo import evidence
+from trickzoo import environment, result_files
 from trickzoo.backbone import Backbone
 from trickzoo.classification.accuracy import Accuracy, Published, RestrictedAccuracy, compare, measure, restricted_accuracy
 from trickzoo.classification.evaluate import Precision, SetPredictions
@@ -190,13 +190,13 @@ def _data(predictions: SetPredictions, images: ImageSet, unknown: int) -> Data:
 
 
 def write_results(path: Path, results: Iterable[Result]) -> None:
-    """Write the result file of an evaluation, with the evidence beside the figures. Raises NotWritten if it cannot be written."""
-    evidence.write_json(path, content(results))
+    """Write the result file of an evaluation, with the environment beside the metrics. Raises NotWritten if it cannot be written."""
+    result_files.write_json(path, content(results))
 
 
 def content(results: Iterable[Result]) -> dict[str, Any]:
     """Return the content of the result file of an evaluation."""
-    return {"what": "imagenet evaluation", **evidence.environment(), "results": msgspec.to_builtins(list(results))}
+    return {"what": "imagenet evaluation", **environment.describe(), "results": msgspec.to_builtins(list(results))}
 
 
 def write_per_class(path: Path, predictions: Predictions) -> None:
@@ -206,4 +206,4 @@ def write_per_class(path: Path, predictions: Predictions) -> None:
         mine = predictions.labels == label
         n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
         rows.append((predictions.classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
-    evidence.write_csv(path, ("class", "n", "top1", "top5"), rows)
+    result_files.write_csv(path, ("class", "n", "top1", "top5"), rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import environment, result_files
 from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
@@ -127,9 +127,9 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     options.check_pictures(evaluation.pictures, evaluation.report)
     machine = Machine(out=Path(), workers=evaluation.workers, device=evaluation.device)
     files = {"--out": evaluation.out, "--per-class": evaluation.per_class, "--report": evaluation.report}
-    evidence.check_apart({**files, "--predictions": evaluation.predictions})
+    result_files.check_apart({**files, "--predictions": evaluation.predictions})
     inputs = evaluation.model, location.root, location.annotations, split_file
-    evidence.check_outputs(files, inputs)
+    result_files.check_outputs(files, inputs)
     task = _task(evaluation.model, location.layout)
     location.check_exists(task)
     from trickzoo import tasks  # only now, because torch takes seconds to import
@@ -141,7 +141,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     if evaluation.predictions is not None:
         package.check_predictions(evaluation.predictions)
         if evaluation.predictions.is_file():
-            evidence.check_outputs({"--predictions": evaluation.predictions}, inputs)
+            result_files.check_outputs({"--predictions": evaluation.predictions}, inputs)
     accelerator = machine.accelerator(evaluation.precision)
     chief = accelerator.is_main_process
     start = time.perf_counter()
@@ -159,7 +159,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     if chief:
         _print_metrics(found)
         if evaluation.per_class is not None:
-            evidence.write_csv(evaluation.per_class, found.header, found.rows)
+            result_files.write_csv(evaluation.per_class, found.header, found.rows)
         content = {
             "what": f"{task} evaluation",
             "model": recipe.model,
@@ -173,10 +173,10 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "wall_seconds": round(seconds, 2),
-            **evidence.environment(),
+            **environment.describe(),
         }
         if evaluation.out is not None:
-            evidence.write_json(evaluation.out, content)
+            result_files.write_json(evaluation.out, content)
         if evaluation.report is not None:
             _write_report(evaluation.report, f"{evaluation.model} on {images['path']}", found, content, evaluation.pictures)
         if evaluation.printing.json:

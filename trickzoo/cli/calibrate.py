@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.cli import options
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
@@ -56,7 +56,7 @@ def calibrate(
             raise BadOption(f"{out}: the name of a weight file must end in .safetensors")
         if out.exists():
             raise BadOption(f"{out} exists; name another file")
-        evidence.check_writable(out)
+        result_files.check_writable(out)
     check_exists(data)
     from trickzoo.classification import temperature  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded

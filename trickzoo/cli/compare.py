@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from trickzoo import bootstrap, evidence
+from trickzoo import bootstrap, result_files
 from trickzoo.cli.options import Json, within
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.data.classes import describe_class
@@ -54,14 +54,14 @@ def compare(
     do not cover the spread over seeds.
     """
     (task, one), (other, two) = find(first), find(second)
-    evidence.check_outputs({"--out": out}, (one, two))
+    result_files.check_outputs({"--out": out}, (one, two))
     if task != other:
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
     if task == "classification" and draws is not None:
         raise BadOption("--draws is for detectors and segmenters; the interval of classifiers has a formula")
     say_in, columns, cells, content = _of_classifiers(one, two) if task == "classification" else _of_annotated(task, one, two, draws)
     if out is not None:
-        evidence.write_csv(out, columns, cells)
+        result_files.write_csv(out, columns, cells)
     if json:
         say_json({"what": "comparison", "task": task, "first": str(first), "second": str(second), **content})
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import environment, result_files
 from trickzoo.cli import imagenet_printing, options
 from trickzoo.cli.imagenet_options import CorruptionOptions, EngineOptions, ImageOptions, NetworkOptions, OutputOptions
 from trickzoo.cli.networks import Preparation, matching
@@ -57,7 +57,7 @@ def imagenet(
     _check_several(names, networks.weights, files)
     for name in names:
         named.check(name, networks.weights)
-    evidence.check_outputs(files, (data, images.split_file, images.classes, images.labels, *names, networks.weights))
+    result_files.check_outputs(files, (data, images.split_file, images.classes, images.labels, *names, networks.weights))
     check_exists(data)
     from trickzoo.classification import report, result  # only now, because torch takes seconds to import
     from trickzoo.classification.predictions import write_predictions
@@ -103,7 +103,7 @@ def _write_report(path: Path, predictions: Predictions, found: Result, shown: Se
     from trickzoo.pages.page import page
     from trickzoo.training.report import data_section, provenance_section
 
-    content = {**msgspec.to_builtins(found), **evidence.environment(), "num_classes": found.data.classes}
+    content = {**msgspec.to_builtins(found), **environment.describe(), "num_classes": found.data.classes}
     notes = [
         f"{found.data.path}: {found.data.layout}.",
         *(f"{each.image} is left out: {each.reason}." for each in found.data.corrupt_left_out),

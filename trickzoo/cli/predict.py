@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation
 from trickzoo.cli.options import Device, Flag, Json, within
@@ -66,7 +66,7 @@ def predict(
     if not images:
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
-    evidence.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
+    result_files.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
     if (
         model is not None
         and weights is None

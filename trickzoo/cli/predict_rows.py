@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo import evidence
+from trickzoo import result_files
 
 if TYPE_CHECKING:
     from trickzoo.data.picture import Picture
@@ -30,7 +30,7 @@ def turned(found: dict[str, Any]) -> str:
 
 def write_csv(path: Path, task: str, found: Sequence[dict[str, Any]]) -> None:
     """Write a row for each class, box or class of a mask. Raises NotWritten if the operating system refuses."""
-    evidence.write_csv(path, COLUMNS[task], _cells(task, found))
+    result_files.write_csv(path, COLUMNS[task], _cells(task, found))
 
 
 def _cells(task: str, found: Sequence[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
@@ -59,4 +59,4 @@ def write_coco(path: Path, classes: Sequence[str], found: Sequence[dict[str, Any
             entry = {"image_id": image, "category_id": ids[each["class"]], "bbox": box, "area": round(box[2] * box[3], 2)}
             annotations.append({"id": len(annotations) + 1, **entry, "iscrowd": 0, "score": each["score"]})
     categories = [{"id": number, "name": name} for name, number in ids.items()]
-    evidence.write_json(path, {"images": images, "categories": categories, "annotations": annotations})
+    result_files.write_json(path, {"images": images, "categories": categories, "annotations": annotations})

@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trickzoo.environment import is_first_process
 from trickzoo.errors import printable
-from trickzoo.evidence import is_first_process
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import environment, result_files
 from trickzoo.cli import options
 from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.printing import hush, say, say_json, table
@@ -64,7 +64,7 @@ def probe(
     for name in names:
         named.check(name)
     files = {"--out": out, "--csv": csv}
-    evidence.check_outputs(files, (data, selecting.selection.split_file, *names))
+    result_files.check_outputs(files, (data, selecting.selection.split_file, *names))
     location = ImageLocation(data=data, folder=folder, selection=selecting.selection)
     if location.generated:
         raise BadOption(f"{data} are generated; name a folder of images with --data")
@@ -89,9 +89,9 @@ def probe(
     probed = list(_probed(networks, images, neighbours, workers, device))
     content = _content(probed, data, images, selected, {**comparison.as_result, "named_as_imagenet_training": seen}, neighbours)
     if csv is not None:
-        evidence.write_csv(csv, COLUMNS, _rows(probed))
+        result_files.write_csv(csv, COLUMNS, _rows(probed))
     if out is not None:
-        evidence.write_json(out, {**content, **evidence.environment()})
+        result_files.write_json(out, {**content, **environment.describe()})
     if printing.json:
         say_json(content)
         return

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from trickzoo.cli import printing
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption, shortened
-from trickzoo.evidence import check_folder
 from trickzoo.output_files import LAST, NETWORK, REPORT, RESULT
+from trickzoo.result_files import check_folder
 from trickzoo.studies.series import each_message_once
 from trickzoo.wording import count, duration
 

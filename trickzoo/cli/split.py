@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import check_exists
 from trickzoo.data.selection import Selection
@@ -38,7 +38,7 @@ def split(
     place = out or Path(SPLIT)
     check_exists(source)
     if place.suffix == ".csv":
-        evidence.check_outputs({"OUT": place}, (source,))
+        result_files.check_outputs({"OUT": place}, (source,))
     elif place.suffix in (".txt", ".tsv", ".json"):
         raise BadOption(f"{place} ends in {place.suffix}; name a list that ends in .csv, or a new folder")
     elif source.resolve() in place.resolve().parents and source.is_dir():

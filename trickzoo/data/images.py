@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from trickzoo.data.image_memory import reduction
 from trickzoo.data.picture import TURNS, Picture, early_orientation, exif_orientation
 from trickzoo.errors import BadData, BadOption
-from trickzoo.files import open_regular, read_regular
+from trickzoo.files import open_regular, read_regular, reading
 from trickzoo.wording import count
 
 with contextlib.suppress(ImportError):  # Pillow has it from 11.3 on
@@ -179,11 +179,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
     Raises BadData if the file cannot be read or does not begin with an image.
     """
-    try:
-        with open_regular(path) as file:
-            return _opened(file, str(path), lambda image: Picture(image, image.size, early_orientation(image)).upright_size)
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+    with reading(path), open_regular(path) as file:
+        return _opened(file, str(path), lambda image: Picture(image, image.size, early_orientation(image)).upright_size)
 
 
 def orientation_of(path: Path) -> int:
@@ -206,10 +203,8 @@ def is_of_16_bits(path: Path) -> bool:
 
 def content(path: Path) -> bytes:
     """Return the bytes of a file. Raises BadData if it cannot be read."""
-    try:
+    with reading(path):
         return read_regular(path, at_most=MAX_FILE)
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
 
 
 def read(path: Path) -> Picture:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from trickzoo.data import images
 from trickzoo.data.classes import check_names, imagenet1k
 from trickzoo.errors import BadData
-from trickzoo.files import open_regular, read_regular
+from trickzoo.files import open_regular, read_regular, reading
 
 BY_SYNSET, BY_INDEX, BY_NAME = (f"class folders by {what}" for what in ("synset", "index", "name"))
 
@@ -109,10 +109,8 @@ class ImageSet:
     def stamps(self) -> Iterator[str]:
         """Yield the size and the modification time of each file that contains images. Raises BadData for a missing file."""
         for name in dict.fromkeys(entry.name if entry.offset < 0 else entry.file for entry in self.entries):
-            try:
-                stat = (self.root / name).stat()
-            except OSError as error:
-                raise BadData(f"{self.root / name} cannot be read ({error.strerror})") from None
+            with reading(path := self.root / name):
+                stat = path.stat()
             yield f"{stat.st_size} {stat.st_mtime_ns}"
 
     def size(self, entry: Entry) -> int:

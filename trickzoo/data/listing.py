@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from trickzoo.addresses import URL
 from trickzoo.data import images
+from trickzoo.environment import is_first_process
 from trickzoo.errors import BadData, BadOption, nearest, shortened
-from trickzoo.evidence import is_first_process
-from trickzoo.files import read_regular
+from trickzoo.files import read_regular, reading
 
 log = logging.getLogger("trickzoo")
 T = TypeVar("T")
@@ -254,11 +254,8 @@ class Files:
         The keys are the names on the disk and their composed forms; the values are the name on the disk and whether it is a folder.
         """
         if place not in self._listed:
-            try:
-                with os.scandir(self.root / place) as entries:
-                    there = sorted((entry.name, entry.is_dir()) for entry in entries)
-            except OSError as error:
-                raise BadData(f"{self.root / place} cannot be read ({error.strerror})") from None
+            with reading(self.root / place), os.scandir(self.root / place) as entries:
+                there = sorted((entry.name, entry.is_dir()) for entry in entries)
             self._listed[place] = {same_form(name): (name, is_folder) for name, is_folder in reversed(there)}
             self._listed[place] |= {name: (name, is_folder) for name, is_folder in there}
         return self._listed[place]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
-from trickzoo.evidence import FORMULA, guarded
 from trickzoo.output_files import SPLIT
 from trickzoo.recipes.ranges import Checked, Range, Seed
+from trickzoo.result_files import FORMULA, escape_formula
 from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
@@ -273,4 +273,4 @@ def _selected(images: Selectable, train: Selectable, val: Selectable, how: str, 
 def _cells(row: Iterable[str]) -> list[str]:
     """Return the cells of a row. No spreadsheet takes them for formulas: a path begins with ./ if necessary, a class with an apostrophe."""
     path, label, split = row
-    return [f"./{path}" if path.lstrip("'").startswith(FORMULA) else path, guarded(label), split]
+    return [f"./{path}" if path.lstrip("'").startswith(FORMULA) else path, escape_formula(label), split]

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from trickzoo.environment import cores
 from trickzoo.errors import WorkerLost
-from trickzoo.evidence import cores
 
 T = TypeVar("T")
 R = TypeVar("R")

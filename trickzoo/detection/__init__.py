@@ -3,7 +3,7 @@
 from trickzoo.detection.evaluate import compare, evaluate_set, predict
 from trickzoo.detection.model import faster_rcnn
 from trickzoo.detection.task import SIDES, load, new_task
-from trickzoo.evidence import check_writable as check_predictions
+from trickzoo.result_files import check_writable as check_predictions
 from trickzoo.training.annotated_task import open_data
 
 __all__ = [

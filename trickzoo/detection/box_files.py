@@ -15,8 +15,8 @@ from trickzoo.data.readers.coco import read_annotations
 from trickzoo.data.readers.coco_file import DAMAGED, Id, identity
 from trickzoo.detection.metrics import Detections, coco_results, sides
 from trickzoo.errors import BadData
-from trickzoo.evidence import write_json
 from trickzoo.files import read_regular
+from trickzoo.result_files import write_json
 
 
 class _Result(msgspec.Struct, gc=False):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.errors import BadData
-from trickzoo.evidence import write_csv
 from trickzoo.files import read_regular
+from trickzoo.result_files import write_csv
 from trickzoo.segmentation.metrics import ConfusionMatrix
 
 PARTS = ("intersection", "union")

@@ -178,11 +178,11 @@ def run(
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
     """
-    from trickzoo import classification, evidence, tasks
+    from trickzoo import classification, result_files, tasks
 
     of_each = check_jobs(jobs, machine)
     if any(state(folder(machine.out, *run)) != "done" for run in plan.runs):  # a finished study is only read
-        evidence.check_folder(machine.out)
+        result_files.check_folder(machine.out)
     images = classification.open_data(plan.steps[0].recipe, location, machine)  # the images are the same for all rungs
     for note in images.selected.notes:
         tell(note)

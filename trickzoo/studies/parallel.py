@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trickzoo.data.workers import how_it_ended
+from trickzoo.environment import cores
 from trickzoo.errors import TrickzooError, WorkerLost
-from trickzoo.evidence import cores
 from trickzoo.training import stopping
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trickzoo import evidence, wording
+from trickzoo import result_files, wording
 from trickzoo.files import write_atomically
 from trickzoo.output_files import LADDER, REPORT, TRANSFER
 from trickzoo.pages import figures
@@ -30,7 +30,7 @@ def write_ladder(study: LadderStudy, out: Path) -> Path:
     """Write `ladder.json`, `.csv`, `.png`, `.svg` and the report of a ladder study into `out`; return the report's path."""
     _write_json(out / LADDER, study)
     header = ("rung", "title", "base", *_columns("top1"), *DIFFERENCE, *_seeds("top1", study))
-    evidence.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
+    result_files.write_csv(out / "ladder.csv", header, (_ladder_row(rung, study) for rung in study.rungs))
     _write_plot(out / "ladder", lambda: plots.ladder(study))
     write_atomically(out / REPORT, page(f"Which tricks help? {study.title}", study.findings, ladder_sections(study)).encode())
     return out / REPORT
@@ -61,7 +61,7 @@ def write_transfer(study: TransferStudy, below: LadderStudy, out: Path, pictures
     _write_json(out / TRANSFER, study)
     header = ("rung", "title", "task", "measure", *_columns("top1"), *_columns("figure"), *DIFFERENCE, *_seeds("figure", study))
     rows = (row for task in study.tasks for row in _transfer_rows(task, study))
-    evidence.write_csv(out / "transfer.csv", header, rows)
+    result_files.write_csv(out / "transfer.csv", header, rows)
     _write_plot(out / "transfer", lambda: plots.transfer(study.tasks))
     of_ladder = [replace(section, heading=f"The ladder: {section.heading.lower()}") for section in ladder_sections(below)]
     sections = [*transfer_sections(study, pictures), *of_ladder]
@@ -120,7 +120,7 @@ def _write_json(path: Path, study: Study) -> None:
     """Write a summary with the kind of study first, and commands, environments and findings last."""
     content = msgspec.to_builtins(study)
     last = {key: content.pop(key) for key in ("commands", "environments", "findings")}
-    evidence.write_json(path, {"what": content.pop("what"), **content, **last})
+    result_files.write_json(path, {"what": content.pop("what"), **content, **last})
 
 
 def _write_plot(path: Path, draw: Callable[[], Figure]) -> None:

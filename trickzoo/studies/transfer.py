@@ -132,11 +132,11 @@ def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None]
 
     The arguments and errors are those of `ladder.run`; the locations of the images are in the plan.
     """
-    from trickzoo import evidence
+    from trickzoo import result_files
 
     of_each = check_jobs(jobs, machine)
     if not all((folder(machine.out, *run) / RESULT).is_file() for run in plan.runs):  # a finished study is only read
-        evidence.check_folder(machine.out)
+        result_files.check_folder(machine.out)
     data = _open(plan, machine)
     for images in data.values():
         for note in images.selected.notes:

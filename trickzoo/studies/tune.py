@@ -187,13 +187,13 @@ def run(
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the search.
     """
-    from trickzoo import classification, evidence, tasks
+    from trickzoo import classification, result_files, tasks
     from trickzoo.training.processes import processes
 
     if processes(device=machine.device).num_processes > 1:
         raise BadOption("a search runs in one process, or in --jobs; start it without torchrun or accelerate launch")
     of_each = check_jobs(jobs, machine)
-    evidence.check_folder(machine.out)
+    result_files.check_folder(machine.out)
     images = classification.open_data(plan.settings[0], location, machine)  # the images are the same for all settings
     for note in images.selected.notes:
         tell(note)
@@ -226,7 +226,7 @@ def _trains(
     plan: Plan, settings: Sequence[Recipe], number: int, location: ImageLocation, machine: Machine, images: Splits[Any] | None = None
 ) -> list[Train]:
     """Return what runs each training of a round, in order. The images are opened if they are not given."""
-    from trickzoo import classification, evidence, tasks
+    from trickzoo import classification, result_files, tasks
     from trickzoo.training import job
 
     opened = images or classification.open_data(settings[0], location, machine)
@@ -240,7 +240,7 @@ def _trains(
         except Diverged as error:
             reason = str(error).partition(";")[0]
             this = {"recipe": to_dict(recipe), "seed": plan.seed, **training.task.identity}
-            evidence.write_json(place / FAILED, {"error": reason, **this})
+            result_files.write_json(place / FAILED, {"error": reason, **this})
             return f"left out, {reason}"
         training.task.write_predictions(place)
         return f"top-1 {found['top1']:.2f} % ({found['wall_seconds']:.0f} s)"

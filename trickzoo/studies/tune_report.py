@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trickzoo import evidence
+from trickzoo import environment, result_files
 from trickzoo.classification.metrics import wilson_percent
 from trickzoo.files import write_atomically
 from trickzoo.output_files import PREDICTIONS, REPORT, TUNE
@@ -122,14 +122,14 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
         "commands": list(dict.fromkeys(result.command for result in results)),
         "environments": msgspec.to_builtins(environments(results)),
     }
-    evidence.write_json(out / TUNE, content)
-    evidence.write_csv(out / "tune.csv", columns, found)
+    result_files.write_json(out / TUNE, content)
+    result_files.write_csv(out / "tune.csv", columns, found)
     caption = f"Top-1 on {count(results[0].n, 'image')} that were cut off from the training images. Each round begins from the start."
     sections = [
         *_figure(plan, rounds),
         section("rounds", "Every training run", Table(titles(plan), cells(plan, rounds), caption)),
         section("on", "Next steps", Text([ON]), Text([command], code=True)),
-        provenance_section({**content, **evidence.environment()}),
+        provenance_section({**content, **environment.describe()}),
     ]
     write_atomically(out / REPORT, page(f"Which settings? {best.setting.model} by {best.setting.name}", said, sections).encode())
     return out / REPORT

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from trickzoo import evidence, files
+from trickzoo import environment, files, result_files
 from trickzoo.data.location import Splits
 from trickzoo.errors import BadCheckpoint, BadOption, TrickzooError
 from trickzoo.output_files import BEST, BOXES, CURVES, LAST, LOG, NETWORK, PREDICTIONS, REPORT, RESULT, SPLIT
@@ -77,7 +77,7 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         task.save(machine.out / NETWORK, {key: found[key] for key in KEPT if key in found})
         metrics_log.write_log(machine.out)
         metrics_log.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
-        evidence.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
+        result_files.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
     return found
 
 
@@ -189,7 +189,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
         "processes": job.accelerator.num_processes,
         "micro_batch": task.shares.micro,
         "wall_seconds": round(outcome.seconds, 1),
-        **evidence.environment(),
+        **environment.describe(),
         **({"commit": outcome.commits[-1]} if outcome.commits else {}),
         **({"commits": list(outcome.commits)} if len(outcome.commits) > 1 else {}),
     }

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trickzoo import evidence
+from trickzoo import environment
 from trickzoo.data.layouts import is_hub
 from trickzoo.errors import BadOption
 from trickzoo.files import file_name
@@ -87,7 +87,7 @@ class Machine(Checked):
 
         from trickzoo.tricks.low_precision import mixed_precision
 
-        evidence.commit()  # reads the commit now, because the checkout may change before the training ends
+        environment.commit()  # reads the commit now, because the checkout may change before the training ends
         use_cpu = on_cpu(self.device)
         AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
         mixed = mixed_precision(precision, accelerator=not use_cpu)

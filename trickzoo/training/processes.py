@@ -7,7 +7,7 @@ import sys
 
 from accelerate import PartialState
 
-from trickzoo.evidence import cores
+from trickzoo.environment import cores
 from trickzoo.training.device import Device, on_cpu
 
 

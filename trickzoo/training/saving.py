@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from trickzoo import evidence
+from trickzoo import environment
 from trickzoo.errors import BadCheckpoint, NotWritten, TrickzooError, first_line
 from trickzoo.output_files import BEST, LAST
 from trickzoo.recipes.collection import to_dict
@@ -82,7 +82,7 @@ class Checkpoints:
                 self._compare(path, content)
             self.steps[LAST] = state.step
             self.started -= state.seconds
-        if (commit := evidence.commit()) and commit not in state.commits[-1:]:
+        if (commit := environment.commit()) and commit not in state.commits[-1:]:
             state.commits.append(commit)
         return state
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from trickzoo import evidence
+from trickzoo import result_files
 from trickzoo.errors import BadOption, TrickzooError, first_line
 from trickzoo.files import read_json, writing
 from trickzoo.output_files import TRACKER
@@ -132,7 +132,7 @@ def _start(accelerator: Accelerator, name: str, out: Path, config: dict[str, Any
     except Exception as error:  # whatever the tracker raises: no account, no connection, a setting of its own
         again = f"; to start another run, delete {out / TRACKER}" if run else ""
         raise BadOption(f"--tracker {name}: {first_line(error)}{again}") from None
-    evidence.write_json(out / TRACKER, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
+    result_files.write_json(out / TRACKER, {"tracker": name, "run": run or settings[name].get("id") or settings[name]["name"]})
 
 
 def _stored(out: Path, name: str) -> str | None:

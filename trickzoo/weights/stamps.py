@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from trickzoo.evidence import write_json
 from trickzoo.files import Identity, home, read_json
+from trickzoo.result_files import write_json
 
 log = logging.getLogger("trickzoo")
 

@@ -24,7 +24,7 @@ from trickzoo.data.listing import equal_groups, is_hidden, same_form, warn
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData, shortened
-from trickzoo.files import open_regular
+from trickzoo.files import open_regular, reading
 from trickzoo.wording import count
 
 FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
@@ -114,11 +114,8 @@ def _listing(path: Path) -> tuple[list[str], list[str]]:
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     """Return the entries directly in a folder, sorted by name. Raises BadData if the folder cannot be read."""
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise BadData(f"{folder} cannot be read ({error.strerror})") from None
+    with reading(folder), os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
 
 
 def _is_image(name: str) -> bool:
@@ -228,22 +225,17 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
     """Return the validation set in the tar that ImageNet distributes. Its headers are read; nothing is extracted."""
     entries = []
     labels = None
-    try:
-        with open_regular(path) as file:
-            for member in members(file, str(path), what="neither a folder, a table (.csv, .tsv) nor an uncompressed tar"):
-                place = PurePosixPath(member.name)
-                if place.is_absolute() or ".." in place.parts:
-                    raise BadData(
-                        f"{path}: member {member.name} points outside the archive; this is not the file that ImageNet distributes"
-                    )
-                if member.kind == "folder":
-                    continue
-                if member.kind == "other" or not FLAT.fullmatch(place.name):
-                    raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass {VALIDATION_TAR}")
-                labels = labels or validation_labels(path.parent, devkit)
-                entries.append(Entry(member.name, _label(place.name, labels), member.offset, member.size))
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+    with reading(path), open_regular(path) as file:
+        for member in members(file, str(path), what="neither a folder, a table (.csv, .tsv) nor an uncompressed tar"):
+            place = PurePosixPath(member.name)
+            if place.is_absolute() or ".." in place.parts:
+                raise BadData(f"{path}: member {member.name} points outside the archive; this is not the file that ImageNet distributes")
+            if member.kind == "folder":
+                continue
+            if member.kind == "other" or not FLAT.fullmatch(place.name):
+                raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass {VALIDATION_TAR}")
+            labels = labels or validation_labels(path.parent, devkit)
+            entries.append(Entry(member.name, _label(place.name, labels), member.offset, member.size))
     if not entries:
         raise BadData(f"{path} is an empty tar")
     return ImageSet(path, "validation tar", tuple(sorted(entries)))

@@ -26,7 +26,7 @@ from trickzoo.data.layouts import SPLIT_NAMES
 from trickzoo.data.readers.imagenet import DISTRIBUTED
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
-from trickzoo.files import home, open_regular, write_atomically
+from trickzoo.files import home, open_regular, reading, write_atomically
 from trickzoo.wording import count
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
@@ -135,13 +135,10 @@ def _stored(path: Path, sizes: dict[str, int]) -> Index | None:
 
 def _add(index: Index, path: Path, name: str) -> None:
     """Add the samples of a shard to the index. Raises BadData if the shard is damaged."""
-    try:
-        with open_regular(path) as file, open_regular(path) as content:
-            shard = _Shard(path, content)
-            for member in members(file, str(path)):
-                shard.add(member)
-    except OSError as error:
-        raise BadData(f"{path} cannot be read ({error.strerror})") from None
+    with reading(path), open_regular(path) as file, open_regular(path) as content:
+        shard = _Shard(path, content)
+        for member in members(file, str(path)):
+            shard.add(member)
     index.entries += [Entry(f"{name}/{m.name}", label, m.offset, m.size, name) for m, label in shard.samples()]
     index.unread += [f"{name}/{member}" for member in shard.unread()]
 

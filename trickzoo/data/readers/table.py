@@ -20,7 +20,7 @@ from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, check_unique, read_text, same_form
 from trickzoo.errors import BadData
-from trickzoo.evidence import unguarded
+from trickzoo.result_files import unescape_formula
 from trickzoo.wording import count
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
@@ -106,7 +106,7 @@ def _cells(path: Path) -> list[tuple[int, list[str]]]:
     delimiter = max(",;\t", key=head.count)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-        return [(reader.line_num, list(map(unguarded, cells))) for cells in reader if any(cell.strip() for cell in cells)]
+        return [(reader.line_num, list(map(unescape_formula, cells))) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise BadData(f"{path} is not a table of comma-separated values ({error})") from None
 

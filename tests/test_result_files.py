@@ -15,7 +15,7 @@ import pytest
 import trickzoo
 from tests.commands import call, caller
 from tests.images import jpeg
-from trickzoo import evidence, files
+from trickzoo import environment, files, result_files
 from trickzoo.cli import evaluation, zoo
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.readers.imagenet import open_imagenet
@@ -47,13 +47,13 @@ from trickzoo.errors import BadData, BadOption
     ],
 )
 def test_no_cell_of_a_table_is_a_formula(cell: object, written: str, tmp_path: Path) -> None:
-    evidence.write_csv(tmp_path / "t.csv", ("name", "=head"), [(cell, 1)])
+    result_files.write_csv(tmp_path / "t.csv", ("name", "=head"), [(cell, 1)])
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["name", "'=head"], [written, "1"]]
 
 
 def test_json_keeps_the_bytes_of_a_name(tmp_path: Path) -> None:
-    evidence.write_json(tmp_path / "r.json", {"image": "caf\udce9 é"})
+    result_files.write_json(tmp_path / "r.json", {"image": "caf\udce9 é"})
     assert json.loads((tmp_path / "r.json").read_bytes()) == {"image": "caf\udce9 é"}
     assert os.fsencode(json.loads((tmp_path / "r.json").read_bytes())["image"]).startswith(b"caf\xe9")
 
@@ -87,27 +87,27 @@ def test_a_class_whose_name_is_not_utf_8_is_refused(latin: Path) -> None:
         open_imagenet(latin)
 
 
-ROOT = Path(evidence.__file__).parents[1]
+ROOT = Path(environment.__file__).parents[1]
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
 def test_the_commit_is_the_one_of_the_checkout() -> None:
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert evidence.environment()["commit"].rstrip("+") == head
+    assert environment.describe()["commit"].rstrip("+") == head
 
 
 def test_outside_a_checkout_the_commit_is_the_one_that_is_stated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(evidence, "__file__", str(tmp_path / "trickzoo" / "evidence.py"))
-    assert evidence.commit.__wrapped__() is None
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "trickzoo" / "environment.py"))
+    assert environment.commit.__wrapped__() is None
     monkeypatch.setenv("TRICKZOO_COMMIT", "c0ffee")
-    assert evidence.commit.__wrapped__() == "c0ffee"
+    assert environment.commit.__wrapped__() == "c0ffee"
 
 
 def test_reading_the_commit_writes_nothing_to_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(evidence.Path, "exists", lambda path: True)
-    monkeypatch.setattr(evidence.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
-    assert evidence.commit.__wrapped__() == "c0ffee+"  # without the cache of the process
+    monkeypatch.setattr(environment.Path, "exists", lambda path: True)
+    monkeypatch.setattr(environment.subprocess, "run", lambda words, **_: asked.append(words) or SimpleNamespace(stdout="c0ffee\n"))
+    assert environment.commit.__wrapped__() == "c0ffee+"  # without the cache of the process
     assert all(words[:2] == ["git", "--no-optional-locks"] for words in asked)
 
 
@@ -116,7 +116,7 @@ def test_a_result_replaces_neither_what_is_read_nor_files_of_another_kind(tmp_pa
         (tmp_path / name).write_text(name)
     link = tmp_path / "link.csv"
     link.symlink_to(tmp_path / "labels.csv")
-    evidence.check_outputs({"--out": tmp_path / "old.json", "--csv": tmp_path / "new.csv", "--report": None}, ("resnet18", None))
+    result_files.check_outputs({"--out": tmp_path / "old.json", "--csv": tmp_path / "new.csv", "--report": None}, ("resnet18", None))
     for name, words in (
         ("weights.safetensors", "--out .*weights.safetensors would replace a file that is not a result"),
         ("cat.jpg", "is not a result"),
@@ -124,18 +124,18 @@ def test_a_result_replaces_neither_what_is_read_nor_files_of_another_kind(tmp_pa
         ("link.csv", "would replace a file that the command reads"),
     ):
         with pytest.raises(BadOption, match=words):
-            evidence.check_outputs({"--out": tmp_path / name}, (str(tmp_path / "labels.csv"),))
+            result_files.check_outputs({"--out": tmp_path / name}, (str(tmp_path / "labels.csv"),))
 
 
 def test_a_pipe_or_a_device_takes_the_result_and_stays(tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
-    evidence.check_outputs({"--out": pipe})
+    result_files.check_outputs({"--out": pipe})
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    evidence.write_json(pipe, {"a": 1})
+    result_files.write_json(pipe, {"a": 1})
     assert json.loads(os.read(reader, 100)) == {"a": 1}
     os.close(reader)
     assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
-    evidence.check_outputs({"--out": Path(os.devnull)})
+    result_files.check_outputs({"--out": Path(os.devnull)})
     assert files.is_device(Path(os.devnull)) and not files.is_device(tmp_path) and not files.is_device(tmp_path / "new")
 
 

@@ -1,20 +1,14 @@
-"""Result files: the environment in which a metric was measured, and JSON and CSV files that are written atomically."""
+"""Result files: checks before a run that they can be written, and JSON and CSV files that are written atomically."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,82 +17,6 @@ from trickzoo.files import is_device, refusal, write_atomically
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """Characters with which a formula begins in spreadsheets."""
-PACKAGES = (
-    "trickzoo",
-    "torch",
-    "torchvision",
-    "timm",
-    "pillow",
-    "numpy",
-    "accelerate",
-    "huggingface-hub",
-    "safetensors",
-    "pycocotools",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-)
-
-
-def environment() -> dict[str, Any]:
-    """Return the commit, command, time, hardware, platform and package versions of this process, for a result file."""
-    import torch
-
-    device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
-    return {
-        **({"commit": found} if (found := commit()) else {}),
-        "command": printable(shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "trickzoo"), *sys.argv[1:]])),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
-        "platform": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: found for name in PACKAGES if (found := _version(name))}},
-    }
-
-
-@functools.cache
-def commit() -> str | None:
-    """Return the commit of the checkout that the package is run from, with "+" if tracked files differ from it.
-
-    Outside a checkout it is the value of TRICKZOO_COMMIT, which whoever copies the files to another machine can set, otherwise None. It is
-    read once for each process, because the checkout may change after its code has been loaded.
-    """
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return os.environ.get("TRICKZOO_COMMIT")
-    try:
-        git = ["git", "--no-optional-locks", "-C", str(root)]  # without this option `status` writes to the checkout
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed.strip() else "")
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def is_first_process() -> bool:
-    """Return whether this is the only process, or the first of those that `torchrun` or `accelerate launch` started."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def check_writable(path: Path) -> None:
@@ -106,7 +24,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise BadOption(f"{path} is a folder; name a file")
     if not is_device(path):
-        _check_writable(path, path.parent)
+        check_folder(path.parent, path=path)
     elif not os.access(path, os.W_OK):
         raise BadOption(f"{path} cannot be written; name another place")
 
@@ -142,12 +60,9 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Pat
             raise BadOption(f"{shown} would replace a file that is not a result; name another file")
 
 
-def check_folder(path: Path, remedy: str = "name another place") -> None:
-    """Raise BadOption if files cannot be written into the folder `path`, which need not exist. It is called before a run."""
-    _check_writable(path, path, remedy)
-
-
-def _check_writable(path: Path, folder: Path, remedy: str = "name another place") -> None:
+def check_folder(folder: Path, remedy: str = "name another place", *, path: Path | None = None) -> None:
+    """Raise BadOption, which names `path` or the folder, if files cannot be written there. It need not exist."""
+    path = path or folder
     try:
         while not folder.exists():
             folder = folder.parent
@@ -178,17 +93,17 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def _cell(value: Any) -> Any:
-    return value if not isinstance(value, str) else guarded(value, printable(value))
+    return value if not isinstance(value, str) else escape_formula(value, printable(value))
 
 
-def guarded(text: str, shown: str | None = None) -> str:
+def escape_formula(text: str, shown: str | None = None) -> str:
     """Return a text, or what is `shown` of it, with an apostrophe in front if a spreadsheet would take it for a formula."""
     guard = "'" if text.lstrip("'").startswith(FORMULA) and not _is_number(text) else ""
     return guard + (text if shown is None else shown)
 
 
-def unguarded(cell: str) -> str:
-    """Return the text that `guarded` made a cell of."""
+def unescape_formula(cell: str) -> str:
+    """Return the text that `escape_formula` made a cell of."""
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 
