@@ -22,7 +22,7 @@ def test_wilson_interval_equals_scipys(case: tuple[int, int]) -> None:
 
 def test_wilson_interval_of_nothing_is_an_error() -> None:
     for hits, n in ((0, 0), (3, 2), (-1, 5)):
-        with pytest.raises(ValueError, match="no proportion"):
+        with pytest.raises(ValueError, match="is not a proportion"):
             wilson_interval(hits, n)
 
 

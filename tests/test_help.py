@@ -60,7 +60,7 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
         ("predict https://a.b/c.jpg --model resnet18", "https://a.b/c.jpg is a URL; name a file or folder on this machine"),
         (
             "train --data https://huggingface.co/datasets/a/b",
-            "for this repository of the hub, write hf:a/b, or a/b where OWNER/NAME is wanted (`trickzoo train",
+            "for this repository of the hub, write hf:a/b, or a/b where OWNER/NAME is expected (`trickzoo train",
         ),
         ("predict x --model https://huggingface.co/a/b.c", "for this repository of the hub, write hf-hub:a/b.c"),
         ("predict x --model hf_hub:timm/x", "the weights of that name on the hub are hf-hub:timm/x"),

@@ -50,8 +50,8 @@ def describe() -> dict[str, Any]:
 def commit() -> str | None:
     """Return the commit of the checkout that the package is run from, with "+" if tracked files differ from it.
 
-    Outside a checkout it is the value of TRICKZOO_COMMIT, which whoever copies the files to another machine can set, otherwise None. It is
-    read once for each process, because the checkout may change after its code has been loaded.
+    Outside a checkout it is the value of the environment variable TRICKZOO_COMMIT, or None if that is not set. It is read once for each
+    process, because the checkout may change after its code has been loaded.
     """
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():

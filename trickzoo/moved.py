@@ -29,7 +29,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 
 
 class Finder:
-    """Finder and loader of the former modules, which Python asks only for names that no file has.
+    """Finder and loader of the former modules, which Python consults only for modules without a file.
 
     It does not derive from the classes of `importlib.abc`, because importing these takes as long as importing this package.
     """

@@ -129,7 +129,7 @@ def _write_classifier(file: Path, own: header.FileMetadata, model: Backbone, fol
 
 
 def _copy(file: Path, own: header.FileMetadata, target: Path) -> None:
-    """Copy a weight file. The weights of a checkpoint are written as safetensors, which is what the name of the copy promises."""
+    """Copy a weight file. The weights of a checkpoint are written as safetensors, as the suffix of the copy states."""
     if file.suffix == target.suffix:
         shutil.copyfile(file, target)
     else:

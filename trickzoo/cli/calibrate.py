@@ -33,9 +33,9 @@ def calibrate(
     split_file: Annotated[
         Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
     ] = None,
-    folder: Annotated[Path | None, Parameter(name="--images", help="If DATA is a CSV: folder of its images, if not its own.")] = None,
+    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
     classes: Annotated[
-        str | None, Parameter(help="imagenet1k, imagenette, folders or a text file, for weights that do not name their classes.")
+        str | None, Parameter(help="Class names, for weights that have none: imagenet1k, imagenette, folders or a text file.")
     ] = None,
     out: Annotated[Path | None, Parameter(help="Write the calibrated network to this new .safetensors file.")] = None,
     workers: options.Workers = None,

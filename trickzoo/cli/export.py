@@ -38,21 +38,19 @@ def export(
         ),
     ] = None,
     preparation: Preparation = Preparation(),
-    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
+    classes: Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")] = None,
     precision: Annotated[
         Literal["fp32", "int8"] | None,
         Parameter(help="Arithmetic of an exported classifier; fp32 (default), or int8 in ONNX and OpenVINO, which needs --calibration."),
     ] = None,
     calibration: Annotated[
         Path | None,
-        Parameter(help=f"Folder with images like those of the later use, for --precision int8; at most {MOST_CALIBRATION} are used."),
+        Parameter(help=f"Folder with typical images, for --precision int8; at most {MOST_CALIBRATION} are used."),
     ] = None,
-    layout: Annotated[
-        Layout | None, Parameter(help="Library whose names the tensors in a file of weights have; by default trickzoo.")
-    ] = None,
+    layout: Annotated[Layout | None, Parameter(help="Naming scheme of the tensors in a weight file; by default that of trickzoo.")] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
-        Parameter(help="Data type to round the tensors in a file of weights to; float16 halves the file."),
+        Parameter(help="Data type of the tensors in a weight file; float16 halves its size."),
     ] = None,
     overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
 ) -> None:
@@ -60,8 +58,8 @@ def export(
 
     Weights are written to .safetensors or .pth, with the tensor names of trickzoo, timm or torchvision.
 
-    The whole network is written as ONNX, as an archive of torch.export, or as OpenVINO's .xml with a .bin beside it. These files need
-    nothing of trickzoo, and hold the names of the classes, the preprocessing, the licence and the digest of the weights. A classifier takes
+    The whole network is written as ONNX, as an archive of torch.export, or as OpenVINO's .xml with a .bin beside it. These files do
+    not need trickzoo, and contain the class names, the preprocessing, the licence and the digest of the weights. A classifier takes
     batches of any size. A detector or a segmenter takes one whole image, and returns its boxes, or the class of each of its pixels.
     `trickzoo predict --model OUT` runs .onnx and .xml.
     """

@@ -42,10 +42,10 @@ def finetune(
     val_images: Annotated[Path | None, Parameter(help="With --val-annotations: the folder of its images, by default --images.")] = None,
     recipe: Annotated[
         str | None,
-        Parameter(help="paper.TASK.LAYOUT, small.TASK, or a file or the folder of a training that holds one; by default the layout's."),
+        Parameter(help="paper.TASK.LAYOUT, small.TASK, a recipe file, or the folder of a training; by default the layout's."),
     ] = None,
     year: options.Year = None,
-    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None,
+    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None,
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: options.TrainingFolder = None,

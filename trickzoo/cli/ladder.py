@@ -25,12 +25,12 @@ def ladder(
     *,
     set_: Annotated[
         Literal["imagenette128", "cifar10", "shapes", "easy_shapes"] | None,
-        Parameter(name="--set", help="The data set; shapes and easy_shapes are generated images. Without it the images are your own."),
+        Parameter(name="--set", help="The data set; shapes and easy_shapes are generated images. Leave it out for your own images."),
     ] = None,
     data: Annotated[str | None, Parameter(help="Where the images are, as for trickzoo train.")] = None,
-    model: Annotated[str, Parameter(help="The model of the last rung. If it has a letter, the ladder starts from the network without it.")],
+    model: Annotated[str, Parameter(help="The model of the last rung. For a variant such as resnet50_d, the ladder starts from resnet50.")],
     seeds: Annotated[int, Parameter(help="Number of training runs of each rung. A confidence interval needs at least two.")] = 3,
-    first_seed: Annotated[int, Parameter(help="Random seed of the first training of each rung; the next ones count up from it.")] = 0,
+    first_seed: Annotated[int, Parameter(help="Random seed of the first training of each rung; the others follow it.")] = 0,
     rungs: Annotated[
         str | None, Parameter(help="Run only these rungs, such as baseline,cosine,mixup. Each is compared with the next lower one.")
     ] = None,

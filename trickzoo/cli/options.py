@@ -84,7 +84,7 @@ PicturesOfTraining = Annotated[
     within(CountOrZero),
     Parameter(
         name="--pictures",
-        help="How many validation images with wrong and with uncertain predictions the report shows; their licence applies. 0 for none.",
+        help="Number of validation images with wrong and with uncertain predictions in the report; 0 for none. Their licence applies.",
     ),
 ]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
@@ -234,7 +234,7 @@ class TrainingOptions(MachineOptions):
     tracker: Annotated[
         Tracker | None,
         Parameter(
-            help="Also send the curves to this tracker. tensorboard writes files to OUT/tensorboard. A resumed training goes on in its run."
+            help="Also send the curves to this tracker. tensorboard writes files to OUT/tensorboard. A resumed training continues its run."
         ),
     ] = None
 

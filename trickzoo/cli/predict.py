@@ -42,9 +42,9 @@ def predict(
     ] = None,
     task: Annotated[
         Literal["classification", "detection", "segmentation"] | None,
-        Parameter(help="The task that the file must be for; without it, the file's own."),
+        Parameter(help="Refuse a file that is for another task."),
     ] = None,
-    classes: Annotated[str | None, Parameter(help="imagenet1k, imagenette or a text file, if the weights do not name the classes.")] = None,
+    classes: Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")] = None,
     preparation: Preparation = Preparation(),
     top: Annotated[int | None, within(Count), Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
     out: Annotated[Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default.")] = None,
@@ -59,7 +59,7 @@ def predict(
 ) -> None:
     """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned or exported network predicts.
 
-    A folder stands for the images in it and in the folders below it, and a pattern such as "*.jpg" for the files that it matches.
+    IMAGES may be files, folders, which are searched with their subfolders, and patterns such as "*.jpg".
     Images are turned upright by their EXIF orientation, and the output says so. Boxes are x0 y0 x1 y1 in pixels of the upright image at its
     full size. For masks, each class's share of the pixels is printed.
     """
@@ -149,7 +149,7 @@ def _detector_or_segmenter(path: Path, device: Device) -> Network:
 
 
 def _report(found: Iterable[dict[str, Any]], kind: str, names: Sequence[str], *, csv: Path | None, coco: Path | None, json: bool) -> None:
-    """Print the results, each as soon as it is there unless they are printed as JSON, and write them to the files."""
+    """Print the results, each as soon as it is computed unless they are printed as JSON, and write them to the files."""
     tell = {
         "classification": predict_classes.say_classes,
         "detection": predict_objects.say_boxes,

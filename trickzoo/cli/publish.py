@@ -32,9 +32,9 @@ def publish(
 ) -> None:
     """Publish FILE, a weight file that trickzoo wrote, as a repository of the Hugging Face Hub.
 
-    The repository gets the weights, a card, a config.json with a record of the weights, and the results of evaluations. Where timm has a
-    classifier's network, `timm.create_model("hf-hub:OWNER/NAME")` loads it, and trickzoo reads every repository with
-    `weights="hf-hub:OWNER/NAME"`. The repository changes in one commit: if anything fails, it stays as it was.
+    The repository gets the weights, a card, a config.json with a record of the weights, and the results of evaluations. If timm has a
+    classifier's network, `timm.create_model("hf-hub:OWNER/NAME")` loads it. Trickzoo reads every repository with
+    `weights="hf-hub:OWNER/NAME"`. The repository changes in one commit: if anything fails, it does not change.
     """
     file = existing(file)
     from trickzoo import publication  # only now, because torch takes seconds to import

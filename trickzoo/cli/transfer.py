@@ -51,7 +51,7 @@ class Detection:
     val: Annotated[str | None, Parameter(name="--detection-val", help="Split to validate detectors on.")] = None
     year: Annotated[str | None, Parameter(name="--detection-year", help="Year of the images with boxes.")] = None
     val_year: Annotated[
-        str | None, Parameter(name="--detection-val-year", help="Year of the validation images with boxes, if it is another.")
+        str | None, Parameter(name="--detection-val-year", help="Year of the validation images with boxes, if it differs.")
     ] = None
 
 
@@ -72,7 +72,7 @@ class Segmentation:
     val: Annotated[str | None, Parameter(name="--segmentation-val", help="Split to validate segmenters on.")] = None
     year: Annotated[str | None, Parameter(name="--segmentation-year", help="Year of the images with masks.")] = None
     val_year: Annotated[
-        str | None, Parameter(name="--segmentation-val-year", help="Year of the validation images with masks, if it is another.")
+        str | None, Parameter(name="--segmentation-val-year", help="Year of the validation images with masks, if it differs.")
     ] = None
 
 
@@ -83,7 +83,7 @@ class Both:
 
     data: Annotated[Path | None, Parameter(help="Folder of the images, if both tasks use the same one.")] = None
     year: options.Year = None
-    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it is another.")] = None
+    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None
     train: Annotated[str, Parameter(help="Split to train on, if the task has none of its own.")] = "train"
     val: Annotated[str, Parameter(help="Split to validate on, if the task has none of its own.")] = "val"
     images: Annotated[
@@ -99,9 +99,9 @@ def transfer(
     segmentation: Segmentation = Segmentation(),
     both: Both = Both(),
     seeds: Annotated[int, Parameter(help="Number of training runs per rung; seed s starts from the ladder's seed s.")] = 3,
-    first_seed: Annotated[int, Parameter(help="The first of these seeds; the next ones count up from it.")] = 0,
+    first_seed: Annotated[int, Parameter(help="The first of these seeds; the others follow it.")] = 0,
     rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
-    scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to see what the backbones gain at all.")] = False,
+    scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to show what any pretraining gains.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     selecting: options.SelectionOptions = options.SelectionOptions(),
     running: options.StudyOptions = options.StudyOptions(),

@@ -43,7 +43,7 @@ def tune(
             f"or {HUB_IN_WORDS}."
         ),
     ],
-    recipe: Annotated[str, Parameter(help="Name of a recipe, or a file or the folder of a training that holds one.")] = FINE_TUNE.name,
+    recipe: Annotated[str, Parameter(help="Name of a recipe, a recipe file, or the folder of a training.")] = FINE_TUNE.name,
     rounds: Annotated[
         int | None,
         Parameter(help="Rounds of training runs, by default up to 3: each has half the settings of the one before and twice the epochs."),
@@ -60,7 +60,7 @@ def tune(
     json: options.Json = False,
     fields: ClassifierFields = ClassifierFields(),
 ) -> None:
-    """Find a learning rate, and other fields if you like, for your images by successive halving. The last line trains with the best.
+    """Find a learning rate and other fields for your images by successive halving, and print the command that trains with the best.
 
     --lr, --weight-decay and --epochs take several values: --lr 0.02,0.05,0.1. Without any, three learning rates are tried. Each
     combination is trained for a part of its epochs, and the better half goes on to the next round; the last round trains at full length.

@@ -52,7 +52,7 @@ def usage_error(error: CycloptsError) -> str:
 
 
 def unknown_option(error: UnknownOptionError) -> str:
-    """Return the message for an option that the command does not have, with the option that it has in its place, if there is one."""
+    """Return the message for an option that the command does not have, with a similar option of the command, if there is one."""
     given = (error.token.keyword or error.token.value).partition("=")[0]
     known = {name: name.lstrip("-").replace("-", "_") for name in chain.from_iterable(each.names for each in error.argument_collection)}
     word = given.lstrip("-").replace("-", "_").lower()

@@ -49,7 +49,7 @@ class HubStream:
         return self.n
 
     def ahead(self, device: torch.device) -> bool:
-        """Return whether there are workers, for which another thread waits."""
+        """Return whether there are workers: a thread then waits for their batches, so that the training need not."""
         return self.workers > 0
 
     def crops(

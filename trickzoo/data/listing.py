@@ -154,7 +154,7 @@ def visible(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def folder_called(root: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder in `root` that has the first of these names that is there, in upper or lower case; None if there is none."""
+    """Return the folder in `root` with the first of these names that exists, in upper or lower case; None if none exists."""
     there = {path.name.lower(): path for path in visible(root) if path.is_dir()}
     return next((there[name.lower()] for name in names if name.lower() in there), None)
 

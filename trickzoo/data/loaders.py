@@ -90,7 +90,7 @@ class Streamed:
         return len(self.labels)
 
     def ahead(self, device: torch.device) -> bool:
-        """Return whether there are workers, for which another thread waits."""
+        """Return whether there are workers: a thread then waits for their batches, so that the training need not."""
         return self.workers > 0
 
     def crops(

@@ -121,7 +121,7 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int,
         warnings.filterwarnings("ignore", "This DataLoader will create")  # `_limited` itself warns of too many workers
         loader: DataLoader[Any] = DataLoader(
             _Packed(samples),
-            batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # it asks for no more than an iterable
+            batch_sampler=_until_error(batches, errors),  # type: ignore[arg-type] # any iterable will do
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type] # what __getitems__ gives, which need not be a list
             worker_init_fn=functools.partial(_begin, nice),

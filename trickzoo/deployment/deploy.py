@@ -66,7 +66,7 @@ def deploy(
         images: the images on which the deployed network is compared with `model`: a (N, C, H, W) tensor prepared for the network, or paths
             of image files, which are prepared as the weights of a backbone require. By default they are eight drawings of
             `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and the network is also calibrated on
-            them: pass a few dozen images like those of the later use.
+            them: pass a few dozen typical images.
         preprocessing: how image files are prepared; by default as the weights of the backbone require.
         batch_size: the usual number of images in a call, at which "auto" times the engines. A call may have any number of images.
         threads: number of threads; None for PyTorch's number (`torch.get_num_threads()`) when a process makes its first call.

@@ -74,7 +74,7 @@ def classifier(
         preprocessing: how its images are prepared.
         classes: the names of its classes, in the order of its outputs.
         kind: what the file takes.
-        calibration: None for a network of float32. With paths of images like those of the later use, the network computes with 8-bit
+        calibration: None for a network of float32. With paths of typical images, the network computes with 8-bit
             integers, and its ranges come from these images.
 
     Raises BadOption if the network takes neither RGB nor grey images, or has no weights, and DeviationTooLarge if the 8-bit integers change

@@ -13,7 +13,7 @@ BATCH = 16
 
 
 class _Images:
-    """Calibration images in the form in which ONNX Runtime's quantisation asks for them."""
+    """Calibration images in the form that ONNX Runtime's quantisation expects."""
 
     def __init__(self, images: Tensor, name: str) -> None:
         self.batches: Iterator[Tensor] = iter(images.split(BATCH))

@@ -68,7 +68,7 @@ def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
 
 
 def _difference(plan: Plan, second: Outcome, best: Outcome) -> str:
-    """Return a sentence on the difference between the best two settings, which is tested if the predictions of both are there."""
+    """Return a sentence on the difference between the best two settings, which is tested if both have predictions."""
     ahead = best.top1 - second.top1
     text = f"It is {ahead:.2f} points better than the second, {plan.name(second.setting)}"
     if not ahead:

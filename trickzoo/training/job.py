@@ -121,7 +121,7 @@ def _begin(job: Job) -> None:
 
 
 def _is_own_best(job: Job) -> bool:
-    """Return whether `best.pt` is of this training, which may have been killed before its first `last.pt`, or is not there."""
+    """Return whether `best.pt` is of this training, which may have been killed before its first `last.pt`, or does not exist."""
     path = job.machine.out / BEST
     try:
         return not path.exists() or bool(checkpoint.load(path, job.task.recipe, seed=job.machine.seed, **job.task.identity))

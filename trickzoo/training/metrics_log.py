@@ -78,7 +78,7 @@ class Metrics:
         """Append a line. Raises NotWritten if it cannot be written."""
         line = (json.dumps(row) + "\n").encode()
         with writing(self.path, **self.REMEDY):
-            if self.file.write(line) < len(line):  # a disk with room for a part of it says so without an error
+            if self.file.write(line) < len(line):  # if only a part fits on the disk, no error is raised
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:

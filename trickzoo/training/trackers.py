@@ -82,7 +82,7 @@ def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, An
     Args:
         accelerator: the accelerator, which was created with this tracker.
         name: "wandb", "mlflow" or "trackio".
-        out: folder of the training, after which a new run is named. A resumed training goes on in its run.
+        out: folder of the training, after which a new run is named. A resumed training continues its run.
         config: what the tracker shows as the configuration.
 
     Raises BadOption, in all processes, if the tracker cannot be started.

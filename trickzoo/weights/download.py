@@ -70,7 +70,7 @@ def _hub() -> Any:
 
 
 def in_hub_cache(source: Source, revision: str | None) -> Path | None:
-    """Return the path of a source's file in the hub client's cache, None if it is not there. Without a revision, "main" is looked up."""
+    """Return the path of a source's file in the hub client's cache, None if it has none. Without a revision, "main" is looked up."""
     hub = _hub()
     try:
         found = hub.try_to_load_from_cache(str(source.hub), str(source.file), hub_cache(), revision=revision or "main")
@@ -80,7 +80,7 @@ def in_hub_cache(source: Source, revision: str | None) -> Path | None:
 
 
 def from_hub_cache(source: Source) -> Path:
-    """Return the path of a source's file in the hub client's cache. Raises Missing if it is not there."""
+    """Return the path of a source's file in the hub client's cache. Raises Missing if the cache does not have it."""
     if found := in_hub_cache(source, source.revision):
         return found
     raise Missing("not in the cache, and HF_HUB_OFFLINE forbids the network")

@@ -156,7 +156,7 @@ def _places(record: Record) -> Iterator[_Place]:
 
 
 def _cached(record: Record, source: Source) -> Iterator[_Place]:
-    """Yield the file of a hub source in the hub client's cache, if it is there.
+    """Yield the file of a hub source in the hub client's cache, if it exists.
 
     A file of another commit on the main branch, which timm may have downloaded, serves as well if it has the recorded SHA-256.
     """
@@ -190,7 +190,7 @@ def _packaged(source: Source) -> Path | None:
 
 
 def _stamp(record: Record) -> tuple[Stamp, Source] | tuple[None, None]:
-    """Return the stamp of a weight and its source. Both are None if the record no longer has that source or wants another revision."""
+    """Return the stamp of a weight and its source. Both are None if the record no longer has that source or names another revision."""
     stamp = stamps.read(record.name)
     source = next((source for source in record.sources if stamp is not None and str(source) == stamp.source), None)
     if stamp is None or source is None or not _is_at(source, pins.revision(record, source), stamp):
