@@ -80,7 +80,7 @@ def test_boxes_stay_on_their_object(width, height, corner, flipped, short):
         assert float(middle) == pytest.approx(float(low + high) / 2, abs=0.5)
 
 
-def test_no_flip_in_evaluation_and_back_to_the_file():
+def test_evaluation_does_not_flip_and_boxes_return_to_pixels_of_the_file():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (37, 53, 3), dtype=np.uint8))
     truth = objects((3, 4, 30, 30), (0, 0, 53, 37))
     plain, boxes, _ = FitAndFlip(74, 200)(image, truth)

@@ -99,7 +99,7 @@ def test_a_newer_field_of_the_wrong_type_is_named(name: str, tmp_path: Path) -> 
         load(tmp_path / "last.pt")
 
 
-def test_a_figure_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_a_metric_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
     torch.save({**SMALL, "step": 3, "best": 0.0, "evaluation": {"top1": "x"}, "seconds": 1.0}, tmp_path / "last.pt")
     with pytest.raises(BadCheckpoint, match="its evaluation has a metric that is not a number"):
         load(tmp_path / "last.pt")

@@ -69,7 +69,7 @@ def test_boxes_are_counted_by_class(tmp_path):
     assert found.content["val_images_in_train"] == 0
 
 
-def test_images_that_are_there_twice_are_told_by_their_content(tmp_path):
+def test_duplicate_images_are_found_by_their_content(tmp_path):
     content = {stem: xml([CAT]) for stem in "abcdef"}
     folder = voc(tmp_path / "VOC2012", content, {"train": list("abcd"), "val": list("ef")})
     for source, copy in (("a", "c"), ("a", "d"), ("b", "f")):
@@ -235,7 +235,7 @@ def test_a_pointless_training_is_refused_before_it_starts(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_training_tells_and_keeps_what_its_images_hold(tmp_path):
+def test_a_training_prints_and_stores_the_summary_of_its_images(tmp_path):
     job = tasks.prepare(BOXES, SHAPES, Machine(out=tmp_path / "out", device="cpu", workers=0))
     summary = summary_of_both(job.task.data, job.task.val)
     assert job.task.notes[: len(summary.notes)] == summary.notes

@@ -22,7 +22,7 @@ def names(path: Path, split: str = "val") -> list[tuple[str, str]]:
     return [(entry.name, entry.label) for entry in open_imagenet(path, split=split).entries]
 
 
-def test_what_is_not_read_is_counted_and_named_alike_in_training_and_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unread_files_are_counted_and_named_in_training_and_in_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         for name in ("red", "blue"):
             jpeg(tmp_path / split / name / "0.jpg", len(name))
@@ -68,7 +68,7 @@ def test_names_of_classes_stay_as_they_are(tmp_path: Path) -> None:
     assert [label for _, label in names(tmp_path)] == wanted
 
 
-def test_accents_are_one_whichever_way_they_are_stored(tmp_path: Path) -> None:
+def test_composed_and_decomposed_accents_are_the_same_name(tmp_path: Path) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     jpeg(tmp_path / "train" / composed / "0.jpg")
     jpeg(tmp_path / "val" / decomposed / "0.jpg")
@@ -78,7 +78,7 @@ def test_accents_are_one_whichever_way_they_are_stored(tmp_path: Path) -> None:
         open_imagenet(tmp_path)
 
 
-def test_classes_that_look_alike_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_classes_whose_names_differ_only_in_capitals_or_blanks_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("Red", "red ", "blue"):
         jpeg(tmp_path / name / "0.jpg")
     assert open_imagenet(tmp_path).classes == ("Red", "blue", "red ")
@@ -86,7 +86,7 @@ def test_classes_that_look_alike_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert 'the classes "Red", "red " differ in capitals, blanks or leading zeros only; they are different classes' in message
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
     jpeg(tmp_path / os.fsdecode(b"caf\xe9") / "0.jpg")
     with pytest.raises(BadData, match=r"the name of the class folder b'caf\\xe9' is not UTF-8; rename it"):
         open_imagenet(tmp_path)
@@ -104,7 +104,7 @@ def test_links_are_followed_but_not_back(tmp_path: Path) -> None:
     assert found.unread == ("a/back", "a/self")
 
 
-def test_pipes_are_no_images_and_folders_do_not_nest_without_end(tmp_path: Path) -> None:
+def test_pipes_and_deeply_nested_folders_are_refused_or_left_out(tmp_path: Path) -> None:
     jpeg(tmp_path / "a" / "0.jpg")
     os.mkfifo(tmp_path / "a" / "1.jpg")
     assert open_imagenet(tmp_path).unread == ("a/1.jpg",)
@@ -182,7 +182,7 @@ def test_a_class_may_be_called_valid(tmp_path: Path) -> None:
     assert names(tmp_path) == [("invalid/0.jpg", "invalid"), ("valid/0.jpg", "valid")]
 
 
-def test_empty_class_folders_are_counted_and_named_and_are_no_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_empty_class_folders_are_reported_and_are_not_classes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("train", "val"):
         for name in ("a", "b"):
             for number in range(2):

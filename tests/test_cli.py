@@ -115,7 +115,7 @@ for words in (["list", "resnet18"], ["weights", "list", "resnet18_d*"]) * 2:
     assert out.count("\nresnet18 ") == 2 and out.count("\nresnet18_d.ra2_in1k ") == 2
 
 
-def test_the_programs_of_their_own_are_commands_too(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_such_as_trickzoo_train_are_also_commands(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("train") == caller(capsys, train.app)()
     assert call("finetune", "voc", "--task", "detection", "--print-recipe") == caller(capsys, finetune.app)(
         "voc", "--task", "detection", "--print-recipe"
@@ -131,7 +131,7 @@ def test_python_m_trickzoo_is_the_command() -> None:
     assert out.splitlines()[1].split()[0] == "resnet18"
 
 
-def test_an_accelerator_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_accelerator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadOption, match="--device cuda: PyTorch finds no such device; take --device cpu"):
         on_cpu("cuda")
@@ -167,7 +167,7 @@ MINE = Preprocessing(size=64, crop=0.8, resize=100, interpolation="bilinear", me
     ],
     ids=str,
 )
-def test_what_is_said_of_the_images_replaces_what_the_weights_say(
+def test_preparation_options_replace_the_preprocessing_of_the_weights(
     given: dict[str, Any], short_side: int, size: int, interpolation: str, tmp_path: Path
 ) -> None:
     """The stated short side belongs to the stated size and crop: it stays where only the interpolation is another."""
@@ -185,7 +185,7 @@ def test_a_size_that_no_image_can_have(tmp_path: Path) -> None:
         preprocessing_of(model, Preparation(size=30_000))
 
 
-def test_a_path_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_not_taken_for_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("lr=[0.1,0.2]/model.safetensors", "what?/m*.pth", "[a].safetensors"):
         Path(place).parent.mkdir(exist_ok=True)

@@ -84,7 +84,7 @@ def test_boxes_in_fractions_of_the_image_are_refused(tmp_path):
     refused(lambda: open_coco(coco(tmp_path, change)), "every box lies within the first pixel of its image; write boxes in pixels")
 
 
-def test_boxes_that_are_there_twice_are_counted(tmp_path):
+def test_duplicate_boxes_are_counted(tmp_path):
     data = open_coco(coco(tmp_path, rows([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 5])))
     assert len(data.objects) == 3
     assert data.notes == ("1 box equal to another of the same class (the first in 000000000007.jpg)",)

@@ -173,7 +173,7 @@ def test_bad_tars(tmp_path: Path, name: str, kind: bytes, message: str) -> None:
         open_imagenet(_tar_with(tmp_path / "val.tar", name, kind))
 
 
-def test_a_truncated_tar_and_a_file_that_is_no_tar(tmp_path: Path) -> None:
+def test_a_truncated_tar_and_another_file_are_refused(tmp_path: Path) -> None:
     devkit(tmp_path, LABELS)
     tar = pack(flat(tmp_path / "flat"), tmp_path / "val.tar")
     content = tar.read_bytes()

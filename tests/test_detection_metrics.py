@@ -225,7 +225,7 @@ def test_coco_ap_of_the_truth_is_one(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_coco_ap_is_what_pycocotools_says(seed, tmp_path, capsys):
+def test_coco_ap_equals_that_of_pycocotools(seed, tmp_path, capsys):
     data = open_coco(coco(tmp_path))
     detections = shaken(data, seed)
     result = coco_average_precision(data, detections)
@@ -240,7 +240,7 @@ def test_results_have_the_sources_ids(tmp_path):
     assert rows == [{"image_id": 7, "category_id": 90, "bbox": [1, 2, 4, 7], "score": 0.5}]
 
 
-def test_difficult_objects_and_crowds_are_neither_asked_for_nor_punished():
+def test_difficult_objects_and_crowds_count_neither_as_misses_nor_as_false_positives():
     square, crowd = (0, 0, 8, 8), (10, 10, 30, 30)
     for ignored in (Annotation(crowd, 1, difficult=True), Annotation(crowd, 1, crowd=True)):
         data = boxes_of([[Annotation(square, 1), ignored]], 1)
@@ -317,7 +317,7 @@ def sides(box: Box) -> list[float]:
 
 @settings(deadline=None, max_examples=25)
 @given(images=IMAGES)
-def test_difficult_objects_and_their_hits_are_as_if_they_were_not_there(images):
+def test_difficult_objects_and_their_hits_are_ignored(images):
     data = boxes_of([image for image, _ in images], CLASSES)
     stats = coco_average_precision(data, {i: found(rows) for i, (_, rows) in enumerate(images)}).stats
     for name, threshold in (("AP50", 0.5), ("AP75", 0.75)):

@@ -161,7 +161,7 @@ def test_whole_numbers_of_any_type_and_empty_tensors_are_targets() -> None:
     assert losses == model(images, plain)
 
 
-def test_a_detector_says_that_it_needs_images_and_targets() -> None:
+def test_a_detector_without_targets_raises_an_error_that_names_them() -> None:
     model = small("mobilenet_v1_025")
     for images, targets, message in (
         ([], [], "the list of images is empty"),
@@ -315,7 +315,7 @@ def test_losses_in_evaluation_are_those_of_training_with_nothing_moving() -> Non
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_losses_leave_every_mode_as_it_was(training: bool) -> None:
+def test_losses_do_not_change_the_mode_of_any_module(training: bool) -> None:
     model, (images, targets) = small("mobilenet_v1_025").train(training), batch()
     before, modes = copy.deepcopy(model.state_dict()), {name: module.training for name, module in model.named_modules()}
     with torch.no_grad():

@@ -78,7 +78,7 @@ def test_the_layout_of_the_images_changes_no_setting() -> None:
         assert model.roi_heads.nms_thresh == nms
 
 
-def test_recipes_from_before_they_said_whose_settings_build_what_they_built() -> None:
+def test_recipes_without_the_field_settings_build_the_same_network_as_before() -> None:
     content = to_dict(finetune.COCO_BOXES.but("mine", model="resnet18", weights=None))
     del content["settings"]
     assert settings_of(task.build(from_dict(content, DetectionRecipe), 2)) == {**C4, **COCO}

@@ -95,7 +95,7 @@ def test_images_of_any_mode_and_none_is_changed(mode):
     assert image.tobytes() == before
 
 
-def test_nothing_found_is_the_image():
+def test_an_image_without_boxes_or_classes_is_drawn_unchanged():
     assert np.array_equal(np.asarray(draw_boxes(GREY, np.zeros((0, 4)), [], ("cat",))), np.asarray(GREY))
     assert np.array_equal(np.asarray(draw_mask(GREY, np.full((500, 600), 255), ("cat", "dog"))), np.asarray(GREY))
 

@@ -37,7 +37,7 @@ def test_printable_text_is_one_line_that_can_be_encoded(text: str) -> None:
     assert printable(shown) == shown
 
 
-def test_a_loss_that_is_not_finite_is_no_fault_of_the_data() -> None:
+def test_a_loss_that_is_not_finite_raises_diverged_not_bad_data() -> None:
     assert not issubclass(Diverged, BadData | ValueError)
     assert Diverged.status == 2
 

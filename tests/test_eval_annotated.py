@@ -373,7 +373,7 @@ def test_a_broken_image_leaves_no_masks(call: Call, place: Path, tmp_path: Path)
     assert sorted(place.rglob("*")) == before
 
 
-def test_help_is_there_without_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     code = (
         "import sys; from trickzoo.cli import evaluation;"
         "[evaluation(tokens, result_action='return_value') for tokens in (['--help'], ['voc', '--help'], ['shapes', '--help'])];"

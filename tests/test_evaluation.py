@@ -67,7 +67,7 @@ def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Pa
             assert [float(row[f"p{k}"]) for k in range(1, 6)] == pytest.approx(probability.tolist(), abs=2e-6)
 
 
-def test_a_file_says_its_model(tiny: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_model_is_read_from_the_weight_file(tiny: Path, photos: Path, tmp_path: Path) -> None:
     by_file = evaluate("--data", photos, "--model", tiny, out=tmp_path / "a.json")
     assert by_file["model"] == "mobilenet_v1_025"
     named = evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, out=tmp_path / "b.json")
@@ -205,7 +205,7 @@ def test_two_processes_stop_together_and_print_one_message(
     assert len(re.findall("is not a readable", capfd.readouterr().err)) == 1
 
 
-def test_files_that_are_no_images_are_counted_and_named(
+def test_files_that_are_not_images_are_counted_and_named(
     tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     (photos / "val" / IMAGENETTE[1] / "notes.txt").write_text("x")

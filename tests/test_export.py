@@ -153,7 +153,7 @@ def test_the_command_calibrates_a_file_of_8_bit_integers(call: Call, place: Path
     assert status == 2 and "archives of torch.export have no int8" in err
 
 
-def test_predict_says_the_same_of_the_model_and_of_its_file(call: Call, place: Path, tmp_path: Path) -> None:
+def test_predict_gives_the_same_for_a_model_and_its_exported_file(call: Call, place: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     assert call("export", path, "--model", SMALL) == (0, f"{path}\n", "")
     rows = []
@@ -188,7 +188,7 @@ def test_an_exported_classifier_is_loaded_as_its_network_is(name: str, place: Pa
 
 
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
-def test_predict_says_the_same_of_boxes_and_masks(
+def test_predict_gives_the_same_boxes_and_masks_for_an_exported_file(
     task: str, call: Call, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the graph of the file, which torch runs; that engines run it alike is the matter of the slow tests."""

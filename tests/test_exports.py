@@ -222,7 +222,7 @@ def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], m
 
 
 @pytest.mark.parametrize("name", BOXES)
-def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) -> None:
+def test_files_added_by_operating_systems_are_ignored(name: str, tmp_path: Path) -> None:
     form = BOXES[name]
     form.write(tmp_path)
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
@@ -274,7 +274,7 @@ def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pyt
     refused(lambda: AnnotatedLocation("yolo", tmp_path).open_undivided("detection"), "x.txt has no image|not one of 6 images has a text")
 
 
-def test_the_group_of_roboflows_classes_is_no_class_unless_it_has_objects(tmp_path: Path) -> None:
+def test_roboflows_supercategory_is_a_class_only_if_it_has_objects(tmp_path: Path) -> None:
     roboflow_coco(tmp_path)
     path = tmp_path / "train" / "_annotations.coco.json"
     content = json.loads(path.read_text())

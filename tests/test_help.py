@@ -146,7 +146,7 @@ def test_the_help_of_a_command_is_its_whole_docstring_with_lines_as_long_as_the_
         assert [line for line in lines if line in paragraphs] == paragraphs
 
 
-def test_every_option_of_every_command_says_what_it_is_for() -> None:
+def test_every_option_of_every_command_has_a_help_text() -> None:
     for names, command in commands(zoo):
         for argument in command.assemble_argument_collection():
             assert argument.parameter.help or not argument.name.startswith("--"), (names, argument.name)
@@ -172,7 +172,7 @@ def test_flags_before_and_after_the_command_mean_the_same(call: Call) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_completion_knows_commands_and_fields(call: Call, shell: str) -> None:
+def test_the_completion_script_has_commands_and_recipe_fields(call: Call, shell: str) -> None:
     status, text, _ = call("completion", shell)
     assert status == 0
     assert "finetune" in text and "warmup-epochs" in text

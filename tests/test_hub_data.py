@@ -273,7 +273,7 @@ def test_images_are_read_from_regular_files(tmp_path: Path) -> None:
         open_set(f"hf:{tmp_path / 'pipe'}", split="train")
 
 
-def test_sets_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_sets_are_refused(tmp_path: Path) -> None:
     for name in ("hf:nobody/nothing", f"hf:{tmp_path / 'nowhere'}", "hf:nobody/nothing@main"):
         with pytest.raises(BadData, match=rf"^{name} cannot be read: ") as error:
             open_set(name)
@@ -284,7 +284,7 @@ def test_sets_that_are_not_there(tmp_path: Path) -> None:
         open_set(f"hf:{tmp_path / 'torn'}", split="train")
 
 
-def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_datasets_library_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:

@@ -253,7 +253,7 @@ def test_classifiers_see_upright_images_but_of_imagenets_classes(tmp_path: Path,
     assert np.abs(crop.pixels.permute(1, 2, 0).numpy().astype(int) - np.asarray(expected)).max() < 100
 
 
-def test_broken_exif_is_no_orientation(tmp_path: Path) -> None:
+def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     quarters().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + bytes(9))
     assert images.read(tmp_path / "a.jpg").orientation == 1
 

@@ -148,7 +148,7 @@ def test_another_network_of_timm_is_refused(name: str, options: dict[str, Any], 
     assert words in str(error.value)
 
 
-def test_what_is_no_network_of_the_library_is_refused() -> None:
+def test_other_objects_than_networks_of_the_library_are_refused() -> None:
     theirs = timm.create_model("resnet18")
     for call, given, words in (
         (

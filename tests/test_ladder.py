@@ -119,7 +119,7 @@ def test_whole_ladders_come_first() -> None:
     assert [(step.rung, seed) for step, seed in plan().runs] == [(rung, seed) for seed in (0, 1) for rung in RUNGS]
 
 
-def test_on_few_images_of_ones_own_weights_are_suggested(colours: Path, tmp_path: Path) -> None:
+def test_pretrained_weights_are_suggested_for_small_sets(colours: Path, tmp_path: Path) -> None:
     said: list[str] = []
     ladder.run(
         plan(rungs=("baseline",), seeds=1, changes={**FIELDS, "epochs": "1"}), *settings(colours, tmp_path), each=quiet, tell=said.append

@@ -257,7 +257,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"top1": NaN}', '{"top1": 1e999}', "", "\0", '{"seed": 1' + "0" * 5000 + "}"])
-def test_files_that_are_no_json_end_in_a_line(text: str, tmp_path: Path) -> None:
+def test_damaged_json_files_give_one_line_of_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
     for kind in (ClassifierResult, FineTuningResult, LadderStudy, TransferStudy):

@@ -143,7 +143,7 @@ def test_classes_belong_to_the_classifier_of_the_file(tmp_path: Path) -> None:
     assert trickzoo.create(tmp_path / "replaced.safetensors").weights.classes is None
 
 
-def test_the_lengths_of_class_lists_are_known() -> None:
+def test_class_lists_have_their_stated_lengths() -> None:
     assert {name: len(class_list(name)) for name in NAMES} == LIST_LENGTHS
 
 

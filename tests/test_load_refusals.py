@@ -107,7 +107,7 @@ def test_checkpoint_of_another_width(tmp_path: Path) -> None:
     assert message.endswith("Its tensors are those of mobilenet_v1_025: create that")
 
 
-def test_checkpoint_of_no_network_of_the_zoo(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     file = saved({"blocks.0.weight": torch.ones(1), "blocks.1.weight": torch.ones(1)}, tmp_path / "weights.safetensors")
     message = complaint(BadCheckpoint, "resnet18", weights=file)
     assert "unexpected blocks.0.weight, blocks.1.weight" in message

@@ -194,7 +194,7 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
             trickzoo.load(trained / "classes").predict(image)  # type: ignore[arg-type]
 
 
-def test_a_folder_without_trainings_is_no_file(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_trainings_is_not_taken_for_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that has the name of what a user types by chance changes nothing, unless it holds trainings."""
     monkeypatch.chdir(tmp_path)
     for name in ("default", "none", "runs"):

@@ -73,7 +73,7 @@ def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_files_that_systems_add_are_no_part_of_a_set(name: str, tmp_path: Path) -> None:
+def test_files_added_by_operating_systems_are_ignored(name: str, tmp_path: Path) -> None:
     form = MASKS[name]
     form.write(tmp_path)
     for path in [path for path in tmp_path.rglob("*") if path.is_file()]:

@@ -130,7 +130,7 @@ def test_output_stride_dilates_and_changes_no_weight(name: str, output_stride: i
 
 
 @pytest.mark.parametrize("name", ["resnet18_d", "resnet50_d"])
-def test_dilated_stage_of_d_has_no_pool(name: str) -> None:
+def test_a_dilated_stage_of_resnet_d_has_no_pooling(name: str) -> None:
     """The official implementation does not pool there; timm pools with stride 1."""
 
     def pools(output_stride: int) -> list[bool]:
@@ -297,7 +297,7 @@ def train_a_step(model: Backbone) -> None:
     optimiser.step()
 
 
-def test_a_frozen_network_trains_nothing() -> None:
+def test_a_frozen_network_has_no_trainable_parameters() -> None:
     model = trickzoo.create("mobilenet_v1_025", num_classes=5)
     model.freeze(model).train()
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -419,7 +419,7 @@ def test_the_parts_are_printed_in_the_order_of_the_forward_pass(name: str) -> No
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_input_channels_are_known(name: str) -> None:
+def test_in_chans_sets_the_input_channels(name: str) -> None:
     assert [shape_of(name, in_chans=n).in_chans for n in (1, 3, 4)] == [1, 3, 4]
 
 

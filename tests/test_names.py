@@ -196,7 +196,7 @@ def test_a_former_module_has_the_objects_of_the_new_one() -> None:
 
 
 @pytest.mark.parametrize("pretrained", [1, np.bool_(True)])
-def test_whatever_is_true_asks_for_the_default_weight(pretrained: Any) -> None:
+def test_every_true_value_of_weights_loads_the_default(pretrained: Any) -> None:
     """As in timm, and not for random parameters."""
     assert named.resolve("resnet50_d", pretrained=pretrained) == named.resolve("resnet50_d", pretrained=True)
     assert named.resolve("resnet50_d", pretrained=np.bool_(False))[1] is None  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def test_nothing_found(call: Call, place: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.png").is_file()
 
 
-def test_a_classifiers_file_says_which_model_it_is(call: Call, place: Path) -> None:
+def test_the_model_is_read_from_a_classifiers_file(call: Call, place: Path) -> None:
     tokens = ("--classes", place / "names.txt", "--size", 32, "--crop", 1, "--interpolation", "bicubic", "--json")
     (place / "names.txt").write_text("cat\ndog\ncow\n")
     status, text, _ = call(place / "a.jpg", "--weights", place / "classes.safetensors", *tokens)

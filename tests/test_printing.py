@@ -132,7 +132,7 @@ def test_a_full_disk_behind_the_output() -> None:
     assert "No space left" in found.stderr
 
 
-def test_no_output_at_all() -> None:
+def test_closed_output_streams_keep_the_exit_status() -> None:
     code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, '-c', sys.argv[1], *sys.argv[2:]])"
     entry = "from trickzoo.cli import trickzoo; trickzoo()"
     statuses = [subprocess.run([sys.executable, "-c", code, entry, *words], check=False).returncode for words in (["list"], ["lis"])]

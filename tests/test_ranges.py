@@ -211,7 +211,7 @@ def test_locations_without_effect_are_refused(options: dict[str, Any], message: 
     ],
     ids=str,
 )
-def test_the_command_line_says_so_in_a_line(call: Call, tokens: tuple[Any, ...], message: str, tmp_path: Path) -> None:
+def test_commands_report_a_value_out_of_range_in_one_line(call: Call, tokens: tuple[Any, ...], message: str, tmp_path: Path) -> None:
     status, out, error = call("--recipe", "own.finetune", "--data", tmp_path / "nowhere", *tokens)
     assert (status, out, len(error.splitlines())) == (2, "", 1)
     assert error.startswith(f"trickzoo: {message}")

@@ -88,7 +88,7 @@ def test_files_with_older_names_can_still_be_read() -> None:
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_what_is_no_recipe_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path, call: Call) -> None:
+def test_json_that_is_not_a_recipe_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path, call: Call) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(content)
     status, out, err = call("--recipe", path, "--data", "shapes")
@@ -103,7 +103,7 @@ def test_editors_encodings_are_read(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "missing", "long"])
-def test_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300 + ".json" if kind == "long" else "r.json")
     if kind == "folder":
         path.mkdir()

@@ -89,19 +89,19 @@ def test_the_ladder_reads_as_the_papers_tables(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "9" * 5_000, '{"name": ', "null"])
-def test_a_file_that_is_no_recipe_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recipe_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(BadCheckpoint, match=r"recipe\.json (is not a JSON file|holds no recipe)"):
         find(str(tmp_path / "recipe.json"))
 
 
 @pytest.mark.parametrize("content", [None, 3, [], "name"])
-def test_what_names_no_fields_is_no_recipe(content: Any) -> None:
+def test_json_without_named_fields_is_refused_as_a_recipe(content: Any) -> None:
     with pytest.raises(BadOption, match="a recipe is an object that names its fields"):
         from_dict(content)
 
 
-def test_a_field_whose_name_is_no_text_is_unknown() -> None:
+def test_a_field_whose_name_is_not_text_is_unknown() -> None:
     with pytest.raises(BadOption, match=r'no field "augmentation\.3"'):
         from_dict({**to_dict(paper.LADDERS[0].rungs[0].recipe), "augmentation": {3: 1}})
 

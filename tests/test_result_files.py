@@ -46,7 +46,7 @@ from trickzoo.errors import BadData, BadOption
         ("", ""),
     ],
 )
-def test_no_cell_of_a_table_is_a_formula(cell: object, written: str, tmp_path: Path) -> None:
+def test_formulas_are_escaped_in_csv_files(cell: object, written: str, tmp_path: Path) -> None:
     result_files.write_csv(tmp_path / "t.csv", ("name", "=head"), [(cell, 1)])
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["name", "'=head"], [written, "1"]]
