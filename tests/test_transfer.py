@@ -19,6 +19,7 @@ from accelerate import PartialState
 import trickzoo
 from tests import exports
 from tests.commands import Call, caller
+from tests.made_results import result
 from tests.studies import MODEL, Page, simulate
 from trickzoo import detection, files
 from trickzoo.cli import zoo
@@ -95,6 +96,24 @@ def test_every_backbone_goes_through_both_recipes(call: Call, ladder: Path, tmp_
     assert call(*one)[0] == 0  # a command for one task leaves the other in the report
     content = json.loads((tmp_path / "transfer.json").read_text())
     assert ([task["task"] for task in content["tasks"]], content["planned"]) == (["detection", "segmentation"], 6)
+
+
+def test_a_report_needs_no_backbones(call: Call, ladder: Path, tmp_path: Path) -> None:
+    place, out = tmp_path / "ladder", tmp_path / "transfer"
+    place.mkdir()
+    (place / "ladder.json").write_bytes((ladder / "ladder.json").read_bytes())
+    for rung, seeds in (("baseline", (0, 1)), ("mixup", (0,))):
+        for seed in seeds:
+            found = result("detection", rung, seed, 40.0 + seed) | {"backbone": {"rung": rung, "seed": seed, "top1": TOPS[rung][seed]}}
+            (out / "detection" / f"{rung}-{seed}").mkdir(parents=True)
+            (out / "detection" / f"{rung}-{seed}" / "result.json").write_text(json.dumps(found))
+    command = ("--checkpoints", place, "--detection", "shapes", "--out", out, "--seeds", 2, "--rungs", "baseline,mixup", "--pictures", 0)
+    assert "holds no finished training; finish it with" in call(*command)[2]
+    status, _, error = call(*command, "--report-only")
+    assert status == 0, error
+    content = read(out / "transfer.json", TransferStudy)
+    assert (content.finished, content.planned) == (3, 4)
+    assert [rung.figure.n for rung in content.tasks[0].rungs if rung.figure] == [2, 1]
 
 
 def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

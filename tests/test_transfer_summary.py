@@ -105,7 +105,7 @@ def test_an_unfinished_study_and_fine_tunings_without_a_figure(tmp_path: Path) -
     assert (rungs["mixup"].figure, rungs["mixup"].difference) == (None, None)
     said = " ".join(content.findings)
     for part in (
-        "18 of 21 fine-tuning runs",
+        "18 of 21 planned fine-tuning runs",
         "4 fine-tuning runs have no VOC AP50 all-point and are left out",
         "over the whole ladder is not known yet",
     ):
@@ -126,7 +126,7 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     assert [rung.title for rung in content.tasks[0].rungs] == ["baseline", "all tricks"]
     more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
     content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
-    assert "not finished: 2 of 4 fine-tuning runs" in " ".join(content.findings)
+    assert "2 of 4 planned fine-tuning runs are finished" in " ".join(content.findings)
     with pytest.raises(BadData, match="no finished fine-tuning"):
         transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[3])
 

@@ -132,7 +132,7 @@ def transfer(
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
-    plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch)
+    plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch, report_only=report_only)
     if dry_run:
         for branch in plan.branches:
             branch.location.check_divisible(branch.recipe.task)

@@ -80,11 +80,14 @@ def plan(
     first_seed: int = 0,
     rungs: tuple[str, ...] = (),
     scratch: bool = False,
+    report_only: bool = False,
 ) -> Plan:
     """Return the plan of a transfer study on the ladder study in the folder `checkpoints`, or on some of its rungs.
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. Seed s starts from the backbone that the ladder trained with seed s, so that
-    differences between rungs are paired by seed. `scratch` adds trainings of the first rung's network from random weights.
+    differences between rungs are paired by seed. `scratch` adds trainings of the first rung's network from random weights. With
+    `report_only` nothing is trained, and the backbones may be gone.
+
     Raises BadOption without a branch or a seed, the errors of `check_rungs`, and BadData if the ladder lacks a training that is needed.
     """
     if not branches:
@@ -94,7 +97,10 @@ def plan(
     wanted = [each for each in ladder.rungs if not rungs or each.rung in rungs]
     trunks = []
     for seed in all_seeds:
-        of_seed = [_trunk(checkpoints, rung, seed) for rung in wanted]
+        of_seed = [
+            Trunk(rung.rung, seed, ladder.model, None, rung.by_seed.get(seed)) if report_only else _trunk(checkpoints, rung, seed)
+            for rung in wanted
+        ]
         trunks += [*of_seed, Trunk(SCRATCH, seed, of_seed[0].model, None, None)] if scratch else of_seed
     return Plan(ladder, tuple(trunks), branches)
 

@@ -71,7 +71,9 @@ def details(study: TransferStudy) -> dict[str, list[str]]:
     """Return the sentences other than the answers, by heading: the effect of all tricks and of each rung in each task, and the scope."""
     scale = [*map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
-        scale.insert(0, f"The study is not finished: {study.finished} of {study.planned} fine-tuning runs are done.")
+        scale.insert(
+            0, f"{study.finished} of {study.planned} planned fine-tuning runs are finished; the column n counts those of each rung."
+        )
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
     of_tasks = {task.task.capitalize(): list(_of_task(task, alone=len(changes) > 1)) for task in study.tasks}
