@@ -12,7 +12,8 @@ import pytest
 from tests.commands import Call, caller
 from trickzoo.cli import train
 from trickzoo.errors import BadCheckpoint, BadOption, TrickzooError
-from trickzoo.recipes.collection import find, from_dict, override, stored, to_dict
+from trickzoo.recipes.collection import find, find_fine_tuning, from_dict, override, stored, to_dict
+from trickzoo.recipes.finetune import SegmentationRecipe
 
 PLAIN = to_dict(find("own.finetune"))
 
@@ -136,3 +137,16 @@ def test_a_field_of_another_type_or_size_is_named(field: str, value: Any, messag
         stored(write(tmp_path / "r.json", **{field: value}))
     assert str(tmp_path) in str(error.value)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["own.finetune", "small.segmentation", "cifar10.resnet34.cosine"])
+def test_a_recipe_takes_precedence_over_a_folder_of_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(reference: str) -> Any:
+        return find_fine_tuning(reference, SegmentationRecipe) if name == "small.segmentation" else find(reference)
+
+    expected = read(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "result.json").write_text(json.dumps({"recipe": to_dict(expected) | {"epochs": 3}}))
+    assert read(name) == expected
+    assert read(f"./{name}").epochs == 3

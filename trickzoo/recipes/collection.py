@@ -45,11 +45,10 @@ def recipes() -> dict[str, Recipe]:
 def find(name: str) -> Recipe:
     """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file, or in the folder of a training.
 
-    The rungs of the scaled ladders exist for every model. Raises UnknownName with the nearest names, BadCheckpoint for a file or folder
-    without a recipe, and BadOption for a recipe of another task.
+    A recipe takes precedence over a folder of the same name; `./NAME` names the folder. The rungs of the scaled ladders exist for every
+    model. Raises UnknownName with the nearest names, BadCheckpoint for a file or folder without a recipe, and BadOption for a recipe of
+    another task.
     """
-    if (path := _place(name)) is not None:
-        return stored(path)
     if name in finetune.RECIPES:
         raise _of_another_task(name, type(finetune.RECIPES[name]), Recipe.task)
     known = recipes()
@@ -58,16 +57,18 @@ def find(name: str) -> Recipe:
     if data in scaled.SIZES and (model in registry.ARCHITECTURES or model in registry.ALIASES):
         rungs = scaled.ladder(data, registry.find(model).name).rungs
         known |= {rung.recipe.name: rung.recipe for rung in rungs}
-    if name not in known:
-        raise UnknownName("recipe", name, known)
-    return known[name]
+    if name in known:
+        return known[name]
+    if (path := _place(name)) is not None:
+        return stored(path)
+    raise UnknownName("recipe", name, known)
 
 
 def find_fine_tuning(name: str, kind: type[R]) -> R:
     """Return the recipe of a detector or a segmenter, by its name or from the same files and folders as `find`. Raises the same errors."""
-    if (path := _place(name)) is not None:
-        return stored(path, kind)
     found = finetune.RECIPES.get(name) or recipes().get(name)
+    if found is None and (path := _place(name)) is not None:
+        return stored(path, kind)
     if found is None:
         raise UnknownName("recipe", name, [each.name for each in finetune.RECIPES.values() if isinstance(each, kind)])
     if not isinstance(found, kind):
