@@ -22,6 +22,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 import trickzoo
 from tests.images import bomb, devkit, jpeg, pack
 from trickzoo.catalogue import describe
+from trickzoo.classification.evaluate import match_classes
 from trickzoo.data import images
 from trickzoo.data.augment import DRAWS, crop_boxes
 from trickzoo.data.classes import IMAGENETTE, class_list, describe_class, imagenet1k
@@ -84,8 +85,20 @@ def test_folders_named_by_numbers_are_own_classes(tmp_path: Path) -> None:
     by_class(tmp_path, ("0", "007", "1000"))
     images = open_imagenet(tmp_path)
     assert (images.classes, images.layout) == (("0", "007", "1000"), "class folders by name")
-    assert as_known(images, ("0", "007", "1000")) is images
-    assert as_known(images, ("cat", "dog")) is images
+    assert as_known(images, ("0", "007", "1000")).entries == images.entries
+    assert as_known(images, ("cat", "dog")).entries == images.entries
+
+
+def test_the_classes_of_the_model_decide_whether_images_are_turned_upright(tmp_path: Path) -> None:
+    """A training on ImageNet's classes and others turns its images, and so does an evaluation on images of ImageNet's classes alone."""
+    by_class(tmp_path / "train", (FISH, DOG, "own"))
+    by_class(tmp_path / "val", (FISH, DOG))
+    train, val = (open_imagenet(tmp_path, split=split) for split in ("train", "val"))
+    assert (train.upright, val.upright) == (True, False)
+    assert as_known(val, train.classes).upright
+    assert match_classes(val, ("own", DOG, FISH))[0].upright
+    assert not match_classes(val, imagenet1k())[0].upright
+    assert not match_classes(train, imagenet1k(), skip_unknown=True)[0].upright
 
 
 def test_folders_named_by_all_of_imagenets_indices_are_its_classes(tmp_path: Path) -> None:

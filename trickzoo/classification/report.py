@@ -20,7 +20,7 @@ from trickzoo.classification.predictions import (
 from trickzoo.classification.robustness import Robustness, by_kind
 from trickzoo.data.classes import describe_class
 from trickzoo.data.images import decode
-from trickzoo.data.imageset import ImageSet
+from trickzoo.data.imageset import ImageSet, as_known
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Pictures, Table, Text, number, section, thumbnail
 from trickzoo.pages.page import Section
@@ -91,6 +91,7 @@ def image_of(predictions: Predictions, images: ImageSet) -> Callable[[int], Imag
 
     `predictions` has the names of the images in the set. The function raises BadData if an image cannot be read any more.
     """
+    images = as_known(images, predictions.classes)
     place = {name: index for index, name in enumerate(images.names)}
 
     def read(i: int) -> Image.Image:

@@ -54,6 +54,7 @@ class ImageSet:
         empty: the names of class folders without an image, which are not classes of the set.
         unread: the names of files that are not read, because they are not named as images, are hidden, or belong to no sample.
         order: all classes in the set's own order, or empty if it has none.
+        known: the classes of the model that the set is for; empty if it is for none.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class ImageSet:
     empty: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names({entry.label for entry in self.entries}, self.root)
@@ -74,8 +76,11 @@ class ImageSet:
 
     @functools.cached_property
     def upright(self) -> bool:
-        """Whether the images are turned upright by their EXIF orientation, as `turns_upright` decides."""
-        return turns_upright(self.classes)
+        """Whether the images are turned upright by their EXIF orientation, as `turns_upright` decides.
+
+        The classes of the model decide, because a set may have only some of them.
+        """
+        return turns_upright(self.known or self.classes)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,10 +149,10 @@ def as_known(images: ImageSet, classes: Iterable[str]) -> ImageSet:
     """Return the set for a model with these classes.
 
     If they are ImageNet-1k's, class folders whose names are numbers from 0 to 999 are taken as indices of ImageNet's classes. The folders
-    alone do not show this: 0, 1 and 2 may be classes of any other set. In every other case the set is returned unchanged.
+    alone do not show this: 0, 1 and 2 may be classes of any other set. In every other case the images keep their classes.
     """
-    names = imagenet1k()
-    if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(classes):
+    names, images = imagenet1k(), replace(images, known=tuple(classes))
+    if images.layout != BY_NAME or not all(name.isdecimal() for name in images.classes) or not set(names).issuperset(images.known):
         return images
     entries = (entry._replace(label=names[int(entry.label)]) if int(entry.label) < len(names) else entry for entry in images.entries)
     return replace(images, entries=tuple(entries), layout=BY_INDEX)
