@@ -210,6 +210,18 @@ def test_an_error_of_a_sample_is_not_taken_for_a_lost_worker() -> None:
         list(in_workers(Raising(), [[0]], 1))
 
 
+@pytest.mark.parametrize("number", workers.SIGNALS)
+def test_a_signal_does_not_end_a_worker_that_starts(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = workers._begin
+
+    def interrupted(nice: int, worker: int) -> None:
+        os.kill(os.getpid(), number)
+        begin(nice, worker)
+
+    monkeypatch.setattr(workers, "_begin", interrupted)
+    assert list(in_workers(Numbers(), [[0], [1]], 1)) == [[0], [1]]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_saves(
     number: signal.Signals, colours: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

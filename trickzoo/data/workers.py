@@ -32,6 +32,8 @@ R = TypeVar("R")
 Package = tuple[bytes, list[int], Tensor]
 PER_CORE = 4
 """The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+"""The signals that ask a training to write a checkpoint and to stop. Windows has no SIGHUP."""
 NICE = 10
 """By how much the priority of workers that share the cores with a training is lowered (`os.nice`)."""
 log = logging.getLogger("trickzoo")
@@ -117,7 +119,7 @@ def _close() -> None:
 def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int, nice: int) -> Generator[list[T], None, None]:
     errors: list[Exception] = []
     others = multiprocessing.active_children()
-    with _without_handler(), warnings.catch_warnings():
+    with _without_handler(), blocked_signals(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")  # `_limited` itself warns of too many workers
         loader: DataLoader[Any] = DataLoader(
             _Packed(samples),
@@ -174,6 +176,19 @@ def _without_handler() -> Iterator[None]:
     signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Within the block, signals wait. A process that is started in it inherits this, until it has decided what to do on a signal."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield  # Windows
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def how_it_ended(code: int) -> str:
     """Return how a process ended, from its exit code, which is the negative number of the signal that killed it: "by signal 9"."""
     if code >= 0:
@@ -208,9 +223,10 @@ def _begin(nice: int, worker: int) -> None:
     """
     if nice and hasattr(os, "nice"):  # Windows has other priorities
         os.nice(nice)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 class _Pickler(pickle.Pickler):

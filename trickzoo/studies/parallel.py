@@ -9,13 +9,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trickzoo.data.workers import how_it_ended
+from trickzoo.data.workers import SIGNALS, blocked_signals, how_it_ended
 from trickzoo.environment import cores
 from trickzoo.errors import TrickzooError, WorkerLost
 from trickzoo.training import stopping
@@ -132,7 +132,7 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")  # a forked process could use neither a GPU nor several threads
         self.connection, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_work, args=(theirs, reopen, threads))
-        with _blocked_signals():
+        with blocked_signals():
             self.process.start()
         theirs.close()
 
@@ -166,19 +166,6 @@ class _Worker:
         self.process.join()
 
 
-@contextlib.contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Within the block, signals wait. A process that is started inherits this until it handles them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield  # Windows
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # in the process
 
@@ -187,7 +174,7 @@ def _work(connection: Connection, reopen: Reopen, threads: int | None) -> None:
     """Run the trainings whose numbers come over the connection, until None comes or the other end is closed."""
     with contextlib.suppress(KeyboardInterrupt, EOFError, ConnectionError), stopping.handle_signals() as asked:
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         threading.Thread(target=_follow, daemon=True).start()
         if threads is not None:
             torch.set_num_threads(threads)

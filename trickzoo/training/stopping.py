@@ -13,12 +13,10 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
+from trickzoo.data.workers import SIGNALS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
 
 T = TypeVar("T")
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-"""The signals that request a training to write a checkpoint and to stop. Windows has no SIGHUP."""
 
 
 class Stopped(TrickzooError):
