@@ -144,7 +144,7 @@ def findings(study: RecipesStudy) -> Iterator[str]:
     )
     yield from steps_in_words(study.rungs, OUTCOMES, name)
     if study.finished < study.planned:
-        yield f"{study.finished} of {study.planned} planned training runs are finished; the column n counts those of each recipe."
+        yield f"{study.finished} of the {study.planned} training runs are finished; the column n counts those of each recipe."
     yield (
         f"Accuracy is measured on {study.n_val:,} validation images after {count(study.epochs, 'epoch')} with {study.n_train:,} "
         "training images. The intervals cover the variation between seeds; other images, longer training and other models may give "

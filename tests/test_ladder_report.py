@@ -143,7 +143,7 @@ def test_the_table_as_csv(tmp_path: Path) -> None:
     assert [float(row["top1_mean"]) for row in rows] == pytest.approx([rung.top1.mean for rung in content.rungs])
     assert (rows[0]["difference_mean"], rows[-1]["top1_seed_2"], rows[-1]["difference_n"]) == ("", "", "2")
     assert float(rows[-1]["difference_high"]) == pytest.approx(content.rungs[-1].difference.interval[1])
-    assert "14 of 15 planned training runs are finished" in " ".join(content.findings)
+    assert "14 of the 15 training runs" in " ".join(content.findings)
 
 
 def test_power_is_that_of_the_seeds_of_the_comparison(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_recipes_are_compared_in_pairs_with_holms_correction(tmp_path: Path) -> 
         assert rungs[name].difference.p_holm == pytest.approx(least)
     assert (found.finished, found.planned, rungs["zoo"].difference, rungs["timm_a3"].difference.seeds) == (11, 12, None, (0, 1))
     assert found.findings[0] == "The highest mean top-1 accuracy is that of timm's A3 recipe, 70.55 %; trickzoo's recipe reaches 70.47 %."
-    assert "11 of 12 planned" in " ".join(found.findings)
+    assert "11 of the 12 training runs" in " ".join(found.findings)
     assert [(rate.recipe, rate.lr, rate.top1) for rate in found.rates] == [("timm_a3", 0.001, 33.0)]
     assert (results / NAME / "timm_a3-1.json").read_bytes() == (tmp_path / "timm_a3-1.json").read_bytes()
     assert "torchvision's V2 recipe" in (results / NAME / "recipes.svg").read_text(encoding="utf-8")

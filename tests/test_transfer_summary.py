@@ -14,6 +14,10 @@ from tests.made_results import ALIKE, APART, LADDER, RUNGS, TOP1, only, results,
 from tests.studies import Page
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import report, transfer_summary, transfer_words
+from trickzoo.studies.records import LadderStudy
+from trickzoo.studies.results import read
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_figures_are_those_of_independent_formulas() -> None:
@@ -105,7 +109,7 @@ def test_an_unfinished_study_and_fine_tunings_without_a_figure(tmp_path: Path) -
     assert (rungs["mixup"].figure, rungs["mixup"].difference) == (None, None)
     said = " ".join(content.findings)
     for part in (
-        "18 of 21 planned fine-tuning runs",
+        "18 of the 21 fine-tuning runs",
         "4 fine-tuning runs have no VOC AP50 all-point and are left out",
         "over the whole ladder is not known yet",
     ):
@@ -126,9 +130,20 @@ def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     assert [rung.title for rung in content.tasks[0].rungs] == ["baseline", "all tricks"]
     more = {rung: values[:2] for rung, values in ALIKE.items()} | {"cosine": []}
     content = transfer_summary.summarise(LADDER, results(detection=more), seeds=[0, 1], rungs=["baseline", "cosine"])
-    assert "2 of 4 planned fine-tuning runs are finished" in " ".join(content.findings)
+    assert "2 of the 4 fine-tuning runs" in " ".join(content.findings)
     with pytest.raises(BadData, match="no finished fine-tuning"):
         transfer_summary.summarise(LADDER, results(detection=ALIKE), seeds=[3])
+
+
+def test_a_rung_includes_the_steps_that_it_builds_on() -> None:
+    """Mixup is added to label smoothing; distillation lies between the two in the ladder, and is no part of mixup."""
+    ladder = read(ROOT / "benchmarks" / "results" / "ladder_imagenette128_mobilenet_v1_025_60_epochs" / "ladder.json", LadderStudy)
+    kept = transfer_summary._part(ladder, ["baseline", "cosine", "mixup"])
+    assert [rung.skipped for rung in kept.rungs] == [
+        (),
+        ("+ large batch, linear scaling", "+ warm-up", "+ no bias decay"),
+        ("+ label smoothing",),
+    ]
 
 
 def test_the_backbones_gain_is_said_once() -> None:

@@ -129,7 +129,10 @@ def findings(study: LadderStudy) -> Iterable[str]:
         chosen = ", and easy, so that a short training shows a difference" if study.data == "easy_shapes" else ""
         yield f"The images are generated, not photographs{chosen}."
     if study.finished < study.planned:
-        yield f"{study.finished} of {study.planned} planned training runs are finished; the column n counts those of each rung."
+        yield (
+            f"{study.finished} of the {study.planned} training runs of these rungs and seeds are finished; "
+            "the column n counts those of each rung."
+        )
     yield (
         f"Accuracy is measured on {count(study.n_val, 'validation image')} after {count(study.baseline['epochs'], 'epoch')} with "
         f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "

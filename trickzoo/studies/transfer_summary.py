@@ -121,15 +121,17 @@ def _asked_for(
 
 
 def _part(ladder: LadderStudy, wanted: Sequence[str]) -> LadderStudy:
-    """Return the ladder with only the wanted rungs; the `skipped` of each rung names those left out below it."""
-    kept: list[LadderRung] = []
-    left_out: tuple[str, ...] = ()
-    for rung in ladder.rungs:
-        if rung.rung in wanted:
-            kept.append(replace(rung, skipped=left_out + rung.skipped if kept else ()))
-            left_out = ()
-        else:
-            left_out += (rung.title,)
+    """Return the ladder with only the wanted rungs; the `skipped` of each rung names those left out that it builds on."""
+    by_name = {rung.rung: rung for rung in ladder.rungs}
+
+    def skipped(rung: LadderRung) -> tuple[str, ...]:
+        if rung.base is None or rung.base in wanted:
+            return rung.skipped
+        below = by_name[rung.base]
+        return (*skipped(below), below.title, *rung.skipped)
+
+    first, *others = [rung for rung in ladder.rungs if rung.rung in wanted]
+    kept = [replace(first, skipped=()), *(replace(rung, skipped=skipped(rung)) for rung in others)]
     ends, total = (kept[0].rung, kept[-1].rung), ladder.total
     part = Total(first=ends[0], last=ends[1], whole=total.whole and ends == (total.first, total.last))
     return replace(ladder, rungs=named_as_whole(tuple(kept), part), total=part)

@@ -72,7 +72,9 @@ def details(study: TransferStudy) -> dict[str, list[str]]:
     scale = [*map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
         scale.insert(
-            0, f"{study.finished} of {study.planned} planned fine-tuning runs are finished; the column n counts those of each rung."
+            0,
+            f"{study.finished} of the {study.planned} fine-tuning runs of these rungs and seeds are finished; "
+            "the column n counts those of each rung.",
         )
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
