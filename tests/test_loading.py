@@ -1,13 +1,10 @@
-"""Loading networks from files and folders of trainings, and what `trickzoo predict` writes to files."""
+"""`trickzoo.load`: networks from files, folders of trainings and names, and what they predict and draw."""
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +17,10 @@ from trickzoo import detection, segmentation
 from trickzoo.backbone import Backbone
 from trickzoo.cli import zoo
 from trickzoo.data import image_memory
-from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import read
-from trickzoo.data.readers.coco import read_coco
 from trickzoo.drawing import draw_boxes, draw_mask
-from trickzoo.errors import BadCheckpoint, BadData, BadOption, NoWeights, UnknownName, WeightsUnavailable
-from trickzoo.recipes.recipe import Augmentation, Recipe
-from trickzoo.weights import manifest, named, store, tensors
+from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, WeightsUnavailable
+from trickzoo.weights import named, tensors
 from trickzoo.weights.record import METADATA_KEY, Preprocessing
 
 PREPARED = Preprocessing(size=32, crop=1.0)
@@ -202,179 +196,6 @@ def test_a_folder_without_trainings_is_not_taken_for_weights(trained: Path, tmp_
         assert not named.is_file(name)
     (tmp_path / "runs" / "one").symlink_to(trained / "classes")
     assert named.is_file("runs")
-
-
-@pytest.mark.parametrize(
-    ("classes", "layout", "message"),
-    [
-        (("a", "b"), "trickzoo", "has 3 outputs; name as many classes, each once, not 2"),
-        (("a", "b", "a"), "trickzoo", 'has 3 outputs; name as many classes, each once, not 3, with "a" twice'),
-        ({"a", "b", "c"}, "trickzoo", "classes are a list of strings, in the order of the outputs"),
-        ((1, 2, 3), "trickzoo", "classes are a list of strings, in the order of the outputs"),
-        (("a", "b", "c"), "timm", "files in the layout timm hold neither classes nor preprocessing"),
-    ],
-)
-def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, message: str, tmp_path: Path) -> None:
-    model = trickzoo.create("mobilenet_v1_025", num_classes=3, activation="relu6")
-    with pytest.raises(BadOption, match=message):
-        trickzoo.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_dilated_network_is_not_exported_to_a_layout_that_does_not_state_its_stride(tmp_path: Path) -> None:
-    model = trickzoo.create("resnet18", num_classes=3, output_stride=8)
-    with pytest.raises(BadOption, match="this resnet18 has the output stride 8, which files in the layout torchvision do not state"):
-        trickzoo.export(model, tmp_path / "x.pth", layout="torchvision")
-    trickzoo.export(model.eval(), tmp_path / "x.safetensors")
-    x = torch.randn(1, 3, 97, 97)
-    assert torch.equal(trickzoo.create(tmp_path / "x.safetensors")(x), model(x))
-
-
-@pytest.mark.parametrize(
-    ("head", "dtype", "message"),
-    [
-        (None, torch.int8, "dtype must be float16, bfloat16, float32 or float64, not int8"),
-        (None, torch.float16, "head.fc.bias has values of 1e.06, which torch.float16 cannot hold; take torch.bfloat16"),
-        (torch.nn.Linear(256, 3, bias=False), None, "head.fc.bias is not as in the mobilenet_v1_025 that trickzoo.create builds"),
-        (torch.nn.Sequential(torch.nn.Linear(256, 3)), None, "head.fc.weight is not as in the mobilenet_v1_025 that trickzoo.create"),
-    ],
-)
-def test_what_could_not_be_loaded_is_not_exported(head: torch.nn.Module | None, dtype: torch.dtype, message: str, tmp_path: Path) -> None:
-    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
-    torch.nn.init.constant_(model.head.fc.bias, 1e6)
-    trickzoo.export(model, tmp_path / "x.safetensors", dtype=torch.bfloat16)
-    before = (tmp_path / "x.safetensors").read_bytes()
-    if head is not None:
-        model.head.fc = head
-    with pytest.raises(BadOption, match=message):
-        trickzoo.export(model, tmp_path / "x.safetensors", dtype=dtype, overwrite=True)
-    assert (tmp_path / "x.safetensors").read_bytes() == before
-
-
-def test_predictions_are_written_as_csv(call: Call, trained: Path, tmp_path: Path) -> None:
-    table = tmp_path / "found.csv"
-    for task, columns, key in (("classes", 5, "top"), ("boxes", 7, "boxes"), ("masks", 3, "shares")):
-        pictures = () if task == "classes" else ("--out", tmp_path / task)
-        threshold = ("--threshold", 0.3) if task == "boxes" else ()
-        status, text, _ = call(
-            trained / "*.jpg",
-            "--weights",
-            trained / task,
-            "--csv",
-            table,
-            "--json",
-            *pictures,
-            *threshold,
-        )
-        assert status == 0
-        header, *rows = csv.reader(table.open())
-        found = json.loads(text)
-        assert [Path(row["image"]).name for row in found] == ["a.jpg", "b.jpg"]
-        assert len(header) == columns and len(rows) == sum(len(row[key]) for row in found) > 0
-        assert {row[0] for row in rows} == {row["image"] for row in found}
-    assert float(rows[0][2]) == next(iter(found[0]["shares"].values()))
-
-
-def test_boxes_are_written_as_coco_reads_them(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(trained)
-    file = tmp_path / "coco.json"
-    tokens = ("--model", trained / "boxes", "--threshold", 0.3, "--out", tmp_path / "drawn", "--coco", file)
-    status, text, _ = call("a.jpg", "b.jpg", *tokens, "--json")
-    assert status == 0
-    data: DetectionSet = read_coco(file, trained)
-    assert data.classes == ("cat", "dog")
-    for index, row in enumerate(json.loads(text)):
-        assert (data.images[index].width, data.images[index].height) == tuple(row["size"]) == ((160, 120), (120, 160))[index]
-        objects = data.objects_of(index)
-        assert [data.classes[label - 1] for label in objects.labels] == [box["class"] for box in row["boxes"]]
-        np.testing.assert_allclose(objects.boxes, [box["box"] for box in row["boxes"]], atol=0.11)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "message"),
-    [
-        (("gone*.jpg", "--weights", "classes"), "gone*.jpg matches no file"),
-        (
-            ("a.jpg", "--weights", "classes", "--coco", "x.json"),
-            "--coco is for detection, and classes/model.safetensors is for",
-        ),
-        (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
-        (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
-        *((("a.jpg", "--weights", each, "--device", "mps"), "PyTorch finds no such device") for each in ("classes", "boxes", "masks")),
-    ],
-)
-def test_mistakes(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
-    monkeypatch.chdir(trained)
-    status, _, err = call(*tokens)
-    assert (status, message in err, err.count("\n")) == (2, True, 1), err
-    assert not (trained / "predictions").exists()
-
-
-def test_predictions_have_no_class_folders(call: Call, trained: Path) -> None:
-    torch.save(trickzoo.create("mobilenet_v1_025", num_classes=2).state_dict(), trained / "bare.pth")
-    tokens = (trained / "a.jpg", "--model", "mobilenet_v1_025", "--weights", trained / "bare.pth")
-    for given, fault in (((), "does not state its classes"), (("--classes", "folders"), "there are no class folders here")):
-        status, _, err = call(*tokens, *given)
-        assert status == 2
-        assert f"has 2 outputs and {fault}; pass --classes imagenette, imagenet1k or a text file with one class per line" in err
-
-
-def test_the_training_transform_is_the_recipes_augmentation() -> None:
-    plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
-    still = trickzoo.train_transform(Recipe("r", "resnet18", "x", size=40, augmentation=plain), mean=(0.5,) * 3, std=(0.25,) * 3)
-    expected = (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - 0.5) / 0.25
-    torch.testing.assert_close(still(image), expected)
-    mirrored = Recipe("r", "resnet18", "x", size=40, augmentation=replace(plain, flip=1.0))
-    flipped = trickzoo.train_transform(mirrored, mean=(0.5,) * 3, std=(0.25,) * 3)
-    torch.testing.assert_close(flipped(image), expected.flip(2))
-    usual = trickzoo.train_transform(Recipe("r", "resnet18", "x", size=24))
-    torch.manual_seed(1)
-    first, second = usual(image.convert("P")), usual(image.convert("P"))
-    assert first.shape == (3, 24, 24) and not torch.equal(first, second)
-    torch.manual_seed(1)
-    assert torch.equal(usual(image.convert("P")), first)
-
-
-def test_what_is_not_here_names_what_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(store.local, "_packaged", lambda source: None if "resnet" in str(source.path) else source.path)
-    status, _, err = caller(capsys, zoo)("weights", "path", "resnet18_d.tz_imagenette128")
-    assert status == 2
-    assert "a checkout of the repository has weights/resnet18_d.tz_imagenette128.safetensors: copy it" in err
-    assert err.rstrip().endswith("Inside this installation are mobilenet_v1_025.tz_imagenette128.")
-    published = store.advice(manifest.find("resnet18.tv_in1k"), "the hub cannot be reached")
-    assert published.endswith("or pass weights=PATH. Inside this installation are mobilenet_v1_025.tz_imagenette128.")
-
-
-def test_a_training_transform_is_found_by_the_name_of_its_recipe() -> None:
-    assert trickzoo.train_transform("own.finetune")(Image.new("L", (30, 20))).shape == (3, 224, 224)
-    assert trickzoo.train_transform("own.finetune", size=128)(Image.new("L", (30, 20))).shape == (3, 128, 128)
-    with pytest.raises(BadOption, match="size must be 1 or more, not 0"):
-        trickzoo.train_transform("own.finetune", size=0)
-    with pytest.raises(UnknownName, match=r"own\.finetune"):
-        trickzoo.train_transform("own.finetun")
-    for values in ((123.7, 116.3, 103.5), (0.5, 0.5), 0.5, (0.5, 0.5, float("nan"))):
-        with pytest.raises(BadOption, match="std must be three numbers"):
-            trickzoo.train_transform("own.finetune", std=values)  # type: ignore[arg-type]
-    with pytest.raises(BadData, match="the image has no pixels: it is 0 × 4"):
-        trickzoo.train_transform("own.finetune")(Image.new("RGB", (0, 4)))
-    for given in (trickzoo.train_transform, trickzoo.eval_transform):
-        with pytest.raises(BadOption, match=r"_transform takes .*, not int"):
-            given(3)
-
-
-def test_images_of_a_training_are_normalised_as_those_of_the_evaluation(trained: Path) -> None:
-    """The model's weights state the mean and the standard deviation of both."""
-    model = trickzoo.create("mobilenet_v1_025", num_classes=2)
-    half = Preprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)
-    trickzoo.export(model, trained / "half.safetensors", classes=("a", "b"), preprocessing=half)
-    model = trickzoo.create(trained / "half.safetensors")
-    plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
-    recipe = Recipe("r", "mobilenet_v1_025", "x", size=32, augmentation=plain)
-    image = Image.new("RGB", (32, 32), (10, 100, 200))
-    torch.testing.assert_close(trickzoo.train_transform(recipe, model)(image), trickzoo.eval_transform(model)(image))
-    with pytest.raises(BadOption, match="takes a model of trickzoo, not Linear; pass its mean and std"):
-        trickzoo.train_transform(recipe, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 def test_a_network_is_loaded_onto_a_device() -> None:

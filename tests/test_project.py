@@ -18,7 +18,7 @@ from docs.pages.places import CARDS, DOCS
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "moved", "output_files", "wording"},
+    {"errors", "moved", "output_files", "signals", "wording"},
     {"addresses"},
     {"files"},
     {"environment", "result_files", "bootstrap"},

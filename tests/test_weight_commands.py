@@ -16,7 +16,7 @@ from tests.commands import Call
 from tests.hub import Hub
 from trickzoo import files
 from trickzoo.files import home
-from trickzoo.weights import manifest, pins
+from trickzoo.weights import manifest, pins, store
 from trickzoo.weights.loaded import LoadedWeights
 
 OURS = "mobilenet_v1_025.tz_imagenette128"
@@ -181,3 +181,13 @@ def test_weights_are_listed_as_json(call: Call) -> None:
     found = json.loads(call("weights", "list", "mobilenet_v1_025*", "--json")[1])
     assert {(row["name"], row["here"]) for row in found} >= {(OURS, True)}
     assert set(trickzoo.list_weights("mobilenet_v1_025*")) == {row["name"] for row in found}
+
+
+def test_a_weight_that_is_not_installed_names_those_that_are(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.local, "_packaged", lambda source: None if "resnet" in str(source.path) else source.path)
+    status, _, err = call("weights", "path", "resnet18_d.tz_imagenette128")
+    assert status == 2
+    assert "a checkout of the repository has weights/resnet18_d.tz_imagenette128.safetensors: copy it" in err
+    assert err.rstrip().endswith("Inside this installation are mobilenet_v1_025.tz_imagenette128.")
+    published = store.advice(manifest.find("resnet18.tv_in1k"), "the hub cannot be reached")
+    assert published.endswith("or pass weights=PATH. Inside this installation are mobilenet_v1_025.tz_imagenette128.")

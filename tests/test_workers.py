@@ -28,6 +28,7 @@ from trickzoo.data import workers
 from trickzoo.data.batches import read_batches
 from trickzoo.data.workers import computed, in_order, in_workers
 from trickzoo.errors import BadData, WorkerLost
+from trickzoo.signals import SIGNALS
 
 
 def test_samples_are_what_was_made() -> None:
@@ -210,7 +211,7 @@ def test_an_error_of_a_sample_is_not_taken_for_a_lost_worker() -> None:
         list(in_workers(Raising(), [[0]], 1))
 
 
-@pytest.mark.parametrize("number", workers.SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_does_not_end_a_worker_that_starts(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     begin = workers._begin
 

@@ -37,6 +37,14 @@ def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArra
     return float(gap.sum() / max(weight.sum(), 1))
 
 
+def reported_ranks(num_classes: int) -> tuple[int, ...]:
+    """Return the k of the top-k accuracies to report: 1, and also 5 if there are more than five classes.
+
+    With five classes or fewer, the top-5 accuracy is always 100 %.
+    """
+    return (1, 5) if num_classes > 5 else (1,)
+
+
 def top_k_hits(top: NDArray[np.integer], labels: NDArray[np.integer], k: int) -> int:
     """Return how many of the (n,) labels are among the first k predictions of their image.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo import result_files
-from trickzoo.classification.metrics import top_k_hits
+from trickzoo.classification.metrics import reported_ranks, top_k_hits
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,12 @@ def per_class(confusion: NDArray[np.int64]) -> PerClass:
 def metrics(predictions: Predictions) -> dict[str, float]:
     """Return top-1 and top-5 accuracy, the mean recall (balanced accuracy) and the mean F1 over the classes, in percent.
 
-    Top-5 is left out for at most five classes, of which it would always be 100 %. A class that does not occur has no recall, and one that
-    is not predicted either has no F1; the means are over the others.
+    The result has a top-5 accuracy only if there are more than five classes (`reported_ranks`). A class without images has no recall. If
+    it is never predicted either, it has no F1. The means are over the other classes.
     """
     found, n = per_class(predictions.confusion()), len(predictions.labels)
-    accuracies = {f"top{k}": 100 * top_k_hits(predictions.top, predictions.labels, k) / n for k in (1, 5) if k < len(predictions.classes)}
+    ranks = reported_ranks(len(predictions.classes))
+    accuracies = {f"top{k}": 100 * top_k_hits(predictions.top, predictions.labels, k) / n for k in ranks}
     means = {"balanced_accuracy": found.recall, "macro_f1": found.f1}
     return {**accuracies, **{name: 100 * float(np.nanmean(values)) for name, values in means.items()}}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from msgspec import UnsetType
 
-from trickzoo.classification.metrics import expected_calibration_error, top_k_hits, wilson_interval
+from trickzoo.classification.metrics import expected_calibration_error, reported_ranks, top_k_hits, wilson_interval
 from trickzoo.classification.predictions import (
     Predictions,
     least_certain,
@@ -42,9 +42,7 @@ UNCERTAIN = "The most uncertain predictions: the probabilities of the two most p
 
 def findings(predictions: Predictions) -> list[str]:
     """Return the most important results as sentences."""
-    sentences = [_accuracy(predictions, 1)]
-    if len(predictions.classes) > 5:
-        sentences.append(_accuracy(predictions, 5))
+    sentences = [_accuracy(predictions, k) for k in reported_ranks(len(predictions.classes))]
     largest = int(np.bincount(predictions.labels).argmax())
     share = 100 * float((predictions.labels == largest).mean())
     sentences.append(f"Always answering {describe_class(predictions.classes[largest])}, the largest class, would give {share:.1f} %.")

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 def print_result(r: Result) -> None:
     """Print the result of evaluating a classifier."""
+    from trickzoo.classification.metrics import reported_ranks
+
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
     if r.restricted is UNSET:
-        _print_accuracy("", r, r.data.classes)
+        _print_accuracy(r, reported_ranks(r.data.classes))
     else:
-        _print_accuracy("", r)
-        _print_accuracy(f" among the {count(r.restricted.classes, 'class')} of this set", r.restricted, r.restricted.classes)
+        _print_accuracy(r, (1, 5))
+        among = f" among the {count(r.restricted.classes, 'class')} of this set"
+        _print_accuracy(r.restricted, reported_ranks(r.restricted.classes), among)
     if r.real is not UNSET:
         _print_real(r.real)
     say(f"  ECE    {r.ece:.2f} %")
@@ -39,11 +42,12 @@ def print_result(r: Result) -> None:
         _print_robustness(r.robustness)
 
 
-def _print_accuracy(among: str, accuracy: Accuracy, classes: int | None = None) -> None:
-    """Print an accuracy among this many classes. Top-5 is left out for at most five, of which it is always 100 %."""
-    for k, value, (low, high) in ((1, accuracy.top1, accuracy.top1_interval), (5, accuracy.top5, accuracy.top5_interval)):
-        if classes is None or k < classes:
-            say(f"  top-{k}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
+def _print_accuracy(accuracy: Accuracy, ranks: Sequence[int], among: str = "") -> None:
+    """Print the top-k accuracy for each k in `ranks`. `among` says which classes the predictions were limited to."""
+    found = {1: (accuracy.top1, accuracy.top1_interval), 5: (accuracy.top5, accuracy.top5_interval)}
+    for k in ranks:
+        value, (low, high) = found[k]
+        say(f"  top-{k}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
 
 
 def _print_real(real: RealAccuracy) -> None:

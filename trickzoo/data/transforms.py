@@ -33,21 +33,21 @@ def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Ten
     return v2.Compose(
         [
             middle,
-            functools.partial(_resize, short=preprocessing.short_side, filter=FILTERS[preprocessing.interpolation]),
+            functools.partial(_resize, short=preprocessing.short_side, resample=FILTERS[preprocessing.interpolation]),
             v2.CenterCrop(preprocessing.size),
             v2.PILToTensor(),
         ]
     )
 
 
-def _resize(image: Image.Image, *, short: int, filter: Image.Resampling) -> Image.Image:
+def _resize(image: Image.Image, *, short: int, resample: Image.Resampling) -> Image.Image:
     """Return the image, antialiased, with a short side of this many pixels; the long side is rounded down, as by torchvision.
 
     It is resized across first, and then down. Pillow always did so before version 13, which goes down first if an image is more than twice
     as high as wide: as each pass rounds to whole numbers, the pixels would depend on the version, and differ from those of exported files.
     """
     width, height = (short * side // min(image.size) for side in image.size)
-    return image.resize((width, image.height), filter).resize((width, height), filter)
+    return image.resize((width, image.height), resample).resize((width, height), resample)
 
 
 def middle(image: Image.Image) -> Image.Image:

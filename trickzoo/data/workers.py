@@ -26,14 +26,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from trickzoo.environment import cores
 from trickzoo.errors import WorkerLost
+from trickzoo.signals import SIGNALS, blocked_signals, how_it_ended
 
 T = TypeVar("T")
 R = TypeVar("R")
 Package = tuple[bytes, list[int], Tensor]
 PER_CORE = 4
 """The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a training to write a checkpoint and to stop. Windows has no SIGHUP."""
 NICE = 10
 """By how much the priority of workers that share the cores with a training is lowered (`os.nice`)."""
 log = logging.getLogger("trickzoo")
@@ -174,27 +173,6 @@ def _without_handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGCHLD)
     yield
     signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def blocked_signals() -> Iterator[None]:
-    """Within the block, signals wait. A process that is started in it inherits this, until it has decided what to do on a signal."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield  # Windows
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def how_it_ended(code: int) -> str:
-    """Return how a process ended, from its exit code, which is the negative number of the signal that killed it: "by signal 9"."""
-    if code >= 0:
-        return f"with status {code}"
-    killed = ", as when memory runs out" if -code == getattr(signal, "SIGKILL", 9) else ""
-    return f"by signal {-code}{killed}"
 
 
 class _Packed(Dataset[Any]):

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trickzoo.data.workers import SIGNALS, blocked_signals, how_it_ended
 from trickzoo.environment import cores
 from trickzoo.errors import TrickzooError, WorkerLost
+from trickzoo.signals import SIGNALS, blocked_signals, how_it_ended
 from trickzoo.training import stopping
 
 if TYPE_CHECKING:

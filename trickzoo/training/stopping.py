@@ -13,8 +13,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
-from trickzoo.data.workers import SIGNALS
 from trickzoo.errors import StoppedByOtherProcess, TrickzooError
+from trickzoo.signals import SIGNALS
 
 T = TypeVar("T")
 

@@ -25,6 +25,7 @@ from trickzoo.data.listing import Files, check_unique, folder_called, images_by_
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.errors import BadData, shortened
+from trickzoo.files import Identity
 from trickzoo.wording import count
 
 IMAGES, MASKS = ("images", "imgs", "JPEGImages"), ("masks", "mask", "annotations", "labels", "SegmentationClass")
@@ -162,7 +163,8 @@ def _classes(root: Path, first: Path, every: Sequence[Pair], path: Path | None, 
         _check_mode(first, path, listed)
         return listed
     names = listed.classes if listed is not None else TWO
-    by_number, values, colours = _values([mask for folders in every for mask in _masks_in(folders)])
+    masks = [mask for folders in every for mask in _masks_in(folders)]
+    by_number, values, colours = _values(tuple((mask, Identity.of(mask.lstat())) for mask in masks))
     if colours == {BLACK, WHITE}:
         return MaskClasses(names, colours=(BLACK, WHITE))
     if listed is not None:
@@ -189,9 +191,11 @@ def _masks_in(folders: Pair) -> list[Path]:
     return there if folders[0] != folders[1] else [path for path in there if path.stem.endswith(SUFFIX)]
 
 
-def _values(masks: Sequence[Path]) -> tuple[bool, set[int], set[int]]:
+@functools.lru_cache(maxsize=2)  # the splits of a set are opened one after the other
+def _values(masks: tuple[tuple[Path, Identity], ...]) -> tuple[bool, set[int], set[int]]:
     """Return whether all masks have numbers, the numbers in them or otherwise their colours, and the colours that viewers show.
 
+    The identities of the files are given so that a changed mask is read again.
     Masks that cannot be read are left out here, because a set may leave them out too. Raises BadData if all of them are.
     """
 
@@ -206,7 +210,7 @@ def _values(masks: Sequence[Path]) -> tuple[bool, set[int], set[int]]:
             return numbers, {number * (WHITE if image.mode == "1" else GREY) for number in numbers}
         return numbers, set(np.unique(mask_images.colours_in(image, name)).tolist())
 
-    looked = list(in_threads(look, masks))
+    looked = list(in_threads(look, (mask for mask, _ in masks)))
     found = [each for each in looked if not isinstance(each, BadData)]
     if not found and isinstance(looked[0], BadData):
         raise looked[0]

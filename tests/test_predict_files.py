@@ -1,0 +1,91 @@
+"""The files that `trickzoo predict` writes, and its error messages."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import trickzoo
+from tests.commands import Call, caller
+from trickzoo.cli import zoo
+from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.readers.coco import read_coco
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `trickzoo predict`; (exit status, stdout, stderr)."""
+    return caller(capsys, zoo, "predict")
+
+
+def test_predictions_are_written_as_csv(call: Call, trained: Path, tmp_path: Path) -> None:
+    table = tmp_path / "found.csv"
+    for task, columns, key in (("classes", 5, "top"), ("boxes", 7, "boxes"), ("masks", 3, "shares")):
+        pictures = () if task == "classes" else ("--out", tmp_path / task)
+        threshold = ("--threshold", 0.3) if task == "boxes" else ()
+        status, text, _ = call(
+            trained / "*.jpg",
+            "--weights",
+            trained / task,
+            "--csv",
+            table,
+            "--json",
+            *pictures,
+            *threshold,
+        )
+        assert status == 0
+        header, *rows = csv.reader(table.open())
+        found = json.loads(text)
+        assert [Path(row["image"]).name for row in found] == ["a.jpg", "b.jpg"]
+        assert len(header) == columns and len(rows) == sum(len(row[key]) for row in found) > 0
+        assert {row[0] for row in rows} == {row["image"] for row in found}
+    assert float(rows[0][2]) == next(iter(found[0]["shares"].values()))
+
+
+def test_boxes_are_written_as_coco_reads_them(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    file = tmp_path / "coco.json"
+    tokens = ("--model", trained / "boxes", "--threshold", 0.3, "--out", tmp_path / "drawn", "--coco", file)
+    status, text, _ = call("a.jpg", "b.jpg", *tokens, "--json")
+    assert status == 0
+    data: DetectionSet = read_coco(file, trained)
+    assert data.classes == ("cat", "dog")
+    for index, row in enumerate(json.loads(text)):
+        assert (data.images[index].width, data.images[index].height) == tuple(row["size"]) == ((160, 120), (120, 160))[index]
+        objects = data.objects_of(index)
+        assert [data.classes[label - 1] for label in objects.labels] == [box["class"] for box in row["boxes"]]
+        np.testing.assert_allclose(objects.boxes, [box["box"] for box in row["boxes"]], atol=0.11)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("gone*.jpg", "--weights", "classes"), "gone*.jpg matches no file"),
+        (
+            ("a.jpg", "--weights", "classes", "--coco", "x.json"),
+            "--coco is for detection, and classes/model.safetensors is for",
+        ),
+        (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
+        (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
+        *((("a.jpg", "--weights", each, "--device", "mps"), "PyTorch finds no such device") for each in ("classes", "boxes", "masks")),
+    ],
+)
+def test_mistakes(call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...], message: str) -> None:
+    monkeypatch.chdir(trained)
+    status, _, err = call(*tokens)
+    assert (status, message in err, err.count("\n")) == (2, True, 1), err
+    assert not (trained / "predictions").exists()
+
+
+def test_predictions_have_no_class_folders(call: Call, trained: Path) -> None:
+    torch.save(trickzoo.create("mobilenet_v1_025", num_classes=2).state_dict(), trained / "bare.pth")
+    tokens = (trained / "a.jpg", "--model", "mobilenet_v1_025", "--weights", trained / "bare.pth")
+    for given, fault in (((), "does not state its classes"), (("--classes", "folders"), "there are no class folders here")):
+        status, _, err = call(*tokens, *given)
+        assert status == 2
+        assert f"has 2 outputs and {fault}; pass --classes imagenette, imagenet1k or a text file with one class per line" in err
