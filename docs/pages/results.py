@@ -145,7 +145,7 @@ def _ladder(path: Path, study: LadderStudy) -> str:
             *(f"| {what} | {share:.2f} | – | – | – | – |" for what, share in _references(study)),
             "",
             *(f"- {finding}" for finding in findings),
-            _made(study, study.commands[:1]),
+            _made(study),
         )
     )
 
@@ -199,7 +199,7 @@ def _compared(path: Path, study: recipes_summary.RecipesStudy) -> str:
             *rows,
             "",
             *(f"- {finding}" for finding in findings),
-            _made(study, study.commands),
+            _made(study),
         )
     )
 
@@ -239,8 +239,7 @@ def _transfer(path: Path, study: TransferStudy) -> str:
         ]
         parts.append("")
     parts += [f"- **{heading}.** {' '.join(sentences)}" for heading, sentences in details(study).items()]
-    last = {re.sub(r" --seeds \d+", "", command): command for command in study.commands}  # of those that differ in the seeds only
-    return "\n".join([*parts, _made(study, list(last.values()))])
+    return "\n".join([*parts, _made(study)])
 
 
 def _plot(study: Path, caption: str) -> str:
@@ -251,9 +250,10 @@ def _spread(found: Sample) -> str:
     return f"{found.mean:.2f}" + ("" if found.s is None else f" ± {found.s:.2f}")
 
 
-def _made(study: Study, commands: Sequence[str]) -> str:
-    """Return the time, the machine and the commands of a study."""
+def _made(study: Study) -> str:
+    """Return the time and the machine of a study, and its commands: of those that differ in the number of seeds only, the last one."""
     machines = "; ".join(dict.fromkeys(environment.hardware for environment in study.environments))
+    last = {re.sub(r" --seeds \d+", "", command): command for command in study.commands}
     return "\n".join(
-        (f"\nThe training runs took {study.wall_seconds / 60:.0f} minutes in all, on {machines}:\n", "```", *commands, "```", "")
+        (f"\nThe training runs took {study.wall_seconds / 60:.0f} minutes in all, on {machines}:\n", "```", *last.values(), "```", "")
     )
