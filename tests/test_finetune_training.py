@@ -23,13 +23,14 @@ from tests.training import same
 from trickzoo import detection, files, segmentation, tasks
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import IGNORE
-from trickzoo.errors import BadCheckpoint, BadOption, UnknownName
+from trickzoo.errors import BadCheckpoint, BadOption, Diverged, UnknownName
 from trickzoo.recipes import finetune as recipes
 from trickzoo.recipes.collection import find_fine_tuning, from_dict, override, stored, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.recipes.zoo import RESNET18_D
 from trickzoo.segmentation.task import pixel_cross_entropy
 from trickzoo.training import checkpoint, loop, metrics_log
+from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.schedule import fine_tuning_rate
@@ -38,6 +39,17 @@ from trickzoo.training.stopping import Stopped
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read_pickle(out / "last.pt")["model"]
+
+
+@pytest.mark.parametrize(("recipe", "rate"), [(BOXES, 1e38), (MASKS, 1e38), (MASKS, 1e9)], ids=["boxes", "masks", "only the outputs"])
+def test_a_network_that_diverges_in_the_last_step_has_no_result(
+    recipe: Any, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector would find nothing, and a segmenter one class everywhere."""
+    monkeypatch.setattr(AnnotatedTask, "learning_rate", lambda self, step: rate if step == 5 else 0.01)
+    with pytest.raises(Diverged, match=r"are not finite at step 5 \(epoch 1\)"):
+        run(recipe, tmp_path)
+    assert not (tmp_path / "result.json").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -282,3 +282,12 @@ def test_a_detector_or_segmenter_with_weights_that_are_not_finite_is_not_loaded(
     assert str(error.value) == message
     assert call(trained / "a.jpg", "--weights", file, "--out", tmp_path / "out") == (2, "", f"trickzoo: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_segmenter_whose_logits_are_not_finite_predicts_nothing(trained: Path, tmp_path: Path, call: Call) -> None:
+    """Its weights are finite, and it would predict one class everywhere."""
+    content, file = tensors.read_tensors(trained / "masks" / "model.safetensors"), tmp_path / "huge.safetensors"
+    huge = {key: tensor * 1e9 if tensor.is_floating_point() else tensor for key, tensor in content.tensors.items()}
+    tensors.save_atomically(huge, file, content.metadata)
+    message = "trickzoo: the network gives logits that are not finite; the weights are damaged\n"
+    assert call(trained / "a.jpg", "--weights", file, "--out", tmp_path / "out") == (2, "", message)

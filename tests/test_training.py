@@ -224,6 +224,39 @@ def test_a_checkpoint_with_a_non_finite_loss_is_not_a_good_one(resident: Residen
     assert (tmp_path / "last.pt").exists()
 
 
+@pytest.mark.parametrize(("factor", "what"), [(1e9, "the outputs of the network"), (math.inf, "the weights")])
+def test_a_network_that_diverges_in_the_last_step_has_no_result(
+    factor: float, what: str, resident: Resident, val: Resident, tmp_path: Path
+) -> None:
+    """There is no further loss to show it: the training would end with the accuracy of a network whose outputs are NaN."""
+    model = prepare(RECIPE, len(resident.classes), 0)
+
+    @torch.no_grad()
+    def diverge(progress: Progress) -> None:
+        for weights in model.parameters() if progress.step == progress.steps else ():
+            weights.mul_(factor)
+
+    with pytest.raises(Diverged, match=rf"{what} are not finite at step 13 \(epoch 1\); start again.*The last good checkpoint: .*last\.pt"):
+        train(RECIPE, model, resident, val, tmp_path, report=diverge)
+    assert checkpoint.load(tmp_path / "last.pt", RECIPE, seed=0)["step"] == 7
+
+
+def test_an_evaluation_that_was_stopped_is_not_made_up_for_within_an_epoch(
+    resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> Any:
+        raise stopping.Interrupted("a signal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "predict_resident", stopped)
+        with pytest.raises(stopping.Stopped):
+            run(resident, tmp_path, val=val)
+    run(resident, tmp_path, val=val, evaluate_every=2, save_every=1, stop_after=10)
+    run(resident, tmp_path, val=val)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "top1" in row] == [14]
+
+
 def test_resuming_with_other_validation_images_is_refused(resident: Resident, val: Resident, tmp_path: Path) -> None:
     run(resident, tmp_path, val=val, stop_after=9)
     with pytest.raises(BadCheckpoint, match="belongs to another training: its validation data is"):

@@ -106,12 +106,16 @@ class BadCheckpoint(TrickzooError, ValueError):
     """A file is not a checkpoint, is damaged, or belongs to another architecture."""
 
 
+class NotFinite(BadCheckpoint):
+    """A network gives outputs that are NaN or infinite."""
+
+
 class BadData(TrickzooError, ValueError):
     """A data set or an image cannot be used as it is."""
 
 
 class Diverged(TrickzooError, ArithmeticError):
-    """The loss of a training is not finite."""
+    """The loss of a training, or its network, is not finite."""
 
 
 class NotWritten(TrickzooError, OSError):

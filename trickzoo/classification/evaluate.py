@@ -23,7 +23,7 @@ from trickzoo.data.imageset import Decoded, ImageSet, ReadImage, as_known
 from trickzoo.data.resident import Resident
 from trickzoo.data.transforms import Normalisation, normalise, resize_and_crop
 from trickzoo.data.workers import computed, in_order
-from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, shortened
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, NotFinite, shortened
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights.record import Preprocessing
@@ -250,7 +250,8 @@ def predict_resident(
 ) -> Predictions:
     """Run a network over decoded images, such as the validation images of a training, and return the predictions for all of them.
 
-    Each process takes its share of the images, and every process returns the predictions of all.
+    Each process takes its share of the images, and every process returns the predictions of all. Raises NotFinite, on all processes, for
+    logits that are not finite.
     """
     net.eval()
     n = len(images.labels)
@@ -265,4 +266,6 @@ def predict_resident(
         confidence[indices] = logits.float().softmax(1).gather(1, top[indices].to(logits.device)).cpu()
     for theirs, classes, probabilities in gather_object([(mine, top[mine], confidence[mine])]):
         top[theirs], confidence[theirs] = classes, probabilities
+    if not confidence.isfinite().all():  # softmax gives NaN if a logit is NaN or infinity
+        raise NotFinite(f"the network {NOT_FINITE}")
     return Predictions(images.names, images.labels, top.numpy(), confidence.numpy(), images.classes)

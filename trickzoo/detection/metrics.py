@@ -25,7 +25,7 @@ from torchvision.ops import box_iou
 
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.objects import Objects
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import BadCheckpoint, NotFinite
 
 COCO_STATS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large", "AR 1", "AR 10", "AR 100", "AR small", "AR medium", "AR large")
 """The summary metrics of pycocotools, in its order. AR n is the recall with n detections for each image."""
@@ -74,12 +74,12 @@ class DetectionEvaluation:
     def gather(self) -> None:
         """Gather the detections of all processes. It must be called on all of them. An image that two processes evaluated counts once.
 
-        Raises BadCheckpoint, on all processes, if a box or a score is not finite or a label is not one of the set's.
+        Raises NotFinite, on all processes, if a box or a score is not finite, and BadCheckpoint if a label is not one of the set's.
         """
         self.found = dict(sorted(gather_object(list(self.found.items())), key=lambda item: item[0]))
         for index, (boxes, scores, labels) in self.found.items():
             if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-                raise BadCheckpoint(f"the detections in {self.data.images[index].name} are not finite; the weights are damaged")
+                raise NotFinite(f"the detections in {self.data.images[index].name} are not finite; the weights are damaged")
             if len(labels) and not (labels.min() >= 1 and labels.max() <= len(self.data.classes)):
                 raise BadCheckpoint(
                     f"the model finds labels from {labels.min()} to {labels.max()} in {self.data.images[index].name}; "

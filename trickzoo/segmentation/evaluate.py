@@ -21,6 +21,7 @@ from trickzoo.data.batches import map_share, not_none
 from trickzoo.data.images import rgb
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.errors import NOT_FINITE, NotFinite
 from trickzoo.segmentation import report
 from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
 from trickzoo.segmentation.model import Segmenter
@@ -61,6 +62,7 @@ def segment(
     samples = SegmentationSamples(data, transform)
     for index, classes, mask, margin in stoppable(map_share(samples, label, accelerator, len(data), workers), accelerator):
         found.add(classes, mask, index, margin)
+        found.not_finite += int(np.isnan(margin))
         keep(index, classes)
     found.gather()
     return found
@@ -77,11 +79,15 @@ class PixelClassifier:
 
     @torch.inference_mode()
     def __call__(self, sample: SegmentationSample) -> tuple[int, Tensor, Tensor, float]:
-        """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`."""
+        """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`.
+
+        The margin is NaN if the logits are not finite.
+        """
         mask = not_none(sample.mask).to(self.device)
         with autocast(self.device, self.precision):
             logits = self.net(self.normalise(not_none(sample.pixels)[None].to(self.device)))
-        return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, mean_margin(logits[0])
+        margin = mean_margin(logits[0]) if bool(logits.isfinite().all()) else np.nan
+        return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, margin
 
 
 def evaluate_set(
@@ -127,11 +133,14 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
     """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
-    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
+    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite for logits that are not
+    finite.
     """
     image = rgb(image)
     pixels = Scale(model.short).image(image)
     logits = model.eval()(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
+    if not bool(logits.isfinite().all()):
+        raise NotFinite(f"the network {NOT_FINITE}")
     return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trickzoo.data.masks import IGNORE
-from trickzoo.errors import BadCheckpoint
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, NotFinite
 from trickzoo.wording import count, verb
 
 STRIP = 2**22
@@ -54,6 +54,8 @@ class ConfusionMatrix:
         """The counts of each image, by its index, as far as they were counted one by one."""
         self.stray = 0
         """The number of judged pixels whose prediction is not a class."""
+        self.not_finite = 0
+        """The number of images for which the network gives logits that are not finite."""
 
     def add(self, predicted: Tensor, truth: Tensor, index: int | None = None, margin: float = np.nan) -> None:
         """Count the pixels of two integer tensors that have one shape and are on one device.
@@ -85,11 +87,13 @@ class ConfusionMatrix:
     def gather(self) -> None:
         """Sum the counts of all processes. It must be called once on all of them, after each image was added by exactly one.
 
-        Raises BadCheckpoint, on all processes, if a prediction is not a class.
+        Raises NotFinite, on all processes, for logits that are not finite, and BadCheckpoint if a prediction is not a class.
         """
-        parts = gather_object([(self.counts, self.stray, self.images)])
-        self.counts, self.stray = sum(counts for counts, _, _ in parts), sum(stray for _, stray, _ in parts)
-        self.images = {index: pixels for _, _, images in parts for index, pixels in images.items()}
+        parts = gather_object([(self.counts, self.stray, self.not_finite, self.images)])
+        self.counts, self.stray, self.not_finite = (sum(part[place] for part in parts) for place in range(3))
+        self.images = {index: pixels for *_, images in parts for index, pixels in images.items()}
+        if self.not_finite:
+            raise NotFinite(f"the network {NOT_FINITE}")
         if self.stray:
             raise BadCheckpoint(
                 f"{count(self.stray, 'pixel')} {verb(self.stray, 'is')} predicted as none of the {len(self.classes)} classes; "

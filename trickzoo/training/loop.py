@@ -21,7 +21,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trickzoo.errors import Diverged, NotWritten, StoppedByOtherProcess, TrickzooError
+from trickzoo.errors import Diverged, NotFinite, NotWritten, StoppedByOtherProcess, TrickzooError
 from trickzoo.output_files import BEST, LAST, METRICS
 from trickzoo.training import draws, metrics_log, stopping
 from trickzoo.training.progress import Outcome, Progress
@@ -58,7 +58,7 @@ def fit(
 
     Raises:
         BadCheckpoint: `last.pt` belongs to another training, or is damaged.
-        Diverged: the loss is not finite; the message names the last good checkpoint.
+        Diverged: the loss, the weights or the outputs are not finite; the message names the last good checkpoint.
         BadData: an image cannot be used.
         NotWritten: a checkpoint or a line of the log cannot be written.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; a checkpoint has been written.
@@ -154,7 +154,7 @@ class _Training:
             values.append(value.detach())
         loss = self._mean(sum(torch.stack(values).tolist()))  # reading the values once keeps a GPU from waiting for each micro-batch
         if not math.isfinite(loss):
-            raise stopping.for_this_process(self._diverged(loss), self.accelerator)
+            raise self._diverged(f"the loss is {loss}", state.step)
         self.optimiser.step()
         self.optimiser.zero_grad()
         task.stepped(state.step)
@@ -204,6 +204,9 @@ class _Training:
         writes both again.
         """
         state, epoch = self.state, (self.state.step - 1) // self.per_epoch
+        if stopping.any_process(not _is_finite(self.task), self.accelerator):  # the next loss would show it, but there may be none
+            raise self._diverged("the weights are not finite", state.step - 1)
+        state.unevaluated = False
         if state.step == self.steps or (epoch + 1) % self.evaluate_every == 0:
             self._evaluate(epoch)
         reached = state.evaluation.get(self.task.measure) or 0.0
@@ -225,6 +228,8 @@ class _Training:
         state.unevaluated = True
         try:
             found = self.task.evaluate()
+        except NotFinite:  # in all processes, because it is found in the outputs of all
+            raise self._diverged("the outputs of the network are not finite", state.step - 1) from None
         except TrickzooError as error:
             self.checkpoints.save(LAST, state)
             if isinstance(error, stopping.Interrupted):
@@ -254,12 +259,19 @@ class _Training:
         stopped = Stopped(f"stopped at step {self.state.step} of {self.steps}; the same command resumes from {last}")
         return stopping.for_this_process(stopped, self.accelerator)
 
-    def _diverged(self, loss: float) -> Diverged:
-        step = self.state.step
-        return Diverged(
-            f"the loss is {loss} at step {step} (epoch {step // self.per_epoch}); start again in another --out, with a lower lr or a "
-            f"longer warm-up. The last good checkpoint: {self.checkpoints.before(step) or 'none'}"
+    def _diverged(self, what: str, step: int) -> TrickzooError:
+        """Return the error for a network that is not usable after, or in, a 0-based step."""
+        diverged = Diverged(
+            f"{what} at step {step} (epoch {step // self.per_epoch}); start again in another --out, with a lower lr or a longer warm-up. "
+            f"The last good checkpoint: {self.checkpoints.before(self.state.step) or 'none'}"
         )
+        return stopping.for_this_process(diverged, self.accelerator)
+
+
+def _is_finite(task: Task) -> bool:
+    """Return whether all weights and statistics of the network, and of its average, are finite."""
+    networks = (task.model, task.average) if task.average is not None else (task.model,)
+    return all(bool(value.isfinite().all()) for network in networks for value in network.state_dict().values())
 
 
 def _share_buffers(task: Task, accelerator: Accelerator) -> None:
