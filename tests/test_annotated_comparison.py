@@ -217,3 +217,6 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     for text in ("image,right,judged,intersection of a,union of a\nx,1,2,3\n", "image,right,judged\n", "image,right,judged\nx,1,b\n", ""):
         old.write_text(text)
         refused(lambda: count_files.read(old), "old.csv")
+    for counts in ("1,2,5,3,0,0", "2,2,1,2,0,0", "1,2,1,3,0,1", "3,2,3,3,0,0"):
+        old.write_text(f"image,right,judged,intersection of a,union of a,intersection of b,union of b\nx,{counts}\n")
+        refused(lambda: count_files.read(old), "old.csv is damaged: its counts do not fit each other; evaluate again with --predictions")

@@ -87,6 +87,8 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     other.write_text("image,class,top1\n0.jpg,a,a\n1.jpg,b,a\n2.jpg,a,a\n")
     written(twice, "aaa", "xxy")
     written(fewer, "aa")
+    (tmp_path / "cut.csv").write_bytes(one.read_bytes()[: -len("a,0.5\r\n")])
+    (tmp_path / "cut_less.csv").write_bytes(one.read_bytes()[: -len(",0.5\r\n")])
     (tmp_path / "text.csv").write_text("hello\n")
     (tmp_path / "latin.csv").write_bytes("image,class,top1\nfluß,a,a\n".encode("latin-1"))
     os.mkfifo(tmp_path / "fifo.csv")
@@ -96,6 +98,8 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
         (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name a training's folder"),
         (tmp_path, "predictions.csv cannot be read"),
         (tmp_path / "text.csv", "text.csv has no columns image, class and top1"),
+        (tmp_path / "cut.csv", "cut.csv is damaged: not all of its rows have the same columns; evaluate again with --predictions"),
+        (tmp_path / "cut_less.csv", "cut_less.csv is damaged"),
         (twice, "twice.csv has two rows for the same image"),
         (fewer, "fewer.csv has no prediction for 2.jpg, as"),
         (other, "1.jpg is a in"),

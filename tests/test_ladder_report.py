@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import to_builtins
 from PIL import Image
 from scipy import stats
 
-from tests.studies import Page, plan, simulate
-from trickzoo.errors import BadCheckpoint
+from tests.studies import FIELDS, Page, plan, simulate
+from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.studies import ladder_summary, outlook, plots, report, words
 from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import ClassifierResult, FineTuningResult, read
@@ -164,6 +165,62 @@ def test_the_time_of_more_seeds_is_that_of_the_missing_trainings(tmp_path: Path)
     assert found is not None and found.seconds(5) == 15 * 90
     assert found.seconds_left(5) == (0 + 2 + 4) * 90
     assert found.seconds_left(3) == (0 + 0 + 2) * 90
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["all with the first", "each with the one before"])
+def test_the_interval_of_the_pooled_spread_holds_it_in_95_of_100_studies(shared: bool) -> None:
+    """The differences of a study share rungs. If they counted as independent, the interval would hold it in 80 to 90 studies."""
+    random, held = np.random.default_rng(0), 0
+    pairs = [(rung, 0 if shared else rung - 1) for rung in range(1, 8)]
+    for study in random.standard_normal((1000, 8, 5)):
+        spreads = [(float((study[rung] - study[base]).std(ddof=1)), 4, {str(rung), str(base)}) for rung, base in pairs]
+        low, high = outlook.pooled_spread(spreads)[1]
+        held += low <= 2**0.5 <= high
+    assert 0.93 < held / 1000 < 0.985
+
+
+def test_the_spread_is_pooled_over_the_comparisons_that_have_one(tmp_path: Path) -> None:
+    found = outlook.of_ladder(simulate(tmp_path, {"baseline": [70.0, 71.0, 70.4], "cosine": [71.0, 70.6, 71.6], "mixup": [71.2]}))
+    assert found is not None and (found.pooled, found.comparisons) == (1, 2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# trainings that differ in more than rung and seed
+
+
+def change(out: Path, training: str, **fields: Any) -> None:
+    """Change fields of the result file of a training."""
+    path = out / training / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_other_micro_batches_are_stated(tmp_path: Path) -> None:
+    """The batch is 8 in the first rung and 16 in the others, so that whole batches differ and are the same part of their batch."""
+    whole = {"baseline": 8, "cosine": 16, "mixup": 16}
+    tops = {rung: values[:2] for rung, values in TOPS.items() if rung in whole}
+    simulate(tmp_path, tops)
+
+    def summary(**micro: int) -> LadderStudy:
+        for rung, images in (whole | micro).items():
+            change(tmp_path, f"{rung}-0", micro_batch=images)
+        return ladder_summary.summarise(plan(rungs=tuple(tops)), tmp_path)
+
+    assert summary().notes == summary(cosine=8, mixup=8).notes == ()
+    study = summary(cosine=4)
+    (note,) = study.notes
+    assert note.startswith("The training runs differ in their micro-batches (4, 8 and 16 images), which change the outcome too")
+    assert note in study.findings and note in Page(report.write_ladder(study, tmp_path).read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(("field", "digest"), [("pretrained", "weights_sha256"), ("teacher", "teacher_sha256")])
+def test_weights_that_changed_between_seeds_are_refused(field: str, digest: str, tmp_path: Path) -> None:
+    """Each command trains its own seeds and compares their weights, but the report includes those of earlier commands."""
+    options = {"changes": {**FIELDS, "pretrained": "own.pth"}} if field == "pretrained" else {"teacher": "own.pth"}
+    tops = {"baseline": [70.0, 71.0], "distillation" if field == "teacher" else "cosine": [72.0, 74.0]}
+    simulate(tmp_path, tops, {digest: "a" * 64}, **options)
+    change(tmp_path, f"{list(tops)[1]}-1", **{digest: "b" * 64})
+    with pytest.raises(BadData, match=r"holds training runs with different weights: the file of own\.pth has changed; name another --out"):
+        ladder_summary.summarise(plan(rungs=tuple(tops), **options), tmp_path)
 
 
 def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:

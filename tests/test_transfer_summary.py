@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec import to_builtins
+from msgspec.structs import replace
 from scipy import stats
 
 from tests.made_results import ALIKE, APART, LADDER, RUNGS, TOP1, only, results, summarise, with_top1, write
@@ -53,6 +54,18 @@ def test_correlated_and_uncorrelated_figures() -> None:
     uncorrected = "not corrected for multiple comparisons"
     assert uncorrected in said[-1]
     assert uncorrected not in " ".join(backwards.findings)
+
+
+def test_other_micro_batches_are_stated() -> None:
+    found = results(detection=only(ALIKE), segmentation=only(APART))
+    for task, micro in (("detection", 4), ("segmentation", 2)):
+        for by_seed in found[task].values():
+            by_seed |= {seed: replace(each, micro_batch=micro, recipe={**each.recipe, "batch_size": 8}) for seed, each in by_seed.items()}
+    assert transfer_summary.summarise(LADDER, found).notes == ()
+    found["detection"]["mixup"][1] = replace(found["detection"]["mixup"][1], micro_batch=8)
+    study = transfer_summary.summarise(LADDER, found)
+    (note,) = study.notes
+    assert note.startswith("The training runs differ in their micro-batches (4 and 8 images)") and note in study.findings
 
 
 def test_rungs_are_compared_as_their_intervals_allow() -> None:

@@ -59,7 +59,7 @@ def _spread(found: Outlook) -> str:
     low, high = found.interval
     return (
         f"standard deviation {found.sd:.2f} points over seeds (95 % CI {low:.2f} to {high:.2f}; "
-        f"pooled over {count(found.comparisons, 'comparison')}, n = {count(found.seeds, 'seed')})"
+        f"pooled over {count(found.pooled, 'comparison')}, n = {count(found.seeds, 'seed')})"
     )
 
 

@@ -75,8 +75,12 @@ def read(path: Path) -> Counts:
         raise BadData(f"{path} is damaged; evaluate again with --predictions")
     if not classes or stated != [f"{part} of {name}" for name in classes for part in PARTS]:
         raise BadData(f"{path} has no pixels of each class, as files of earlier versions; evaluate again with --predictions FOLDER")
-    parts = numbers[:, 2:].reshape(len(rows), len(classes), 2)
-    return Counts(_names(path, rows), classes, numbers[:, 0], numbers[:, 1], parts[..., 0], parts[..., 1])
+    right, judged = numbers[:, 0], numbers[:, 1]
+    intersection, union = np.moveaxis(numbers[:, 2:].reshape(len(rows), len(classes), 2), 2, 0)
+    # the sum of all unions has each right pixel once, and each other one in its true and in its predicted class
+    if (intersection > union).any() or (intersection.sum(1) != right).any() or (union.sum(1) != 2 * judged - right).any():
+        raise BadData(f"{path} is damaged: its counts do not fit each other; evaluate again with --predictions")
+    return Counts(_names(path, rows), classes, right, judged, intersection, union)
 
 
 def _names(path: Path, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -113,6 +113,8 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
         raise _unreadable(path, error) from None
     if not rows or not {"image", "class", "top1"} <= rows[0].keys():
         raise BadData(f"{path} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
+    if any(None in row or None in row.values() for row in rows):  # a row of fewer or of more cells than the first line
+        raise BadData(f"{path} is damaged: not all of its rows have the same columns; evaluate again with --predictions")
     found = {row["image"]: (row["class"], row["top1"]) for row in rows}
     if len(found) < len(rows):
         raise BadData(f"{path} has two rows for the same image; evaluate again with --predictions")

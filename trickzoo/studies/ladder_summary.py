@@ -13,7 +13,7 @@ from trickzoo.recipes.collection import to_dict
 from trickzoo.studies import outlook
 from trickzoo.studies.ladder import OWN, Plan, Step, folder, read_result
 from trickzoo.studies.records import Curve, LadderRung, LadderStudy, Total, corrected
-from trickzoo.studies.results import ClassifierResult, environments
+from trickzoo.studies.results import ClassifierResult, changed_weights, environments, notes
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.series import state
 from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
@@ -26,7 +26,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
     """Return the summary of the finished trainings in `out`.
 
     A rung is compared with its base over the seeds that both have. Raises BadData if no training is finished or if the trainings used
-    different images, and BadCheckpoint if a training used another recipe or its file is damaged.
+    different images or weights, and BadCheckpoint if a training used another recipe or its file is damaged.
     """
     results = {
         step.rung: {seed: read_result(out, step, seed) for seed in plan.seeds if state(folder(out, step, seed)) == "done"}
@@ -38,6 +38,8 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
     for what in ("data_digest", "val_digest"):
         if not all(same_set(getattr(each, what), getattr(found[0], what)) for each in found):
             raise BadData(f"{out} holds training runs on different images ({what}); name another --out")
+    if (changed := changed_weights(found)) is not None:
+        raise BadData(f"{out} holds training runs with different weights: the file of {changed} has changed; name another --out")
     first, last = plan.steps[0], plan.steps[-1]
     total = Total(
         first=first.rung,
@@ -66,6 +68,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
         total=total,
         commands=tuple(dict.fromkeys(each.command for each in found)),
         environments=environments(found),
+        notes=notes(found),
     )
     return with_findings(study)
 
@@ -133,6 +136,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
             f"{study.finished} of the {study.planned} training runs of these rungs and seeds are finished; "
             "the column n counts those of each rung."
         )
+    yield from study.notes
     yield (
         f"Accuracy is measured on {count(study.n_val, 'validation image')} after {count(study.baseline['epochs'], 'epoch')} with "
         f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "

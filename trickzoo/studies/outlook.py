@@ -26,6 +26,7 @@ class Outlook:
         sd: standard deviation of the paired differences over seeds, in points: pooled over the comparisons, or a guess.
         interval: its 95 % confidence interval, by the chi-squared distribution; None for a guess.
         comparisons: number of paired differences that the study tests.
+        pooled: number of those over which `sd` is pooled; 0 for a guess.
         seeds: number of finished seeds; if some comparisons are not significant so far, the smallest of theirs.
         unclear: whether at least one comparison is not significant so far.
         rungs: for each rung the number of its finished seeds, and the time of one training; empty if no training is finished.
@@ -35,6 +36,7 @@ class Outlook:
     sd: float
     interval: Interval | None
     comparisons: int
+    pooled: int = 0
     seeds: int = 0
     unclear: bool = True
     rungs: tuple[tuple[int, float], ...] = ()
@@ -55,12 +57,13 @@ class Outlook:
 
 def of_ladder(study: LadderStudy, guess: float | None = None) -> Outlook | None:
     """Return the outlook of a ladder study, from a guessed standard deviation or that of its seeds; None if these give no estimate."""
-    return _outlook("difference from the rung it builds on, top-1 points", study.rungs, guess)
+    return _outlook("difference from the rung it builds on, top-1 points", [(rung, rung.base) for rung in study.rungs], guess)
 
 
 def of_task(task: TaskStudy, guess: float | None = None) -> Outlook | None:
     """Return the outlook of one task of a transfer study, from a guessed standard deviation or that of its seeds; None without either."""
-    return _outlook(f"{task.task}: difference from the first rung, points", task.rungs, guess)
+    first = task.rungs[0].rung
+    return _outlook(f"{task.task}: difference from the first rung, points", [(rung, first) for rung in task.rungs], guess)
 
 
 def of_guess(rungs: int, guess: float | None) -> Outlook | None:
@@ -68,11 +71,15 @@ def of_guess(rungs: int, guess: float | None) -> Outlook | None:
     return None if guess is None else Outlook("paired difference of two rungs, points", guess, None, max(rungs - 1, 1))
 
 
-def _outlook(title: str, rungs: Sequence[StudyRung], guess: float | None) -> Outlook | None:
-    spreads = [(found.s, found.n - 1) for rung in rungs if (found := rung.difference) and found.interval and found.s]
+def _outlook(title: str, compared: Sequence[tuple[StudyRung, str | None]], guess: float | None) -> Outlook | None:
+    """Return the outlook of rungs, each with the name of the rung that it is compared with."""
+    rungs = [rung for rung, _ in compared]
+    spreads = [
+        (found.s, found.n - 1, {rung.rung, base}) for rung, base in compared if (found := rung.difference) and found.interval and found.s
+    ]
     if guess is None and not spreads:
         return None
-    sd, interval = (guess, None) if guess is not None else _pooled(spreads)
+    sd, interval = (guess, None) if guess is not None else pooled_spread(spreads)
     times = [sum(rung.wall_seconds) / len(rung.wall_seconds) if rung.wall_seconds else None for rung in rungs]
     known = [each for each in times if each is not None]
     usual = sum(known) / len(known) if known else 0.0
@@ -82,20 +89,29 @@ def _outlook(title: str, rungs: Sequence[StudyRung], guess: float | None) -> Out
         sd,
         interval,
         comparisons=max(len(rungs) - 1, 1),
+        pooled=len(spreads) if guess is None else 0,
         seeds=min(unclear) if unclear else max((len(rung.seeds) for rung in rungs), default=0),
         unclear=bool(unclear),
         rungs=tuple((len(rung.seeds), usual if each is None else each) for rung, each in zip(rungs, times, strict=True)) if known else (),
     )
 
 
-def _pooled(spreads: Sequence[tuple[float, int]]) -> tuple[float, Interval]:
-    """Return the pooled standard deviation of samples, given as (s, degrees of freedom), and its 95 % interval."""
+def pooled_spread(spreads: Sequence[tuple[float, int, set[str | None]]]) -> tuple[float, Interval]:
+    """Return the pooled standard deviation of paired differences, and its 95 % interval.
+
+    Each difference is given as (s, degrees of freedom, names of its two rungs). Two differences that share a rung have a correlation of
+    1/2 or -1/2, so that their squared standard deviations have one of 1/4. The degrees of freedom of the pooled one are therefore fewer
+    than their sum (Satterthwaite, 1946).
+    """
     from scipy.stats import chi2
 
-    freedom = sum(df for _, df in spreads)
-    squares = math.fsum(s * s * df for s, df in spreads)
-    low, high = (math.sqrt(squares / float(chi2.ppf(q, freedom))) for q in (0.975, 0.025))
-    return math.sqrt(squares / freedom), (low, high)
+    freedom = sum(df for _, df, _ in spreads)
+    squares = math.fsum(s * s * df for s, df, _ in spreads)
+    shared = sum((len(one & other) / 2) ** 2 * min(df, df2) for _, df, one in spreads for _, df2, other in spreads)
+    effective = freedom * freedom / shared
+    sd = math.sqrt(squares / freedom)
+    low, high = (sd * math.sqrt(effective / float(chi2.ppf(q, effective))) for q in (0.975, 0.025))
+    return sd, (low, high)
 
 
 def advice(found: Outlook | None) -> str | None:

@@ -105,7 +105,7 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """The common part of the summaries of both studies."""
+    """The common part of the summaries of both studies. `notes` say in what the trainings differ besides rung and seed."""
 
     title: str
     data: str
@@ -116,6 +116,7 @@ class Study(Struct, frozen=True, kw_only=True):
     wall_seconds: Seconds
     commands: tuple[str, ...]
     environments: tuple[Environment, ...]
+    notes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
 

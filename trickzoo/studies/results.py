@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -29,6 +29,7 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     data_digest: str
     val_digest: str
     wall_seconds: Seconds
+    micro_batch: Annotated[int, Meta(ge=1)] | None = None
     command: str
     hardware: str = "unknown hardware"
     platform: str = ""
@@ -48,11 +49,13 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
 
 
 class ClassifierResult(TrainingResult, frozen=True, kw_only=True):
-    """The `result.json` of a classifier's training. Files of older versions lack `majority` and `num_classes`."""
+    """The `result.json` of a classifier's training. Files of older versions lack `majority`, `num_classes` and the digests."""
 
     top1: Share
     majority: Share | None = None
     num_classes: Annotated[int, Meta(ge=1)] | None = None
+    weights_sha256: str | None = None
+    teacher_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +128,32 @@ def read(path: Path, kind: type[Read]) -> Read:
         raise BadCheckpoint(f"{path} is not {EXPECTED[kind]} ({error})") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadCheckpoint(f"{path} cannot be read: it is not JSON, or is damaged ({error})") from None
+
+
+def changed_weights(results: Iterable[ClassifierResult]) -> str | None:
+    """Return the weights or the teacher whose file has changed between two of the trainings, by the name in their recipes."""
+    seen: dict[tuple[Any, Any], str] = {}
+    for result in results:
+        for name, digest in (("pretrained", result.weights_sha256), ("teacher", result.teacher_sha256)):
+            if digest is not None and seen.setdefault((result.recipe["model"], result.recipe.get(name)), digest) != digest:
+                return str(result.recipe.get(name))
+    return None
+
+
+def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
+    """Return a sentence if the trainings differ in their micro-batches, otherwise nothing.
+
+    They do not differ if all micro-batches have the same number of images, or if all are the same part of the batch of their recipe.
+    """
+    sizes = {(result.micro_batch, result.recipe.get("batch_size")) for result in results if result.micro_batch is not None}
+    images = sorted({micro for micro, _ in sizes if micro is not None})
+    parts = {batch / micro for micro, batch in sizes if micro and isinstance(batch, int)}
+    if len(images) < 2 or len(parts) < 2:
+        return ()
+    return (
+        f"The training runs differ in their micro-batches ({', '.join(map(str, images[:-1]))} and {images[-1]} images), which change the "
+        "outcome too, so that the differences between rungs and between seeds may be due to them.",
+    )
 
 
 def environments(results: Iterable[TrainingResult]) -> tuple[Environment, ...]:

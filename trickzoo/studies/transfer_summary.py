@@ -22,7 +22,7 @@ from trickzoo.studies.records import (
     TransferStudy,
     corrected,
 )
-from trickzoo.studies.results import SCRATCH, FineTuningResult, environments
+from trickzoo.studies.results import SCRATCH, FineTuningResult, environments, notes
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
@@ -105,6 +105,9 @@ def summarise(
         tasks=tuple(_task(ladder, by_rung, seeds) for by_rung in tasks.values() if any(by_rung.values())),
         commands=tuple(dict.fromkeys(each.command for each in found)),
         environments=environments(found),
+        notes=tuple(
+            dict.fromkeys(note for task in tasks.values() for note in notes([each for rung in task.values() for each in rung.values()]))
+        ),
     )
     return replace(study, findings=tuple(findings(study)))
 

@@ -69,7 +69,7 @@ def _total_of(task: TaskStudy) -> str:
 
 def details(study: TransferStudy) -> dict[str, list[str]]:
     """Return the sentences other than the answers, by heading: the effect of all tricks and of each rung in each task, and the scope."""
-    scale = [*map(_scale, study.tasks), _limits(study.tasks)]
+    scale = [*study.notes, *map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
         scale.insert(
             0,
