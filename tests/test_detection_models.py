@@ -148,6 +148,15 @@ def test_wrong_targets_are_refused(changes: dict[str, Any], message: str) -> Non
         model(images, targets)
 
 
+def test_boxes_as_fractions_of_the_image_are_refused_and_a_small_object_in_the_corner_is_not() -> None:
+    model, (images, _) = small("mobilenet_v1_025"), batch()
+    fractions = [target(), target((0.1, 0.2, 0.5, 0.7)), target((0.0, 0.0, 1.0, 1.0))]
+    for call in (model, model.losses):
+        with pytest.raises(BadOption, match="every box of the targets lies within the first pixel of its image; boxes are in pixels"):
+            call(images, fractions)
+    assert all(loss.isfinite() for loss in model(images, [*fractions[:2], target()]).values())
+
+
 def test_whole_numbers_of_any_type_and_empty_tensors_are_targets() -> None:
     model, (images, targets), plain = small("mobilenet_v1_025"), batch(), batch()[1]
     targets[0]["labels"] = targets[0]["labels"].to(torch.uint8)

@@ -6,6 +6,8 @@ import copy
 import functools
 from collections.abc import Callable
 from math import ceil, sqrt
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import trickzoo
 from trickzoo import registry
 from trickzoo.backbone import Backbone
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadCheckpoint, BadOption
 
 MODELS = trickzoo.list_models()
 DILATED = [name for name in MODELS if registry.find(name).family != "inception_v3" and not name.startswith(("resnet101", "resnet152"))]
@@ -342,6 +344,66 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "options", [{"num_classes": "10"}, {"num_classes": 10.0}, {"num_classes": True}, {"in_chans": "1"}, {"drop_rate": "0.1"}]
+)
+def test_options_of_another_type(options: dict[str, Any]) -> None:
+    (option, value), *_ = options.items()
+    with pytest.raises(BadOption, match=f"resnet18: {option} cannot be {value!r}"):
+        trickzoo.create("resnet18", **options)
+
+
+def test_a_part_under_the_name_of_another_library_is_refused() -> None:
+    """The network would not use it, and would for example go on with its 1000 outputs in place of the ten of a new classifier."""
+    model = trickzoo.create("resnet18_d", device="meta")
+    for name, place in (
+        ("fc", r"this part is head.fc, which reset_head\(n\) replaces"),
+        ("classifier", "this part is head.fc"),
+        ("conv1", "this part is in stem"),
+        ("maxpool", "this part is pool"),
+        ("layer4", r"this part is stages\[3\]"),
+    ):
+        with pytest.raises(BadOption, match=f"a ResNet of trickzoo has no {name}; {place}"):
+            setattr(model, name, nn.Linear(512, 10))
+    with pytest.raises(BadOption, match="head averages the last feature map before it classifies"):
+        model.head = nn.Linear(512, 10)  # type: ignore[assignment]
+    assert not hasattr(model, "fc")
+
+
+def test_a_head_of_ones_own_is_used_and_its_outputs_are_counted() -> None:
+    model = trickzoo.create("resnet18_d", device="meta")
+    model.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))  # type: ignore[assignment]
+    assert (model.eval().to_empty(device="meta")(empty(32)).shape, model.num_classes) == ((1, 10), 10)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_tensors_under_other_names_are_refused(strict: bool) -> None:
+    """Without `strict`, PyTorch would load nothing without an error."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    before = tensors(model)
+    for prefix in ("module.", "backbone."):
+        with pytest.raises(BadCheckpoint, match=r"none of these tensors has a name of mobilenet_v1_025 .*weights=FILE"):
+            model.load_state_dict({prefix + name: tensor + 1 for name, tensor in before.items()}, strict=strict)
+    assert not differing(before, model)
+    model.load_state_dict({name: before[name] + 1 for name in ("head.fc.weight",)}, strict=False)
+    assert differing(before, model) == {"head.fc.weight"}
+
+
+@pytest.mark.parametrize("around", [nn.DataParallel, torch.compile, lambda model: SimpleNamespace(network=model)])
+def test_a_network_inside_another_object_is_refused_with_the_attribute_that_holds_it(around: Any, tmp_path: Path) -> None:
+    given = around(trickzoo.create("mobilenet_v1_025", num_classes=3))
+    wanted = next(name for name in ("module", "_orig_mod", "network") if hasattr(given, name))
+    for function in (
+        trickzoo.class_names,
+        trickzoo.eval_transform,
+        lambda model: trickzoo.train_transform("own.finetune", model),
+        lambda model: trickzoo.export(model, tmp_path / "a.safetensors"),
+        trickzoo.deploy,
+    ):
+        with pytest.raises(BadOption, match=f"not {type(given).__name__} around it; pass its attribute {wanted}"):
+            function(given)
+
+
+@pytest.mark.parametrize(
     ("name", "option", "words"),
     [
         ("mobilenet_v1_100", {"activaton": "relu6"}, 'mobilenet_v1_100 has no option "activaton"; did you mean activation?'),
@@ -350,6 +412,21 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
         ("resnet50_d", {"depth": 18}, 'resnet50_d has no option "depth"'),
         ("resnet50_d", {"num_class": 10}, 'resnet50_d has no option "num_class"; did you mean num_classes, in_chans?'),
         ("resnet50_d", {"features_only": True}, 'resnet50_d has no option "features_only"; forward_pyramid(x) returns the feature maps'),
+        (
+            "resnet50_d",
+            {"drop_path_rate": 0.1},
+            'resnet50_d has no option "drop_path_rate"; it has no stochastic depth, only dropout before the classifier, drop_rate',
+        ),
+        (
+            "resnet50_d",
+            {"norm_layer": nn.BatchNorm2d},
+            'resnet50_d has no option "norm_layer"; its normalisation is BatchNorm, which freeze(…) can freeze',
+        ),
+        (
+            "resnet50_d",
+            {"replace_stride_with_dilation": (0, 1, 1)},
+            'resnet50_d has no option "replace_stride_with_dilation"; output_stride=16 or 8 dilates the last stages',
+        ),
         ("resnet50_d", {"checkpoint_path": "x.pth"}, 'resnet50_d has no option "checkpoint_path"; name the file with weights'),
     ],
 )

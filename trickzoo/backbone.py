@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadCheckpoint, BadOption, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,6 +60,16 @@ class Head(nn.Module):
         return self.fc(F.dropout(self.pool(features), self.drop_rate, self.training))
 
 
+PARTS = {
+    **dict.fromkeys(("fc", "classifier"), "head.fc, which reset_head(n) replaces"),
+    **dict.fromkeys(("conv1", "conv_stem", "bn1"), "in stem"),
+    "maxpool": "pool",
+    **dict.fromkeys(("avgpool", "global_pool"), "in head"),
+    **{f"layer{i + 1}": f"stages[{i}]" for i in range(4)},
+}
+"""Where a backbone has the parts that the networks of timm and torchvision have under these names."""
+
+
 class Backbone(nn.Module):
     """Base class of the zoo's networks. A subclass sets `stem`, `stages`, `head` and `feature_info`, and `pool` if it has one.
 
@@ -93,8 +103,8 @@ class Backbone(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """The number of logits, 0 without a classifier. It is right even if `head.fc` was replaced without `reset_head`."""
-        outputs = [module.out_features for module in self.head.fc.modules() if isinstance(module, nn.Linear)]
+        """The number of logits, 0 without a classifier. It is right even if `head` or `head.fc` was replaced without `reset_head`."""
+        outputs = [module.out_features for module in self.head.modules() if isinstance(module, nn.Linear)]
         return outputs[-1] if outputs else 0
 
     @property
@@ -186,6 +196,29 @@ class Backbone(nn.Module):
             part.training = False
         return self
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. Raises BadOption for a module under a name of timm or torchvision, which this network would never use."""
+        if isinstance(value, nn.Module):
+            if name in PARTS and name not in self._modules:
+                raise BadOption(f"a {type(self).__name__} of trickzoo has no {name}; this part is {PARTS[name]}")
+            if name == "head" and isinstance(value, nn.Linear):
+                raise BadOption(
+                    "head averages the last feature map before it classifies; reset_head(n) or head.fc replaces its linear layer"
+                )
+        super().__setattr__(name, value)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors under the names of `state_dict()`, as every module does.
+
+        Raises BadCheckpoint if none of the names is one of this network, even if `strict` is False, because nothing would be loaded.
+        """
+        if state_dict and not state_dict.keys() & self.state_dict().keys():
+            raise BadCheckpoint(
+                f"none of these tensors has a name of {self.name or type(self).__name__} ({shortened([*map(str, state_dict)], 2)}); "
+                "trickzoo.create(…, weights=FILE) reads files of timm and torchvision, and those with a prefix before every name"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
     def __prepare_scriptable__(self) -> NoReturn:
         """Raise BadOption, because torch has deprecated TorchScript. Torch calls this method before it scripts a module."""
         raise BadOption(
@@ -202,6 +235,18 @@ class Backbone(nn.Module):
         for module in self.modules():
             init_module(module)
         return self
+
+
+def refused(model: Any, otherwise: str = "") -> str:
+    """Return how a message names something that is not a backbone: "DataParallel around it; pass its attribute module".
+
+    `otherwise` is the end of the sentence for something that no network is inside of.
+    """
+    name = type(model).__name__
+    for attribute in ("module", "_orig_mod", "network"):
+        if isinstance(getattr(model, attribute, None), nn.Module):
+            return f"{name} around it; pass its attribute {attribute}"
+    return name + otherwise
 
 
 _NOTHING = torch.empty(0, device="meta")
@@ -240,4 +285,4 @@ def check_output_stride(output_stride: int, supported: tuple[int, ...], what: st
     """Raise BadOption if the output stride is not one that the architecture named `what` supports."""
     if output_stride not in supported:
         allowed = " or ".join(map(str, supported))
-        raise BadOption(f"{what}: output_stride must be {allowed}, not {output_stride}")
+        raise BadOption(f"{what}: output_stride must be {allowed}, not {output_stride!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -20,8 +21,13 @@ INSTEAD = {
     **dict.fromkeys(("features_only", "out_indices"), "forward_pyramid(x) returns the feature maps"),
     "global_pool": "forward_features(x) returns the map before the average over its cells",
     "checkpoint_path": "name the file with weights",
+    **dict.fromkeys(("drop_path_rate", "drop_block_rate"), "it has no stochastic depth, only dropout before the classifier, drop_rate"),
+    "norm_layer": "its normalisation is BatchNorm, which freeze(…) can freeze",
+    "replace_stride_with_dilation": "output_stride=16 or 8 dilates the last stages",
+    **dict.fromkeys(("exportable", "scriptable"), "torch.export and torch.onnx.export accept every network"),
+    **dict.fromkeys(("zero_init_last", "zero_init_residual"), "trickzoo.tricks.zero_gamma.zero_last_gammas(model) sets them to 0"),
 }
-"""Options of timm's `create_model` that `create` does not have, with their replacements for the error message."""
+"""Options of timm and torchvision that `create` does not have, with their replacements for the error message."""
 COMMON = ("num_classes", "in_chans", "drop_rate", "output_stride")
 """Options of `create` for every family."""
 
@@ -78,12 +84,12 @@ def create(
         name = model_of(weights)
     architecture, source = named.resolve(name, pretrained=pretrained, weights=weights)
     for option, value, valid in (
-        ("num_classes", num_classes, num_classes is None or num_classes >= 0),
-        ("in_chans", in_chans, in_chans is None or in_chans >= 1),
-        ("drop_rate", drop_rate, 0 <= drop_rate <= 1),
+        ("num_classes", num_classes, num_classes is None or (isinstance(num_classes, Integral) and num_classes >= 0)),
+        ("in_chans", in_chans, in_chans is None or (isinstance(in_chans, Integral) and in_chans >= 1)),
+        ("drop_rate", drop_rate, isinstance(drop_rate, Real) and 0 <= drop_rate <= 1),
     ):
-        if not valid:
-            raise BadOption(f"{name}: {option} cannot be {value}")
+        if not valid or isinstance(value, bool):
+            raise BadOption(f"{name}: {option} cannot be {value!r}")
     check_options(architecture, options)
     file = opened.open_weights(source, architecture) if source is not None else None
     return assemble(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone
+from trickzoo.backbone import Backbone, refused
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import assemble
 from trickzoo.registry import Architecture
@@ -75,7 +75,7 @@ def to_timm(model: Backbone) -> nn.Module:
     """
     if not isinstance(model, Backbone):
         _check_given(model, "to_timm", "a network of trickzoo")
-        raise BadOption(f"to_timm takes a network of trickzoo, not {type(model).__name__}; from_timm and from_torchvision make one")
+        raise BadOption(f"to_timm takes a network of trickzoo, not {refused(model, '; from_timm and from_torchvision make one')}")
     import timm
 
     name, arguments = timm_form.network(model)
@@ -117,9 +117,8 @@ def _check_given(model: Any, function: str, wanted: str) -> None:
         raise BadOption(f"{function} takes {wanted}, not {what}; {instead}")
     if isinstance(model, Backbone):
         raise BadOption(f"{function} takes {wanted}, and this {model.name} is one of trickzoo already")
-    for attribute in ("module", "_orig_mod"):
-        if isinstance(getattr(model, attribute, None), nn.Module):
-            raise BadOption(f"{function} takes {wanted}, not {type(model).__name__} around it; pass its attribute {attribute}")
+    if (given := refused(model)) != type(model).__name__:
+        raise BadOption(f"{function} takes {wanted}, not {given}")
 
 
 def _described(model: nn.Module, name: str) -> LoadedWeights:

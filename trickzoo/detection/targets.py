@@ -15,7 +15,8 @@ def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], c
     """Return the targets with (n, 4) floating-point boxes and (n,) int64 labels; those that were passed stay as they are.
 
     Whole numbers of any type are accepted, and an empty tensor as the boxes or labels of an image without objects. Raises BadOption for
-    targets that do not fit the images or the classes, and for boxes that have no area or are not finite.
+    targets that do not fit the images or the classes, for boxes that have no area or are not finite, and for two or more boxes that all lie
+    within the first pixel of their images. A single one could be a small object in the corner.
     """
     if len(images) != len(targets):
         raise BadOption(f"each image needs a target, and there are {count(len(images), 'image')} and {count(len(targets), 'target')}")
@@ -23,11 +24,16 @@ def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], c
     labels = torch.cat([target["labels"] for target in found])
     boxes = torch.cat([target["boxes"] for target in found])
     fit, whole = (labels >= 1) & (labels < classes), _have_area(boxes)
-    if bool((fit & whole).all()):  # one check for both, because reading a result from a GPU waits for it
+    pixels = (boxes > 1).any() if len(boxes) > 1 else torch.tensor(True)
+    if bool((fit & whole & pixels).all()):  # one check for all, because reading a result from a GPU waits for it
         return found
     if not bool(fit.all()):
         given = f"{int(labels.min())} to {int(labels.max())}"
         raise BadOption(f"the targets have labels from {given}; they go from 1 to {classes - 1}, because 0 is the background")
+    if bool(whole.all()):
+        raise BadOption(
+            "every box of the targets lies within the first pixel of its image; boxes are in pixels, not fractions of the image"
+        )
     number, box = next((n, int(i)) for n, target in enumerate(found) for i in (~_have_area(target["boxes"])).nonzero()[:1])
     corners = ", ".join(f"{value:g}" for value in found[number]["boxes"][box].tolist())
     raise BadOption(f"target {number}: box {box} is ({corners}); corners x0, y0, x1, y1 must be finite, with x0 < x1 and y0 < y1")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone
+from trickzoo.backbone import Backbone, refused
 from trickzoo.errors import BadOption, printable
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
@@ -48,10 +48,13 @@ def export(
             float32. `create` converts them back.
 
     Raises:
-        BadOption: if the file exists, if the classes are not as many as the outputs, if a value is too large for `dtype`, or if the network
-            does not exist in the layout, computes something else there, or has other layers than `create` builds.
+        BadOption: if `model` is not a backbone, if the file exists, if the classes are not as many as the outputs, if a value is too large
+            for `dtype`, or if the network does not exist in the layout, computes something else there, or has other layers than `create`
+            builds.
         NotWritten: if the file cannot be written.
     """
+    if not isinstance(model, Backbone):
+        raise BadOption(f"export takes a classifier of trickzoo, not {refused(model)}")
     architecture, path = registry.find(model.name), Path(path)
     if path.suffix not in (".safetensors", ".pth"):
         raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
