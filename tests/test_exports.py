@@ -126,6 +126,15 @@ def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("export", [roboflow_coco, roboflow_yolo])
+def test_boxes_in_place_of_masks_are_said(export: Callable[[Path], None], tmp_path: Path) -> None:
+    """COCO's files and YOLO's may have polygons, but masks are read from images only."""
+    export(tmp_path)
+    location = AnnotatedLocation("own", tmp_path)
+    refused(lambda: location.open("segmentation", "train"), "export, of which only boxes are read; export masks as images, below images/")
+    refused(lambda: location.open_undivided("segmentation"), "export, of which only boxes are read")
+
+
 def change(path: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def do(root: Path) -> None:
         content = json.loads((root / path).read_text())

@@ -47,6 +47,14 @@ def test_a_classifier_predicts_as_its_network_does(trained: Path) -> None:
     assert loaded.predict(turned) == loaded.predict(trained / "b.jpg") == loaded.predict(ImageOps.exif_transpose(turned))
 
 
+def test_a_path_may_begin_with_a_tilde_and_a_url_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(trained))
+    loaded = trickzoo.load("~/classes")
+    assert loaded.predict("~/a.jpg") == loaded.predict(trained / "a.jpg")
+    with pytest.raises(BadOption, match=r"https://example\.com/a\.jpg is a URL"):
+        loaded.predict("https://example.com/a.jpg")
+
+
 def test_a_detectors_labels_count_from_0_as_its_classes_do(trained: Path) -> None:
     loaded = trickzoo.load(trained / "boxes" / "model.safetensors")
     image = Image.open(trained / "a.jpg")
@@ -67,6 +75,7 @@ def test_a_segmenters_mask_and_shares(trained: Path) -> None:
     prediction = loaded.predict(image)
     expected = segmentation.predict(segmentation.load(trained / "masks"), image)
     assert loaded.task == "segmentation" and prediction.mask is not None and np.array_equal(prediction.mask, expected)
+    assert {type(each.score) for each in prediction.found} == {float}
     assert {each.label: each.score for each in prediction.found} == pytest.approx({i: (expected == i).mean() for i in np.unique(expected)})
     with torch.inference_mode():
         logits = loaded.network(loaded.transform(image)[None])

@@ -235,6 +235,17 @@ class TestEveryFamily:
         model.eval()
         assert torch.equal(model.forward_head(features), model.head.fc(features.mean((2, 3))))
 
+    def test_frozen_norms_that_are_converted_for_several_processes_stay_frozen(self, name: str) -> None:
+        model = trickzoo.create(name, device="meta")
+        model.freeze(model.stem, model.stages[0])
+        nn.SyncBatchNorm.convert_sync_batchnorm(model).train()
+        norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+        inside = {module for part in (model.stem, model.stages[0]) for module in part.modules()}
+        assert [norm.training for norm in norms] == [norm not in inside for norm in norms]
+        model.unfreeze(model.stem)
+        assert all(module.training for module in model.stem.modules())
+        assert all(parameter.requires_grad for parameter in model.stem.parameters())
+
     def test_frozen_parts_stay_bit_identical(self, name: str) -> None:
         model = trickzoo.create(name, num_classes=5)
         frozen = ("stem.", "stages.0.", "stages.1.")

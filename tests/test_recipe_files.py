@@ -119,7 +119,7 @@ def test_a_path_that_is_not_a_file_is_refused(kind: str, tmp_path: Path) -> None
     [
         ("epochs", 10**400, "epochs"),
         ("epochs", 10**16, "epochs must be at most 9,007,199,254,740,992"),
-        ("epochs", True, 'epochs must be 1 or more, not "true"'),
+        ("epochs", True, 'epochs must be a whole number, 1 or more, not "true"'),
         ("lr", 10**400, "Number out of range"),
         ("lr", float("nan"), "lr must be a finite number"),
         ("lr", 1e400, "lr must be a finite number"),

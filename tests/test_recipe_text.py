@@ -38,7 +38,7 @@ def test_every_recipe_is_printed_and_read_back(call: Call, name: str) -> None:
         ({"mixupp": 0.2}, 'a recipe has no field "mixupp"; did you mean mixup'),
         ({"learning_rate": 0.2}, 'a recipe has no field "learning_rate"; did you mean lr?'),
         ({"epoch": 3}, 'a recipe has no field "epoch"; did you mean epochs'),
-        ({"epochs": "many"}, 'recipe field epochs must be 1 or more, not "many"'),
+        ({"epochs": "many"}, 'recipe field epochs must be a whole number, 1 or more, not "many"'),
         ({"augmentation": {"fliip": 0.5}}, 'a recipe has no field "augmentation.fliip"; did you mean flip'),
         ({"augmentation": {"flip": []}}, "recipe field augmentation.flip must be from 0 to 1, not "),
         ({"jitter": 0.0}, 'a recipe has no field "jitter"; did you mean augmentation.jitter'),
@@ -135,12 +135,12 @@ def test_values_need_not_be_text() -> None:
         ({"wd": 0.0}, r"did you mean weight_decay\?"),
         ({"num-epochs": 3}, r"did you mean epochs\?"),
         ({"epoch": "3"}, 'no field "epoch"; did you mean epochs'),
-        ({"epochs": "many"}, 'recipe field epochs must be 1 or more, not "many"'),
+        ({"epochs": "many"}, 'recipe field epochs must be a whole number, 1 or more, not "many"'),
         ({"schedule": "linear"}, 'recipe field schedule must be step or cosine, not "linear"'),
         ({"schedule": "x - at `$.epochs`"}, r'recipe field schedule must be step or cosine, not "x - at `\$.epochs`"'),
         ({"augmentation": "none"}, 'no field "augmentation"'),
         ({"area": "1"}, "recipe field augmentation.area must be 2 numbers with a comma: above 0 and at most 1, not "),
-        ({"epochs": 0.5}, 'recipe field epochs must be 1 or more, not "0.5"'),
+        ({"epochs": 0.5}, 'recipe field epochs must be a whole number, 1 or more, not "0.5"'),
     ],
 )
 def test_fields_that_cannot_be_replaced(changes: dict[str, str], message: str) -> None:

@@ -171,7 +171,7 @@ class Backbone(nn.Module):
 
         Without parts, everything that `freeze` has frozen is unfrozen. Raises BadOption if a module is not a part of this network.
         """
-        for part in self._frozen & set(self._inside("unfreeze", modules or (self,))):
+        for part in self._all_frozen() & set(self._inside("unfreeze", modules or (self,))):
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(True)
             part.training = self.training
@@ -192,9 +192,17 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set training mode, or evaluation mode if `mode` is False, and return the network. Frozen parts stay in evaluation mode."""
         super().train(mode)
-        for part in self._frozen:
+        for part in self._all_frozen():
             part.training = False
         return self
+
+    def _all_frozen(self) -> set[nn.Module]:
+        """Return the frozen modules, after adding those that took over the parameters of one, as `SyncBatchNorm` does of a BatchNorm."""
+        for child in [child for part in self._frozen for child in part.children()]:
+            own = [*child.parameters(recurse=False)]
+            if own and not any(parameter.requires_grad for parameter in own):
+                self._frozen.add(child)
+        return self._frozen
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Raises BadOption for a module under a name of timm or torchvision, which this network would never use."""
@@ -215,7 +223,7 @@ class Backbone(nn.Module):
         if state_dict and not state_dict.keys() & self.state_dict().keys():
             raise BadCheckpoint(
                 f"none of these tensors has a name of {self.name or type(self).__name__} ({shortened([*map(str, state_dict)], 2)}); "
-                "trickzoo.create(…, weights=FILE) reads files of timm and torchvision, and those with a prefix before every name"
+                "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"
             )
         return super().load_state_dict(state_dict, strict, assign)
 

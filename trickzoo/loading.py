@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,11 +108,12 @@ class Network:
         """Return what the network predicts for an image, after it is turned upright by its EXIF orientation.
 
         Args:
-            image: an image of Pillow, or the path of one.
+            image: an image of Pillow, or the path of one. `Image.open(io.BytesIO(content))` opens the content of a file, and
+                `Image.fromarray` an array; `array[..., ::-1]` turns the BGR of OpenCV into RGB.
             threshold: the lowest score in `Prediction.found`; those below it are left out. A mask stays whole.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
-        unknown, BadOption if `image` is of another type, and BadCheckpoint if a classifier gives logits that are not finite.
+        unknown, BadOption if `image` is of another type or a URL, and BadCheckpoint if a classifier gives logits that are not finite.
         """
         picture = _upright(image)
         found = self.predict_picture(picture, threshold)
@@ -167,7 +167,7 @@ class Network:
     def _shares(self, mask: NDArray[np.uint8]) -> Prediction:
         counts = np.bincount(mask.ravel(), minlength=len(self.classes))
         order = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
-        return Prediction(tuple(self._named(label, counts[label] / mask.size) for label in order), mask)
+        return Prediction(tuple(self._named(label, float(counts[label] / mask.size)) for label in order), mask)
 
 
 def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
@@ -239,7 +239,7 @@ def _upright(image: Image.Image | Picture | str | PathLike[str]) -> Picture:
     if isinstance(image, Picture):
         return image
     if isinstance(image, (str, PathLike)):
-        return read(Path(image)).upright()
+        return read(expanded(image)).upright()
     turned = rgb(ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else image)
     return Picture(turned, turned.size)
 

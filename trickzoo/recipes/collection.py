@@ -255,7 +255,8 @@ def _converted(content: dict[str, Any], kind: type[D], inside: str = "") -> D:
                 field = described(kind).get(name)  # type: ignore[arg-type]  # classes have a hash
                 if field is None or "out of range" in str(error):
                     raise BadOption(f"recipe field {inside}{name}: {error}") from None
-                raise BadOption(f'recipe field {inside}{name} must be {field.choice}, not "{in_words(content[name])}"') from None
+                whole = "a whole number, " if str(error).startswith("Expected `int") and field.choice[:1].isdigit() else ""
+                raise BadOption(f'recipe field {inside}{name} must be {whole}{field.choice}, not "{in_words(content[name])}"') from None
     return kind(**values)
 
 

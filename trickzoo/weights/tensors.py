@@ -32,6 +32,9 @@ MOST_TENSORS = 20_000
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of a tensor's name that are added when a network is wrapped to be parallel, averaged, compiled, sharded or recomputed."""
 
+HOLDERS = ("model.", "net.", "network.")
+"""What every name begins with in the state dict of a module, such as Lightning's, that holds the network as an attribute."""
+
 AVERAGES = ("state_dict_ema", "model_ema")
 """Keys under which the trainers of timm and torchvision store averaged weights."""
 
@@ -56,9 +59,9 @@ def read_tensors(path: Path) -> Content:
     """Read a .safetensors file, whose tensors are memory-mapped, or a pickled file.
 
     A pickled file is read with `weights_only=True`, which refuses anything but tensors and plain values. The state dict may be under the
-    key "state_dict" or "model", and the names may have the parts that wrappers add ("module.", "_orig_mod."). If the checkpoint also has
-    averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of trickzoo-train also has metadata; its averaged
-    weights are read without a warning, because they are the ones that were evaluated.
+    key "state_dict" or "model". The names may have the parts that wrappers add ("module.", "_orig_mod."), or all begin with one of
+    `HOLDERS`. If the checkpoint also has averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of
+    trickzoo-train also has metadata; its averaged weights are read without a warning, because they are the ones that were evaluated.
     Raises BadCheckpoint if the file cannot be read, is damaged, or holds no state dict.
     """
     try:
@@ -168,13 +171,12 @@ def check_finite(tensors: Mapping[str, Tensor], name: object) -> None:
 
 
 def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under their names without the parts that wrappers of the network added."""
-    if not any(part in WRAPPERS for key in tensors for part in key.split(".")):
-        return tensors
+    """Return the tensors under their names without the parts that wrappers of the network, or a module that holds it alone, added."""
     bare = {".".join(part for part in key.split(".") if part not in WRAPPERS): tensor for key, tensor in tensors.items()}
     if len(bare) < len(tensors):
         raise BadCheckpoint(f"{path} holds the same network twice, wrapped and not; save one state dict alone")
-    return bare
+    holder = next((each for each in HOLDERS if all(key.startswith(each) for key in bare)), "")
+    return {key.removeprefix(holder): tensor for key, tensor in bare.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
+from trickzoo.data.readers.own import box_exports
 from trickzoo.errors import BadData, shortened
 from trickzoo.files import Identity
 from trickzoo.wording import count
@@ -51,8 +52,14 @@ def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
 
 
 def mask_exports(root: Path) -> list[Export]:
-    """Return the sets of images and masks that a folder contains, in any form. Only the names of files are read."""
-    return [*_cvat_masks(root), *_cvat_camvid(root), *_roboflow(root), *_folders(root)]
+    """Return the sets of images and masks that a folder contains, in any form. Only the names of files are read.
+
+    Raises BadData for a folder that holds an export with boxes instead.
+    """
+    found = [*_cvat_masks(root), *_cvat_camvid(root), *_roboflow(root), *_folders(root)]
+    if not found and (boxes := box_exports(root)):
+        raise BadData(f"{root} is a {boxes[0].what}, of which only boxes are read; export masks as images, below images/ and masks/")
+    return found
 
 
 def _cvat_masks(root: Path) -> Iterator[Export]:
