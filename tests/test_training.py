@@ -241,6 +241,28 @@ def test_a_network_that_diverges_in_the_last_step_has_no_result(
     assert checkpoint.load(tmp_path / "last.pt", RECIPE, seed=0)["step"] == 7
 
 
+def test_outputs_that_are_not_finite_in_an_earlier_epoch_have_no_metrics(
+    resident: Resident, val: Resident, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Statistics of BatchNorm that have not settled may give them, and the training goes on as if there were no evaluation."""
+    model = prepare(RECIPE, len(resident.classes), 0)
+    kept: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def change(progress: Progress) -> None:
+        statistics = model.stem.bn.running_var
+        if progress.step == 7:
+            kept.append(statistics.clone())
+            statistics.fill_(-1.0)
+        elif progress.step == 8:
+            statistics.copy_(kept.pop())
+
+    train(RECIPE, model, resident, val, tmp_path, report=change)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "top1" in row] == [14]
+    assert "the outputs of the network are not finite after epoch 1, which therefore has no metrics" in caplog.text
+
+
 def test_an_evaluation_that_was_stopped_is_not_made_up_for_within_an_epoch(
     resident: Resident, val: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,9 +145,9 @@ def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
 
     They do not differ if all micro-batches have the same number of images, or if all are the same part of the batch of their recipe.
     """
-    sizes = {(result.micro_batch, result.recipe.get("batch_size")) for result in results if result.micro_batch is not None}
-    images = sorted({micro for micro, _ in sizes if micro is not None})
-    parts = {batch / micro for micro, batch in sizes if micro and isinstance(batch, int)}
+    sizes = [(result.micro_batch, result.recipe.get("batch_size")) for result in results if result.micro_batch is not None]
+    images = sorted({micro for micro, _ in sizes})
+    parts = {batch / micro for micro, batch in sizes if isinstance(batch, int)}
     if len(images) < 2 or len(parts) < 2:
         return ()
     return (

@@ -222,6 +222,7 @@ class _Training:
         """Evaluate the model.
 
         If the evaluation fails or a signal stops it, the checkpoint notes that, and the resumed training begins with this evaluation.
+        Outputs that are not finite are an error only after the last step: statistics of BatchNorm may not have settled before.
         """
         state = self.state
         _share_buffers(self.task, self.accelerator)
@@ -229,7 +230,12 @@ class _Training:
         try:
             found = self.task.evaluate()
         except NotFinite:  # in all processes, because it is found in the outputs of all
-            raise self._diverged("the outputs of the network are not finite", state.step - 1) from None
+            if state.step == self.steps:
+                raise self._diverged("the outputs of the network are not finite", state.step - 1) from None
+            state.unevaluated = False
+            if self.accelerator.is_main_process:
+                log.warning("the outputs of the network are not finite after epoch %d, which therefore has no metrics", epoch + 1)
+            return
         except TrickzooError as error:
             self.checkpoints.save(LAST, state)
             if isinstance(error, stopping.Interrupted):
