@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 
 from trickzoo import bootstrap, result_files
@@ -19,6 +21,11 @@ from trickzoo.recipes.ranges import Range
 from trickzoo.studies import words
 from trickzoo.studies.comparison import Changed, Comparison, find
 from trickzoo.studies.comparison import compare as compare_classifiers
+from trickzoo.studies.ladder import in_words
+from trickzoo.studies.samples import HELPED, HURT, UNCLEAR
+from trickzoo.studies.seed_comparison import compare as compare_seeds
+from trickzoo.studies.seed_comparison import trainings
+from trickzoo.training.measures import MEASURES
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
@@ -34,8 +41,8 @@ NETWORKS = {"classification": "a classifier", "detection": "a detector", "segmen
 
 
 def compare(
-    first: Path,
-    second: Path,
+    first: str,
+    second: str,
     /,
     *,
     draws: Annotated[
@@ -46,14 +53,23 @@ def compare(
     out: Annotated[Path | None, Parameter(help="Write all images that changed to this CSV file.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare two networks of one task on the same images: the paired difference, and the images that changed.
+    """Compare two networks of one task on the same images, or two recipes by several training runs of each.
 
     FIRST and SECOND are folders of training runs, or what `trickzoo eval --predictions` wrote. The difference of two classifiers in top-1
     has a 95 % confidence interval, and p is that of McNemar's exact test. The differences of two detectors in COCO's AP and AP50, and of
     two segmenters in mean IoU and pixel accuracy, have 95 % bootstrap intervals over the images. All of them are about these images: they
     do not cover the spread over seeds.
+
+    To compare recipes over seeds, name the training runs of each with commas between them, or by a pattern in quotes:
+    'runs/a-*' 'runs/b-*'. The runs are paired by seed; interval and p are those of the paired t test.
     """
-    (task, one), (other, two) = find(first), find(second)
+    ones, twos = trainings(first), trainings(second)
+    if len(ones) > 1 or len(twos) > 1:
+        if out is not None or draws is not None:
+            raise BadOption("--out and --draws are for two networks; name one training run on each side, or leave them out")
+        _of_seeds(ones, twos, json)
+        return
+    (task, one), (other, two) = find(ones[0]), find(twos[0])
     result_files.check_outputs({"--out": out}, (one, two))
     if task != other:
         raise BadData(f"{first} is of {NETWORKS[task]} and {second} of {NETWORKS[other]}; compare two networks of one task")
@@ -63,9 +79,27 @@ def compare(
     if out is not None:
         result_files.write_csv(out, columns, cells)
     if json:
-        say_json({"what": "comparison", "task": task, "first": str(first), "second": str(second), **content})
+        say_json({"what": "comparison", "task": task, "first": first, "second": second, **content})
     else:
-        say_in(first, second)
+        say_in(ones[0], twos[0])
+
+
+def _of_seeds(ones: Sequence[Path], twos: Sequence[Path], json: bool) -> None:
+    """Print the comparison of two recipes over seeds."""
+    found = compare_seeds(ones, twos)
+    if json:
+        say_json({"what": "comparison over seeds", **msgspec.to_builtins(found, str_keys=True)})
+        return
+    for side, values in (("first", found.first), ("second", found.second)):
+        each = ", ".join(f"{value:.2f}" for value in values.values())
+        of_seeds = f"with the {'seed' if len(values) == 1 else 'seeds'} {', '.join(map(str, values))}"
+        say(f"{side}: {MEASURES[found.measure]} {fmean(values.values()):.2f} % ({each} {of_seeds})")
+    say(f"recipe: {in_words(found.changes) or 'the same'}")
+    difference = found.difference
+    verdict = {HELPED: ": the second is better", HURT: ": the first is better", UNCLEAR: f": {words.significance(difference)}"}
+    say(f"difference {words.result_in_words(difference)}{verdict.get(difference.verdict, '')}")
+    for note in found.notes:
+        say(note)
 
 
 def _of_classifiers(one: Path, two: Path) -> Compared:

@@ -48,8 +48,9 @@ def usage_error(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         return unknown_option(error)
     if isinstance(error, UnusedCliTokensError):
-        named = error.target is not None and "data" in inspect.signature(error.target).parameters
-        return f"no option precedes {' '.join(error.unused_tokens or ())}" + "; images are named with --data" * named
+        known = inspect.signature(error.target).parameters if error.target is not None else {}
+        patterns = "; put a pattern that names several training runs in quotes" * ("first" in known)
+        return f"no option precedes {' '.join(error.unused_tokens or ())}" + patterns + "; images are named with --data" * ("data" in known)
     if isinstance(error, MissingArgumentError) and error.argument is not None and error.keyword is None:
         name = error.argument.name
         return f"{name} is missing" + "; own recognises what annotation tools export" * (name == "LAYOUT")

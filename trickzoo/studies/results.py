@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -109,11 +109,37 @@ class FineTuningResult(TrainingResult, frozen=True, kw_only=True):
         return {key: value for key, value in recipe.items() if key not in ("model", "weights")}
 
 
+class AnyResult(TrainingResult, frozen=True, kw_only=True):
+    """The `result.json` of a training of any task, with the metric that it is judged by: top-1, or the one that `measure` names."""
+
+    measure: Literal["top1"] | Measure = "top1"
+    top1: Share | None = None
+    voc_ap50: Share | None = None
+    voc_ap50_11_point: Share | None = None
+    coco_ap: Share | None = None
+    coco_ap50: Share | None = None
+    miou: Share | None = None
+    pixel_accuracy: Share | None = None
+    weights_sha256: str | None = None
+    teacher_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if getattr(self, self.measure) is None:
+            raise ValueError(f"it has no {self.measure}")
+
+    @property
+    def figure(self) -> float:
+        """The metric that the training is judged by, in percent."""
+        return float(getattr(self, self.measure))
+
+
 Read = TypeVar("Read", bound=Struct)
 EXPECTED: dict[type, str] = {
     LadderStudy: "the summary of a ladder study; write it again with `trickzoo ladder --report-only`",
     TransferStudy: "the summary of a transfer study; write it again with `trickzoo transfer --report-only`",
     ClassifierResult: "a result file of a training; move it away",
+    AnyResult: "a result file of a training; name another folder",
     FineTuningResult: "a result file of a fine-tuning; move it away",
 }
 
@@ -152,7 +178,7 @@ def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
         return ()
     return (
         f"The training runs differ in their micro-batches ({', '.join(map(str, images[:-1]))} and {images[-1]} images), which change the "
-        "outcome too, so that the differences between rungs and between seeds may be due to them.",
+        "outcome too, so that differences may be due to them.",
     )
 
 

@@ -1,0 +1,117 @@
+"""Comparison of two recipes by the trainings of each with several seeds."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trickzoo.errors import BadData
+from trickzoo.output_files import RESULT
+from trickzoo.studies.results import AnyResult, environments, notes, read
+from trickzoo.studies.samples import Difference, difference
+from trickzoo.training.measures import MEASURES
+
+
+@dataclass(frozen=True)
+class SeedComparison:
+    """The result of comparing two recipes.
+
+    Attributes:
+        measure: key of the metric in result files.
+        first, second: the metric of each recipe by seed, in percent.
+        changes: (value of the first, value of the second) for each field of the recipe that differs.
+        difference: the metric of the second minus that of the first, paired by seed.
+        notes: sentences on what else differs between the trainings.
+    """
+
+    measure: str
+    first: Mapping[int, float]
+    second: Mapping[int, float]
+    changes: dict[str, tuple[Any, Any]]
+    difference: Difference
+    notes: tuple[str, ...]
+
+
+def trainings(named: str) -> list[Path]:
+    """Return the folders or files that an argument names: one, several with commas between them, or those that match a pattern.
+
+    Raises BadData for a pattern that nothing matches.
+    """
+    if Path(named).exists():
+        return [Path(named)]
+    found: list[Path] = []
+    for part in filter(None, named.split(",")):
+        matched = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
+        if not matched:
+            raise BadData(f"nothing matches {part}; name folders of training runs")
+        found += map(Path, matched)
+    return found or [Path(named)]
+
+
+def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
+    """Compare the trainings in two lists of folders, those of one recipe in each.
+
+    Raises BadCheckpoint if a result cannot be read, and BadData if the trainings in a list differ in more than their seeds, if the
+    validation images or the metrics differ, or if no seed is in both lists.
+    """
+    one, two = _of_one_recipe(first), _of_one_recipe(second)
+    a, b = next(iter(one.values())), next(iter(two.values()))
+    if a.measure != b.measure:
+        raise BadData(f"{first[0]} is judged by {MEASURES[a.measure]} and {second[0]} by {MEASURES[b.measure]}; compare runs of one task")
+    if a.val_digest != b.val_digest:
+        raise BadData(f"{first[0]} and {second[0]} have different validation images; compare runs with the same")
+    ours, theirs = ({seed: result.figure for seed, result in each.items()} for each in (one, two))
+    found = difference(theirs, ours)
+    if found is None:
+        raise BadData(f"no seed is on both sides ({_listed(one)}, and {_listed(two)}); train both recipes with the same seeds")
+    results = [*one.values(), *two.values()]
+    said = [
+        *notes(results),
+        *["The training images of the two differ."] * (a.data_digest != b.data_digest),
+        *["The training runs differ in machine, versions or number of processes."] * (len(environments(results)) > 1),
+    ]
+    return SeedComparison(a.measure, ours, theirs, _changes(a.recipe, b.recipe), found, tuple(said))
+
+
+def _of_one_recipe(folders: Sequence[Path]) -> dict[int, AnyResult]:
+    """Return the results of trainings by seed. Raises BadData if they differ in more than their seeds, or not in these."""
+    found: dict[int, AnyResult] = {}
+    places: dict[int, Path] = {}
+    for folder in folders:
+        if not (folder / RESULT).exists():
+            raise BadData(f"{folder} holds no {RESULT} of a finished training; finish it, or leave it out")
+        result = read(folder / RESULT, AnyResult)
+        if result.seed in found:
+            raise BadData(f"{places[result.seed]} and {folder} have the same seed, {result.seed}; name each seed once")
+        if found:
+            base, at = next(iter(found.values())), next(iter(places.values()))
+            other = [f"{name}: {there} and {here}" for name, (there, here) in _changes(base.recipe, result.recipe).items()]
+            for what in ("data_digest", "val_digest", "weights_sha256", "teacher_sha256"):
+                other += [what] * (getattr(base, what) != getattr(result, what))
+            if other:
+                raise BadData(
+                    f"{at} and {folder} differ in more than their seeds ({', '.join(other)}); name runs of one recipe on each side"
+                )
+        found[result.seed], places[result.seed] = result, folder
+    return found
+
+
+def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the two values of each field, other than the name, that differs between two recipes as plain data."""
+    a, b = _fields(there), _fields(here)
+    return {name: (a.get(name), b.get(name)) for name in a | b if a.get(name) != b.get(name) and name != "name"}
+
+
+def _fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe as plain data, with those of its nested parts among them."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        found |= value if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _listed(results: Mapping[int, AnyResult]) -> str:
+    return ", ".join(map(str, results))
