@@ -38,6 +38,8 @@ if __name__ == "__main__":
 """
 INFER = """
 import sys, time, torch, trickzoo
+from trickzoo.training.processes import keep_freed_memory
+keep_freed_memory()
 model, images = trickzoo.create("mobilenet_v1_100"), torch.rand(int(sys.argv[1]), 3, 224, 224)
 with torch.inference_mode():
     model(images)

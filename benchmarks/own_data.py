@@ -48,10 +48,10 @@ def write_photos(cells: DetectionSet, folder: Path) -> None:
     for index in range(len(cells)):
         image, objects = cells.read(index), cells.objects_of(index)
         for box, label in zip(objects.boxes.tolist(), objects.labels.tolist(), strict=True):
-            name, crop = cells.classes[label - 1], [round(side) for side in box]
-            if written[name] < PER_CLASS and min(crop[2] - crop[0], crop[3] - crop[1]) >= SMALLEST:
+            name, (left, top, right, bottom) = cells.classes[label - 1], map(round, box)
+            if written[name] < PER_CLASS and min(right - left, bottom - top) >= SMALLEST:
                 (folder / name).mkdir(parents=True, exist_ok=True)
-                image.crop(crop).save(folder / name / f"{written[name]}.png")
+                image.crop((left, top, right, bottom)).save(folder / name / f"{written[name]}.png")
                 written[name] += 1
 
 

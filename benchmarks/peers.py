@@ -104,7 +104,7 @@ def timm_a3(net: nn.Module, classes: int, per_epoch: int, epochs: int, lr: float
         optimiser,
         "cosine",
         num_epochs=epochs,
-        warmup_epochs=epochs * of.warmup_epochs / of.epochs,
+        warmup_epochs=epochs * of.warmup_epochs / of.epochs,  # type: ignore[arg-type] # a fraction will do, as steps are counted
         warmup_lr=lr / 80,  # 1e-4 of 8e-3
         min_lr=lr / 8000,
         step_on_epochs=False,

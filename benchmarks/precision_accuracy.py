@@ -21,12 +21,13 @@ from trickzoo import environment
 from trickzoo.classification import evaluate
 from trickzoo.cli.common import classes_of
 from trickzoo.data.readers.imagenet import open_imagenet
+from trickzoo.deployment.deploy import Backend, Precision
 from trickzoo.result_files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 Right = NDArray[np.bool_]
 """(n,) whether each image is classified correctly."""
-VARIANTS = (("openvino", "bf16"), ("onnxruntime", "int8"), ("openvino", "int8"))
+VARIANTS: tuple[tuple[Backend, Precision], ...] = (("openvino", "bf16"), ("onnxruntime", "int8"), ("openvino", "int8"))
 
 
 def compare(right: Right, reference: Right) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from trickzoo.classification import task as classification
 from trickzoo.classification.model import prepare
 from trickzoo.data.resident import Resident
 from trickzoo.errors import BadData, InUse, NotWritten, TrickzooError
-from trickzoo.training import folder, loop, metrics_log, processes, stopping
+from trickzoo.training import folder, loop, metrics_log, stopping
 from trickzoo.training.progress import Progress
 
 Report = Callable[[Progress], None]
@@ -166,33 +166,6 @@ def test_a_folder_that_cannot_be_created_is_refused(place: str, tmp_path: Path) 
     wanted = rf"{place} cannot be written \({tmp_path}/file is a file\); name another --out"
     with pytest.raises(NotWritten, match=wanted), folder.locked(tmp_path / place, STATE):
         pass
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# memory
-
-
-def test_peak_memory_without_the_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil  # noqa: F401, on this system it needs the module when it is imported
-
-    here = processes.peak_memory()
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert 0.2 * here < processes.peak_memory() <= 1.2 * here
-
-
-def test_peak_memory_is_unknown_without_both_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("resource", "psutil"):
-        monkeypatch.setitem(sys.modules, name, None)
-    assert processes.peak_memory() is None
-
-
-def test_peak_memory_in_the_units_of_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
-    monkeypatch.setattr(resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 5_000}))
-    for system, wanted in (("linux", 5_120_000), ("darwin", 5_000)):
-        monkeypatch.setattr(sys, "platform", system)
-        assert processes.peak_memory() == wanted
 
 
 # ---------------------------------------------------------------------------------------------------------------------

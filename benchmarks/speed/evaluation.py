@@ -1,16 +1,19 @@
 """Evaluating a classifier from the files to the predictions, against the loop of timm's validation script.
 
 timm's package contains its data sets, loaders, transforms and networks, but not the script. The loop is rebuilt here in the script's order,
-without its logging and its accuracy, which favours timm. It uses channels_last and the number of loader processes that is the fastest here.
+without its logging and its accuracy, which favours timm. trickzoo's variants run in processes of their own, where malloc is set as its
+commands set it. timm's loop uses channels_last and the number of loader processes that is the fastest here.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -21,10 +24,10 @@ from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader
 
 import trickzoo
-from benchmarks.speed.harness import Comparison, interleaved
+from benchmarks.speed.harness import AsCommand, Comparison, interleaved
 from trickzoo.backbone import Backbone
 from trickzoo.classification import evaluate
-from trickzoo.data.batches import there
+from trickzoo.data.batches import not_none
 from trickzoo.data.imageset import Decoded, ImageSet
 from trickzoo.data.open import open_set
 from trickzoo.data.transforms import normalise, resize_and_crop
@@ -58,12 +61,12 @@ def _comparison(name: str, upstream: str, images: ImageSet) -> Comparison:
         save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, file)
         ours = trickzoo.create(name, weights=file, num_classes=len(images.classes))
     cores = os.cpu_count() or 1
-    seconds = {workers: interleaved({"": lambda workers=workers: _timm(theirs, images, workers)}, 1)[""] for workers in range(1, cores + 1)}
+    seconds = {workers: interleaved({"": functools.partial(_timm, theirs, images, workers)}, 1)[""] for workers in range(1, cores + 1)}
     workers = min(seconds, key=seconds.__getitem__)
     deployed = deploy(ours, images=_prepared(images), batch_size=evaluate.BATCH, threads=1)
-    variants = {
-        "trickzoo, deployed": lambda: _trickzoo(ours, images, cores, deployed),
-        "trickzoo, eager": lambda: _trickzoo(ours, images, cores, None),
+    variants: dict[str, Callable[[], Any]] = {
+        "trickzoo, deployed": AsCommand(_trickzoo, ours, images, cores, deployed),
+        "trickzoo, eager": AsCommand(_trickzoo, ours, images, cores, None),
         "timm": lambda: _timm(theirs, images, workers),
     }
     expected = variants["timm"]()
@@ -75,7 +78,7 @@ def _comparison(name: str, upstream: str, images: ImageSet) -> Comparison:
 def _prepared(images: ImageSet) -> torch.Tensor:
     """Return the first images, prepared for the network."""
     first = Decoded(images, resize_and_crop(PREPROCESSING), range(evaluate.BATCH))
-    return normalise(torch.stack([there(first[i].pixels) for i in range(len(first))]), PREPROCESSING)
+    return normalise(torch.stack([not_none(first[i].pixels) for i in range(len(first))]), PREPROCESSING)
 
 
 def _trickzoo(model: Backbone, images: ImageSet, workers: int, network: Deployed | None) -> NDArray[np.int64]:

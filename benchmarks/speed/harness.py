@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trickzoo import environment
 from trickzoo.result_files import write_json
+from trickzoo.training.processes import keep_freed_memory
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 OURS = "trickzoo"
@@ -33,6 +37,38 @@ class Comparison:
     variants: Mapping[str, Callable[[], Any]]
     work: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AsCommand:
+    """An action that calls a function in a process of its own, whose malloc is set as the commands of trickzoo set it.
+
+    The process starts with the first call and serves all of them. It gets the function and its arguments once.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(function, arguments))
+
+    def __call__(self) -> Any:
+        return self.pool.submit(_act).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self.pool.shutdown()
+
+
+def _begin(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    global _action
+    keep_freed_memory()
+    _action = functools.partial(function, *arguments)
+
+
+def _act() -> Any:
+    return _action()
+
+
+_action: Callable[[], Any]
+"""What a process of `AsCommand` calls."""
 
 
 def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int = 1) -> dict[str, list[float]]:
@@ -61,6 +97,9 @@ def measure(comparison: Comparison, n: int, *, warmup: int = 1) -> dict[str, Any
     A ratio above 1 means that trickzoo is faster.
     """
     times = interleaved(dict(comparison.variants), n, warmup)
+    for action in comparison.variants.values():
+        if isinstance(action, AsCommand):
+            action.close()
     ours = [name for name in times if name.startswith(OURS)]
     return {
         "what": comparison.what,

@@ -66,8 +66,8 @@ def _comparison(name: str, batch: int, threads: int, compiled: bool) -> Comparis
         return time.perf_counter() - start
 
     variants = {label: functools.partial(repeated, run) for label, run in runs.items()}
-    bound = peak.facts(trickzoo.create(name), registry.find(name).size, torch.float32, training=False)
-    return Comparison(f"{name}, batch {batch}", variants, calls * batch, {"deviation": deviation, "auto": auto, **bound})
+    rates = peak.facts(trickzoo.create(name), registry.find(name).size, torch.float32, training=False)
+    return Comparison(f"{name}, batch {batch}", variants, calls * batch, {"deviation": deviation, "auto": auto, **rates})
 
 
 def _variants(name: str, batch: int, threads: int, compiled: bool) -> tuple[dict[str, Run], Tensor, str]:

@@ -1,7 +1,8 @@
 """Training steps of classifiers, against timm's loop and against the bare step.
 
 timm's package contains its loaders, optimisers and networks, but not its training script. The loop is rebuilt here in the script's order,
-without its logging, which favours timm. Both read the same files with the same number of workers, crop and flip them and do nothing else,
+without its logging, which favours timm. On a CPU, trickzoo's variants and the bare step run in processes of their own, where malloc is
+set as trickzoo's commands set it. Both read the same files with the same number of workers, crop and flip them and do nothing else,
 and train with Nesterov SGD on label-smoothed targets. "decoded once" is `--decode once`. The bare step is forward, backward and SGD's step
 on images that are in memory already. The start of the workers is not timed.
 
@@ -36,7 +37,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import trickzoo
 from benchmarks.speed import peak
-from benchmarks.speed.harness import Comparison
+from benchmarks.speed.harness import AsCommand, Comparison
 from trickzoo.classification.model import prepare
 from trickzoo.classification.task import Classification
 from trickzoo.data.loaders import Streamed, TrainingImages
@@ -44,7 +45,7 @@ from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
 from trickzoo.recipes.recipe import Augmentation, Recipe
 from trickzoo.training import loop
-from trickzoo.tricks.low_precision import DTYPES
+from trickzoo.tricks.low_precision import DTYPES, Precision
 
 WHAT = "training of a classifier"
 
@@ -64,7 +65,7 @@ class Setting:
 
     model: str
     upstream: Callable[..., nn.Module]
-    precision: str
+    precision: Precision
     size: int = 64
     batch: int = 64
     timed: int = 24
@@ -89,6 +90,8 @@ class Setting:
         )
 
 
+UNSET = "trickzoo, decoded once, malloc's defaults"
+"""The variant that shows what the setting of malloc does."""
 WARM = 4
 """Number of steps before those that are timed."""
 AREA = (0.35, 1.0)
@@ -123,6 +126,7 @@ def comparisons(data: Path, compiled: bool = False) -> Iterator[Comparison]:
     on_gpu = torch.cuda.is_available()
     torch.backends.cudnn.benchmark = on_gpu  # as timm's training script sets it
     workers = os.cpu_count() or 1
+    ours = functools.partial if on_gpu else AsCommand
     files = open_imagenet(data, split="train")
     if on_gpu:
         yield _in_memory(GPU_IN_MEMORY, compiled=compiled)
@@ -131,10 +135,11 @@ def comparisons(data: Path, compiled: bool = False) -> Iterator[Comparison]:
             side = round(setting.size * 8 / 7)
             once = decode_once(files, squash(side), f"squash{side}", Path(cache), workers=workers)
             variants = {
-                "trickzoo, files": functools.partial(_trickzoo, setting, Streamed(files, workers=workers)),
-                "trickzoo, decoded once": functools.partial(_trickzoo, setting, once),
+                "trickzoo, files": ours(_trickzoo, setting, Streamed(files, workers=workers)),
+                "trickzoo, decoded once": ours(_trickzoo, setting, once),
+                **({} if on_gpu else {UNSET: functools.partial(_trickzoo, setting, once)}),
                 "timm, files": functools.partial(_timm, setting, data, len(files.classes), workers),
-                "the bare step": functools.partial(_bare, setting, len(files.classes)),
+                "the bare step": ours(_bare, setting, len(files.classes)),
             }
             yield Comparison(setting.title, variants, setting.timed * setting.batch, _facts(setting, len(files.classes)))
 

@@ -3,11 +3,13 @@
 The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights, in
 fp32 and with `--precision bf16`; torchvision's training scripts have low precision for GPUs only. trickzoo's steps have the memory format
 and the optimiser of its trainings, torchvision's those of its scripts. Faster R-CNN has the feature pyramid and torchvision's settings;
-FCN has output stride 8 and the auxiliary head. The images are in memory.
+FCN has output stride 8 and the auxiliary head. The images are in memory. trickzoo's steps run in processes of their own, where malloc is
+set as trickzoo's commands set it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.models import detection, segmentation
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from benchmarks.speed.harness import Comparison
+from benchmarks.speed.harness import AsCommand, Comparison
 from trickzoo.detection import faster_rcnn
 from trickzoo.recipes.finetune import VOC_MASKS
 from trickzoo.segmentation import fcn
@@ -35,8 +37,22 @@ def comparisons() -> Iterator[Comparison]:
     yield Comparison(f"FCN, {CROP} × {CROP}", _variants(_masks), N)
 
 
-def _variants(step: Callable[..., Callable[[], object]]) -> dict[str, Callable[[], object]]:
-    return {"trickzoo": step(ours=True), "trickzoo, bf16": step(ours=True, low=True), "torchvision": step(ours=False)}
+def _variants(network: Callable[..., Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    return {
+        "trickzoo": AsCommand(_take, network, True),
+        "trickzoo, bf16": AsCommand(_take, network, True, True),
+        "torchvision": functools.partial(_take, network, False),
+    }
+
+
+def _take(network: Callable[..., Callable[[], object]], ours: bool, low: bool = False) -> None:
+    """Take a training step of a network, which is built in the first call."""
+    _built(network, ours, low)()
+
+
+@functools.cache
+def _built(network: Callable[..., Callable[[], object]], ours: bool, low: bool) -> Callable[[], object]:
+    return network(ours=ours, low=low)
 
 
 def _step(model: nn.Module, loss: Callable[[], Tensor], ours: bool, low: bool) -> Callable[[], object]:

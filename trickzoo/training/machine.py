@@ -85,10 +85,13 @@ class Machine(Checked):
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
+        from trickzoo.training.processes import keep_freed_memory
         from trickzoo.tricks.low_precision import mixed_precision
 
         environment.commit()  # reads the commit now, because the checkout may change before the training ends
         use_cpu = on_cpu(self.device)
+        if use_cpu:
+            keep_freed_memory()
         AcceleratorState._reset_state()  # otherwise accelerate refuses another precision than that of an earlier training
         mixed = mixed_precision(precision, accelerator=not use_cpu)
         accelerator = Accelerator(cpu=use_cpu, mixed_precision=mixed, log_with=self.external)
