@@ -22,7 +22,7 @@ from trickzoo.cli import zoo
 from trickzoo.cli.train import app
 from trickzoo.data.division import ALIKE, ROUNDING, divide, near_duplicates, thumbnails
 from trickzoo.data.open import open_set, open_undivided
-from trickzoo.data.selection import Selection, divided, listed, readable
+from trickzoo.data.selection import Selection, divided, listed, readable, select
 from trickzoo.errors import BadData, BadOption, NoEffect
 
 
@@ -270,6 +270,16 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(capsys: pytes
     for path in data.rglob("*.jpg"):
         path.write_bytes(b"")
     refused(lambda: readable(open_set(data)), "not one of 22 images can be read; the first: .*empty file", BadData)
+
+
+def test_images_of_each_split_that_cannot_be_read_are_named_with_its_folder(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (classes(tmp_path / split, 5) / "red" / f"of_{split}.jpg").write_bytes(b"")
+    openers = (lambda: open_set(tmp_path), lambda split: open_set(tmp_path, split=split))
+    _, _, selected = select(Selection(skip_corrupt=True), *openers)
+    assert selected.notes == tuple(
+        f"{tmp_path / split}: 1 image cannot be read and left out: red/of_{split}.jpg" for split in ("train", "val")
+    )
 
 
 @pytest.fixture

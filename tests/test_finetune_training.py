@@ -41,7 +41,8 @@ def tensors(out: Path) -> dict[str, torch.Tensor]:
     return checkpoint.read_pickle(out / "last.pt")["model"]
 
 
-@pytest.mark.parametrize(("recipe", "rate"), [(BOXES, 1e38), (MASKS, 1e38), (MASKS, 1e9)], ids=["boxes", "masks", "only the outputs"])
+@pytest.mark.parametrize("rate", [1e9, 1e38], ids=["only the outputs", "the weights"])
+@BOTH
 def test_a_network_that_diverges_in_the_last_step_has_no_result(
     recipe: Any, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -293,9 +293,10 @@ def test_a_detector_or_segmenter_with_weights_that_are_not_finite_is_not_loaded(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_segmenter_whose_logits_are_not_finite_predicts_nothing(trained: Path, tmp_path: Path, call: Call) -> None:
-    """Its weights are finite, and it would predict one class everywhere."""
-    content, file = tensors.read_tensors(trained / "masks" / "model.safetensors"), tmp_path / "huge.safetensors"
+@pytest.mark.parametrize("task", ["boxes", "masks"])
+def test_a_detector_or_segmenter_whose_logits_are_not_finite_predicts_nothing(task: str, trained: Path, tmp_path: Path, call: Call) -> None:
+    """Its weights are finite, and it would find no box, or predict one class everywhere."""
+    content, file = tensors.read_tensors(trained / task / "model.safetensors"), tmp_path / "huge.safetensors"
     huge = {key: tensor * 1e9 if tensor.is_floating_point() else tensor for key, tensor in content.tensors.items()}
     tensors.save_atomically(huge, file, content.metadata)
     message = "trickzoo: the network gives logits that are not finite; the weights are damaged\n"

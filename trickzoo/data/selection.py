@@ -137,9 +137,12 @@ def select(selection: Selection, whole: Callable[[], S], part: Callable[[str], S
         selected = Selected()
     if not selection.skip_corrupt:
         return train, val, selected
-    names = [each["image"] for some in bad.values() for each in some]
-    named = shortened(names, NAMED)
-    notes = (f"{train.root}: {count(len(names), 'image')} cannot be read and left out: {named}",) if names else ()
+    notes = (
+        f"{val.root if part == 'val' else train.root}: {count(len(some), 'image')} cannot be read and left out: "
+        f"{shortened([each['image'] for each in some], NAMED)}"
+        for part, some in bad.items()
+        if some
+    )
     return train, val, Selected({**selected.facts, "corrupt_left_out": bad}, (*selected.notes, *notes), selected.rows)
 
 

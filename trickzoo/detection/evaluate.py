@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from trickzoo.data.objects import Objects
 from trickzoo.detection import box_files, report
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN
+from trickzoo.errors import NOT_FINITE, NotFinite
 from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
@@ -131,20 +132,39 @@ def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
 
     Coordinates are in pixels of the image. Labels begin at 1, as in torchvision's detectors. `names` has the name of each box's class, or
     its label if the detector does not come from a file.
-    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown.
+    Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite if the outputs of the
+    detector are not finite.
     """
     image = rgb(image)
     pixels, _, _ = FitAndFlip(*model.sides)(image, Objects.of(()))
     boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
+    if scores.isnan().any():
+        raise NotFinite(f"the network {NOT_FINITE}")
     found = NamedDetections(boxes.numpy(), scores.numpy(), labels.numpy())
     found.names = tuple(map(model.class_name, labels.tolist()))
     return found
 
 
-def _find(net: nn.Module, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a detector finds in (3, h, w) pixels: boxes scaled to the file's `size`, scores and labels, all on the CPU."""
-    (result,) = net([to_input(pixels, device)])
+def _find(net: Any, pixels: Tensor, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what a detector finds in (3, h, w) pixels: boxes scaled to the file's `size`, scores and labels, all on the CPU.
+
+    If its outputs are not finite, torchvision would find nothing. The result is then a single box whose corners and score are NaN.
+    """
+    finite: list[bool] = []
+    parts = (net.rpn.head, net.roi_heads.box_predictor)
+    hooks = [part.register_forward_hook(lambda _part, _given, found: finite.append(_is_finite(found))) for part in parts]
+    try:
+        (result,) = net([to_input(pixels, device)])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not all(finite):
+        return torch.full((1, 4), torch.nan), torch.full((1,), torch.nan), torch.ones(1, dtype=torch.long)
     return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
+
+
+def _is_finite(found: Tensor | Iterable[Tensor]) -> bool:
+    return bool(found.isfinite().all()) if isinstance(found, Tensor) else all(map(_is_finite, found))
 
 
 def to_input(pixels: Tensor, device: torch.device) -> Tensor:
