@@ -95,6 +95,29 @@ def test_other_differences_between_the_sides_are_said(folder: Path) -> None:
     assert notes == ("The training images of the two differ.", "The training runs differ in machine, versions or number of processes.")
 
 
+def test_weights_that_changed_between_the_sides_are_said(folder: Path) -> None:
+    """The recipes name the same file, so that they alone do not show it."""
+    for name, digest in (("old", "a"), ("new", "b")):
+        for seed in (0, 1):
+            changes = {"weights_sha256": digest * 64, "teacher_sha256": digest * 64}
+            written(folder / f"{name}-{seed}", seed, 70.0 + seed, changes, pretrained="own.pth", teacher=f"{name}.pth")
+    found = compare(trainings(f"{folder}/old-*"), trainings(f"{folder}/new-*"))
+    assert found.notes == ("The two differ in the weights that they start from: the file of this name has changed.",)
+    assert found.changes == {"teacher": ("old.pth", "new.pth")}
+
+
+def test_digests_of_older_versions_are_compared_as_far_as_they_go(folder: Path) -> None:
+    for seed in (0, 1):
+        written(folder / f"f-{seed}", seed, 70.0, {"data_digest": f"d{'-labels' * seed}", "val_digest": "v-labels"})
+    assert compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/f-*")).notes == ()
+
+
+def test_a_folder_with_brackets_in_its_name_is_not_a_pattern(folder: Path) -> None:
+    for seed in (0, 1):
+        written(folder / f"run[{seed}]", seed, 70.0)
+    assert trainings(f"{folder}/run[0],{folder}/run[1]") == [folder / "run[0]", folder / "run[1]"]
+
+
 def test_what_cannot_be_compared(call: Call, folder: Path) -> None:
     written(folder / "validation-0", 0, 70.0, {"val_digest": "other"})
     written(folder / "weights-4", 4, 70.0, {"weights_sha256": "other"})

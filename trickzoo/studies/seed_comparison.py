@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
 from trickzoo.output_files import RESULT
 from trickzoo.studies.results import AnyResult, environments, notes, read
 from trickzoo.studies.samples import Difference, difference
 from trickzoo.training.measures import MEASURES
+
+STARTS = {
+    "weights_sha256": ("the weights that they start from", {"model", "pretrained", "weights"}),
+    "teacher_sha256": ("their teacher", {"teacher"}),
+}
+"""Digests of files that a training depends on: what the file holds, and the fields of recipes that name it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ def trainings(named: str) -> list[Path]:
         return [Path(named)]
     found: list[Path] = []
     for part in filter(None, named.split(",")):
-        matched = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
+        matched = sorted(glob.glob(part)) if glob.has_magic(part) and not Path(part).exists() else [part]
         if not matched:
             raise BadData(f"nothing matches {part}; name folders of training runs")
         found += map(Path, matched)
@@ -61,19 +68,24 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
     a, b = next(iter(one.values())), next(iter(two.values()))
     if a.measure != b.measure:
         raise BadData(f"{first[0]} is judged by {MEASURES[a.measure]} and {second[0]} by {MEASURES[b.measure]}; compare runs of one task")
-    if a.val_digest != b.val_digest:
+    if not same_set(a.val_digest, b.val_digest):
         raise BadData(f"{first[0]} and {second[0]} have different validation images; compare runs with the same")
     ours, theirs = ({seed: result.figure for seed, result in each.items()} for each in (one, two))
     found = difference(theirs, ours)
     if found is None:
         raise BadData(f"no seed is on both sides ({_listed(one)}, and {_listed(two)}); train both recipes with the same seeds")
-    results = [*one.values(), *two.values()]
+    results, changes = [*one.values(), *two.values()], _changes(a.recipe, b.recipe)
     said = [
         *notes(results),
-        *["The training images of the two differ."] * (a.data_digest != b.data_digest),
+        *["The training images of the two differ."] * (not same_set(a.data_digest, b.data_digest)),
+        *(
+            f"The two differ in {what}: the file of this name has changed."
+            for digest, (what, fields) in STARTS.items()
+            if _is_another_file(getattr(a, digest), getattr(b, digest)) and not fields & changes.keys()
+        ),
         *["The training runs differ in machine, versions or number of processes."] * (len(environments(results)) > 1),
     ]
-    return SeedComparison(a.measure, ours, theirs, _changes(a.recipe, b.recipe), found, tuple(said))
+    return SeedComparison(a.measure, ours, theirs, changes, found, tuple(said))
 
 
 def _of_one_recipe(folders: Sequence[Path]) -> dict[int, AnyResult]:
@@ -89,14 +101,19 @@ def _of_one_recipe(folders: Sequence[Path]) -> dict[int, AnyResult]:
         if found:
             base, at = next(iter(found.values())), next(iter(places.values()))
             other = [f"{name}: {there} and {here}" for name, (there, here) in _changes(base.recipe, result.recipe).items()]
-            for what in ("data_digest", "val_digest", "weights_sha256", "teacher_sha256"):
-                other += [what] * (getattr(base, what) != getattr(result, what))
+            other += [what for what in ("data_digest", "val_digest") if not same_set(getattr(base, what), getattr(result, what))]
+            other += [what for what in STARTS if getattr(base, what) != getattr(result, what)]
             if other:
                 raise BadData(
                     f"{at} and {folder} differ in more than their seeds ({', '.join(other)}); name runs of one recipe on each side"
                 )
         found[result.seed], places[result.seed] = result, folder
     return found
+
+
+def _is_another_file(one: str | None, other: str | None) -> bool:
+    """Return whether two digests are of different files. A file of an older version may lack one, which is then not compared."""
+    return one is not None and other is not None and one != other
 
 
 def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
