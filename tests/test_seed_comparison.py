@@ -11,6 +11,7 @@ from scipy import stats
 
 from tests.commands import Call, caller
 from trickzoo.cli import zoo
+from trickzoo.recipes.recipe import Recipe
 from trickzoo.studies.seed_comparison import compare, trainings
 
 FIRST, SECOND = {0: 70.0, 1: 72.5, 2: 69.0, 3: 71.25}, {0: 73.0, 1: 74.0, 2: 73.5, 3: 73.75}
@@ -110,6 +111,13 @@ def test_digests_of_older_versions_are_compared_as_far_as_they_go(folder: Path) 
     for seed in (0, 1):
         written(folder / f"f-{seed}", seed, 70.0, {"data_digest": f"d{'-labels' * seed}", "val_digest": "v-labels"})
     assert compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/f-*")).notes == ()
+
+
+def test_fields_that_an_older_version_did_not_write_have_their_defaults(folder: Path) -> None:
+    default = Recipe("", "", "")
+    for seed, fields in ((0, {"growth": default.growth}), (1, {"augmentation": {"flip": 0.5, "jitter": default.augmentation.jitter}})):
+        written(folder / f"g-{seed}", seed, 70.0, **fields)
+    assert compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/g-*")).changes == {}
 
 
 def test_a_folder_with_brackets_in_its_name_is_not_a_pattern(folder: Path) -> None:

@@ -192,6 +192,16 @@ def test_what_diverged_in_another_search_is_not_left_out(straight: Path, colours
         tune.run(plan(seed=1), *settings(colours, tmp_path), each=quiet)
 
 
+def test_a_record_of_a_failure_without_its_reason_is_damaged(tmp_path: Path) -> None:
+    some = plan(grid={**GRID, "lr": ["1e15", "2e15"]})
+    place = tune.folder(tmp_path, some, some.settings[0], 0)
+    place.mkdir(parents=True)
+    for text in ("{}", "[]", '{"error": 1}', '{"error": ""}'):
+        (place / tune.FAILED).write_text(text)
+        with pytest.raises(BadCheckpoint, match=r"failed\.json does not say why a training could not go on; move it away"):
+            tune.outcomes(some, tmp_path, some.settings, 0)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the result
 

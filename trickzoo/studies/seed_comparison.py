@@ -11,6 +11,7 @@ from typing import Any
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
 from trickzoo.output_files import RESULT
+from trickzoo.recipes.collection import kind_of, to_dict
 from trickzoo.studies.results import AnyResult, environments, notes, read
 from trickzoo.studies.samples import Difference, difference
 from trickzoo.training.measures import MEASURES
@@ -123,10 +124,14 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tup
 
 
 def _fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe as plain data, with those of its nested parts among them."""
+    """Return the fields of a recipe as plain data, with those of its nested parts among them.
+
+    Fields that an older version did not write have their defaults.
+    """
     found: dict[str, Any] = {}
-    for name, value in recipe.items():
-        found |= value if isinstance(value, dict) else {name: value}
+    for source in (recipe, to_dict(kind_of(dict(recipe))("", "", ""))):
+        for name, value in source.items():
+            found = found | (value if isinstance(value, dict) else {name: value}) | found
     return found
 
 

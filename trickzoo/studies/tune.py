@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.errors import BadOption, Diverged
+from trickzoo.errors import BadCheckpoint, BadOption, Diverged
+from trickzoo.files import read_json
 from trickzoo.output_files import RESULT
 from trickzoo.recipes.collection import override, to_dict
 from trickzoo.recipes.fields import in_words
@@ -145,15 +146,21 @@ def outcomes(plan: Plan, out: Path, settings: Sequence[Recipe], number: int) -> 
     Among equally accurate ones, that with the lower learning rate comes first, then the lower weight decay, then fewer epochs.
     Raises BadCheckpoint for a damaged result file.
     """
-    from trickzoo.files import read_json
-
     found = []
     for setting in settings:
         place = folder(out, plan, setting, number)
-        failure = read_json(place / FAILED)["error"] if (place / FAILED).exists() else ""
+        failure = _reason(place / FAILED) if (place / FAILED).exists() else ""
         result = None if failure else read(place / RESULT, ClassifierResult)
         found.append(Outcome(setting, plan.recipe(setting, number).epochs, result, failure, place))
     return sorted(found, key=lambda each: (-each.top1, *(getattr(each.setting, field) for field in FIELDS)))
+
+
+def _reason(path: Path) -> str:
+    """Return why a training could not go on. Raises BadCheckpoint for a file that does not say it."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("error"), str) or not content["error"]:
+        raise BadCheckpoint(f"{path} does not say why a training could not go on; move it away")
+    return str(content["error"])
 
 
 @each_message_once()
