@@ -83,6 +83,23 @@ def test_a_segmenters_mask_and_shares(trained: Path) -> None:
     assert np.array_equal(mask, expected)
 
 
+@pytest.mark.parametrize("name", ["classes", "boxes", "masks"])
+def test_predictions_of_a_network_that_is_trained_further_are_those_of_evaluation_mode(trained: Path, name: str) -> None:
+    """BatchNorm would otherwise use the statistics of the one image, and change its own."""
+    loaded = trickzoo.load(trained / name)
+    expected, before = loaded.predict(trained / "a.jpg").found, {key: t.clone() for key, t in loaded.network.state_dict().items()}
+    modes = [module.training for module in loaded.network.train().modules()]
+    assert loaded.predict(trained / "a.jpg").found == expected
+    assert all(torch.equal(tensor, before[key]) for key, tensor in loaded.network.state_dict().items())
+    assert [module.training for module in loaded.network.modules()] == modes
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, 50, float("nan")])
+def test_a_threshold_is_a_probability(trained: Path, threshold: float) -> None:
+    with pytest.raises(BadOption, match="threshold must be from 0 to 1"):
+        trickzoo.load(trained / "boxes").predict(trained / "a.jpg", threshold)
+
+
 def test_found_below_the_threshold_is_left_out(trained: Path) -> None:
     for name in ("classes", "boxes", "masks"):
         loaded = trickzoo.load(trained / name)

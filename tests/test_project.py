@@ -22,7 +22,7 @@ LAYERS = [
     {"addresses"},
     {"files"},
     {"environment", "result_files", "bootstrap"},
-    {"registry", "backbone", "folding"},
+    {"registry", "backbone", "folding", "modes"},
     {"models"},
     {"weights"},
     {"catalogue", "factory", "interop", "tricks"},

@@ -93,7 +93,11 @@ def test_other_differences_between_the_sides_are_said(folder: Path) -> None:
     for seed in (0, 1):
         written(folder / f"e-{seed}", seed, 70.0, {"data_digest": "other", "hardware": "another machine"})
     notes = compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/e-*")).notes
-    assert notes == ("The training images of the two differ.", "The training runs differ in machine, versions or number of processes.")
+    assert notes == (
+        "The difference is over the seeds that both have: 0, 1.",
+        "The training images of the two differ.",
+        "The training runs differ in machine, versions, commit or number of processes.",
+    )
 
 
 def test_weights_that_changed_between_the_sides_are_said(folder: Path) -> None:

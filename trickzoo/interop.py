@@ -16,6 +16,7 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone, refused
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import assemble
+from trickzoo.modes import evaluating
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, load, timm_form
 from trickzoo.weights.loaded import LoadedWeights
@@ -210,8 +211,6 @@ def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
 @torch.inference_mode()
 def _logits(network: nn.Module, x: Tensor) -> Tensor | None:
     """Return the logits in evaluation mode, None if the network computes a list, and leave it in the mode of each of its modules."""
-    modes: Mapping[nn.Module, bool] = {module: module.training for module in network.modules()}
-    output: Any = network.eval()(x)
-    for module, mode in modes.items():
-        module.training = mode
+    with evaluating(network):
+        output: Any = network(x)
     return None if isinstance(output, list) else (output[0] if isinstance(output, tuple) else output).float()

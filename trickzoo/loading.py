@@ -105,15 +105,16 @@ class Network:
         return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
 
     def predict(self, image: Image.Image | str | PathLike[str], threshold: float = 0.0) -> Prediction:
-        """Return what the network predicts for an image, after it is turned upright by its EXIF orientation.
+        """Return what the network predicts for an image in evaluation mode, after it is turned upright by its EXIF orientation.
 
         Args:
             image: an image of Pillow, or the path of one. `Image.open(io.BytesIO(content))` opens the content of a file, and
                 `Image.fromarray` an array; `array[..., ::-1]` turns the BGR of OpenCV into RGB.
-            threshold: the lowest score in `Prediction.found`; those below it are left out. A mask stays whole.
+            threshold: the lowest score in `Prediction.found`, from 0 to 1; those below it are left out. A mask stays whole.
 
         Raises BadData if the file is not a readable image, or if its pixels are 32-bit integers or floating-point numbers, whose range is
-        unknown, BadOption if `image` is of another type or a URL, and BadCheckpoint if a classifier gives logits that are not finite.
+        unknown, BadOption if `image` is of another type or a URL, or `threshold` is out of range, and BadCheckpoint if a classifier gives
+        logits that are not finite.
         """
         picture = _upright(image)
         found = self.predict_picture(picture, threshold)
@@ -126,6 +127,8 @@ class Network:
 
         A mask has the size of `picture.image`, and therefore takes little memory for a file of any size.
         """
+        if not 0 <= threshold <= 1:
+            raise BadOption(f"threshold must be from 0 to 1, not {threshold}")
         computed = self.run(picture.image)
         if self.task == "classification":
             whole = self._probabilities(computed)

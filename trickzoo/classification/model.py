@@ -14,6 +14,7 @@ from trickzoo.backbone import Backbone
 from trickzoo.data.classes import class_list, synsets
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import create
+from trickzoo.modes import evaluating
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.recipes.trick_fields import actions
 from trickzoo.tricks.initialisation import initialise
@@ -74,11 +75,12 @@ def check_channels(model: Backbone) -> Backbone:
 
 
 def logits_of(model: Backbone, image: Tensor) -> Tensor:
-    """Return the (num_classes,) float32 logits of a (C, H, W) image that is prepared for the network, on the CPU.
+    """Return the (num_classes,) float32 logits in evaluation mode of a (C, H, W) image that is prepared for the network, on the CPU.
 
     Raises BadCheckpoint if they are not finite.
     """
-    logits = model(image[None].to(next(model.parameters()).device))[0].float().cpu()
+    with evaluating(model):
+        logits = model(image[None].to(next(model.parameters()).device))[0].float().cpu()
     if not logits.isfinite().all():
         raise BadCheckpoint(f"{_named(model)} {NOT_FINITE}")
     return logits

@@ -23,6 +23,7 @@ from trickzoo.detection import box_files, report
 from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import NOT_FINITE, NotFinite
+from trickzoo.modes import evaluating
 from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast, precision_of
@@ -130,14 +131,15 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
     """Return the boxes that a detector finds in an image of any mode, by decreasing score.
 
-    Coordinates are in pixels of the image. Labels begin at 1, as in torchvision's detectors. `names` has the name of each box's class, or
-    its label if the detector does not come from a file.
+    The detector predicts in evaluation mode, and keeps its own. Coordinates are in pixels of the image. Labels begin at 1, as in
+    torchvision's detectors. `names` has the name of each box's class, or its label if the detector does not come from a file.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite if the outputs of the
     detector are not finite.
     """
     image = rgb(image)
     pixels, _, _ = FitAndFlip(*model.sides)(image, Objects.of(()))
-    boxes, scores, labels = _find(model.eval(), pixels, image.size, next(model.parameters()).device)
+    with evaluating(model):
+        boxes, scores, labels = _find(model, pixels, image.size, next(model.parameters()).device)
     if scores.isnan().any():
         raise NotFinite(f"the network {NOT_FINITE}")
     found = NamedDetections(boxes.numpy(), scores.numpy(), labels.numpy())

@@ -22,6 +22,7 @@ from trickzoo.data.images import rgb
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import NOT_FINITE, NotFinite
+from trickzoo.modes import evaluating
 from trickzoo.segmentation import report
 from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
 from trickzoo.segmentation.model import Segmenter
@@ -133,12 +134,14 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
     """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
+    The segmenter predicts in evaluation mode, and keeps its own.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite for logits that are not
     finite.
     """
     image = rgb(image)
     pixels = Scale(model.short).image(image)
-    logits = model.eval()(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
+    with evaluating(model):
+        logits = model(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
     if not bool(logits.isfinite().all()):
         raise NotFinite(f"the network {NOT_FINITE}")
     return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()

@@ -76,7 +76,9 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
     if found is None:
         raise BadData(f"no seed is on both sides ({_listed(one)}, and {_listed(two)}); train both recipes with the same seeds")
     results, changes = [*one.values(), *two.values()], _changes(a.recipe, b.recipe)
+    paired = ", ".join(map(str, found.seeds))
     said = [
+        *[f"The difference is over the seeds that both have: {paired}."] * (one.keys() != two.keys()),
         *notes(results),
         *["The training images of the two differ."] * (not same_set(a.data_digest, b.data_digest)),
         *(
@@ -84,7 +86,7 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
             for digest, (what, fields) in STARTS.items()
             if _is_another_file(getattr(a, digest), getattr(b, digest)) and not fields & changes.keys()
         ),
-        *["The training runs differ in machine, versions or number of processes."] * (len(environments(results)) > 1),
+        *["The training runs differ in machine, versions, commit or number of processes."] * (len(environments(results)) > 1),
     ]
     return SeedComparison(a.measure, ours, theirs, changes, found, tuple(said))
 

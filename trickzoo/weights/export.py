@@ -54,7 +54,7 @@ def export(
         NotWritten: if the file cannot be written.
     """
     if not isinstance(model, Backbone):
-        raise BadOption(f"export takes a classifier of trickzoo, not {refused(model)}")
+        raise BadOption(f"export takes a classifier of trickzoo, not {refused(model, '; torch.save keeps the state_dict() of others')}")
     architecture, path = registry.find(model.name), Path(path)
     if path.suffix not in (".safetensors", ".pth"):
         raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
