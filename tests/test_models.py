@@ -235,6 +235,12 @@ class TestEveryFamily:
         model.eval()
         assert torch.equal(model.forward_head(features), model.head.fc(features.mean((2, 3))))
 
+    def test_dropout_acts_before_a_new_classifier_of_a_frozen_network(self, name: str) -> None:
+        model = trickzoo.create(name, drop_rate=0.5, device="meta")
+        model.freeze(model).reset_head(3).train()
+        assert model.head.training and model.head.fc.weight.requires_grad
+        assert not any(module.training for part in (model.stem, *model.stages) for module in part.modules())
+
     def test_frozen_norms_that_are_converted_for_several_processes_stay_frozen(self, name: str) -> None:
         model = trickzoo.create(name, device="meta")
         model.freeze(model.stem, model.stages[0])

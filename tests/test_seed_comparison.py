@@ -114,7 +114,7 @@ def test_weights_that_changed_between_the_sides_are_said(folder: Path) -> None:
 def test_digests_of_older_versions_are_compared_as_far_as_they_go(folder: Path) -> None:
     for seed in (0, 1):
         written(folder / f"f-{seed}", seed, 70.0, {"data_digest": f"d{'-labels' * seed}", "val_digest": "v-labels"})
-    assert compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/f-*")).notes == ()
+    assert compare(trainings(f"{folder}/a-[01]"), trainings(f"{folder}/f-*")).notes == ()
 
 
 def test_fields_that_an_older_version_did_not_write_have_their_defaults(folder: Path) -> None:

@@ -148,6 +148,7 @@ class Backbone(nn.Module):
             raise BadOption(f"num_classes must be 0 or more, not {num_classes}")
         like = next(self.parameters())
         self.head.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
+        self._frozen.discard(self.head)  # the new classifier is trained, and its dropout acts
         self.head.train(self.training)
         if self.weights is not None:
             self.weights = replace(self.weights, classes=None)
