@@ -95,6 +95,7 @@ def test_options_that_a_file_decides_are_refused(call: Call, place: Path) -> Non
         (("--weights", "x"), "--weights is decided in"),
         (("--task", "detection"), "image.onnx is for classification, not for detection"),
         (("--threshold", 0.5), "--threshold is for detection, and"),
+        (("--workers", 2), "--workers is for networks on the CPU that are not exported files, which use all cores themselves"),
     ):
         status, _, err = call("predict", place / "a.jpg", "--model", place / "image.onnx", *tokens)
         assert (status, len(err.splitlines())) == (2, 1) and message in err

@@ -282,4 +282,4 @@ def test_photographs_are_not_all_kept_in_memory(call: Call, place: Path, monkeyp
 
     monkeypatch.setattr(images, "read", read)
     assert call(*[place / "a.jpg"] * 8, "--model", SMALL)[0] == 0
-    assert (len(kept), most) == (8, 2)  # the last, until the next takes its place
+    assert (len(kept), most) == (8, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 
 import trickzoo
 from tests.commands import Call, caller
-from trickzoo.cli import zoo
+from trickzoo.cli import predict, predict_rows, zoo
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.readers.coco import read_coco
+from trickzoo.training.processes import default_workers
 
 
 @pytest.fixture
@@ -60,6 +62,40 @@ def test_boxes_are_written_as_coco_reads_them(call: Call, trained: Path, tmp_pat
         objects = data.objects_of(index)
         assert [data.classes[label - 1] for label in objects.labels] == [box["class"] for box in row["boxes"]]
         np.testing.assert_allclose(objects.boxes, [box["box"] for box in row["boxes"]], atol=0.11)
+
+
+@pytest.mark.parametrize("task", ["classes", "boxes", "masks"])
+def test_workers_predict_the_same_in_the_same_order(call: Call, trained: Path, tmp_path: Path, task: str) -> None:
+    images = [shutil.copy(trained / f"{'ab'[number % 2]}.jpg", tmp_path / f"{number}.jpg") for number in range(5)]
+    drawn = () if task == "classes" else ("--out", tmp_path / "drawn", "--overwrite")
+    alone, together = (call(*images, "--model", trained / task, "--json", *drawn, "--workers", n) for n in (0, 2))
+    assert alone[0] == together[0] == 0
+    found, wanted = json.loads(together[1]), json.loads(alone[1])
+    assert [row["image"] for row in found] == [row["image"] for row in wanted] == [str(image) for image in images]
+    for row, other in zip(found, wanted, strict=True):
+        if task == "classes":
+            assert [each["probability"] for each in row["top"]] == pytest.approx([each["probability"] for each in other["top"]], abs=1e-5)
+        else:
+            assert row == other and Path(row["picture"]).is_file()
+
+
+def test_workers_are_the_default_for_many_images(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(predict_rows, "each", lambda predicted, items, workers: asked.append(workers) or map(predicted, items))
+    for number in range(predict.MANY):
+        shutil.copy(trained / "a.jpg", tmp_path / f"{number}.jpg")
+    for images in (tmp_path, tmp_path / "0.jpg"):
+        assert call(images, "--model", trained / "classes")[0] == 0
+    assert asked == [default_workers(), 0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_one_line_from_workers_too(call: Call, trained: Path, tmp_path: Path, workers: int) -> None:
+    image = tmp_path / "cut.jpg"
+    image.write_bytes((trained / "a.jpg").read_bytes()[:700])
+    status, _, err = call(trained / "a.jpg", image, "--model", trained / "classes", "--workers", workers)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"{image} is not a readable image" in err
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ class TrickzooError(Exception):
         return printable(super().__str__())
 
 
+def from_process(message: str, status: int) -> TrickzooError:
+    """Return the error that another process raised, from its message and its exit status."""
+    error = TrickzooError(message)
+    error.status = status
+    return error
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without a full stop, or the name of its class if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from trickzoo.data.images import size_of
 from trickzoo.data.listing import images_at
 from trickzoo.errors import BadOption
 from trickzoo.files import expanded
-from trickzoo.recipes.ranges import Count, Probability
+from trickzoo.recipes.ranges import Count, CountOrZero, Probability
 from trickzoo.weights import named
 from trickzoo.wording import count, verb
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trickzoo.loading import Network
 
 TOP, THRESHOLD, PICTURES = 5, 0.5, Path("predictions")
+MANY = 32
+"""The number of images from which on worker processes save time, although they must start."""
 
 
 def predict(
@@ -54,6 +56,14 @@ def predict(
     overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
     csv: Annotated[Path | None, Parameter(help="Write a row for each class, box or class of a mask to this CSV file.")] = None,
     coco: Annotated[Path | None, Parameter(help="Write the boxes to this JSON file, in COCO's format, with their scores.")] = None,
+    workers: Annotated[
+        int | None,
+        within(CountOrZero),
+        Parameter(
+            help="Number of processes, each of which runs the network on one core of the CPU; by default one per core for "
+            f"{MANY} images or more, and otherwise 0: this process alone, on all cores."
+        ),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -88,14 +98,17 @@ def predict(
         for image in files:  # reports a wrong path before torch is imported and the network is loaded
             size_of(image)
         network = _run(exported) if exported else _classifier(name, weights, classes, preparation, device)
-        found: Iterable[dict[str, Any]] = predict_classes.rows(files, network, top or TOP)
+        predicted: Callable[..., dict[str, Any]] = functools.partial(predict_classes.row, network=network, top=top or TOP)
+        items: Sequence[Any] = files
     else:
-        pictures = predict_objects.pictures(files, out or PICTURES, overwrite)
+        items = list(zip(files, predict_objects.pictures(files, out or PICTURES, overwrite), strict=True))
         network = _run(exported) if exported else _detector_or_segmenter(Path(str(path)), device)
         if kind == "detection":
-            found = predict_objects.boxes(files, pictures, network, THRESHOLD if threshold is None else threshold)
+            shown = THRESHOLD if threshold is None else threshold
+            predicted = functools.partial(predict_objects.boxes, network=network, threshold=shown)
         else:
-            found = predict_objects.masks(files, pictures, network)
+            predicted = functools.partial(predict_objects.mask, network=network)
+    found = predict_rows.each(predicted, items, _workers(workers, len(items), network))
     _report(found, kind, network.classes, csv=csv, coco=coco, json=json)
 
 
@@ -124,6 +137,19 @@ def _warn_of_dark(images: Sequence[Path]) -> None:
     if notes:
         others = f"; {count(len(notes) - 1, 'other image')} {verb(len(notes) - 1, 'is')} as dark" if len(notes) > 1 else ""
         warn(f"{notes[0]}{others}")
+
+
+def _workers(asked: int | None, images: int, network: Network) -> int:
+    """Return the number of worker processes. Raises BadOption if some are asked for, and the network is not a module on the CPU."""
+    from torch import nn
+
+    from trickzoo.training.processes import default_workers
+
+    if isinstance(network.network, nn.Module) and next(network.network.parameters()).device.type == "cpu":
+        return (default_workers() if images >= MANY else 0) if asked is None else asked
+    if asked:
+        raise BadOption("--workers is for networks on the CPU that are not exported files, which use all cores themselves; leave it out")
+    return 0
 
 
 def _run(exported: Exported) -> Network:

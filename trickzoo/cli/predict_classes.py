@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +12,18 @@ if TYPE_CHECKING:
     from trickzoo.loading import Network
 
 
-def rows(images: Sequence[Path], network: Network, top: int) -> list[dict[str, Any]]:
-    """Return the most probable classes of each image."""
+def row(image: Path, network: Network, top: int) -> dict[str, Any]:
+    """Return the most probable classes of an image."""
     from trickzoo.data.classes import describe_class
     from trickzoo.data.images import read
 
-    names, results = network.classes, []
-    for image in images:
-        picture = read(image).upright()
-        probability, index = network.run(picture.image).softmax(0).topk(min(top, len(names)))
-        likeliest = [
-            {"class": names[i], "name": describe_class(names[i]), "probability": p}
-            for p, i in zip(probability.tolist(), index.tolist(), strict=True)
-        ]
-        results.append({**of_image(image, picture), "top": likeliest})
-    return results
+    names, picture = network.classes, read(image).upright()
+    probability, index = network.run(picture.image).softmax(0).topk(min(top, len(names)))
+    likeliest = [
+        {"class": names[i], "name": describe_class(names[i]), "probability": p}
+        for p, i in zip(probability.tolist(), index.tolist(), strict=True)
+    ]
+    return {**of_image(image, picture), "top": likeliest}
 
 
 def say_classes(found: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +41,23 @@ def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
     return pictures
 
 
-def boxes(images: Sequence[Path], pictures: Sequence[Path], network: Network, threshold: float) -> Iterator[dict[str, Any]]:
-    """Draw the boxes of each image into its picture, and yield them."""
-    for image, picture in zip(images, pictures, strict=True):
-        photograph, found = _drawn(image, picture, network, threshold)
-        rows = [
-            {"class": network.classes[each.label], "score": round(each.score, 4), "box": [round(edge, 1) for edge in each.box or ()]}
-            for each in found.found
-        ]
-        yield {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
+def boxes(image_and_picture: tuple[Path, Path], network: Network, threshold: float) -> dict[str, Any]:
+    """Draw the boxes of an image into its picture, and return them."""
+    image, picture = image_and_picture
+    photograph, found = _drawn(image, picture, network, threshold)
+    rows = [
+        {"class": network.classes[each.label], "score": round(each.score, 4), "box": [round(edge, 1) for edge in each.box or ()]}
+        for each in found.found
+    ]
+    return {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
 
 
-def masks(images: Sequence[Path], pictures: Sequence[Path], network: Network) -> Iterator[dict[str, Any]]:
-    """Draw the mask of each image into its picture, and yield the classes' shares of the pixels."""
-    for image, picture in zip(images, pictures, strict=True):
-        photograph, found = _drawn(image, picture, network)
-        shares = {network.classes[each.label]: round(each.score, 6) for each in found.found}
-        yield {**of_image(image, photograph), "picture": str(picture), "shares": shares}
+def mask(image_and_picture: tuple[Path, Path], network: Network) -> dict[str, Any]:
+    """Draw the mask of an image into its picture, and return the classes' shares of the pixels."""
+    image, picture = image_and_picture
+    photograph, found = _drawn(image, picture, network)
+    shares = {network.classes[each.label]: round(each.score, 6) for each in found.found}
+    return {**of_image(image, photograph), "picture": str(picture), "shares": shares}
 
 
 def _drawn(image: Path, picture: Path, network: Network, threshold: float = 0.0) -> tuple[Picture, Prediction]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo import result_files
+from trickzoo.errors import TrickzooError, from_process
 
 if TYPE_CHECKING:
     from trickzoo.data.picture import Picture
@@ -17,6 +19,39 @@ COLUMNS = {
     "segmentation": ("image", "class", "share"),
 }
 """The columns of the CSV file of each task."""
+
+
+def each(predicted: Callable[[Any], dict[str, Any]], items: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
+    """Yield what a function returns for each item, in order. Worker processes call it, unless `workers` is 0.
+
+    Raises WorkerLost if a worker process dies, and what the function raises.
+    """
+    from trickzoo.data.workers import in_order, in_workers
+    from trickzoo.training.processes import keep_freed_memory
+
+    if not workers:
+        yield from map(predicted, items)
+        return
+    keep_freed_memory()
+    samples: Any = _Rows(predicted, items)
+    for [(row, failure)] in in_workers(samples, in_order(len(items), 1), workers):
+        if failure is not None:
+            raise from_process(*failure)
+        yield row
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a function returns for each item, or the message and the exit status of the error that it raises."""
+
+    predicted: Callable[[Any], dict[str, Any]]
+    items: Sequence[Any]
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], tuple[str, int] | None]:
+        try:
+            return self.predicted(self.items[index]), None
+        except TrickzooError as error:
+            return {}, (str(error), error.status)
 
 
 def of_image(image: Path, picture: Picture) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from trickzoo.data.imageset import ImageSet
+if TYPE_CHECKING:
+    from trickzoo.data.imageset import ImageSet
 
 
 def contents_digest(images: ImageSet) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trickzoo.environment import cores
-from trickzoo.errors import TrickzooError, WorkerLost
+from trickzoo.errors import TrickzooError, WorkerLost, from_process
 from trickzoo.signals import SIGNALS, blocked_signals, how_it_ended
 from trickzoo.training import stopping
 
@@ -103,7 +103,7 @@ class _ParallelTrainings:
         elif kind == "failed":
             message, status, stopped = content
             if not (stopped and self._stops):
-                self.error = self.error or _failure(f"{self._title(worker)}: {message}", status)
+                self.error = self.error or from_process(f"{self._title(worker)}: {message}", status)
             worker.give(None)
         else:
             if kind == "done":
@@ -115,12 +115,6 @@ class _ParallelTrainings:
 
     def _title(self, worker: _Worker) -> str:
         return "the study" if worker.index is None else self.titles[worker.index]
-
-
-def _failure(message: str, status: int) -> TrickzooError:
-    error = TrickzooError(message)
-    error.status = status
-    return error
 
 
 class _Worker:
