@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
 import trickzoo
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
@@ -70,6 +72,31 @@ def test_loading_averaged_weights_is_logged(tmp_path: Path, caplog: pytest.LogCa
     file = saved({"state_dict": other(), "state_dict_ema": state()}, tmp_path / "a.pth")
     trickzoo.create(SMALL, weights=file)
     assert [record.getMessage() for record in caplog.records] == [f'{file}: its averaged weights are loaded, those under "state_dict_ema"']
+
+
+@pytest.mark.parametrize(
+    ("layers", "loads"),
+    [
+        ((nn.Dropout(0.5), nn.Linear(512, 7)), True),
+        ((nn.Linear(512, 7), nn.LogSoftmax(1)), True),
+        ((nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 7)), False),
+        ((nn.BatchNorm1d(512), nn.Linear(512, 7)), False),
+    ],
+)
+def test_a_linear_layer_in_a_sequential_is_the_classifier(
+    layers: tuple[nn.Module, ...], loads: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = torchvision.models.resnet18().eval()
+    theirs.fc = nn.Sequential(*layers).eval()
+    file = saved(theirs.state_dict(), tmp_path / "theirs.pth")
+    if not loads:
+        assert "fc." in complaint(BadCheckpoint, "resnet18", weights=file, num_classes=7)
+        return
+    images = torch.rand(2, 3, 64, 64)
+    ours = trickzoo.create("resnet18", weights=file, num_classes=7).eval()
+    torch.testing.assert_close(ours(images).softmax(1), theirs(images).softmax(1))
+    (message,) = caplog.messages
+    assert f"{file}: fc." in message and "without the other layers of its Sequential" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2])

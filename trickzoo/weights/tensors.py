@@ -35,6 +35,9 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 HOLDERS = ("model.", "net.", "network.")
 """What every name begins with in the state dict of a module, such as Lightning's, that holds the network as an attribute."""
 
+CLASSIFIERS = ("fc", "classifier")
+"""Names of the classifier in networks of timm and torchvision."""
+
 AVERAGES = ("state_dict_ema", "model_ema")
 """Keys under which the trainers of timm and torchvision store averaged weights."""
 
@@ -60,7 +63,8 @@ def read_tensors(path: Path) -> Content:
 
     A pickled file is read with `weights_only=True`, which refuses anything but tensors and plain values. The state dict may be under the
     key "state_dict" or "model". The names may have the parts that wrappers add ("module.", "_orig_mod."), or all begin with one of
-    `HOLDERS`. If the checkpoint also has averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of
+    `HOLDERS`. A classifier that is the only layer with tensors of an `nn.Sequential` gets the name that it has without one, and a warning
+    is logged. If the checkpoint also has averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of
     trickzoo-train also has metadata; its averaged weights are read without a warning, because they are the ones that were evaluated.
     Raises BadCheckpoint if the file cannot be read, is damaged, or holds no state dict.
     """
@@ -80,7 +84,7 @@ def read_tensors(path: Path) -> Content:
     except OSError as error:
         raise unreadable(path, error) from None
     _check(path, tensors, identity.size)
-    return Content(_without_wrappers(path, tensors), metadata, identity)
+    return Content(_with_plain_classifier(path, _without_wrappers(path, tensors)), metadata, identity)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -177,6 +181,21 @@ def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tenso
         raise BadCheckpoint(f"{path} holds the same network twice, wrapped and not; save one state dict alone")
     holder = next((each for each in HOLDERS if all(key.startswith(each) for key in bare)), "")
     return {key.removeprefix(holder): tensor for key, tensor in bare.items()}
+
+
+def _with_plain_classifier(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, with "fc.1.weight" as "fc.weight" if a linear layer is the only one with tensors in a Sequential, for example
+    after a dropout. The same holds for "classifier".
+    """
+    for name in CLASSIFIERS:
+        own = {key for key in tensors if key.startswith(f"{name}.")}
+        places = {key.split(".")[1] for key in own}
+        place = next(iter(places)) if len(places) == 1 else ""
+        layer = f"{name}.{place}"
+        if place.isdecimal() and own == {f"{layer}.weight", f"{layer}.bias"} and tensors[f"{layer}.weight"].ndim == 2:
+            log.warning("%s: %s is loaded as the classifier, without the other layers of its Sequential", printable(path), layer)
+            return {key.replace(f"{layer}.", f"{name}.") if key in own else key: tensor for key, tensor in tensors.items()}
+    return tensors
 
 
 # ---------------------------------------------------------------------------------------------------------------------
