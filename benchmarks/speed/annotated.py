@@ -1,8 +1,8 @@
 """Evaluating a detector and a segmenter, from files to figures, against the loop of torchvision's scripts.
 
 The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, has torchvision's
-RoIAlign, and finds the class of a pixel by `argmax`. trickzoo evaluates so on accelerators. trickzoo runs in a process of its own, where
-malloc is set as its commands set it. The networks have random weights. The figures are compared.
+RoIAlign, and finds the class of a pixel by `argmax`. trickzoo evaluates so on accelerators. Each runs in a process of its own; in that
+of trickzoo, malloc is set as its commands set it. The networks have random weights. The figures are compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
-from benchmarks.speed.harness import AsCommand, Comparison
+from benchmarks.speed.harness import Comparison, OwnProcess
 from trickzoo.data import batches, workers
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.location import AnnotatedLocation
@@ -43,7 +43,10 @@ def comparisons(data: Path) -> Iterator[Comparison]:
 
 
 def _comparison(name: str, evaluation: _Boxes | _Masks) -> Comparison:
-    variants: dict[str, Callable[[], Any]] = {"trickzoo": AsCommand(evaluation), PEER: lambda: _as_torchvision(evaluation)}
+    variants: dict[str, Callable[[], Any]] = {
+        "trickzoo": OwnProcess(True, evaluation),
+        PEER: OwnProcess(False, _as_torchvision, evaluation),
+    }
     ours, theirs = (run() for run in variants.values())
     return Comparison(f"{name} on {BACKBONE}, {len(evaluation.data)} images", variants, len(evaluation.data), {"figures": [ours, theirs]})
 

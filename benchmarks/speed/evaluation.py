@@ -1,8 +1,8 @@
 """Evaluating a classifier from the files to the predictions, against the loop of timm's validation script.
 
 timm's package contains its data sets, loaders, transforms and networks, but not the script. The loop is rebuilt here in the script's order,
-without its logging and its accuracy, which favours timm. trickzoo's variants run in processes of their own, where malloc is set as its
-commands set it. timm's loop uses channels_last and the number of loader processes that is the fastest here.
+without its logging and its accuracy, which favours timm. Each variant runs in a process of its own; in those of trickzoo,
+malloc is set as its commands set it. timm's loop uses channels_last and the number of loader processes that is the fastest here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from timm.data import create_dataset, create_loader
 
 import trickzoo
-from benchmarks.speed.harness import AsCommand, Comparison, interleaved
+from benchmarks.speed.harness import Comparison, OwnProcess, interleaved
 from trickzoo.backbone import Backbone
 from trickzoo.classification import evaluate
 from trickzoo.data.batches import not_none
@@ -65,9 +65,9 @@ def _comparison(name: str, upstream: str, images: ImageSet) -> Comparison:
     workers = min(seconds, key=seconds.__getitem__)
     deployed = deploy(ours, images=_prepared(images), batch_size=evaluate.BATCH, threads=1)
     variants: dict[str, Callable[[], Any]] = {
-        "trickzoo, deployed": AsCommand(_trickzoo, ours, images, cores, deployed),
-        "trickzoo, eager": AsCommand(_trickzoo, ours, images, cores, None),
-        "timm": lambda: _timm(theirs, images, workers),
+        "trickzoo, deployed": OwnProcess(True, _trickzoo, ours, images, cores, deployed),
+        "trickzoo, eager": OwnProcess(True, _trickzoo, ours, images, cores, None),
+        "timm": OwnProcess(False, _timm, theirs, images, workers),
     }
     expected = variants["timm"]()
     agreement = {variant: round(float((variants[variant]() == expected).mean()), 4) for variant in variants}

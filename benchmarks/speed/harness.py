@@ -39,15 +39,16 @@ class Comparison:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class AsCommand:
-    """An action that calls a function in a process of its own, whose malloc is set as the commands of trickzoo set it.
+class OwnProcess:
+    """An action that calls a function in a process of its own, so that the memory of one variant does not change the speed of another.
 
-    The process starts with the first call and serves all of them. It gets the function and its arguments once.
+    The process starts with the first call and serves all of them. It gets the function and its arguments once. If `as_command`, its malloc
+    is set as the commands of trickzoo set it.
     """
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, as_command: bool, function: Callable[..., Any], *arguments: Any) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(function, arguments))
+        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(as_command, function, arguments))
 
     def __call__(self) -> Any:
         return self.pool.submit(_act).result()
@@ -57,9 +58,10 @@ class AsCommand:
         self.pool.shutdown()
 
 
-def _begin(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _begin(as_command: bool, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     global _action
-    keep_freed_memory()
+    if as_command:
+        keep_freed_memory()
     _action = functools.partial(function, *arguments)
 
 
@@ -68,7 +70,7 @@ def _act() -> Any:
 
 
 _action: Callable[[], Any]
-"""What a process of `AsCommand` calls."""
+"""What the process of an `OwnProcess` calls."""
 
 
 def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int = 1) -> dict[str, list[float]]:
@@ -98,7 +100,7 @@ def measure(comparison: Comparison, n: int, *, warmup: int = 1) -> dict[str, Any
     """
     times = interleaved(dict(comparison.variants), n, warmup)
     for action in comparison.variants.values():
-        if isinstance(action, AsCommand):
+        if isinstance(action, OwnProcess):
             action.close()
     ours = [name for name in times if name.startswith(OURS)]
     return {

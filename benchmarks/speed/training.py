@@ -1,10 +1,10 @@
 """Training steps of classifiers, against timm's loop and against the bare step.
 
 timm's package contains its loaders, optimisers and networks, but not its training script. The loop is rebuilt here in the script's order,
-without its logging, which favours timm. On a CPU, trickzoo's variants and the bare step run in processes of their own, where malloc is
-set as trickzoo's commands set it. Both read the same files with the same number of workers, crop and flip them and do nothing else,
-and train with Nesterov SGD on label-smoothed targets. "decoded once" is `--decode once`. The bare step is forward, backward and SGD's step
-on images that are in memory already. The start of the workers is not timed.
+without its logging, which favours timm. On a CPU, each variant runs in a process of its own; in those of trickzoo and of the bare step,
+malloc is set as trickzoo's commands set it. Both read the same files with the same number of workers, crop and flip them and do nothing
+else, and train with Nesterov SGD on label-smoothed targets. "decoded once" is `--decode once`. The bare step is forward, backward and
+SGD's step on images that are in memory already. The start of the workers is not timed.
 
 On a GPU the networks, sizes and batches are larger, and there is a comparison on images in memory alone. "compiled" is the same training
 with accelerate's setting that compiles the network with inductor.
@@ -37,7 +37,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import trickzoo
 from benchmarks.speed import peak
-from benchmarks.speed.harness import AsCommand, Comparison
+from benchmarks.speed.harness import Comparison, OwnProcess
 from trickzoo.classification.model import prepare
 from trickzoo.classification.task import Classification
 from trickzoo.data.loaders import Streamed, TrainingImages
@@ -68,7 +68,7 @@ class Setting:
     precision: Precision
     size: int = 64
     batch: int = 64
-    timed: int = 24
+    timed: int = 16
 
     @property
     def title(self) -> str:
@@ -126,7 +126,7 @@ def comparisons(data: Path, compiled: bool = False) -> Iterator[Comparison]:
     on_gpu = torch.cuda.is_available()
     torch.backends.cudnn.benchmark = on_gpu  # as timm's training script sets it
     workers = os.cpu_count() or 1
-    ours = functools.partial if on_gpu else AsCommand
+    ours, others = (functools.partial, functools.partial) if on_gpu else (functools.partial(OwnProcess, each) for each in (True, False))
     files = open_imagenet(data, split="train")
     if on_gpu:
         yield _in_memory(GPU_IN_MEMORY, compiled=compiled)
@@ -137,8 +137,8 @@ def comparisons(data: Path, compiled: bool = False) -> Iterator[Comparison]:
             variants = {
                 "trickzoo, files": ours(_trickzoo, setting, Streamed(files, workers=workers)),
                 "trickzoo, decoded once": ours(_trickzoo, setting, once),
-                **({} if on_gpu else {UNSET: functools.partial(_trickzoo, setting, once)}),
-                "timm, files": functools.partial(_timm, setting, data, len(files.classes), workers),
+                **({} if on_gpu else {UNSET: others(_trickzoo, setting, once)}),
+                "timm, files": others(_timm, setting, data, len(files.classes), workers),
                 "the bare step": ours(_bare, setting, len(files.classes)),
             }
             yield Comparison(setting.title, variants, setting.timed * setting.batch, _facts(setting, len(files.classes)))

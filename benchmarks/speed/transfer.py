@@ -3,8 +3,8 @@
 The backbone is the ResNet-50 with the stride in the 3 × 3 convolution, trained as a whole with live BatchNorms from random weights, in
 fp32 and with `--precision bf16`; torchvision's training scripts have low precision for GPUs only. trickzoo's steps have the memory format
 and the optimiser of its trainings, torchvision's those of its scripts. Faster R-CNN has the feature pyramid and torchvision's settings;
-FCN has output stride 8 and the auxiliary head. The images are in memory. trickzoo's steps run in processes of their own, where malloc is
-set as trickzoo's commands set it.
+FCN has output stride 8 and the auxiliary head. The images are in memory. Each variant runs in a process of its own;
+in those of trickzoo, malloc is set as trickzoo's commands set it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.models import detection, segmentation
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from benchmarks.speed.harness import AsCommand, Comparison
+from benchmarks.speed.harness import Comparison, OwnProcess
 from trickzoo.detection import faster_rcnn
 from trickzoo.recipes.finetune import VOC_MASKS
 from trickzoo.segmentation import fcn
@@ -39,9 +39,9 @@ def comparisons() -> Iterator[Comparison]:
 
 def _variants(network: Callable[..., Callable[[], object]]) -> dict[str, Callable[[], object]]:
     return {
-        "trickzoo": AsCommand(_take, network, True),
-        "trickzoo, bf16": AsCommand(_take, network, True, True),
-        "torchvision": functools.partial(_take, network, False),
+        "trickzoo": OwnProcess(True, _take, network, True),
+        "trickzoo, bf16": OwnProcess(True, _take, network, True, True),
+        "torchvision": OwnProcess(False, _take, network, False),
     }
 
 
