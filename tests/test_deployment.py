@@ -310,7 +310,7 @@ def test_wrong_arguments(options: dict[str, Any], message: str, model: Backbone)
 
 
 def test_wrong_networks(model: Backbone) -> None:
-    with pytest.raises(BadOption, match=r"not a FasterRCNN; `trickzoo export`"):
+    with pytest.raises(BadOption, match=r"not FasterRCNN; `trickzoo export`"):
         trickzoo.deploy(trickzoo.detection.faster_rcnn("mobilenet_v1_025", num_classes=2))
     with pytest.raises(BadOption, match=r"not of float16 on cpu; call model.float\(\)"):
         trickzoo.deploy(copy.deepcopy(model).half())

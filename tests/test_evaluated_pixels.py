@@ -22,6 +22,8 @@ class Oracle(torch.nn.Module):
     def __init__(self, found: list[list[list[float]]], short: int) -> None:
         super().__init__()
         self.found, self.short, self.calls = found, short, 0
+        self.rpn, self.roi_heads = torch.nn.Module(), torch.nn.Module()
+        self.rpn.head, self.roi_heads.box_predictor = torch.nn.Identity(), torch.nn.Identity()
 
     def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         (image,) = images

@@ -21,7 +21,7 @@ FOUND = {
     for index, objects in ((index, DATA.objects_of(index)) for index in range(len(DATA)))
 }
 RESULTS, TRUTH = coco_results(DATA, FOUND), box_files.coco_annotations(DATA, FOUND)
-COUNTS = "image,right,judged,intersection of a,union of a,intersection of b,union of b\nx.jpg,3,6,1,3,2,4\ny.jpg,9,9,9,9,0,0\n"
+COUNTS = "image,right,judged,intersection of a,union of a,intersection of b,union of b\nx.jpg,3,6,1,4,2,5\ny.jpg,9,9,9,9,0,0\n"
 
 
 def prepare(folder: Path) -> None:
