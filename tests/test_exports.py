@@ -131,8 +131,11 @@ def test_boxes_in_place_of_masks_are_said(export: Callable[[Path], None], tmp_pa
     """COCO's files and YOLO's may have polygons, but masks are read from images only."""
     export(tmp_path)
     location = AnnotatedLocation("own", tmp_path)
-    refused(lambda: location.open("segmentation", "train"), "export, of which only boxes are read; export masks as images, below images/")
-    refused(lambda: location.open_undivided("segmentation"), "export, of which only boxes are read")
+    refused(
+        lambda: location.open("segmentation", "train"),
+        "export, from which trickzoo reads boxes but no masks; export the masks as images, in images/ and masks/",
+    )
+    refused(lambda: location.open_undivided("segmentation"), "export, from which trickzoo reads boxes but no masks")
 
 
 def change(path: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

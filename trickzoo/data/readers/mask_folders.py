@@ -58,7 +58,9 @@ def mask_exports(root: Path) -> list[Export]:
     """
     found = [*_cvat_masks(root), *_cvat_camvid(root), *_roboflow(root), *_folders(root)]
     if not found and (boxes := box_exports(root)):
-        raise BadData(f"{root} is a {boxes[0].what}, of which only boxes are read; export masks as images, below images/ and masks/")
+        raise BadData(
+            f"{root} is a {boxes[0].what}, from which trickzoo reads boxes but no masks; export the masks as images, in images/ and masks/"
+        )
     return found
 
 
