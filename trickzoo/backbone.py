@@ -246,16 +246,18 @@ class Backbone(nn.Module):
         return self
 
 
-def refused(model: Any, otherwise: str = "") -> str:
-    """Return how a message names something that is not a backbone: "DataParallel around it; pass its attribute module".
+def kind_in_words(model: Any, remedy: str = "") -> str:
+    """Return how a message names something that is not a backbone: its type, and the remedy.
 
-    `otherwise` is the end of the sentence for something that no network is inside of.
+    If it is a wrapper, the remedy is the attribute that holds the network: "DataParallel around it; pass its attribute module".
     """
-    name = type(model).__name__
-    for attribute in ("module", "_orig_mod", "network"):
-        if isinstance(getattr(model, attribute, None), nn.Module):
-            return f"{name} around it; pass its attribute {attribute}"
-    return name + otherwise
+    name, inside = type(model).__name__, attribute_with_network(model)
+    return f"{name}{remedy}" if inside is None else f"{name} around it; pass its attribute {inside}"
+
+
+def attribute_with_network(model: Any) -> str | None:
+    """Return the attribute in which a wrapper holds a network, such as "module" of a DataParallel; None for anything else."""
+    return next((name for name in ("module", "_orig_mod", "network") if isinstance(getattr(model, name, None), nn.Module)), None)
 
 
 _NOTHING = torch.empty(0, device="meta")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone, refused
+from trickzoo.backbone import Backbone, attribute_with_network, kind_in_words
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, shortened
 from trickzoo.factory import assemble
 from trickzoo.modes import evaluating
@@ -76,7 +76,7 @@ def to_timm(model: Backbone) -> nn.Module:
     """
     if not isinstance(model, Backbone):
         _check_given(model, "to_timm", "a network of trickzoo")
-        raise BadOption(f"to_timm takes a network of trickzoo, not {refused(model, '; from_timm and from_torchvision make one')}")
+        raise BadOption(f"to_timm takes a network of trickzoo, not {kind_in_words(model, '; from_timm and from_torchvision make one')}")
     import timm
 
     name, arguments = timm_form.network(model)
@@ -118,8 +118,8 @@ def _check_given(model: Any, function: str, wanted: str) -> None:
         raise BadOption(f"{function} takes {wanted}, not {what}; {instead}")
     if isinstance(model, Backbone):
         raise BadOption(f"{function} takes {wanted}, and this {model.name} is one of trickzoo already")
-    if (given := refused(model)) != type(model).__name__:
-        raise BadOption(f"{function} takes {wanted}, not {given}")
+    if attribute_with_network(model) is not None:
+        raise BadOption(f"{function} takes {wanted}, not {kind_in_words(model)}")
 
 
 def _described(model: nn.Module, name: str) -> LoadedWeights:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,36 +22,31 @@ COLUMNS = {
 
 
 def each(predicted: Callable[[Any], dict[str, Any]], items: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
-    """Yield what a function returns for each item, in order. Worker processes call it, unless `workers` is 0.
+    """Yield what a function returns for each item, in order. Worker processes call it, or this process if there are none.
 
-    Raises WorkerLost if a worker process dies, and what the function raises.
+    Raises WorkerLost if a worker process dies, and a TrickzooError with the message of the one that the function raises.
     """
-    from trickzoo.data.workers import in_order, in_workers
+    from trickzoo.data.workers import computed, in_order
     from trickzoo.training.processes import keep_freed_memory
 
-    if not workers:
-        yield from map(predicted, items)
-        return
-    keep_freed_memory()
-    samples: Any = _Rows(predicted, items)
-    for [(row, failure)] in in_workers(samples, in_order(len(items), 1), workers):
+    if workers:
+        keep_freed_memory()
+    samples: Any = items  # a sequence serves as a torch Dataset
+    for [(row, failure)] in computed(samples, in_order(len(items), 1), workers, partial(_rows, predicted), by_workers=True):
         if failure is not None:
             raise from_process(*failure)
         yield row
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What a function returns for each item, or the message and the exit status of the error that it raises."""
-
-    predicted: Callable[[Any], dict[str, Any]]
-    items: Sequence[Any]
-
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], tuple[str, int] | None]:
+def _rows(predicted: Callable[[Any], dict[str, Any]], items: list[Any]) -> list[tuple[dict[str, Any], tuple[str, int] | None]]:
+    """Return what a function returns for each item, or the message and the exit status of its error, which cannot be pickled."""
+    found: list[tuple[dict[str, Any], tuple[str, int] | None]] = []
+    for item in items:
         try:
-            return self.predicted(self.items[index]), None
+            found.append((predicted(item), None))
         except TrickzooError as error:
-            return {}, (str(error), error.status)
+            found.append(({}, (str(error), error.status)))
+    return found
 
 
 def of_image(image: Path, picture: Picture) -> dict[str, Any]:

@@ -53,10 +53,10 @@ def class_names(model: Backbone) -> tuple[str, ...]:
     A classifier with 1000 outputs whose weights name no classes is assumed to have ImageNet-1k's. Raises BadOption if the weights of any
     other classifier name no classes, or if their number is not the number of its outputs, and for anything but a backbone.
     """
-    from trickzoo.backbone import Backbone, refused  # only here, because it imports torch, which takes seconds
+    from trickzoo.backbone import Backbone, kind_in_words  # only here, because it imports torch, which takes seconds
 
     if not isinstance(model, Backbone):
-        raise BadOption(f"class_names takes a classifier of trickzoo, not {refused(model)}")
+        raise BadOption(f"class_names takes a classifier of trickzoo, not {kind_in_words(model)}")
     stated = model.weights.classes if model.weights else None
     names = class_list(stated or ("imagenet1k" if model.num_classes == 1000 else ()))
     if len(names) != model.num_classes:

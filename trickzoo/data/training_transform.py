@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from trickzoo.backbone import Backbone, refused
+from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.augment import DRAWS, augment, crop_boxes
 from trickzoo.data.images import rgb
 from trickzoo.data.transforms import Normalisation
@@ -65,7 +65,7 @@ def train_transform(
     elif not isinstance(recipe, Recipe):
         raise BadOption(f"train_transform takes the recipe of a classifier or its name, not {type(recipe).__name__}")
     if model is not None and not isinstance(model, Backbone):
-        raise BadOption(f"train_transform takes a model of trickzoo, not {refused(model, '; pass its mean and std instead')}")
+        raise BadOption(f"train_transform takes a model of trickzoo, not {kind_in_words(model, '; pass its mean and std instead')}")
     if size is not None:
         recipe = replace(recipe, size=size)
     stated = Normalisation.of(model)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from trickzoo.backbone import Backbone, refused
+from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.images import rgb
 from trickzoo.errors import BadOption
 from trickzoo.weights.record import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -107,7 +107,7 @@ def eval_transform(source: Backbone | Preprocessing, *, channels: int = 3) -> Ca
             raise BadOption(f"{source.name} has {channels} input channels, and images have 1 or 3; prepare its input yourself")
         source = weights.preprocessing
     elif not isinstance(source, Preprocessing):
-        raise BadOption(f"eval_transform takes a model of trickzoo or a Preprocessing, not {refused(source)}")
+        raise BadOption(f"eval_transform takes a model of trickzoo or a Preprocessing, not {kind_in_words(source)}")
     elif channels not in (1, 3):
         raise BadOption(f"eval_transform: channels must be 1 or 3, not {channels}")
     return _EvalTransform(source, channels)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone, refused
+from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.images import read
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
@@ -127,7 +127,7 @@ def _check(model: nn.Module, backend: str, precision: str, images: Images | None
         raise BadOption(f"deploy: batch_size and threads must be 1 or more, not {batch_size} and {threads}")
     if not isinstance(model, Backbone | Segmenter):
         raise BadOption(
-            "deploy takes a backbone or a segmenter, not " + refused(model, "; `trickzoo export` writes detectors for other programs")
+            "deploy takes a backbone or a segmenter, not " + kind_in_words(model, "; `trickzoo export` writes detectors for other programs")
         )
     for parameter in model.parameters():
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone, refused
+from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.errors import BadOption, printable
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
@@ -54,7 +54,9 @@ def export(
         NotWritten: if the file cannot be written.
     """
     if not isinstance(model, Backbone):
-        raise BadOption(f"export takes a classifier of trickzoo, not {refused(model, '; torch.save keeps the state_dict() of others')}")
+        raise BadOption(
+            f"export takes a classifier of trickzoo, not {kind_in_words(model, '; torch.save keeps the state_dict() of others')}"
+        )
     architecture, path = registry.find(model.name), Path(path)
     if path.suffix not in (".safetensors", ".pth"):
         raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
