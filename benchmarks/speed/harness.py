@@ -48,7 +48,8 @@ class OwnProcess:
 
     def __init__(self, as_command: bool, function: Callable[..., Any], *arguments: Any) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(as_command, function, arguments))
+        usual = multiprocessing.get_start_method()
+        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(as_command, usual, function, arguments))
 
     def __call__(self) -> Any:
         return self.pool.submit(_act).result()
@@ -58,8 +59,9 @@ class OwnProcess:
         self.pool.shutdown()
 
 
-def _begin(as_command: bool, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _begin(as_command: bool, start_method: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     global _action
+    multiprocessing.set_start_method(start_method, force=True)  # otherwise its own workers would be spawned, too
     if as_command:
         keep_freed_memory()
     _action = functools.partial(function, *arguments)
