@@ -286,6 +286,27 @@ def test_segmenters(backend: str) -> None:
     torch.testing.assert_close(deployed(images), logits(segmenter.eval(), images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_of_any_size(backend: str) -> None:
+    """OpenVINO returned the logits of the call before for an image that was smaller than the poolings of ResNet-D."""
+    torch.manual_seed(0)
+    segmenter = trickzoo.segmentation.fcn("resnet18_d", num_classes=4, output_stride=16)
+    deployed = trickzoo.deploy(segmenter, backend, images=torch.randn(1, 3, 65, 49), threads=1)
+    for size in ((64, 64), (33, 50), (50, 33), (9, 70), (8, 8), (1, 40), (3, 1), (1, 1)):
+        images = torch.randn(1, 3, *size)
+        torch.testing.assert_close(deployed(images), logits(segmenter.eval(), images), rtol=1e-4, atol=1e-5)
+
+
+def test_openvino_keeps_no_machine_code_for_each_size(monkeypatch: pytest.MonkeyPatch, engines: dict[str, Deployed]) -> None:
+    import openvino
+
+    settings: list[dict[str, Any]] = []
+    compiled = openvino.Core.compile_model
+    monkeypatch.setattr(openvino.Core, "compile_model", lambda *args: settings.append(args[-1]) or compiled(*args))  # type: ignore[func-returns-value]
+    engines["openvino"].engine.open(1)(torch.zeros(1, 3, 32, 32))
+    assert settings[0]["CPU_RUNTIME_CACHE_CAPACITY"] == 0
+
+
 def test_generated_images_have_the_networks_channels() -> None:
     deployed = trickzoo.deploy(trickzoo.create("mobilenet_v1_025", in_chans=4, num_classes=3), "eager")
     assert deployed(torch.randn(1, 4, 64, 64)).shape == (1, 3)

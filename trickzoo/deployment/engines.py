@@ -136,6 +136,7 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32",
             "ENABLE_CPU_PINNING": False,  # otherwise every process pins its threads to the same cores
+            "CPU_RUNTIME_CACHE_CAPACITY": 0,  # otherwise the machine code for every size of images stays in memory
         }
         request = core.compile_model(core.read_model(BytesIO(self.model)), "CPU", options).create_infer_request()
         lock = threading.Lock()

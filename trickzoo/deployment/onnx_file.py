@@ -54,6 +54,7 @@ def to_onnx(
     assert exported is not None
     model = exported.model_proto
     _name_lengths(model.graph, dynamic)
+    _pad_pools(model.graph)
     _forget_sources(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
@@ -95,6 +96,26 @@ def _name_lengths(graph: Any, dynamic: Sequence[Mapping[int, str]]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+
+
+def _pad_pools(graph: Any) -> None:
+    """Pad average poolings that round their shape up, in place, so that rounding it down gives the same shape and the same means.
+
+    OpenVINO refuses a map that is smaller than the kernel of a pooling, unless it is padded. In a network it then returns the result of the
+    call before, without an error. The padding is left out of the means.
+    """
+    import onnx
+
+    for node in graph.node:
+        if node.op_type != "AveragePool":
+            continue
+        values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        kernel = values["kernel_shape"]
+        if not values.get("ceil_mode") or values.get("count_include_pad") or any(values.get("pads", ())) or values["strides"] != kernel:
+            continue
+        values |= {"ceil_mode": 0, "pads": [0] * len(kernel) + [side - 1 for side in kernel]}
+        del node.attribute[:]
+        node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in values.items())
 
 
 def _forget_sources(model: Any) -> None:
