@@ -323,6 +323,10 @@ def test_generated_images_have_the_networks_channels() -> None:
         ({"images": "photos"}, r'images must be paths or a tensor, not one path; pass sorted\(Path\("photos"\).iterdir\(\)\) for a folder'),
         ({"images": Path("photos")}, "images must be paths or a tensor, not one path"),
         ({"images": torch.zeros(3, 64, 64)}, "images must be N×3×H×W float32, not 3×64×64"),
+        (
+            {"images": torch.full((2, 3, 64, 64), 255.0), "precision": "int8"},
+            r"images have values up to 255, and images that are normalised for mobilenet_v1_025 have values up to 2.64; prepare them as in",
+        ),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], message: str, model: Backbone) -> None:

@@ -148,6 +148,16 @@ def test_wrong_targets_are_refused(changes: dict[str, Any], message: str) -> Non
         model(images, targets)
 
 
+def test_images_in_0_to_255_are_refused_in_every_mode() -> None:
+    detector, targets = small("mobilenet_v1_025"), [target((3, 4, 30, 51))] * 2
+    images = [torch.rand(3, 64, 64), 255 * torch.rand(3, 64, 80)]
+    wrong = r"a detector takes images in 0…1, and the largest value is 25\d\.\d*; divide pixels in 0…255 by 255"
+    for call in (lambda: detector.train()(images, targets), lambda: detector.eval()(images), lambda: detector.losses(images, targets)):
+        with pytest.raises(BadOption, match=wrong):
+            call()
+    assert len(detector.eval()([images[0], images[1] / 255])) == 2
+
+
 def test_boxes_as_fractions_of_the_image_are_refused_and_a_small_object_in_the_corner_is_not() -> None:
     model, (images, _) = small("mobilenet_v1_025"), batch()
     fractions = [target(), target((0.1, 0.2, 0.5, 0.7)), target((0.0, 0.0, 1.0, 1.0))]

@@ -78,6 +78,12 @@ BAD: dict[str, tuple[str, str, str, str]] = {
     "bad digest": ("sha256_prefix =", "sha256 =", SECOND, "sha256 must be 64 lower-case hexadecimal digits - at `$.source[1]`"),
     "bad name": ('"mobilenet_v1_075.second"', '"second"', "2 (second)", "name must be <model>.<tag>, "),
     "bad class list": ('classes = "imagenet1k"\nlicence = "a', 'classes = "cats"\nlicence = "a', SECOND, "classes must be imagenet1k, "),
+    "mean in 0…255": (
+        "size = 227",
+        "mean = [123.7, 116.3, 103.5]",
+        SECOND,
+        "mean must be three values from 0 to 1, not (123.7, 116.3, 103.5); divide those of pixels in 0…255 by 255 - at `$.preprocessing`",
+    ),
     "bad crop": ("size = 227", "size = 0", SECOND, "size must be at least 1, and crop above 0 and at most 1 - at `$.preprocessing`"),
     "alias": ("mobilenet_v1_075.", "resnet18_b.", "2 (resnet18_b.second)", 'name: "resnet18_b" is an alias; the record must name resnet18'),
     "unknown model": (

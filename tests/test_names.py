@@ -53,6 +53,7 @@ NAMES: list[tuple[type[TrickzooError], str, dict[str, Any], str]] = [
     (BadOption, "resnet18", {"pretrained": True, "weights": "a1_in1k"}, "give either pretrained or weights, not both"),
     (BadOption, "resnet18", {"pretrained": "a1_in1k", "weights": "a1_in1k"}, "give either pretrained or weights, not both"),
     (BadOption, "resnet18", {"weights": True}, "resnet18: weights is a tag or a file; pretrained=True loads the default weight"),
+    (BadOption, "resnet18", {"weights": {"fc.bias": 0}}, "resnet18: weights is a tag or a file; load_state_dict takes tensors"),
     (BadOption, "resnet18.a1_in1k", {"pretrained": "a2_in1k"}, "resnet18.a1_in1k already names a weight; to load a2_in1k, create resnet18"),
     (BadOption, "resnet18.a1_in1k", {"weights": "x.pth"}, "resnet18.a1_in1k already names a weight; to load x.pth, create resnet18"),
 ]

@@ -269,6 +269,8 @@ def test_class_indices_are_not_mixed_and_pixels_are_no_integers() -> None:
             soft_cross_entropy(logits, target)
     with pytest.raises(BadOption, match=r"the images must have a floating-point type, not torch\.uint8"):
         mixup((255 * images).byte(), torch.eye(4))
+    with pytest.raises(BadOption, match=r"mixup: the images must be \(N, C, H, W\), not of shape \(4, 4, 4\)"):
+        mixup(images[:, 0], torch.eye(4))
     assert torch.equal(smooth_labels(labels, 4, 0.0), torch.eye(4))
 
 

@@ -75,8 +75,9 @@ def create(
         DigestMismatch: if the file does not have the recorded SHA-256.
         BadCheckpoint: if the file cannot be read or does not fit the model.
     """
-    if isinstance(weights, bool):
-        raise BadOption(f"{name}: weights is a tag or a file; pretrained=True loads the default weight")
+    if weights is not None and not isinstance(weights, str | PathLike):
+        instead = "load_state_dict takes tensors" if isinstance(weights, Mapping) else "pretrained=True loads the default weight"
+        raise BadOption(f"{name}: weights is a tag or a file; {instead}")
     if not isinstance(name, str) or (named.is_file(name) and not name.startswith("hf-hub:")):
         if pretrained or weights is not None:
             raise BadOption(f"{name} is a file with weights; leave pretrained and weights out, or name a model")

@@ -126,6 +126,11 @@ class Normalisation:
         stated = model.weights.preprocessing if isinstance(model, Backbone) and model.weights else None
         return cls(stated.mean, stated.std) if stated else cls()
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute value that an image has after the normalisation."""
+        return max(max(mean, 1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise (n, 3, H, W) images in 0…255 to float32 in the channels-last memory format, as the network's input."""
         centred = images.float() - 255 * _column(self.mean, images)

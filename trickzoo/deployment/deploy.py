@@ -35,6 +35,8 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.05}
 int8, the largest fraction of predictions that may differ from eager's."""
 DRAWN = 8
 """Number of generated images on which the logits are compared."""
+BEYOND = 10
+"""How many times the largest value of a normalised image the values of `images` may have."""
 SECONDS = 3.0
 """How long "auto" times the engines."""
 
@@ -155,6 +157,7 @@ def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocess
             raise BadOption(f"deploy: images must be N×{trunk.in_chans}×H×W float32, not {'×'.join(map(str, images.shape))} {images.dtype}")
         if not images.isfinite().all():
             raise BadOption("deploy: images must be finite, and some values are not; leave such images out")
+        _check_range(images, Normalisation.of(trunk), trunk.name)
         return images.detach()
     if isinstance(images, str | PathLike):
         raise BadOption(f'deploy: images must be paths or a tensor, not one path; pass sorted(Path("{images}").iterdir()) for a folder')
@@ -173,6 +176,16 @@ def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocess
     drawings, _ = Shapes("val", DRAWN, size).arrays()
     normalised = Normalisation.of(trunk)(torch.from_numpy(drawings).permute(0, 3, 1, 2))
     return normalised[:, torch.arange(trunk.in_chans) % 3].contiguous()
+
+
+def _check_range(images: Tensor, normalisation: Normalisation, name: str) -> None:
+    """Raise BadOption for images whose values are so large that they are not normalised, such as those in 0…255."""
+    found, usual = float(images.abs().max()), normalisation.largest
+    if found > BEYOND * usual:
+        raise BadOption(
+            f"deploy: images have values up to {found:g}, and images that are normalised for {name} have values up to {usual:.3g}; "
+            "prepare them as in the evaluation, by trickzoo.eval_transform"
+        )
 
 
 def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: float) -> Deployed:

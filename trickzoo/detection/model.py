@@ -11,6 +11,7 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 from torchvision.models import detection
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -92,6 +93,10 @@ INSTEAD = {
 """What takes the place of options of torchvision's builders."""
 
 
+MOST = 2.0
+"""The largest value of an image in 0…1 that is accepted; noise that a training adds may exceed 1."""
+
+
 class FasterRCNN(detection.FasterRCNN):
     """torchvision's Faster R-CNN, which can compute its losses in every mode.
 
@@ -129,10 +134,12 @@ class FasterRCNN(detection.FasterRCNN):
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Return losses or detections, as the class describes.
 
-        Raises BadOption without images, for targets that do not fit the images or the classes, and in training mode without targets.
+        Raises BadOption without images, for images in 0…255, for targets that do not fit the images or the classes, and in training mode
+        without targets.
         """
         if len(images) == 0:
             raise BadOption("a detector needs one image at least, and the list of images is empty")
+        _check_range(images)
         if targets is not None:
             targets = checked(images, targets, self.roi_heads.box_predictor.cls_score.out_features)
         elif self.training:
@@ -156,6 +163,15 @@ class FasterRCNN(detection.FasterRCNN):
         finally:
             for module, mode in zip(switches, modes, strict=True):
                 module.training = mode
+
+
+def _check_range(images: Sequence[Tensor]) -> None:
+    """Raise BadOption for images that are not in 0…1, such as those in 0…255. Torchvision names what is wrong with empty ones."""
+    if not all(image.numel() for image in images):
+        return
+    most = float(torch.stack([image.detach().amax().float() for image in images]).max())  # one value is read, as a GPU waits for each
+    if most > MOST:
+        raise BadOption(f"a detector takes images in 0…1, and the largest value is {most:g}; divide pixels in 0…255 by 255")
 
 
 def faster_rcnn(

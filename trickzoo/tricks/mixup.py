@@ -29,13 +29,15 @@ def mixup(images: Tensor, target: Tensor, alpha: float = 0.2, *, form: Form = "p
 
     Raises:
         NoEffect: if the batch has only one image.
-        BadOption: for another form, an alpha not above 0, images of an integer type, or a target that is not as above.
+        BadOption: for another form, an alpha not above 0, and images or a target that are not as above.
     """
     check_choice("mixup: form", form, get_args(Form))
     n = len(images)
     check_probabilities("mixup", target, n)
     if not images.is_floating_point():
         raise BadOption(f"mixup: the images must have a floating-point type, not {images.dtype}")
+    if images.ndim != 4:  # λ would be broadcast over other dimensions than that of the batch
+        raise BadOption(f"mixup: the images must be (N, C, H, W), not of shape {tuple(images.shape)}")
     if alpha <= 0:
         raise BadOption(f"mixup: alpha must be above 0, not {alpha}")
     if n < 2:

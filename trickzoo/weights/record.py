@@ -134,10 +134,9 @@ class Preprocessing(Struct, frozen=True):
             raise ValueError(f"resize must be at least {self.size}, so that the crop fits, not {self.resize}")
         if (self.resize or self.size / self.crop) > MAX_SHORT_SIDE:
             raise ValueError(f"crop and resize must give a short side of at most {MAX_SHORT_SIDE:,} pixels")
-        if not all(abs(value) <= 1000 for value in self.mean):
-            raise ValueError(f"mean must be three values between -1000 and 1000, not {self.mean}")
-        if not all(0.001 <= value <= 1000 for value in self.std):
-            raise ValueError(f"std must be three values between 0.001 and 1000, not {self.std}")
+        for what, values, least in (("mean", self.mean, 0), ("std", self.std, 0.001)):
+            if not all(least <= value <= 1 for value in values):
+                raise ValueError(f"{what} must be three values from {least} to 1, not {values}; divide those of pixels in 0…255 by 255")
 
     @property
     def short_side(self) -> int:
