@@ -41,8 +41,21 @@ def test_the_temperature_is_that_of_scipys_minimiser() -> None:
     assert temperature.fit(logits, labels) == pytest.approx(3, rel=0.15)
     assert temperature.fit(10 * logits + 7, labels) == pytest.approx(10 * temperature.fit(logits, labels), rel=1e-6)
     calibrated = temperature.calibrate(logits, labels)
-    assert calibrated.nll == pytest.approx((-log_softmax(logits, axis=1)[rows, labels].mean(), found.fun), rel=1e-6)
+    assert calibrated.nll[0] == pytest.approx(-log_softmax(logits, axis=1)[rows, labels].mean(), rel=1e-6)
     assert calibrated.ece[1] < calibrated.ece[0] / 2 and calibrated.top1 == 100 * (logits.argmax(1) == labels).mean()
+
+
+def test_the_likelihood_with_a_temperature_is_of_images_that_it_was_not_fitted_on() -> None:
+    """It is lower than with the temperature of all images, which is fitted on the images themselves."""
+    logits, labels = drawn(40)
+    halves, rows = np.random.default_rng(0).permutation(40) % 2, np.arange(40)
+    terms = np.zeros(40)
+    for half in (0, 1):
+        of_other = temperature.fit(logits[halves != half], labels[halves != half])
+        terms[halves == half] = -log_softmax(logits / of_other, axis=1)[rows, labels][halves == half]
+    calibrated = temperature.calibrate(logits, labels)
+    assert calibrated.nll[1] == pytest.approx(terms.mean(), rel=1e-9)
+    assert calibrated.nll[1] > -log_softmax(logits / calibrated.temperature, axis=1)[rows, labels].mean()
 
 
 def test_images_that_no_temperature_fits() -> None:
@@ -85,7 +98,7 @@ def test_a_calibrated_file_gives_calibrated_probabilities(tiny: Path, tmp_path: 
     predicted = trickzoo.load(out).predict(images_of(tmp_path)).found[0].score
     assert predicted == pytest.approx(float((before / found["temperature"]).softmax(1).max(1).values[0]), abs=1e-4)
     again = json.loads(call(out, *tokens[1:], "--json")[1])
-    assert again["temperature"] == pytest.approx(1, abs=1e-3) and again["nll"][0] == pytest.approx(found["nll"][1], rel=1e-4)
+    assert again["temperature"] == pytest.approx(1, abs=1e-3) and again["nll"][1] == pytest.approx(found["nll"][1], rel=1e-4)
 
     for wrong, message in (
         ((*tokens, "--out", out), "calibrated.safetensors exists; name another file"),

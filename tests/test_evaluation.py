@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,16 @@ def test_a_subset_has_both_scores(photos: Path, tmp_path: Path) -> None:
     assert result["restricted"]["top1_correct"] == among_ten
     assert result["restricted"]["classes"] == 10
     assert result["published"]["comparable"] is False
+
+
+def test_one_class_has_no_score_among_its_classes(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The only class of the set would always be the prediction, for corrupted images too."""
+    shutil.copytree(photos / "val" / IMAGENETTE[3], tmp_path / "one" / "val" / IMAGENETTE[3])
+    tokens = ("--data", tmp_path / "one", "--model", tiny, "--corruptions", "contrast", "--severities", 5)
+    result = evaluate(*tokens, out=tmp_path / "out.json")
+    assert "restricted" not in result and "restricted_top1" not in result["robustness"]
+    text = capsys.readouterr().out
+    assert "among" not in text and f"top-5  {result['top5']:.3f} %" in text
 
 
 def test_several_models_in_one_run(

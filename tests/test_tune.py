@@ -226,6 +226,7 @@ def test_findings_say_what_is_best_and_how_sure_that_is(straight: Path, tmp_path
     text = " ".join(tune_report.findings(two, rounds))
     assert text.startswith("The best setting is lr 0.02: top-1 81.50 % of 400 images (95 % CI 77.40 to 85.00) after 2 epochs.")
     assert "It is 1.50 points better than the second, lr 0.03." in text and "of the grid" not in text and "largest class" not in text
+    assert "The accuracy above tends to be too high, because it is the best of several." in text
     for each, right in ((rounds[1][0], "aaab"), (rounds[1][1], "aabb")):
         rows = "".join(f"{i}.jpg,a,{letter}\n" for i, letter in enumerate(right))
         (each.place / "predictions.csv").write_text(f"image,class,top1\n{rows}")

@@ -58,7 +58,7 @@ class Published:
 
 
 def restricted_accuracy(predictions: SetPredictions) -> RestrictedAccuracy | None:
-    """Return the accuracy among the classes that occur in the set, or None if every class of the model occurs."""
+    """Return the accuracy among the classes that occur in the set, or None if every class of the model occurs, or only one."""
     if predictions.restricted is None:
         return None
     accuracy = measure(predictions.restricted, predictions.labels)

@@ -40,7 +40,7 @@ class SetPredictions(Predictions):
     Images that could not be read are left out of everything but `skipped`.
 
     Attributes:
-        restricted: (n, 5) the most probable among the classes that occur in the set; None if every class occurs.
+        restricted: (n, 5) the most probable among the classes that occur in the set; None if every class occurs, or only one.
         corrupted: (n, C, 5) as `top`, of C corrupted copies of each image.
         corrupted_restricted: (n, C, 5) as `restricted`, of these copies.
         skipped: (path, reason) of each file that could not be read.
@@ -119,7 +119,7 @@ def predict(
     on_cpu = state.device.type == "cpu"
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
-    restrict = torch.tensor(present, device=state.device) if len(present) < len(classes) else None
+    restrict = torch.tensor(present, device=state.device) if 1 < len(present) < len(classes) else None
     transform = resize_and_crop(preprocessing)
     transform = Corrupted(transform, corruptions) if corruptions else transform
     share = Decoded(images, transform, range(state.process_index, len(images.entries), state.num_processes))

@@ -96,7 +96,7 @@ class Result(Accuracy, Evaluated):
     """The evaluation of one classifier, as the result file has it.
 
     Attributes:
-        restricted: accuracy among the classes of the set; left unset if every class of the model occurs.
+        restricted: accuracy among the classes of the set; left unset if every class of the model occurs, or only one.
         ece: expected calibration error in percent.
         real: accuracy by the reassessed labels; left unset if they were not asked for.
         variant: the variant of ImageNet that the set was checked to be, such as "ImageNet-A"; left unset if none was named.
@@ -149,6 +149,7 @@ def summarise(
     assert weights is not None
     accuracy = measure(predictions.top, predictions.labels)
     restricted = restricted_accuracy(predictions)
+    occurring, classes = len(np.unique(predictions.labels)), len(predictions.classes)
     metric = weights.record.published(preprocessing) if weights.record else None
     n = len(predictions.labels)
     return Result(
@@ -165,7 +166,7 @@ def summarise(
         variant=VARIANTS[variant].title if variant else UNSET,
         robustness=robustness(predictions, corruptions) if corruptions else UNSET,
         images_per_second=round(n / predictions.seconds, 1),
-        published=compare(accuracy, n, metric, of_classes=(restricted.classes, len(predictions.classes)) if restricted else None),
+        published=compare(accuracy, n, metric, of_classes=(occurring, classes) if occurring < classes else None),
         data=_data(predictions, images, unknown),
         precision=precision,
         backend=backend,

@@ -26,9 +26,9 @@ class Calibrated:
 
     Attributes:
         temperature: the one that is fitted on all images.
-        nll: the mean negative log-likelihood without and with it.
-        ece: the expected calibration error in percent without it, and with temperatures that were each fitted on the other half of the
+        nll: the mean negative log-likelihood without a temperature, and with temperatures that were each fitted on the other half of the
             images.
+        ece: the expected calibration error in percent, likewise.
         top1: accuracy in percent, which no temperature changes.
     """
 
@@ -74,12 +74,12 @@ def calibrate(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> Calibr
     for half in (0, 1):
         crossed[halves == half] = fit(logits[halves != half], labels[halves != half])
     right = logits.argmax(1) == labels
-    before, after, cross_fitted = (_log_probabilities(logits / each) for each in (1.0, temperature, crossed[:, None]))
+    before, after = _log_probabilities(logits), _log_probabilities(logits / crossed[:, None])
     at = np.arange(len(labels)), labels
     return Calibrated(
         temperature=temperature,
         nll=(float(-before[at].mean()), float(-after[at].mean())),
-        ece=(_ece(before, right), _ece(cross_fitted, right)),
+        ece=(_ece(before, right), _ece(after, right)),
         top1=100 * float(right.mean()),
     )
 

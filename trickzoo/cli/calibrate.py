@@ -45,9 +45,10 @@ def calibrate(
     """Fit a temperature on held-out images, so that the confidence of a classifier matches its accuracy.
 
     MODEL is a weight file, the folder of a training, or the name of a weight. The temperature is the one with the least negative
-    log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The calibration error is printed before and after:
-    each half of the images is judged with the temperature of the other half. --out writes a file in which the classifier is divided by
-    the temperature, so everything that uses the file has calibrated probabilities. Its header states the temperature.
+    log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The likelihood and the calibration error are printed
+    without a temperature and with one: each half of the images is judged with the temperature of the other half. --out writes a file in
+    which the classifier is divided by the temperature, so everything that uses the file has calibrated probabilities. Its header states the
+    temperature.
     """
     hush(printing.quiet or printing.json)
     named.check(model)
@@ -77,7 +78,7 @@ def calibrate(
         say_json(content)
         return
     say(f"temperature {found.temperature:.4f}, fitted on {count(n, 'image')} of {data}; top-1 {found.top1:.2f} %")
-    say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature {found.nll[1]:.4f}")
+    say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature of the other half of the images {found.nll[1]:.4f}")
     say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
     if out is not None:
         say(str(out))

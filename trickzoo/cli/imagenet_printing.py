@@ -24,10 +24,9 @@ def print_result(r: Result) -> None:
 
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
-    if r.restricted is UNSET:
-        _print_accuracy(r, reported_ranks(r.data.classes))
-    else:
-        _print_accuracy(r, (1, 5))
+    every = r.restricted is UNSET and r.data.classes > 1  # whether every class of the model occurs
+    _print_accuracy(r, reported_ranks(r.data.classes) if every else (1, 5))
+    if r.restricted is not UNSET:
         among = f" among the {count(r.restricted.classes, 'class')} of this set"
         _print_accuracy(r.restricted, reported_ranks(r.restricted.classes), among)
     if r.real is not UNSET:
@@ -35,7 +34,7 @@ def print_result(r: Result) -> None:
     say(f"  ECE    {r.ece:.2f} %")
     _print_published(r.published)
     _print_left_out(r.data)
-    if (seen := r.data.named_as_imagenet_training) and (r.restricted is not UNSET or r.data.classes == 1000):
+    if (seen := r.data.named_as_imagenet_training) and (not every or r.data.classes == 1000):
         named = f"{count(seen, 'image')} {verb(seen, 'is')} named as ImageNet's training images"
         say(f"  {named}: a model that was trained on these has seen {'it' if seen == 1 else 'them'}")
     if r.robustness is not UNSET:

@@ -62,7 +62,8 @@ def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
     found += [f"{plan.name(outcome.setting)} was left out: {outcome.failure}." for outcome in failed]
     found.append(
         "The settings were judged on images that were cut off from the training images. The validation images were not used: a training "
-        "with the best setting measures its accuracy on them. Each setting was trained with one random seed."
+        "with the best setting measures its accuracy on them. The accuracy above tends to be too high, because it is the best of several. "
+        "Each setting was trained with one random seed."
     )
     return found
 
