@@ -42,7 +42,8 @@ ifeq ($(strip $(DATA)),)
 	@echo "Generated images that no training and no validation has seen, named after what they show, and what the network"
 	@echo "with all tricks predicts that was best in validation:"
 	@$(BIN)/trickzoo shapes $(DEMO)/images --difficulty easy --first 1000
-	$(BIN)/trickzoo predict $(DEMO)/images --top 2 --weights $(DEMO)/mixup-$$($(BEST))/model.safetensors
+	@best=$(DEMO)/mixup-$$($(BEST)); echo "$(BIN)/trickzoo predict $(DEMO)/images --top 2 --model $$best"; \
+	    $(BIN)/trickzoo predict $(DEMO)/images --top 2 --model $$best
 	@echo
 	@echo "Do the better classifiers make better detectors and segmenters?"
 	$(BIN)/trickzoo transfer --checkpoints $(DEMO) --detection easy_shapes --segmentation easy_shapes \

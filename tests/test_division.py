@@ -212,6 +212,15 @@ def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_le
     refused(lambda: open_undivided(tmp_path), "has validation images; leave --val-fraction and --split-file out", BadOption)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_classes_too_small_to_divide_are_refused_and_none_is_lost(tmp_path: Path, n: int) -> None:
+    data = open_undivided(classes(tmp_path, n, tuple("abcde")))
+    refused(
+        lambda: divided(data, Selection(val_fraction=0.2)),
+        rf"leaves no validation image of {5 * n}, because no class has three images; add images, or divide them by a list",
+    )
+
+
 def test_a_folder_without_splits_asks_for_the_fraction(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, error = caller(capsys, app)("--recipe", COSINE, *SMALL, "--data", classes(tmp_path / "s"), "--out", tmp_path / "o")
     assert status == 2

@@ -149,6 +149,31 @@ def test_the_help_of_a_command_is_its_whole_docstring_with_lines_as_long_as_the_
         assert [line for line in lines if line in paragraphs] == paragraphs
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("predict", "trickzoo predict [OPTIONS] [IMAGES...]"),
+        ("list", "trickzoo list [OPTIONS] [PATTERN]"),
+        ("weights fetch", "trickzoo weights fetch [NAMES...]"),
+        ("split", "trickzoo split [OPTIONS] SOURCE [OUT]"),
+        ("export", "trickzoo export --model STR [OPTIONS] OUT"),
+    ],
+)
+def test_the_usage_names_the_arguments_as_their_descriptions_do(call: Call, words: str, usage: str) -> None:
+    assert call(*words.split(), "--help")[1].startswith(f"Usage: {usage}\n")
+
+
+def test_help_states_the_value_of_a_field_in_the_default_recipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    for command in ("train", "tune"):
+        text = call(command, "--help")[1]
+        assert "Number of passes over the training images. Values: 1 or more. [own.finetune: 20]" in text
+        assert "Values: hue, contrast. [own.finetune: contrast]" in text
+        assert "Weight, tag, model or file to start from" in text and "[own.finetune: default]" in text
+    text = call("finetune", "--help")[1]
+    assert "Values: 1 or more for detection; 1 or more, none for segmentation. [if the recipe states none: 480 or 600]" in text
+
+
 def test_every_option_of_every_command_has_a_help_text() -> None:
     for names, command in commands(zoo):
         for argument in command.assemble_argument_collection():

@@ -53,6 +53,17 @@ def test_only_the_listed_formats_are_opened_whatever_a_file_is_called(tmp_path: 
     assert not opened
 
 
+@pytest.mark.parametrize("brand", ["heic", "mif1"])
+def test_a_heic_image_is_named_with_the_remedy(tmp_path: Path, brand: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1heic")
+    with pytest.raises(BadData, match=r"a.jpg is not a readable image \(no image format among .*: a HEIC image, .* convert it to JPEG\)"):
+        images.read(tmp_path / "a.jpg")
+    (tmp_path / "phone" / "more").mkdir(parents=True)
+    (tmp_path / "phone" / "more" / "IMG_1.HEIC").touch()
+    with pytest.raises(BadOption, match=r"phone holds no images; .*; convert HEIC images to JPEG$"):
+        listing.images_at(tmp_path / "phone")
+
+
 @pytest.mark.parametrize("kind", images.FORMATS)
 def test_each_listed_format_is_read_under_each_of_its_suffixes(tmp_path: Path, kind: str) -> None:
     for suffix in images.FORMATS[kind]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ def test_the_findings_state_interval_majority_and_the_worst_confusion() -> None:
     assert f"Top-1 is {share:.2f} % of 200 images (95 % CI" in sentences and "Top-5" not in sentences
     assert f"Always answering ant, the largest class, would give {100 * (found.labels == 0).mean():.1f} %." in sentences
     assert "The most frequent error: " in sentences and " is predicted as " in sentences
+
+
+def test_a_report_without_mistakes_has_no_empty_table_of_them() -> None:
+    found = random_predictions()
+    for labels, mistakes in ((found.labels, 1), (found.top[:, 0], 0)):
+        page = "".join(section.body for section in report.sections(replace(found, labels=labels)))
+        assert [page.count(f"<caption>{each}<") for each in (report.MISTAKES, report.UNCERTAIN)] == [mistakes, 1]
 
 
 def test_a_training_ends_with_a_report_and_its_predictions(colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,8 @@ def _images(folder: Path, counts: dict[str, int]) -> Streamed:
     ("counts", "batch_size", "message"),
     [
         ({"a": 3, "b": 3}, 8, "batch of 8 is larger than the training set of 6"),
-        ({"a": 9, "b": 1}, 4, "class b has 1 training image;"),
+        ({"a": 9, "b": 1}, 4, r"1 of 2 classes has fewer than two training images \(b\); add some, or leave the class out"),
+        ({"a": 9, "b": 1, "c": 1}, 4, r"2 of 3 classes have fewer than two training images \(b, c\); add some, or leave these classes out"),
         ({"a": 9}, 4, "there is one class"),
     ],
 )

@@ -206,9 +206,7 @@ def _images(predictions: Predictions, names: list[str]) -> Section:
         return [(predictions.name(i), names[true[i]], names[predicted[i]], f"{sure[i]:.1f}") for i in indices]
 
     columns = ("image", "true class", "predicted", "confidence, %")
-    return section(
-        "images",
-        "Images to look at",
-        Table(columns, rows(most_confident_mistakes(predictions, LISTED)), MISTAKES, left=3),
-        Table(columns, rows(least_certain(predictions, LISTED)), UNCERTAIN, left=3),
-    )
+    wrong = rows(most_confident_mistakes(predictions, LISTED))
+    mistakes = [Table(columns, wrong, MISTAKES, left=3)] if wrong else []
+    uncertain = Table(columns, rows(least_certain(predictions, LISTED)), UNCERTAIN, left=3)
+    return section("images", "Images to look at", *mistakes, uncertain)

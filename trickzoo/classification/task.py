@@ -28,7 +28,7 @@ from trickzoo.data.prefetch import ahead
 from trickzoo.data.resident import Resident
 from trickzoo.data.selection import warn_if_seen
 from trickzoo.data.transforms import Normalisation
-from trickzoo.errors import BadData
+from trickzoo.errors import BadData, shortened
 from trickzoo.folding import fold_norms
 from trickzoo.output_files import NETWORK, PREDICTIONS
 from trickzoo.pages.page import Section
@@ -47,7 +47,7 @@ from trickzoo.tricks.progressive_size import training_size
 from trickzoo.weights.export import export
 from trickzoo.weights.header import header
 from trickzoo.weights.loaded import LoadedWeights
-from trickzoo.wording import count
+from trickzoo.wording import count, verb
 
 log = logging.getLogger("trickzoo")
 
@@ -93,9 +93,9 @@ def check(data: TrainingImages, val: Resident | None) -> None:
         raise BadData(f"there is one class, {data.classes[0]}; at least two are needed")
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
-        if counts.min() < 2:
-            few = f"class {data.classes[int(counts.argmin())]} has {count(int(counts.min()), 'training image')}"
-            raise BadData(f"{few}; at least two are needed: add some, or leave the class out")
+        if small := [name for name, n in zip(data.classes, counts, strict=True) if n < 2]:
+            few = f"{len(small):,} of {count(len(data.classes), 'class')} {verb(len(small), 'has')} fewer than two training images"
+            raise BadData(f"{few} ({shortened(small)}); add some, or leave {'the class' if len(small) == 1 else 'these classes'} out")
     if val is not None and val.classes != data.classes:
         raise BadData("training and validation images have different classes")
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Group
+from cyclopts.help import format_usage
 
 from trickzoo.cli import printing
 from trickzoo.cli.options import SETTINGS
@@ -113,7 +114,19 @@ def _asked(app: App, words: list[str]) -> tuple[App, list[str]]:
     command.default(function)
     for flag in (*command.help_flags, *command.version_flags):
         command[flag].show = not chain  # cyclopts lists these two flags in the help of a program, but not of its commands
+    if not set(words).isdisjoint(app.help_flags):
+        command.usage = _usage(command)
     return command, others
+
+
+def _usage(command: Command) -> str:
+    """Return the first line of a command's help, in which cyclopts calls all optional arguments ARGS, with their own names."""
+    optional = [
+        f"[{argument.name}{'...' if argument.field_info.kind is argument.field_info.VAR_POSITIONAL else ''}]"
+        for argument in command.assemble_argument_collection()
+        if argument.field_info.is_positional and not argument.required
+    ]
+    return format_usage(command, ()).plain.replace("[ARGS...]", "[ARGS]").replace("[ARGS]", " ".join(optional)).strip()
 
 
 def run(app: App, tokens: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ from trickzoo.wording import count
 
 
 def list_(
-    pattern: str = "*",
+    pattern: Annotated[str, Parameter(help="Shell pattern of the names of models.")] = "*",
     /,
     *,
     pretrained: Annotated[bool, Parameter(negative="", help="List only models that have a default weight.")] = False,

@@ -17,9 +17,11 @@ from trickzoo.weights.named import existing
 from trickzoo.weights.record import Record
 from trickzoo.wording import count
 
+Names = Annotated[str, Parameter(help="Weights, models, each of which stands for its default weight, or shell patterns of weights.")]
+
 
 def list_(
-    pattern: str = "*",
+    pattern: Annotated[str, Parameter(help="Shell pattern of the names of weights.")] = "*",
     /,
     *,
     cached: Annotated[bool, Flag, Parameter(help="List only weights that are on this machine.")] = False,
@@ -51,18 +53,17 @@ def list_(
     if len(rows) > 1:
         full = sum(row[5] == "full" for row in rows)
         none = sum(row[5] == "none" for row in rows)
-        sized = sum(any(source.size for source in manifest.find(row[0]).sources) for row in rows)
         digits = len(rows) - full - none
-        say(f"{len(rows)} weights: {full} with a full SHA-256, {digits} with its first digits, {none} without; {sized} with a size")
+        say(f"{len(rows)} weights: {full} with a full SHA-256, {digits} with its first digits, {none} without")
 
 
-def fetch(*names: str) -> None:
+def fetch(*names: Names) -> None:
     """Download weights, verify them and print their paths."""
     for record in _records(names):
         say(str(store.fetch(record).path))
 
 
-def verify(*names: str) -> None:
+def verify(*names: Names) -> None:
     """Compute the digests of weights on this machine again, and compare them with the recorded ones.
 
     Without names, all weights on this machine are checked. The output says what each file was compared with: "pinned" is a full
@@ -88,7 +89,7 @@ def verify(*names: str) -> None:
         raise TrickzooError("; ".join(wrong))
 
 
-def path(name: str, /) -> None:
+def path(name: Annotated[str, Parameter(help="A weight, or a model, which stands for its default weight.")], /) -> None:
     """Print the path of a weight's file. Nothing is downloaded."""
     (record,) = _records((name,))
     file = local.locate(record)
@@ -99,7 +100,7 @@ def path(name: str, /) -> None:
     say(str(file.path))
 
 
-def lock(*names: str) -> None:
+def lock(*names: Names) -> None:
     """Download weights and pin their revisions and digests in the lock file (TRICKZOO_LOCK).
 
     Without names, all weights on this machine are pinned.
@@ -147,7 +148,7 @@ def import_gluoncv(
     say(f"{target}: {model} for {task} ({said})")
 
 
-def rm(*names: str) -> None:
+def rm(*names: Names) -> None:
     """Delete the cached files of weights from this machine."""
     for record in _records(names):
         gone = local.remove(record)

@@ -44,6 +44,8 @@ more formats. Some of these start programs: EPS, for example, starts Ghostscript
 if "AVIF" not in Image.OPEN:
     del FORMATS["AVIF"]
 EXTENSIONS = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")}
+"""The bytes from the fifth on of HEIC images. Pillow cannot read them without a plug-in."""
 LOOKED_AT = 2_000
 """The least number of images whose EXIF orientation is read for the notes on a large set."""
 MAX_FILE = 2**29
@@ -228,8 +230,7 @@ def _guarded(file: IO[bytes], name: str, action: Callable[[], T]) -> T:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, IndexError, OverflowError) as error:
         # PIL's decoders raise all of these on damaged files.
-        size = file.seek(0, io.SEEK_END)
-        raise BadData(f"{name} is not a readable image ({_reason(error, size) if size else 'empty file'})") from None
+        raise BadData(f"{name} is not a readable image ({_reason(error, file)})") from None
 
 
 def _open(file: IO[bytes], name: str) -> Image.Image:
@@ -265,10 +266,14 @@ def _decoded(image: Image.Image, name: str, length: int) -> Picture:
     return Picture(rgb(image, name), size, orientation)
 
 
-def _reason(error: Exception, size: int) -> str:
-    text = str(error)
+def _reason(error: Exception, file: IO[bytes]) -> str:
+    text, size = str(error), file.seek(0, io.SEEK_END)
+    if not size:
+        return "empty file"
     if "cannot identify" in text:
-        return f"no image format among {', '.join(FORMATS)}"
+        file.seek(4)
+        heic = ": a HEIC image, as phones write them; convert it to JPEG" if file.read(8) in HEIC else ""
+        return f"no image format among {', '.join(FORMATS)}{heic}"
     if "truncated" in text:
         return f"truncated, {size:,} bytes are there"
     return text or type(error).__name__

@@ -70,7 +70,9 @@ def images_at(path: Path) -> list[Path]:
         return [path]
     found = [file for file in visible(path, "**/*") if file.suffix.lower() in images.EXTENSIONS and file.is_file()]
     if not found:
-        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}")
+        heic = any(file.suffix.lower() in (".heic", ".heif") for file in visible(path, "**/*"))
+        remedy = "; convert HEIC images to JPEG" if heic else ""
+        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}{remedy}")
     return found
 
 

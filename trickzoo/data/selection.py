@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,20 +156,23 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
         train, val = (listed(images, selection.split_file, split, left_out) for split in ("train", "val"))
         return train, val, _selected(images, train, val, f"by {selection.split_file}", {"file": str(selection.split_file)})
     from trickzoo.data.division import divide, near_duplicates, thumbnails
+    from trickzoo.data.imageset import ImageSet
 
     assert selection.val_fraction is not None
     shown = [str(images.root / name) for name in images.names]
     groups = near_duplicates(thumbnails(images.content, shown)).tolist()
     mask = divide(images.names, images.strata, groups, selection.val_fraction, selection.split_seed)
-    if not mask.any():  # the classes are too small, so all images are divided as one class
+    if not mask.any() and not isinstance(images, ImageSet):
+        # An image has several classes, which are too small, so all images are divided as one class.
         mask = divide(images.names, [""] * len(images.names), groups, selection.val_fraction, selection.split_seed)
     train, val = (images.take([index for index, is_val in enumerate(mask) if is_val == side]) for side in (False, True))
     for part, what in ((train, "training"), (val, "validation")):
         if not len(part.names):
             same = len(images.names) - len(set(groups))
             alike = f", {same:,} of which are near duplicates of another" if same else ""
+            small = ", because no class has three images" if max(Counter(images.strata).values()) < 3 else ""
             raise BadData(
-                f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}{alike}; "
+                f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}{alike}{small}; "
                 "add images, or divide them by a list with --split-file"
             )
     duplicates = len(groups) - len(set(groups))
