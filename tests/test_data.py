@@ -218,7 +218,8 @@ def test_bad_folders(tmp_path: Path) -> None:
     own = jpeg(tmp_path / "own" / "mine.jpg").parent
     with pytest.raises(
         BadData,
-        match=r"own holds 1 file and no class folders; put images into .*own/train/CLASS/ and .*own/val/CLASS/, or use trickzoo finetune",
+        match=r"own holds 1 file and no class folders; put images into [^ ]*own/CLASS/, or into [^ ]*own/train/CLASS/ and "
+        r"[^ ]*own/val/CLASS/, or use trickzoo finetune",
     ):
         open_imagenet(own)
     jpeg(own / "val" / "mine.jpg")

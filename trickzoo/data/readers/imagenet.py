@@ -62,8 +62,8 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
             raise BadData(f"{path} holds no class folders; name {path / VALIDATION_TAR} itself")
         found = count(len(files), "file") if files else "nothing"
         raise BadData(
-            f"{path} holds {found} and no class folders; put images into {root}/train/CLASS/ and {root}/val/CLASS/, "
-            "or use trickzoo finetune if they have boxes or masks"
+            f"{path} holds {found} and no class folders; put images into {root}/CLASS/, or into {root}/train/CLASS/ and "
+            f"{root}/val/CLASS/, or use trickzoo finetune if they have boxes or masks"
         )
     classes, order = classes_of_labels(folders)
     if order == imagenet1k():
