@@ -192,7 +192,7 @@ def test_int8(backend: str, model: Backbone, drawings: Tensor) -> None:
 
 
 def test_int8_quantises_every_convolution_and_keeps_a_scale_for_each_channel(model: Backbone, drawings: Tensor) -> None:
-    forms = Forms(fold_norms(copy.deepcopy(model)), drawings[:4])
+    forms = Forms(fold_norms(copy.deepcopy(model)), [drawings[:4]])
     graph = onnx.load_from_string(forms.onnx_int8).graph
     made_by, constants = {node.output[0]: node for node in graph.node}, {each.name: each for each in graph.initializer}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
@@ -295,6 +295,22 @@ def test_images_of_any_size(backend: str) -> None:
     for size in ((64, 64), (33, 50), (50, 33), (9, 70), (8, 8), (1, 40), (3, 1), (1, 1)):
         images = torch.randn(1, 3, *size)
         torch.testing.assert_close(deployed(images), logits(segmenter.eval(), images), rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_several_sizes_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    segmenter = trickzoo.segmentation.fcn("mobilenet_v1_025", num_classes=4, output_stride=16)
+    images = [torch.randn(1, 3, 64, 96), torch.randn(2, 3, 33, 50)]
+    expected = [logits(segmenter.eval(), part) for part in images]
+    deployed = trickzoo.deploy(segmenter, "onnxruntime", images=images)
+    assert deployed.scale == max(float(part.abs().max()) for part in expected)
+    assert 0 < deployed.deviation < 1e-4 * deployed.scale
+    compute = Deployed.__call__
+    monkeypatch.setattr(Deployed, "__call__", lambda self, part: compute(self, part) + (part.shape[2] == 33))
+    with pytest.raises(DeviationTooLarge, match="onnxruntime in fp32 changes a logit by 1"):
+        trickzoo.deploy(segmenter, "onnxruntime", images=images)
+    with pytest.raises(BadOption, match="images must be N×3×H×W float32, not 3×64×64"):
+        trickzoo.deploy(segmenter, "eager", images=[images[0], torch.zeros(3, 64, 64)])
 
 
 def test_openvino_keeps_no_machine_code_for_each_size(monkeypatch: pytest.MonkeyPatch, engines: dict[str, Deployed]) -> None:

@@ -185,6 +185,33 @@ def test_masks_are_judged_as_by_hand_and_written(call: Call, tmp_path: Path) -> 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["classes.csv", "masks", "model.safetensors", "result.json", "set"]
 
 
+@pytest.mark.parametrize(
+    ("backend", "workers", "precision"),
+    [("onnxruntime", 2, "fp32"), ("openvino", 2, "fp32"), ("openvino", 0, "fp32"), ("eager", 0, "bf16")],
+)
+def test_engines_predict_the_same_masks(backend: str, workers: int, precision: str, call: Call, tmp_path: Path) -> None:
+    path, out = tmp_path / "model.safetensors", tmp_path / "result.json"
+    folder = found_masks(tmp_path / "set", segmenter(path, ("sky", "road", "tree")))
+    for i, size in enumerate([(70, 31), (33, 64)]):  # each image has its own size in the network
+        with Image.open(folder / "train" / f"{i}.jpg") as image, Image.open(folder / "trainannot" / f"{i}.png") as mask:
+            image.resize(size).save(folder / "train" / f"{i}.jpg")
+            mask.resize(size, Image.Resampling.NEAREST).save(folder / "trainannot" / f"{i}.png")
+    results, found = [], []
+    for name, chosen in (("expected", ()), ("found", ("--backend", backend, "--workers", workers, "--precision", precision))):
+        tokens = ("--out", out, "--predictions", tmp_path / name, *QUICK[:2], *(chosen or QUICK[2:]))
+        status, text, err = call("lists", "--data", folder, "--model", path, *tokens)
+        assert status == 0, err
+        results.append(json.loads(out.read_text()))
+        found.append([np.asarray(Image.open(tmp_path / name / f"{i}.png")) for i in range(5)])
+    differ = [(a != b).mean() for a, b in zip(*found, strict=True)]
+    assert max(differ) < (0.001 if precision == "fp32" else 0.1)
+    assert results[0]["backend"] == {"name": "eager", "deviation": 0}
+    assert results[1]["backend"]["name"] == backend and results[1]["precision"] == precision
+    if backend != "eager":
+        assert 0 < results[1]["backend"]["deviation"] < 1e-3
+        assert f"{backend} was asked for; fp32, logits within" in text
+
+
 def test_ade20ks_masks_have_its_numbers(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = segmenter(path, [f"class {i}" for i in range(1, 151)])
@@ -329,6 +356,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("voc", "boxes", ("--short", 200), "a short side of 200 and a long side of 96"),
         ("voc", "boxes", ("--split", "test"), "test"),
         ("voc", "boxes", ("--precision", "fp16"), "--precision fp16 needs an accelerator; take --precision bf16 or fp32"),
+        (
+            "voc",
+            "boxes",
+            ("--backend", "openvino"),
+            "--backend is for classification and segmentation, and boxes.safetensors is for detection; leave it out",
+        ),
+        ("lists", "masks", ("--backend", "onnxruntime", "--precision", "bf16"), "onnxruntime has no bf16, which eager, openvino, inductor"),
         ("voc", "boxes", ("--out", "full"), "full is a folder; name a file"),
         ("voc", "boxes", ("--out", "r.json", "--per-class", "r.json"), "--out and --per-class are both r.json; name a different path for "),
         ("lists", "masks", ("--out", "r", "--predictions", "r"), "--out and --predictions are both r; name a different path for each"),

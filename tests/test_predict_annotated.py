@@ -165,6 +165,11 @@ def test_a_folder_stands_for_its_images(call: Call, place: Path, tmp_path: Path)
         (None, ("--task", "detection"), "--task detection needs --weights FILE, a model.safetensors that trickzoo-finetune wrote"),
         (None, (), "name a model with --model, or with --weights a file"),
         ("nowhere", (), "nowhere.safetensors does not exist"),
+        (
+            "boxes",
+            ("--backend", "openvino"),
+            "--backend is for classification and segmentation, and boxes.safetensors is for detection; leave it out",
+        ),
         ("boxes", ("--model", "resnet18"), "--model is for classification, and boxes.safetensors is for detection; leave it out"),
         ("masks", ("--threshold", 0.3), "--threshold is for detection, and masks.safetensors is for segmentation; leave it out"),
         ("classes", ("--out", "x"), "--out is for detection and segmentation, and classes.safetensors is for classification"),

@@ -79,6 +79,22 @@ def test_workers_predict_the_same_in_the_same_order(call: Call, trained: Path, t
             assert row == other and Path(row["picture"]).is_file()
 
 
+@pytest.mark.parametrize(("backend", "workers"), [("onnxruntime", 0), ("openvino", 0), ("openvino", 2)])
+@pytest.mark.parametrize("task", ["classes", "masks"])
+def test_engines_predict_the_same(call: Call, trained: Path, tmp_path: Path, task: str, backend: str, workers: int) -> None:
+    images = (trained / "a.jpg", trained / "b.jpg")
+    tokens = (*images, "--model", trained / task, "--json", "--workers", workers)
+    drawn = () if task == "classes" else ("--out", tmp_path / "drawn", "--overwrite")
+    found, wanted = (json.loads(call(*tokens, *drawn, "--backend", name)[1]) for name in (backend, "eager"))
+    for row, other in zip(found, wanted, strict=True):
+        if task == "classes":
+            assert [each["probability"] for each in row["top"]] == pytest.approx([each["probability"] for each in other["top"]], abs=1e-4)
+        else:
+            assert row["shares"] == pytest.approx(other["shares"], abs=1e-3) and Path(row["picture"]).is_file()
+    status, text, _ = call(images[0], "--model", trained / task, *drawn, "--backend", backend)
+    assert status == 0 and text.startswith(f"{backend} was asked for; fp32, logits within ")
+
+
 def test_workers_are_the_default_for_many_images(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(predict_rows, "each", lambda predicted, items, workers: asked.append(workers) or map(predicted, items))

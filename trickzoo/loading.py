@@ -82,12 +82,14 @@ class Network:
         classes: names of the classes; label i is `classes[i]`. A segmenter's include the background, a detector's do not.
         transform: turns an RGB image into an input of the module, without the dimension of the batch. A detector takes a list of such
             inputs; a classifier and a segmenter take a batch. For an exported file, the input is an array.
+        deployed: computes the logits of a classifier or a segmenter in place of the module, as `trickzoo.deploy` returns it.
     """
 
     task: str
     network: Any
     classes: tuple[str, ...]
     transform: Callable[[Image.Image], Any]
+    deployed: Callable[[Tensor], Tensor] | None = None
 
     @torch.inference_mode()
     def run(self, image: Image.Image) -> Any:
@@ -101,8 +103,10 @@ class Network:
                 return of_file.classify(self.network, self.transform(image))
             return {"detection": of_file.detect, "segmentation": of_file.segment}[self.task](self.network, image)
         if self.task == "classification":
-            return logits_of(self.network, self.transform(image))
-        return {"detection": detection.predict, "segmentation": segmentation.predict}[self.task](self.network, image)
+            return logits_of(self.network, self.transform(image), self.deployed)
+        if self.task == "segmentation":
+            return segmentation.predict(self.network, image, self.deployed)
+        return detection.predict(self.network, image)
 
     def predict(self, image: Image.Image | str | PathLike[str], threshold: float = 0.0) -> Prediction:
         """Return what the network predicts for an image in evaluation mode, after it is turned upright by its EXIF orientation.

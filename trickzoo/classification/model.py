@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -74,13 +74,14 @@ def check_channels(model: Backbone) -> Backbone:
     return model
 
 
-def logits_of(model: Backbone, image: Tensor) -> Tensor:
+def logits_of(model: Backbone, image: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Return the (num_classes,) float32 logits in evaluation mode of a (C, H, W) image that is prepared for the network, on the CPU.
 
+    `network` computes them in place of the model, as `trickzoo.deploy` returns it.
     Raises BadCheckpoint if they are not finite.
     """
     with evaluating(model):
-        logits = model(image[None].to(next(model.parameters()).device))[0].float().cpu()
+        logits = (network or model)(image[None].to(next(model.parameters()).device))[0].float().cpu()
     if not logits.isfinite().all():
         raise BadCheckpoint(f"{_named(model)} {NOT_FINITE}")
     return logits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,8 +20,12 @@ from trickzoo.training.machine import Machine
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from trickzoo.data.annotated import AnnotatedSet
     from trickzoo.data.location import AnnotatedLocation, Part
+    from trickzoo.deployment.deployed import Deployed
+    from trickzoo.segmentation.model import Segmenter
     from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
     from trickzoo.weights.loaded import LoadedWeights
 
@@ -54,6 +58,7 @@ class EvaluationOptions:
     workers: options.Workers = None
     device: options.Device = "auto"
     precision: options.Precision = "fp32"
+    backend: options.Backend = "eager"
     printing: options.PrintingOptions = options.PrintingOptions()
 
 
@@ -131,9 +136,11 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     inputs = evaluation.model, location.root, location.annotations, split_file
     result_files.check_outputs(files, inputs)
     task = _task(evaluation.model, location.layout)
+    if evaluation.backend != "eager" and task != "segmentation":
+        raise BadOption(f"--backend is for classification and segmentation, and {evaluation.model} is for {task}; leave it out")
     location.check_exists(task)
     from trickzoo import tasks  # only now, because torch takes seconds to import
-    from trickzoo.cli.common import progress_bar
+    from trickzoo.cli.common import backend_of, progress_bar
 
     package = tasks.find_annotated_task(task)
     for name in sides.keys() - set(package.SIDES):
@@ -150,11 +157,17 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     data = opened.with_classes(model.classes)
     recipe, weights = model.recipe, model.trunk.weights
     images = _images(opened, weights)
+    deployed = _deployed(evaluation, model, data, machine.decoders, accelerator) if task == "segmentation" else None
+    engine: dict[str, Any] = {} if deployed is None else {"network": deployed}
     if chief:
         say(f"{evaluation.model}: {recipe.model} by {recipe.name}, {recipe.sides_in_words}")
         _print_images(images)
+        if deployed is not None:
+            say(f"  {deployed}")
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
-        found = package.evaluate_set(model, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick)
+        found = package.evaluate_set(
+            model, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick, **engine
+        )
     seconds = time.perf_counter() - start
     if chief:
         _print_metrics(found)
@@ -170,6 +183,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
             "data": images,
             **found.content,
             "precision": evaluation.precision,
+            "backend": asdict(backend_of(deployed)),
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "wall_seconds": round(seconds, 2),
@@ -182,6 +196,22 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
         if evaluation.printing.json:
             say_json(content)
     accelerator.end_training()
+
+
+def _deployed(evaluation: EvaluationOptions, model: Segmenter, data: Any, workers: int, accelerator: Accelerator) -> Deployed | None:
+    """Deploy a segmenter to the engine that `--backend` names; None for eager. It is checked on the first images of the set."""
+    from trickzoo.cli import common
+    from trickzoo.segmentation.evaluate import first_inputs
+
+    return common.deployed(
+        model,
+        evaluation.backend,
+        evaluation.precision,
+        device=accelerator.device,
+        images=lambda: first_inputs(model, data, common.CHECKED) or None,
+        processes=accelerator.num_processes,
+        threads=1 if workers else None,  # each worker has one core
+    )
 
 
 def _listed(location: AnnotatedLocation, task: str, split_file: Path) -> Any:

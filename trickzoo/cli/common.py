@@ -1,4 +1,4 @@
-"""Functions that several commands share: loading a model, its preprocessing and its classes, and a progress bar.
+"""Functions that several commands share: loading a model, its preprocessing and its classes, its engine, and a progress bar.
 
 Importing this module imports torch, which takes seconds. `cli.networks` has what needs no torch.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import torch
+from torch import nn
 
 from trickzoo.backbone import Backbone
 from trickzoo.classification.model import check_channels
@@ -22,6 +24,14 @@ from trickzoo.factory import create
 from trickzoo.weights.named import is_file
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
+
+if TYPE_CHECKING:
+    from trickzoo.classification.result import Backend
+    from trickzoo.deployment.deploy import Images
+    from trickzoo.deployment.deployed import Deployed
+
+CHECKED = 8
+"""On how many of the first images the logits of a deployed network are compared with eager's, unless a batch is larger."""
 
 
 def loaded(model: str, weights: str | None, *, grey: bool = False) -> Backbone:
@@ -93,6 +103,48 @@ def classes_of(model: Backbone, classes: str | None, folders: tuple[str, ...] | 
             "pass the right list with --classes"
         )
     return names
+
+
+def deployed(
+    network: nn.Module,
+    backend: str,
+    precision: str,
+    *,
+    device: torch.device,
+    images: Callable[[], Images | None],
+    processes: int = 1,
+    **settings: Any,
+) -> Deployed | None:
+    """Deploy a network to the engine that `--backend` names; None for eager.
+
+    Args:
+        network: a classifier or a segmenter.
+        backend, precision: the values of `--backend` and `--precision`.
+        device: the device of the command.
+        images: returns the `images` of `trickzoo.deploy`. It is called after the options are checked.
+        processes: the number of processes, each of which deploys the network.
+        settings: more arguments of `trickzoo.deploy`.
+
+    Raises BadOption if the backend cannot be used with the device, the precision or the processes, and what `trickzoo.deploy` raises.
+    """
+    if backend == "eager":
+        return None
+    from trickzoo.deployment.deploy import deploy
+
+    if device.type != "cpu":
+        raise BadOption(f"--backend {backend} runs on a CPU, not on {device}; use --device cpu, or leave --backend out")
+    if precision == "fp16":
+        raise BadOption(f"--backend {backend} has no fp16 on a CPU; use --precision bf16 or fp32")
+    if backend == "auto" and processes > 1:
+        raise BadOption("--backend auto would let each process choose for itself; name a backend")
+    return deploy(network, backend, precision, images=images(), **settings)  # type: ignore[arg-type]
+
+
+def backend_of(deployed: Deployed | None) -> Backend:
+    """Return what a result file states about the engine; None is eager."""
+    from trickzoo.classification.result import Backend
+
+    return Backend() if deployed is None else Backend(name=deployed.backend, deviation=deployed.deviation)
 
 
 @contextlib.contextmanager

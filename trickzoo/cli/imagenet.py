@@ -141,7 +141,7 @@ def _evaluate(
 ) -> tuple[SetPredictions, Result]:
     """Run one model over the images, and return its predictions and the result."""
     from trickzoo.classification import evaluate, result
-    from trickzoo.cli.common import classes_of, preprocessing_of, progress_bar
+    from trickzoo.cli.common import backend_of, classes_of, preprocessing_of, progress_bar
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
     from trickzoo.data.selection import warn_if_seen
     from trickzoo.training.processes import default_workers
@@ -157,7 +157,6 @@ def _evaluate(
         real_labels_of(known.names, real_labels)
     workers = default_workers() if engine.workers is None else engine.workers
     deployed = engine.deployed(network, known, preprocessing, workers, state)
-    backend = result.Backend() if deployed is None else result.Backend(name=deployed.backend, deviation=deployed.deviation)
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")
         if deployed is not None:
@@ -185,7 +184,7 @@ def _evaluate(
         unknown=unknown,
         precision=engine.precision,
         state=state,
-        backend=backend,
+        backend=backend_of(deployed),
         corruptions=corruptions,
         real_labels=real_labels,
         variant=images.variant,

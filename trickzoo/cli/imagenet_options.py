@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from trickzoo.backbone import Backbone
     from trickzoo.data.imageset import ImageSet
+    from trickzoo.deployment.deploy import Images
     from trickzoo.deployment.deployed import Deployed
     from trickzoo.weights.record import Preprocessing
 
@@ -92,10 +93,7 @@ class EngineOptions:
     calibration: Annotated[
         Path | None, Parameter(help="Folder with images for --precision int8, which must not be among those of the evaluation.")
     ] = None
-    backend: Annotated[
-        Literal["eager", "auto", "onnxruntime", "openvino"],
-        Parameter(help="Engine that runs the network on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
-    ] = "eager"
+    backend: options.Backend = "eager"
 
     def __post_init__(self) -> None:
         options.check_calibration(self.precision, self.calibration)
@@ -109,30 +107,33 @@ class EngineOptions:
 
         Its logits are compared with eager's on the first images of the set, or for int8 on those of the calibration.
         """
-        if self.backend == "eager":
-            return None
         import torch
 
         from trickzoo.classification.evaluate import BATCH
+        from trickzoo.cli import common
         from trickzoo.data.imageset import Decoded
         from trickzoo.data.transforms import normalise, resize_and_crop
-        from trickzoo.deployment.deploy import deploy
 
-        if state.device.type != "cpu":
-            raise BadOption(f"--backend {self.backend} runs on a CPU, not on {state.device}; use --device cpu, or leave --backend out")
-        if self.precision == "fp16":
-            raise BadOption(f"--backend {self.backend} has no fp16 on a CPU; use --precision bf16 or fp32")
-        if self.backend == "auto" and state.num_processes > 1:
-            raise BadOption("--backend auto would let each process choose for itself; name a backend")
-        threads = 1 if workers else None  # each worker has one core
-        settings: dict[str, Any] = {"batch_size": self.batch_size or BATCH, "threads": threads}
-        if self.precision == "int8":
-            calibration = options.calibration_images(self.calibration)
-            return deploy(network, self.backend, "int8", images=calibration, preprocessing=preprocessing, **settings)
-        first = Decoded(images, resize_and_crop(preprocessing), range(min(settings["batch_size"], len(images.entries))))
-        pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
-        checked = normalise(torch.stack(pixels), preprocessing) if pixels else None
-        return deploy(network, self.backend, self.precision, images=checked, **settings)
+        batch_size = self.batch_size or BATCH
+
+        def checked() -> Images | None:
+            if self.precision == "int8":
+                return options.calibration_images(self.calibration)
+            first = Decoded(images, resize_and_crop(preprocessing), range(min(batch_size, len(images.entries))))
+            pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
+            return normalise(torch.stack(pixels), preprocessing) if pixels else None
+
+        return common.deployed(
+            network,
+            self.backend,
+            self.precision,
+            device=state.device,
+            images=checked,
+            processes=state.num_processes,
+            preprocessing=preprocessing,
+            batch_size=batch_size,
+            threads=1 if workers else None,  # each worker has one core
+        )
 
 
 @Parameter(name="*")

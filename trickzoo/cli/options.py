@@ -69,6 +69,10 @@ def within(kind: Any) -> Parameter:
 MACHINE = Group("This machine", sort_key=50)
 
 Annotations = Annotated[Path | None, Parameter(help="With coco or own: a JSON file in COCO's format, in place of --data.")]
+Backend = Annotated[
+    Literal["eager", "auto", "onnxruntime", "openvino"],
+    Parameter(help="Engine that runs a classifier or a segmenter on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
+]
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
 Decode = Annotated[
     Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +13,8 @@ from cyclopts import Parameter
 from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation
-from trickzoo.cli.options import Device, Flag, Json, within
-from trickzoo.cli.printing import say_json
+from trickzoo.cli.options import Backend, Device, Flag, Json, within
+from trickzoo.cli.printing import say, say_json
 from trickzoo.data.images import size_of
 from trickzoo.data.listing import images_at
 from trickzoo.errors import BadOption
@@ -65,6 +66,7 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
+    backend: Backend = "eager",
     json: Json = False,
 ) -> None:
     """Print the most likely classes of each image, or draw and print the boxes or masks that a fine-tuned or exported network predicts.
@@ -89,32 +91,41 @@ def predict(
     exported = _exported(model, task, {"--weights": weights, **prepared})
     if exported and device not in ("auto", "cpu"):
         raise BadOption(f"--device {device}: exported files run on the CPU; leave it out")
+    if exported and backend != "eager":
+        raise BadOption(f"--backend {backend}: the format of {model} decides the engine; leave it out")
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
-    _check_fitting(kind, str(path or model or "this"), {**given, "--model": None if exported else model})
+    given |= {"--model": None if exported else model, "--backend": None if backend == "eager" else backend}
+    _check_fitting(kind, str(path or model or "this"), given)
     _warn_of_dark(files)
     if kind == "classification":
         name = "" if exported else _checked_name(model, path, weights)
         for image in files:  # reports a wrong path before torch is imported and the network is loaded
             size_of(image)
         network = _run(exported) if exported else _classifier(name, weights, classes, preparation, device)
-        predicted: Callable[..., dict[str, Any]] = functools.partial(predict_classes.row, network=network, top=top or TOP)
         items: Sequence[Any] = files
+        predicted: Callable[..., dict[str, Any]] = functools.partial(predict_classes.row, top=top or TOP)
     else:
         items = list(zip(files, predict_objects.pictures(files, out or PICTURES, overwrite), strict=True))
         network = _run(exported) if exported else _detector_or_segmenter(Path(str(path)), device)
         if kind == "detection":
             shown = THRESHOLD if threshold is None else threshold
-            predicted = functools.partial(predict_objects.boxes, network=network, threshold=shown)
+            predicted = functools.partial(predict_objects.boxes, threshold=shown)
         else:
-            predicted = functools.partial(predict_objects.mask, network=network)
-    found = predict_rows.each(predicted, items, _workers(workers, len(items), network))
+            predicted = predict_objects.mask
+    processes = _workers(workers, len(items), network)
+    if backend != "eager":
+        network = _deployed(network, backend, files, processes)
+        if not json:
+            say(str(network.deployed))
+    found = predict_rows.each(functools.partial(predicted, network=network), items, processes)
     _report(found, kind, network.classes, csv=csv, coco=coco, json=json)
 
 
 FOR = {
     **dict.fromkeys(("--out", "--overwrite"), ("detection", "segmentation")),
     **dict.fromkeys(("--threshold", "--coco"), ("detection",)),
+    "--backend": ("classification", "segmentation"),
     **dict.fromkeys(("--model", "--classes", "--size", "--crop", "--interpolation", "--top"), ("classification",)),
 }
 """The tasks that an option is for."""
@@ -150,6 +161,22 @@ def _workers(asked: int | None, images: int, network: Network) -> int:
     if asked:
         raise BadOption("--workers is for networks on the CPU that are not exported files, which use all cores themselves; leave it out")
     return 0
+
+
+def _deployed(network: Network, backend: str, images: Sequence[Path], workers: int) -> Network:
+    """Return a network that computes its logits in the engine that `--backend` names. It is checked on the first images."""
+    from trickzoo.cli import common
+    from trickzoo.data.images import read
+
+    deployed = common.deployed(
+        network.network,
+        backend,
+        "fp32",
+        device=next(network.network.parameters()).device,
+        images=lambda: [network.transform(read(image).upright().image)[None] for image in images[: common.CHECKED]],
+        threads=1 if workers else None,  # each worker has one core
+    )
+    return replace(network, deployed=deployed)
 
 
 def _run(exported: Exported) -> Network:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,13 @@ from trickzoo.wording import count
 
 Backend: TypeAlias = Literal["eager", "onnxruntime", "openvino", "inductor"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
-Images: TypeAlias = Tensor | Sequence[str | PathLike[str]]
+Images: TypeAlias = Tensor | Sequence[Tensor] | Sequence[str | PathLike[str]]
 
 TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.05}
 """By default, the largest difference of a logit from eager's that is accepted, as a fraction of the largest absolute logit of eager. For
 int8, the largest fraction of predictions that may differ from eager's."""
+BATCH = 16
+"""Largest number of images on which the logits are compared at once."""
 DRAWN = 8
 """Number of generated images on which the logits are compared."""
 BEYOND = 10
@@ -65,10 +67,10 @@ def deploy(
         backend: the engine: "eager" (PyTorch), "onnxruntime", "openvino", "inductor" (PyTorch's compiler, which takes minutes), or "auto"
             for the fastest of those that are installed. "auto" tries "inductor" only if neither ONNX Runtime nor OpenVINO can be used.
         precision: "fp32", "bf16" (not in ONNX Runtime) or "int8" (in ONNX Runtime and OpenVINO).
-        images: the images on which the deployed network is compared with `model`: a (N, C, H, W) tensor prepared for the network, or paths
-            of image files, which are prepared as the weights of a backbone require. By default they are eight drawings of
-            `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and the network is also calibrated on
-            them: pass a few dozen typical images.
+        images: the images on which the deployed network is compared with `model`: a (N, C, H, W) tensor prepared for the network, several
+            such tensors, whose sizes may differ, or paths of image files, which are prepared as the weights of a backbone require. By
+            default they are eight drawings of `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and
+            the network is also calibrated on them: pass a few dozen typical images.
         preprocessing: how image files are prepared; by default as the weights of the backbone require.
         batch_size: the usual number of images in a call, at which "auto" times the engines. A call may have any number of images.
         threads: number of threads; None for PyTorch's number (`torch.get_num_threads()`) when a process makes its first call.
@@ -92,15 +94,15 @@ def deploy(
     network = copy.deepcopy(model).eval()
     checked = _prepared(model, images, preprocessing)
     with torch.no_grad():
-        expected = torch.cat([network(part) for part in checked.split(16)])
-    if not expected.isfinite().all():
+        expected = [network(part) for part in checked]
+    if not all(part.isfinite().all() for part in expected):
         raise BadCheckpoint(f"{_trunk(model).name} {NOT_FINITE}")
     forms = Forms(fold_norms(network), checked)
     bound = TOLERANCE[precision] if tolerance is None else tolerance
 
     def build(name: str) -> Deployed:
         check_available(name, precision)
-        deployed = Deployed(name, precision, forms.engine(name, precision), checked.shape[1], threads)
+        deployed = Deployed(name, precision, forms.engine(name, precision), checked[0].shape[1], threads)
         return _compared(deployed, checked, expected, bound)
 
     if backend != "auto":
@@ -117,7 +119,7 @@ def deploy(
             skipped[name] = str(error)
     if not candidates:
         raise Unavailable(f"no engine runs this network in {precision}: {'; '.join(skipped.values())}")
-    rates = _rates(candidates, checked, batch_size)
+    rates = _rates(candidates, checked[0], batch_size)
     return replace(candidates[max(rates, key=rates.__getitem__)], batch_size=batch_size, rates=rates, skipped=skipped)
 
 
@@ -149,33 +151,36 @@ def _trunk(model: nn.Module) -> Backbone:
     return trunk
 
 
-def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocessing | None) -> Tensor:
-    """Return (N, C, H, W) images that are prepared for a network."""
+def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocessing | None) -> list[Tensor]:
+    """Return (n, C, H, W) images that are prepared for a network, in batches."""
     trunk = _trunk(model)
+    if isinstance(images, Sequence) and images and all(isinstance(part, Tensor) for part in images):
+        return [batch for part in images for batch in _prepared(model, cast(Tensor, part), preprocessing)]
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != trunk.in_chans or images.dtype != torch.float32 or not len(images):
             raise BadOption(f"deploy: images must be N×{trunk.in_chans}×H×W float32, not {'×'.join(map(str, images.shape))} {images.dtype}")
         if not images.isfinite().all():
             raise BadOption("deploy: images must be finite, and some values are not; leave such images out")
         _check_range(images, Normalisation.of(trunk), trunk.name)
-        return images.detach()
+        return list(images.detach().split(BATCH))
     if isinstance(images, str | PathLike):
         raise BadOption(f'deploy: images must be paths or a tensor, not one path; pass sorted(Path("{images}").iterdir()) for a folder')
     if images is not None:
         if isinstance(model, Segmenter):
-            raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, not paths")
+            raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, or several, not paths")
         if not images:
             raise BadOption("deploy: images is empty; name one image or more, or leave it out")
         if preprocessing is not None and trunk.weights is not None:
             weights, trunk = replace(trunk.weights, preprocessing=preprocessing), copy.copy(trunk)
             trunk.weights = weights
         transform = eval_transform(trunk)
-        return torch.stack([transform(read(Path(path)).upright().image) for path in images])
+        paths = cast(Sequence[str | PathLike[str]], images)
+        return list(torch.stack([transform(read(Path(path)).upright().image) for path in paths]).split(BATCH))
     stated = trunk.weights.preprocessing if trunk.weights else None
     size = stated.size if stated else registry.find(trunk.name).size
     drawings, _ = Shapes("val", DRAWN, size).arrays()
     normalised = Normalisation.of(trunk)(torch.from_numpy(drawings).permute(0, 3, 1, 2))
-    return normalised[:, torch.arange(trunk.in_chans) % 3].contiguous()
+    return [normalised[:, torch.arange(trunk.in_chans) % 3].contiguous()]
 
 
 def _check_range(images: Tensor, normalisation: Normalisation, name: str) -> None:
@@ -188,17 +193,18 @@ def _check_range(images: Tensor, normalisation: Normalisation, name: str) -> Non
         )
 
 
-def _compared(deployed: Deployed, images: Tensor, expected: Tensor, tolerance: float) -> Deployed:
+def _compared(deployed: Deployed, images: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> Deployed:
     """Return the deployed network with its deviation on images. Raises DeviationTooLarge if it exceeds the tolerance."""
-    found = torch.cat([deployed(part) for part in images.split(16)])
-    scale = float(expected.abs().max())
-    deviation = float((found - expected).abs().max())
-    disagreement = float((found.argmax(1) != expected.argmax(1)).float().mean())
+    found = [deployed(part) for part in images]
+    scale = max(float(part.abs().max()) for part in expected)
+    pairs = list(zip(found, expected, strict=True))
+    deviation = float(torch.stack([(ours - theirs).abs().max() for ours, theirs in pairs]).max())  # NaN if one of them is
+    disagreement = float(torch.cat([(ours.argmax(1) != theirs.argmax(1)).flatten() for ours, theirs in pairs]).float().mean())
     what = f"{deployed.backend} in {deployed.precision}"
     if deployed.precision == "int8" and not disagreement <= tolerance:
         raise DeviationTooLarge(
-            f"{what} changes {disagreement:.1%} of the predictions on {count(len(images), 'image')}, and {tolerance:.1%} are accepted; "
-            "calibrate with more images, or use another precision"
+            f"{what} changes {disagreement:.1%} of the predictions on {count(sum(map(len, images)), 'image')}, "
+            f"and {tolerance:.1%} are accepted; calibrate with more images, or use another precision"
         )
     if deployed.precision != "int8" and not deviation <= tolerance * scale:
         raise DeviationTooLarge(

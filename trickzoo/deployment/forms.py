@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,11 +53,11 @@ class Forms:
 
     Args:
         network: the graph of the network with folded BatchNorms.
-        images: images for it, with which it is quantised.
+        images: batches of images for it, with which it is quantised. The size of the first is that of compiled code.
     """
 
-    def __init__(self, network: fx.GraphModule, images: Tensor) -> None:
-        self.network, self.images = network, images
+    def __init__(self, network: fx.GraphModule, images: Sequence[Tensor]) -> None:
+        self.network, self.images, self.shape = network, images, images[0].shape
 
     def engine(self, backend: str, precision: str) -> Engine:
         """Return the network in the form of an engine."""
@@ -67,15 +67,15 @@ class Forms:
             return OpenVino(self.onnx_int8 if precision == "int8" else self.onnx, bf16=precision == "bf16")
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         network = _InPrecision(copy.deepcopy(self.network), kind)
-        return Eager(network) if backend == "eager" else Inductor(self._package(network), (self.images.shape[2], self.images.shape[3]))
+        return Eager(network) if backend == "eager" else Inductor(self._package(network), (self.shape[2], self.shape[3]))
 
     @functools.cached_property
     def onnx(self) -> bytes:
         """The content of the network's ONNX file."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
-            height, width = (max(side, 128) for side in self.images.shape[2:])  # short sides are special cases for the exporter
-            example = torch.zeros(2, self.images.shape[1], height, width)
+            height, width = (max(side, 128) for side in self.shape[2:])  # short sides are special cases for the exporter
+            example = torch.zeros(2, self.shape[1], height, width)
             dynamic = [{0: "batch", 2: "height", 3: "width"}]
             to_onnx(self.network, (example,), path, inputs=[INPUT], outputs=[OUTPUT], dynamic=dynamic)
             return path.read_bytes()
@@ -93,7 +93,7 @@ class Forms:
         """Return the content of a package that AOTInductor compiles."""
         from torch._inductor import aoti_compile_and_package
 
-        example = torch.zeros(2, *self.images.shape[1:]).contiguous(memory_format=torch.channels_last)
+        example = torch.zeros(2, *self.shape[1:]).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch")},))
             path = str(Path(folder) / "network.pt2")

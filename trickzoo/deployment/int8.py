@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from numpy.typing import NDArray
 from torch import Tensor
 
-BATCH = 16
-"""Number of images in each call of the calibration."""
-
 
 class _Images:
     """Calibration images in the form that ONNX Runtime's quantisation expects."""
 
-    def __init__(self, images: Tensor, name: str) -> None:
-        self.batches: Iterator[Tensor] = iter(images.split(BATCH))
+    def __init__(self, images: Sequence[Tensor], name: str) -> None:
+        self.batches: Iterator[Tensor] = iter(images)
         self.name = name
 
     def get_next(self) -> dict[str, NDArray] | None:
@@ -25,7 +22,7 @@ class _Images:
         return None if batch is None else {self.name: batch.contiguous().numpy()}
 
 
-def quantise(source: Path, images: Tensor, name: str, path: Path) -> None:
+def quantise(source: Path, images: Sequence[Tensor], name: str, path: Path) -> None:
     """Write an ONNX file whose convolutions, additions, poolings and linear layers compute with 8-bit integers.
 
     The weights have a scale for each output channel, and the zero point 0. Each map has one scale and one zero point, so that its smallest
@@ -34,7 +31,7 @@ def quantise(source: Path, images: Tensor, name: str, path: Path) -> None:
 
     Args:
         source: the ONNX file of a network of float32.
-        images: (N, C, H, W) float32 images prepared for the network, which represent those of the later use.
+        images: batches of (n, C, H, W) float32 images prepared for the network, which represent those of the later use.
         name: the name of the network's input.
         path: the file to write.
     """

@@ -43,7 +43,7 @@ def metrics(found: ConfusionMatrix) -> dict[str, Any]:
 
 @torch.inference_mode()
 def segment(
-    net: nn.Module,
+    net: Callable[[Tensor], Tensor],
     data: SegmentationSet,
     transform: Scale,
     normalise: Normalisation,
@@ -54,12 +54,15 @@ def segment(
 ) -> ConfusionMatrix:
     """Classify every pixel of a set at the masks' sizes, and return the confusion matrix over all processes.
 
-    Each process takes its share of the images. On a CPU each worker runs the segmenter on one thread.
+    Each process takes its share of the images. On a CPU each worker runs the segmenter on one thread. A `net` that is not a module computes
+    in a precision of its own, as `trickzoo.deploy` returns it.
 
     `keep` is called with the index of each image of this process and the (H, W) predicted classes of its pixels.
     """
     found = ConfusionMatrix(data.classes)
-    label = PixelClassifier(net.eval(), normalise, accelerator.device, precision_of(accelerator))
+    precision = precision_of(accelerator) if isinstance(net, nn.Module) else "fp32"
+    net = net.eval() if isinstance(net, nn.Module) else net
+    label = PixelClassifier(net, normalise, accelerator.device, precision)
     samples = SegmentationSamples(data, transform)
     for index, classes, mask, margin in stoppable(map_share(samples, label, accelerator, len(data), workers), accelerator):
         found.add(classes, mask, index, margin)
@@ -73,7 +76,7 @@ def segment(
 class PixelClassifier:
     """Classifies the pixels of a sample with a segmenter, in this process or in a worker."""
 
-    net: nn.Module
+    net: Callable[[Tensor], Tensor]
     normalise: Normalisation
     device: torch.device
     precision: Precision
@@ -99,11 +102,12 @@ def evaluate_set(
     workers: int = 0,
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    network: Callable[[Tensor], Tensor] | None = None,
 ) -> AnnotatedEvaluation:
     """Evaluate a segmenter from `load` by mean IoU and pixel accuracy. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
     `predictions` is a new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
-    each image, `predictions.csv`.
+    each image, `predictions.csv`. `network` computes the logits in place of the model, as `trickzoo.deploy` returns it.
     """
     with masks_in(predictions, data, accelerator.is_main_process) as write:
 
@@ -111,7 +115,7 @@ def evaluate_set(
             write.mask(index, classes)
             progress(1)
 
-        net, normalise = model.to(accelerator.device), Normalisation.of(model.trunk)
+        net, normalise = network or model.to(accelerator.device), Normalisation.of(model.trunk)
         found = segment(net, data, Scale(model.short), normalise, accelerator, workers=workers, keep=keep)
         if accelerator.is_main_process:
             write.counts(found)
@@ -120,6 +124,13 @@ def evaluate_set(
     shown = {"mean IoU": summary["miou"], "pixel accuracy": summary["pixel_accuracy"]}
     content, header = {"n": len(data), **summary}, ("class", "pixels", "IoU")
     return AnnotatedEvaluation(content, shown, header, rows, lambda n: (report.findings(found, data), report.sections(found, data, n)))
+
+
+def first_inputs(model: Segmenter, data: SegmentationSet, n: int) -> list[Tensor]:
+    """Return the first n images of a set as `evaluate_set` gives them to a segmenter, each (1, 3, h, w), without those of no use."""
+    samples, normalise = SegmentationSamples(data, Scale(model.short)), Normalisation.of(model.trunk)
+    first = (samples[index] for index in range(min(n, len(data))))
+    return [normalise(sample.pixels[None]) for sample in first if sample.pixels is not None]
 
 
 def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> tuple[str, list[Image.Image]]:
@@ -131,17 +142,18 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 
 
 @torch.inference_mode()
-def predict(model: Segmenter, image: Image.Image) -> NDArray[np.uint8]:
+def predict(model: Segmenter, image: Image.Image, network: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.uint8]:
     """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
-    The segmenter predicts in evaluation mode, and keeps its own.
+    The segmenter predicts in evaluation mode, and keeps its own. `network` computes the logits in its place, as `trickzoo.deploy` returns
+    it.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite for logits that are not
     finite.
     """
     image = rgb(image)
     pixels = Scale(model.short).image(image)
     with evaluating(model):
-        logits = model(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
+        logits = (network or model)(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
     if not bool(logits.isfinite().all()):
         raise NotFinite(f"the network {NOT_FINITE}")
     return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()
