@@ -1,8 +1,9 @@
 """Evaluating a detector and a segmenter, from files to figures, against the loop of torchvision's scripts.
 
 The peer decodes in as many worker processes, runs the network in the main process with one thread on each core, has torchvision's
-RoIAlign, and finds the class of a pixel by `argmax`. trickzoo evaluates so on accelerators. Each runs in a process of its own; in that
-of trickzoo, malloc is set as its commands set it. The networks have random weights. The figures are compared.
+RoIAlign, and finds the class of a pixel by `argmax`. trickzoo evaluates so on accelerators. A deployed segmenter runs in OpenVINO. Each
+variant runs in a process of its own; in those of trickzoo, malloc is set as its commands set it. The networks have random weights. The
+figures are compared.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from trickzoo.data import batches, workers
 from trickzoo.data.annotated_transforms import FitAndFlip, Scale
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.transforms import Normalisation
+from trickzoo.deployment.deploy import deploy
 from trickzoo.detection import evaluate as detection
 from trickzoo.detection import faster_rcnn
 from trickzoo.detection.pooling import RoIAlign
@@ -44,11 +46,12 @@ def comparisons(data: Path) -> Iterator[Comparison]:
 
 def _comparison(name: str, evaluation: _Boxes | _Masks) -> Comparison:
     variants: dict[str, Callable[[], Any]] = {
+        **({"trickzoo, deployed": OwnProcess(True, evaluation, True)} if isinstance(evaluation, _Masks) else {}),
         "trickzoo": OwnProcess(True, evaluation),
         PEER: OwnProcess(False, _as_torchvision, evaluation),
     }
-    ours, theirs = (run() for run in variants.values())
-    return Comparison(f"{name} on {BACKBONE}, {len(evaluation.data)} images", variants, len(evaluation.data), {"figures": [ours, theirs]})
+    figures = [run() for run in variants.values()]
+    return Comparison(f"{name} on {BACKBONE}, {len(evaluation.data)} images", variants, len(evaluation.data), {"figures": figures})
 
 
 def _as_torchvision(evaluation: Callable[[], Any]) -> Any:
@@ -87,9 +90,11 @@ class _Masks:
     def __post_init__(self) -> None:
         torch.manual_seed(0)
         self.model = fcn(BACKBONE, num_classes=len(self.data.classes))
+        self.deployed = deploy(self.model, "openvino", threads=1)  # each worker process has one core
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, deployed: bool = False) -> dict[str, float]:
         """Return the mean IoU and the pixel accuracy."""
         normalise, accelerator = Normalisation.of(self.model.trunk), Accelerator(cpu=True)
-        found = segmentation.segment(self.model, self.data, Scale(SHORT), normalise, accelerator, workers=os.cpu_count() or 1)
+        net = self.deployed if deployed else self.model
+        found = segmentation.segment(net, self.data, Scale(SHORT), normalise, accelerator, workers=os.cpu_count() or 1)
         return {name: found.summary()[name] for name in ("miou", "pixel_accuracy")}
