@@ -2,7 +2,7 @@
 
 from trickzoo.detection.evaluate import compare, evaluate_set, predict
 from trickzoo.detection.model import faster_rcnn
-from trickzoo.detection.task import SIDES, load, new_task
+from trickzoo.detection.task import SIDES, load, new_task, save
 from trickzoo.result_files import check_writable as check_predictions
 from trickzoo.training.annotated_task import open_data
 
@@ -16,4 +16,5 @@ __all__ = [
     "new_task",
     "open_data",
     "predict",
+    "save",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from trickzoo.backbone import Backbone
 from trickzoo.data.annotated_transforms import DetectionSample, DetectionSamples, FitAndFlip, check_sides
 from trickzoo.data.batches import not_none
 from trickzoo.data.boxes import DetectionSet
@@ -19,12 +21,15 @@ from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import box_files, report
 from trickzoo.detection.evaluate import detect, metrics, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
+from trickzoo.detection.parts import StageHead
+from trickzoo.errors import BadOption
 from trickzoo.output_files import BOXES
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
+from trickzoo.wording import count
 
 SIDES = ("short", "long")
 """The sides in pixels that `load` can replace."""
@@ -77,9 +82,72 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
     return _normalising(network_file.load(path, DetectionRecipe, _build, short=short, long=long))
 
 
-def _normalising(model: FasterRCNN) -> FasterRCNN:
-    """Return the detector, which now normalises images as the weights that were loaded into it require."""
-    normalisation = Normalisation.of(model.trunk)
+def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str] | None = None, overwrite: bool = False) -> None:
+    """Write a detector to a file that `load`, `trickzoo.load` and the commands read, such as after a training in your own loop.
+
+    The file states the network, its classes, the sides of its images and its normalisation. Networks from `trickzoo finetune` have such a
+    file already, which also describes the training.
+
+    Args:
+        model: the detector, as `faster_rcnn` built it or `load` loaded it.
+        path: the file, whose name ends in .safetensors.
+        classes: names of labels 1, 2, …; by default those of the file that the detector comes from.
+        overwrite: whether to replace the file if it exists.
+
+    Raises:
+        BadOption: if the model is something else, if the file exists, if the classes are not as many as the labels, if the layers are not
+            those that `faster_rcnn` builds, or if a file cannot state the settings of the detector.
+        NotWritten: if the file cannot be written.
+    """
+    network_file.check_kind(model, FasterRCNN, "a detector")
+    labels = model.roi_heads.box_predictor.cls_score.out_features - 1
+    recipes = [_recipe_of(model).but("own_loop.detection", settings=settings) for settings in ("voc", "coco")]
+    built = [_normalising(_build(recipe, labels, None, model.trunk.options), model.trunk) for recipe in recipes]
+    own, theirs = _settings(model), [_settings(each) for each in built]
+    chosen = theirs.index(own) if own in theirs else 0
+    if different := [name for name, value in own.items() if theirs[chosen][name] != value]:
+        raise BadOption(
+            f"a file cannot state that the {different[0]} of this detector is {own[different[0]]} and not {theirs[chosen][different[0]]}; "
+            "leave it as it is in trickzoo until the file is written, and change it after loading"
+        )
+    outputs = f"{count(labels, 'class')} besides the background"
+    network_file.save_own(model, path, recipes[chosen], built[chosen], classes, outputs, labels, overwrite)
+
+
+def _recipe_of(model: FasterRCNN) -> DetectionRecipe:
+    """Return a recipe that builds the detector. Its fields of the training are those of the detector's own recipe, or the defaults."""
+    base = model.recipe or DetectionRecipe("own_loop.detection", model.trunk.name, "own", weights=None)
+    (short, long), head = model.sides, model.roi_heads.box_head
+    anchors = tuple(size for level in model.rpn.anchor_generator.sizes for size in level)
+    recipe = replace(base, model=model.trunk.name, short=short, long=long, anchors=anchors)
+    if isinstance(head, StageHead):
+        return replace(recipe, neck="c4")
+    return replace(recipe, neck="fpn", fpn_channels=model.backbone.out_channels, representation_size=head.fc6.out_features)
+
+
+def _settings(model: FasterRCNN) -> dict[str, Any]:
+    """Return the settings of a detector that determine what it detects, by their names in `FPN` where they have one."""
+    rpn, heads = model.rpn, model.roi_heads
+    mode, rpn.training = rpn.training, False  # the numbers of boxes are those of the mode
+    try:
+        boxes = {"rpn_pre_nms_top_n_test": rpn.pre_nms_top_n(), "rpn_post_nms_top_n_test": rpn.post_nms_top_n()}
+    finally:
+        rpn.training = mode
+    return boxes | {
+        "rpn_nms_thresh": rpn.nms_thresh,
+        "rpn_score_thresh": rpn.score_thresh,
+        "rpn_min_size": rpn.min_size,
+        "box_score_thresh": heads.score_thresh,
+        "box_nms_thresh": heads.nms_thresh,
+        "box_detections_per_img": heads.detections_per_img,
+        "mean": list(model.transform.image_mean),
+        "standard deviation": list(model.transform.image_std),
+    }
+
+
+def _normalising(model: FasterRCNN, like: Backbone | None = None) -> FasterRCNN:
+    """Return the detector, which now normalises images as the weights of a backbone require, by default those that were loaded into it."""
+    normalisation = Normalisation.of(like or model.trunk)
     model.transform.image_mean, model.transform.image_std = list(normalisation.mean), list(normalisation.std)
     return model
 

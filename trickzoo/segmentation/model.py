@@ -32,6 +32,7 @@ class Segmenter(nn.Module):
     """A backbone, a head on its last feature map, and an auxiliary FCN head on the map of the stage before.
 
     Attributes:
+        head_name: the name of the head in `heads.HEADS`.
         classes: the names of classes 0, 1, …; empty unless the network comes from a file.
         recipe: the recipe of its training; None unless the network comes from a file.
     """
@@ -54,6 +55,7 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.num_classes = num_classes
         self.align_corners = align_corners
+        self.head_name = head
         self.head = find_head(head)(last.channels, num_classes, drop_rate)
         self.aux_head = FCNHead(before.channels, num_classes, drop_rate) if aux else None
         seed_dropout(self)

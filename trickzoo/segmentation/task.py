@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.norms import check_norms
+from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
 
@@ -74,6 +76,48 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
     Raises BadCheckpoint if the file contains something else or is damaged.
     """
     return network_file.load(path, SegmentationRecipe, _build, short=short)
+
+
+def save(
+    model: Segmenter,
+    path: str | PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    short: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a segmenter to a file that `load`, `trickzoo.load` and the commands read, such as after a training in your own loop.
+
+    The file states the network, its classes, the size of its images and its normalisation. Networks from `trickzoo finetune` have such a
+    file already, which also describes the training.
+
+    Args:
+        model: the segmenter, as `fcn` or `segmenter` built it or `load` loaded it.
+        path: the file, whose name ends in .safetensors.
+        classes: names of classes 0, 1, …; by default those of the file that the segmenter comes from.
+        short: the short side in pixels that images are resized to; by default that of the file that the segmenter comes from, and without
+            one images keep their size.
+        overwrite: whether to replace the file if it exists.
+
+    Raises:
+        BadOption: if the model is something else, if the file exists, if the classes are not as many as the outputs, or if the layers are
+            not those that `segmenter` builds.
+        NotWritten: if the file cannot be written.
+    """
+    network_file.check_kind(model, Segmenter, "a segmenter")
+    base = model.recipe or SegmentationRecipe("own_loop.segmentation", model.trunk.name, "own", weights=None, short=None)
+    recipe = replace(
+        base,
+        name="own_loop.segmentation",
+        model=model.trunk.name,
+        head=model.head_name,
+        output_stride=model.trunk.feature_info[-1].stride,
+        aux=0.0 if model.aux_head is None else base.aux or 0.5,
+        align_corners=model.align_corners,
+        short=base.short if short is None else short,
+    )
+    again = _build(recipe, model.num_classes, None, model.trunk.options)
+    network_file.save_own(model, path, recipe, again, classes, count(model.num_classes, "class"), model.num_classes, overwrite)
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from trickzoo import registry
-from trickzoo.backbone import Backbone
+from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.transforms import Normalisation
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.factory import check_options
-from trickzoo.recipes.collection import from_dict
+from trickzoo.recipes.collection import from_dict, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import named, tensors
 from trickzoo.weights.download import fetch_hub_reference
+from trickzoo.weights.export import check_classes, check_new
 from trickzoo.weights.header import FileMetadata, encoded, of_file, read_header
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
@@ -89,6 +90,45 @@ def header(model: AnnotatedNetwork, recipe: AnnotatedRecipe, classes: Sequence[s
         training=training,
     )
     return encoded(own)
+
+
+def save_own(
+    model: AnnotatedNetwork,
+    path: str | PathLike[str],
+    recipe: AnnotatedRecipe,
+    again: AnnotatedNetwork,
+    classes: Sequence[str] | None,
+    outputs: str,
+    number: int,
+    overwrite: bool,
+) -> None:
+    """Write a detector or a segmenter that was trained in a user's own loop to a file that `load` reads.
+
+    Args:
+        model: the network.
+        path: the file, whose name ends in .safetensors.
+        recipe: a recipe that builds the network.
+        again: the network that it builds.
+        classes: names of the classes, without the background of a detector; None for those of the file that the network comes from.
+        outputs: what there is one name for, in words.
+        number: number of the classes.
+        overwrite: whether to replace the file if it exists.
+
+    Raises BadOption if the file exists, if the classes are not as many, or if the network has other layers than `again`, and NotWritten.
+    """
+    file = check_new(path, (".safetensors",), overwrite)
+    names = model.classes if classes is None else classes
+    check_classes(f"this {recipe.task} network", outputs, number, names)
+    own, built = ({key: tuple(value.shape) for key, value in each.state_dict().items()} for each in (model, again))
+    if different := [key for key in own.keys() | built.keys() if own.get(key) != built.get(key)]:
+        raise BadOption(f"{min(different)} is not as in the network that trickzoo builds, so that the file could not be loaded")
+    save(model, recipe, names, file, {"recipe": to_dict(recipe)})
+
+
+def check_kind(model: Any, kind: type, name: str) -> None:
+    """Raise BadOption unless the model, such as a wrapper of the network, is of this kind. `name` names the kind in words."""
+    if not isinstance(model, kind):
+        raise BadOption(f"save takes {name} of trickzoo, not {kind_in_words(model)}")
 
 
 def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None, Mapping[str, Any]], N], **sides: int | None) -> N:

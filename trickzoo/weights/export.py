@@ -54,14 +54,11 @@ def export(
         NotWritten: if the file cannot be written.
     """
     if not isinstance(model, Backbone):
-        raise BadOption(
-            f"export takes a classifier of trickzoo, not {kind_in_words(model, '; torch.save keeps the state_dict() of others')}"
-        )
-    architecture, path = registry.find(model.name), Path(path)
-    if path.suffix not in (".safetensors", ".pth"):
-        raise BadOption(f"{path}: the name of a weight file must end in .safetensors or .pth")
-    if path.exists() and not overwrite:
-        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
+        own = "; trickzoo.detection.save and trickzoo.segmentation.save write those of a task"
+        remedy = own if hasattr(model, "class_layers") else "; torch.save keeps the state_dict() of others"
+        raise BadOption(f"export takes a classifier of trickzoo, not {kind_in_words(model, remedy)}")
+    architecture = registry.find(model.name)
+    path = check_new(path, (".safetensors", ".pth"), overwrite)
     state = model.state_dict()
     names = convert.key_map(architecture, layout, state)
     for option, value in convert.implied_options(architecture, names.keys()).items():
@@ -78,7 +75,7 @@ def export(
     if layout != "trickzoo" and not (classes is preprocessing is None):
         raise BadOption(f"files in the layout {layout} hold neither classes nor preprocessing; leave them out, or use the layout trickzoo")
     if classes is not None:
-        _check_classes(model, classes)
+        check_classes(model.name, count(model.num_classes, "output"), model.num_classes, classes)
     if different := changed(model):
         raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
     if lacking := state.keys() - names.values():
@@ -89,13 +86,23 @@ def export(
     save_atomically(tensors, path, header(model, training, classes, preprocessing) if layout == "trickzoo" else {"format": "pt"})
 
 
-def _check_classes(model: Backbone, classes: Sequence[str]) -> None:
-    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+def check_new(path: str | PathLike[str], endings: tuple[str, ...], overwrite: bool) -> Path:
+    """Return the path of a weight file to write. Raises BadOption for another ending, and if the file exists and must not be replaced."""
+    path = Path(path)
+    if path.suffix not in endings:
+        raise BadOption(f"{path}: the name of a weight file must end in {' or '.join(endings)}")
+    if path.exists() and not overwrite:
+        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
+    return path
+
+
+def check_classes(name: str, outputs: str, number: int, classes: Sequence[str]) -> None:
+    """Raise BadOption unless `classes` is a list or tuple of `number` different strings. `outputs` says what there is one name for."""
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(each, str) for each in classes):
         raise BadOption("classes are a list of strings, in the order of the outputs")
-    twice = next((f', with "{printable(name)}" twice' for name in classes if classes.count(name) > 1), "")
-    if len(classes) != model.num_classes or twice:
-        outputs = count(model.num_classes, "output")
-        raise BadOption(f"{model.name} has {outputs}; name as many classes, each once, not {len(classes)}{twice}")
+    twice = next((f', with "{printable(each)}" twice' for each in classes if classes.count(each) > 1), "")
+    if len(classes) != number or twice:
+        raise BadOption(f"{name} has {outputs}; name as many classes, each once, not {len(classes)}{twice}")
 
 
 def _rounded(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:

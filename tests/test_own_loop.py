@@ -1,0 +1,162 @@
+"""Detectors and segmenters that a user trains in a loop of their own, and writes to files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+
+import trickzoo
+from tests.annotated import refused
+from tests.commands import call
+from tests.images import jpeg
+from trickzoo.cli import zoo
+from trickzoo.detection.model import COCO, FasterRCNN, faster_rcnn
+from trickzoo.errors import BadOption
+from trickzoo.segmentation.model import Segmenter, segmenter
+
+SMALL: dict[str, Any] = {"num_classes": 4, "min_size": 64, "max_size": 96, "fpn_channels": 8, "representation_size": 16}
+CLASSES = ("cat", "dog", "horse")
+
+
+def detector(name: str = "mobilenet_v1_025", **settings: Any) -> FasterRCNN:
+    """A detector after a training step, whose boxes and BatchNorms are those of no other."""
+    torch.manual_seed(0)
+    model = faster_rcnn(name, **{**SMALL, **settings})
+    optimiser = torch.optim.SGD(model.parameters(), 0.01)
+    target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
+    torch.stack([*model([torch.rand(3, 64, 80)], [target]).values()]).sum().backward()
+    optimiser.step()
+    return model.eval()
+
+
+def segmenter_of(name: str = "mobilenet_v1_025", **settings: Any) -> Segmenter:
+    torch.manual_seed(0)
+    model = segmenter(name, num_classes=3, **settings)
+    model(torch.rand(2, 3, 64, 64))  # changes the statistics of BatchNorm
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("mobilenet_v1_025", {}),
+        ("mobilenet_v1_025", {"anchor_sizes": (8, 16, 32, 64, 96), "options": {"activation": "relu6"}}),
+        ("resnet18_d", {"neck": "c4", "anchor_sizes": (16, 32)}),
+        ("mobilenet_v1_025", {**COCO, "min_size": 64, "max_size": 64}),
+    ],
+)
+def test_a_detector_detects_the_same_after_its_file_is_loaded(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
+    own, file = detector(name, **settings), tmp_path / "detector.safetensors"
+    trickzoo.detection.save(own, file, classes=CLASSES)
+    network = trickzoo.load(file)
+    assert (network.task, network.classes) == ("detection", CLASSES)
+    images = [torch.rand(3, 50, 70), torch.rand(3, 120, 60)]
+    with torch.no_grad():
+        for found, expected in zip(network.network(images), own(images), strict=True):
+            assert len(expected["boxes"]) > 0
+            assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("mobilenet_v1_025", {"output_stride": 16}), ("resnet18_d", {"aux": False, "align_corners": True})]
+)
+def test_a_segmenter_computes_the_same_after_its_file_is_loaded(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
+    own, file = segmenter_of(name, **settings), tmp_path / "segmenter.safetensors"
+    trickzoo.segmentation.save(own, file, classes=["sky", "road", "car"], short=48)
+    network = trickzoo.load(file)
+    assert (network.task, network.classes, network.network.short) == ("segmentation", ("sky", "road", "car"), 48)
+    image = torch.rand(1, 3, 61, 47)
+    with torch.no_grad():
+        assert torch.equal(network.network(image), own(image))
+    assert own.short == 0, "saving changes nothing in the network"
+
+
+def test_commands_take_the_files(tmp_path: Path) -> None:
+    jpeg(tmp_path / "image.jpg", 0)
+    trickzoo.detection.save(detector(), tmp_path / "detector.safetensors", classes=CLASSES)
+    trickzoo.segmentation.save(segmenter_of(), tmp_path / "segmenter.safetensors", classes=CLASSES)
+    for task in ("detector", "segmenter"):
+        out = tmp_path / f"drawn-{task}"
+        assert call(zoo, "predict", tmp_path / "image.jpg", "--model", tmp_path / f"{task}.safetensors", "--out", out) == 0
+        assert Image.open(out / "image.png").mode == "RGB"
+
+
+def test_a_network_of_a_file_keeps_its_classes_and_its_sides(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    trickzoo.detection.save(detector(), first, classes=CLASSES)
+    trickzoo.detection.save(trickzoo.detection.load(first), second)
+    assert trickzoo.detection.load(second).classes == CLASSES
+    assert trickzoo.detection.load(second).sides == (64, 96)
+    trickzoo.segmentation.save(segmenter_of(), first, classes=CLASSES, short=32, overwrite=True)
+    trickzoo.segmentation.save(trickzoo.segmentation.load(first), second, overwrite=True)
+    assert (trickzoo.segmentation.load(second).classes, trickzoo.segmentation.load(second).short) == (CLASSES, 32)
+
+
+def test_a_predictor_of_torchvision_in_place_of_ours_is_written(tmp_path: Path) -> None:
+    own = detector()
+    own.roi_heads.box_predictor = FastRCNNPredictor(16, 3)
+    trickzoo.detection.save(own, tmp_path / "two.safetensors", classes=CLASSES[:2])
+    assert trickzoo.detection.load(tmp_path / "two.safetensors").classes == CLASSES[:2]
+
+
+def _with_threshold() -> FasterRCNN:
+    own = detector()
+    own.roi_heads.score_thresh = 0.4
+    return own
+
+
+def _with_another_layer() -> FasterRCNN:
+    own = detector()
+    own.roi_heads.box_head.fc7 = nn.Sequential(nn.Linear(16, 16))
+    own.roi_heads.box_head.fc7.out_features = 16
+    return own
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "message"),
+    [
+        (detector, CLASSES[:2], "has 3 classes besides the background; name as many classes, each once, not 2"),
+        (detector, (), "has 3 classes besides the background; name as many classes, each once, not 0"),
+        (detector, ("cat", "cat", "dog"), 'not 3, with "cat" twice'),
+        (detector, "cat", "classes are a list of strings"),
+        (lambda: detector(box_nms_thresh=0.3), CLASSES, "a file cannot state that the box_nms_thresh of this detector is 0.3 and not 0.5"),
+        (_with_threshold, CLASSES, "the box_score_thresh of this detector is 0.4 and not 0.05"),
+        (_with_another_layer, CLASSES, "fc7.* is not as in the network that trickzoo builds"),
+        (segmenter_of, CLASSES, "save takes a detector of trickzoo, not Segmenter"),
+        (lambda: nn.DataParallel(detector()), CLASSES, "not DataParallel around it; pass its attribute module"),
+    ],
+)
+def test_what_a_file_cannot_hold_is_refused(tmp_path: Path, model: Any, classes: Any, message: str) -> None:
+    refused(lambda: trickzoo.detection.save(model(), tmp_path / "a.safetensors", classes=classes), message, BadOption)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_is_replaced_only_on_request(tmp_path: Path) -> None:
+    file = tmp_path / "segmenter.safetensors"
+    trickzoo.segmentation.save(segmenter_of(), file, classes=CLASSES)
+    before = file.read_bytes()
+    refused(lambda: trickzoo.segmentation.save(segmenter_of(aux=False), file, classes=CLASSES), "exists; name another", BadOption)
+    refused(lambda: trickzoo.segmentation.save(segmenter_of(), tmp_path / "a.pth", classes=CLASSES), "must end in .safetensors", BadOption)
+    assert file.read_bytes() == before
+    trickzoo.segmentation.save(segmenter_of(aux=False), file, classes=CLASSES, overwrite=True)
+    assert file.read_bytes() != before
+
+
+def test_the_program_on_the_page_of_detection_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
+    (program,) = re.findall("### In your own training loop\n\n```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    jpeg(tmp_path / "street.jpg", 0)
+    exec(program, {})
+    assert trickzoo.load("cells.safetensors").classes == ("red", "white")
+
+
+def test_export_names_what_writes_a_detector(tmp_path: Path) -> None:
+    refused(lambda: trickzoo.export(detector(), tmp_path / "a.safetensors"), "trickzoo.detection.save", BadOption)
