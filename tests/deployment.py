@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from tests.images import jpeg
 from trickzoo.backbone import Backbone, FeatureInfo, Head
 from trickzoo.deployment import export
 from trickzoo.deployment.description import Input
+from trickzoo.deployment.opened import Exported
 from trickzoo.detection import faster_rcnn
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.recipes.finetune import SMALL_BOXES, SMALL_MASKS
@@ -72,11 +73,22 @@ class Tiny(Backbone):
         self.weights = LoadedWeights("tiny.safetensors", Path("/somewhere/tiny.safetensors"), "0" * 64, CLASSES, PREPROCESSING)
 
 
-def tiny(kind: Input) -> tuple[Tiny, export.Graph]:
+def tiny(kind: Input, channels: int = 3) -> tuple[Tiny, export.Graph]:
     torch.manual_seed(0)
-    model = Tiny().eval()
+    model = Tiny(channels).eval()
     nn.init.normal_(model.head.fc.weight, std=3)  # type: ignore[arg-type]
     return model, export.classifier(model, PREPROCESSING, CLASSES, kind=kind)
+
+
+def in_memory(graph: export.Graph) -> Exported:
+    """What `open_exported` returns, with torch as the engine."""
+
+    def run(given: Any) -> Any:
+        with torch.inference_mode():
+            outputs = graph.module(torch.from_numpy(np.array(given)))
+        return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return Exported(Path("memory.onnx"), graph.description, run, "torch", "1" * 64)
 
 
 def exported(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import trickzoo
 from tests.commands import Call
-from tests.deployment import CLASSES, PREPROCESSING, exported, photograph, random_detector, random_segmenter, tiny
+from tests.deployment import CLASSES, PREPROCESSING, exported, in_memory, photograph, random_detector, random_segmenter, tiny
 from trickzoo import detection, segmentation
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.transforms import eval_transform
@@ -66,22 +66,10 @@ def test_a_file_takes_batches_and_describes_itself(place: Path) -> None:
 def test_every_input_gives_the_logits_of_the_network(kind: Input) -> None:
     model, graph = tiny(kind)
     image = photograph(80, 60)
-    exported = export_in_memory(graph)
+    exported = in_memory(graph)
     with torch.no_grad():
         expected = model(eval_transform(PREPROCESSING)(image)[None])[0]
         torch.testing.assert_close(of_exported(exported).run(image), expected, atol=1e-4, rtol=1e-4)
-
-
-def export_in_memory(graph: export.Graph) -> Any:
-    """What `open_exported` returns, with torch as the engine."""
-    from trickzoo.deployment.opened import Exported
-
-    def run(given: Any) -> Any:
-        with torch.inference_mode():
-            outputs = graph.module(torch.from_numpy(np.array(given)))
-        return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
-
-    return Exported(graph.description, run)
 
 
 def test_the_program_on_the_page_runs(
@@ -193,7 +181,7 @@ def test_predict_gives_the_same_boxes_and_masks_for_an_exported_file(
 ) -> None:
     """By the graph of the file, which torch runs; that engines run it alike is the matter of the slow tests."""
     model: Any = random_detector("fpn") if task == "detection" else random_segmenter(64)
-    exported = export_in_memory(export.detector(model) if task == "detection" else export.segmenter(model))
+    exported = in_memory(export.detector(model) if task == "detection" else export.segmenter(model))
     monkeypatch.setattr("trickzoo.deployment.opened.open_exported", lambda path: exported)
     image, out = photograph(160, 120), tmp_path / "out"
     image.save(tmp_path / "a.png")

@@ -67,7 +67,8 @@ class AnnotatedTaskPackage(TaskPackage, Protocol):
         """Run a network on a set of images, each process on its share, and return the metrics, the same in all processes.
 
         Args:
-            model: network, from `load`.
+            model: network, from `load`, or a function that predicts as `predict` of the package does for an RGB image, such as that of an
+                exported file. This process calls the function for whole images.
             data: set of images; its classes are those of the model, in the same order.
             accelerator: device, precision and processes.
             workers: number of decoding processes.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone
@@ -26,6 +28,7 @@ from trickzoo.data.workers import computed, in_order
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadData, NotFinite, shortened
 from trickzoo.training.stopping import stoppable
 from trickzoo.tricks.low_precision import Precision, autocast
+from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count, verb
 
@@ -58,6 +61,25 @@ class SetPredictions(Predictions):
     seconds: float
 
 
+class FileClassifier(Protocol):
+    """A classifier in a file for another program, which normalises its images itself. It runs on the CPU, in the process that opened it."""
+
+    @property
+    def name(self) -> str:
+        """The architecture."""
+
+    @property
+    def weights(self) -> LoadedWeights | None:
+        """What is known of the weights."""
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """A function from an RGB image to the uint8 pixels that the classifier takes. It can be pickled."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the (n, classes) logits of the pixels of n images."""
+
+
 def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: bool = False) -> tuple[ImageSet, int]:
     """Return the images whose class the model knows, with labels under the model's names, and the number of images left out.
 
@@ -84,7 +106,7 @@ def match_classes(images: ImageSet, classes: Sequence[str], *, skip_unknown: boo
 
 @torch.inference_mode()
 def predict(
-    model: Backbone,
+    model: Backbone | FileClassifier,
     images: ImageSet,
     classes: Sequence[str],
     preprocessing: Preprocessing,
@@ -100,9 +122,11 @@ def predict(
 ) -> SetPredictions:
     """Run the model once over every image. Each process takes its share, and every process returns the predictions of all.
 
-    On a CPU each worker decodes images and also runs the model on them, on one thread. A model on an accelerator runs in this process.
+    On a CPU each worker decodes images and also runs the model on them, on one thread. A model on an accelerator or in a file runs in this
+    process.
 
     Args:
+        model: the model. One in a file prepares the images as its `transform` does, and not as `preprocessing` says.
         classes: the model's classes in the order of its outputs. They include every label of `images` (see `match_classes`).
         batch_size: images per batch; by default `BATCH` on a CPU, where larger batches are slower, and `ACCELERATOR_BATCH` elsewhere.
         workers: number of worker processes; with 0 everything runs in this process.
@@ -120,17 +144,21 @@ def predict(
     index_of = {name: i for i, name in enumerate(classes)}
     present = sorted({index_of[label] for label in images.classes})
     restrict = torch.tensor(present, device=state.device) if 1 < len(present) < len(classes) else None
-    transform = resize_and_crop(preprocessing)
+    runs: Callable[[Tensor], Tensor]
+    if isinstance(model, Backbone):
+        transform, normalisation = resize_and_crop(preprocessing), preprocessing
+        runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
+    else:
+        transform, normalisation, runs = model.transform, None, model
     transform = Corrupted(transform, corruptions) if corruptions else transform
     share = Decoded(images, transform, range(state.process_index, len(images.entries), state.num_processes))
-    runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
     at_once = batch_size or (BATCH if on_cpu else ACCELERATOR_BATCH)
-    classify = Classifier(runs, preprocessing, state.device, "fp32" if network else precision, restrict, at_once)
+    classify = Classifier(runs, normalisation, state.device, "fp32" if network else precision, restrict, at_once)
     batches = in_order(len(share), max(at_once // (1 + len(corruptions)), 1))
 
     predicted: list[ImagePrediction] = []
     start = time.perf_counter()
-    found = computed(share, batches, workers, classify, by_workers=on_cpu)
+    found = computed(share, batches, workers, classify, by_workers=on_cpu and isinstance(model, Backbone))
     for batch in stoppable(_checked(found, model.name, precision, skip_corrupt), state):
         predicted += batch
         progress(len(batch))
@@ -200,7 +228,7 @@ class Classifier:
 
     Attributes:
         network: computes the logits of normalised images on the device; a module is in evaluation mode.
-        preprocessing: the mean and standard deviation that the network expects.
+        preprocessing: the mean and standard deviation that the network expects; None if it takes the uint8 pixels.
         device: device of the network.
         precision: precision of the network's arithmetic.
         restrict: (k,) indices of the classes that occur in the set, on the device; None if every class occurs.
@@ -208,7 +236,7 @@ class Classifier:
     """
 
     network: Callable[[Tensor], Tensor]
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
     device: torch.device
     precision: Precision
     restrict: Tensor | None
@@ -236,9 +264,9 @@ class Classifier:
         return predicted
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        """Return the logits of (n, 3, H, W) uint8 images, as float32."""
+        """Return the logits of (n, …) uint8 images, as float32."""
         with autocast(self.device, self.precision):
-            images = normalise(pixels, self.preprocessing)
+            images = pixels if self.preprocessing is None else normalise(pixels, self.preprocessing)
             if isinstance(self.network, nn.Module):
                 images = images.contiguous(memory_format=torch.channels_last)
             return self.network(images).float()

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from trickzoo import environment, result_files
 from trickzoo.backbone import Backbone
 from trickzoo.classification.accuracy import Accuracy, Published, RestrictedAccuracy, compare, measure, restricted_accuracy
-from trickzoo.classification.evaluate import Precision, SetPredictions
+from trickzoo.classification.evaluate import FileClassifier, Precision, SetPredictions
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits
 from trickzoo.classification.predictions import Predictions
 from trickzoo.classification.real import RealAccuracy, real_accuracy
@@ -84,11 +84,20 @@ class Backend:
 
     Attributes:
         name: "eager" for PyTorch as it is, otherwise a backend of `trickzoo.deploy`.
-        deviation: the largest absolute difference of a logit from eager's on the first images of the set; 0 for eager.
+        deviation: the largest absolute difference of a logit from eager's on the first images of the set; 0 for eager, and left unset
+            for an exported file.
     """
 
     name: str = "eager"
-    deviation: float = 0.0
+    deviation: float | UnsetType = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFrom:
+    """The weights that a file was exported from: their name, and the SHA-256 of their file, as the exported file states them."""
+
+    weights: str
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,7 @@ class Result(Accuracy, Evaluated):
         variant: the variant of ImageNet that the set was checked to be, such as "ImageNet-A"; left unset if none was named.
         robustness: accuracy on corrupted images; left unset if there were none.
         backend: the engine that ran the network.
+        exported_from: the weights that the network was exported from; left unset unless it is an exported file.
     """
 
     ece: float
@@ -114,6 +124,7 @@ class Result(Accuracy, Evaluated):
     data: Data
     precision: Precision | Literal["int8"]
     backend: Backend
+    exported_from: ExportedFrom | UnsetType = UNSET
     device: str
     processes: int
     wall_seconds: float
@@ -121,7 +132,7 @@ class Result(Accuracy, Evaluated):
 
 def summarise(
     predictions: SetPredictions,
-    model: Backbone,
+    model: Backbone | FileClassifier,
     images: ImageSet,
     preprocessing: Preprocessing,
     *,
@@ -129,6 +140,7 @@ def summarise(
     precision: Precision | Literal["int8"],
     state: PartialState,
     backend: Backend = Backend(),
+    exported_from: ExportedFrom | UnsetType = UNSET,
     corruptions: Sequence[Corruption] = (),
     real_labels: Sequence[Sequence[int]] = (),
     variant: str | None = None,
@@ -139,6 +151,7 @@ def summarise(
         images: the images that the model was run on (see `match_classes`), and `unknown`, the number that was left out before.
         preprocessing, precision, state: what `predict` was called with.
         backend: the engine that ran the network.
+        exported_from: the weights that an exported file was made of.
         corruptions: those that `predict` was called with.
         real_labels: the reassessed labels, to compute the accuracy by these too.
         variant: the name of the variant that the images are, if one was named.
@@ -170,6 +183,7 @@ def summarise(
         data=_data(predictions, images, unknown),
         precision=precision,
         backend=backend,
+        exported_from=exported_from,
         device=str(state.device),
         processes=state.num_processes,
         wall_seconds=round(predictions.seconds, 2),

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
+import msgspec
 from cyclopts import Parameter
 
 from trickzoo import environment, result_files
 from trickzoo.cli import options
+from trickzoo.cli.networks import check_exported, is_exported
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption, NoEffect
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from trickzoo.data.annotated import AnnotatedSet
     from trickzoo.data.location import AnnotatedLocation, Part
     from trickzoo.deployment.deployed import Deployed
+    from trickzoo.deployment.opened import Exported
     from trickzoo.segmentation.model import Segmenter
     from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
     from trickzoo.weights.loaded import LoadedWeights
@@ -39,7 +42,11 @@ class EvaluationOptions:
     """The options of every command that evaluates on annotated images."""
 
     model: Annotated[
-        Path, Parameter(name=("--model", "--weights"), help="The folder of a training by trickzoo finetune, or its model.safetensors.")
+        Path,
+        Parameter(
+            name=("--model", "--weights"),
+            help="The folder of a training by trickzoo finetune, its model.safetensors, or an .onnx or .xml file of `trickzoo export`.",
+        ),
     ]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write the metrics of each class to this CSV file.")] = None
@@ -130,12 +137,13 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     hush(evaluation.printing.quiet or evaluation.printing.json)
     sides = {name: side for name, side in (("short", evaluation.short), ("long", evaluation.long)) if side is not None}
     options.check_pictures(evaluation.pictures, evaluation.report)
-    machine = Machine(out=Path(), workers=evaluation.workers, device=evaluation.device)
+    machine = Machine(out=Path(), workers=evaluation.workers, device="cpu" if is_exported(str(evaluation.model)) else evaluation.device)
     files = {"--out": evaluation.out, "--per-class": evaluation.per_class, "--report": evaluation.report}
     result_files.check_apart({**files, "--predictions": evaluation.predictions})
     inputs = evaluation.model, location.root, location.annotations, split_file
     result_files.check_outputs(files, inputs)
-    task = _task(evaluation.model, location.layout)
+    file = _open(evaluation)
+    task = _checked_task(evaluation.model, file, location.layout)
     if evaluation.backend != "eager" and task != "segmentation":
         raise BadOption(f"--backend is for classification and segmentation, and {evaluation.model} is for {task}; leave it out")
     location.check_exists(task)
@@ -152,21 +160,20 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     accelerator = machine.accelerator(evaluation.precision)
     chief = accelerator.is_main_process
     start = time.perf_counter()
-    model: Any = package.load(evaluation.model, **sides)
+    evaluated = _of_file(file) if file is not None else _of_training(package.load(evaluation.model, **sides))
     opened = location.open(task, part) if split_file is None else _listed(location, task, split_file)
-    data = opened.with_classes(model.classes)
-    recipe, weights = model.recipe, model.trunk.weights
-    images = _images(opened, weights)
-    deployed = _deployed(evaluation, model, data, machine.decoders, accelerator) if task == "segmentation" else None
+    data = opened.with_classes(evaluated.classes)
+    images = _images(opened, evaluated.weights)
+    deployed = _deployed(evaluation, evaluated.network, data, machine.decoders, accelerator) if evaluation.backend != "eager" else None
     engine: dict[str, Any] = {} if deployed is None else {"network": deployed}
     if chief:
-        say(f"{evaluation.model}: {recipe.model} by {recipe.name}, {recipe.sides_in_words}")
+        say(f"{evaluation.model}: {evaluated.in_words}")
         _print_images(images)
         if deployed is not None:
             say(f"  {deployed}")
     with progress_bar("", len(data), chief, accelerator.num_processes) as tick:
         found = package.evaluate_set(
-            model, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick, **engine
+            evaluated.network, data, accelerator, workers=machine.decoders, predictions=evaluation.predictions, progress=tick, **engine
         )
     seconds = time.perf_counter() - start
     if chief:
@@ -175,15 +182,14 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
             result_files.write_csv(evaluation.per_class, found.header, found.rows)
         content = {
             "what": f"{task} evaluation",
-            "model": recipe.model,
+            "model": evaluated.model,
             "weights": str(evaluation.model),
-            "weights_sha256": weights.digest(),
-            "training": weights.training,
-            **recipe.sides,
+            "weights_sha256": evaluated.weights.digest(),
+            **evaluated.content,
             "data": images,
             **found.content,
-            "precision": evaluation.precision,
-            "backend": asdict(backend_of(deployed)),
+            "precision": evaluation.precision if file is None else file.description.precision,
+            "backend": msgspec.to_builtins(backend_of(file or deployed)),
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "wall_seconds": round(seconds, 2),
@@ -196,6 +202,57 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
         if evaluation.printing.json:
             say_json(content)
     accelerator.end_training()
+
+
+class Evaluated(NamedTuple):
+    """A network to evaluate.
+
+    Attributes:
+        network: what `evaluate_set` of the task takes.
+        classes: the names of its classes.
+        model: the architecture of its backbone.
+        weights: its file.
+        in_words: what the network is.
+        content: what else the result file states about it.
+    """
+
+    network: Any
+    classes: tuple[str, ...]
+    model: str
+    weights: LoadedWeights
+    in_words: str
+    content: dict[str, Any]
+
+
+def _of_training(model: Any) -> Evaluated:
+    """Return a network that the task's `load` has loaded."""
+    recipe, weights = model.recipe, model.trunk.weights
+    in_words = f"{recipe.model} by {recipe.name}, {recipe.sides_in_words}"
+    return Evaluated(model, model.classes, recipe.model, weights, in_words, {"training": weights.training, **recipe.sides})
+
+
+def _of_file(file: Exported) -> Evaluated:
+    """Return the network of an exported file."""
+    from trickzoo import loading
+    from trickzoo.cli.common import exported_from, in_words
+    from trickzoo.deployment.predict import weights_of
+
+    network, content = loading.of_exported(file), {"exported_from": asdict(exported_from(file))}
+    return Evaluated(network.run, network.classes, file.description.model, weights_of(file), in_words(file), content)
+
+
+def _open(evaluation: EvaluationOptions) -> Exported | None:
+    """Open the exported file that `--model` names, or return None if it names none. Raises BadOption for an option that a file decides."""
+    path = evaluation.model
+    if not is_exported(str(path)):
+        return None
+    from trickzoo.deployment.opened import open_exported
+
+    for name, value in (("--short", evaluation.short), ("--long", evaluation.long)):
+        if value is not None:
+            raise BadOption(f"{name}: images are resized inside {path}; leave it out")
+    check_exported(str(path), {}, device=evaluation.device, backend=evaluation.backend, precision=evaluation.precision)
+    return open_exported(path)
 
 
 def _deployed(evaluation: EvaluationOptions, model: Segmenter, data: Any, workers: int, accelerator: Accelerator) -> Deployed | None:
@@ -232,11 +289,11 @@ def _write_report(path: Path, title: str, found: AnnotatedEvaluation, content: d
     write_atomically(path, page(title, findings, [*sections, about, provenance_section(content)]).encode())
 
 
-def _task(path: Path, layout: str) -> str:
-    """Return the task of a weight file. Raises BadOption if the layout has no annotations for that task."""
+def _checked_task(path: Path, file: Exported | None, layout: str) -> str:
+    """Return the task of a weight file or an exported file. Raises BadOption if the layout has no annotations for that task."""
     from trickzoo.weights.header import task_of
 
-    task, fitting = task_of(path), LAYOUTS[layout].readers
+    task, fitting = file.description.task if file else task_of(path), LAYOUTS[layout].readers
     if task not in fitting:
         named = f"name a file that trickzoo-finetune wrote for {' or '.join(fitting)}"
         remedy = "`trickzoo eval imagenet` evaluates classifiers, whatever their classes" if task == "classification" else named

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
+from msgspec import UNSET
 from torch import nn
 
 from trickzoo.backbone import Backbone
@@ -26,9 +27,10 @@ from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
 if TYPE_CHECKING:
-    from trickzoo.classification.result import Backend
+    from trickzoo.classification.result import Backend, ExportedFrom
     from trickzoo.deployment.deploy import Images
     from trickzoo.deployment.deployed import Deployed
+    from trickzoo.deployment.opened import Exported
 
 CHECKED = 8
 """On how many of the first images the logits of a deployed network are compared with eager's, unless a batch is larger."""
@@ -140,11 +142,27 @@ def deployed(
     return deploy(network, backend, precision, images=images(), **settings)  # type: ignore[arg-type]
 
 
-def backend_of(deployed: Deployed | None) -> Backend:
-    """Return what a result file states about the engine; None is eager."""
+def backend_of(network: Deployed | Exported | None) -> Backend:
+    """Return what a result file states about the engine of a deployed network or an exported file; None is eager."""
     from trickzoo.classification.result import Backend
+    from trickzoo.deployment.opened import Exported
 
-    return Backend() if deployed is None else Backend(name=deployed.backend, deviation=deployed.deviation)
+    if isinstance(network, Exported):
+        return Backend(name=network.engine, deviation=UNSET)
+    return Backend() if network is None else Backend(name=network.backend, deviation=network.deviation)
+
+
+def exported_from(file: Exported) -> ExportedFrom:
+    """Return what a result file states about the weights that an exported file was made of."""
+    from trickzoo.classification.result import ExportedFrom
+
+    return ExportedFrom(weights=file.description.weights, sha256=file.description.sha256)
+
+
+def in_words(file: Exported) -> str:
+    """Return what an exported file is, and what runs it."""
+    description = file.description
+    return f"{description.model}, exported from {description.weights}; {description.precision} in {file.engine}"
 
 
 @contextlib.contextmanager

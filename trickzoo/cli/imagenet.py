@@ -11,11 +11,12 @@ from cyclopts import Parameter
 from trickzoo import environment, result_files
 from trickzoo.cli import imagenet_printing, options
 from trickzoo.cli.imagenet_options import CorruptionOptions, EngineOptions, ImageOptions, NetworkOptions, OutputOptions
-from trickzoo.cli.networks import Preparation, matching
+from trickzoo.cli.networks import Preparation, check_exported, is_exported, matching
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadOption, NoEffect
+from trickzoo.files import expanded
 from trickzoo.weights import named
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trickzoo.classification.predictions import Predictions
     from trickzoo.classification.result import Result
     from trickzoo.data.imageset import ImageSet
+    from trickzoo.deployment.predict import ExportedClassifier
     from trickzoo.pages.page import Section
 
 
@@ -55,8 +57,13 @@ def imagenet(
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     options.check_pictures(output.pictures, output.report)
     _check_several(names, networks.weights, files)
+    exported = list(filter(is_exported, names))
+    for name in exported:
+        decided = {"--weights": networks.weights, "--classes": images.classes, **preparation.options}
+        check_exported(name, decided, device=engine.device, backend=engine.backend, precision=engine.precision)
     for name in names:
-        named.check(name, networks.weights)
+        if name not in exported:
+            named.check(name, networks.weights)
     result_files.check_outputs(files, (data, images.split_file, images.classes, images.labels, *names, networks.weights))
     check_exists(data)
     from trickzoo.classification import report, result  # only now, because torch takes seconds to import
@@ -66,12 +73,13 @@ def imagenet(
     from trickzoo.data.open import open_part
     from trickzoo.training.processes import processes
 
+    of_file = {name: _of_file(name, engine, corruptions) for name in exported}
     real_labels = read_real_labels(None if images.labels == "real" else Path(images.labels)) if images.labels is not None else ()
     opened = open_part(data, images.split, images.split_file, devkit=images.devkit, folder=images.folder)
-    state = processes(device=engine.device)
+    state = processes(device="cpu" if exported else engine.device)
     results = []
     for name in names:
-        network = loaded(name, networks.weights)
+        network = of_file.get(name) or loaded(name, networks.weights)
         predictions, found = _evaluate(network, opened, images, preparation, engine, state, corruptions, real_labels)
         results.append(found)
         if state.is_main_process:
@@ -129,8 +137,25 @@ def _check_several(names: Sequence[str], weights: str | None, files: dict[str, P
             raise BadOption(f"{option} is for one --model")
 
 
+def _of_file(name: str, engine: EngineOptions, corruptions: Sequence[Corruption]) -> ExportedClassifier:
+    """Open an exported file. Raises BadOption if it is not of a classifier, or if an option does not fit what it takes."""
+    from trickzoo.deployment.opened import open_exported
+    from trickzoo.deployment.predict import ExportedClassifier
+
+    file = open_exported(expanded(name))
+    task, takes, channels = file.description.task, file.description.input, file.description.channels
+    if task != "classification":
+        raise BadOption(f"{name} is for {task}; evaluate it by the layout of its images, such as `trickzoo eval voc --model {name}`")
+    if corruptions and (takes == "image" or channels != 3):
+        what = "whole images" if takes == "image" else "grey images"
+        raise BadOption(f"--corruptions is for images in RGB after their resizing, and {name} takes {what}; leave it out")
+    if engine.batch_size is not None and takes == "image":
+        raise NoEffect("--batch-size", f"{name} takes whole images, which are given to it one at a time")
+    return ExportedClassifier(file)
+
+
 def _evaluate(
-    network: Backbone,
+    network: Backbone | ExportedClassifier,
     opened: ImageSet,
     images: ImageOptions,
     preparation: Preparation,
@@ -140,15 +165,21 @@ def _evaluate(
     real_labels: Sequence[Sequence[int]],
 ) -> tuple[SetPredictions, Result]:
     """Run one model over the images, and return its predictions and the result."""
+    from msgspec import UNSET
+
+    from trickzoo.backbone import Backbone
     from trickzoo.classification import evaluate, result
-    from trickzoo.cli.common import backend_of, classes_of, preprocessing_of, progress_bar
+    from trickzoo.cli import common
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
     from trickzoo.data.selection import warn_if_seen
     from trickzoo.training.processes import default_workers
 
     assert network.weights is not None
-    classes = classes_of(network, images.classes, opened.order or opened.classes)
-    preprocessing = preprocessing_of(network, preparation)
+    if isinstance(network, Backbone):
+        classes = common.classes_of(network, images.classes, opened.order or opened.classes)
+        preprocessing = common.preprocessing_of(network, preparation)
+    else:
+        classes, preprocessing = network.file.description.classes, network.preprocessing
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
     warn_if_seen(known.names, network.weights)
     if images.variant is not None:
@@ -156,19 +187,22 @@ def _evaluate(
     if real_labels:
         real_labels_of(known.names, real_labels)
     workers = default_workers() if engine.workers is None else engine.workers
-    deployed = engine.deployed(network, known, preprocessing, workers, state)
+    file = None if isinstance(network, Backbone) else network.file
+    deployed = engine.deployed(network, known, preprocessing, workers, state) if isinstance(network, Backbone) else None
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")
-        if deployed is not None:
+        if file is not None:
+            say(f"  {common.in_words(file)}")
+        elif deployed is not None:
             say(f"  {deployed}")
-    with progress_bar(network.weights.name, len(known.entries), state.is_main_process, state.num_processes) as tick:
+    with common.progress_bar(network.weights.name, len(known.entries), state.is_main_process, state.num_processes) as tick:
         predictions = evaluate.predict(
             network,
             known,
             classes,
             preprocessing,
             state=state,
-            batch_size=engine.batch_size,
+            batch_size=1 if file is not None and file.description.input == "image" else engine.batch_size,
             workers=workers,
             precision="fp32" if engine.precision == "int8" else engine.precision,
             network=deployed,
@@ -182,9 +216,10 @@ def _evaluate(
         known,
         preprocessing,
         unknown=unknown,
-        precision=engine.precision,
+        precision=engine.precision if file is None else file.description.precision,
         state=state,
-        backend=backend_of(deployed),
+        backend=common.backend_of(file or deployed),
+        exported_from=UNSET if file is None else common.exported_from(file),
         corruptions=corruptions,
         real_labels=real_labels,
         variant=images.variant,

@@ -32,7 +32,11 @@ class NetworkOptions:
 
     model: Annotated[
         list[str],
-        Parameter(help="Models, weights, shell patterns of models, or folders or files of training runs; repeat for several.", negative=""),
+        Parameter(
+            help="Models, weights, shell patterns of models, folders or files of training runs, or .onnx or .xml files of "
+            "`trickzoo export`; repeat for several.",
+            negative="",
+        ),
     ]
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default each model's default weight.")] = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from trickzoo import catalogue
 from trickzoo.cli.options import within
-from trickzoo.errors import UnknownName
+from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.ranges import Count, Fraction
+from trickzoo.weights.named import EXPORTED
 from trickzoo.weights.record import Interpolation
 
 
@@ -31,6 +32,27 @@ class Preparation:
     def options(self) -> dict[str, Any]:
         """The values by the names of the options; None for an option that is not given."""
         return {f"--{name}": value for name, value in asdict(self).items()}
+
+
+def is_exported(model: str | None) -> bool:
+    """Return whether `--model` names an exported file."""
+    return model is not None and model.endswith(EXPORTED)
+
+
+def check_exported(model: str, decided: Mapping[str, Any], *, device: str, backend: str, precision: str = "fp32") -> None:
+    """Raise BadOption if an option is given that an exported file decides.
+
+    `decided` has the values of options by their names, None for one that is not given. The other arguments are those of the command.
+    """
+    for name, value in decided.items():
+        if value is not None:
+            raise BadOption(f"{name} is decided in {model}; leave it out, or export the network again with it")
+    if device not in ("auto", "cpu"):
+        raise BadOption(f"--device {device}: exported files run on the CPU; leave it out")
+    if backend != "eager":
+        raise BadOption(f"--backend {backend}: the format of {model} decides the engine; leave it out")
+    if precision != "fp32":
+        raise BadOption(f"--precision {precision}: {model} has its own precision; leave it out")
 
 
 def matching(patterns: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
-from trickzoo.cli.networks import Preparation
+from trickzoo.cli.networks import Preparation, check_exported, is_exported
 from trickzoo.cli.options import Backend, Device, Flag, Json, within
 from trickzoo.cli.printing import say, say_json
 from trickzoo.data.images import size_of
@@ -79,20 +79,13 @@ def predict(
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
     result_files.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
-    if (
-        model is not None
-        and weights is None
-        and not model.endswith(named.EXPORTED)
-        and not model.startswith("hf-hub:")
-        and named.is_file(model)
-    ):
+    if model is not None and weights is None and not is_exported(model) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}
-    exported = _exported(model, task, {"--weights": weights, **prepared})
-    if exported and device not in ("auto", "cpu"):
-        raise BadOption(f"--device {device}: exported files run on the CPU; leave it out")
-    if exported and backend != "eager":
-        raise BadOption(f"--backend {backend}: the format of {model} decides the engine; leave it out")
+    exported = None
+    if model is not None and is_exported(model):
+        check_exported(model, {"--weights": weights, **prepared}, device=device, backend=backend)
+        exported = _exported(model, task)
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
     given |= {"--model": None if exported else model, "--backend": None if backend == "eager" else backend}
@@ -221,18 +214,10 @@ def _report(found: Iterable[dict[str, Any]], kind: str, names: Sequence[str], *,
         say_json(rows)
 
 
-def _exported(model: str | None, task: str | None, fixed: dict[str, Any]) -> Exported | None:
-    """Open the exported file that `--model` names, or return None if it names none.
-
-    Raises BadOption if the file is for another task than `task`, or if one of the `fixed` options is given, which a file decides.
-    """
-    if model is None or not model.endswith(named.EXPORTED):
-        return None
+def _exported(model: str, task: str | None) -> Exported:
+    """Open the exported file that `--model` names. Raises BadOption if it is for another task than `task`."""
     from trickzoo.deployment.opened import open_exported
 
-    for name, value in fixed.items():
-        if value is not None:
-            raise BadOption(f"{name} is decided in {model}; leave it out, or export the network again with it")
     exported = open_exported(expanded(model))
     if task is not None and task != exported.description.task:
         raise BadOption(f"{model} is for {exported.description.task}, not for {task}; leave --task out")

@@ -109,11 +109,12 @@ class DetectionSample:
 class DetectionSamples(Dataset[DetectionSample]):
     """The samples of a detection set: by index for evaluation, by (index, draws) for training.
 
-    For an image that cannot be used the sample holds the error; none is raised.
+    For an image that cannot be used the sample holds the error; none is raised. Without a transform, images are as they are in the file,
+    for networks that resize them, and the samples have no objects.
     """
 
     data: DetectionSet
-    transform: FitAndFlip
+    transform: FitAndFlip | None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -125,6 +126,8 @@ class DetectionSamples(Dataset[DetectionSample]):
         except BadData as error:
             return DetectionSample(index, error=str(error))
         *_, width, height = self.data.images[index]
+        if self.transform is None:
+            return DetectionSample(index, functional.pil_to_tensor(image), size=(width, height))
         return DetectionSample(index, *self.transform(image, self.data.objects_in(index, image), draws), (width, height))
 
 
@@ -236,11 +239,11 @@ class SegmentationSample:
 class SegmentationSamples(Dataset[SegmentationSample]):
     """The samples of a segmentation set: by index for evaluation, by (index, draws) for training.
 
-    For an image that cannot be used the sample holds the error; none is raised.
+    For an image that cannot be used the sample holds the error; none is raised. Without a transform, images are as they are in the file.
     """
 
     data: SegmentationSet
-    transform: ScaleAndCrop | Scale
+    transform: ScaleAndCrop | Scale | None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -251,4 +254,6 @@ class SegmentationSamples(Dataset[SegmentationSample]):
             image, mask = self.data.read(index)
         except BadData as error:
             return SegmentationSample(index, error=str(error))
+        if self.transform is None:
+            return SegmentationSample(index, functional.pil_to_tensor(image), torch.from_numpy(mask))
         return SegmentationSample(index, *self.transform(image, mask, draws))  # type: ignore[arg-type]

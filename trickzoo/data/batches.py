@@ -39,14 +39,16 @@ def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int, device: tor
     return _checked(in_workers(samples, keys, workers, trains_on=device))
 
 
-def map_share(samples: Dataset[S], function: Callable[[S], R], accelerator: Accelerator, n: int, workers: int) -> Iterator[R]:
+def map_share(
+    samples: Dataset[S], function: Callable[[S], R], accelerator: Accelerator, n: int, workers: int, *, here: bool = False
+) -> Iterator[R]:
     """Yield what a function returns for the samples of this process's share of n images, in order.
 
-    On a CPU the workers call the function, each of them on one thread; on an accelerator this process does. Raises BadData with the first
-    error among the samples.
+    On a CPU the workers call the function, each of them on one thread, unless `here` is set. Then, and on an accelerator, this process
+    does. Raises BadData with the first error among the samples.
     """
     mine = ([index] for index in range(accelerator.process_index, n, accelerator.num_processes))
-    by_workers = accelerator.device.type == "cpu"
+    by_workers = accelerator.device.type == "cpu" and not here
     for batch in computed(samples, mine, workers, _Mapped(function), by_workers=by_workers):
         for error, found in batch:
             if error:

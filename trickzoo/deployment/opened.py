@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,12 +26,18 @@ class Exported(NamedTuple):
     """An exported file, ready to run.
 
     Attributes:
+        path: the file.
         description: what the network is, and what it takes and returns.
         run: takes the input and returns the outputs. Raises BadCheckpoint if the network fails.
+        engine: what runs it, "onnxruntime" or "openvino".
+        sha256: the SHA-256 of the file's content; for OpenVINO, of NAME.xml followed by NAME.bin.
     """
 
+    path: Path
     description: Description
     run: Callable[[NDArray[Any]], Arrays]
+    engine: str
+    sha256: str
 
 
 def open_exported(path: Path) -> Exported:
@@ -45,22 +52,26 @@ def open_exported(path: Path) -> Exported:
             f"{path}: trickzoo does not run archives of torch.export, because torch.export.load executes code that is in a file; "
             "export to .onnx or .xml, or load a file that you wrote yourself with torch.export.load"
         )
-    start = _onnx if path.suffix == ".onnx" else _openvino
-    texts, engine = start(path)
+    engine, start = ("onnxruntime", _onnx) if path.suffix == ".onnx" else ("openvino", _openvino)
+    texts, call, sha256 = start(path)
     try:
         description = Description.of(texts)
     except ValueError as error:
         raise BadCheckpoint(f"{path}: its metadata are not those of `trickzoo export` ({error}); export the network again") from None
 
     def run(given: NDArray[Any]) -> Arrays:
-        outputs = _guarded(path, lambda: engine(given))
+        outputs = _guarded(path, lambda: call(given))
         _check_outputs(path, description, given, outputs)
         return outputs
 
-    return Exported(description, run)
+    return Exported(path, description, run, engine, sha256)
 
 
-def _onnx(path: Path) -> tuple[Mapping[str, str], Callable[[NDArray[Any]], Arrays]]:
+Opened = tuple[Mapping[str, str], Callable[[NDArray[Any]], Arrays], str]
+"""The metadata of a file, what runs it, and its digest."""
+
+
+def _onnx(path: Path) -> Opened:
     require(path, "onnx", "onnxruntime")
     import onnxruntime
 
@@ -76,10 +87,10 @@ def _onnx(path: Path) -> tuple[Mapping[str, str], Callable[[NDArray[Any]], Array
     session = _guarded(path, start)
     texts = _guarded(path, lambda: session.get_modelmeta().custom_metadata_map)
     names = [each.name for each in session.get_inputs()]
-    return texts, lambda given: session.run(None, dict.fromkeys(names, given))
+    return texts, lambda given: session.run(None, dict.fromkeys(names, given)), hashlib.sha256(content).hexdigest()
 
 
-def _openvino(path: Path) -> tuple[Mapping[str, str], Callable[[NDArray[Any]], Arrays]]:
+def _openvino(path: Path) -> Opened:
     require(path, "openvino", "openvino")
     import openvino
 
@@ -96,7 +107,9 @@ def _openvino(path: Path) -> tuple[Mapping[str, str], Callable[[NDArray[Any]], A
     model, compiled = _guarded(path, start)
     has = _guarded(path, lambda: model.has_rt_info([METADATA]))
     texts = _guarded(path, lambda: dict(model.get_rt_info([METADATA]).value)) if has else {}
-    return texts, lambda given: list(compiled(given).values())
+    digest = hashlib.sha256(graph)
+    digest.update(weights)
+    return texts, lambda given: list(compiled(given).values()), digest.hexdigest()
 
 
 def _content(path: Path) -> bytes:

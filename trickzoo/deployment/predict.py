@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,25 +17,91 @@ from trickzoo.data.transforms import normalise, resize_and_crop
 from trickzoo.deployment.description import Description
 from trickzoo.deployment.opened import Exported
 from trickzoo.detection.metrics import NamedDetections
+from trickzoo.weights import manifest
+from trickzoo.weights.loaded import LoadedWeights
+from trickzoo.weights.record import Preprocessing
 
 
 def preparation(description: Description) -> Callable[[Image.Image], NDArray[Any]]:
     """Return a function from an RGB image to what a file with this description takes, without the dimension of the batch."""
-    kind, preprocessing = description.input, description.preprocessing
-    if kind == "image":
-        return np.asarray
-    assert preprocessing is not None
-    resized = resize_and_crop(preprocessing)
+    pixels = pixels_of(description)
+    return lambda image: _input_of(description, pixels(image))
 
-    def prepare(image: Image.Image) -> NDArray[Any]:
-        pixels = resized(image.convert("L") if description.channels == 1 else image)
-        if kind == "normalised":
-            pixels = normalise(pixels, preprocessing)
-        elif kind == "float":
-            pixels = pixels.float() / 255
-        return pixels.numpy()
 
-    return prepare
+def pixels_of(description: Description) -> Callable[[Image.Image], Tensor]:
+    """Return a function from an RGB image to uint8 pixels, resized and cropped as far as a file with this description does not do it.
+
+    They are of the shape (C, size, size), or (H, W, 3) of the whole image. The function can be pickled.
+    """
+    if description.input == "image":
+        return _whole
+    assert description.preprocessing is not None
+    resized = resize_and_crop(description.preprocessing)
+    return functools.partial(_grey, resized) if description.channels == 1 else resized
+
+
+def _whole(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _grey(resized: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
+    return resized(image.convert("L"))
+
+
+def _input_of(description: Description, pixels: Tensor) -> NDArray[Any]:
+    """Return the input of a file for uint8 pixels, with or without the dimension of the batch."""
+    if description.input == "normalised":
+        assert description.preprocessing is not None
+        pixels = normalise(pixels, description.preprocessing)
+    elif description.input == "float":
+        pixels = pixels.float() / 255
+    return pixels.numpy()
+
+
+def weights_of(network: Exported) -> LoadedWeights:
+    """Return what is known of the weights in a file. Their path and digest are those of the file."""
+    description = network.description
+    return LoadedWeights(
+        str(network.path),
+        network.path,
+        network.sha256,
+        description.classes,
+        description.preprocessing,
+        manifest.records().get(description.weights),
+    )
+
+
+@dataclass(frozen=True)
+class ExportedClassifier:
+    """A classifier's file, as `trickzoo.classification.evaluate.FileClassifier` says."""
+
+    file: Exported
+
+    @property
+    def name(self) -> str:
+        """The architecture."""
+        return self.file.description.model
+
+    @property
+    def weights(self) -> LoadedWeights:
+        """What is known of the weights."""
+        return weights_of(self.file)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared, inside the file or outside."""
+        assert self.file.description.preprocessing is not None
+        return self.file.description.preprocessing
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """What `pixels_of` returns."""
+        return pixels_of(self.file.description)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the (n, classes) logits of (n, …) pixels."""
+        (logits,) = self.file.run(_input_of(self.file.description, pixels))
+        return torch.from_numpy(logits)
 
 
 def classify(network: Exported, given: NDArray[Any]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.images import rgb
 from trickzoo.data.objects import Objects
 from trickzoo.detection import box_files, report
-from trickzoo.detection.metrics import DetectionEvaluation, NamedDetections
+from trickzoo.detection.metrics import DetectionEvaluation, Detections, NamedDetections
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import NOT_FINITE, NotFinite
 from trickzoo.modes import evaluating
@@ -61,9 +62,17 @@ def detect(
     On a CPU each worker runs the detector on one thread.
     `progress` is called with the number of images that this process has just finished.
     """
-    found = DetectionEvaluation(data)
     find = Finder(net.eval(), accelerator.device, precision_of(accelerator))
-    for index, detections in stoppable(map_share(DetectionSamples(data, transform), find, accelerator, len(data), workers), accelerator):
+    each = map_share(DetectionSamples(data, transform), find, accelerator, len(data), workers)
+    return _gathered(each, data, accelerator, progress)
+
+
+def _gathered(
+    each: Iterator[tuple[int, Sequence[ArrayLike]]], data: DetectionSet, accelerator: Accelerator, progress: Callable[[int], None]
+) -> DetectionEvaluation:
+    """Return the detections in the images of a set, given those of this process by the index of the image, gathered from all processes."""
+    found = DetectionEvaluation(data)
+    for index, detections in stoppable(each, accelerator):
         found.add(index, *detections)
         progress(1)
     found.gather()
@@ -85,8 +94,21 @@ class Finder:
             return sample.index, _find(self.net, not_none(sample.pixels), sample.size, self.device)
 
 
+@dataclass(frozen=True)
+class WholeFinder:
+    """Finds the objects in a whole image with a function that resizes it itself, such as that of an exported file."""
+
+    find: Callable[[Image.Image], Detections]
+
+    def __call__(self, sample: DetectionSample) -> tuple[int, Detections]:
+        """Return the index of the image, and its boxes in pixels of the file, scores and labels."""
+        pixels = not_none(sample.pixels)
+        boxes, scores, labels = self.find(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
+        return sample.index, Detections(to_file(torch.from_numpy(boxes), pixels, sample.size).numpy(), scores, labels)
+
+
 def evaluate_set(
-    model: FasterRCNN,
+    model: FasterRCNN | Callable[[Image.Image], Detections],
     data: DetectionSet,
     accelerator: Accelerator,
     *,
@@ -94,12 +116,16 @@ def evaluate_set(
     predictions: Path | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> AnnotatedEvaluation:
-    """Evaluate a detector from `load` by VOC's and COCO's average precision. The arguments are those of `tasks.AnnotatedTaskPackage`.
+    """Evaluate a detector by VOC's and COCO's average precision. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
     All boxes are written to the JSON file `predictions` in COCO's results format, and those to find beside it.
     """
-    transform = FitAndFlip(*model.sides)
-    found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
+    if isinstance(model, FasterRCNN):
+        transform = FitAndFlip(*model.sides)
+        found = detect(model.to(accelerator.device), data, transform, accelerator, workers=workers, progress=progress)
+    else:
+        each = map_share(DetectionSamples(data, None), WholeFinder(model), accelerator, len(data), workers, here=True)
+        found = _gathered(each, data, accelerator, progress)
     if accelerator.is_main_process and predictions is not None:
         box_files.write(predictions, data, found.found)
     summary = found.summary()

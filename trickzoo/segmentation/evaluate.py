@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,25 @@ def segment(
 
     `keep` is called with the index of each image of this process and the (H, W) predicted classes of its pixels.
     """
-    found = ConfusionMatrix(data.classes)
     precision = precision_of(accelerator) if isinstance(net, nn.Module) else "fp32"
     net = net.eval() if isinstance(net, nn.Module) else net
     label = PixelClassifier(net, normalise, accelerator.device, precision)
     samples = SegmentationSamples(data, transform)
-    for index, classes, mask, margin in stoppable(map_share(samples, label, accelerator, len(data), workers), accelerator):
-        found.add(classes, mask, index, margin)
-        found.not_finite += int(np.isnan(margin))
+    return _gathered(map_share(samples, label, accelerator, len(data), workers), data, accelerator, keep)
+
+
+Classified = tuple[int, Tensor, Tensor, float | None]
+"""The index of an image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`; None if it is unknown."""
+
+
+def _gathered(
+    each: Iterator[Classified], data: SegmentationSet, accelerator: Accelerator, keep: Callable[[int, Tensor], None]
+) -> ConfusionMatrix:
+    """Return the confusion matrix of the images of a set, given those of this process, summed over all processes."""
+    found = ConfusionMatrix(data.classes)
+    for index, classes, mask, margin in stoppable(each, accelerator):
+        found.add(classes, mask, index, np.nan if margin is None else margin)
+        found.not_finite += int(margin is not None and np.isnan(margin))
         keep(index, classes)
     found.gather()
     return found
@@ -82,11 +93,8 @@ class PixelClassifier:
     precision: Precision
 
     @torch.inference_mode()
-    def __call__(self, sample: SegmentationSample) -> tuple[int, Tensor, Tensor, float]:
-        """Return the index of the image, its (H, W) predicted classes at the mask's size, the (H, W) mask, and `mean_margin`.
-
-        The margin is NaN if the logits are not finite.
-        """
+    def __call__(self, sample: SegmentationSample) -> Classified:
+        """Return the predicted classes of an image. The margin is NaN if the logits are not finite."""
         mask = not_none(sample.mask).to(self.device)
         with autocast(self.device, self.precision):
             logits = self.net(self.normalise(not_none(sample.pixels)[None].to(self.device)))
@@ -94,8 +102,23 @@ class PixelClassifier:
         return sample.index, classes_of_pixels(logits, (int(mask.shape[0]), int(mask.shape[1])))[0], mask, margin
 
 
+@dataclass(frozen=True)
+class WholeClassifier:
+    """Classifies the pixels of a whole image with a function that resizes it itself, such as that of an exported file."""
+
+    predict: Callable[[Image.Image], NDArray[np.uint8]]
+
+    def __call__(self, sample: SegmentationSample) -> Classified:
+        """Return the predicted classes of an image, without a margin."""
+        mask, image = not_none(sample.mask), Image.fromarray(not_none(sample.pixels).permute(1, 2, 0).numpy())
+        classes = Image.fromarray(self.predict(image))
+        if classes.size != (size := (mask.shape[1], mask.shape[0])):  # the image has more than `image_memory.MAX_PIXELS`
+            classes = classes.resize(size, Image.Resampling.NEAREST)
+        return sample.index, torch.from_numpy(np.array(classes)), mask, None
+
+
 def evaluate_set(
-    model: Segmenter,
+    model: Segmenter | Callable[[Image.Image], NDArray[np.uint8]],
     data: SegmentationSet,
     accelerator: Accelerator,
     *,
@@ -104,7 +127,7 @@ def evaluate_set(
     progress: Callable[[int], None] = lambda done: None,
     network: Callable[[Tensor], Tensor] | None = None,
 ) -> AnnotatedEvaluation:
-    """Evaluate a segmenter from `load` by mean IoU and pixel accuracy. The arguments are those of `tasks.AnnotatedTaskPackage`.
+    """Evaluate a segmenter by mean IoU and pixel accuracy. The arguments are those of `tasks.AnnotatedTaskPackage`.
 
     `predictions` is a new folder for the predicted masks as PNG files, in the class numbers of the set's own masks, and for the counts of
     each image, `predictions.csv`. `network` computes the logits in place of the model, as `trickzoo.deploy` returns it.
@@ -115,8 +138,12 @@ def evaluate_set(
             write.mask(index, classes)
             progress(1)
 
-        net, normalise = network or model.to(accelerator.device), Normalisation.of(model.trunk)
-        found = segment(net, data, Scale(model.short), normalise, accelerator, workers=workers, keep=keep)
+        if isinstance(model, Segmenter):
+            net, normalise = network or model.to(accelerator.device), Normalisation.of(model.trunk)
+            found = segment(net, data, Scale(model.short), normalise, accelerator, workers=workers, keep=keep)
+        else:
+            each = map_share(SegmentationSamples(data, None), WholeClassifier(model), accelerator, len(data), workers, here=True)
+            found = _gathered(each, data, accelerator, keep)
         if accelerator.is_main_process:
             write.counts(found)
     summary = found.summary()

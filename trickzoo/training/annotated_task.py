@@ -64,6 +64,7 @@ class AnnotatedTask(Task):
         self.weights_sha256 = model.trunk.weights.digest() if model.trunk.weights else None
         if self.val is not None:
             warn_if_seen(self.val.names, model.trunk.weights, training=True)
+        assert samples.transform is not None
         self.shares = Shares.of(len(self.data), recipe, samples.transform.DRAWS, machine.seed, accelerator, machine.micro_batch)
 
     @property
