@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.annotated import refused
+from tests.annotated import lists, refused, voc, xml
 from tests.exports import photograph, write
 from tests.mask_exports import (
     CLASSES,
@@ -258,6 +258,20 @@ def test_usual_damage_has_a_message(name: str, damage: Callable[[Path], None], m
         refused(opened, message)
     else:
         opened()
+
+
+@pytest.mark.parametrize(("layout", "part"), [("lists", "."), ("voc", "VOC2012"), ("voc", ".")])
+def test_masks_in_another_layout_are_said(layout: str, part: str, tmp_path: Path) -> None:
+    if layout == "lists":
+        lists(tmp_path, [0, 1])
+    else:
+        write(tmp_path / part / "ImageSets" / "Segmentation" / "train.txt", "a\n")
+        (tmp_path / part / "SegmentationClass").mkdir()
+        voc(tmp_path / part, {"a": xml()})
+    location = AnnotatedLocation("own", tmp_path)
+    message = f"has masks in the layout {layout}, not as annotation tools export them; name it, as in `trickzoo finetune {layout}`"
+    refused(lambda: location.open("segmentation", "train"), message)
+    refused(lambda: location.open_undivided("segmentation"), message)
 
 
 def test_lists_of_classes(tmp_path: Path) -> None:

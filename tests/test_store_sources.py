@@ -51,7 +51,7 @@ def test_offline_error_names_the_file_its_origin_and_its_place(hub: Hub, monkeyp
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsUnavailable) as error:
         store.fetch(record(HUB))
-    for part in ("resnet18.test", "HF_HUB_OFFLINE", FILE, f"hub repository {REPO}", str(by_hand()), "weights=PATH"):
+    for part in ("resnet18.test", "HF_HUB_OFFLINE", FILE, f"hub repository {REPO}", str(by_hand()), "weights=PATH", "--weights PATH"):
         assert part in str(error.value)
     assert hub.requests == []
 

@@ -15,6 +15,8 @@ from trickzoo.weights import streams
 from trickzoo.weights.record import Source
 from trickzoo.weights.streams import SourceError, network_error
 
+OWN_FILE = "pass weights=PATH (--weights PATH on the command line)"
+"""The remedy where a weight cannot be downloaded, in both ways that a reader may have asked for it."""
 REACH_SECONDS = 2.0
 """Seconds to wait for the first answer of a source. After a source that did not answer, the next one gets half of this, so that a missing
 network is reported within 3 s."""
@@ -219,7 +221,7 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
         except SourceError as error:
             with contextlib.suppress(Missing):  # the hub does not answer, but the file may be in the cache
                 return from_hub_cache(source)
-            raise WeightsUnavailable(f"{reference}: {filename}: {error}; pass weights=PATH to use a file") from None
+            raise WeightsUnavailable(f"{reference}: {filename}: {error}; {OWN_FILE} to use a file") from None
 
     errors = []
     for filename in ("model.safetensors", "pytorch_model.bin"):
@@ -229,16 +231,16 @@ def fetch_hub_reference(reference: str) -> tuple[Path, dict[str, Any], str]:
         except Missing as error:
             errors.append(f"{filename}: {error}")
     else:
-        raise WeightsUnavailable(f"{reference}: no weights could be downloaded ({'; '.join(errors)}); pass weights=PATH to use a file")
+        raise WeightsUnavailable(f"{reference}: no weights could be downloaded ({'; '.join(errors)}); {OWN_FILE} to use a file")
     commit = path.parent.name
     try:
         config = json.loads(get("config.json", commit).read_text(encoding="utf-8"))
     except Missing:
         return path, {}, commit
     except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); pass weights=PATH to use a file") from None
+        raise BadCheckpoint(f"{reference}: config.json cannot be read ({error}); {OWN_FILE} to use a file") from None
     if not isinstance(config, dict):
-        raise BadCheckpoint(f"{reference}: config.json is not an object; pass weights=PATH to use a file")
+        raise BadCheckpoint(f"{reference}: config.json is not an object; {OWN_FILE} to use a file")
     return path, config, commit
 
 

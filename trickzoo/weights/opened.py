@@ -111,7 +111,7 @@ def open_hub(reference: str, architecture: Architecture) -> Opened:
         record = timm_form.record(config)
         unseen = timm_form.unseen_arguments(config) if opened.layout is None else []  # a header states what trickzoo needs
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); pass weights=PATH to use a file") from None
+        raise BadCheckpoint(f"{reference}: its config.json is not in timm's form ({error}); {download.OWN_FILE} to use a file") from None
     if unseen:
         raise BadCheckpoint(
             f"{reference} was made with {printable(shortened(unseen))}, which may compute something else; "

@@ -14,7 +14,7 @@ from pathlib import Path
 from trickzoo.errors import WeightsUnavailable
 from trickzoo.files import Identity
 from trickzoo.weights import local, manifest, pins, stamps
-from trickzoo.weights.download import REACH_SECONDS, from_hub, from_url, offline
+from trickzoo.weights.download import OWN_FILE, REACH_SECONDS, from_hub, from_url, offline
 from trickzoo.weights.record import Record, Source
 from trickzoo.weights.stamps import WeightFile
 from trickzoo.weights.streams import SourceError, TimedOut
@@ -98,9 +98,9 @@ def advice(record: Record, problem: str) -> str:
     here = [each.name for each in manifest.records().values() if local.is_packaged(each)]
     inside = f" Inside this installation are {', '.join(here)}." if here else ""
     if source.path is not None:
-        return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and pass weights=PATH.{inside}"
+        return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and {OWN_FILE}.{inside}"
     put = f"put {source.filename} ({origin}) at {local.folder(record) / source.filename}"
-    return f"{record.name}: {problem}; {put}, or pass weights=PATH.{inside}"
+    return f"{record.name}: {problem}; {put}, or {OWN_FILE}.{inside}"
 
 
 def _download(record: Record, source: Source, seconds: float) -> WeightFile:

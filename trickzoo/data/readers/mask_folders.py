@@ -54,14 +54,30 @@ def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
 def mask_exports(root: Path) -> list[Export]:
     """Return the sets of images and masks that a folder contains, in any form. Only the names of files are read.
 
-    Raises BadData for a folder that holds an export with boxes instead.
+    Raises BadData for a folder that holds masks in another layout, or an export with boxes instead.
     """
     found = [*_cvat_masks(root), *_cvat_camvid(root), *_roboflow(root), *_folders(root)]
-    if not found and (boxes := box_exports(root)):
+    if found:
+        return found
+    boxes = box_exports(root)
+    if other := _other_layout(root, boxes):
+        raise BadData(
+            f"{root} has masks in the layout {other}, not as annotation tools export them; name it, as in `trickzoo finetune {other}`"
+        )
+    if boxes:
         raise BadData(
             f"{root} is a {boxes[0].what}, from which trickzoo reads boxes but no masks; export the masks as images, in images/ and masks/"
         )
-    return found
+    return []
+
+
+def _other_layout(root: Path, boxes: Sequence[Export]) -> str | None:
+    """Return the layout of `layouts.LAYOUTS` in which a folder holds masks, None if there is none. `boxes` are its exports with boxes."""
+    years = (root, *visible(root, "VOC*"))
+    if any((year / "SegmentationClass").is_dir() and (year / "ImageSets" / "Segmentation").is_dir() for year in years):
+        return "voc"
+    lists = any(split_of(path.stem) for path in visible(root, "*.txt"))
+    return "lists" if lists and not boxes and (root / "classes.txt").is_file() else None
 
 
 def _cvat_masks(root: Path) -> Iterator[Export]:
