@@ -94,8 +94,8 @@ def test_a_file_in_cocos_format_wherever_it_lies(tmp_path: Path) -> None:
         divided = AnnotatedLocation(layout, **files, selection=Selection(val_fraction=0.4))
         assert len(open_splits(divided, "detection").val) in (1, 2)
     refused(lambda: open_splits(AnnotatedLocation("coco", **files), "detection"), "name their file with --val-annotations, or add --val-fr")
-    refused(lambda: AnnotatedLocation("voc", **files), "annotations has no effect: only coco and own can be read from one file", NoEffect)
-    refused(lambda: AnnotatedLocation("coco", folder=tmp_path), "images has no effect: it belongs to --annotations", NoEffect)
+    refused(lambda: AnnotatedLocation("voc", **files), "--annotations has no effect: only coco and own can be read from one file", NoEffect)
+    refused(lambda: AnnotatedLocation("coco", folder=tmp_path), "--images has no effect: it belongs to --annotations", NoEffect)
     refused(
         lambda: AnnotatedLocation("coco", **files, val_annotations=tmp_path, selection=Selection(val_fraction=0.1)), "exclude", BadOption
     )

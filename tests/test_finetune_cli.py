@@ -64,6 +64,7 @@ def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:
         (("coco", "--task", "segmentation", "--data", year), "coco has no annotations for segmentation"),
         (("voc", "--task", "detection"), "name the folder of images with --data"),
         (("shapes", "--task", "detection", "--data", year), "leave --data out"),
+        (("shapes", "--task", "detection", "--val-images", 8), "--val-images has no effect: generated shapes have a fifth as many"),
         (("voc", "--task", "detection", "--data", year, *common), "larger than the training set of 1"),
         (("voc", "--task", "detection", "--data", year, "--val", "train", "--batch-size", 1, *common), "are the same; name the splits"),
         (("voc", "--task", "detection", "--data", year, "--year", "1999", *common), "1999"),

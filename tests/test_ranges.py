@@ -186,16 +186,16 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"side": 99}, "side has no effect: "),
-        ({"side": 99, "decode": "once", "data": "shapes"}, "side has no effect: "),
-        ({"images": 7}, "images has no effect: "),
+        ({"side": 99}, "--side has no effect: "),
+        ({"side": 99, "decode": "once", "data": "shapes"}, "--side has no effect: "),
+        ({"images": 7}, "--images has no effect: "),
     ],
     ids=str,
 )
 def test_locations_without_effect_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(NoEffect, match=message):
         ImageLocation(**FIRST[ImageLocation] | options)
-    with pytest.raises(NoEffect, match="images has no effect"):
+    with pytest.raises(NoEffect, match="--images has no effect"):
         AnnotatedLocation("voc", images=7)
 
 
@@ -206,8 +206,8 @@ def test_locations_without_effect_are_refused(options: dict[str, Any], message: 
         (("--aspect", "0,1"), "aspect must be above 0, not 0"),
         (("--seed=-1",), "seed must be from 0 to 4294967295, not -1"),
         (("--evaluate-every", 0), "evaluate_every must be 1 or more, not 0"),
-        (("--side", 999), "side has no effect: "),
-        (("--images", 7), "images has no effect: "),
+        (("--side", 999), "--side has no effect: "),
+        (("--images", 7), "--images has no effect: "),
     ],
     ids=str,
 )

@@ -140,7 +140,7 @@ def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatc
         assert call(*pair, *tokens)[2] == "trickzoo: far enough\n"
         assert found == [wanted, other]
         found.clear()
-    assert "year has no effect: ade20k has no years" in call(*pair, "ade20k", *boxes, *year)[2]
+    assert "--year has no effect: ade20k has no years" in call(*pair, "ade20k", *boxes, *year)[2]
 
 
 def test_images_are_selected_as_in_a_fine_tuning(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

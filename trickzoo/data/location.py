@@ -66,13 +66,13 @@ class ImageLocation(Checked):
         if self.generated and (self.selection != Selection() or self.minival is not None):
             raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
         if self.side is not None and (self.generated or self.decode == "always"):
-            raise NoEffect("side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
+            raise NoEffect("--side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
         if self.images is not None and not self.generated:
-            raise NoEffect("images", "only the number of generated shapes can be chosen")
+            raise NoEffect("--images", "only the number of generated shapes can be chosen")
         if self.val_images is not None and not self.generated:
-            raise NoEffect("val_images", "only the number of generated shapes can be chosen")
+            raise NoEffect("--val-images", "only the number of generated shapes can be chosen")
         if self.folder is not None and not is_table(self.data):
-            raise NoEffect("images", "it is the number of generated shapes, or the folder of the images in a CSV")
+            raise NoEffect("--images", "it is the number of generated shapes, or the folder of the images in a CSV")
 
     @property
     def generated(self) -> bool:
@@ -139,18 +139,21 @@ class AnnotatedLocation(Checked):
         if layout.generated and self.selection != Selection():
             raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
         if self.annotations is None:
-            for name, value in (("val-annotations", self.val_annotations), ("images", self.folder), ("val-images", self.val_folder)):
+            files = {"--val-annotations": self.val_annotations, "--images": self.folder, "--val-images": self.val_folder}
+            for name, value in files.items():
+                if value is not None and layout.generated:
+                    raise NoEffect(name, "generated shapes have a fifth as many validation images as training images")
                 if value is not None:
                     raise NoEffect(name, "it belongs to --annotations, which is not given")
         elif self.layout not in WITH_FILES:
-            raise NoEffect("annotations", f"only {' and '.join(WITH_FILES)} can be read from one file")
+            raise NoEffect("--annotations", f"only {' and '.join(WITH_FILES)} can be read from one file")
         elif self.selection.divides and self.val_annotations is not None:
             raise BadOption("--val-annotations and --val-fraction or --split-file exclude each other; choose one of them")
         if self.images is not None and not layout.generated:
-            raise NoEffect("images", "only the number of generated shapes can be chosen")
+            raise NoEffect("--images", "only the number of generated shapes can be chosen")
         for name in ("year", "val_year"):
             if getattr(self, name) is not None and not layout.years:
-                raise NoEffect(name, f"{self.layout} has no years")
+                raise NoEffect(f"--{name.replace('_', '-')}", f"{self.layout} has no years")
 
     def check_exists(self, task: str) -> None:
         """Raise BadOption for a task that the layout has no annotations for, and BadData if there is no such folder."""
