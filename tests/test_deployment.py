@@ -7,7 +7,8 @@ import copy
 import importlib.util
 import multiprocessing
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.utils.prune
 from PIL import Image
 from torch import Tensor, fx, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -30,6 +32,7 @@ from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable
 from trickzoo.errors import BadCheckpoint, BadOption
 from trickzoo.folding import fold_norms
+from trickzoo.weights.record import Preprocessing
 
 BACKENDS = ("eager", "onnxruntime", "openvino")
 WEIGHT = "mobilenet_v1_025.tz_imagenette128"
@@ -105,6 +108,39 @@ def test_a_norm_stays_if_it_cannot_be_folded() -> None:
     expected = logits(network, images)
     folded = fold_norms(copy.deepcopy(network))
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == 3
+    torch.testing.assert_close(logits(folded, images), expected)
+
+
+def weight_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    nn.utils.parametrizations.weight_norm(convolution)
+
+
+def prune(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    nn.utils.prune.l1_unstructured(convolution, "weight", 0.5)
+
+
+def hook_of_a_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    norm.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def hook_of_a_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    convolution.register_forward_hook(lambda module, inputs, output: output + 1)
+
+
+def no_statistics(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    norm.running_mean = norm.running_var = None
+
+
+@pytest.mark.parametrize("change", [weight_norm, prune, hook_of_a_norm, hook_of_a_convolution, no_statistics])
+def test_a_norm_stays_if_its_convolution_or_itself_was_changed(change: Callable[[nn.Conv2d, nn.BatchNorm2d], None]) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).eval()
+    randomise_norms(network)
+    with torch.no_grad():
+        change(network[0], network[1])  # type: ignore[arg-type]
+        images = torch.randn(2, 3, 9, 9)
+        expected = network(images)
+        folded = fold_norms(copy.deepcopy(network))
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules()) == 1
     torch.testing.assert_close(logits(folded, images), expected)
 
 
@@ -339,6 +375,15 @@ def test_generated_images_have_the_networks_channels() -> None:
         ({"images": "photos"}, r'images must be paths or a tensor, not one path; pass sorted\(Path\("photos"\).iterdir\(\)\) for a folder'),
         ({"images": Path("photos")}, "images must be paths or a tensor, not one path"),
         ({"images": torch.zeros(3, 64, 64)}, "images must be N×3×H×W float32, not 3×64×64"),
+        ({"images": torch.zeros(2, 3, 64, 0)}, "images must be N×3×H×W float32, not 2×3×64×0"),
+        ({"images": torch.zeros(0, 3, 64, 64)}, "images is empty"),
+        ({"images": torch.zeros(2, 3, 64, 64, device="meta")}, "images must be N×3×H×W float32 on the CPU, not on meta"),
+        ({"images": np.zeros((2, 3, 64, 64), np.float32)}, "images must be paths, a tensor or several tensors, and one is ndarray"),
+        ({"images": ["a.png", torch.zeros(1, 3, 64, 64)][::-1]}, "images must be paths, a tensor or several tensors, and one is Tensor"),
+        ({"threads": "2"}, "batch_size and threads must be 1 or more, not 1 and '2'"),
+        ({"batch_size": 2.5}, "batch_size and threads must be 1 or more, not 2.5 and None"),
+        ({"tolerance": float("nan")}, "tolerance must be a number, not nan"),
+        ({"preprocessing": {"size": 64}}, "preprocessing must be a trickzoo.weights.record.Preprocessing, not dict"),
         (
             {"images": torch.full((2, 3, 64, 64), 255.0), "precision": "int8"},
             r"images have values up to 255, and images that are normalised for mobilenet_v1_025 have values up to 2.64; prepare them as in",
@@ -348,6 +393,53 @@ def test_generated_images_have_the_networks_channels() -> None:
 def test_wrong_arguments(options: dict[str, Any], message: str, model: Backbone) -> None:
     with pytest.raises(BadOption, match=message):
         trickzoo.deploy(model, **options)
+
+
+def test_networks_are_deployed_one_at_a_time(model: Backbone) -> None:
+    """Torch cannot trace two networks at the same time."""
+    images = torch.randn(2, 3, 64, 64)
+    with ThreadPoolExecutor(4) as pool:
+        for deployed in pool.map(lambda _: trickzoo.deploy(model, "eager"), range(8)):
+            torch.testing.assert_close(deployed(images), logits(model, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_settings_of_the_caller_do_not_change_the_logits(backend: str, model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixed precision, a default device and a default dtype are for other networks."""
+    images = torch.randn(2, 3, 64, 64)
+    expected = logits(model, images)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            deployed = trickzoo.deploy(model, backend)
+            found = deployed(images)
+    finally:
+        torch.set_default_dtype(default)
+    assert deployed.deviation < 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_with_computed_weights(model: Backbone) -> None:
+    network, images = copy.deepcopy(model), torch.randn(2, 3, 64, 64)
+    convolution = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    nn.utils.parametrizations.weight_norm(convolution)
+    assert network.in_chans == 3
+    torch.testing.assert_close(trickzoo.deploy(network, "eager")(images), logits(network, images), rtol=1e-4, atol=1e-4)
+    nn.utils.parametrize.remove_parametrizations(convolution, "weight")
+    nn.utils.prune.l1_unstructured(convolution, "weight", 0.5)
+    with pytest.raises(BadOption, match=r"weights that are computed, which cannot be copied; torch.nn.utils.prune.remove"):
+        trickzoo.deploy(network, "eager")
+    nn.utils.prune.remove(convolution, "weight")
+    torch.testing.assert_close(trickzoo.deploy(network, "eager")(images), logits(network, images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_preprocessing_replaces_that_of_the_weights(tmp_path: Path) -> None:
+    network = trickzoo.create("mobilenet_v1_025", num_classes=3).eval()  # of no weights
+    preprocessing = Preprocessing(size=64, mean=(0.0, 0.0, 0.0), std=(0.001, 0.001, 0.001))
+    Image.new("RGB", (80, 80), (200, 30, 90)).save(tmp_path / "a.png")
+    trickzoo.deploy(network, "eager", images=[tmp_path / "a.png"], preprocessing=preprocessing)
+    trickzoo.deploy(network, "eager", images=torch.full((1, 3, 64, 64), 999.0), preprocessing=preprocessing)
 
 
 def test_wrong_networks(model: Backbone) -> None:
@@ -362,6 +454,12 @@ def test_wrong_networks(model: Backbone) -> None:
 def test_wrong_inputs(engines: dict[str, Deployed]) -> None:
     for images in (torch.zeros(3, 64, 64), torch.zeros(1, 1, 64, 64), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)):
         with pytest.raises(BadOption, match="takes N×3×H×W float32 images, not"):
+            engines["eager"](images)
+    for images, found in (
+        (np.zeros((1, 3, 64, 64)), "in a tensor, not ndarray"),
+        (torch.zeros(1, 3, 64, 64, device="meta"), "on the CPU, not on meta"),
+    ):
+        with pytest.raises(BadOption, match=f"takes N×3×H×W float32 images {found}"):
             engines["eager"](images)
     with pytest.raises(BadOption, match="threads must be 1 or more"):
         engines["eager"].with_threads(0)

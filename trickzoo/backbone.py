@@ -99,7 +99,7 @@ class Backbone(nn.Module):
     @property
     def in_chans(self) -> int:
         """The number of input channels."""
-        return next(self.stem.parameters()).shape[1]
+        return next(module.in_channels for module in self.stem.modules() if isinstance(module, nn.Conv2d))
 
     @property
     def num_classes(self) -> int:

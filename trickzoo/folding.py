@@ -17,8 +17,9 @@ def fold_norms(network: nn.Module) -> fx.GraphModule:
     """Return the graph of a network in evaluation mode, with every BatchNorm folded into the convolution before it.
 
     A convolution y = w * x + b that is followed by the normalisation γ (y - μ) / √(σ² + ε) + β becomes one convolution with the weights
-    w γ / √(σ² + ε) and the bias (b - μ) γ / √(σ² + ε) + β. A BatchNorm stays if its input is not the output of a convolution, or if
-    something else uses that output too.
+    w γ / √(σ² + ε) and the bias (b - μ) γ / √(σ² + ε) + β. A BatchNorm stays if its input is not the output of a convolution, if something
+    else uses that output too, if it has no statistics, or if one of the two has hooks or computes its weight, as after
+    `torch.nn.utils.prune` or `weight_norm`.
 
     The graph shares the layers of `network`, whose convolutions are changed in place. Pass a copy to keep the network.
     """
@@ -31,7 +32,9 @@ def fold_norms(network: nn.Module) -> fx.GraphModule:
             continue
         before = node.args[0]
         convolution = layers.get(before.target) if before.op == "call_module" else None
-        if not isinstance(convolution, nn.Conv2d) or len(before.users) > 1 or calls.count(before.target) > 1:
+        if type(convolution) is not nn.Conv2d or len(before.users) > 1 or calls.count(before.target) > 1:
+            continue
+        if norm.running_mean is None or any(module._forward_hooks or module._forward_pre_hooks for module in (convolution, norm)):
             continue
         _fold(convolution, norm)
         node.replace_all_uses_with(before)

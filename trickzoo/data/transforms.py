@@ -144,4 +144,4 @@ class Normalisation:
 
 
 def _column(values: tuple[float, float, float], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device).view(3, 1, 1)
+    return torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
@@ -18,7 +21,7 @@ from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.images import read
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
-from trickzoo.deployment.deployed import Deployed
+from trickzoo.deployment.deployed import Deployed, check_images
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError, check_choice
 from trickzoo.folding import fold_norms
@@ -41,12 +44,21 @@ BEYOND = 10
 """How many times the largest value of a normalised image the values of `images` may have."""
 SECONDS = 3.0
 """How long "auto" times the engines."""
+_TRACING = threading.Lock()
 
 
 class DeviationTooLarge(TrickzooError, ValueError):
     """A deployed network computes something else than the network."""
 
 
+@contextlib.contextmanager
+def _by_itself() -> Iterator[None]:
+    """Trace one network at a time, as torch requires, whatever device and precision the caller has set for other networks."""
+    with _TRACING, torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        yield
+
+
+@_by_itself()
 def deploy(
     model: nn.Module,
     backend: Backend | Literal["auto"] = "auto",
@@ -71,7 +83,7 @@ def deploy(
             such tensors, whose sizes may differ, or paths of image files, which are prepared as the weights of a backbone require. By
             default they are eight drawings of `trickzoo.data.shapes`, normalised as the weights require. For int8 they are required, and
             the network is also calibrated on them: pass a few dozen typical images.
-        preprocessing: how image files are prepared; by default as the weights of the backbone require.
+        preprocessing: how images are prepared for the network; by default as the weights of the backbone require.
         batch_size: the usual number of images in a call, at which "auto" times the engines. A call may have any number of images.
         threads: number of threads; None for PyTorch's number (`torch.get_num_threads()`) when a process makes its first call.
         tolerance: for fp32 and bf16, the largest difference of a logit from the network's that is accepted, as a fraction of the network's
@@ -88,10 +100,17 @@ def deploy(
         BadCheckpoint: if the network's logits are not finite.
         DeviationTooLarge: if the logits or predictions differ by more than the tolerance.
     """
-    _check(model, backend, precision, images, batch_size, threads)
+    _check_settings(backend, precision, preprocessing, batch_size, threads, tolerance)
+    _check_network(model, precision, images)
     if backend != "auto":
         check_available(backend, precision)
-    network = copy.deepcopy(model).eval()
+    try:
+        network = copy.deepcopy(model).eval()
+    except RuntimeError as error:
+        raise BadOption(
+            f"{_trunk(model).name} has weights that are computed, which cannot be copied; torch.nn.utils.prune.remove and "
+            "remove_weight_norm make them parameters"
+        ) from error
     checked = _prepared(model, images, preprocessing)
     with torch.no_grad():
         expected = [network(part) for part in checked]
@@ -123,12 +142,22 @@ def deploy(
     return replace(candidates[max(rates, key=rates.__getitem__)], batch_size=batch_size, rates=rates, skipped=skipped)
 
 
-def _check(model: nn.Module, backend: str, precision: str, images: Images | None, batch_size: int, threads: int | None) -> None:
-    """Raise BadOption for a network or a value that `deploy` does not support."""
+def _check_settings(
+    backend: str, precision: str, preprocessing: Preprocessing | None, batch_size: int, threads: int | None, tolerance: float | None
+) -> None:
+    """Raise BadOption for a value that `deploy` does not support."""
     for option, value, known in (("backend", backend, ("auto", *get_args(Backend))), ("precision", precision, get_args(Precision))):
         check_choice(f"deploy: {option}", value, known)
-    if batch_size < 1 or (threads is not None and threads < 1):
-        raise BadOption(f"deploy: batch_size and threads must be 1 or more, not {batch_size} and {threads}")
+    if not all(isinstance(number, int) and number >= 1 for number in (batch_size, 1 if threads is None else threads)):
+        raise BadOption(f"deploy: batch_size and threads must be 1 or more, not {batch_size!r} and {threads!r}")
+    if tolerance is not None and (not isinstance(tolerance, Real) or tolerance != tolerance):
+        raise BadOption(f"deploy: tolerance must be a number, not {tolerance!r}")
+    if not isinstance(preprocessing, Preprocessing | None):
+        raise BadOption(f"deploy: preprocessing must be a trickzoo.weights.record.Preprocessing, not {type(preprocessing).__name__}")
+
+
+def _check_network(model: nn.Module, precision: str, images: Images | None) -> None:
+    """Raise BadOption for a network that `deploy` does not support."""
     if not isinstance(model, Backbone | Segmenter):
         raise BadOption(
             "deploy takes a backbone or a segmenter, not " + kind_in_words(model, "; `trickzoo export` writes detectors for other programs")
@@ -156,30 +185,33 @@ def _prepared(model: nn.Module, images: Images | None, preprocessing: Preprocess
     trunk = _trunk(model)
     if isinstance(images, Sequence) and images and all(isinstance(part, Tensor) for part in images):
         return [batch for part in images for batch in _prepared(model, cast(Tensor, part), preprocessing)]
+    stated = preprocessing or (trunk.weights.preprocessing if trunk.weights else None)
+    normalisation = Normalisation(stated.mean, stated.std) if stated else Normalisation()
     if isinstance(images, Tensor):
-        if images.ndim != 4 or images.shape[1] != trunk.in_chans or images.dtype != torch.float32 or not len(images):
-            raise BadOption(f"deploy: images must be N×{trunk.in_chans}×H×W float32, not {'×'.join(map(str, images.shape))} {images.dtype}")
+        check_images(images, trunk.in_chans, f"deploy: images must be N×{trunk.in_chans}×H×W float32")
+        if not len(images):
+            raise BadOption("deploy: images is empty; pass one image or more, or leave it out")
+        images = images.detach()
         if not images.isfinite().all():
             raise BadOption("deploy: images must be finite, and some values are not; leave such images out")
-        _check_range(images, Normalisation.of(trunk), trunk.name)
-        return list(images.detach().split(BATCH))
+        _check_range(images, normalisation, trunk.name)
+        return list(images.split(BATCH))
     if isinstance(images, str | PathLike):
         raise BadOption(f'deploy: images must be paths or a tensor, not one path; pass sorted(Path("{images}").iterdir()) for a folder')
     if images is not None:
         if isinstance(model, Segmenter):
             raise BadOption("deploy: for a segmenter, images must be a tensor that is prepared for it, or several, not paths")
-        if not images:
+        transform = eval_transform(trunk) if preprocessing is None else eval_transform(preprocessing, channels=trunk.in_chans)
+        prepared = []
+        for path in images:
+            if not isinstance(path, str | PathLike):
+                raise BadOption(f"deploy: images must be paths, a tensor or several tensors, and one is {type(path).__name__}")
+            prepared.append(transform(read(Path(path)).upright().image))
+        if not prepared:
             raise BadOption("deploy: images is empty; name one image or more, or leave it out")
-        if preprocessing is not None and trunk.weights is not None:
-            weights, trunk = replace(trunk.weights, preprocessing=preprocessing), copy.copy(trunk)
-            trunk.weights = weights
-        transform = eval_transform(trunk)
-        paths = cast(Sequence[str | PathLike[str]], images)
-        return list(torch.stack([transform(read(Path(path)).upright().image) for path in paths]).split(BATCH))
-    stated = trunk.weights.preprocessing if trunk.weights else None
-    size = stated.size if stated else registry.find(trunk.name).size
-    drawings, _ = Shapes("val", DRAWN, size).arrays()
-    normalised = Normalisation.of(trunk)(torch.from_numpy(drawings).permute(0, 3, 1, 2))
+        return list(torch.stack(prepared).split(BATCH))
+    drawings, _ = Shapes("val", DRAWN, stated.size if stated else registry.find(trunk.name).size).arrays()
+    normalised = normalisation(torch.from_numpy(drawings).permute(0, 3, 1, 2))
     return [normalised[:, torch.arange(trunk.in_chans) % 3].contiguous()]
 
 

@@ -50,10 +50,8 @@ class Deployed:
     _opened: dict[tuple[int, int], Run] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the logits of (N, C, H, W) float32 images. Raises BadOption for a tensor of another type or shape, or of no pixels."""
-        if images.ndim != 4 or images.shape[1] != self.in_chans or images.dtype != torch.float32 or 0 in images.shape[2:]:
-            kind, shape = str(images.dtype).removeprefix("torch."), "×".join(map(str, images.shape))
-            raise BadOption(f"the deployed network takes N×{self.in_chans}×H×W float32 images, not {shape} {kind}")
+        """Return the logits of (N, C, H, W) float32 images on the CPU. Raises BadOption for anything else, and for images of no pixels."""
+        check_images(images, self.in_chans, f"the deployed network takes N×{self.in_chans}×H×W float32 images")
         key = (os.getpid(), self.threads or torch.get_num_threads())
         run = self._opened.get(key)
         if run is None:
@@ -65,8 +63,8 @@ class Deployed:
 
     def with_threads(self, threads: int | None) -> Deployed:
         """Return a copy that uses this number of threads in each call. Raises BadOption if it is less than 1."""
-        if threads is not None and threads < 1:
-            raise BadOption(f"threads must be 1 or more, not {threads}")
+        if threads is not None and not (isinstance(threads, int) and threads >= 1):
+            raise BadOption(f"threads must be 1 or more, not {threads!r}")
         return replace(self, threads=threads)
 
     @property
@@ -86,3 +84,13 @@ class Deployed:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
+
+
+def check_images(images: Any, channels: int, wanted: str) -> None:
+    """Raise BadOption for anything but an (N, channels, H, W) float32 tensor of some pixels on the CPU. `wanted` begins the message."""
+    if not isinstance(images, Tensor):
+        raise BadOption(f"{wanted} in a tensor, not {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] != channels or images.dtype != torch.float32 or 0 in images.shape[2:]:
+        raise BadOption(f"{wanted}, not {'×'.join(map(str, images.shape))} {str(images.dtype).removeprefix('torch.')}")
+    if images.device.type != "cpu":
+        raise BadOption(f"{wanted} on the CPU, not on {images.device}")

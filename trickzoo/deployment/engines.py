@@ -81,7 +81,7 @@ class Inductor:
 
 def _with_torch(network: Run, threads: int) -> Run:
     def run(images: Tensor) -> Tensor:
-        with torch.no_grad(), torch_threads(threads):
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch_threads(threads):
             return network(images.detach().contiguous(memory_format=torch.channels_last))
 
     return run

@@ -75,7 +75,7 @@ class Forms:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
             height, width = (max(side, 128) for side in self.shape[2:])  # short sides are special cases for the exporter
-            example = torch.zeros(2, self.shape[1], height, width)
+            example = torch.zeros(2, self.shape[1], height, width, dtype=torch.float32)
             dynamic = [{0: "batch", 2: "height", 3: "width"}]
             to_onnx(self.network, (example,), path, inputs=[INPUT], outputs=[OUTPUT], dynamic=dynamic)
             return path.read_bytes()
@@ -93,7 +93,7 @@ class Forms:
         """Return the content of a package that AOTInductor compiles."""
         from torch._inductor import aoti_compile_and_package
 
-        example = torch.zeros(2, *self.shape[1:]).contiguous(memory_format=torch.channels_last)
+        example = torch.zeros(2, *self.shape[1:], dtype=torch.float32).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
             program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch")},))
             path = str(Path(folder) / "network.pt2")
