@@ -110,6 +110,24 @@ def test_one_class_has_no_score_among_its_classes(tiny: Path, photos: Path, tmp_
     assert "among" not in text and f"top-5  {result['top5']:.3f} %" in text
 
 
+def test_top5_is_printed_of_more_than_five_classes_only(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The top-5 accuracy among five classes or fewer is always 100 %, however many of them occur in the set."""
+    for n, occurring, lines in ((4, 2, 0), (4, 1, 0), (4, 4, 0), (6, 2, 1), (6, 6, 1)):
+        path, data = tmp_path / f"{n}.safetensors", tmp_path / f"{n}-{occurring}"
+        preprocessing = Preprocessing(size=32, crop=1.0)
+        network = trickzoo.create("mobilenet_v1_025", num_classes=n)
+        trickzoo.export(network, path, classes=IMAGENETTE[:n], preprocessing=preprocessing, overwrite=True)
+        for synset in IMAGENETTE[:occurring]:
+            shutil.copytree(photos / "val" / synset, data / "val" / synset)
+        result = evaluate("--data", data, "--model", path, out=tmp_path / "out.json")
+        text = capsys.readouterr().out
+        assert result["classes"] == n and text.count("top-5") == lines, (n, occurring)
+        assert (f"among the {occurring} classes of this set" in text) == (1 < occurring < n)
+    assert call(evaluation, "imagenet", "--data", data, "--model", path, "--model", tmp_path / "4.safetensors", "--skip-unknown") == 0
+    assert re.search(r"6\.safetensors +\S+ +\S+ … +\S+ +\d\S+ ", text := capsys.readouterr().out)
+    assert re.search(r"4\.safetensors +\S+ +\S+ … +\S+ +– ", text)
+
+
 def test_several_models_in_one_run(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

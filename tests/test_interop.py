@@ -284,6 +284,28 @@ def test_networks_whose_logits_are_not_finite_are_refused(value: float) -> None:
             convert(model)
 
 
+def test_the_remedy_for_a_classifier_that_is_a_sequential_works() -> None:
+    """The logits stay those of the changed network."""
+    x = torch.rand(1, 3, 64, 64)
+    for convert, theirs in ((trickzoo.from_torchvision, torchvision.models.resnet18()), (trickzoo.from_timm, in_timm("resnet18"))):
+        theirs.eval().fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 3)).eval()
+        expected = theirs(x)
+        with pytest.raises(BadOption, match=r"its classifier, fc, is a Sequential, .*; set fc to fc\[1\], its only layer with parameters$"):
+            convert(theirs)
+        theirs.fc = theirs.fc[1]
+        torch.testing.assert_close(convert(theirs)(x), expected)
+        theirs.fc = several = nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 3))
+        expected = theirs(x)
+        with pytest.raises(BadOption, match=r"; set fc to an nn.Linear, and after the conversion head.fc to the Sequential$"):
+            convert(theirs)
+        theirs.fc = nn.Linear(512, 3)
+        ours = convert(theirs)
+        ours.head.fc = several
+        torch.testing.assert_close(ours(x), expected)
+    with pytest.raises(BadCheckpoint, match=r"^trickzoo does not have this network; the nearest is"):
+        trickzoo.from_torchvision(torchvision.models.squeezenet1_1())  # its classifier is a Sequential, too
+
+
 def test_a_network_that_was_changed_is_not_converted() -> None:
     head, stem, norms = (trickzoo.create("resnet18", num_classes=3) for _ in range(3))
     head.head.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 3))

@@ -22,6 +22,7 @@ from trickzoo.weights import convert, load, timm_form
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import Layout
+from trickzoo.weights.tensors import CLASSIFIERS
 
 log = logging.getLogger("trickzoo")
 
@@ -133,6 +134,7 @@ def _described(model: nn.Module, name: str) -> LoadedWeights:
 def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Backbone:
     tensors = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
     opened = Opened(weights, tensors, None, {})
+    _check_classifier(model, opened)
     architecture = _recognised(opened, layout)
     options = timm_form.options(architecture, model)
     if lost := sorted({type(module).__name__ for module in model.modules()} & {"DropPath", "DropBlock2d"}):
@@ -156,6 +158,23 @@ def _converted(model: nn.Module, weights: LoadedWeights, layout: Layout) -> Back
                 ours.get_parameter(names[key]).requires_grad_(parameter.requires_grad)
             return ours.train(model.training)
     raise BadOption(f"{weights.name} has the tensors of {architecture.name}, but {difference}")
+
+
+def _check_classifier(model: nn.Module, opened: Opened) -> None:
+    """Raise BadOption, with the remedy, for a network that the zoo has except for its classifier, which is a Sequential."""
+    for name in CLASSIFIERS:
+        layers = getattr(model, name, None)
+        if not isinstance(layers, nn.Sequential):
+            continue
+        rest = {key: tensor for key, tensor in opened.tensors.items() if not key.startswith(f"{name}.")}
+        if not any(load.fits(Opened(opened.weights, rest, None, {}), each) for each in registry.ARCHITECTURES.values()):
+            continue
+        own = [place for place, layer in layers.named_children() if next(layer.parameters(), None) is not None]
+        if len(own) == 1 and isinstance(layers.get_submodule(own[0]), nn.Linear):
+            remedy = f"set {name} to {name}[{own[0]}], its only layer with parameters"
+        else:
+            remedy = f"set {name} to an nn.Linear, and after the conversion head.fc to the Sequential"
+        raise BadOption(f"{opened.weights.name}: its classifier, {name}, is a Sequential, and that of trickzoo a linear layer; {remedy}")
 
 
 def _drop_rate(theirs: nn.Module) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from msgspec import UNSET, UnsetType
@@ -17,21 +17,18 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Top-1 and top-5 accuracy in percent, the number of hits, and the 95 % interval in percent (Wilson's)."""
+    """Top-1 and top-5 accuracy in percent, the number of hits, and the 95 % interval in percent (Wilson's).
 
+    `classes` is the number of classes that the model chose among.
+    """
+
+    classes: int
     top1: float
     top1_correct: int
     top1_interval: Interval
     top5: float
     top5_correct: int
     top5_interval: Interval
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestrictedAccuracy(Accuracy):
-    """Accuracy when the model chooses only among the classes that occur in the set. `classes` is their number."""
-
-    classes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +54,15 @@ class Published:
     within_interval: bool | UnsetType = UNSET
 
 
-def restricted_accuracy(predictions: SetPredictions) -> RestrictedAccuracy | None:
+def restricted_accuracy(predictions: SetPredictions) -> Accuracy | None:
     """Return the accuracy among the classes that occur in the set, or None if every class of the model occurs, or only one."""
     if predictions.restricted is None:
         return None
-    accuracy = measure(predictions.restricted, predictions.labels)
-    return RestrictedAccuracy(**asdict(accuracy), classes=len(np.unique(predictions.labels)))
+    return measure(predictions.restricted, predictions.labels, len(np.unique(predictions.labels)))
 
 
-def measure(top: NDArray[np.int64], labels: NDArray[np.int64]) -> Accuracy:
-    """Return the accuracy of (n, 5) class indices, the most probable first, against (n,) true class indices."""
+def measure(top: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> Accuracy:
+    """Return the accuracy of (n, 5) indices of so many classes, the most probable first, against (n,) true class indices."""
     n = len(labels)
     percents, intervals = [], []
     hits = [top_k_hits(top, labels, k) for k in (1, 5)]
@@ -74,6 +70,7 @@ def measure(top: NDArray[np.int64], labels: NDArray[np.int64]) -> Accuracy:
         percents.append(round(100 * count / n, 4))
         intervals.append(wilson_percent(count, n))
     return Accuracy(
+        classes=classes,
         top1=percents[0],
         top1_correct=hits[0],
         top1_interval=intervals[0],

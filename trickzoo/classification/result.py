@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from trickzoo import environment, result_files
 from trickzoo.backbone import Backbone
-from trickzoo.classification.accuracy import Accuracy, Published, RestrictedAccuracy, compare, measure, restricted_accuracy
+from trickzoo.classification.accuracy import Accuracy, Published, compare, measure, restricted_accuracy
 from trickzoo.classification.evaluate import FileClassifier, Precision, SetPredictions
 from trickzoo.classification.metrics import expected_calibration_error, top_k_hits
 from trickzoo.classification.predictions import Predictions
@@ -115,7 +115,7 @@ class Result(Accuracy, Evaluated):
     """
 
     ece: float
-    restricted: RestrictedAccuracy | UnsetType = UNSET
+    restricted: Accuracy | UnsetType = UNSET
     real: RealAccuracy | UnsetType = UNSET
     variant: str | UnsetType = UNSET
     robustness: Robustness | UnsetType = UNSET
@@ -160,9 +160,9 @@ def summarise(
     """
     weights = model.weights
     assert weights is not None
-    accuracy = measure(predictions.top, predictions.labels)
-    restricted = restricted_accuracy(predictions)
     occurring, classes = len(np.unique(predictions.labels)), len(predictions.classes)
+    accuracy = measure(predictions.top, predictions.labels, classes)
+    restricted = restricted_accuracy(predictions)
     metric = weights.record.published(preprocessing) if weights.record else None
     n = len(predictions.labels)
     return Result(

@@ -20,31 +20,29 @@ if TYPE_CHECKING:
 
 def print_result(r: Result) -> None:
     """Print the result of evaluating a classifier."""
-    from trickzoo.classification.metrics import reported_ranks
-
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
-    every = r.restricted is UNSET and r.data.classes > 1  # whether every class of the model occurs
-    _print_accuracy(r, reported_ranks(r.data.classes) if every else (1, 5))
+    _print_accuracy(r)
     if r.restricted is not UNSET:
-        among = f" among the {count(r.restricted.classes, 'class')} of this set"
-        _print_accuracy(r.restricted, reported_ranks(r.restricted.classes), among)
+        _print_accuracy(r.restricted, f" among the {count(r.restricted.classes, 'class')} of this set")
     if r.real is not UNSET:
         _print_real(r.real)
     say(f"  ECE    {r.ece:.2f} %")
     _print_published(r.published)
     _print_left_out(r.data)
-    if (seen := r.data.named_as_imagenet_training) and (not every or r.data.classes == 1000):
+    if (seen := r.data.named_as_imagenet_training) and r.classes == 1000:
         named = f"{count(seen, 'image')} {verb(seen, 'is')} named as ImageNet's training images"
         say(f"  {named}: a model that was trained on these has seen {'it' if seen == 1 else 'them'}")
     if r.robustness is not UNSET:
         _print_robustness(r.robustness)
 
 
-def _print_accuracy(accuracy: Accuracy, ranks: Sequence[int], among: str = "") -> None:
-    """Print the top-k accuracy for each k in `ranks`. `among` says which classes the predictions were limited to."""
+def _print_accuracy(accuracy: Accuracy, among: str = "") -> None:
+    """Print the top-1 and, of more than five classes, the top-5 accuracy. `among` says which classes the predictions were limited to."""
+    from trickzoo.classification.metrics import reported_ranks
+
     found = {1: (accuracy.top1, accuracy.top1_interval), 5: (accuracy.top5, accuracy.top5_interval)}
-    for k in ranks:
+    for k in reported_ranks(accuracy.classes):
         value, (low, high) = found[k]
         say(f"  top-{k}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
 
@@ -78,11 +76,14 @@ def _print_left_out(data: Data) -> None:
 
 def print_table(results: Sequence[Result]) -> None:
     """Print a table of several results."""
+    from trickzoo.classification.metrics import reported_ranks
+
     rows = []
     for r in results:
         low, high = r.top1_interval
         published = "–" if r.published.top1 is UNSET else f"{r.published.top1:.3f}"
-        figures = (f"{r.top1:.3f}", f"{low:.2f} … {high:.2f}", f"{r.top5:.3f}", f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
+        top5 = f"{r.top5:.3f}" if 5 in reported_ranks(r.classes) else "–"
+        figures = (f"{r.top1:.3f}", f"{low:.2f} … {high:.2f}", top5, f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
         rows.append((r.weights, *figures))
     say()
     table(("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))
