@@ -65,6 +65,10 @@ def test_reports_fit_every_screen_and_load_nothing(
             page.goto(path.as_uri())
             assert heard == [path.as_uri()]
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            captions = "[...document.querySelectorAll('caption')].map(caption => caption.getBoundingClientRect().right)"
+            assert all(right <= width for right in page.evaluate(captions))
+            made = "[...document.querySelectorAll('#made .scroll')].map(table => table.scrollWidth - table.clientWidth)"
+            assert not any(page.evaluate(made))  # commands, versions and digests are wrapped
             assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)") and page.locator("img").count() in pictures
             figures = page.locator("figure > div > svg")
             assert 2 * page.locator("figure > div > svg:visible").count() == figures.count()  # one of the wide and the narrow form

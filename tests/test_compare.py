@@ -66,7 +66,7 @@ def test_the_command_prints_and_writes_what_changed(call: Call, tmp_path: Path) 
     two, out = written(tmp_path / "2.csv", "aaabbaaaaa"), tmp_path / "changed.csv"
     status, text, _ = call(tmp_path / "one", two, "--out", out)
     assert status == 0
-    assert "difference +10.00 points (95 % CI" in text and "not significant at 0.05" in text
+    assert "difference +10.00 points (95 % CI −" in text and "not significant at 0.05" in text
     assert "only the first is right: 2 images" in text and "only the second is right: 3 images" in text
     assert [row["change"] for row in csv.DictReader(out.open())] == ["lost"] * 2 + ["won"] * 3
     found = json.loads(call(tmp_path / "one", two, "--json")[1])

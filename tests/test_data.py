@@ -69,13 +69,13 @@ def test_class_folders_by_synset_with_and_without_splits(tmp_path: Path) -> None
 
 def test_a_missing_validation_split_is_not_replaced_by_training_images(tmp_path: Path) -> None:
     by_class(tmp_path / "train")
-    with pytest.raises(BadData, match=r"has train/ but no val/; put images in val/, .*: trickzoo-eval imagenet --split train"):
+    with pytest.raises(BadData, match=r"has train/ but no val/; put images in val/, .*: `trickzoo eval imagenet --split train`$"):
         open_imagenet(tmp_path)
 
 
 def test_the_validation_folder_may_have_another_name(tmp_path: Path) -> None:
     by_class(tmp_path / "validation")
-    with pytest.raises(BadData, match=r"has validation/ but no train/; put images in train/, .*: trickzoo-eval imagenet --split val$"):
+    with pytest.raises(BadData, match=r"has validation/ but no train/; put images in train/, .*: `trickzoo eval imagenet --split val`$"):
         open_imagenet(tmp_path, split="train")
     by_class(tmp_path / "train", (HORN,))
     assert {label for _, label in found(tmp_path)} == {FISH, DOG}

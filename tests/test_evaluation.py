@@ -54,6 +54,7 @@ def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Pa
     text = capsys.readouterr().out
     assert "short side 32 (bicubic, antialiased), centre crop 32" in text
     assert "no figure is published" in text
+    assert f"(95 % CI {low:.2f} to {high:.2f})" in text
 
 
 def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path) -> None:

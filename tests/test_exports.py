@@ -119,6 +119,11 @@ def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Pat
         lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"),
         "no layout that is recognised; it must contain a file in COCO",
     )
+    divided = AnnotatedLocation("own", tmp_path / "empty", selection=Selection(val_fraction=0.2))
+    refused(lambda: divided.open_undivided("detection"), r"no layout that is recognised; it must contain a file in COCO's .* of VIA$")
+    refused(
+        lambda: divided.open_undivided("segmentation"), "no layout that is recognised; it must contain images/ and masks/ with equal names"
+    )
     (tmp_path / "empty" / "labels.json").write_text('{"images": [], "annotations": [], "categories": [NaN')
     refused(
         lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"),

@@ -78,10 +78,10 @@ def test_recipes_by_name_and_from_files(tmp_path: Path) -> None:
     assert find_fine_tuning(str(tmp_path / "mine.json"), DetectionRecipe) == BOXES
     (tmp_path / "other.json").write_text(json.dumps(to_dict(RESNET18_D)))
     for name in (RESNET18_D.name, "paper.resnet50_d.mixup", str(tmp_path / "other.json")):
-        with pytest.raises(BadOption, match=f"the recipe {name} is for classification, not for segmentation; use it with trickzoo-train"):
+        with pytest.raises(BadOption, match=f"the recipe {name} is for classification, not for segmentation; use it with `trickzoo train`"):
             find_fine_tuning(name, SegmentationRecipe)
     with pytest.raises(
-        BadOption, match=r"mine\.json is for detection, not for segmentation; use it with trickzoo-finetune … --task detection"
+        BadOption, match=r"mine\.json is for detection, not for segmentation; use it with `trickzoo finetune … --task detection`"
     ):
         find_fine_tuning(str(tmp_path / "mine.json"), SegmentationRecipe)
     (tmp_path / "mine.json").write_text(json.dumps(to_dict(BOXES) | {"proposal": 3}))

@@ -169,7 +169,7 @@ def test_help_states_the_value_of_a_field_in_the_default_recipe(call: Call, monk
         text = call(command, "--help")[1]
         assert "Number of passes over the training images. Values: 1 or more. [own.finetune: 20]" in text
         assert "Values: hue, contrast. [own.finetune: contrast]" in text
-        assert "Weight, tag, model or file to start from" in text and "[own.finetune: default]" in text
+        assert "Weights to start from: tag, model, file or hub reference" in text and "[own.finetune: default]" in text
     text = call("finetune", "--help")[1]
     assert "Values: 1 or more for detection; 1 or more, none for segmentation. [if the recipe states none: 480 or 600]" in text
 

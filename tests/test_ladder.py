@@ -141,7 +141,7 @@ def test_a_message_of_all_trainings_is_said_once(colours: Path, tmp_path: Path, 
     ladder.run(one, *settings(colours, tmp_path), each=quiet)
     said = [record.getMessage() for record in caplog.records]
     assert [message.partition(":")[2] for message in said] == [
-        " new classifier for 4 classes; mobilenet_v1_025.tz_imagenette128 has none for this number"
+        " mobilenet_v1_025.tz_imagenette128 has no classifier for 4 classes, so the classifier is initialised anew"
     ]
 
 
@@ -219,6 +219,8 @@ def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:
     status, text, _ = call(*PLANNED, "--out", tmp_path / "none", "--plan", "--plan-sd", "2.0")
     assert (status, "standard deviation 2 points, a guess" in text, "take" in text) == (0, True, False)
     assert f"2 points: {power.seeds_for(2.0, 2.0)} seeds; after Holm {power.seeds_for(2.0, 2.0, 0.025)} seeds" in text
+    one = call(*PLANNED, "--rungs", "baseline,mixup", "--out", tmp_path / "none", "--plan", "--plan-sd", "2.0")[1]
+    assert ("After Holm:" in text, "after Holm" in one.lower()) == (True, False)  # one comparison needs no correction
     assert not (tmp_path / "none").exists()
     for tokens, message in (
         (("--plan",), "give no standard deviation over seeds; guess it in points, for example with --plan-sd 2"),

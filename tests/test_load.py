@@ -119,7 +119,7 @@ def test_another_number_of_classes(num_classes: int | None, anew: tuple[str, ...
     assert same(model, network(), *anew)
     assert model.weights.not_loaded == anew
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == ([f"{SMALL}: new classifier for 10 classes; {file} has none for this number"] if anew else [])
+    assert warnings == ([f"{SMALL}: {file} has no classifier for 10 classes, so the classifier is initialised anew"] if anew else [])
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 

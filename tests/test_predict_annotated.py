@@ -123,7 +123,9 @@ def test_images_of_any_mode_and_a_default_folder(call: Call, place: Path, tmp_pa
 
 def test_nothing_found(call: Call, place: Path, tmp_path: Path) -> None:
     tokens = (place / "a.jpg", "--weights", place / "boxes.safetensors", "--threshold", 1, "--out", tmp_path)
-    assert call(*tokens)[1] == f"{place / 'a.jpg'}: 0 boxes, {tmp_path / 'a.png'}\n"
+    first, *rest = call(*tokens)[1].splitlines()
+    assert first == f"{place / 'a.jpg'}: 0 boxes, {tmp_path / 'a.png'}"
+    assert rest == ["no box has a score of --threshold or more; a lower --threshold shows more boxes"]
     assert (tmp_path / "a.png").is_file()
 
 
@@ -162,7 +164,7 @@ def test_a_folder_stands_for_its_images(call: Call, place: Path, tmp_path: Path)
     [
         ("boxes", ("--task", "segmentation"), "boxes.safetensors is for detection, not for segmentation; name a file that"),
         ("classes", ("--task", "detection"), "classes.safetensors is for classification, not for detection; name a file that"),
-        (None, ("--task", "detection"), "--task detection needs --weights FILE, a model.safetensors that trickzoo-finetune wrote"),
+        (None, ("--task", "detection"), "--task detection needs --weights FILE, a model.safetensors that `trickzoo finetune` wrote"),
         (None, (), "name a model with --model, or with --weights a file"),
         ("nowhere", (), "nowhere.safetensors does not exist"),
         (

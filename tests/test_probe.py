@@ -127,6 +127,8 @@ def test_the_command_compares_weights(call: Call, colours: Path, tiny: Path, tmp
     assert [each["linear"]["top1"] for each in found["weights"]] == sorted(
         (each["linear"]["top1"] for each in found["weights"]), reverse=True
     )
+    titles = next(line for line in text.splitlines() if line.startswith("weights"))
+    assert titles.count("95 % CI") == 3 and titles.split()[-1] == "seconds"
     assert found["conclusion"] in text and found["versions"]["torch"]
     assert found["weights"][0]["linear"]["top1"] >= 85  # nearly any features tell colours apart
     table = list(csv.DictReader(rows.open()))

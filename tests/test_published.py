@@ -77,7 +77,7 @@ def test_cifar10_trains_and_is_evaluated(call: Call, cifar: Path, tmp_path: Path
     tokens = ("--recipe", COSINE, "--data", cifar, "--out", tmp_path / "run", *SMALL, "--workers", 0, "--decode", "once")
     status, text, error = call(*tokens)
     assert status == 0, error
-    assert "100 images of 10 classes" in text
+    assert "mobilenet_v1_025 (no weights), 100 images of 10 classes" in text
     weights = ("--model", "mobilenet_v1_025", "--weights", tmp_path / "run" / "model.safetensors")
     result = evaluate("--data", cifar, *weights, "--batch-size", 5, out=tmp_path / "result.json")
     assert (result["n"], result["data"]["layout"]) == (20, "CIFAR-10, test images")

@@ -72,7 +72,7 @@ def test_a_recipe_of_another_task_is_refused(call: Call, task: str, tmp_path: Pa
     for recipe in (name, tmp_path / "r.json"):
         status, _, error = call("--recipe", recipe, "--print-recipe")
         assert (status, len(error.splitlines())) == (2, 1)
-        assert f"the recipe {recipe} is for {task}, not for classification; use it with trickzoo-finetune … --task {task}" in error
+        assert f"the recipe {recipe} is for {task}, not for classification; use it with `trickzoo finetune … --task {task}`" in error
 
 
 def test_every_recipe_that_is_stored_is_read() -> None:

@@ -250,8 +250,8 @@ def test_a_training_from_a_whole_network_resumes_from_the_same_file_only(recipe:
         (BOXES, ("--model", "mobilenet_v1_050"), "(model is mobilenet_v1_025 there, mobilenet_v1_050 here); --recipe {path} builds "),
         (BOXES, ("--model", "resnet18", "--neck", "c4"), "(model is mobilenet_v1_025 there, resnet18 here, neck is fpn there, c4 here)"),
         (MASKS, ("--aux", 0), "has another network than the recipe (aux is 0.5 there, 0.0 here); --recipe {path} builds that of the file"),
-        (BOXES, None, "is for detection, not for segmentation; name a file that trickzoo-finetune wrote for segmentation"),
-        (MASKS, None, "is for segmentation, not for detection; name a file that trickzoo-finetune wrote for detection"),
+        (BOXES, None, "is for detection, not for segmentation; name a file that `trickzoo finetune` wrote for segmentation"),
+        (MASKS, None, "is for segmentation, not for detection; name a file that `trickzoo finetune` wrote for detection"),
     ],
     ids=["width", "model", "model and neck", "aux", "boxes for masks", "masks for boxes"],
 )

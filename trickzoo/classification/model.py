@@ -57,7 +57,7 @@ def freeze(model: Backbone, parts: str) -> Backbone:
 
 
 def load(path: str | PathLike[str]) -> Backbone:
-    """Load a classifier that `trickzoo-train` wrote, for RGB or for grey images, in evaluation mode.
+    """Load a classifier that `trickzoo train` wrote, for RGB or for grey images, in evaluation mode.
 
     Raises BadCheckpoint if the file contains something else or is damaged, or if its network is for another number of channels.
     """

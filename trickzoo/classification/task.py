@@ -257,7 +257,7 @@ class Classification(Task):
         }
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
-        """Write the network to a file that `create` and `trickzoo-eval imagenet` read."""
+        """Write the network to a file that `create` and `trickzoo eval imagenet` read."""
         export(self.model, path, overwrite=True, training=training)
 
 

@@ -1,4 +1,4 @@
-"""`trickzoo-eval LAYOUT`: detectors and segmenters on annotated images, in a layout of `data.layouts.LAYOUTS`."""
+"""`trickzoo eval LAYOUT`: detectors and segmenters on annotated images, in a layout of `data.layouts.LAYOUTS`."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def _checked_task(path: Path, file: Exported | None, layout: str) -> str:
 
     task, fitting = file.description.task if file else task_of(path), LAYOUTS[layout].readers
     if task not in fitting:
-        named = f"name a file that trickzoo-finetune wrote for {' or '.join(fitting)}"
+        named = f"name a file that `trickzoo finetune` wrote for {' or '.join(fitting)}"
         remedy = "`trickzoo eval imagenet` evaluates classifiers, whatever their classes" if task == "classification" else named
         raise BadOption(f"{path} is for {task}, and {layout} has annotations for {' and '.join(fitting)}; {remedy}")
     return task

@@ -121,12 +121,12 @@ def _of_annotated(task: str, one: Path, two: Path, draws: int | None) -> Compare
 
 
 def _tell(found: Comparison, first: Path, second: Path) -> None:
-    low, high = found.interval
     say(f"{first}: top-1 {found.top1[0]:.2f} % of {count(found.n, 'image')}")
     say(f"{second}: top-1 {found.top1[1]:.2f} %")
     significant = "significant" if found.p < 0.05 else "not significant"
     say(
-        f"difference {found.difference:+.2f} points (95 % CI {low:+.2f} to {high:+.2f}), McNemar's exact p {words.probability(found.p)}: "
+        f"difference {words.points(found.difference)} points (95 % CI {words.span(found.interval)}), "
+        f"McNemar's exact p {words.probability(found.p)}: "
         f"{significant} at 0.05"
     )
     for title, group in (("only the first is right", found.lost), ("only the second is right", found.won)):
@@ -151,11 +151,10 @@ def _tell_annotated(found: AnnotatedComparison, first: Path, second: Path) -> No
         if each.first is None or each.second is None or each.difference is None or each.interval is None:
             say(f"{each.name}: nothing can be judged")
             continue
-        low, high = each.interval
         verdict = "0 is outside" if each.significant else "0 is inside"
         say(
-            f"{each.name}: {each.first:.2f} % and {each.second:.2f} %, difference {each.difference:+.2f} points "
-            f"(95 % CI {low:+.2f} to {high:+.2f}: {verdict})"
+            f"{each.name}: {each.first:.2f} % and {each.second:.2f} %, difference {words.points(each.difference)} points "
+            f"(95 % CI {words.span(each.interval)}: {verdict})"
         )
     better = [each for each in found.changed if each.difference > 0]
     worse = [each for each in found.changed if each.difference < 0]

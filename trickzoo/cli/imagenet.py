@@ -1,4 +1,4 @@
-"""`trickzoo-eval imagenet`: classifiers on ImageNet-style sets."""
+"""`trickzoo eval imagenet`: classifiers on ImageNet-style sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `trickzoo-eval imagenet`: networks, images, files to write, the engine that runs the network, and corruptions."""
+"""The options of `trickzoo eval imagenet`: networks, images, files to write, the engine that runs the network, and corruptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing the results of `trickzoo-eval imagenet`."""
+"""Printing the results of `trickzoo eval imagenet`."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def _print_accuracy(accuracy: Accuracy, among: str = "") -> None:
     found = {1: (accuracy.top1, accuracy.top1_interval), 5: (accuracy.top5, accuracy.top5_interval)}
     for k in reported_ranks(accuracy.classes):
         value, (low, high) = found[k]
-        say(f"  top-{k}  {value:.3f} %{among}  (95 %: {low:.2f} … {high:.2f})")
+        say(f"  top-{k}  {value:.3f} %{among}  (95 % CI {low:.2f} to {high:.2f})")
 
 
 def _print_real(real: RealAccuracy) -> None:
     low, high = real.top1_interval
-    say(f"  top-1  {real.top1:.3f} % by the reassessed labels of {count(real.n, 'image')}  (95 %: {low:.2f} … {high:.2f})")
+    say(f"  top-1  {real.top1:.3f} % by the reassessed labels of {count(real.n, 'image')}  (95 % CI {low:.2f} to {high:.2f})")
     say(f"  top-5  {real.top5:.3f} % by these; left out without a label: {count(real.without_labels, 'image')}")
 
 
@@ -83,10 +83,10 @@ def print_table(results: Sequence[Result]) -> None:
         low, high = r.top1_interval
         published = "–" if r.published.top1 is UNSET else f"{r.published.top1:.3f}"
         top5 = f"{r.top5:.3f}" if 5 in reported_ranks(r.classes) else "–"
-        figures = (f"{r.top1:.3f}", f"{low:.2f} … {high:.2f}", top5, f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
+        figures = (f"{r.top1:.3f}", f"{low:.2f} to {high:.2f}", top5, f"{r.ece:.2f}", published, f"{r.images_per_second:g}")
         rows.append((r.weights, *figures))
     say()
-    table(("weight", "top-1", "95 %", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))
+    table(("weight", "top-1", "95 % CI", "top-5", "ECE", "published", "images/s"), rows, left=("weight",))
 
 
 def _print_robustness(found: Robustness) -> None:

@@ -50,7 +50,8 @@ def print_outlooks(outlooks: Sequence[Outlook], out: Path, *, json: bool) -> Non
             say(f"{each['points']:g} point{'s' if each['points'] != 1 else ''}: {_in_words(each['seeds'], found)}{corrected}")
     say("")
     say("Detectable: the smallest true difference that is significant with 80 % power (paired t test, two-sided, alpha = 0.05).")
-    say("After Holm: the same at the first, strictest step of Holm's correction, alpha = 0.05 / comparisons.")
+    if any(found.comparisons > 1 for found in outlooks):
+        say("After Holm: the same at the first, strictest step of Holm's correction, alpha = 0.05 / comparisons.")
 
 
 def _spread(found: Outlook) -> str:

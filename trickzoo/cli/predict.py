@@ -206,6 +206,8 @@ def _report(found: Iterable[dict[str, Any]], kind: str, names: Sequence[str], *,
         rows.append(row)
         if not json:
             tell[kind](row)
+    if kind == "detection" and not json and not any(row["boxes"] for row in rows):
+        say("no box has a score of --threshold or more; a lower --threshold shows more boxes")
     if csv is not None:
         predict_rows.write_csv(csv, kind, rows)
     if coco is not None:
@@ -234,7 +236,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     kind = task_of(path) if path else "classification"
     if task is not None and task != kind:
         if path is None:
-            raise BadOption(f"--task {task} needs --weights FILE, a model.safetensors that trickzoo-finetune wrote for {task}")
+            raise BadOption(f"--task {task} needs --weights FILE, a model.safetensors that `trickzoo finetune` wrote for {task}")
         raise BadOption(f"{path} is for {kind}, not for {task}; name a file that was trained for {task}, or leave --task out")
     return kind, path
 

@@ -178,18 +178,18 @@ def _rows(probed: Sequence[Probed]) -> Iterator[tuple[Any, ...]]:
 
 def _tell(probed: Sequence[Probed]) -> None:
     """Print the table of the weights."""
-    from trickzoo.studies.words import points, probability
+    from trickzoo.studies.words import points, probability, span
 
     rows = []
     for row in _rows(probed):
         name, size, _, knn, *of_knn, linear, low, high, _, difference, below, above, _, p, seconds = row
-        compared = ("", "", "") if difference is None else (points(difference), f"{points(below)} … {points(above)}", probability(p))
+        compared = ("", "", "") if difference is None else (points(difference), span((below, above)), probability(p))
         accuracy = (f"{knn:.2f}", _span(*of_knn), f"{linear:.2f}", _span(low, high))
         rows.append((name, str(size), *accuracy, *compared, f"{seconds:.0f}"))
-    titles = ("weights", "at", "k-NN", "95 %", "linear", "95 %", "to the best", "95 %", "p (Holm)", "s")
+    titles = ("weights", "at", "k-NN", "95 % CI", "linear", "95 % CI", "to the best", "95 % CI", "p (Holm)", "seconds")
     say("")
     table(titles, rows, left=("weights",))
 
 
 def _span(low: float, high: float) -> str:
-    return f"{low:.1f} … {high:.1f}"
+    return f"{low:.1f} to {high:.1f}"

@@ -99,7 +99,8 @@ def train(
     from trickzoo.cli.running import run
 
     prepare = functools.partial(tasks.prepare, location=location, machine=machine)
-    run(prepare, chosen, chosen.model, dry_run=dry_run, compare="precision" not in fields.given, pictures=pictures)
+    network = f"{chosen.model} ({chosen.pretrained or 'no weights'})"
+    run(prepare, chosen, network, dry_run=dry_run, compare="precision" not in fields.given, pictures=pictures)
 
 
 def _list_recipes() -> None:

@@ -33,11 +33,13 @@ class Reader:
         function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years.
         recipe: the name of the recipe that is used if the user names none.
         exports: "module:function", which returns the exports (`data.exports.Export`) in a folder; empty if the layout states its splits.
+        contents: what a folder must contain to be recognised, for messages; empty if the description of the layout says it.
     """
 
     function: str
     recipe: str
     exports: str = ""
+    contents: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Layout:
     years: tuple[str, ...] = ()
     generated: bool = False
 
+
+BOX_CONTENTS = "a file in COCO's format, XML files of VOC, YOLO's text files with data.yaml or classes.txt, or via*.json or via*.csv of VIA"
+MASK_CONTENTS = "images/ and masks/ with equal names, or an export of masks"
+"""What a folder with boxes, or with masks, must contain to be recognised."""
 
 LAYOUTS = {
     "coco": Layout(
@@ -91,7 +97,7 @@ LAYOUTS = {
         {"detection": Reader("trickzoo.data.readers.via:open_via", "small.detection", "trickzoo.data.readers.via:via_exports")},
     ),
     "masks": Layout(
-        "images/ and masks/ with equal names, or an export of masks",
+        MASK_CONTENTS,
         {
             "segmentation": Reader(
                 "trickzoo.data.readers.mask_folders:open_mask_folders",
@@ -103,11 +109,14 @@ LAYOUTS = {
     "own": Layout(
         "an export of an annotation tool",
         {
-            "detection": Reader("trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports"),
+            "detection": Reader(
+                "trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports", BOX_CONTENTS
+            ),
             "segmentation": Reader(
                 "trickzoo.data.readers.mask_folders:open_mask_folders",
                 "small.segmentation",
                 "trickzoo.data.readers.mask_folders:mask_exports",
+                MASK_CONTENTS,
             ),
         },
     ),

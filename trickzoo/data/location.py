@@ -202,9 +202,11 @@ class AnnotatedLocation(Checked):
         """
         if self.annotations is not None:
             return self._open_file("train")
-        if not (exports := find_reader(self.layout, task).exports):
+        reader = find_reader(self.layout, task)
+        if not reader.exports:
             raise BadOption(f"{self.layout} states its splits; leave --val-fraction and --split-file out")
-        return only_export(self.root, resolve_name(exports)(self.root), find_layout(self.layout).what).open(self.root, ALL)
+        contents = reader.contents or find_layout(self.layout).what
+        return only_export(self.root, resolve_name(reader.exports)(self.root), contents).open(self.root, ALL)
 
     def _open_file(self, part: Part) -> Any:
         """Open a file in COCO's format."""

@@ -130,7 +130,7 @@ def deploy(
     skipped: dict[str, str] = {}
     for name in get_args(Backend):
         if name == "inductor" and candidates.keys() - {"eager"}:
-            skipped[name] = 'it takes minutes to compile; try it with backend="inductor"'
+            skipped[name] = 'it takes minutes to compile; trickzoo.deploy tries it with backend="inductor"'
             continue
         try:
             candidates[name] = build(name)

@@ -73,7 +73,7 @@ def _build(
 
 
 def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
-    """Load a detector that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of labels 1, 2, ….
+    """Load a detector that `trickzoo finetune` wrote, in evaluation mode. `model.classes` are the names of labels 1, 2, ….
 
     `path` may also be an `hf-hub:` reference. `short` and `long` replace the recipe's image sides in pixels.
     Raises BadCheckpoint if the file contains something else or is damaged, and BadOption if the short side would be longer than the long

@@ -87,7 +87,7 @@ def _place(name: str) -> Path | None:
 
 
 def _of_another_task(name: str, its: type[AnyRecipe], wanted: str) -> BadOption:
-    command = "trickzoo-train" if its is Recipe else f"trickzoo-finetune … --task {its.task}"
+    command = "`trickzoo train`" if its is Recipe else f"`trickzoo finetune … --task {its.task}`"
     return BadOption(f"the recipe {name} is for {its.task}, not for {wanted}; use it with {command}")
 
 
@@ -111,7 +111,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
         content = pickles.read_pickle(path)
         content = content.get("recipe") if isinstance(content, dict) else None
     if not isinstance(content, dict):
-        raise BadCheckpoint(f"{path} holds no recipe; name one that trickzoo-train lists")
+        raise BadCheckpoint(f"{path} holds no recipe; name one that `trickzoo train` lists")
     its = kind_of(content, kind)
     if its is not kind:
         raise _of_another_task(str(path), its, kind.task)

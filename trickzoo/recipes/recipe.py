@@ -64,8 +64,8 @@ class Recipe(BaseRecipe):
             `size` throughout.
         growth: fraction of the epochs over which the images grow from `start_size` to `size`.
         epochs: number of passes over the training images.
-        pretrained: weight, tag, model or file to start from; "default" is the model's default weight, or its only one. The
-            head is initialised anew if the classes differ. None: from scratch.
+        pretrained: weights to start from: tag, model, file or hub reference; "default" is the model's default weight, or its only
+            one. The head is initialised anew if the classes differ. None: from scratch.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
         momentum: Nesterov momentum of SGD (0 for none), or β1 of AdamW.

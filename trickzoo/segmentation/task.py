@@ -70,7 +70,7 @@ def _output_stride(recipe: SegmentationRecipe) -> int:
 
 
 def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
-    """Load a segmenter that `trickzoo-finetune` wrote, in evaluation mode. `model.classes` are the names of classes 0, 1, ….
+    """Load a segmenter that `trickzoo finetune` wrote, in evaluation mode. `model.classes` are the names of classes 0, 1, ….
 
     `path` may also be an `hf-hub:` reference. `short` replaces the recipe's short image side in pixels.
     Raises BadCheckpoint if the file contains something else or is damaged.

@@ -138,7 +138,7 @@ def write(plan: Plan, rounds: Sequence[Sequence[Outcome]], out: Path, command: s
 
 def titles(plan: Plan) -> tuple[str, ...]:
     """Return the titles of the columns of `cells`."""
-    return ("round", *plan.fields, "epochs", "top-1, %", "95 %", "seconds", "")
+    return ("round", *plan.fields, "epochs", "top-1, %", "95 % CI", "seconds", "")
 
 
 def cells(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[tuple[str, ...]]:

@@ -210,7 +210,7 @@ def _open(path: Path, kind: type[R]) -> tuple[Opened, R]:
     """Read a file, and return its weights with the backbone's options, and its recipe."""
     path = fetch_hub_reference(str(path))[0] if str(path).startswith("hf-hub:") else existing(path)
     read = tensors.read_tensors(path)
-    own, remedy = read_header(path, read.metadata), f"name a file that trickzoo-finetune wrote for {kind.task}"
+    own, remedy = read_header(path, read.metadata), f"name a file that `trickzoo finetune` wrote for {kind.task}"
     if own is None:
         raise BadCheckpoint(f"{path} has no header that names its network; {remedy}")
     if own.task != kind.task:

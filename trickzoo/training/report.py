@@ -84,7 +84,7 @@ def _curves(folder: Path, measure: str) -> list[Section]:
             measured.set_title(f"validation {MEASURES[measure]}, %")
             for axes in (loss, measured):
                 axes.set_xlabel("epoch")
-                axes.xaxis.get_major_locator().set_params(integer=True)
+                axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
                 axes.grid()
             return figure
 
@@ -94,7 +94,8 @@ def _curves(folder: Path, measure: str) -> list[Section]:
 
 def data_section(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
     """Return the section on the images: their numbers, the warnings, and how often each class occurs if the result states it."""
-    rows = [(title, _plain(found[name])) for name, title in FIELDS.items() if found.get(name) is not None]
+    given = [(title, found[name]) for name, title in FIELDS.items() if found.get(name) is not None]
+    rows = [(title, f"{value:.2f}" if isinstance(value, float) else _plain(value)) for title, value in given]
     rows += [(title, str(found[name])[:12]) for name, title in DIGESTS.items() if found.get(name)]
     blocks: list[Table | Text] = [Table(("what", "value"), rows)]
     if notes:

@@ -69,8 +69,8 @@ def load(
     materialise(model, device)
     not_loaded = tuple(key for key in needed if key not in state)
     if not_loaded:
-        new = count(len(needed["head.fc.weight"]), "class")
-        log.warning("%s: new classifier for %s; %s has none for this number", architecture.name, new, printable(opened.weights.name))
+        new, source = count(len(needed["head.fc.weight"]), "class"), printable(opened.weights.name)
+        log.warning("%s: %s has no classifier for %s, so the classifier is initialised anew", architecture.name, source, new)
     classes = opened.weights.classes if "head.fc.weight" in state else None
     model.weights = replace(opened.weights, classes=classes, not_loaded=not_loaded)
     return model

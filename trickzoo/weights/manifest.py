@@ -123,14 +123,16 @@ def choose(model: str, tag: str | None = None) -> Record:
         if record.tag == tag or (tag is None and record.default):
             return record
     if tag is None:
-        raise NoWeights(f"{name} has no default weight; ask for one by its tag: {', '.join(r.tag for r in mine)}; {_with_defaults(name)}")
+        raise NoWeights(
+            f"{name} has no default weight; name one of its own: {', '.join(r.name for r in mine)}; {_with_defaults(name, 'one')}"
+        )
     raise UnknownName("weight", f"{name}.{tag}", [r.name for r in mine])
 
 
-def _with_defaults(name: str) -> str:
-    """Return the end of a sentence that names the nearest models with a default weight."""
+def _with_defaults(name: str, what: str = "them") -> str:
+    """Return the end of a sentence that says which of the nearest models have a default weight; `what` stands for it."""
     family = registry.find(name).family
     have = [other.model for other in records().values() if other.default]
     same = [other for other in have if registry.find(other).family == family and other.partition("_")[0] == name.partition("_")[0]]
     others = same or have
-    return f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} them"
+    return f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} {what}"

@@ -65,7 +65,7 @@ def read_tensors(path: Path) -> Content:
     key "state_dict" or "model". The names may have the parts that wrappers add ("module.", "_orig_mod."), or all begin with one of
     `HOLDERS`. A classifier that is the only layer with tensors of an `nn.Sequential` gets the name that it has without one, and a warning
     is logged. If the checkpoint also has averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of
-    trickzoo-train also has metadata; its averaged weights are read without a warning, because they are the ones that were evaluated.
+    `trickzoo train` also has metadata; its averaged weights are read without a warning, because they are the ones that were evaluated.
     Raises BadCheckpoint if the file cannot be read, is damaged, or holds no state dict.
     """
     try:
@@ -114,12 +114,12 @@ def _too_many(path: Path, tensors: int) -> BadCheckpoint:
 
 
 def _is_training(content: Any) -> bool:
-    """Return whether this is the content of a checkpoint of trickzoo-train."""
+    """Return whether this is the content of a checkpoint of `trickzoo train`."""
     return isinstance(content, Mapping) and content.keys() >= {"model", "optimiser", "recipe", "seed"}
 
 
 def _metadata(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of a checkpoint of trickzoo-train. For an old one without metadata it is made from its recipe and seed."""
+    """Return the metadata of a checkpoint of `trickzoo train`. For an old one without metadata it is made from its recipe and seed."""
     try:
         if "metadata" in content or "head.fc.weight" not in content["model"]:
             return {str(key): str(value) for key, value in dict(content.get("metadata", {})).items()}

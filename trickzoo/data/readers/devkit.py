@@ -47,7 +47,7 @@ def validation_labels(near: Path, devkit: Path | None) -> dict[int, str]:
             return _devkit_labels(place)
     raise BadData(
         f"the labels of ILSVRC2012_val_*.JPEG are missing; put {DEVKIT}/, {DEVKIT}.tar.gz or {KAGGLE} into {near} or beside it; "
-        "trickzoo-eval imagenet takes it from elsewhere with --devkit"
+        "`trickzoo eval imagenet` takes it from elsewhere with --devkit"
     )
 
 

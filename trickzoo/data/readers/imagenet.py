@@ -85,7 +85,7 @@ def _split_folder(path: Path, split: str) -> Path:
         taken = f"take some of {place}/ for it with --val-fraction 0.2, " if split == "val" and other == "train" else ""
         raise BadData(
             f"{path} has {place}/ but no {split}/; put images in {split}/, {taken}"
-            f"or evaluate the others: trickzoo-eval imagenet --split {other}"
+            f"or evaluate the others: `trickzoo eval imagenet --split {other}`"
         )
     return path / there[split]
 

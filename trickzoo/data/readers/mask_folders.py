@@ -20,7 +20,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
 from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
-from trickzoo.data.layouts import split_of
+from trickzoo.data.layouts import MASK_CONTENTS, split_of
 from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
@@ -47,7 +47,7 @@ def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
 
     Raises BadData if the folder has no such layout, if an image or a mask has no counterpart, or if the classes are not named.
     """
-    found: SegmentationSet = only_export(root, mask_exports(root), "images/ and masks/ with equal names").open(root, split)
+    found: SegmentationSet = only_export(root, mask_exports(root), MASK_CONTENTS).open(root, split)
     return found
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.exports import Export, only_export
+from trickzoo.data.layouts import BOX_CONTENTS
 from trickzoo.data.readers.coco import coco_exports
 from trickzoo.data.readers.via import via_exports
 from trickzoo.data.readers.voc_exports import voc_exports
 from trickzoo.data.readers.yolo import yolo_exports
-
-BOXES = "a file in COCO's format, XML files of VOC, or YOLO's text files with data.yaml or classes.txt"
 
 
 def box_exports(root: Path) -> list[Export]:
@@ -21,5 +20,5 @@ def box_exports(root: Path) -> list[Export]:
 
 def open_boxes(root: Path, split: str = "train") -> DetectionSet:
     """Open a split of the only export with boxes in a folder. Raises BadData if there is none or several, and as its reader does."""
-    found: DetectionSet = only_export(root, box_exports(root), BOXES).open(root, split)
+    found: DetectionSet = only_export(root, box_exports(root), BOX_CONTENTS).open(root, split)
     return found

@@ -58,7 +58,7 @@ def find_shards(path: Path, split: str) -> list[Path]:
     if others:
         raise BadData(
             f"{path} has shards, but none of {split}; put them in {split}/, put {split} into their names, "
-            f"or evaluate the others: trickzoo-eval imagenet --split {others[0]}"
+            f"or evaluate the others: `trickzoo eval imagenet --split {others[0]}`"
         )
     return []
 
