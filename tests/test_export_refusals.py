@@ -92,6 +92,7 @@ def test_a_write_that_fails_leaves_nothing(place: Path, tmp_path: Path, monkeypa
 def test_options_that_a_file_decides_are_refused(call: Call, place: Path) -> None:
     for tokens, message in (
         (("--size", 64), "--size is decided in"),
+        (("--precision", "bf16"), "image.onnx has its own precision; leave it out"),
         (("--weights", "x"), "--weights is decided in"),
         (("--task", "detection"), "image.onnx is for classification, not for detection"),
         (("--threshold", 0.5), "--threshold is for detection, and"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import trickzoo
 from tests.commands import Call, caller
@@ -95,6 +96,27 @@ def test_engines_predict_the_same(call: Call, trained: Path, tmp_path: Path, tas
     assert status == 0 and text.startswith(f"{backend} was asked for; fp32, logits within ")
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_classifier_predicts_in_low_precision(call: Call, trained: Path, workers: int) -> None:
+    """As torch.autocast makes its convolutions compute."""
+    tokens = (trained / "a.jpg", "--model", trained / "classes", "--json", "--workers", workers)
+    network = trickzoo.create(trained / "classes" / "model.safetensors").eval()
+    with Image.open(trained / "a.jpg") as image, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = network(trickzoo.eval_transform(network)(image)[None])[0].float().softmax(0)
+    (found,), (exact,) = (json.loads(call(*tokens, "--precision", precision)[1]) for precision in ("bf16", "fp32"))
+    assert [each["probability"] for each in found["top"]] == pytest.approx(sorted(expected.tolist(), reverse=True)[: len(found["top"])])
+    assert found != exact
+
+
+def test_detectors_and_engines_predict_in_low_precision(call: Call, trained: Path, tmp_path: Path) -> None:
+    tokens = (trained / "a.jpg", "--model", trained / "boxes", "--out", tmp_path, "--overwrite", "--threshold", 0, "--json")
+    (found,), (exact,) = (json.loads(call(*tokens, "--precision", precision)[1]) for precision in ("bf16", "fp32"))
+    scores = [[each["score"] for each in row["boxes"][:5]] for row in (found, exact)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02) and found["boxes"] != exact["boxes"]
+    status, text, _ = call(*tokens[:1], "--model", trained / "masks", *tokens[3:6], "--backend", "openvino", "--precision", "bf16")
+    assert status == 0 and text.startswith("openvino was asked for; bf16, logits within ")
+
+
 def test_workers_are_the_default_for_many_images(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(predict_rows, "each", lambda predicted, items, workers: asked.append(workers) or map(predicted, items))
@@ -124,6 +146,8 @@ def test_a_damaged_image_is_one_line_from_workers_too(call: Call, trained: Path,
         ),
         (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
         (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
+        (("a.jpg", "--weights", "classes", "--device", "cpu", "--precision", "fp16"), "--precision fp16 needs an accelerator; take"),
+        (("a.jpg", "--weights", "classes", "--backend", "onnxruntime", "--precision", "bf16"), "onnxruntime has no bf16, which eager"),
         *((("a.jpg", "--weights", each, "--device", "mps"), "PyTorch finds no such device") for each in ("classes", "boxes", "masks")),
     ],
 )

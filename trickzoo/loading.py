@@ -31,6 +31,7 @@ from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadCheckpoint, BadOption, shortened
 from trickzoo.factory import create
 from trickzoo.files import expanded
+from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights import manifest
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.header import task_of
@@ -83,6 +84,7 @@ class Network:
         transform: turns an RGB image into an input of the module, without the dimension of the batch. A detector takes a list of such
             inputs; a classifier and a segmenter take a batch. For an exported file, the input is an array.
         deployed: computes the logits of a classifier or a segmenter in place of the module, as `trickzoo.deploy` returns it.
+        precision: precision of the module's arithmetic, "fp32", "bf16" or, on an accelerator, "fp16".
     """
 
     task: str
@@ -90,6 +92,7 @@ class Network:
     classes: tuple[str, ...]
     transform: Callable[[Image.Image], Any]
     deployed: Callable[[Tensor], Tensor] | None = None
+    precision: Precision = "fp32"
 
     @torch.inference_mode()
     def run(self, image: Image.Image) -> Any:
@@ -102,11 +105,12 @@ class Network:
             if self.task == "classification":
                 return of_file.classify(self.network, self.transform(image))
             return {"detection": of_file.detect, "segmentation": of_file.segment}[self.task](self.network, image)
-        if self.task == "classification":
-            return logits_of(self.network, self.transform(image), self.deployed)
-        if self.task == "segmentation":
-            return segmentation.predict(self.network, image, self.deployed)
-        return detection.predict(self.network, image)
+        with autocast(next(self.network.parameters()).device, self.precision):
+            if self.task == "classification":
+                return logits_of(self.network, self.transform(image), self.deployed)
+            if self.task == "segmentation":
+                return segmentation.predict(self.network, image, self.deployed)
+            return detection.predict(self.network, image)
 
     def predict(self, image: Image.Image | str | PathLike[str], threshold: float = 0.0) -> Prediction:
         """Return what the network predicts for an image in evaluation mode, after it is turned upright by its EXIF orientation.

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation, check_exported, is_exported
-from trickzoo.cli.options import Backend, Device, Flag, Json, within
+from trickzoo.cli.options import Backend, Device, Flag, Json, Precision, within
 from trickzoo.cli.printing import say, say_json
 from trickzoo.data.images import size_of
 from trickzoo.data.listing import images_at
@@ -66,6 +66,7 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
+    precision: Precision = "fp32",
     backend: Backend = "eager",
     json: Json = False,
 ) -> None:
@@ -84,7 +85,7 @@ def predict(
     prepared = {"--classes": classes, **preparation.options}
     exported = None
     if model is not None and is_exported(model):
-        check_exported(model, {"--weights": weights, **prepared}, device=device, backend=backend)
+        check_exported(model, {"--weights": weights, **prepared}, device=device, backend=backend, precision=precision)
         exported = _exported(model, task)
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
     given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
@@ -108,9 +109,11 @@ def predict(
             predicted = predict_objects.mask
     processes = _workers(workers, len(items), network)
     if backend != "eager":
-        network = _deployed(network, backend, files, processes)
+        network = _deployed(network, backend, precision, files, processes)
         if not json:
             say(str(network.deployed))
+    elif precision != "fp32":
+        network = _in_precision(network, precision)
     found = predict_rows.each(functools.partial(predicted, network=network), items, processes)
     _report(found, kind, network.classes, csv=csv, coco=coco, json=json)
 
@@ -156,7 +159,15 @@ def _workers(asked: int | None, images: int, network: Network) -> int:
     return 0
 
 
-def _deployed(network: Network, backend: str, images: Sequence[Path], workers: int) -> Network:
+def _in_precision(network: Network, precision: Precision) -> Network:
+    """Return a network that computes in a precision. Raises BadOption for fp16 on the CPU."""
+    from trickzoo.tricks.low_precision import mixed_precision
+
+    mixed_precision(precision, accelerator=next(network.network.parameters()).device.type != "cpu")
+    return replace(network, precision=precision)
+
+
+def _deployed(network: Network, backend: str, precision: Precision, images: Sequence[Path], workers: int) -> Network:
     """Return a network that computes its logits in the engine that `--backend` names. It is checked on the first images."""
     from trickzoo.cli import common
     from trickzoo.data.images import read
@@ -164,7 +175,7 @@ def _deployed(network: Network, backend: str, images: Sequence[Path], workers: i
     deployed = common.deployed(
         network.network,
         backend,
-        "fp32",
+        precision,
         device=next(network.network.parameters()).device,
         images=lambda: [network.transform(read(image).upright().image)[None] for image in images[: common.CHECKED]],
         threads=1 if workers else None,  # each worker has one core
