@@ -346,3 +346,15 @@ def test_a_list_is_not_written_over_the_one_that_is_read(split: Call, tmp_path: 
     status, _, error = split(table, table)
     assert (status, "would replace a file that the command reads; name another file" in error) == (2, True)
     assert table.read_bytes() == before
+
+
+def test_split_leaves_out_images_that_cannot_be_read(split: Call, tmp_path: Path) -> None:
+    data = classes(tmp_path / "set", 4)
+    (data / "red/broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    status, _, error = split(data, tmp_path / "list.csv")
+    assert status == 2 and "--skip-corrupt leaves out images" in error
+    status, text, _ = split(data, tmp_path / "list.csv", "--skip-corrupt")
+    assert status == 0 and "1 image cannot be read and left out: red/broken.jpg" in text
+    assert "broken" not in (tmp_path / "list.csv").read_text()
+    assert split(data, tmp_path / "links", "--skip-corrupt")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "links").rglob("*.jpg")) == sorted(f"{i}.jpg" for i in range(4) for _ in "ab")

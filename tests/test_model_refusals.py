@@ -45,6 +45,33 @@ def test_options_of_another_type(options: dict[str, Any]) -> None:
         trickzoo.create("resnet18", **options)
 
 
+@pytest.mark.parametrize("value", ["3", 2.0, True, None])
+def test_a_number_of_classes_of_another_type(value: Any) -> None:
+    with pytest.raises(BadOption, match=f"num_classes must be 0 or more, not {value!r}"):
+        shape_of("resnet18").reset_head(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        (None, {}, "create takes the name of a model or of a weight, or a path, not NoneType"),
+        (nn.Linear, {}, "or a path, not type"),
+        ("resnet18", {"pretrained": 1}, "resnet18: pretrained is True, False or a tag, not 1"),
+        ("resnet18", {"pretrained": ["a"]}, r"pretrained is True, False or a tag, not \['a'\]"),
+        ("resnet18", {"dtype": "float16"}, "dtype must be a floating-point type, such as torch.float16, not 'float16'"),
+        ("resnet18", {"dtype": torch.int64}, "dtype must be a floating-point type"),
+    ],
+)
+def test_arguments_of_another_type(name: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadOption, match=words):
+        trickzoo.create(name, **options)
+
+
+def test_a_state_dict_that_is_none_is_refused_as_by_torch() -> None:
+    with pytest.raises(TypeError, match="Expected state_dict to be dict-like"):
+        trickzoo.create("resnet18_d", device="meta").load_state_dict("model.pt")  # type: ignore[arg-type]
+
+
 def test_a_part_under_the_name_of_another_library_is_refused() -> None:
     """The network would not use it, and would for example go on with its 1000 outputs in place of the ten of a new classifier."""
     model = trickzoo.create("resnet18_d", device="meta")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -142,10 +143,10 @@ class Backbone(nn.Module):
     def reset_head(self, num_classes: int) -> Self:
         """Replace the classifier by a new one with `num_classes` outputs, or by none if that is 0, and return the network.
 
-        The new classifier has the device and the dtype of the network. Raises BadOption if `num_classes` is negative.
+        The new classifier has the device and the dtype of the network. Raises BadOption unless `num_classes` is a whole number from 0.
         """
-        if num_classes < 0:
-            raise BadOption(f"num_classes must be 0 or more, not {num_classes}")
+        if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 0:
+            raise BadOption(f"num_classes must be 0 or more, not {num_classes!r}")
         like = next(self.parameters())
         self.head.fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
         self._frozen.discard(self.head)  # the new classifier is trained, and its dropout acts
@@ -221,7 +222,7 @@ class Backbone(nn.Module):
 
         Raises BadCheckpoint if none of the names is one of this network, even if `strict` is False, because nothing would be loaded.
         """
-        if state_dict and not state_dict.keys() & self.state_dict().keys():
+        if isinstance(state_dict, Mapping) and state_dict and not state_dict.keys() & self.state_dict().keys():
             raise BadCheckpoint(
                 f"none of these tensors has a name of {self.name or type(self).__name__} ({shortened([*map(str, state_dict)], 2)}); "
                 "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"

@@ -78,6 +78,12 @@ def create(
     if weights is not None and not isinstance(weights, str | PathLike):
         instead = "load_state_dict takes tensors" if isinstance(weights, Mapping) else "pretrained=True loads the default weight"
         raise BadOption(f"{name}: weights is a tag or a file; {instead}")
+    if not isinstance(name, str | PathLike):
+        raise BadOption(f"create takes the name of a model or of a weight, or a path, not {type(name).__name__}")
+    if not isinstance(pretrained, bool | str | None):
+        raise BadOption(f"{name}: pretrained is True, False or a tag, not {pretrained!r}")
+    if not isinstance(dtype, torch.dtype | None) or (dtype is not None and not dtype.is_floating_point):
+        raise BadOption(f"{name}: dtype must be a floating-point type, such as torch.float16, not {dtype!r}")
     if not isinstance(name, str) or (named.is_file(name) and not name.startswith("hf-hub:")):
         if pretrained or weights is not None:
             raise BadOption(f"{name} is a file with weights; leave pretrained and weights out, or name a model")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from trickzoo import result_files
+from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import check_exists
 from trickzoo.data.selection import Selection
@@ -28,13 +29,14 @@ def split(
     val_fraction: Annotated[float, Parameter(help="Fraction of the images of each class that is for validation.")] = 0.2,
     split_seed: Annotated[int, Parameter(help="Selects another split.")] = 0,
     images: Annotated[Path | None, Parameter(help="If SOURCE is a CSV: the folder of its images, by default its own.")] = None,
+    skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out and count files that cannot be read as images.")] = False,
 ) -> None:
     """Divide the images of SOURCE, class folders or a CSV of path and label, into training and validation images.
 
     OUT is a list (split.csv by default), for --split-file of trickzoo train and trickzoo eval, or a folder to which links to the images are
     written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates are kept in the same part.
     """
-    selection = Selection(val_fraction=val_fraction, split_seed=split_seed)
+    selection = Selection(val_fraction=val_fraction, split_seed=split_seed, skip_corrupt=skip_corrupt)
     place = out or Path(SPLIT)
     check_exists(source)
     if place.suffix == ".csv":
@@ -46,10 +48,10 @@ def split(
     elif place.exists():
         raise BadOption(f"{place} is there already; name a new folder, or a list that ends in .csv")
     from trickzoo.data.open import open_undivided
-    from trickzoo.data.selection import divided
+    from trickzoo.data.selection import select
 
     whole = open_undivided(source, folder=images)
-    _, _, selected = divided(whole, selection)
+    _, _, selected = select(selection, lambda: whole, lambda part: whole)
     if place.suffix == ".csv":
         if place.exists() and read_regular(place) != selected.table:
             raise BadOption(f"{place} exists already, with another split; name another list")
