@@ -27,6 +27,7 @@ from trickzoo.detection import resampling
 from trickzoo.detection.metrics import DetectionEvaluation, coco_average_precision, voc_average_precision
 from trickzoo.segmentation import report as segmentation_report
 from trickzoo.segmentation.metrics import ConfusionMatrix, mean_margin
+from trickzoo.training import report as training_report
 
 VOID = {"meta", "img", "br", "path", "use", "link", "wbr"}
 
@@ -129,6 +130,15 @@ def test_the_bins_of_the_reliability_give_the_calibration_error() -> None:
     assert sum(n for _, _, n in bins) == len(found.labels)
     ece = sum(n * abs(confidence - accuracy) for confidence, accuracy, n in bins) / len(found.labels)
     assert ece == pytest.approx(report.expected_calibration_error(found.confidence[:, 0], found.right))
+
+
+def test_a_training_of_one_epoch_has_whole_epochs_and_rounded_shares(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0, "loss": 2.0, "lr": 0.1}\n{"step": 1, "epoch": 0, "top1": 50.0}\n')
+    (curves,) = training_report._curves(tmp_path, "top1")
+    ticks = re.findall(r">([\d.]+)</text>", curves.body)
+    assert ticks.count("1") == 4 and not any(tick.startswith("0.9") for tick in ticks)  # two axes, each for a wide and a narrow screen
+    images = training_report.data_section({"n": 1500, "majority": 33.3333}, ()).body
+    assert '<td class="number">33.33</td>' in images and ">1,500<" in images
 
 
 def test_the_findings_state_interval_majority_and_the_worst_confusion() -> None:

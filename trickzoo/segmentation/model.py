@@ -110,7 +110,7 @@ def segmenter(
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").
-        head: the name of the head, one of `heads.HEADS`.
+        head: the name of the head, one of `trickzoo.segmentation.heads.HEADS`.
         weights: the weights of the backbone: True for its default weight, or a tag, a file or a hub reference as for `trickzoo.create`;
             None for random weights.
         options: options of the backbone's family, as for `trickzoo.create`, such as `{"activation": "relu6"}` for MobileNet v1.

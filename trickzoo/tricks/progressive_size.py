@@ -11,7 +11,7 @@ MULTIPLE = 16
 def training_size(epoch: int, epochs: int, first: int, last: int, *, growth: float = 0.8) -> int:
     """Return the side of the training images in pixels in an epoch, counted from 0.
 
-    It grows linearly from `first` to `last` over the fraction `growth` of the epochs, in multiples of `MULTIPLE` pixels.
+    It grows linearly from `first` to `last` over the fraction `growth` of the epochs, in multiples of 16 pixels.
 
     Raises NoEffect if the images would not grow.
     """
