@@ -106,8 +106,10 @@ def _options(each: dict[str, App]) -> Iterator[str]:
         yield "| option | default | meaning |"
         yield "| --- | --- | --- |"
     for (names, default, meaning), having in rows.items():
-        only = "" if len(having) == len(each) else f" Only for {', '.join(f'`{name}`' for name in having)}."
-        yield f"| {names} | {default} | {meaning}{only} |"
+        others = [name for name in each if name not in having]
+        word, listed = ("Only", having) if len(having) <= len(others) else ("Not", others)
+        limit = f" {word} for {', '.join(f'`{name}`' for name in listed)}." if others else ""
+        yield f"| {names} | {default} | {meaning}{limit} |"
     if of_recipe:
         yield f"\n{of_recipe} [fields of the recipe](recipe_fields.md) are options too."
 
