@@ -125,8 +125,8 @@ def test_top5_is_printed_of_more_than_five_classes_only(photos: Path, tmp_path: 
         assert result["classes"] == n and text.count("top-5") == lines, (n, occurring)
         assert (f"among the {occurring} classes of this set" in text) == (1 < occurring < n)
     assert call(evaluation, "imagenet", "--data", data, "--model", path, "--model", tmp_path / "4.safetensors", "--skip-unknown") == 0
-    assert re.search(r"6\.safetensors +\S+ +\S+ … +\S+ +\d\S+ ", text := capsys.readouterr().out)
-    assert re.search(r"4\.safetensors +\S+ +\S+ … +\S+ +– ", text)
+    assert re.search(r"6\.safetensors +\S+ +\S+ to +\S+ +\d\S+ ", text := capsys.readouterr().out)
+    assert re.search(r"4\.safetensors +\S+ +\S+ to +\S+ +– ", text)
 
 
 def test_several_models_in_one_run(
@@ -305,6 +305,7 @@ MINE = ["--data", "PHOTOS", "--model", "mobilenet_v1_025", "--weights", "TINY"]
             [*MINE, "--backend", "auto", "--precision", "fp16"],
             "--backend auto has no fp16 on a CPU; use --precision bf16 or fp32",
         ),
+        ([*MINE, "--device", "cpu", "--precision", "fp16"], "--precision fp16 needs an accelerator; take --precision bf16 or fp32"),
         ([*MINE, "--precision", "int8"], "--precision int8 and --calibration FOLDER belong together"),
         ([*MINE, "--calibration", "PHOTOS"], "--precision int8 and --calibration FOLDER belong together"),
         ([*MINE, "--precision", "int8", "--calibration", "PHOTOS"], "--precision int8 needs --backend onnxruntime or openvino"),

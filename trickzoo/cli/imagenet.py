@@ -72,11 +72,14 @@ def imagenet(
     from trickzoo.data.imagenet_variants import read_real_labels
     from trickzoo.data.open import open_part
     from trickzoo.training.processes import processes
+    from trickzoo.tricks.low_precision import mixed_precision
 
     of_file = {name: _of_file(name, engine, corruptions) for name in exported}
     real_labels = read_real_labels(None if images.labels == "real" else Path(images.labels)) if images.labels is not None else ()
     opened = open_part(data, images.split, images.split_file, devkit=images.devkit, folder=images.folder)
     state = processes(device="cpu" if exported else engine.device)
+    if engine.backend == "eager" and engine.precision != "int8":
+        mixed_precision(engine.precision, accelerator=state.device.type != "cpu")
     results = []
     for name in names:
         network = of_file.get(name) or loaded(name, networks.weights)
