@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import trickzoo
 from tests.commands import call, caller
@@ -94,6 +95,16 @@ ROOT = Path(environment.__file__).parents[1]
 def test_the_commit_is_the_one_of_the_checkout() -> None:
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert environment.describe()["commit"].rstrip("+") == head
+
+
+def test_the_processor_and_the_threads_of_a_training_are_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_cpuinfo", lambda: {"model name": "AMD EPYC", "cpu family": "25", "model": "17"})
+    found = environment.describe()
+    assert found["hardware"].startswith(f"{os.cpu_count()} × AMD EPYC, ")
+    assert found["processor"] == f"family 25, model 17, {torch.backends.cpu.get_cpu_capability()}"
+    assert found["threads"] == torch.get_num_threads()
+    monkeypatch.setattr(environment, "_cpuinfo", dict)  # as on other systems than Linux
+    assert environment.describe()["processor"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_outside_a_checkout_the_commit_is_the_one_that_is_stated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return the commit, command, time, hardware, platform and package versions of this process, for a result file."""
+    """Return the commit, command, time, hardware, platform, threads and package versions of this process, for a result file.
+
+    A training on a CPU can be repeated bit for bit with the same versions, on the same processor, with as many threads.
+    """
     import torch
 
     device = f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
@@ -41,6 +44,8 @@ def describe() -> dict[str, Any]:
         "command": printable(shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "trickzoo"), *sys.argv[1:]])),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hardware": f"{os.cpu_count()} × {_cpu()}, {device}",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "versions": {"python": platform.python_version(), **{name: found for name in PACKAGES if (found := _version(name))}},
     }
@@ -85,8 +90,22 @@ def is_first_process() -> bool:
 
 
 def _cpu() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _processor() -> str:
+    """Return what tells processors of the same name apart, and the instructions that PyTorch uses on them."""
+    import torch
+
+    numbers = [f"{key.removeprefix('cpu ')} {found}" for key in ("cpu family", "model", "stepping") if (found := _cpuinfo().get(key))]
+    return ", ".join([*numbers, torch.backends.cpu.get_cpu_capability()])
+
+
+@functools.cache
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux states about the first core; nothing on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}

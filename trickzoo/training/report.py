@@ -27,7 +27,7 @@ FIELDS = {
 }
 """Fields of a result that the section on the data shows, with their names for the reader."""
 DIGESTS = {"data_digest": "training data, start of the SHA-256", "val_digest": "validation data, start of the SHA-256"}
-HARDWARE = ("command", "seed", "processes", "micro_batch", "wall_seconds", "date", "hardware", "platform", "commit")
+HARDWARE = ("command", "seed", "processes", "micro_batch", "wall_seconds", "date", "hardware", "processor", "threads", "platform", "commit")
 
 
 def write(job: Job, found: dict[str, Any], pictures: int) -> Path:
