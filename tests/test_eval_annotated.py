@@ -187,7 +187,12 @@ def test_masks_are_judged_as_by_hand_and_written(call: Call, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("backend", "workers", "precision"),
-    [("onnxruntime", 2, "fp32"), ("openvino", 2, "fp32"), ("openvino", 0, "fp32"), ("eager", 0, "bf16")],
+    [
+        ("onnxruntime", 2, "fp32"),
+        ("openvino", 2, "fp32"),
+        pytest.param("openvino", 0, "fp32", marks=pytest.mark.slow),
+        ("eager", 0, "bf16"),
+    ],
 )
 def test_engines_predict_the_same_masks(backend: str, workers: int, precision: str, call: Call, tmp_path: Path) -> None:
     path, out = tmp_path / "model.safetensors", tmp_path / "result.json"

@@ -80,7 +80,7 @@ def test_workers_predict_the_same_in_the_same_order(call: Call, trained: Path, t
             assert row == other and Path(row["picture"]).is_file()
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("onnxruntime", 0), ("openvino", 0), ("openvino", 2)])
+@pytest.mark.parametrize(("backend", "workers"), [("onnxruntime", 0), pytest.param("openvino", 0, marks=pytest.mark.slow), ("openvino", 2)])
 @pytest.mark.parametrize("task", ["classes", "masks"])
 def test_engines_predict_the_same(call: Call, trained: Path, tmp_path: Path, task: str, backend: str, workers: int) -> None:
     images = (trained / "a.jpg", trained / "b.jpg")
