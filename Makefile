@@ -57,8 +57,9 @@ else
 	$(BIN)/trickzoo-eval imagenet --data $(DATA) --model $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(EVAL)
 endif
 
+# The tests of a file run in one process, so that what they share, such as an exported network, is made once.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 soak: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.soak --kills $(KILLS) --out $(SOAK)
