@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from tests.checkpoints import randomise_norms
 from tests.images import jpeg
@@ -35,6 +35,11 @@ def photograph(width: int, height: int) -> Image.Image:
     image[: height // 3] = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
     image[height // 2 :, : width // 2] = (0, 255, 128)
     return Image.fromarray(image)
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images)
 
 
 def random_detector(neck: Literal["fpn", "c4"]) -> FasterRCNN:
