@@ -138,11 +138,17 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     (seen,) = caplog.messages
     assert f"17 of 21 images have the names of training images of {out / 'model.safetensors'}; " in seen
     assert seen.endswith(f"leave them out with --split val --split-file {out / 'split.csv'}")
+    caplog.clear()
+    alone = shutil.copyfile(out / "model.safetensors", tmp_path / "alone.safetensors")  # without its list
+    trained_on = (*evaluation[:4], "--split", "train", "--model", alone)
+    assert evaluate(*trained_on, out=tmp_path / "h.json")["n"] == 17
+    assert caplog.messages == ["the model was trained on these very images: the figures say little about other images"]
+    caplog.clear()
     calibrate = caller(capsys, zoo, "calibrate", out, "--data", data, "--workers", 0)
     calibrate()
-    assert caplog.messages == [seen, seen]
+    assert caplog.messages == [seen]
     calibrate("--split-file", out / "split.csv")
-    assert caplog.messages == [seen, seen]
+    assert caplog.messages == [seen]
 
     caplog.clear()
     options = (*SMALL, "--data", data, "--workers", 0, "--val-fraction", 0.2, "--pretrained", out, "--dry-run")
@@ -209,7 +215,7 @@ def test_a_folder_of_training_images_alone_is_divided_and_its_test_images_are_le
     (tmp_path / "valid" / "a").mkdir(parents=True)
     assert len(open_undivided(tmp_path).entries) == 12  # folders that were made and not filled hold no images
     classes(tmp_path / "valid", 1)
-    refused(lambda: open_undivided(tmp_path), "has validation images; leave --val-fraction and --split-file out", BadOption)
+    refused(lambda: open_undivided(tmp_path), "has validation images and cannot be divided; use it without", BadOption)
 
 
 @pytest.mark.parametrize("n", [1, 2])

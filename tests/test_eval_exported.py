@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from PIL import Image
 
 import trickzoo
@@ -233,6 +234,11 @@ def test_a_file_has_the_figures_of_its_detector_or_segmenter(
     assert of_file["exported_from"] == {"weights": graph.description.weights, "sha256": of_network["weights_sha256"]}
     assert of_file["data"] == of_network["data"] and of_file["model"] == graph.description.model
     assert f"memory.onnx: {of_file['model']}, exported from {graph.description.weights}; fp32 in torch" in text
+    if task == "segmentation" and not workers:
+        assert graph.description.data_digest == "none"  # as the weights' file states it
+        trained_on = structs.replace(graph.description, data_digest=of_file["data"]["digest"])
+        open_in_memory(graph._replace(description=trained_on), monkeypatch)
+        assert "the model was trained on these very images" in call(*tokens, "--model", "memory.onnx", "--device", "cpu", "--workers", 0)[1]
 
 
 def test_the_boxes_and_masks_of_a_large_image_are_in_pixels_of_the_file(

@@ -48,7 +48,7 @@ def test_every_export_gives_the_same_images_and_boxes(name: str, layout: str, tm
         data = AnnotatedLocation(location.layout, tmp_path, val=split).open("detection", "val")
         assert (data.layout, data.classes) == (form.said, CLASSES)
         assert boxes(data) == {name: TRUTH[name] for name in names}
-    refused(lambda: location.open_undivided("detection"), "has validation images; leave --val-fraction and --split-file out", BadOption)
+    refused(lambda: location.open_undivided("detection"), "has validation images and cannot be divided; use it without", BadOption)
 
 
 def test_the_form_is_said_and_a_set_without_splits_is_divided(tmp_path: Path) -> None:

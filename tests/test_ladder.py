@@ -352,7 +352,7 @@ def test_a_report_says_which_finished_trainings_it_leaves_out(call: Call, tmp_pa
 def test_a_dry_run_refuses_to_divide_what_is_divided(call: Call, colours: Path, tmp_path: Path) -> None:
     status, out, error = call("--data", colours, "--val-fraction", 0.3, "--out", tmp_path, "--dry-run")
     assert (status, out) == (2, "")
-    assert f"{colours} has validation images; leave --val-fraction and --split-file out" in error
+    assert f"{colours} has validation images and cannot be divided; use it without" in error
     assert "does not exist" in call("--data", tmp_path / "gone", "--dry-run")[2]
 
 

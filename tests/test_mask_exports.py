@@ -69,7 +69,7 @@ def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Pat
         data = AnnotatedLocation(layout, tmp_path, val=split).open("segmentation", "val")
         assert data.layout == form.said
         check(data, name, list(stems))
-    refused(lambda: location.open_undivided("segmentation"), "has validation images; leave --val-fraction", BadOption)
+    refused(lambda: location.open_undivided("segmentation"), "has validation images and cannot be divided; use it without", BadOption)
 
 
 @pytest.mark.parametrize("name", MASKS)

@@ -91,7 +91,7 @@ def test_a_table_with_splits(folder: Path) -> None:
         [("photos/1.jpg", "b")],
         [("photos/2.jpg", "a")],
     ]
-    refused(lambda: open_undivided(path), "has validation images; leave --val-fraction and --split-file out", BadOption)
+    refused(lambda: open_undivided(path), "has validation images and cannot be divided; use it without", BadOption)
     path = table(folder, "photos/0.jpg,a,train\nphotos/1.jpg,b,train\n")
     assert len(open_undivided(path).entries) == 2
     refused(lambda: open_set(path), 'has no image of the split "val", only of train; --val-fraction 0.2 takes some of train for it')

@@ -309,7 +309,7 @@ def test_what_cannot_be_tuned(call: Call, colours: Path, tmp_path: Path) -> None
         (("--data", colours, "--momentum", "0.8,0.9"), "--momentum takes one value"),
         (("--data", colours, "--minival", "1.5"), "minival must be above 0 and below 1, not 1.5"),
         (("--data", tmp_path / "gone"), "gone does not exist"),
-        (("--data", colours, "--val-fraction", "0.3", "--dry-run"), "has validation images; leave --val-fraction and --split-file out"),
+        (("--data", colours, "--val-fraction", "0.3", "--dry-run"), "has validation images and cannot be divided; use it without"),
         (("--data", colours, "--temperature", "2"), "--temperature has no effect"),
         (("--data", colours, "--json", "--quiet"), "--json prints the result, and --quiet prints nothing"),
     ):

@@ -304,13 +304,9 @@ def _checked_task(path: Path, file: Exported | None, layout: str) -> str:
 def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
     """Return what the result file states about the images."""
     from trickzoo.data.checks import summary_of
-    from trickzoo.data.selection import seen_in_training
+    from trickzoo.data.selection import seen_exactly, seen_in_training
 
-    seen = data.digest == (weights.training or {}).get("data_digest")
-    some = seen_in_training(data.names, weights.path)
-    trained_on = (
-        ["the model was trained on these very images: the figures say little about other images"] if seen else [some] if some else []
-    )
+    seen = seen_exactly([data.digest], weights) or seen_in_training(data.names, weights.path)
     summary = summary_of(data)
     return {
         "path": str(data.root),
@@ -319,7 +315,7 @@ def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
         "classes": len(data.classes),
         "digest": data.digest,
         "summary": summary.content,
-        "notes": [*summary.odd, *data.notes, *trained_on],
+        "notes": [*summary.odd, *data.notes, *([seen] if seen else [])],
     }
 
 

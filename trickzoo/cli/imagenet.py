@@ -173,8 +173,10 @@ def _evaluate(
     from trickzoo.backbone import Backbone
     from trickzoo.classification import evaluate, result
     from trickzoo.cli import common
+    from trickzoo.data.identity import names_digest
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
-    from trickzoo.data.selection import warn_if_seen
+    from trickzoo.data.listing import warn
+    from trickzoo.data.selection import seen_exactly, warn_if_seen
     from trickzoo.training.processes import default_workers
 
     assert network.weights is not None
@@ -184,7 +186,7 @@ def _evaluate(
     else:
         classes, preprocessing = network.file.description.classes, network.preprocessing
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
-    warn_if_seen(known.names, network.weights)
+    warned = warn_if_seen(known.names, network.weights)
     if images.variant is not None:
         check_variant(known, images.variant)
     if real_labels:
@@ -213,6 +215,8 @@ def _evaluate(
             corruptions=corruptions,
             progress=tick,
         )
+    if not warned and (seen := seen_exactly([predictions.digest, names_digest(known)], network.weights)):
+        warn(seen)
     found = result.summarise(
         predictions,
         network,

@@ -56,7 +56,8 @@ class Export:
         name = split_of(split) or split
         if name == ALL:
             if not self.whole and ("val" in self.splits or "train" not in self.splits):
-                raise BadOption(f"{root} ({self.in_words}) has validation images; leave --val-fraction and --split-file out")
+                remedy = "use it without --val-fraction and --split-file"
+                raise BadOption(f"{root} ({self.in_words}) has validation images and cannot be divided; {remedy}")
             name = next(iter(self.splits)) if self.whole else "train"
         if name in self.splits:
             return self.splits[name](self.in_words)

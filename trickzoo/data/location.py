@@ -204,7 +204,7 @@ class AnnotatedLocation(Checked):
             return self._open_file("train")
         reader = find_reader(self.layout, task)
         if not reader.exports:
-            raise BadOption(f"{self.layout} states its splits; leave --val-fraction and --split-file out")
+            raise BadOption(f"{self.layout} states its splits and cannot be divided; use it without --val-fraction and --split-file")
         contents = reader.contents or find_layout(self.layout).what
         return only_export(self.root, resolve_name(reader.exports)(self.root), contents).open(self.root, ALL)
 

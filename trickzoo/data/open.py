@@ -62,7 +62,7 @@ def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:
     Warns and raises as `open_set` does, and raises BadOption if the source has validation images.
     """
     if is_hub(data):
-        raise BadOption(f"{data} states its splits; only files can be divided by --val-fraction or --split-file")
+        raise BadOption(f"{data} states its splits and cannot be divided; use it without --val-fraction and --split-file")
     train = open_set(data, split="train", folder=folder)
     if is_table(data):
         has_val = "val" in table.splits_of(Path(data))
@@ -72,7 +72,7 @@ def open_undivided(data: str | Path, *, folder: Path | None = None) -> ImageSet:
     else:
         has_val = open_set(data, split="val").entries != train.entries
     if has_val:
-        raise BadOption(f"{data} has validation images; leave --val-fraction and --split-file out")
+        raise BadOption(f"{data} has validation images and cannot be divided; use it without --val-fraction and --split-file")
     return train
 
 

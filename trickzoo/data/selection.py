@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
+from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
 from trickzoo.output_files import SPLIT
 from trickzoo.recipes.ranges import Checked, Range, Seed
@@ -237,15 +238,25 @@ def seen_in_training(names: Sequence[str], network: Path, remedy: str = LEAVE_OU
     )
 
 
-def warn_if_seen(names: Sequence[str], weights: LoadedWeights | None, *, training: bool = False) -> None:
-    """Warn if images of these names trained the weights, so that figures on them are too high.
+def seen_exactly(digests: Iterable[str], weights: LoadedWeights) -> str:
+    """Return a sentence for the user if one of the `digests` of a set is that of the images that trained the weights; else it is empty."""
+    trained_on = (weights.training or {}).get("data_digest")
+    if isinstance(trained_on, str) and any(same_set(digest, trained_on) for digest in digests):
+        return "the model was trained on these very images: the figures say little about other images"
+    return ""
+
+
+def warn_if_seen(names: Sequence[str], weights: LoadedWeights | None, *, training: bool = False) -> bool:
+    """Warn if images of these names trained the weights, so that figures on them are too high. Return whether it warned.
 
     They are those of an evaluation, or, with `training`, the validation images of a training that starts from the weights.
     """
     from trickzoo.data.listing import warn
 
-    if weights is not None and (seen := seen_in_training(names, weights.path, DIVIDE if training else LEAVE_OUT)):
+    seen = seen_in_training(names, weights.path, DIVIDE if training else LEAVE_OUT) if weights is not None else ""
+    if seen:
         warn(f"validation: {seen}" if training else seen)
+    return bool(seen)
 
 
 def readable(images: S) -> tuple[S, list[dict[str, str]]]:

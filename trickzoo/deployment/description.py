@@ -34,6 +34,7 @@ class Description(Struct, frozen=True):
         channels: the number of channels of a classifier's input, 3, or 1 for grey images; whole images are always RGB.
         preprocessing: how a classifier's images are prepared, inside the file or outside.
         precision: "int8" if the network computes with 8-bit integers.
+        data_digest: the digest of the images that trained the weights, or empty if the file of the weights does not state it.
     """
 
     trickzoo: str
@@ -50,6 +51,7 @@ class Description(Struct, frozen=True):
     channels: Literal[1, 3] = 3
     preprocessing: Preprocessing | None = None
     precision: Literal["fp32", "int8"] = "fp32"
+    data_digest: str = ""
 
     def __post_init__(self) -> None:
         if self.task != "classification" and self.input != "image":

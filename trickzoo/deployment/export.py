@@ -164,6 +164,7 @@ def _described(model: Backbone, task: str, classes: tuple[str, ...], **rest: obj
         licence=weights.record.licence if weights.record else "unknown",
         classes=classes,
         class_names=tuple(map(describe_class, classes)),
+        data_digest=str((weights.training or {}).get("data_digest", "")),
         **rest,  # type: ignore[arg-type]
     )
 

@@ -68,6 +68,7 @@ def weights_of(network: Exported) -> LoadedWeights:
         description.classes,
         description.preprocessing,
         manifest.records().get(description.weights),
+        training={"data_digest": description.data_digest},
     )
 
 
