@@ -95,6 +95,11 @@ def test_motion_draws_a_line_that_fades() -> None:
         across = (30 - rows) * math.cos(math.radians(degrees)) - (30 - columns) * math.sin(math.radians(degrees))
         assert along.min() == 0 and 19 < along.max() <= 21 and np.abs(across).max() <= 1
     assert corruption_functions._moving(point, 10, 3, 0)[30, 27] / line[30, 30] == pytest.approx(math.exp(-9 / 18))
+    flat = np.arange(0, 256, 15, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2).repeat(3, 3)
+    assert all(np.array_equal(made("motion_blur", severity, each), each) for each in flat for severity in (1, 2, 5))
+    blurred = 65535 / 255 * corruption_functions._moving(PICTURE.astype(float), 15, 5, np.random.default_rng(3).uniform(-45, 45))
+    expected = np.floor(np.round(blurred) / 257)  # ImageMagick rounds to 16 bits, and cuts them down to 8 when it writes the file
+    assert np.array_equal(corruption_functions.motion_blur(PICTURE, np.random.default_rng(3), 15, 5), expected)
 
 
 def test_enlargements_are_scipys() -> None:
@@ -154,7 +159,24 @@ def test_weather_brightens() -> None:
         expected = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, min(value + 0.3, 1)))
         assert np.abs(bright[row, column] + 0.5 - expected).max() < 1
     assert (made("brightness", 2, np.zeros((4, 4, 3), np.uint8)) == int(0.2 * 255)).all()
-    assert made("snow", 5).mean() > made("snow", 1).mean() > PICTURE.mean()
+
+
+@pytest.mark.parametrize("severity", [1, 5])
+def test_snow_falls_on_a_whitened_image(severity: int) -> None:
+    """The flakes are cut down to whole numbers before and after they move."""
+    mean, spread, flake, threshold, radius, deviation, kept = setting("snow", severity)
+    random, part = np.random.default_rng(3), math.ceil(SIDE / flake)
+    first = (SIDE - part) // 2
+    noise = random.normal(mean, spread, size=(SIDE, SIDE))[first : first + part, first : first + part]
+    layer = ndimage.zoom(noise, flake, order=1)
+    cut = (len(layer) - SIDE) // 2
+    layer = layer[cut : cut + SIDE, cut : cut + SIDE]
+    layer = np.floor(255 * np.clip(np.where(layer < threshold, 0, layer), 0, 1))
+    layer = np.floor(corruption_functions._moving(layer, radius, deviation, random.uniform(-135, -45)) + 1e-3)
+    grey = (PICTURE * [0.299, 0.587, 0.114]).sum(2, keepdims=True)
+    image = kept * PICTURE + (1 - kept) * np.maximum(PICTURE, 1.5 * grey + 127.5) + (layer + layer[::-1, ::-1])[..., None]
+    difference = corruption_functions.snow(PICTURE, np.random.default_rng(3), *setting("snow", severity)) - np.floor(np.clip(image, 0, 255))
+    assert layer.max() > 50 and np.abs(difference).max() <= 1 and np.abs(difference).mean() < 0.01
 
 
 def test_contrast_and_the_digital_kinds() -> None:

@@ -28,6 +28,11 @@ def _stored(image: Floats) -> Pixels:
     return (255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
+def _stored_by_imagemagick(image: Floats) -> Pixels:
+    """Return an image in 0…1 as bytes, rounded to 16 bits and then cut down to 8, as ImageMagick 6 writes it."""
+    return (np.floor(65535 * image + 0.5) // 257).astype(np.uint8)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # noise
 
@@ -108,7 +113,7 @@ def _moved(random: np.random.Generator, side: int, reach: int) -> NDArray[np.int
 
 def motion_blur(pixels: Pixels, random: np.random.Generator, radius: int, deviation: float) -> Pixels:
     """Blur along a direction of at most 45° from the horizontal."""
-    return _stored(_moving(pixels / 255, radius, deviation, random.uniform(-45, 45)))
+    return _stored_by_imagemagick(_moving(pixels / 255, radius, deviation, random.uniform(-45, 45)))
 
 
 def _moving(image: Floats, radius: int, deviation: float, degrees: float) -> Floats:
@@ -168,7 +173,7 @@ def snow(
     """
     layer = _enlarged(torch.from_numpy(random.normal(mean, spread, size=pixels.shape[:2]))[..., None], flake)[..., 0].numpy()
     layer = _stored(np.where(layer < threshold, 0, layer)) / 255
-    layer = np.round(255 * _moving(layer, radius, deviation, random.uniform(-135, -45))) / 255
+    layer = _stored_by_imagemagick(_moving(layer, radius, deviation, random.uniform(-135, -45))) / 255
     image = pixels / 255
     whitened = np.maximum(image, (image @ LUMA)[..., None] * 1.5 + 0.5)
     return _stored(kept * image + (1 - kept) * whitened + (layer + np.rot90(layer, 2))[..., None])
