@@ -57,16 +57,32 @@ def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Pa
     assert f"(95 % CI {low:.2f} to {high:.2f})" in text
 
 
-def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path) -> None:
-    evaluate("--data", photos, "--model", "mobilenet_v1_025", "--weights", tiny, "--predictions", tmp_path / "p.csv", out=tmp_path / "o")
+def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order of its logits, also where all probabilities but one are 0."""
     model = trickzoo.create("mobilenet_v1_025", weights=tiny)
-    transform = trickzoo.eval_transform(model)
+    transform, ties = trickzoo.eval_transform(model), 0
+    for parameter in model.head.fc.parameters():
+        parameter.data *= 1e5
+    trickzoo.export(model, tmp_path / "sure.safetensors")
+    tokens = ("--model", "mobilenet_v1_025", "--weights", tmp_path / "sure.safetensors")
+    evaluate("--data", photos, *tokens, "--predictions", tmp_path / "p.csv", out=tmp_path / "o")
+    capsys.readouterr()
+    network = trickzoo.load(tmp_path / "sure.safetensors")
     with (tmp_path / "p.csv").open() as file:
-        for row in csv.DictReader(file):
-            with torch.inference_mode():
-                probability, top = model(transform(Image.open(photos / "val" / row["image"]))[None])[0].softmax(0).topk(5)
-            assert [row[f"top{k}"] for k in range(1, 6)] == [IMAGENETTE[i] for i in top]
-            assert [float(row[f"p{k}"]) for k in range(1, 6)] == pytest.approx(probability.tolist(), abs=2e-6)
+        rows = list(csv.DictReader(file))
+    assert call(zoo, "predict", *(photos / "val" / row["image"] for row in rows), *tokens, "--json", "--workers", 0) == 0
+    for row, predicted in zip(rows, json.loads(capsys.readouterr().out), strict=True):
+        image = Image.open(photos / "val" / row["image"])
+        with torch.inference_mode():
+            logits = model(transform(image)[None])[0]
+        order, probability = logits.argsort(descending=True), logits.softmax(0)
+        ties += int((probability == 0).sum() > 5)
+        assert [row[f"top{k}"] for k in range(1, 6)] == [IMAGENETTE[i] for i in order[:5]]
+        assert [float(row[f"p{k}"]) for k in range(1, 6)] == pytest.approx(probability[order[:5]].tolist(), abs=2e-6)
+        assert [each["class"] for each in predicted["top"]] == [IMAGENETTE[i] for i in order[:5]]
+        assert [each["probability"] for each in predicted["top"]] == pytest.approx(probability[order[:5]].tolist(), abs=1e-6)
+        assert [each.label for each in network.predict(image).found] == order.tolist()
+    assert ties == len(rows)
 
 
 def test_the_model_is_read_from_the_weight_file(tiny: Path, photos: Path, tmp_path: Path) -> None:

@@ -168,8 +168,8 @@ class Network:
         return Found(label, describe_class(self.classes[label]), score, box)
 
     def _probabilities(self, logits: Tensor) -> Prediction:
-        probability, label = logits.softmax(0).sort(descending=True, stable=True)
-        return Prediction(tuple(map(self._named, label.tolist(), probability.tolist())))
+        label = logits.argsort(descending=True, stable=True)
+        return Prediction(tuple(map(self._named, label.tolist(), logits.softmax(0)[label].tolist())))
 
     def _boxes(self, found: NamedDetections, picture: Picture) -> Prediction:
         labels, boxes = (found.labels - 1).tolist(), found.boxes * picture.scale

@@ -254,7 +254,8 @@ class Classifier:
         parts = pixels.reshape(-1, pixels.shape[-3], height, width).split(self.at_once)
         logits = torch.cat([self._logits(part) for part in parts])
         finite = bool(logits.isfinite().all())
-        probability, top = logits.softmax(1).topk(min(5, logits.shape[1]))
+        top = logits.topk(min(5, logits.shape[1])).indices  # several probabilities may be 0 where the logits differ
+        probability = logits.softmax(1).gather(1, top)
         narrow = top[:, :0]
         if self.restrict is not None:
             narrow = self.restrict[logits[:, self.restrict].topk(min(5, len(self.restrict))).indices]

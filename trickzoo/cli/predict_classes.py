@@ -14,14 +14,11 @@ if TYPE_CHECKING:
 
 def row(image: Path, network: Network, top: int) -> dict[str, Any]:
     """Return the most probable classes of an image."""
-    from trickzoo.data.classes import describe_class
     from trickzoo.data.images import read
 
     names, picture = network.classes, read(image).upright()
-    probability, index = network.run(picture.image).softmax(0).topk(min(top, len(names)))
     likeliest = [
-        {"class": names[i], "name": describe_class(names[i]), "probability": p}
-        for p, i in zip(probability.tolist(), index.tolist(), strict=True)
+        {"class": names[each.label], "name": each.name, "probability": each.score} for each in network.predict_picture(picture).found[:top]
     ]
     return {**of_image(image, picture), "top": likeliest}
 
