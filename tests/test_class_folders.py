@@ -61,6 +61,21 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
     assert open_imagenet(tmp_path, split="train").root == tmp_path / "train"
 
 
+def test_folders_that_are_all_named_as_splits_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train_images", "TestImages", "val-2"):
+        jpeg(tmp_path / name / "0.jpg")
+    with pytest.raises(BadData, match="holds TestImages, train_images, val-2, which are named as splits, and hold no class folders"):
+        open_imagenet(tmp_path)
+    jpeg(tmp_path / "training wheels" / "0.jpg")  # is named as a split too
+    with pytest.raises(BadData, match="which are named as splits"):
+        open_imagenet(tmp_path)
+    jpeg(tmp_path / "cats" / "0.jpg")
+    assert len(open_imagenet(tmp_path).classes) == 5
+    for name in ("freight train", "passenger train"):  # all mean the same split
+        jpeg(tmp_path / "trains" / name / "0.jpg")
+    assert open_imagenet(tmp_path / "trains").classes == ("freight train", "passenger train")
+
+
 def test_names_of_classes_stay_as_they_are(tmp_path: Path) -> None:
     wanted = [" lead", "007", "1 storey", "7", "a.b", "cat ", "n[1]"]
     for name in wanted:

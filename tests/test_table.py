@@ -62,6 +62,52 @@ def test_absolute_paths_of_files_below_the_folder(folder: Path) -> None:
     refused(lambda: open_set(other), r"the path must be below .*photos; --images names another folder that contains the images")
 
 
+def test_names_without_their_suffix_as_in_tables_of_kaggle(folder: Path) -> None:
+    photos = folder / "photos"
+    jpeg(photos / "img.7.JPG", 7)
+    jpeg(photos / "cafe\u0301.png", 8)
+    path = table(folder, "image_id,label\nimg.7,cat\n0,dog\n1.jpg,cat\ncaf\u00e9,dog\n")
+    wanted = [("img.7.JPG", "cat"), ("0.jpg", "dog"), ("1.jpg", "cat"), ("cafe\u0301.png", "dog")]
+    assert entries(path, folder=photos) == wanted
+    path = table(folder, "id,label\nphotos/img.7,cat\n./photos/0,dog\nphotos\\1.jpg,cat\nphotos/caf\u00e9,dog\n")
+    assert entries(path) == [(f"photos/{name}", label) for name, label in wanted]
+    assert entries(table(folder, f"path,label\n{photos / '0'},cat\n")) == [("photos/0.jpg", "cat")]
+
+
+def test_names_without_their_suffix_that_fit_no_image_or_two(folder: Path) -> None:
+    photos = folder / "photos"
+    jpeg(photos / "0.png", 0)
+    path = table(folder, "id,label\nphotos/0,cat\n")
+    refused(lambda: open_set(path), r"line 2, names 0, which could be 0\.jpg, 0\.png; write the suffix")
+    (photos / "0").write_bytes((photos / "1.jpg").read_bytes())
+    assert entries(path) == [("photos/0", "cat")]
+    (photos / "note.txt").write_text("")
+    (photos / "deep.jpg").mkdir()
+    for name in ("photos/note", "photos/deep", "photos", "none/0", "../photos/0"):
+        table(folder, f"id,label\n{name},cat\n")
+        refused(lambda: open_set(path), "--images names another folder that contains the images")
+    refused(lambda: open_set(table(folder, "id,label\nphotos/2,cat\nphotos/2.jpg,cat\n")), r"has photos/2\.jpg twice")
+
+
+def test_an_id_is_not_a_path_if_there_is_a_column_of_paths(folder: Path) -> None:
+    assert entries(table(folder, "id,file_name,label\n0,photos/1.jpg,cat\n")) == [("photos/1.jpg", "cat")]
+
+
+def test_a_folder_with_a_table_beside_folders_that_are_no_classes(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = table(folder, "image_id,label\n0,cat\n1,dog\n2,cat\n", "train.csv")
+    table(folder, "image_id,label\n9,cat\n", "sample_submission.csv")
+    remedy = f"; if {labels} names the classes of the images, pass it as --data, and the folder of its images as --images"
+    open_set(folder)
+    assert caplog.messages[0].endswith("sample_submission.csv, train.csv" + remedy)
+    photos = (folder / "photos").rename(folder / "train_images")
+    jpeg(folder / "test_images" / "0.jpg")
+    named = f"{folder} holds test_images, train_images, which are named as splits, and hold no class folders; put images into"
+    refused(lambda: open_set(folder), f"{named} {folder}/train/CLASS/ and {folder}/val/CLASS/{remedy}")
+    photos.rename(folder / "train")
+    (folder / "test_images").rename(folder / "test")
+    refused(lambda: open_set(folder, split="train"), f"holds 3 files and no class folders; .* if they have boxes or masks{remedy}")
+
+
 def test_accents_of_labels_are_one_whichever_way_they_are_stored(folder: Path) -> None:
     assert open_set(table(folder, "path,label\nphotos/0.jpg,caf\u00e9\nphotos/1.jpg,cafe\u0301\n")).classes == ("caf\u00e9",)
 

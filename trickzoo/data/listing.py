@@ -195,12 +195,13 @@ class Files:
 
     Args:
         root: the folder.
-        remedy: the end of the message for a name that lies outside of it.
+        remedy: the end of the message for a name that lies outside of it, or does not exist in it.
     """
 
     def __init__(self, root: Path, remedy: str = "") -> None:
         self.root, self.remedy = root, remedy
         self._listed: dict[str, dict[str, tuple[str, bool]]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> str | None:
         """Return the path of the file `name` relative to the root, as it is spelt on the disk, or None if there is no such file.
@@ -234,8 +235,21 @@ class Files:
             raise BadData(f"{source} names the URL {shown}; download the images, and write their paths")
         found = self.find(name)
         if found is None:
-            raise BadData(f"{self.root / shown} does not exist, but {source} lists it")
+            raise BadData(f"{self.root / shown} does not exist, but {source} lists it{self.remedy}")
         return found
+
+    def require_image(self, name: str, source: str) -> str:
+        """Return the path of the image `name` as `require` does. The suffix may be missing: "a1" is a1.jpg if there is no file a1.
+
+        Raises BadData as `require` does, and if the names of several images differ from `name` in their suffix only.
+        """
+        path = self._below(name)
+        if self.find(name) is not None or path.is_absolute() or ".." in path.parts or not (self.root / path.parent).is_dir():
+            return self.require(name, source)
+        fitting = self._images_in("" if path.parent.name == "" else path.parent.as_posix()).get(same_form(path.name), [])
+        if len(fitting) > 1:
+            raise BadData(f"{source} names {path.name}, which could be {shortened(fitting, 3)}; write the suffix")
+        return self.require((path.parent / fitting[0]).as_posix() if fitting else name, source)
 
     def _below(self, name: str) -> PurePosixPath:
         """Return a name as a path relative to the root, if it is the absolute path of something below it; otherwise the path itself."""
@@ -261,3 +275,13 @@ class Files:
             self._listed[place] = {same_form(name): (name, is_folder) for name, is_folder in reversed(there)}
             self._listed[place] |= {name: (name, is_folder) for name, is_folder in there}
         return self._listed[place]
+
+    def _images_in(self, place: str) -> dict[str, list[str]]:
+        """Return the names of the images directly in a folder below the root, by their stems in Unicode's composed form."""
+        if place not in self._stems:
+            found: dict[str, list[str]] = defaultdict(list)
+            for name in sorted({spelt for spelt, is_folder in self._in(place).values() if not is_folder}):
+                if PurePosixPath(name).suffix.lower() in images.EXTENSIONS:
+                    found[same_form(PurePosixPath(name).stem)].append(name)
+            self._stems[place] = found
+        return self._stems[place]

@@ -81,7 +81,7 @@ def left_out(images: ImageSet) -> str:
     names = images.unread
     suffixes = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in names)
     kinds = shortened([f"{n} {suffix}" for suffix, n in suffixes.most_common()], 5)
-    shown = shortened(names, NAMED)
+    shown = shortened(names, NAMED) + (table.suggested(images.root) if any(map(is_table, names)) else "")
     return f"{images.root}: {count(len(names), 'file')} {verb(len(names), 'is')} not read as images and left out ({kinds}): {shown}"
 
 

@@ -21,6 +21,7 @@ from trickzoo.data.exports import by_split
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.data.layouts import check_exists, split_of
 from trickzoo.data.listing import equal_groups, is_hidden, same_form, warn
+from trickzoo.data.readers import table
 from trickzoo.data.readers.devkit import validation_labels
 from trickzoo.data.readers.tars import members
 from trickzoo.errors import BadData, shortened
@@ -63,13 +64,24 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
         found = count(len(files), "file") if files else "nothing"
         raise BadData(
             f"{path} holds {found} and no class folders; put images into {root}/CLASS/, or into {root}/train/CLASS/ and "
-            f"{root}/val/CLASS/, or use trickzoo finetune if they have boxes or masks"
+            f"{root}/val/CLASS/, or use trickzoo finetune if they have boxes or masks{table.suggested(root)}"
         )
+    _refuse_splits(path, folders)
     classes, order = classes_of_labels(folders)
     if order == imagenet1k():
         return _class_folders(path, dict(zip(folders, classes, strict=True)), BY_INDEX)
     synsets = any(SYNSET.fullmatch(name) for name in folders)
     return _class_folders(path, _labels_of_folders(path, folders), BY_SYNSET if synsets else BY_NAME)
+
+
+def _refuse_splits(path: Path, folders: list[str]) -> None:
+    """Raise BadData if the names of all folders contain those of splits, as train_images and test_images do, with images and no folders."""
+    meant = [{split_of(word) for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)} - {None} for name in folders]
+    if all(meant) and len(set.union(*meant)) > 1 and not any(_listing(path / name)[0] for name in folders):
+        raise BadData(
+            f"{path} holds {shortened(folders, 3)}, which are named as splits, and hold no class folders; put images into "
+            f"{path}/train/CLASS/ and {path}/val/CLASS/{table.suggested(path)}"
+        )
 
 
 def _split_folder(path: Path, split: str) -> Path:

@@ -1,9 +1,9 @@
 """A CSV file of labelled images: one row for each image, with its path and its class.
 
-The first row names the columns: one of `PATHS`, one of `CLASSES`, and, if the table assigns the images to splits, one of `PARTS`. Other
-columns are ignored. Values are separated by commas, semicolons or tabs. Without such a first row, a table of two or three columns contains
-the path, the class and the split, in this order. Paths are relative to the folder of the file, unless another folder is named,
-or they are absolute paths of files below that folder.
+The first row names the columns: one of `PATHS` or else of `IDS`, one of `CLASSES`, and, if the table assigns the images to splits, one of
+`PARTS`. Other columns are ignored. Values are separated by commas, semicolons or tabs. Without such a first row, a table of two or three
+columns contains the path, the class and the split, in this order. Paths may lack the suffix of the image, as in the tables of Kaggle. They
+are relative to the folder of the file, unless another folder is named, or they are absolute paths of files below that folder.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import NamedTuple
 from trickzoo.data import images as image_files
 from trickzoo.data.classes import classes_of_labels
 from trickzoo.data.imageset import Entry, ImageSet
-from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, check_unique, read_text, same_form
+from trickzoo.data.layouts import is_table, split_of
+from trickzoo.data.listing import Files, check_unique, read_text, same_form, visible
 from trickzoo.errors import BadData
 from trickzoo.result_files import unescape_formula
 from trickzoo.wording import count
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_name", "name")
+IDS = ("image_id", "imageid", "img_id", "id_code", "id")
+"""Columns of paths if there is none of `PATHS`: in other tables they number the rows."""
 CLASSES = ("label", "class", "class_name", "category", "target", "labels")
 PARTS = ("split", "set", "subset", "part")
 BYTES = 64 << 20
@@ -59,7 +61,7 @@ def open_table(path: Path, split: str | None, *, folder: Path | None = None) -> 
         hint = "; --val-fraction 0.2 takes some of train for it" if split == "val" and there == "train" else ""
         raise BadData(f'{path} has no image of the split "{split}", only of {there}{hint}')
     files = Files(folder or path.parent, "; --images names another folder that contains the images")
-    names = [files.require(row.path, f"{path.name}, line {row.line},") for row in mine]
+    names = [files.require_image(row.path, f"{path.name}, line {row.line},") for row in mine]
     check_unique(names, path)
     try:
         labels, order = classes_of_labels([row.label for row in mine])
@@ -72,6 +74,25 @@ def open_table(path: Path, split: str | None, *, folder: Path | None = None) -> 
 def splits_of(path: Path) -> tuple[str, ...]:
     """Return the names of the splits that a table has, or nothing if it has none. Raises BadData as `read_rows` does."""
     return tuple(dict.fromkeys(row.split for row in read_rows(path, labelled=True) if row.split))
+
+
+def suggested(folder: Path) -> str:
+    """Return the end of a message that names a table of labelled images directly in a folder, or "" if there is none.
+
+    Of several, it is one that is named after the training split, or else the first.
+    """
+    tables = [file for file in visible(folder) if is_table(file) and file.is_file() and _is_labelled(file)]
+    if not tables:
+        return ""
+    table = next((file for file in tables if split_of(file.stem) == "train"), tables[0])
+    return f"; if {table} names the classes of the images, pass it as --data, and the folder of its images as --images"
+
+
+def _is_labelled(path: Path) -> bool:
+    try:
+        return bool(read_rows(path, labelled=True))
+    except BadData:
+        return False
 
 
 def read_rows(path: Path, *, labelled: bool) -> list[Row]:
@@ -124,6 +145,8 @@ def _columns(path: Path, rows: Sequence[tuple[int, list[str]]], labelled: bool) 
         if len(several) > 1:
             raise BadData(f'{path}: the columns "{names[several[0]]}" and "{names[several[1]]}" mean the same; rename one')
     place, label, split = (at[0] if at else None for at in found)
+    if place is None:
+        place = next((names.index(name) for name in IDS if name in names), None)
     if place is not None and (label if labelled else split) is not None:
         return (place, label if labelled else None, split), 1
     is_image = Path(rows[0][1][0].strip()).suffix.lower() in image_files.EXTENSIONS
