@@ -188,7 +188,7 @@ def test_masks_are_judged_as_by_hand_and_written(call: Call, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("backend", "workers", "precision"),
     [
-        ("onnxruntime", 2, "fp32"),
+        pytest.param("onnxruntime", 2, "fp32", marks=pytest.mark.slow),
         ("openvino", 2, "fp32"),
         pytest.param("openvino", 0, "fp32", marks=pytest.mark.slow),
         ("eager", 0, "bf16"),

@@ -168,7 +168,7 @@ def test_several_models_in_one_run(
     assert re.search(r"weight +top-1 +95 %", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("eager", 2), ("onnxruntime", 2), ("openvino", 2)])
+@pytest.mark.parametrize(("backend", "workers"), [("eager", 2), ("onnxruntime", 2), pytest.param("openvino", 2, marks=pytest.mark.slow)])
 def test_engines_and_workers_predict_the_same(backend: str, workers: int, tiny: Path, photos: Path, tmp_path: Path) -> None:
     found = []
     for name, count in (("eager", 0), (backend, workers)):

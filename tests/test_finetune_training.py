@@ -216,7 +216,7 @@ def test_two_processes_train_a_segmenter_with_dropout_as_one_does(tmp_path: Path
     assert not all(torch.allclose(none[key], one[key], atol=1e-5, rtol=1e-4) for key in one), "dropout acts on the weights"
 
 
-@pytest.mark.parametrize("name", ["resnet18_d", "mobilenet_v1_025"])
+@pytest.mark.parametrize("name", [pytest.param("resnet18_d", marks=pytest.mark.slow), "mobilenet_v1_025"])
 def test_frozen_stages_do_not_change(name: str, tmp_path: Path) -> None:
     """Their parameters and their statistics of BatchNorm stay the same, those of the deep stem included."""
     source = trickzoo.create(name, num_classes=10)

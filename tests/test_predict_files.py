@@ -80,8 +80,17 @@ def test_workers_predict_the_same_in_the_same_order(call: Call, trained: Path, t
             assert row == other and Path(row["picture"]).is_file()
 
 
-@pytest.mark.parametrize(("backend", "workers"), [("onnxruntime", 0), pytest.param("openvino", 0, marks=pytest.mark.slow), ("openvino", 2)])
-@pytest.mark.parametrize("task", ["classes", "masks"])
+@pytest.mark.parametrize(
+    ("task", "backend", "workers"),
+    [
+        ("classes", "openvino", 2),
+        ("masks", "onnxruntime", 0),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [("classes", "onnxruntime", 0), ("classes", "openvino", 0), ("masks", "openvino", 0), ("masks", "openvino", 2)]
+        ),
+    ],
+)
 def test_engines_predict_the_same(call: Call, trained: Path, tmp_path: Path, task: str, backend: str, workers: int) -> None:
     images = (trained / "a.jpg", trained / "b.jpg")
     tokens = (*images, "--model", trained / task, "--json", "--workers", workers)

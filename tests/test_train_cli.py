@@ -184,13 +184,7 @@ def test_dry_run_tells_and_leaves_nothing(call: Call, colours: Path, tmp_path: P
 
 
 PAPER = [name for name in collection.recipes() if name.startswith("paper.")]
-FAST = {
-    "paper.resnet50.bs1024.fp16",
-    "paper.resnet50_d.distill_mixup",
-    "paper.inception_v3.efficient",
-    "paper.mobilenet_v1_100.mixup",
-    "paper.places365.resnet50_d.best",
-}
+FAST = {"paper.resnet50_d.distill_mixup", "paper.inception_v3.efficient", "paper.mobilenet_v1_100.mixup"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in PAPER])
