@@ -273,6 +273,11 @@ def test_a_large_image_gives_boxes_in_the_files_pixels(call: Call, place: Path, 
     reduced = json.loads(call(*tokens, tmp_path / "2")[1])[0]["boxes"]
     assert reduced[0]["box"] == pytest.approx(whole[0]["box"], abs=25)
     assert max(edge for row in reduced for edge in row["box"]) > 320
+    Image.open(place / "a.jpg").resize((640, 17)).save(tmp_path / "a.jpg", quality=95)
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 1_000)
+    assert images.read(tmp_path / "a.jpg").image.size == (160, 5)  # 17 rows are not divisible by 4
+    narrow = json.loads(call(*tokens, tmp_path / "3")[1])[0]["boxes"]
+    assert max(row["box"][2] for row in narrow) == 640 and max(row["box"][3] for row in narrow) == 17
 
 
 def test_photographs_are_not_all_kept_in_memory(call: Call, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,9 @@ class Picture:
         return self.size[::-1] if self.orientation in SIDEWAYS else self.size
 
     @property
-    def scale(self) -> float:
-        """Factor from pixels of `image` to pixels of the file; 1 unless the image was reduced when it was decoded."""
-        return self.size[0] / self.image.width
+    def scale(self) -> tuple[float, float]:
+        """Factors from columns and rows of `image` to those of `size`; 1 unless the image was reduced when it was decoded."""
+        return self.size[0] / self.image.width, self.size[1] / self.image.height
 
     @property
     def sides(self) -> str:
