@@ -141,7 +141,7 @@ def test_networks_and_files_are_compared_in_one_run(call: Call, place: Path, tmp
         (
             "image.onnx",
             ("--corruptions", "fog"),
-            "--corruptions is for images in RGB after their resizing, and image.onnx takes whole images",
+            "--corruptions is for images after their resizing, and image.onnx takes whole images",
         ),
         ("none.onnx", (), "none.onnx cannot be read (No such file or directory)"),
         ("none.pt2", (), "none.pt2: trickzoo does not run archives of torch.export"),

@@ -168,6 +168,28 @@ def test_several_models_in_one_run(
     assert re.search(r"weight +top-1 +95 %", capsys.readouterr().out)
 
 
+def test_a_network_for_grey_images_gets_grey_images(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grey.safetensors"
+    trickzoo.export(trickzoo.create("mobilenet_v1_025", weights=tiny, in_chans=1), path)
+    model = trickzoo.create(path, in_chans=1)
+    for backend, workers in (("eager", 2), ("onnxruntime", 0)):
+        table, tokens = tmp_path / f"{backend}.csv", ("--data", photos, "--model", path, "--device", "cpu")
+        assert call(evaluation, "imagenet", *tokens, "--workers", workers, "--backend", backend, "--predictions", table) == 0
+        with table.open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 30
+        for row in rows:
+            with torch.inference_mode():
+                probability = model(trickzoo.eval_transform(model)(Image.open(photos / "val" / row["image"]))[None]).softmax(1)[0]
+            assert float(row["p1"]) == pytest.approx(probability.max().item(), abs=1e-3)
+            assert row["top1"] == IMAGENETTE[probability.argmax()]
+    capsys.readouterr()
+    assert call(zoo, "calibrate", path, "--data", photos, "--workers", 0) == 2  # the features were computed
+    assert "no temperature fits" in capsys.readouterr().err
+    assert call(evaluation, "imagenet", *tokens, "--corruptions", "fog") == 2
+    assert f"--corruptions is for images in RGB, and {path} takes grey images; leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("backend", "workers"), [("eager", 2), ("onnxruntime", 2), pytest.param("openvino", 2, marks=pytest.mark.slow)])
 def test_engines_and_workers_predict_the_same(backend: str, workers: int, tiny: Path, photos: Path, tmp_path: Path) -> None:
     found = []

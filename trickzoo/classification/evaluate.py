@@ -73,6 +73,10 @@ class FileClassifier(Protocol):
         """What is known of the weights."""
 
     @property
+    def in_chans(self) -> int:
+        """The number of channels of its images: 3, or 1 if it takes grey images."""
+
+    @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """A function from an RGB image to the uint8 pixels that the classifier takes. It can be pickled."""
 
@@ -146,7 +150,7 @@ def predict(
     restrict = torch.tensor(present, device=state.device) if 1 < len(present) < len(classes) else None
     runs: Callable[[Tensor], Tensor]
     if isinstance(model, Backbone):
-        transform, normalisation = resize_and_crop(preprocessing), preprocessing
+        transform, normalisation = resize_and_crop(preprocessing, model.in_chans), preprocessing
         runs = network or model.to(state.device).to(memory_format=torch.channels_last).eval()
     else:
         transform, normalisation, runs = model.transform, None, model

@@ -43,7 +43,7 @@ def extract(
     """
     on_cpu = device.type == "cpu"
     network = model.to(device).to(memory_format=torch.channels_last).eval()
-    share = Decoded(images, resize_and_crop(preprocessing), range(len(images.entries)))
+    share = Decoded(images, resize_and_crop(preprocessing, model.in_chans), range(len(images.entries)))
     batches = in_order(len(share), BATCH if on_cpu else ACCELERATOR_BATCH)
     rows: list[Tensor] = []
     for found in computed(share, batches, workers, _Features(network, preprocessing, device), by_workers=on_cpu):

@@ -36,15 +36,15 @@ CHECKED = 8
 """On how many of the first images the logits of a deployed network are compared with eager's, unless a batch is larger."""
 
 
-def loaded(model: str, weights: str | None, *, grey: bool = False) -> Backbone:
+def loaded(model: str, weights: str | None) -> Backbone:
     """Return a model with the given weights, or with its default weight.
 
-    `model` is a model, a weight of a model, or a weight file whose header names its model. With `grey`, the network may be one for grey
-    images. Raises the errors of `create` and of `check_channels`.
+    `model` is a model, a weight of a model, or a weight file whose header names its model. The network takes RGB or grey images. Raises the
+    errors of `create` and of `check_channels`.
     """
     file = weights is None and not model.startswith("hf-hub:") and is_file(model)
     pretrained = weights is None and not file and "." not in model
-    return check_channels(create(model, weights=weights, pretrained=pretrained, in_chans=None if grey else 3))
+    return check_channels(create(model, weights=weights, pretrained=pretrained, in_chans=None))
 
 
 def preprocessing_of(model: Backbone, given: Preparation = Preparation()) -> Preprocessing:

@@ -102,7 +102,7 @@ def _weights(out: Path, model: str, weights: str | None, layout: Layout, dtype: 
     from trickzoo.cli.common import loaded
     from trickzoo.weights.export import export as write
 
-    write(loaded(model, weights, grey=True), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
+    write(loaded(model, weights), out, layout=layout, overwrite=overwrite, dtype=getattr(torch, dtype) if dtype else None)
 
 
 def _graph(model: str, weights: str | None, preparation: Preparation, options: dict[str, Any]) -> Graph:
@@ -116,7 +116,7 @@ def _graph(model: str, weights: str | None, preparation: Preparation, options: d
     path = expanded(model) if not model.startswith("hf-hub:") and named.is_file(model) else None
     task = task_of(path) if path is not None and weights is None else "classification"
     if path is None or task == "classification":
-        network = loaded(model, weights, grey=True)
+        network = loaded(model, weights)
         return export.classifier(
             network,
             preprocessing_of(network, preparation),

@@ -83,6 +83,8 @@ def imagenet(
     results = []
     for name in names:
         network = of_file.get(name) or loaded(name, networks.weights)
+        if corruptions and network.in_chans == 1:
+            raise BadOption(f"--corruptions is for images in RGB, and {name} takes grey images; leave it out")
         predictions, found = _evaluate(network, opened, images, preparation, engine, state, corruptions, real_labels)
         results.append(found)
         if state.is_main_process:
@@ -146,12 +148,11 @@ def _of_file(name: str, engine: EngineOptions, corruptions: Sequence[Corruption]
     from trickzoo.deployment.predict import ExportedClassifier
 
     file = open_exported(expanded(name))
-    task, takes, channels = file.description.task, file.description.input, file.description.channels
+    task, takes = file.description.task, file.description.input
     if task != "classification":
         raise BadOption(f"{name} is for {task}; evaluate it by the layout of its images, such as `trickzoo eval voc --model {name}`")
-    if corruptions and (takes == "image" or channels != 3):
-        what = "whole images" if takes == "image" else "grey images"
-        raise BadOption(f"--corruptions is for images in RGB after their resizing, and {name} takes {what}; leave it out")
+    if corruptions and takes == "image":
+        raise BadOption(f"--corruptions is for images after their resizing, and {name} takes whole images; leave it out")
     if engine.batch_size is not None and takes == "image":
         raise NoEffect("--batch-size", f"{name} takes whole images, which are given to it one at a time")
     return ExportedClassifier(file)

@@ -123,7 +123,7 @@ class EngineOptions:
         def checked() -> Images | None:
             if self.precision == "int8":
                 return options.calibration_images(self.calibration)
-            first = Decoded(images, resize_and_crop(preprocessing), range(min(batch_size, len(images.entries))))
+            first = Decoded(images, resize_and_crop(preprocessing, network.in_chans), range(min(batch_size, len(images.entries))))
             pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
             return normalise(torch.stack(pixels), preprocessing) if pixels else None
 

@@ -194,7 +194,7 @@ def _classifier(name: str, weights: str | None, classes: str | None, preparation
     from trickzoo.cli import common
     from trickzoo.training.device import find
 
-    model = common.loaded(name, weights, grey=True).to(find(device))
+    model = common.loaded(name, weights).to(find(device))
     return loading.of_classifier(model, common.classes_of(model, classes), common.preprocessing_of(model, preparation))
 
 

@@ -25,19 +25,24 @@ LONGEST = 16
 """The largest ratio of an image's sides. A longer image is cut to its middle before it is resized; the centre crop uses no more."""
 
 
-def resize_and_crop(preprocessing: Preprocessing) -> Callable[[Image.Image], Tensor]:
-    """Return the resizing and centre crop of a preprocessing, for PIL images.
+def resize_and_crop(preprocessing: Preprocessing, channels: int = 3) -> Callable[[Image.Image], Tensor]:
+    """Return the resizing and centre crop of a preprocessing, for PIL images in RGB.
 
-    It turns an RGB image into (3, size, size) uint8, and a grey image into (1, size, size).
+    It turns an image into (channels, size, size) uint8. With one channel, the image becomes grey before it is resized.
     """
     return v2.Compose(
         [
+            *([_grey] if channels == 1 else []),
             middle,
             functools.partial(_resize, short=preprocessing.short_side, resample=FILTERS[preprocessing.interpolation]),
             v2.CenterCrop(preprocessing.size),
             v2.PILToTensor(),
         ]
     )
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    return image.convert("L")
 
 
 def _resize(image: Image.Image, *, short: int, resample: Image.Resampling) -> Image.Image:
@@ -76,12 +81,10 @@ class _EvalTransform:
 
     def __init__(self, preprocessing: Preprocessing, channels: int) -> None:
         self.preprocessing = preprocessing
-        self.channels = channels
-        self.to_uint8 = resize_and_crop(preprocessing)
+        self.to_uint8 = resize_and_crop(preprocessing, channels)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        coloured = rgb(image)
-        return normalise(self.to_uint8(coloured.convert("L") if self.channels == 1 else coloured), self.preprocessing)
+        return normalise(self.to_uint8(rgb(image)), self.preprocessing)
 
     def __repr__(self) -> str:
         return f"eval_transform({self.preprocessing})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,16 +35,11 @@ def pixels_of(description: Description) -> Callable[[Image.Image], Tensor]:
     if description.input == "image":
         return _whole
     assert description.preprocessing is not None
-    resized = resize_and_crop(description.preprocessing)
-    return functools.partial(_grey, resized) if description.channels == 1 else resized
+    return resize_and_crop(description.preprocessing, description.channels)
 
 
 def _whole(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image))
-
-
-def _grey(resized: Callable[[Image.Image], Tensor], image: Image.Image) -> Tensor:
-    return resized(image.convert("L"))
 
 
 def _input_of(description: Description, pixels: Tensor) -> NDArray[Any]:
@@ -93,6 +87,11 @@ class ExportedClassifier:
         """How images are prepared, inside the file or outside."""
         assert self.file.description.preprocessing is not None
         return self.file.description.preprocessing
+
+    @property
+    def in_chans(self) -> int:
+        """The number of channels of its images: 3, or 1 if it takes grey images."""
+        return self.file.description.channels
 
     @property
     def transform(self) -> Callable[[Image.Image], Tensor]:
