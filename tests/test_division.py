@@ -268,7 +268,7 @@ def test_images_that_cannot_be_read_are_left_out_counted_and_named(capsys: pytes
     assert (status, "blue/empty.jpg is not a readable image (empty file)" in error) == (2, True)
     status, text, _ = call("--out", tmp_path / "b", "--skip-corrupt")
     assert status == 0
-    assert f"{data}: 2 images cannot be read and left out: blue/empty.jpg, red/half.jpg\n" in text
+    assert f"{data}: 2 images cannot be read and are left out: blue/empty.jpg, red/half.jpg\n" in text
     result = json.loads((tmp_path / "b" / "result.json").read_text())
     assert [each["image"] for each in result["corrupt_left_out"]["all"]] == ["blue/empty.jpg", "red/half.jpg"]
     assert result["corrupt_left_out"]["all"][0]["reason"].endswith("is not a readable image (empty file)")
@@ -293,7 +293,7 @@ def test_images_of_each_split_that_cannot_be_read_are_named_with_its_folder(tmp_
     openers = (lambda: open_set(tmp_path), lambda split: open_set(tmp_path, split=split))
     _, _, selected = select(Selection(skip_corrupt=True), *openers)
     assert selected.notes == tuple(
-        f"{tmp_path / split}: 1 image cannot be read and left out: red/of_{split}.jpg" for split in ("train", "val")
+        f"{tmp_path / split}: 1 image cannot be read and is left out: red/of_{split}.jpg" for split in ("train", "val")
     )
 
 
@@ -360,7 +360,7 @@ def test_split_leaves_out_images_that_cannot_be_read(split: Call, tmp_path: Path
     status, _, error = split(data, tmp_path / "list.csv")
     assert status == 2 and "--skip-corrupt leaves out images" in error
     status, text, _ = split(data, tmp_path / "list.csv", "--skip-corrupt")
-    assert status == 0 and "1 image cannot be read and left out: red/broken.jpg" in text
+    assert status == 0 and "1 image cannot be read and is left out: red/broken.jpg" in text
     assert "broken" not in (tmp_path / "list.csv").read_text()
     assert split(data, tmp_path / "links", "--skip-corrupt")[0] == 0
     assert sorted(path.name for path in (tmp_path / "links").rglob("*.jpg")) == sorted(f"{i}.jpg" for i in range(4) for _ in "ab")

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 import trickzoo
 from tests.commands import Call, caller
 from trickzoo.cli import predict, predict_rows, zoo
+from trickzoo.data import image_memory
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.readers.coco import read_coco
+from trickzoo.drawing import palette
 from trickzoo.training.processes import default_workers
 
 
@@ -142,7 +144,60 @@ def test_a_damaged_image_is_one_line_from_workers_too(call: Call, trained: Path,
     image.write_bytes((trained / "a.jpg").read_bytes()[:700])
     status, _, err = call(trained / "a.jpg", image, "--model", trained / "classes", "--workers", workers)
     assert (status, err.count("\n")) == (2, 1)
-    assert f"{image} is not a readable image" in err
+    assert f"{image} is not a readable image" in err and err.endswith("; --skip-corrupt leaves out images that cannot be read\n")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("task", ["classes", "boxes", "masks"])
+def test_damaged_images_are_left_out_and_named(
+    call: Call, trained: Path, tmp_path: Path, task: str, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    whole = [Path(shutil.copy(trained / "a.jpg", folder / f"{number}.jpg")) for number in range(3)]
+    cut, empty = folder / "0-cut.jpg", folder / "1-empty.jpg"
+    cut.write_bytes((trained / "a.jpg").read_bytes()[:700])
+    empty.write_bytes(b"")
+    table = tmp_path / "found.csv"
+    drawn = () if task == "classes" else ("--out", tmp_path / "drawn")
+    status, text, _ = call(folder, "--model", trained / task, "--workers", workers, "--skip-corrupt", "--csv", table, "--json", *drawn)
+    assert status == 0 and [Path(row["image"]) for row in json.loads(text)] == whole
+    assert caplog.messages == [f"2 images cannot be read and are left out: {cut}, {empty}"]
+    assert not drawn or sorted(file.stem for file in drawn[1].iterdir()) == ["0", "1", "2"]
+    status, _, err = call(cut, empty, "--model", trained / task, "--skip-corrupt", *drawn)
+    assert status == 2 and err.startswith(f"trickzoo: no image can be read: {cut} is not a readable image")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_masks_are_written_in_the_numbers_of_the_classes(call: Call, trained: Path, tmp_path: Path, workers: int) -> None:
+    masks = tmp_path / "masks"
+    tokens = (trained / "a.jpg", trained / "b.jpg", "--model", trained / "masks", "--out", tmp_path / "drawn", "--workers", workers)
+    status, text, _ = call(*tokens, "--masks", masks, "--json")
+    assert status == 0
+    network = trickzoo.load(trained / "masks")
+    for row, name, size in zip(json.loads(text), "ab", ((160, 120), (120, 160)), strict=True):  # b.jpg is turned upright
+        assert row["mask"] == str(masks / f"{name}.png")
+        with Image.open(masks / f"{name}.png") as written:
+            assert (written.mode, written.size, written.format) == ("P", size, "PNG")
+            assert written.getpalette()[:9] == palette(network.classes)
+            numbers = np.asarray(written)
+        with Image.open(trained / f"{name}.jpg") as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        np.testing.assert_array_equal(numbers, trickzoo.segmentation.predict(network.network, upright))
+        assert {network.classes[label]: pytest.approx((numbers == label).mean(), abs=1e-6) for label in np.unique(numbers)} == row["shares"]
+    images = tokens[:4]
+    status, _, err = call(*images, "--out", tmp_path / "new", "--masks", masks)
+    assert status == 2 and f"{masks / 'a.png'} exists already; replace it with --overwrite, or name another folder with --masks" in err
+    status, _, err = call(*images, "--out", masks, "--masks", f"{tmp_path}/./masks", "--overwrite")
+    assert status == 2 and f"--out and --masks are both {masks}; name two folders" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_mask_of_a_reduced_image_has_the_files_size(call: Call, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_memory, "MAX_PIXELS", 9_000)
+    assert call(trained / "b.jpg", "--model", trained / "masks", "--out", tmp_path / "drawn", "--masks", tmp_path)[0] == 0
+    with Image.open(tmp_path / "b.png") as written:
+        assert written.size == (120, 160)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +208,7 @@ def test_a_damaged_image_is_one_line_from_workers_too(call: Call, trained: Path,
             ("a.jpg", "--weights", "classes", "--coco", "x.json"),
             "--coco is for detection, and classes/model.safetensors is for",
         ),
+        (("a.jpg", "--weights", "boxes", "--masks", "x"), "--masks is for segmentation, and boxes/model.safetensors is for detection"),
         (("a.jpg", "--weights", "boxes", "--coco", "x", "--csv", "x"), "--csv and --coco are both x"),
         (("a.jpg", "--weights", "boxes", "--csv", "masks"), "masks is a folder; name a file"),
         (("a.jpg", "--weights", "classes", "--device", "cpu", "--precision", "fp16"), "--precision fp16 needs an accelerator; take"),

@@ -15,9 +15,9 @@ from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation, check_exported, is_exported
 from trickzoo.cli.options import Backend, Device, Flag, Json, Precision, within
 from trickzoo.cli.printing import say, say_json
-from trickzoo.data.images import size_of
+from trickzoo.data.images import read, size_of
 from trickzoo.data.listing import images_at
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadData, BadOption, shortened
 from trickzoo.files import expanded
 from trickzoo.recipes.ranges import Count, CountOrZero, Probability
 from trickzoo.weights import named
@@ -54,7 +54,14 @@ def predict(
     threshold: Annotated[
         float | None, within(Probability), Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")
     ] = None,
-    overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures.")] = False,
+    masks: Annotated[
+        Path | None,
+        Parameter(help="Write the class of every pixel to PNG masks in this folder, as numbers of the classes from 0, with a palette."),
+    ] = None,
+    overwrite: Annotated[bool, Flag, Parameter(help="Replace existing pictures and masks.")] = False,
+    skip_corrupt: Annotated[
+        bool, Flag, Parameter(help="Leave out and name images that cannot be read. Every image is decoded once before the start.")
+    ] = False,
     csv: Annotated[Path | None, Parameter(help="Write a row for each class, box or class of a mask to this CSV file.")] = None,
     coco: Annotated[Path | None, Parameter(help="Write the boxes to this JSON file, in COCO's format, with their scores.")] = None,
     workers: Annotated[
@@ -88,19 +95,26 @@ def predict(
         check_exported(model, {"--weights": weights, **prepared}, device=device, backend=backend, precision=precision)
         exported = _exported(model, task)
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
-    given = {"--out": out, "--overwrite": overwrite or None, "--threshold": threshold, "--coco": coco, "--top": top, **prepared}
-    given |= {"--model": None if exported else model, "--backend": None if backend == "eager" else backend}
+    given: dict[str, Any] = {
+        "--out": out,
+        "--masks": masks,
+        "--overwrite": overwrite or None,
+        "--threshold": threshold,
+        "--coco": coco,
+        "--top": top,
+    }
+    given |= {**prepared, "--model": None if exported else model, "--backend": None if backend == "eager" else backend}
     _check_fitting(kind, str(path or model or "this"), given)
+    drawn = {} if kind == "classification" else predict_objects.outputs(files, out or PICTURES, masks, overwrite)
+    name = _checked_name(model, path, weights) if kind == "classification" and not exported else ""
+    files = _readable(files, skip_corrupt, look=size_of if kind == "classification" and not skip_corrupt else read)
     _warn_of_dark(files)
     if kind == "classification":
-        name = "" if exported else _checked_name(model, path, weights)
-        for image in files:  # reports a wrong path before torch is imported and the network is loaded
-            size_of(image)
         network = _run(exported) if exported else _classifier(name, weights, classes, preparation, device)
         items: Sequence[Any] = files
         predicted: Callable[..., dict[str, Any]] = functools.partial(predict_classes.row, top=top or TOP)
     else:
-        items = list(zip(files, predict_objects.pictures(files, out or PICTURES, overwrite), strict=True))
+        items = [(file, *drawn[file]) for file in files]
         network = _run(exported) if exported else _detector_or_segmenter(Path(str(path)), device)
         if kind == "detection":
             shown = THRESHOLD if threshold is None else threshold
@@ -121,6 +135,7 @@ def predict(
 FOR = {
     **dict.fromkeys(("--out", "--overwrite"), ("detection", "segmentation")),
     **dict.fromkeys(("--threshold", "--coco"), ("detection",)),
+    "--masks": ("segmentation",),
     "--backend": ("classification", "segmentation"),
     **dict.fromkeys(("--model", "--classes", "--size", "--crop", "--interpolation", "--top"), ("classification",)),
 }
@@ -132,6 +147,34 @@ def _check_fitting(kind: str, what: str, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None and kind not in FOR[name]:
             raise BadOption(f"{name} is for {' and '.join(FOR[name])}, and {what} is for {kind}; leave it out")
+
+
+def _readable(files: Sequence[Path], skip_corrupt: bool, look: Callable[[Path], object]) -> tuple[Path, ...]:
+    """Return the images that `look` can read. It is called before torch is imported, the network loaded and the first picture drawn.
+
+    Raises BadData for the first image that it cannot read; with `skip_corrupt`, these are left out and named, and it is raised if none is
+    left.
+    """
+    from trickzoo.data.contents import SKIP, in_threads
+    from trickzoo.data.listing import warn
+
+    def fault(file: Path) -> str | None:
+        try:
+            look(file)
+        except BadData as error:
+            return str(error)
+        return None
+
+    if not skip_corrupt:
+        if first := next(filter(None, map(fault, files)), None):
+            raise BadData(f"{first}; {SKIP}")
+        return tuple(files)
+    faults = {file: found for file, found in zip(files, in_threads(fault, files), strict=True) if found}
+    if len(faults) == len(set(files)):
+        raise BadData(f"no image can be read: {next(iter(faults.values()))}")
+    if faults:
+        warn(f"{count(len(faults), 'image')} cannot be read and {verb(len(faults), 'is')} left out: {shortened(list(map(str, faults)))}")
+    return tuple(file for file in files if file not in faults)
 
 
 def _warn_of_dark(images: Sequence[Path]) -> None:
@@ -170,7 +213,6 @@ def _in_precision(network: Network, precision: Precision) -> Network:
 def _deployed(network: Network, backend: str, precision: Precision, images: Sequence[Path], workers: int) -> Network:
     """Return a network that computes its logits in the engine that `--backend` names. It is checked on the first images."""
     from trickzoo.cli import common
-    from trickzoo.data.images import read
 
     deployed = common.deployed(
         network.network,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from trickzoo.cli.predict_rows import of_image, turned
 from trickzoo.cli.printing import fit, say
 from trickzoo.errors import BadOption
@@ -16,34 +18,39 @@ if TYPE_CHECKING:
     from trickzoo.loading import Network, Prediction
 
 
-def pictures(images: Sequence[Path], out: Path, overwrite: bool) -> list[Path]:
-    """Return the path of each image's picture.
+def outputs(images: Sequence[Path], out: Path, masks: Path | None, overwrite: bool) -> dict[Path, tuple[Path, Path | None]]:
+    """Return the paths of each image's picture and of its mask, if masks are written.
 
-    Raises BadOption if a picture would replace an existing file without `overwrite`, an image, or the picture of another image. Raises
-    BadData if an image cannot be read.
+    Raises BadOption if one of these would replace an existing file without `overwrite`, an image, or the file of another image.
     """
-    from trickzoo.data.images import read
+    if masks is not None and masks.resolve() == out.resolve():
+        raise BadOption(f"--out and --masks are both {out}; name two folders")
+    pictures = _paths(images, out, overwrite, "--out")
+    labels = [None] * len(images) if masks is None else _paths(images, masks, overwrite, "--masks")
+    return dict(zip(images, zip(pictures, labels, strict=True), strict=True))
+
+
+def _paths(images: Sequence[Path], folder: Path, overwrite: bool, option: str) -> list[Path]:
+    """Return the path of each image's file in a folder that an option names. Raises BadOption as `outputs` does."""
     from trickzoo.files import file_name
 
-    pictures = [out / file_name(image.stem, ".png") for image in images]
+    paths = [folder / file_name(image.stem, ".png") for image in images]
     originals = {image.resolve() for image in images}
     taken: dict[Path, Path] = {}
-    for image, picture in zip(images, pictures, strict=True):
-        other = taken.setdefault(picture, image)
+    for image, path in zip(images, paths, strict=True):
+        other = taken.setdefault(path, image)
         if other.resolve() != image.resolve():
-            raise BadOption(f"{other} and {image} would both be drawn into {picture}; draw them into two folders with --out")
-        if picture.resolve() in originals:
-            raise BadOption(f"{picture} is one of the images; name another folder with --out")
-        if picture.exists() and not overwrite:
-            raise BadOption(f"{picture} exists already; replace it with --overwrite, or name another folder with --out")
-    for image in images:  # all are decoded before the first picture is drawn, and none is kept, as there may be many
-        read(image)
-    return pictures
+            raise BadOption(f"{other} and {image} would both be drawn into {path}; draw them into two folders with {option}")
+        if path.resolve() in originals:
+            raise BadOption(f"{path} is one of the images; name another folder with {option}")
+        if path.exists() and not overwrite:
+            raise BadOption(f"{path} exists already; replace it with --overwrite, or name another folder with {option}")
+    return paths
 
 
-def boxes(image_and_picture: tuple[Path, Path], network: Network, threshold: float) -> dict[str, Any]:
+def boxes(item: tuple[Path, Path, None], network: Network, threshold: float) -> dict[str, Any]:
     """Draw the boxes of an image into its picture, and return them."""
-    image, picture = image_and_picture
+    image, picture, _ = item
     photograph, found = _drawn(image, picture, network, threshold)
     rows = [
         {"class": network.classes[each.label], "score": round(each.score, 4), "box": [round(edge, 1) for edge in each.box or ()]}
@@ -52,12 +59,21 @@ def boxes(image_and_picture: tuple[Path, Path], network: Network, threshold: flo
     return {**of_image(image, photograph), "picture": str(picture), "size": list(photograph.size), "boxes": rows}
 
 
-def mask(image_and_picture: tuple[Path, Path], network: Network) -> dict[str, Any]:
-    """Draw the mask of an image into its picture, and return the classes' shares of the pixels."""
-    image, picture = image_and_picture
+def mask(item: tuple[Path, Path, Path | None], network: Network) -> dict[str, Any]:
+    """Draw the mask of an image into its picture, write it to a file if one is named, and return the classes' shares of the pixels."""
+    from trickzoo.drawing import palette
+    from trickzoo.files import atomically
+
+    image, picture, file = item
     photograph, found = _drawn(image, picture, network)
+    if file is not None and found.mask is not None:
+        labels = Image.fromarray(found.mask).resize(photograph.size, Image.Resampling.NEAREST)
+        labels.putpalette(palette(network.classes))
+        with atomically(file) as temporary:
+            labels.save(temporary, format="PNG")
     shares = {network.classes[each.label]: round(each.score, 6) for each in found.found}
-    return {**of_image(image, photograph), "picture": str(picture), "shares": shares}
+    written = {} if file is None else {"mask": str(file)}
+    return {**of_image(image, photograph), "picture": str(picture), **written, "shares": shares}
 
 
 def _drawn(image: Path, picture: Path, network: Network, threshold: float = 0.0) -> tuple[Picture, Prediction]:

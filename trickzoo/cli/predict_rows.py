@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo import result_files
-from trickzoo.errors import TrickzooError, from_process
+from trickzoo.data.contents import SKIP
+from trickzoo.errors import BadData, TrickzooError, from_process
 
 if TYPE_CHECKING:
     from trickzoo.data.picture import Picture
@@ -45,7 +46,8 @@ def _rows(predicted: Callable[[Any], dict[str, Any]], items: list[Any]) -> list[
         try:
             found.append((predicted(item), None))
         except TrickzooError as error:
-            found.append(({}, (str(error), error.status)))
+            remedy = f"; {SKIP}" if isinstance(error, BadData) else ""  # an image that begins as one, and cannot be decoded
+            found.append(({}, (f"{error}{remedy}", error.status)))
     return found
 
 

@@ -140,7 +140,7 @@ def select(selection: Selection, whole: Callable[[], S], part: Callable[[str], S
     if not selection.skip_corrupt:
         return train, val, selected
     notes = (
-        f"{val.root if part == 'val' else train.root}: {count(len(some), 'image')} cannot be read and left out: "
+        f"{val.root if part == 'val' else train.root}: {count(len(some), 'image')} cannot be read and {verb(len(some), 'is')} left out: "
         f"{shortened([each['image'] for each in some], NAMED)}"
         for part, some in bad.items()
         if some
