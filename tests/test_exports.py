@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.annotated import refused
@@ -272,13 +273,44 @@ def test_shapes_and_checkboxes_of_via(tmp_path: Path) -> None:
         {"name": "polygon", "all_points_x": [4, 20, 12], "all_points_y": [6, 6, 18]},
         {"name": "circle", "cx": 10, "cy": 12, "r": 4},
         {"name": "ellipse", "cx": 10, "cy": 12, "rx": 4, "ry": 6},
+        {"name": "ellipse", "cx": 20, "cy": 15, "rx": 9, "ry": 3, "theta": 0.7},
     ]
     regions = {
         str(i): {"shape_attributes": shape, "region_attributes": {"kind": {"cat": True, "dog": False}}} for i, shape in enumerate(shapes)
     }
     write(tmp_path / "via_project.json", json.dumps({"_via_img_metadata": {"a.jpg1": {"filename": "a.jpg", "regions": regions}}}))
     data = AnnotatedLocation("via", tmp_path).open_undivided("detection")
-    assert boxes(data) == {"a.jpg": [("cat", (4, 6, 20, 18)), ("cat", (6, 8, 14, 16)), ("cat", (6, 6, 14, 18))]}
+    turns = np.linspace(0, 2 * np.pi, 100_000)
+    outline = 20 + 15j + np.exp(0.7j) * (9 * np.cos(turns) + 3j * np.sin(turns))  # as VIA draws an ellipse: theta is in radians
+    around = tuple(round(float(edge), 3) for edge in (outline.real.min(), outline.imag.min(), outline.real.max(), outline.imag.max()))
+    assert boxes(data) == {"a.jpg": [("cat", (4, 6, 20, 18)), ("cat", (6, 8, 14, 16)), ("cat", (6, 6, 14, 18)), ("cat", around)]}
+
+
+@pytest.mark.parametrize("form", ["COCO", "VOC"])
+def test_a_rectangle_that_is_turned_in_cvat_gives_the_box_around_it(form: str, tmp_path: Path) -> None:
+    """CVAT writes the box before the turn, and the angle in degrees as an attribute."""
+    stated = [30, "125.5", 90.0, -30, 0.0, 180, "left", "nan", None, [1]]
+    photograph(tmp_path / ("images" if form == "COCO" else "JPEGImages"), "a.jpg")
+    if form == "COCO":
+        content = json.loads(coco(["a.jpg"]))
+        one = {**content["annotations"][0], "bbox": [12, 10, 16, 6]}
+        rows = [{**one, "id": i, "attributes": {"occluded": False, "rotation": angle}} for i, angle in enumerate(stated)]
+        rows += [{**one, "id": 20, "attributes": []}, {**one, "id": 21}]
+        write(tmp_path / "annotations" / "instances_default.json", json.dumps({**content, "annotations": rows}))
+    else:
+        box = "<name>cat</name><bndbox><xmin>13</xmin><ymin>11</ymin><xmax>28</xmax><ymax>16</ymax></bndbox>"
+        attribute = "<attribute><name>{}</name><value>{}</value></attribute>".format
+        attributes = [f"<attributes>{attribute('keyframe', 7)}{attribute('rotation', angle)}</attributes>" for angle in stated]
+        objects = "".join(f"<object>{box}{each}</object>" for each in (*attributes, "", "<attributes/>"))
+        write(tmp_path / "Annotations" / "a.xml", f"<annotation>{objects}</annotation>")
+        write(tmp_path / "ImageSets" / "Main" / "default.txt", "a\n")
+        write(tmp_path / "labelmap.txt", "background:0,0,0::\ncat:128,0,0::\n")
+    expected = []
+    for angle in (30, 125.5, 90, -30, *[0] * 8):
+        corner = 20 + 13j + np.exp(1j * np.radians(angle)) * np.array([-8 - 3j, 8 - 3j, 8 + 3j, -8 + 3j])
+        expected.append((corner.real.min(), corner.imag.min(), corner.real.max(), corner.imag.max()))
+    data = AnnotatedLocation("own", tmp_path).open_undivided("detection")
+    assert [box for _, box in boxes(data)["a.jpg"]] == pytest.approx(np.round(expected, 3), abs=1e-9)
 
 
 def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

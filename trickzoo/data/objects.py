@@ -9,6 +9,7 @@ of their image are counted too. They are clipped in training and stay unclipped 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -54,6 +55,20 @@ def within_reach(box: Box, where: str) -> Box:
         if not abs(value) <= FARTHEST:
             raise BadData(f"{where} has a box that reaches {str(value)[:SHOWN]}; coordinates are finite numbers up to {FARTHEST:g}")
     return box
+
+
+def turned(box: Box, degrees: object) -> Box:
+    """Return the box around one that is turned about its centre. A box without area, or an angle that is no number, changes nothing."""
+    x0, y0, x1, y1 = box
+    try:
+        angle = math.radians(float(degrees))  # type: ignore[arg-type] # what cannot be converted raises
+    except (TypeError, ValueError, OverflowError):
+        return box
+    if not math.isfinite(angle) or degrees is True or angle % math.pi == 0 or x1 <= x0 or y1 <= y0:
+        return box
+    cos, sin, width, height = abs(math.cos(angle)), abs(math.sin(angle)), x1 - x0, y1 - y0
+    x, y, across, down = (x0 + x1) / 2, (y0 + y1) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return x - across, y - down, x + across, y + down
 
 
 def side(value: float, where: str) -> int:

@@ -19,7 +19,7 @@ import msgspec
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.listing import Files
-from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
+from trickzoo.data.objects import Annotation, DetectionImage, side, turned, within_reach
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 
@@ -47,6 +47,7 @@ class _Annotation(msgspec.Struct, gc=False):
     area: float | None = None
     iscrowd: Flag = None
     ignore: Flag = None
+    attributes: Any = None
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -121,7 +122,7 @@ def to_set(annotations: Path, content: Content, images: Path | None, layout: str
             if number not in known:
                 raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
         x, y, width, height = one.bbox
-        box = within_reach((x, y, x + width, y + height), where)
+        box = turned(within_reach((x, y, x + width, y + height), where), _rotation(one.attributes))
         area = one.area if one.area is not None and one.area > 0 else None  # some tools write 0 for an unknown area
         flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
         found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
@@ -129,6 +130,11 @@ def to_set(annotations: Path, content: Content, images: Path | None, layout: str
     pairs = ((entry, found[number]) for number, entry in entries.items())
     names, ids = [name for _, name in categories], [number for number, _ in categories]
     return collect(images or annotations, layout, names, pairs, class_ids=ids, files=images is not None)
+
+
+def _rotation(attributes: Any) -> Any:
+    """Return the angle in degrees that CVAT states for a rectangle, whose box is that before it was turned; None if there is none."""
+    return attributes.get("rotation") if isinstance(attributes, dict) else None
 
 
 def _check_sides(annotations: Path, rows: Sequence[_Annotation], entries: Mapping[int | str, DetectionImage]) -> None:

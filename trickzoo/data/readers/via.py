@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,10 @@ def _box(shape: Shape, where: str) -> Box:
             box = (x, y, x + width, y + height)
         elif kind in ("circle", "ellipse"):
             x, y = _numbers(shape, "cx", "cy")
-            across, down = _numbers(shape, *(("r", "r") if kind == "circle" else ("rx", "ry")))
+            first, second = _numbers(shape, *(("r", "r") if kind == "circle" else ("rx", "ry")))
+            angle = float(shape.get("theta") or 0)  # in radians; only an ellipse has one
+            across = math.hypot(first * math.cos(angle), second * math.sin(angle))
+            down = math.hypot(first * math.sin(angle), second * math.cos(angle))
             box = (x - across, y - down, x + across, y + down)
         else:
             xs, ys = ([float(value) for value in shape[name]] for name in ("all_points_x", "all_points_y"))

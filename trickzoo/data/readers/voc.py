@@ -21,7 +21,7 @@ from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL
 from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet
-from trickzoo.data.objects import Annotation, DetectionImage, side, within_reach
+from trickzoo.data.objects import Annotation, DetectionImage, side, turned, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular
@@ -191,7 +191,14 @@ def _object(node: Element, place: int, xml: Path, label_of: dict[str, int]) -> A
     x0, y0, x1, y1 = (_number(box, corner, xml, where) for corner in CORNERS)
     from_one = (x0 - 1, y0 - 1, x1 if x1 > x0 else x1 - 1, y1 if y1 > y0 else y1 - 1)
     within_reach(from_one, f"{xml}: {where}")
-    return Annotation(from_one, label_of[name], difficult=_number(node, "difficult", xml, where, default=0) != 0, id=place)
+    difficult = _number(node, "difficult", xml, where, default=0) != 0
+    return Annotation(turned(from_one, _rotation(node)), label_of[name], difficult=difficult, id=place)
+
+
+def _rotation(node: Element) -> str | None:
+    """Return the angle in degrees that CVAT states for a rectangle, whose box is that before it was turned; None if there is none."""
+    stated = (each.findtext("value") for each in node.findall("attributes/attribute") if each.findtext("name") == "rotation")
+    return next(stated, None)
 
 
 def _number(node: Element | None, field: str, xml: Path, where: str, *, default: float | None = None) -> float:
