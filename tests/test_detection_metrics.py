@@ -376,10 +376,12 @@ def test_two_processes_give_the_same_as_one():
 
 
 def test_images_without_objects_have_no_average_precision() -> None:
-    data = boxes_of([[], []], 1)
-    found = detection.evaluate.metrics(DetectionEvaluation(data))
+    evaluation = DetectionEvaluation(boxes_of([[], []], 1))
+    found = detection.evaluate.metrics(evaluation)
     assert found["voc_ap50"] is None
     assert found["coco_ap"] is None
+    (sentence,) = detection.report.findings(evaluation, evaluation.summary())  # there are no sizes and no classes to speak of
+    assert "0 objects" in sentence
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def findings(found: DetectionEvaluation, summary: dict[str, Any]) -> list[str]:
     ]
     sizes = {name: summary["coco"][f"AP {name}"] for name in ("small", "medium", "large")}
     by_size = ", ".join(f"{value:.2f} % ({name})" for name, value in sizes.items() if value is not None)
-    sentences.append(f"By the size of the object, AP is {by_size}.")
+    sentences += [f"By the size of the object, AP is {by_size}."] * bool(by_size)
     rated = [(each["VOC AP50 all-point"], name) for name, each in summary["per_class"].items() if each["VOC AP50 all-point"] is not None]
     worst, best = (min(rated), max(rated)) if rated else ((0.0, ""), (0.0, ""))
     if worst[0] < best[0]:
