@@ -24,7 +24,7 @@ PAGES = {
     DOCS / "gallery.md": gallery.gallery,
     DOCS / "tricks.md": studies.tricks,
     DOCS / "results.md": results.results,
-    DOCS / "earlier_studies.md": results.earlier,
+    DOCS / "further_studies.md": results.further,
     DOCS / "images.md": measurements.images,
     DOCS / "data.md": measurements.data,
     DOCS / "speed.md": measurements.speed,

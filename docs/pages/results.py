@@ -1,4 +1,4 @@
-"""The pages of the studies' results: those with the longest training runs, and the earlier, shorter ones."""
+"""The pages of the studies' results: the most complete study of each network and images, and the further ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks import recipes_summary
 from benchmarks.lengths import by_length
 from docs.pages.places import DOCS, STUDIES
 from docs.pages.steps import steps
-from docs.pages.studies import COMPARED, AnyStudy, asset, by_age, difference, ladder_length, ladders, sample
+from docs.pages.studies import COMPARED, AnyStudy, asset, difference, ladder_length, ladder_size, ladders, most_complete, sample
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy, Study, TransferStudy
 from trickzoo.studies.results import read
@@ -26,7 +26,7 @@ MARKS = (
 LADDERS, TRANSFERS = "Ladders", "Transfer to detection and segmentation"
 RINGS = "*A ring is one training run, the dot is their mean, the bar its 95 % confidence interval. Green: helped, red: hurt.*\n"
 LENGTHS = """
-## The same step in training runs of different length
+## Does the length of the training matter?
 
 Only steps that are measured at several lengths are listed, without further rungs in between. The studies differ in other settings
 too, except those of MobileNet over 15, 30 and 60 epochs. There, mixup costs less after 60 epochs than after 15 and 30, so that it may help
@@ -77,14 +77,15 @@ with any weights.
 
 
 def results() -> str:
-    """Return docs/results.md: of the studies of a network on the same images, the one with the longest training runs."""
-    ladder, _ = by_age(ladders(), ladder_length)
-    transfer, _ = by_age(_transfers(), _transfer_length)
+    """Return docs/results.md: of the studies of a network on the same images, the most complete one."""
+    ladder, _ = most_complete(ladders(), ladder_size)
+    transfer, _ = most_complete(_transfers(), _transfer_length)
     by_seeds = sorted(ladder.items(), key=lambda item: (-_seeds(item[1]), -ladder_length(item[1])))
     return _between(
         "results.md",
         [
             *steps([study for _, study in by_seeds]),
+            *_lengths(),
             *_section(LADDERS, _ladder, by_seeds),
             *_section(TRANSFERS, _transfer, transfer.items()),
             *_recipes(),
@@ -93,12 +94,12 @@ def results() -> str:
     )
 
 
-def earlier() -> str:
-    """Return docs/earlier_studies.md: the studies that a longer one of the same network and images has replaced."""
-    _, ladder = by_age(ladders(), ladder_length)
-    _, transfer = by_age(_transfers(), _transfer_length)
-    parts = [*_lengths(), *_section(LADDERS, _ladder, ladder.items()), *_section(TRANSFERS, _transfer, transfer.items())]
-    return _between("earlier_studies.md", parts)
+def further() -> str:
+    """Return docs/further_studies.md: the other studies of the same networks and images."""
+    _, ladder = most_complete(ladders(), ladder_size)
+    _, transfer = most_complete(_transfers(), _transfer_length)
+    parts = [*_section(LADDERS, _ladder, ladder.items()), *_section(TRANSFERS, _transfer, transfer.items())]
+    return _between("further_studies.md", parts)
 
 
 def _section(heading: str, content: Callable[[Path, AnyStudy], str], studies: Iterable[tuple[Path, AnyStudy]]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.tweaks import LETTERS, over_b, rungs, series
 from docs.pages.places import CARDS, DOCS, STUDIES
@@ -18,8 +18,8 @@ from trickzoo.studies.statistics import Estimate, estimate
 TRICKS = """# The tricks
 
 This page describes each trick: what it does, its formula, when it helps, and its effect in the paper and in our studies.
-[Results](results.md#which-tricks-helped) compares the effects in one table, and [earlier studies](earlier_studies.md) have those in shorter
-training runs.
+[Results](results.md#which-tricks-helped) compares the effects in one table, and [further studies](further_studies.md) have those in other
+ladders.
 
 `trickzoo train` and `trickzoo ladder` switch the tricks on by [fields of a recipe](recipe_fields.md). In
 [your own training loop](#in-your-own-training-loop), you call their functions.
@@ -99,7 +99,7 @@ COMPARED = "difference, points (95 % CI) | p, after Holm | significance"
 
 def tricks() -> str:
     """Return docs/tricks.md."""
-    studies = by_age(ladders(), ladder_length)[0].values()
+    studies = most_complete(ladders(), ladder_size)[0].values()
     parts = [TRICKS]
     others = sorted({path.stem for path in CARDS.glob("*.md")}.difference(*(names for _, names in PAPER)))
     for group, names in (*PAPER, ("Not in the paper", others)):
@@ -153,12 +153,17 @@ def ladders() -> dict[Path, LadderStudy]:
     return dict(sorted(found.items(), key=lambda item: -item[1].baseline["epochs"]))
 
 
-def by_age(studies: dict[Path, AnyStudy], length: Callable[[AnyStudy], int]) -> tuple[dict[Path, AnyStudy], dict[Path, AnyStudy]]:
-    """Divide studies into the longest of each title, which names network and images, and the earlier ones; longest first in both."""
-    ordered = sorted(studies.items(), key=lambda item: -length(item[1]))
-    longest = {study.title: path for path, study in reversed(ordered)}
-    last = {path: study for path, study in ordered if longest[study.title] == path}
-    return last, {path: study for path, study in ordered if path not in last}
+def most_complete(studies: dict[Path, AnyStudy], size: Callable[[AnyStudy], Any]) -> tuple[dict[Path, AnyStudy], dict[Path, AnyStudy]]:
+    """Divide studies into the largest of each title, which names network and images, and the others; largest first in both."""
+    ordered = sorted(studies.items(), key=lambda item: size(item[1]), reverse=True)
+    largest = {study.title: path for path, study in reversed(ordered)}
+    first = {path: study for path, study in ordered if largest[study.title] == path}
+    return first, {path: study for path, study in ordered if path not in first}
+
+
+def ladder_size(study: LadderStudy) -> tuple[int, int]:
+    """Return the numbers of rungs and of epochs, by which the most complete of several studies is chosen."""
+    return len(study.rungs), ladder_length(study)
 
 
 def ladder_length(study: LadderStudy) -> int:
