@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sklearn.metrics as reference
 import torch
 from PIL import Image
 
@@ -50,11 +51,46 @@ def test_result_file_carries_its_evidence(tiny: Path, photos: Path, tmp_path: Pa
     assert len(rows) == 30
     assert sum(row["class"] == row["top1"] for row in rows) == result["top1_correct"]
     with (tmp_path / "classes.csv").open() as file:
-        assert [row["class"] for row in csv.DictReader(file)] == list(IMAGENETTE)
+        table = csv.DictReader(file)
+        assert [row["class"] for row in table] == list(IMAGENETTE)
+        assert table.fieldnames == ["class", "n", "top1", "top5", "precision", "f1"]
     text = capsys.readouterr().out
     assert "short side 32 (bicubic, antialiased), centre crop 32" in text
     assert "no figure is published" in text
     assert f"(95 % CI {low:.2f} to {high:.2f})" in text
+
+
+def test_figures_of_classes_of_different_sizes_are_those_of_scikit_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("ant", "bee", "cow", "dog")
+    for label, name in enumerate(names):
+        for j in range(2 + 5 * label):
+            jpeg(tmp_path / "photos" / name / f"{j}.jpg", 10 * label + j)
+    torch.manual_seed(1)
+    network = trickzoo.create("mobilenet_v1_025.tz_imagenette128", num_classes=4)
+    prepared = Preprocessing(size=32)
+    images = [trickzoo.eval_transform(prepared)(Image.open(path)) for path in sorted(tmp_path.glob("photos/*/*.jpg"))]
+    network.head.fc.bias.data -= network.eval()(torch.stack(images)).mean(0).detach()  # so that it predicts several classes,
+    network.head.fc.bias.data[3] -= 1e6  # and the last never
+    trickzoo.export(network, tmp_path / "net.safetensors", classes=names, preprocessing=prepared)
+    tokens = ("--per-class", tmp_path / "classes.csv", "--predictions", tmp_path / "predictions.csv")
+    result = evaluate("--data", tmp_path / "photos", "--model", tmp_path / "net.safetensors", *tokens, out=tmp_path / "out.json")
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    true, predicted = [row["class"] for row in rows], [row["top1"] for row in rows]
+    assert len(set(predicted)) > 1 and "dog" not in predicted
+    assert result["balanced_accuracy"] == pytest.approx(100 * reference.balanced_accuracy_score(true, predicted), abs=1e-4)
+    assert result["macro_f1"] == pytest.approx(100 * reference.f1_score(true, predicted, average="macro"), abs=1e-4)
+    wanted = reference.precision_recall_fscore_support(true, predicted, labels=names, zero_division=0)
+    with (tmp_path / "classes.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["class", "n", "top1", "precision", "f1"]
+    for name, row, precision, recall, f1, n in zip(names, found, *wanted, strict=True):
+        assert (row["class"], int(row["n"])) == (name, n)
+        figures = [float(row[column] or 0) for column in ("precision", "top1", "f1")]
+        assert figures == pytest.approx([100 * precision, 100 * recall, 100 * f1], abs=1e-4)
+    assert found[3]["precision"] == ""
+    line = f"  balanced accuracy {result['balanced_accuracy']:.2f} %, macro F1 {result['macro_f1']:.2f} %\n"
+    assert line in capsys.readouterr().out
 
 
 def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

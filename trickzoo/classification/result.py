@@ -16,8 +16,8 @@ from trickzoo import environment, result_files
 from trickzoo.backbone import Backbone
 from trickzoo.classification.accuracy import Accuracy, Published, compare, measure, restricted_accuracy
 from trickzoo.classification.evaluate import FileClassifier, Precision, SetPredictions
-from trickzoo.classification.metrics import expected_calibration_error, top_k_hits
-from trickzoo.classification.predictions import Predictions
+from trickzoo.classification.metrics import expected_calibration_error, reported_ranks, top_k_hits
+from trickzoo.classification.predictions import Predictions, metrics, per_class
 from trickzoo.classification.real import RealAccuracy, real_accuracy
 from trickzoo.classification.robustness import Robustness, robustness
 from trickzoo.data.corruption_names import Corruption
@@ -106,6 +106,7 @@ class Result(Accuracy, Evaluated):
 
     Attributes:
         restricted: accuracy among the classes of the set; left unset if every class of the model occurs, or only one.
+        balanced_accuracy, macro_f1: the mean recall and the mean F1 over the classes in percent, as `predictions.metrics` defines them.
         ece: expected calibration error in percent.
         real: accuracy by the reassessed labels; left unset if they were not asked for.
         variant: the variant of ImageNet that the set was checked to be, such as "ImageNet-A"; left unset if none was named.
@@ -114,6 +115,8 @@ class Result(Accuracy, Evaluated):
         exported_from: the weights that the network was exported from; left unset unless it is an exported file.
     """
 
+    balanced_accuracy: float
+    macro_f1: float
     ece: float
     restricted: Accuracy | UnsetType = UNSET
     real: RealAccuracy | UnsetType = UNSET
@@ -164,7 +167,7 @@ def summarise(
     accuracy = measure(predictions.top, predictions.labels, classes)
     restricted = restricted_accuracy(predictions)
     metric = weights.record.published(preprocessing) if weights.record else None
-    n = len(predictions.labels)
+    n, means = len(predictions.labels), metrics(predictions)
     return Result(
         model=model.name,
         weights=weights.name,
@@ -173,6 +176,8 @@ def summarise(
         preprocessing=msgspec.structs.replace(preprocessing, resize=preprocessing.short_side),
         n=n,
         **asdict(accuracy),
+        balanced_accuracy=round(means["balanced_accuracy"], 4),
+        macro_f1=round(means["macro_f1"], 4),
         ece=round(100 * expected_calibration_error(predictions.confidence[:, 0], predictions.top[:, 0] == predictions.labels), 4),
         restricted=restricted or UNSET,
         real=real_accuracy(predictions, real_labels) if real_labels else UNSET,
@@ -215,10 +220,16 @@ def content(results: Iterable[Result]) -> dict[str, Any]:
 
 
 def write_per_class(path: Path, predictions: Predictions) -> None:
-    """Write the accuracy of each class that occurs to a CSV file. Raises NotWritten if it cannot be written."""
-    rows = []
+    """Write the accuracies, which for top-1 is the recall, the precision and the F1 of each class that occurs to a CSV file, in percent.
+
+    There is a top-5 accuracy only of more than five classes. The precision of a class that is never predicted is empty. Raises NotWritten
+    if the file cannot be written.
+    """
+    rows, found, ranks = [], per_class(predictions.confusion()), reported_ranks(len(predictions.classes))
     for label in np.unique(predictions.labels):
         mine = predictions.labels == label
         n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
-        rows.append((predictions.classes[label], n, *(f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in (1, 5))))
-    result_files.write_csv(path, ("class", "n", "top1", "top5"), rows)
+        accuracies = (f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in ranks)
+        others = ("" if np.isnan(value) else f"{100 * value:.4f}" for value in (found.precision[label], found.f1[label]))
+        rows.append((predictions.classes[label], n, *accuracies, *others))
+    result_files.write_csv(path, ("class", "n", *(f"top{k}" for k in ranks), "precision", "f1"), rows)

@@ -47,7 +47,7 @@ class OutputOptions:
     """The files to write."""
 
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
-    per_class: Annotated[Path | None, Parameter(help="Write accuracy by class to this CSV file.")] = None
+    per_class: Annotated[Path | None, Parameter(help="Write accuracy, precision and F1 of each class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
     report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
     pictures: options.Pictures = 0

@@ -23,6 +23,7 @@ def print_result(r: Result) -> None:
     what = r.data.layout if r.variant is UNSET else f"{r.variant}, {r.data.layout}"
     say(f"  {count(r.n, 'image')} of {count(r.data.classes, 'class')} ({what}), {r.images_per_second:g} images/s")
     _print_accuracy(r)
+    say(f"  balanced accuracy {r.balanced_accuracy:.2f} %, macro F1 {r.macro_f1:.2f} %")
     if r.restricted is not UNSET:
         _print_accuracy(r.restricted, f" among the {count(r.restricted.classes, 'class')} of this set")
     if r.real is not UNSET:
