@@ -139,6 +139,13 @@ def test_the_card_and_the_results_are_in_the_forms_of_the_hub(call: Call, file: 
     assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == [("frgfm/imagenette", "imagenette/160px", 81.5)]
 
 
+def test_the_card_does_not_say_that_a_network_of_an_own_loop_was_trained_with_trickzoo(call: Call, tmp_path: Path) -> None:
+    file, folder = tmp_path / "segmenter.safetensors", tmp_path / "repository"
+    trickzoo.segmentation.save(trickzoo.segmentation.fcn(SMALL, num_classes=2), file, classes=("a", "b"))
+    assert call(file, "--repo", REPO, "--licence", "mit", "--folder", folder)[0] == 0
+    assert "Written with trickzoo." in (folder / "README.md").read_text()
+
+
 def test_the_card_of_imported_weights_names_their_origin(call: Call, tmp_path: Path) -> None:
     model = trickzoo.create(SMALL, num_classes=10)
     origin = {"origin": "GluonCV", "file": "mobilenet0.25-f0046a3d.params"}

@@ -266,7 +266,7 @@ def _origin(own: header.FileMetadata) -> str:
         return f"Converted from {_text(training.get('file', 'a file'))} of {_text(training['origin'])}."
     if own.source is not None:
         return f"The weights are {_text(own.source)} of trickzoo's zoo."
-    return "Trained with trickzoo." if "recipe" in training else "Written with trickzoo."
+    return "Trained with trickzoo." if "seed" in training else "Written with trickzoo."
 
 
 def _usage(own: header.FileMetadata, repo: str, in_timm: bool) -> list[str]:
