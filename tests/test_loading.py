@@ -200,7 +200,12 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
     other, wrong = trickzoo.create("mobilenet_v1_025", num_classes=3), tmp_path / "wrong.safetensors"
     own = {METADATA_KEY: json.dumps({"model": other.name, "classes": ["a", "b"], "preprocessing": {"size": 32}})}
     tensors.save_atomically(other.state_dict(), wrong, own)
+    named_only = tmp_path / "named.safetensors"
+    trickzoo.export(other, named_only, classes=("a", "b", "c"))
+    with pytest.raises(BadOption, match=r"or overwrite it with --overwrite \(overwrite=True in Python\)"):
+        trickzoo.export(other, named_only, classes=("a", "b", "c"))
     for path, message in (
+        (named_only, r"named.safetensors does not name its preprocessing; write it with trickzoo\.export"),
         (wrong, r"names 2 classes for 3 outputs; write it with trickzoo\.export\(…, classes=…\)"),
         (bare, "does not name its classes and its preprocessing; write it with trickzoo.export"),
         (tmp_path, "holds no finished training; name its last.pt"),
@@ -222,6 +227,17 @@ def test_a_folder_without_trainings_is_not_taken_for_weights(trained: Path, tmp_
         assert not named.is_file(name)
     (tmp_path / "runs" / "one").symlink_to(trained / "classes")
     assert named.is_file("runs")
+
+
+@pytest.mark.parametrize("checkpoint", ["last.pt", "best.pt"])
+def test_the_folder_of_an_unfinished_training_is_told(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it is named without a slash, as a model or a tag is."""
+    monkeypatch.chdir(tmp_path)
+    Path("stopped").mkdir()
+    Path("stopped", checkpoint).write_bytes(b"")
+    for load in (trickzoo.load, named.check, lambda name: trickzoo.create("resnet18", weights=name)):
+        with pytest.raises(BadCheckpoint, match=r"stopped holds no finished training; name its last\.pt or best\.pt"):
+            load("stopped")
 
 
 def test_a_network_is_loaded_onto_a_device() -> None:

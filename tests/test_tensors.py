@@ -51,6 +51,7 @@ VARIANTS: dict[str, tuple[str, Callable[[], Any]]] = {
     "compiled and parallel": ("a.pth", lambda: prefixed("_orig_mod.module.")),
     "parallel and compiled twice": ("a.pth", lambda: prefixed("module._orig_mod.module.")),
     "held by a module": ("a.safetensors", lambda: prefixed("model.")),
+    "held by a module in a module": ("a.ckpt", lambda: {"state_dict": prefixed("net.module.model."), "epoch": 1}),
     "held by a module, parallel and compiled": ("a.ckpt", lambda: {"state_dict": prefixed("module.net._orig_mod."), "epoch": 1}),
     "a part compiled": ("a.pth", lambda: {key.replace("stages.2.", "stages.2._orig_mod."): t for key, t in state().items()}),
     "parameters": ("a.pth", lambda: {key: torch.nn.Parameter(t, requires_grad=t.is_floating_point()) for key, t in state().items()}),

@@ -62,3 +62,25 @@ def test_images_of_a_training_are_normalised_as_those_of_the_evaluation(trained:
     torch.testing.assert_close(trickzoo.train_transform(recipe, model)(image), trickzoo.eval_transform(model)(image))
     with pytest.raises(BadOption, match="takes a model of trickzoo, not Linear; pass its mean and std"):
         trickzoo.train_transform(recipe, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+def test_a_model_of_one_input_channel_gets_grey_images(trained: Path) -> None:
+    """As `eval_transform` makes them. The augmentation of colours changes them too."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=2, in_chans=1)
+    trickzoo.export(model, trained / "grey.safetensors", classes=("a", "b"), preprocessing=Preprocessing(size=32, crop=1.0))
+    model = trickzoo.create(trained / "grey.safetensors", in_chans=1)
+    plain = Augmentation(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0, jitter=0.0, pca=0.0)
+    recipe = Recipe("r", "mobilenet_v1_025", "x", size=32, augmentation=plain)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    still = trickzoo.train_transform(recipe, model)(image)
+    assert still.shape == (1, 32, 32)
+    torch.testing.assert_close(still, trickzoo.eval_transform(model)(image))
+    torch.testing.assert_close(still, trickzoo.train_transform(recipe, model)(image.convert("L")))
+    stated = trickzoo.train_transform(recipe, model, mean=(0.0, 0.0, 0.3), std=(0.25, 0.25, 1.0))(image)
+    torch.testing.assert_close(stated[0], (torch.from_numpy(np.array(image.convert("L"))) / 255 - 0.1) / 0.5)
+    usual = trickzoo.train_transform("paper.resnet50_d.mixup", model, size=32)
+    first, second = usual(image), usual(image)
+    assert first.shape == (1, 32, 32) and not torch.equal(first, second)
+    assert model.train()(torch.stack([first, second])).shape == (2, 2)
+    with pytest.raises(BadOption, match="mobilenet_v1_025 has 4 input channels, and images have 1 or 3"):
+        trickzoo.train_transform(recipe, trickzoo.create("mobilenet_v1_025", in_chans=4))

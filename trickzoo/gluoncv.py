@@ -34,7 +34,7 @@ def import_gluoncv(
     if out.suffix != ".safetensors":
         raise BadOption(f"{out}: the name of the file to write must end in .safetensors")
     if out.exists() and not overwrite:
-        raise BadOption(f"{out} exists; name another file, or overwrite it with --overwrite")
+        raise BadOption(f"{out} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
     params = gluoncv.read(path)
     if any(name.startswith("rpn.") for name in params.arrays):
         return "detection", import_detector(params, out, classes), params.published

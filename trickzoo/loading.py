@@ -235,9 +235,9 @@ def _open(reference: str) -> Network:
 def _classifier(classifier: Backbone, file: str) -> Network:
     weights = classifier.weights
     if weights is None or weights.classes is None or weights.preprocessing is None:
-        raise BadCheckpoint(
-            f"{file} does not name its classes and its preprocessing; write it with trickzoo.export(…, classes=…, preprocessing=…)"
-        )
+        stated = {"its classes": weights and weights.classes, "its preprocessing": weights and weights.preprocessing}
+        missing = " and ".join(what for what, value in stated.items() if value is None)
+        raise BadCheckpoint(f"{file} does not name {missing}; write it with trickzoo.export(…, classes=…, preprocessing=…)")
     classes = class_list(weights.classes)
     if len(classes) != classifier.num_classes:
         outputs = count(classifier.num_classes, "output")

@@ -13,25 +13,29 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.data.augment import DRAWS, augment, crop_boxes
 from trickzoo.data.images import rgb
-from trickzoo.data.transforms import Normalisation
+from trickzoo.data.transforms import Normalisation, input_channels
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find
 from trickzoo.recipes.recipe import Recipe
+
+LUMA = torch.tensor([0.299, 0.587, 0.114])
+"""The shares of red, green and blue in a grey value, as Pillow computes it."""
 
 
 class _TrainTransform:
     """The transform that `train_transform` returns, a class so that it can be pickled for worker processes."""
 
-    def __init__(self, recipe: Recipe, normalisation: Normalisation) -> None:
-        self.recipe, self.normalisation = recipe, normalisation
+    def __init__(self, recipe: Recipe, normalisation: Normalisation, channels: int) -> None:
+        self.recipe, self.normalisation, self.channels = recipe, normalisation, channels
 
     def __call__(self, image: Image.Image) -> Tensor:
         draws, augmentation, size = torch.rand(1, DRAWS), self.recipe.augmentation, self.recipe.size
-        coloured = rgb(image)
+        coloured = rgb(image) if self.channels == 3 else rgb(image).convert("L").convert("RGB")  # for the augmentation of colours
         width, height = (torch.tensor([side]) for side in coloured.size)
         left, top, right, bottom = crop_boxes(draws, width, height, augmentation).int()[0].tolist()
         crop = coloured.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=3.0)
-        return self.normalisation(augment(pil_to_tensor(crop)[None].float(), draws, augmentation))[0]
+        (prepared,) = self.normalisation(augment(pil_to_tensor(crop)[None].float(), draws, augmentation))
+        return prepared if self.channels == 3 else (prepared * LUMA.view(3, 1, 1)).sum(0, keepdim=True)
 
     def __repr__(self) -> str:
         return f"train_transform({self.recipe.name}, size={self.recipe.size})"
@@ -47,8 +51,10 @@ def train_transform(
 ) -> Callable[[Image.Image], Tensor]:
     """Return the random crop, augmentation and normalisation of a recipe, such as "paper.resnet50_d.mixup".
 
-    The transform turns a PIL image of any mode into (3, size, size) float32. It draws from torch's global generator, which PyTorch's
-    `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are not part of it.
+    The transform turns a PIL image of any mode into (3, size, size) float32, or into (1, size, size) for a model of one input channel, as
+    `eval_transform(model)` does. Grey images are normalised with the mean of the three values of mean and standard deviation. It draws from
+    torch's global generator, which PyTorch's `DataLoader` seeds in each worker. Mixup, CutMix and label smoothing act on batches and are
+    not part of it.
 
     Args:
         recipe: the recipe of a classifier, or its name.
@@ -57,8 +63,8 @@ def train_transform(
         mean: RGB mean of the normalisation, in 0…1; by default that of the model's weights, or ImageNet's.
         std: RGB standard deviation of the normalisation, in 0…1, with the same default.
 
-    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier, if the model is not of trickzoo,
-    if the size is not positive, or if mean or standard deviation are not three values in 0…1.
+    Raises UnknownName if there is no recipe of that name, and BadOption if it is not for a classifier, if the model is not of trickzoo
+    or has neither one nor three input channels, if the size is not positive, or if mean or standard deviation are not three values in 0…1.
     """
     if isinstance(recipe, str):
         recipe = find(recipe)
@@ -68,9 +74,12 @@ def train_transform(
         raise BadOption(f"train_transform takes a model of trickzoo, not {kind_in_words(model, '; pass its mean and std instead')}")
     if size is not None:
         recipe = replace(recipe, size=size)
-    stated = Normalisation.of(model)
+    stated, channels = Normalisation.of(model), 3 if model is None else input_channels(model)
     centre = stated.mean if mean is None else _three("mean", mean, 0)
-    return _TrainTransform(recipe, Normalisation(centre, stated.std if std is None else _three("std", std, 0.001)))
+    spread = stated.std if std is None else _three("std", std, 0.001)
+    if channels == 1:
+        centre, spread = (sum(centre) / 3,) * 3, (sum(spread) / 3,) * 3
+    return _TrainTransform(recipe, Normalisation(centre, spread), channels)
 
 
 def _three(name: str, values: Sequence[float], least: float) -> tuple[float, float, float]:

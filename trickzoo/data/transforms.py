@@ -105,15 +105,19 @@ def eval_transform(source: Backbone | Preprocessing, *, channels: int = 3) -> Ca
         if weights is None or weights.preprocessing is None:
             what = "has no weights" if weights is None else f"was loaded from {weights.name}, which does not state its preprocessing"
             raise BadOption(f"{source.name} {what}; pass a Preprocessing instead")
-        channels = source.in_chans
-        if channels not in (1, 3):
-            raise BadOption(f"{source.name} has {channels} input channels, and images have 1 or 3; prepare its input yourself")
-        source = weights.preprocessing
+        channels, source = input_channels(source), weights.preprocessing
     elif not isinstance(source, Preprocessing):
         raise BadOption(f"eval_transform takes a model of trickzoo or a Preprocessing, not {kind_in_words(source)}")
     elif channels not in (1, 3):
         raise BadOption(f"eval_transform: channels must be 1 or 3, not {channels}")
     return _EvalTransform(source, channels)
+
+
+def input_channels(model: Backbone) -> int:
+    """Return the number of a model's input channels, 1 or 3. Raises BadOption for another number."""
+    if model.in_chans not in (1, 3):
+        raise BadOption(f"{model.name} has {model.in_chans} input channels, and images have 1 or 3; prepare its input yourself")
+    return model.in_chans
 
 
 @dataclass(frozen=True)

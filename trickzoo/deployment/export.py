@@ -173,7 +173,7 @@ def check_path(path: Path, *, overwrite: bool) -> None:
     """Raise BadOption if `write` would replace a file without `overwrite`."""
     for file in (path, weights_of(path)) if path.suffix == SUFFIXES["openvino"] else (path,):
         if file.exists() and not overwrite:
-            raise BadOption(f"{file} exists; name another file, or overwrite it with --overwrite")
+            raise BadOption(f"{file} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
 
 
 def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:

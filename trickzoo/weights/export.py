@@ -92,7 +92,7 @@ def check_new(path: str | PathLike[str], endings: tuple[str, ...], overwrite: bo
     if path.suffix not in endings:
         raise BadOption(f"{path}: the name of a weight file must end in {' or '.join(endings)}")
     if path.exists() and not overwrite:
-        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite")
+        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from trickzoo import registry
 from trickzoo.errors import BadCheckpoint, BadOption, shortened
 from trickzoo.files import expanded
-from trickzoo.output_files import NETWORK
+from trickzoo.output_files import BEST, LAST, NETWORK
 from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
@@ -19,7 +19,7 @@ FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file, or the folder of a finished training or of several.
+    """Return whether `weights=` names a file, or the folder of a training or of several finished ones.
 
     A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
     """
@@ -28,7 +28,8 @@ def is_file(reference: str) -> bool:
         return True
     if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
         return False
-    return (path.is_file() or (path / NETWORK).is_file() or bool(_trainings_in(path))) and not any(
+    is_training = any((path / name).is_file() for name in (NETWORK, LAST, BEST))
+    return (path.is_file() or is_training or bool(_trainings_in(path))) and not any(
         reference in (record.tag, record.name) for record in manifest.records().values()
     )
 

@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> Content:
     """Read a .safetensors file, whose tensors are memory-mapped, or a pickled file.
 
     A pickled file is read with `weights_only=True`, which refuses anything but tensors and plain values. The state dict may be under the
-    key "state_dict" or "model". The names may have the parts that wrappers add ("module.", "_orig_mod."), or all begin with one of
+    key "state_dict" or "model". The names may have the parts that wrappers add ("module.", "_orig_mod."), or all begin with some of
     `HOLDERS`. A classifier that is the only layer with tensors of an `nn.Sequential` gets the name that it has without one, and a warning
     is logged. If the checkpoint also has averaged weights, these are read, as timm does, and a warning is logged. A checkpoint of
     `trickzoo train` also has metadata; its averaged weights are read without a warning, because they are the ones that were evaluated.
@@ -175,12 +175,13 @@ def check_finite(tensors: Mapping[str, Tensor], name: object) -> None:
 
 
 def _without_wrappers(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under their names without the parts that wrappers of the network, or a module that holds it alone, added."""
+    """Return the tensors under their names without the parts that wrappers of the network, or modules that hold it alone, added."""
     bare = {".".join(part for part in key.split(".") if part not in WRAPPERS): tensor for key, tensor in tensors.items()}
     if len(bare) < len(tensors):
         raise BadCheckpoint(f"{path} holds the same network twice, wrapped and not; save one state dict alone")
-    holder = next((each for each in HOLDERS if all(key.startswith(each) for key in bare)), "")
-    return {key.removeprefix(holder): tensor for key, tensor in bare.items()}
+    while bare and (holder := next((each for each in HOLDERS if all(key.startswith(each) for key in bare)), "")):
+        bare = {key.removeprefix(holder): tensor for key, tensor in bare.items()}
+    return bare
 
 
 def _with_plain_classifier(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
