@@ -94,11 +94,11 @@ def deploy(
         A function with the network's input and output. `print` shows the engine, the reason for it, and the deviation.
 
     Raises:
-        Unavailable: for an engine that is not installed, or does not have the precision.
+        Unavailable: for an engine that is not installed, or does not have the precision; with "auto", if no engine can be used.
         BadOption: for a network or a value that is not supported.
         BadData: if an image cannot be read.
         BadCheckpoint: if the network's logits are not finite.
-        DeviationTooLarge: if the logits or predictions differ by more than the tolerance.
+        DeviationTooLarge: if the logits or predictions differ by more than the tolerance. "auto" leaves out such an engine instead.
     """
     _check_settings(backend, precision, preprocessing, batch_size, threads, tolerance)
     _check_network(model, precision, images)

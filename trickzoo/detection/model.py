@@ -188,7 +188,7 @@ def faster_rcnn(
     representation_size: int = 1024,
     **settings: Any,
 ) -> FasterRCNN:
-    """Build a Faster R-CNN on a backbone of the zoo; the defaults are those of the paper's released VOC recipe.
+    """Build a Faster R-CNN on a backbone of the zoo. The default settings are `FPN` or `C4`, depending on the neck.
 
     Args:
         name: a model ("resnet50_d"), or one weight of it ("resnet50_d.gluon_in1k").

@@ -120,8 +120,9 @@ def segmenter(
         drop_rate: the dropout rate before the last convolution of each head.
         align_corners: whether the bilinear enlargement of the logits puts the centres of the corner cells on the corner pixels, as GluonCV
             does. Otherwise the borders of the feature map are put on the borders of the image.
-        trainable_stages: how many of the last stages are trained: 0 for none, "all" for every stage and the stem.
-        norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" freezes only those in frozen parts.
+        trainable_stages: how many of the last stages are trained: 0 for none, "all" (the default) for every stage and the stem.
+        norms: "frozen" freezes statistics, scale and shift of every BatchNorm of the backbone; "live" (the default) freezes only those in
+            frozen parts.
 
     Returns:
         The network in training mode: `model(x)` returns `Logits(main, aux)`, and after `model.eval()` the (N, num_classes, H, W) logits.
