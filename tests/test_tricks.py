@@ -81,7 +81,7 @@ def test_the_programs_on_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
         folder.mkdir(parents=True)
         Image.new("RGB", (40, 30)).save(folder / "a.png")
     programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(programs) == 3
+    assert len(programs) == 4
     torch.manual_seed(0)
     found: dict[str, Any] = {}
     for program in programs:
@@ -96,6 +96,13 @@ def test_the_programs_on_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     gammas = [m.bn2.weight for m in found["model"].modules() if isinstance(m, BasicBlock)]
     assert all(gamma.any() for gamma in gammas)  # they began at 0, and were trained
     assert found["optimiser"].param_groups[0]["lr"] == pytest.approx(0.1 * cosine_factor(3, 4))
+    groups = found["fine_tuning"].param_groups
+    assert {p for group in groups for p in group["params"]} == {p for p in found["model"].parameters() if p.requires_grad}
+    for step in range(5):
+        factor = 0.5 * (1 + math.cos(math.pi * min(step, 3) / 4))
+        assert [group["lr"] for group in groups] == pytest.approx([factor * rate for rate in (0.01, 0.01, 0.1, 0.1)])
+        found["fine_tuning"].step()
+        found["schedule"].step()
 
 
 def test_linear_scaling_gives_the_papers_rates() -> None:
@@ -179,6 +186,16 @@ def test_no_bias_decay_takes_normalisation_of_any_kind_and_leaves_out_the_frozen
     assert len(exempt["params"]) == 5  # the layer norm's weight has three dimensions
     with pytest.raises(NoEffect):
         decay_groups(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)), 0.1)
+
+
+def test_no_bias_decay_takes_a_shared_parameter_once() -> None:
+    """Otherwise an optimiser would step twice, or refuse the groups."""
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 5))
+    model[2].weight, model[2].bias, model[4].weight = model[1].weight, model[1].bias, model[0].weight
+    decayed, exempt = decay_groups(model, 0.1)
+    assert [id(p) for p in decayed["params"]] == [id(model[4].weight), id(model[1].weight)]
+    assert {id(p) for p in decayed["params"] + exempt["params"]} == {id(p) for p in model.parameters()}
+    assert len(decayed["params"] + exempt["params"]) == len(list(model.parameters()))
 
 
 @given(st.integers(2, 50), st.floats(0, 0.9))

@@ -64,8 +64,20 @@ for step, (images, labels) in enumerate(batches):
 ```
 
 To start from weights, write `create("resnet18_d", pretrained=True, num_classes=classes)` and leave out `zero_last_gammas`, which would
-replace what the weights contain. Such a network is in evaluation mode until `model.train()`. Batches of your own images come from the
-crops and the augmentation of a recipe, normalised as the weights require:
+replace what the weights contain. Such a network is in evaluation mode until `model.train()`. Parts of it may be frozen, and the new
+classifier may have a higher learning rate than the rest. Torch's `LambdaLR` keeps the ratio of the rates; after the last step it asks for
+the factor of one more:
+
+```python
+steps = 4
+model.freeze(model.stem, *model.stages[:2])
+parts = ((model.stages, 0.01), (model.head, 0.1))
+groups = [{**group, "lr": rate} for part, rate in parts for group in decay_groups(part, 1e-4)]  # of what is not frozen
+fine_tuning = torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+schedule = torch.optim.lr_scheduler.LambdaLR(fine_tuning, lambda step: cosine_factor(min(step, steps - 1), steps))
+```
+
+Batches of your own images come from the crops and the augmentation of a recipe, normalised as the weights require:
 
 ```python
 from torch.utils.data import DataLoader
