@@ -48,7 +48,7 @@ def test_a_mistake_in_the_words_points_to_the_help_of_its_command(call: Call, wo
         ("train --initial-checkpoint a.pth", "there is no option --initial-checkpoint; did you mean --pretrained?"),
         ("train --reprob 0.2", "there is no option --reprob; did you mean --erasing?"),
         ("train --epoch 3", "there is no option --epoch; did you mean --epochs?"),
-        ("train --resume x", "there is no option --resume; the same command resumes a training that was stopped"),
+        ("train --resume x", "there is no option --resume; the same command resumes a training run that was stopped"),
         ("finetune voc --Conf 3", "there is no option --Conf (`trickzoo finetune"),
         ("train photos", "no option precedes photos; images are named with --data (`trickzoo train --help`"),
         ("list one two", "no option precedes two (`trickzoo list --help`"),

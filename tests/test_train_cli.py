@@ -206,7 +206,7 @@ def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_pa
     trickzoo.export(trickzoo.create("mobilenet_v1_025", num_classes=7), tmp_path / "teacher.safetensors")
     whole = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     for tokens, message in (
-        (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training that was stopped"),
+        (("--resume", tmp_path, "--data", colours), "no option --resume; the same command resumes a training run that was stopped"),
         (("--seed", 3), "name the folder of images with --data"),
         ((*whole, "--seed", "1.5"), 'Invalid value for --seed: "1.5" is not a whole number'),
         ((*whole, "--micro-batch", "2.0"), 'Invalid value for --micro-batch: "2.0" is not a whole number'),

@@ -122,7 +122,7 @@ class BadData(TrickzooError, ValueError):
 
 
 class Diverged(TrickzooError, ArithmeticError):
-    """The loss of a training, or its network, is not finite."""
+    """The loss of a training run, or its network, is not finite."""
 
 
 class NotWritten(TrickzooError, OSError):

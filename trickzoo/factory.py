@@ -49,7 +49,7 @@ def create(
 
     Args:
         name: name of a model ("resnet50_d") or of a weight ("resnet50_d.gluon_in1k"), or the path of a weight file that trickzoo wrote or
-            of the folder of a training. A weight is loaded into its model, and a file into the model that it names.
+            of the folder of a training run. A weight is loaded into its model, and a file into the model that it names.
         pretrained: True loads the default weight of the model, a string loads the weight with that tag.
         weights: a tag, the path of a file (in the layout of trickzoo, timm, torchvision or OpenMMLab; safetensors or pickled tensors), or
             a hub reference "hf-hub:user/name[@revision]". It cannot be combined with `pretrained`.

@@ -182,7 +182,7 @@ class Network:
 
 
 def load(path: str | PathLike[str], device: torch.device | str | None = None) -> Network:
-    """Load a network, whatever its task: a file that trickzoo wrote, the folder of a finished training, or published weights.
+    """Load a network, whatever its task: a file that trickzoo wrote, the folder of a finished training run, or published weights.
 
     The file of a classifier must state its classes and its preprocessing, as those of `trickzoo train` and
     `trickzoo.export(…, classes=…)` do.

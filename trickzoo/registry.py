@@ -28,7 +28,7 @@ class Architecture:
         size: side of an input image in pixels, for which `macs` is counted.
         own_options: options of `trickzoo.create` that only its family has.
         output_strides: the members of `OUTPUT_STRIDES` that the network supports.
-        options: arguments of the builder that make this network of its family.
+        options: arguments of the builder that distinguish this network from others of its family.
         aliases: other names of the same network.
         tweaked: names of the networks from the plainest one of its depth to this one, each with more tweaks of the paper's section 4.
         residual: whether the network has residual blocks.

@@ -41,7 +41,7 @@ class TaskPackage(Protocol):
         """Build the network of a recipe, and the task that trains it. Raises a TrickzooError if the images do not fit the recipe."""
 
     def load(self, path: Path, **sides: int | None) -> nn.Module:
-        """Load the network of a weight file that a training of this task wrote, in evaluation mode.
+        """Load the network of a weight file that a training run of this task wrote, in evaluation mode.
 
         `sides` replace image sides of the recipe, in pixels. Raises BadCheckpoint if the file cannot be read, or is for another task.
         """
@@ -106,10 +106,10 @@ def prepare(recipe: AnyRecipe, location: Any, machine: Machine, data: Splits[Any
         machine: settings of the training.
         data: training and validation images, if they are open already.
 
-    Raises BadOption if the folder cannot be written and does not hold a finished training, and another TrickzooError if the images do not
-    fit the recipe.
+    Raises BadOption if the folder cannot be written and does not hold a finished training run, and another TrickzooError if the images do
+    not fit the recipe.
     """
-    if not holds_finished(machine.out):  # the result of a finished training is only read
+    if not holds_finished(machine.out):  # the result of a finished training run is only read
         result_files.check_folder(machine.out)
     package = find_task(recipe.task)
     accelerator = machine.accelerator(recipe.precision)

@@ -97,8 +97,8 @@ def _tiled(pictures: list[Image.Image], columns: int, width: int, names: list[st
 PICTURES = (
     Picture(
         "classifier",
-        "The report of a training",
-        "Every training ends with a page that loads nothing else. It begins with the metrics, their 95 % intervals and the curves.",
+        "The report of a training run",
+        "Every training run ends with a page that loads nothing else. It begins with the metrics, their 95 % intervals and the curves.",
         (f"trickzoo train --recipe own.finetune --data easy_shapes --images 600 {TRAIN} --out runs/classes",),
         report("runs/classes/report.html", until="Confused classes"),
     ),

@@ -93,7 +93,7 @@ def data() -> str:
         "The minutes cover the command from the README, up to its report, and `trickzoo predict` on three images; installing a clone took "
         f"{found['installation_seconds'] / 60:.1f} minutes before. Images are counted as training + validation. Those of the last row are "
         "street scenes (CamVid), all others blood cells (BCCD), which were cut out along their boxes for the classifier. "
-        f"Each row is one training. Measured on {found['hardware']} (`{found['command']}`)."
+        f"Each row is one training run. Measured on {found['hardware']} (`{found['command']}`)."
     )
     head = (DOCS / "data.md").read_text(encoding="utf-8").partition(DATA_MARK)[0]
     return head + DATA_MARK + "\n" + "\n".join(rows) + "\n\n" + about + "\n"

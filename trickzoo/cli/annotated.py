@@ -45,7 +45,7 @@ class EvaluationOptions:
         Path,
         Parameter(
             name=("--model", "--weights"),
-            help="The folder of a training by trickzoo finetune, its model.safetensors, or an .onnx or .xml file of `trickzoo export`.",
+            help="The folder of a training run by trickzoo finetune, its model.safetensors, or an .onnx or .xml file of `trickzoo export`.",
         ),
     ]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None
@@ -79,7 +79,7 @@ class SourceOptions:
         Path | None, Parameter(name="--images", help="With --annotations: the folder of the images, by default that of the file.")
     ] = None
     split_file: Annotated[
-        Path | None, Parameter(help="List that divides the images, such as the split.csv of a training with --val-fraction.")
+        Path | None, Parameter(help="List that divides the images, such as the split.csv of a training run with --val-fraction.")
     ] = None
 
 
@@ -119,7 +119,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 
     def generated(
         *,
-        images: Annotated[int, Parameter(help="Number of images; a training on n images validates on the first n / 5.")] = 200,
+        images: Annotated[int, Parameter(help="Number of images; a training run on n images validates on n / 5.")] = 200,
         split: Annotated[Literal["val", "train"], Parameter(help="Split of the generated images.")] = "val",
         evaluation: EvaluationOptions,
     ) -> None:

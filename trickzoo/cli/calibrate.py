@@ -31,7 +31,7 @@ def calibrate(
     ],
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split of DATA to fit the temperature on.")] = "val",
     split_file: Annotated[
-        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
+        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training run with --val-fraction.")
     ] = None,
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
     classes: Annotated[
@@ -44,11 +44,11 @@ def calibrate(
 ) -> None:
     """Fit a temperature on held-out images, so that the confidence of a classifier matches its accuracy.
 
-    MODEL is a weight file, the folder of a training, or the name of a weight. The temperature is the one with the least negative
-    log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The likelihood and the calibration error are printed
-    without a temperature and with one: each half of the images is judged with the temperature of the other half. --out writes a file in
-    which the classifier is divided by the temperature, so everything that uses the file has calibrated probabilities. Its header states the
-    temperature.
+    MODEL is a weight file, the folder of a training run, or the name of a weight. The temperature is the one with the lowest negative
+    log-likelihood (temperature scaling, arXiv 1706.04599), and no prediction changes. The log-likelihood and the calibration error are
+    printed before and after. For the values after, each half of the images is judged with the temperature that was fitted on the other
+    half. --out writes a file in which the weights of the classifier are divided by the temperature, so everything that uses the file has
+    calibrated probabilities. Its header states the temperature.
     """
     hush(printing.quiet or printing.json)
     named.check(model)

@@ -24,7 +24,7 @@ def export(
     out: Path,
     /,
     *,
-    model: Annotated[str, Parameter(help="A model, one of its weights, or the folder or weight file of a training, for any task.")],
+    model: Annotated[str, Parameter(help="A model, one of its weights, or the folder or weight file of a training run, for any task.")],
     weights: Annotated[str | None, Parameter(help="Tag, file or hf-hub: reference; by default the model's default weight.")] = None,
     format: Annotated[
         Literal["weights", "onnx", "torch-export", "openvino"] | None,

@@ -42,7 +42,7 @@ def finetune(
     val_images: Annotated[Path | None, Parameter(help="With --val-annotations: the folder of its images, by default --images.")] = None,
     recipe: Annotated[
         str | None,
-        Parameter(help="paper.TASK.LAYOUT, small.TASK, a recipe file, or the folder of a training; by default the layout's."),
+        Parameter(help="paper.TASK.LAYOUT, small.TASK, a recipe file, or the folder of a training run; by default the layout's."),
     ] = None,
     year: options.Year = None,
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None,
@@ -64,10 +64,10 @@ def finetune(
     dry_run: options.DryRun = False,
     fields: FineTuningFields = FineTuningFields(),
 ) -> None:
-    """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training that was stopped.
+    """Fine-tune a backbone as a Faster R-CNN or an FCN. Run the same command again to resume a training run that was stopped.
 
     Every field of the recipe is also an option. The most important are --model, the backbone, and --weights: a tag, a file,
-    hf-hub:OWNER/NAME, the folder of a training of the same task to train its network further, or none. If --batch-size differs from the
+    hf-hub:OWNER/NAME, the folder of a training run of the same task to train its network further, or none. If --batch-size differs from the
     recipe's, the learning rate is scaled in proportion unless --lr is given.
     Under `torchrun` or `accelerate launch` the processes share the batch.
     """

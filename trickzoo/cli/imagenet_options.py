@@ -61,7 +61,7 @@ class ImageOptions:
 
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split to evaluate on, if DATA has several.")] = "val"
     split_file: Annotated[
-        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training with --val-fraction.")
+        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training run with --val-fraction.")
     ] = None
     folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None
     devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None

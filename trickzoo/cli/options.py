@@ -177,11 +177,11 @@ class SelectionOptions:
     val_fraction: Annotated[
         float | None,
         Parameter(
-            help="If the images have no splits: take this fraction of each class for validation. A training lists them in OUT/split.csv."
+            help="If the images have no splits: take this fraction of each class for validation. Training lists them in OUT/split.csv."
         ),
     ] = None
     split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another split.")] = 0
-    split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as the split.csv of a training.")] = None
+    split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as a training run's split.csv.")] = None
     skip_corrupt: Annotated[
         bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the start.")
     ] = False
@@ -195,7 +195,7 @@ class SelectionOptions:
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """The use of this machine by any training."""
+    """The use of this machine by any training run."""
 
     micro_batch: Annotated[
         int | None, Parameter(help="Images per forward pass on each process; gradients are accumulated over the batch.")
@@ -224,21 +224,21 @@ class StudyOptions(MachineOptions):
 
     @property
     def machine_settings(self) -> dict[str, Any]:
-        """The options of each training, as keyword arguments of `training.machine.Machine`."""
+        """The options of each training run, as keyword arguments of `training.machine.Machine`."""
         return {name: value for name, value in super().machine_settings.items() if name != "jobs"}
 
 
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(MachineOptions):
-    """The use of this machine by a single training, and what it records."""
+    """The use of this machine by a single training run, and what it records."""
 
     evaluate_every: Annotated[int, Parameter(help="Epochs between evaluations; the last epoch is always evaluated.")] = 1
     tensorboard: Annotated[bool, Flag, Parameter(help="The same as --tracker tensorboard.")] = False
     tracker: Annotated[
         Tracker | None,
         Parameter(
-            help="Also send the curves to this tracker. tensorboard writes files to OUT/tensorboard. A resumed training continues its run."
+            help="Also send the curves to this tracker. tensorboard writes files to OUT/tensorboard. Resuming continues the same run."
         ),
     ] = None
 

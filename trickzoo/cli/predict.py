@@ -37,7 +37,7 @@ def predict(
     model: Annotated[
         str | None,
         Parameter(
-            help="A model, one of its weights, the folder or weight file of a training, or an .onnx or .xml file of `trickzoo export`."
+            help="A model, one of its weights, the folder or weight file of a training run, or an .onnx or .xml file of `trickzoo export`."
         ),
     ] = None,
     weights: Annotated[

@@ -43,7 +43,7 @@ FIELDS = """# Fields of recipes
 
 Generated from the recipes' dataclasses by `docs/generate.py`. Each field is an option of the commands that train: `--warmup-epochs 2` sets
 `warmup_epochs`. A pair or a list has commas: `--milestones 10,20`. "Default" holds for recipes that do not state the field;
-`--print-recipe` prints the values that a training would use.
+`--print-recipe` prints the values that a training run would use.
 """
 RECIPES = {
     "Classifiers": (Recipe, "`trickzoo train` and `trickzoo tune`; for the baseline of a ladder also `trickzoo ladder`."),

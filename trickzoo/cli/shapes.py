@@ -17,18 +17,18 @@ def shapes(
     out: Path,
     /,
     *,
-    n: Annotated[int, within(Count), Parameter(help="Number of images; every ten from a multiple of ten contain each class once.")] = 10,
+    n: Annotated[int, within(Count), Parameter(help="Number of images. Images 0 to 9, 10 to 19 and so on contain each class once.")] = 10,
     first: Annotated[
-        int, within(CountOrZero), Parameter(help="Index of the first image; a training on n images validates on the first n / 5.")
+        int, within(CountOrZero), Parameter(help="Index of the first image. Training on n images validates on indices 0 to n / 5 - 1.")
     ] = 0,
     size: Annotated[int, Parameter(help="Side of the images in pixels.")] = 64,
     objects: Annotated[
         Literal["one", "several"],
-        Parameter(help="one: as classifiers are trained on; several: as detectors and segmenters are, at --size 96."),
+        Parameter(help="one: images as for classifiers; several: images as for detectors and segmenters, whose --size is 96."),
     ] = "one",
     difficulty: Annotated[Literal["hard", "easy"], Parameter(help="hard: the set shapes; easy: the set easy_shapes.")] = "hard",
 ) -> None:
-    """Write validation images of the generated set to the folder OUT, named by what they show: star-4.png.
+    """Write validation images of the generated set to the folder OUT, named after their shape and index: star-4.png.
 
     With several objects, the name is that of the first.
     """

@@ -34,7 +34,7 @@ def split(
     """Divide the images of SOURCE, class folders or a CSV of path and label, into training and validation images.
 
     OUT is a list (split.csv by default), for --split-file of trickzoo train and trickzoo eval, or a folder to which links to the images are
-    written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates are kept in the same part.
+    written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates are kept in the same split.
     """
     selection = Selection(val_fraction=val_fraction, split_seed=split_seed, skip_corrupt=skip_corrupt)
     place = out or Path(SPLIT)

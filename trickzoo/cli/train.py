@@ -24,7 +24,7 @@ app = App(name="trickzoo-train", **options.SETTINGS)
 DEFAULT = FINE_TUNE.name
 KINDS = {
     "own": "fine-tuning of a weight on your own images",
-    "record": "a short training on Imagenette-128 for a small machine",
+    "record": "a short training run on Imagenette-128 for a small machine",
     "zoo": "the training of this weight of the zoo",
     "paper": "a row of the paper's tables",
 }
@@ -37,7 +37,7 @@ def train(
     recipe: Annotated[
         str | None,
         Parameter(
-            help="Name of a recipe, such as paper.resnet50_d.mixup, or a file or the folder of a training that holds one; by default "
+            help="Name of a recipe, such as paper.resnet50_d.mixup, or a file or the folder of a training run that holds one; by default "
             f"{DEFAULT}. Without any option, all names are listed."
         ),
     ] = None,
@@ -69,7 +69,7 @@ def train(
     dry_run: options.DryRun = False,
     fields: ClassifierFields = ClassifierFields(),
 ) -> None:
-    """Train a classifier by a recipe. Run the same command again to resume a training that was stopped.
+    """Train a classifier by a recipe. Run the same command again to resume a training run that was stopped.
 
     Every field of the recipe is also an option: --model resnet18_d --size 64 --epochs 20. If --batch-size differs from the recipe's, the
     learning rate is scaled in proportion unless --lr is given. Under `torchrun` or `accelerate launch` the processes share the batch.

@@ -84,8 +84,8 @@ class Both:
     data: Annotated[Path | None, Parameter(help="Folder of the images, if both tasks use the same one.")] = None
     year: options.Year = None
     val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None
-    train: Annotated[str, Parameter(help="Split to train on, if the task has none of its own.")] = "train"
-    val: Annotated[str, Parameter(help="Split to validate on, if the task has none of its own.")] = "val"
+    train: Annotated[str, Parameter(help="Split to train on, for a task whose own option names none.")] = "train"
+    val: Annotated[str, Parameter(help="Split to validate on, for a task whose own option names none.")] = "val"
     images: Annotated[
         int | None,
         Parameter(help="With shapes: number of training images, 1000 by default; a fifth as many are generated for validation."),
@@ -98,10 +98,10 @@ def transfer(
     detection: Detection = Detection(),
     segmentation: Segmentation = Segmentation(),
     both: Both = Both(),
-    seeds: Annotated[int, Parameter(help="Number of training runs per rung; seed s starts from the ladder's seed s.")] = 3,
+    seeds: Annotated[int, Parameter(help="Number of training runs per rung. Seed s starts from the ladder's backbone of seed s.")] = 3,
     first_seed: Annotated[int, Parameter(help="The first of these seeds; the others follow it.")] = 0,
-    rungs: Annotated[str | None, Parameter(help="Only these rungs, such as baseline,cosine,mixup.")] = None,
-    scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to show what any pretraining gains.")] = False,
+    rungs: Annotated[str | None, Parameter(help="Run only these rungs, such as baseline,cosine,mixup.")] = None,
+    scratch: Annotated[bool, Flag, Parameter(help="Also train from random weights, to show the gain from pretraining.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the study; by default CHECKPOINTS/transfer.")] = None,
     selecting: options.SelectionOptions = options.SelectionOptions(),
     running: options.StudyOptions = options.StudyOptions(),

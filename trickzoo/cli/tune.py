@@ -43,7 +43,7 @@ def tune(
             f"or {HUB_IN_WORDS}."
         ),
     ],
-    recipe: Annotated[str, Parameter(help="Name of a recipe, a recipe file, or the folder of a training.")] = FINE_TUNE.name,
+    recipe: Annotated[str, Parameter(help="Name of a recipe, a recipe file, or the folder of a training run.")] = FINE_TUNE.name,
     rounds: Annotated[
         int | None,
         Parameter(help="Rounds of training runs, by default up to 3: each has half the settings of the one before and twice the epochs."),

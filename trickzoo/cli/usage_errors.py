@@ -40,7 +40,7 @@ OPTION_SYNONYMS = {
     "weights": "pretrained",
 }
 """Names that other programs give to options that are not fields of recipes."""
-RESUME = "the same command resumes a training that was stopped"
+RESUME = "the same command resumes a training run that was stopped"
 
 
 def usage_error(error: CycloptsError) -> str:

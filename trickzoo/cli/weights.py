@@ -124,7 +124,7 @@ def import_gluoncv(
     *,
     out: Annotated[Path | None, Parameter(help="File to write; by default FILE with the suffix .safetensors.")] = None,
     classes: Annotated[
-        Path | None, Parameter(help="Text file with the class names, one per line, if they are not those of GluonCV's.")
+        Path | None, Parameter(help="Text file with the class names, one per line, if they are not those of GluonCV's data set.")
     ] = None,
     overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
 ) -> None:

@@ -108,7 +108,7 @@ class Objects:
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """(n,) whether each object is neither crowd nor difficult. Only these train; the metric ignores detections of the others."""
+        """(n,) whether each object is neither crowd nor difficult. Only these are used in training; the metrics ignore the others."""
         return ~(self.crowd | self.difficult)
 
     def scaled(self, across: float, down: float) -> Objects:

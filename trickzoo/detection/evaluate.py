@@ -157,7 +157,7 @@ def compare(data: DetectionSet, index: int, models: Sequence[FasterRCNN]) -> tup
 def predict(model: FasterRCNN, image: Image.Image) -> NamedDetections:
     """Return the boxes that a detector finds in an image of any mode, by decreasing score.
 
-    The detector predicts in evaluation mode, and keeps its own. Coordinates are in pixels of the image. Labels begin at 1, as in
+    The detector predicts in evaluation mode; its own mode does not change. Coordinates are in pixels of the image. Labels begin at 1, as in
     torchvision's detectors. `names` has the name of each box's class, or its label if the detector does not come from a file.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite if the outputs of the
     detector are not finite.

@@ -83,7 +83,7 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
 
 
 def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str] | None = None, overwrite: bool = False) -> None:
-    """Write a detector to a file that `load`, `trickzoo.load` and the commands read, such as after a training in your own loop.
+    """Write a detector to a file that `load`, `trickzoo.load` and the commands read, for example after training in your own loop.
 
     The file states the network, its classes, the sides of its images and its normalisation. Networks from `trickzoo finetune` have such a
     file already, which also describes the training.

@@ -43,7 +43,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find(name: str) -> Recipe:
-    """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file, or in the folder of a training.
+    """Return the recipe of this name, or the one in a checkpoint, weight file or JSON file, or in the folder of a training run.
 
     A recipe takes precedence over a folder of the same name; `./NAME` names the folder. The rungs of the scaled ladders exist for every
     model. Raises UnknownName with the nearest names, BadCheckpoint for a file or folder without a recipe, and BadOption for a recipe of
@@ -77,7 +77,7 @@ def find_fine_tuning(name: str, kind: type[R]) -> R:
 
 
 def _place(name: str) -> Path | None:
-    """Return the file that the recipe is in, if `name` is that of a file or of a folder of a training, else None."""
+    """Return the file that the recipe is in, if `name` is that of a file or of the folder of a training run, else None."""
     path = Path(name)
     if path.suffix in SUFFIXES:
         return path
@@ -131,7 +131,7 @@ def _from_json(path: Path) -> Any:
 
 
 def _well_named(recipe: R) -> R:
-    """Return the recipe. Raises BadOption if no folder can be named after it: a training writes to a folder with its name by default."""
+    """Return the recipe. Raises BadOption if no folder can be named after it, as the folder of a training run is by default."""
     name = recipe.name
     if not name or len(name.encode(errors="replace")) > LONGEST or name != printable(name) or name[0] in ".- " or set(name) & set("/\\"):
         shown = f"{name[:40]}…" if len(name) > LONGEST else name

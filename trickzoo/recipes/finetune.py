@@ -21,7 +21,7 @@ class FineTuningRecipe(BaseRecipe):
         model: the zoo's name of the backbone.
         data: layout of the data set; the command line gives its location.
         weights: weights of the backbone: tag, model, file or hub reference; "default" is the model's default weight, or its only
-            one. The file or folder of a training of the same task gives the whole network. None: a random backbone.
+            one. The file or folder of a training run of the same task gives the whole network. None: a random backbone.
         epochs: number of passes over the training images.
         batch_size: images in a step, over all processes and micro-batches. `lr` is for this batch; see `tricks.linear_scaling`.
         lr: highest learning rate, for a batch of `batch_size` images.
@@ -67,14 +67,14 @@ class DetectionRecipe(FineTuningRecipe):
         short: short side of the images in pixels; it is less where the long side would exceed `long`.
         long: largest long side of the images in pixels.
         flip: probability of a horizontal flip.
-        neck: "fpn" or "c4", as of `detection.faster_rcnn`.
+        neck: "fpn" or "c4", as for `detection.faster_rcnn`.
         fpn_channels: channels of the feature pyramid.
         representation_size: width of the layers in the head of the feature pyramid.
         anchors: sides of the square anchors in pixels. None: the default of the network.
         proposals: number of boxes in each image that the RPN passes on in training, after non-maximum suppression. The number of boxes
             before the suppression changes in proportion.
         rois: proposals of each image that the head is trained on.
-        settings: data set of the released recipe, "voc" or "coco", whose other settings of the RPN and of non-maximum suppression are used.
+        settings: the released recipe, "voc" or "coco", that gives all other settings of the RPN and of non-maximum suppression.
     """
 
     task: ClassVar[str] = "detection"
@@ -106,7 +106,7 @@ class SegmentationRecipe(FineTuningRecipe):
     """The recipe of a segmenter.
 
     Attributes:
-        head: name of the head, as of `segmentation.segmenter`.
+        head: name of the head, as for `segmentation.segmenter`.
         base: the long side of a training image is drawn from `base` × `scale`, in pixels.
         scale: lowest and highest factor of `base`.
         crop: side in pixels of the square that is cut out of a training image.

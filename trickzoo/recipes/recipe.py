@@ -1,4 +1,4 @@
-"""The schema of a recipe: every setting that determines the result of a training, and none that depends on the machine."""
+"""The schema of a recipe: every setting that determines the result of a training run, and none that depends on the machine."""
 
 from __future__ import annotations
 

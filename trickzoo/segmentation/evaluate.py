@@ -172,8 +172,8 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 def predict(model: Segmenter, image: Image.Image, network: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.uint8]:
     """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
-    The segmenter predicts in evaluation mode, and keeps its own. `network` computes the logits in its place, as `trickzoo.deploy` returns
-    it.
+    The segmenter predicts in evaluation mode; its own mode does not change. `network`, such as `trickzoo.deploy` returns, computes the
+    logits in its place.
     Raises BadData for an image of 32-bit integers or floating-point numbers, whose range is unknown, and NotFinite for logits that are not
     finite.
     """

@@ -86,7 +86,7 @@ def save(
     short: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a segmenter to a file that `load`, `trickzoo.load` and the commands read, such as after a training in your own loop.
+    """Write a segmenter to a file that `load`, `trickzoo.load` and the commands read, for example after training in your own loop.
 
     The file states the network, its classes, the size of its images and its normalisation. Networks from `trickzoo finetune` have such a
     file already, which also describes the training.
