@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -319,3 +320,10 @@ def test_files_that_are_not_coco(content, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     refused(lambda: read_coco(path, tmp_path), "a.json is not in COCO's format")
+
+
+def test_images_that_are_not_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for name, fault in (("images/a.jpg", "does not exist, but a.json lists it"), ("/data/a.jpg", "the path must be below")):
+        path.write_text(json.dumps({"images": [IMAGE | {"file_name": name}], "annotations": [], "categories": [{"id": 4, "name": "a"}]}))
+        refused(lambda: read_coco(path, tmp_path), f"{fault}.*; --images names the folder that these names are relative to$")

@@ -200,8 +200,8 @@ def as_jpeg(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("numbers", gone("images/a.jpg"), r"images: 1 mask without an image, such as a\.png"),
-        ("numbers", gone("masks/a.png"), r"masks: 1 image of 6 without a mask, such as a\.jpg"),
+        ("numbers", gone("images/a.jpg"), r"images: 1 mask without an image, such as a\.png; add images, or move such masks away"),
+        ("numbers", gone("masks/a.png"), r"masks: 1 image of 6 without a mask, such as a\.jpg; add masks, or move such images away"),
         ("numbers", gone("classes.txt"), "the masks have the values 0, 1, 2, and no list names them; write classes.txt, one name per line"),
         ("numbers", text("classes.txt", "background\nroad\nsky\nvoid\n"), ""),
         ("numbers", text("classes.txt", "background\nroad\n"), r"has the value 2; the classes are 0 to 1"),

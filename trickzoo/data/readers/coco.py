@@ -59,7 +59,8 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     Images and classes are sorted by their ids. Raises BadData for a file that does not have COCO's format, for ids or class names that
     occur twice, for ids of images or categories that are not in the file, and for images that do not exist or occur twice.
     """
-    return to_set(annotations, decode(annotations), images, annotations.name)
+    remedy = "; --images names the folder that these names are relative to"
+    return to_set(annotations, decode(annotations), images, annotations.name, remedy)
 
 
 def read_annotations(annotations: Path) -> DetectionSet:

@@ -106,13 +106,13 @@ def decode(annotations: Path) -> Content:
     return content
 
 
-def to_set(annotations: Path, content: Content, images: Path | None, layout: str) -> DetectionSet:
+def to_set(annotations: Path, content: Content, images: Path | None, layout: str, remedy: str = "") -> DetectionSet:
     """Return the set in the content of a file. `images` is the folder of its images; None if they need not exist.
 
-    Raises BadData as `coco.read_coco` does.
+    `remedy` is the end of the message for an image that is not in this folder. Raises BadData as `coco.read_coco` does.
     """
     label_of, categories = _categories(annotations, content)
-    entries = _images(annotations, content.images, images)
+    entries = _images(annotations, content.images, images, remedy)
     numbers = _numbers(annotations, content.annotations)
     found: dict[int | str, list[Annotation]] = {number: [] for number in entries}
     for place, one in enumerate(content.annotations):
@@ -188,9 +188,9 @@ def _used(content: Content) -> list[_Category]:
     ]
 
 
-def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None) -> dict[int | str, DetectionImage]:
+def _images(annotations: Path, stated: Sequence[_Image], folder: Path | None, remedy: str) -> dict[int | str, DetectionImage]:
     """Return the images by their ids, sorted by id."""
-    files, entries = None if folder is None else Files(folder), {}
+    files, entries = None if folder is None else Files(folder, remedy), {}
     by_id = sorted(((identity(image.id, f"{annotations}: an image"), image) for image in stated), key=lambda one: _order(one[0]))
     _check_unique_ids(annotations, "images", [number for number, _ in by_id])
     id_of: dict[str, int | str] = {}

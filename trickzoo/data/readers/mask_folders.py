@@ -165,10 +165,12 @@ def _open_folders(root: Path, folders: Pair, every: Sequence[Pair], layout: str)
     masks = images_by_stem(folders[1])
     mask_of = {stem: masks.get(f"{stem}{SUFFIX}") or (masks.get(stem) if folders[0] != folders[1] else None) for stem in images}
     if alone := [stem for stem, mask in mask_of.items() if mask is None]:
-        raise BadData(f"{folders[1]}: {count(len(alone), 'image')} of {len(images):,} without a mask, such as {images[alone[0]]}")
+        without = f"{count(len(alone), 'image')} of {len(images):,} without a mask, such as {images[alone[0]]}"
+        raise BadData(f"{folders[1]}: {without}; add masks, or move such images away")
     used = {*mask_of.values(), *(images.values() if folders[0] == folders[1] else ())}
     if alone := [name for name in masks.values() if name not in used]:
-        raise BadData(f"{folders[0]}: {count(len(alone), 'mask')} without an image, such as {alone[0]}")
+        without = f"{count(len(alone), 'mask')} without an image, such as {alone[0]}"
+        raise BadData(f"{folders[0]}: {without}; add images, or move such masks away")
     below = [folder.relative_to(root) for folder in folders]
     pairs = tuple(((below[0] / images[stem]).as_posix(), (below[1] / mask).as_posix()) for stem, mask in mask_of.items() if mask)
     check_unique([mask for _, mask in pairs], folders[1])
