@@ -155,6 +155,8 @@ def test_paths_are_below_the_folder_that_is_named(folder: Path) -> None:
     ("text", "message"),
     [
         ("path,label\nphotos/9.jpg,a\n", r"photos/9\.jpg does not exist, but labels\.csv, line 2, lists it"),
+        (f"path,label\n{'x' * 5000}/0,a\n", r"x… does not exist, but labels\.csv, line 2, lists it; --images names another folder"),
+        ("path,label\nphotos/a\0b/0,a\n", "does not exist, but labels"),
         ("path,label\n../0.jpg,a\n", r'labels\.csv, line 2, names "\.\./0\.jpg"; the path must be below'),
         ("path,label\n/etc/passwd,a\n", r'names "/etc/passwd"; the path must be below'),
         ("path,label\nhttps://a.b/0.jpg,a\n", r"line 2, names the URL https://a\.b/0\.jpg; download the images"),

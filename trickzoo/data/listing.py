@@ -244,7 +244,7 @@ class Files:
         Raises BadData as `require` does, and if the names of several images differ from `name` in their suffix only.
         """
         path = self._below(name)
-        if self.find(name) is not None or path.is_absolute() or ".." in path.parts or not (self.root / path.parent).is_dir():
+        if self.find(name) is not None or path.is_absolute() or ".." in path.parts or not os.path.isdir(self.root / path.parent):
             return self.require(name, source)
         fitting = self._images_in("" if path.parent.name == "" else path.parent.as_posix()).get(same_form(path.name), [])
         if len(fitting) > 1:
