@@ -181,7 +181,7 @@ def test_a_training_that_goes_on_with_other_micro_batches_says_so(
     run(resident, tmp_path, micro_batch=4)
     (message,) = caplog.messages
     assert message.startswith(
-        f"{tmp_path / 'last.pt'} is of a training with micro-batches of 8 on 1 process, and goes on with 4 on 1 process: the statistics"
+        f"{tmp_path / 'last.pt'} is of a training run with micro-batches of 8 on 1 process, and goes on with 4 on 1 process: the statistics"
     )
     run(resident, tmp_path, micro_batch=2)  # nothing is left to train
     assert len(caplog.messages) == 1

@@ -95,7 +95,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "fifo.csv", "fifo.csv cannot be read (not a regular file)"),
         (tmp_path / "latin.csv", "latin.csv cannot be read (it is not a CSV file)"),
-        (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name a training's folder"),
+        (tmp_path / "gone.csv", "gone.csv cannot be read (No such file or directory); name the folder of a training run"),
         (tmp_path, "predictions.csv cannot be read"),
         (tmp_path / "text.csv", "text.csv has no columns image, class and top1"),
         (tmp_path / "cut.csv", "cut.csv is damaged: not all of its rows have the same columns; evaluate again with --predictions"),

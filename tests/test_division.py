@@ -115,12 +115,12 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert side in ("train", "val")
     assert call(*options)[0] == 0  # finished: the same training
     status, _, error = call(*options, "--split-seed", 1)
-    assert (status, "belongs to another training: its data is" in error) == (2, True)
+    assert (status, "belongs to another training run: its data is" in error) == (2, True)
     begun = shutil.copytree(out, tmp_path / "begun")  # as if it was killed after its last checkpoint
     for name in ("result.json", "model.safetensors"):
         (begun / name).unlink()
     status, _, error = call(*(begun if each == out else each for each in options), "--split-seed", 1)
-    assert (status, "belongs to another training" in error) == (2, True), error
+    assert (status, "belongs to another training run" in error) == (2, True), error
     assert (begun / "split.csv").read_bytes() == (out / "split.csv").read_bytes()
     status, text, _ = call(*SMALL, "--data", data, "--out", tmp_path / "again", "--workers", 0, "--split-file", out / "split.csv")
     assert status == 0
@@ -157,7 +157,7 @@ def test_a_training_keeps_its_division_and_an_evaluation_finds_it(
     assert call(*options, "--split-seed", 1)[0] == 0
     (seen,) = [message for message in caplog.messages if "training images of" in message]
     assert seen.startswith("validation: ")
-    assert seen.endswith(f"divide them as that training did, with --split-file {out / 'split.csv'}")
+    assert seen.endswith(f"divide them as that training run did, with --split-file {out / 'split.csv'}")
 
 
 @pytest.mark.parametrize("name", ["split.csv", "model.safetensors", "best.pt", "log.csv", "predictions.csv", "report.html"])
@@ -175,7 +175,7 @@ def test_a_training_replaces_no_file_of_the_user(name: str, capsys: pytest.Captu
     status, _, error = call(*options, "--split-file", out / name if name == "split.csv" else tmp_path / "split.csv")
     assert (status, error) == (
         2,
-        f"trickzoo: {out / name} is not of this training, which would replace it; name another --out, or move it away\n",
+        f"trickzoo: {out / name} is not of this training run, which would replace it; name another --out, or move it away\n",
     )
     assert (out / name).read_bytes() == before
     (out / name).unlink()
@@ -198,7 +198,7 @@ def test_a_training_that_was_killed_before_its_first_last_checkpoint_begins_agai
         if path.name != "best.pt":
             path.unlink()
     status, _, error = call(*options, "--lr", 0.5)
-    assert (status, "best.pt is not of this training, which would replace it" in error) == (2, True), error
+    assert (status, "best.pt is not of this training run, which would replace it" in error) == (2, True), error
     assert call(*options)[0] == 0
 
 

@@ -362,7 +362,7 @@ def test_a_dry_run_refuses_to_divide_what_is_divided(call: Call, colours: Path, 
         ({"recipe": to_dict(plan().steps[0].recipe.but("x", lr=7.0))}, "has another recipe: name is x there"),
         ({"seed": 5}, "its seed is 5, not 0"),
         ({"data_digest": "0"}, "its data is 0, not "),
-        ({"val_digest": "0"}, "belongs to another training: its validation data is 0"),
+        ({"val_digest": "0"}, "belongs to another training run: its validation data is 0"),
         ({"recipe": None}, "not a result file of a training"),
         ({"val_digest": ["0"]}, "not a result file of a training"),
     ],
@@ -416,7 +416,7 @@ def test_the_folder_of_a_training_is_not_that_of_a_study(name: str, call: Call, 
     place.mkdir()
     (place / name).touch()
     status, _, error = call("--data", colours, "--out", place, "--batch-size", 8, "--workers", 0, "--device", "cpu")
-    assert (status, error) == (2, f"trickzoo: {place} holds a training itself, whose report would be replaced; name another --out\n")
+    assert (status, error) == (2, f"trickzoo: {place} holds a training run itself, whose report would be replaced; name another --out\n")
     assert {path.name for path in place.iterdir()} == {name}
 
 

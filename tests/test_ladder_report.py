@@ -325,7 +325,7 @@ def test_damaged_json_files_give_one_line_of_error(text: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("change", [{"top1": "70"}, {"top1": 170.0}, {"n": 0}, {"wall_seconds": -1.0}, {"versions": [1]}])
 def test_damaged_results_end_in_a_line(change: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(BadCheckpoint, match=r"baseline-0/result\.json is not a result file of a training; move it away"):
+    with pytest.raises(BadCheckpoint, match=r"baseline-0/result\.json is not a result file of a training run; move it away"):
         simulate(tmp_path, TOPS, change)
 
 

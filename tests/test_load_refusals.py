@@ -79,7 +79,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("empty.safetensors", lambda file: file.touch(), "is not a whole safetensors file"),
     ("missing.pth", lambda file: None, "does not exist"),
     ("missing.safetensors", lambda file: None, "does not exist"),
-    ("folder.pth", lambda file: file.mkdir(), "holds no finished training; name its last.pt"),
+    ("folder.pth", lambda file: file.mkdir(), "holds no finished training run; name its last.pt"),
     ("list.pth", lambda file: torch.save([1, 2], file), "holds no state dict"),
     ("numbers.pth", lambda file: torch.save({0: torch.ones(1)}, file), "holds no state dict"),
     ("none.pth", lambda file: torch.save({}, file), "holds no state dict"),

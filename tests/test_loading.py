@@ -208,7 +208,7 @@ def test_what_cannot_be_loaded(trained: Path, tmp_path: Path) -> None:
         (named_only, r"named.safetensors does not name its preprocessing; write it with trickzoo\.export"),
         (wrong, r"names 2 classes for 3 outputs; write it with trickzoo\.export\(…, classes=…\)"),
         (bare, "does not name its classes and its preprocessing; write it with trickzoo.export"),
-        (tmp_path, "holds no finished training; name its last.pt"),
+        (tmp_path, "holds no finished training run; name its last.pt"),
         (trained, "holds no training itself; name one of those in it: .*classes"),
         (tmp_path / "gone.safetensors", "does not exist"),
     ):
@@ -236,7 +236,7 @@ def test_the_folder_of_an_unfinished_training_is_told(checkpoint: str, tmp_path:
     Path("stopped").mkdir()
     Path("stopped", checkpoint).write_bytes(b"")
     for load in (trickzoo.load, named.check, lambda name: trickzoo.create("resnet18", weights=name)):
-        with pytest.raises(BadCheckpoint, match=r"stopped holds no finished training; name its last\.pt or best\.pt"):
+        with pytest.raises(BadCheckpoint, match=r"stopped holds no finished training run; name its last\.pt or best\.pt"):
             load("stopped")
 
 

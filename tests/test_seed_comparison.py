@@ -145,7 +145,7 @@ def test_what_cannot_be_compared(call: Call, folder: Path) -> None:
         (folder / "validation-0", "have different validation images"),
         (folder / "late-9", "no seed is on both sides (0, 1, 2, 3, and 9); train both recipes with the same seeds"),
         (folder / "boxes-0", "a-0 is judged by top-1 and"),
-        (folder / "nothing-0", "nothing-0/result.json is not a result file of a training; name another folder (it has no miou)"),
+        (folder / "nothing-0", "nothing-0/result.json is not a result file of a training run; name another folder (it has no miou)"),
         (folder / "begun-5", "begun-5 holds no result.json of a finished training"),
         (f"{folder}/x-*", f"nothing matches {folder}/x-*; name folders of training runs"),
     ):

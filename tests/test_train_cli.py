@@ -131,14 +131,14 @@ def test_a_training_that_was_stopped_before_its_report_gets_it(call: Call, colou
     (out / "last.pt").unlink()
     (out / "report.html").unlink()
     status, text, _ = call(*command)
-    assert status == 0 and text.splitlines()[-1].startswith(f"{out} holds this training already")
+    assert status == 0 and text.splitlines()[-1].startswith(f"{out} holds this training run already")
 
 
 def test_a_recipe_is_run_again_from_what_it_made(call: Call, colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ("--recipe", COSINE, "--data", colours, "--out", out, *SMALL, "--workers", 0, "--lr", 0.01)
     assert call(*command)[0] == 0
-    assert f"{out} holds this training already, so nothing was trained" in call(*command)[1]
+    assert f"{out} holds this training run already, so nothing was trained" in call(*command)[1]
     recipe = collection.from_dict(json.loads((out / "result.json").read_text())["recipe"])
     for name in ("model.safetensors", "last.pt", "result.json", "."):
         assert collection.find(str(out / name)) == recipe

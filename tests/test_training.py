@@ -281,7 +281,7 @@ def test_an_evaluation_that_was_stopped_is_not_made_up_for_within_an_epoch(
 
 def test_resuming_with_other_validation_images_is_refused(resident: Resident, val: Resident, tmp_path: Path) -> None:
     run(resident, tmp_path, val=val, stop_after=9)
-    with pytest.raises(BadCheckpoint, match="belongs to another training: its validation data is"):
+    with pytest.raises(BadCheckpoint, match="belongs to another training run: its validation data is"):
         run(resident, tmp_path, val=replace(val, digest="other"))
 
 

@@ -108,7 +108,7 @@ def test_a_report_needs_no_backbones(call: Call, ladder: Path, tmp_path: Path) -
             (out / "detection" / f"{rung}-{seed}").mkdir(parents=True)
             (out / "detection" / f"{rung}-{seed}" / "result.json").write_text(json.dumps(found))
     command = ("--checkpoints", place, "--detection", "shapes", "--out", out, "--seeds", 2, "--rungs", "baseline,mixup", "--pictures", 0)
-    assert "holds no finished training; finish it with" in call(*command)[2]
+    assert "holds no finished training run; finish it with" in call(*command)[2]
     status, _, error = call(*command, "--report-only")
     assert status == 0, error
     content = read(out / "transfer.json", TransferStudy)
@@ -362,7 +362,7 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--model", "resnet18"), "leave --model out"),
         ((*here, "--detection-weights", "none"), "leave --detection-weights out"),
         ((*here, "--detection-recipe", "small.segmentation"), "is for segmentation, not for detection"),
-        ((*here, "--out", tmp_path / "other"), "belongs to another training: its data is 0"),
+        ((*here, "--out", tmp_path / "other"), "belongs to another training run: its data is 0"),
         ((*here, "--report-only", "--out", tmp_path / "none"), "there is no finished fine-tuning"),
     ]
     for tokens, message in cases:

@@ -188,7 +188,7 @@ def test_what_diverged_in_another_search_is_not_left_out(straight: Path, colours
     shutil.copyfile(straight / "round-1" / "lr-1e+15" / tune.FAILED, place / tune.FAILED)
     with pytest.raises(BadCheckpoint, match=r"failed.json has another recipe: batch_size is 8 there, 4 here; name another --out"):
         tune.run(plan(grid={**GRID, "lr": RATES, "batch_size": ["4"]}), *settings(colours, tmp_path), each=quiet)
-    with pytest.raises(BadCheckpoint, match=r"failed.json belongs to another training: its seed is 0, not 1"):
+    with pytest.raises(BadCheckpoint, match=r"failed.json belongs to another training run: its seed is 0, not 1"):
         tune.run(plan(seed=1), *settings(colours, tmp_path), each=quiet)
 
 
@@ -198,7 +198,7 @@ def test_a_record_of_a_failure_without_its_reason_is_damaged(tmp_path: Path) -> 
     place.mkdir(parents=True)
     for text in ("{}", "[]", '{"error": 1}', '{"error": ""}'):
         (place / tune.FAILED).write_text(text)
-        with pytest.raises(BadCheckpoint, match=r"failed\.json does not say why a training could not go on; move it away"):
+        with pytest.raises(BadCheckpoint, match=r"failed\.json does not say why a training run could not go on; move it away"):
             tune.outcomes(some, tmp_path, some.settings, 0)
 
 

@@ -57,10 +57,10 @@ class EvaluationOptions:
     report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
     pictures: options.Pictures = 0
     short: Annotated[
-        int | None, options.within(Count), Parameter(help="Short side of the resized images in pixels, in place of the training's.")
+        int | None, options.within(Count), Parameter(help="Short side of the resized images in pixels; by default that of the training.")
     ] = None
     long: Annotated[
-        int | None, options.within(Count), Parameter(help="Largest long side in pixels, in place of the training's; for detectors.")
+        int | None, options.within(Count), Parameter(help="For detectors: largest long side in pixels; by default that of the training.")
     ] = None
     workers: options.Workers = None
     device: options.Device = "auto"

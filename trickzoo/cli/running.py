@@ -75,7 +75,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         if chief:
             say(f"{in_words(found)} of {count(found['n'], 'image')}; the weights are in {machine.out / NETWORK}")
             if was_finished:
-                say(f"{machine.out} holds this training already, so nothing was trained; --seed or --out starts another")
+                say(f"{machine.out} holds this training run already, so nothing was trained; --seed or --out starts another")
             if job.task.last_evaluation is not None:
                 say(str(report.write(job, found, pictures)))
     job.accelerator.end_training()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SPLIT_FRACTION = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
-LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training did, with"
+LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training run did, with"
 """Remedies if images have trained a network: in an evaluation, and in a training that starts from it. `--split-file LIST` follows."""
 NAMED = 3
 """How many files a note names. The result file names all of them."""

@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[DetectionSet, dict[int, Detections]]:
 
     Raises BadData if one of the two files is missing or damaged.
     """
-    remedy = "name a training's folder, or a file that --predictions wrote"
+    remedy = "name the folder of a training run, or a file that --predictions wrote"
     try:
         rows = msgspec.json.decode(read_regular(path), type=list[_Result])
     except OSError as error:

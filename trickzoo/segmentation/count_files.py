@@ -68,7 +68,7 @@ def read(path: Path) -> Counts:
         numbers = np.array([row[1:] for row in rows], np.int64)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "it is not a table of counts"
-        raise BadData(f"{path} cannot be read ({reason}); name a training's folder, or a folder that --predictions wrote") from None
+        raise BadData(f"{path} cannot be read ({reason}); name the folder of a training run or of --predictions") from None
     stated = header[3:]
     classes = tuple(name.partition(" of ")[2] for name in stated[::2])
     if not rows or numbers.shape[1:] != (len(header) - 1,) or (numbers < 0).any():

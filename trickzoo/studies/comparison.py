@@ -75,7 +75,7 @@ def find(path: Path) -> tuple[str, Path]:
 
 def _unreadable(file: Path, error: Exception) -> BadData:
     reason = getattr(error, "strerror", None) or "it is not a CSV file"
-    return BadData(f"{file} cannot be read ({reason}); name a training's folder, or a file that --predictions wrote")
+    return BadData(f"{file} cannot be read ({reason}); name the folder of a training run, or a file that --predictions wrote")
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -112,7 +112,7 @@ def read(path: Path) -> dict[str, tuple[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from None
     if not rows or not {"image", "class", "top1"} <= rows[0].keys():
-        raise BadData(f"{path} has no columns image, class and top1; name a training's folder, or a file that --predictions wrote")
+        raise BadData(f"{path} has no columns image, class and top1; name the folder of a training run, or a file that --predictions wrote")
     if any(None in row or None in row.values() for row in rows):  # a row of fewer or of more cells than the first line
         raise BadData(f"{path} is damaged: not all of its rows have the same columns; evaluate again with --predictions")
     found = {row["image"]: (row["class"], row["top1"]) for row in rows}

@@ -34,7 +34,7 @@ def summarise(plan: Plan, out: Path) -> LadderStudy:
     }
     found = [each for by_seed in results.values() for each in by_seed.values()]
     if not found:
-        raise BadData(f"{out} holds no finished training of this study; run it without --report-only")
+        raise BadData(f"{out} holds no finished training run of this study; run it without --report-only")
     for what in ("data_digest", "val_digest"):
         if not all(same_set(getattr(each, what), getattr(found[0], what)) for each in found):
             raise BadData(f"{out} holds training runs on different images ({what}); name another --out")
@@ -129,7 +129,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
     if learned and (advice := outlook.advice(outlook.of_ladder(study))):
         yield advice
     if study.generated:
-        chosen = ", and easy, so that a short training shows a difference" if study.data == "easy_shapes" else ""
+        chosen = ", and easy, so that a short training run shows a difference" if study.data == "easy_shapes" else ""
         yield f"The images are generated, not photographs{chosen}."
     if study.finished < study.planned:
         yield (

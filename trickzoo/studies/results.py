@@ -138,8 +138,8 @@ Read = TypeVar("Read", bound=Struct)
 EXPECTED: dict[type, str] = {
     LadderStudy: "the summary of a ladder study; write it again with `trickzoo ladder --report-only`",
     TransferStudy: "the summary of a transfer study; write it again with `trickzoo transfer --report-only`",
-    ClassifierResult: "a result file of a training; move it away",
-    AnyResult: "a result file of a training; name another folder",
+    ClassifierResult: "a result file of a training run; move it away",
+    AnyResult: "a result file of a training run; name another folder",
     FineTuningResult: "a result file of a fine-tuning; move it away",
 }
 

@@ -97,7 +97,7 @@ def _of_one_recipe(folders: Sequence[Path]) -> dict[int, AnyResult]:
     places: dict[int, Path] = {}
     for folder in folders:
         if not (folder / RESULT).exists():
-            raise BadData(f"{folder} holds no {RESULT} of a finished training; finish it, or leave it out")
+            raise BadData(f"{folder} holds no {RESULT} of a finished training run; finish it, or leave it out")
         result = read(folder / RESULT, AnyResult)
         if result.seed in found:
             raise BadData(f"{places[result.seed]} and {folder} have the same seed, {result.seed}; name each seed once")

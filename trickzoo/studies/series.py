@@ -156,7 +156,7 @@ def train_all(
     titles = [f"{number}/{len(trainings)} {training.title}" for number, training in enumerate(trainings, 1)]
     left = [index for index, training in enumerate(trainings) if not training.done]
     if left and state(machine.out) != "to do":
-        raise BadOption(f"{machine.out} holds a training itself, whose report would be replaced; name another --out")
+        raise BadOption(f"{machine.out} holds a training run itself, whose report would be replaced; name another --out")
     with locked(machine.out, processes(device=machine.device)) if left else nullcontext():
         if jobs == 1:
             _train_in_turn(trainings, titles, each, tell)

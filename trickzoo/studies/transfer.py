@@ -118,7 +118,7 @@ def read_ladder(checkpoints: Path, rungs: tuple[str, ...] = ()) -> LadderStudy:
 def _trunk(checkpoints: Path, rung: LadderRung, seed: int) -> Trunk:
     place = checkpoints / f"{rung.rung}-{seed}"
     if not (place / RESULT).is_file() or not (place / NETWORK).is_file():
-        raise BadData(f"{place} holds no finished training; finish it with `trickzoo ladder`, ask for fewer --seeds, or name the --rungs")
+        raise BadData(f"{place} holds no finished training run; finish it with `trickzoo ladder`, lower --seeds, or name the --rungs")
     found = read(place / RESULT, ClassifierResult)
     if abs(rung.by_seed.get(seed, -1) - found.top1) > SAME:
         raise BadData(

@@ -156,10 +156,10 @@ def outcomes(plan: Plan, out: Path, settings: Sequence[Recipe], number: int) -> 
 
 
 def _reason(path: Path) -> str:
-    """Return why a training could not go on. Raises BadCheckpoint for a file that does not say it."""
+    """Return why a training run could not go on. Raises BadCheckpoint for a file that does not say it."""
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("error"), str) or not content["error"]:
-        raise BadCheckpoint(f"{path} does not say why a training could not go on; move it away")
+        raise BadCheckpoint(f"{path} does not say why a training run could not go on; move it away")
     return str(content["error"])
 
 

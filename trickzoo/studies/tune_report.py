@@ -62,8 +62,8 @@ def findings(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[str]:
     found += [f"{plan.name(outcome.setting)} was left out: {outcome.failure}." for outcome in failed]
     found.append(
         "The settings were judged on images that were cut off from the training images. The validation images were not used: a training "
-        "with the best setting measures its accuracy on them. The accuracy above tends to be too high, because it is the best of several. "
-        "Each setting was trained with one random seed."
+        "run with the best setting measures its accuracy on them. The accuracy above tends to be too high, because it is the best of "
+        "several. Each setting was trained with one random seed."
     )
     return found
 
@@ -182,5 +182,5 @@ def _figure(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[Section]:
             axes.legend(frameon=False)
             return figure
 
-    svgs = figures.both(draw, "rates", "Accuracy of every training over its learning rate. The table below has the same figures.")
+    svgs = figures.both(draw, "rates", "Accuracy of every training run over its learning rate. The table below has the same figures.")
     return [section("rates", "Learning rates", Drawing(svgs, "The bars are the 95 % intervals of the last round."))]

@@ -78,7 +78,7 @@ def save(path: Path, state: State, content: dict[str, Any]) -> None:
 def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
     """Read the checkpoint of a training with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
 
-    Raises BadCheckpoint if the file is damaged (the message names a checkpoint that can replace it), or if it belongs to another training.
+    Raises BadCheckpoint if the file is damaged (the message names a checkpoint that can replace it) or belongs to another training run.
     """
     content = _read(path)
     check(path, content, recipe, **this)
@@ -152,7 +152,7 @@ def check(
     weights_sha256: str | None = None,
     teacher_sha256: str | None = None,
 ) -> None:
-    """Raise BadCheckpoint if the content of a checkpoint or a result belongs to another training. The message names the first difference.
+    """Raise BadCheckpoint, which names the first difference, if the content of a checkpoint or a result belongs to another training run.
 
     A digest that is None is not compared. Files of older versions lack the digests of the validation images, of the initial weights and of
     the teacher, and their digests of images do not cover labels (`data.identity`). Weight files are compared by content, not by path.
@@ -168,12 +168,12 @@ def check(
         teacher_sha256: SHA-256 of the teacher's weight file.
     """
     if content["seed"] != seed:
-        raise BadCheckpoint(f"{path} belongs to another training: its seed is {content['seed']}, not {seed}; name another --out")
+        raise BadCheckpoint(f"{path} belongs to another training run: its seed is {content['seed']}, not {seed}; name another --out")
     compared = [("data", content["data_digest"], data_digest), ("validation data", content.get("val_digest"), val_digest)]
     for what, found, wanted in compared:
         if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(
-                f"{path} belongs to another training: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
+                f"{path} belongs to another training run: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
                 "labels or their selection (--val-fraction, --split-file, --minival, --side and the like) have changed; name another --out"
             )
     try:
@@ -194,7 +194,7 @@ def check(
 def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
     """Read the `result.json` of a training with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
 
-    Raises BadCheckpoint if the file belongs to another training, is not a result file, or cannot be read.
+    Raises BadCheckpoint if the file belongs to another training run, is not a result file, or cannot be read.
     """
     try:
         found: dict[str, Any] = files.read_json(path)
@@ -205,7 +205,7 @@ def result(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
     except BadCheckpoint:
         raise
     except (ValueError, KeyError, TypeError):
-        raise BadCheckpoint(f"{path} is not a result file of a training; move it away") from None
+        raise BadCheckpoint(f"{path} is not a result file of a training run; move it away") from None
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
     return found

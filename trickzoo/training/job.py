@@ -113,7 +113,7 @@ def _begin(job: Job) -> None:
             replaced.append(path)
         try:
             if replaced:
-                raise BadOption(f"{replaced[0]} is not of this training, which would replace it; name another --out, or move it away")
+                raise BadOption(f"{replaced[0]} is not of this training run, which would replace it; name another --out, or move it away")
             _write_split(job)
         except TrickzooError as found:
             error = found

@@ -57,7 +57,7 @@ def fit(
         report: called after each step and each evaluation.
 
     Raises:
-        BadCheckpoint: `last.pt` belongs to another training, or is damaged.
+        BadCheckpoint: `last.pt` belongs to another training run, or is damaged.
         Diverged: the loss, the weights or the outputs are not finite; the message names the last good checkpoint.
         BadData: an image cannot be used.
         NotWritten: a checkpoint or a line of the log cannot be written.

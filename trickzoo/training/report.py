@@ -132,7 +132,7 @@ def _next_steps(weights: Path) -> Section:
     lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {folder} --input image"]
     lines.append(f"trickzoo compare {folder} ANOTHER-FOLDER")
     python = f'trickzoo.load("{folder}").predict("IMAGE").found'
-    texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training:"]
+    texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training run:"]
     commands = [Text([line], code=True) for line in lines]
     return section("on", "Next steps", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
 

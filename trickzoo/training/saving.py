@@ -64,7 +64,7 @@ class Checkpoints:
     def resume(self, steps: int) -> checkpoint.State:
         """Load `last.pt` into the model and the optimiser, and return its state; return a new state if there is no `last.pt`.
 
-        Raises BadCheckpoint if the file is damaged, belongs to another training, or is beyond the last of the `steps`.
+        Raises BadCheckpoint if the file is damaged, belongs to another training run, or is beyond the last of the `steps`.
         """
         path = self.out / LAST
         state = checkpoint.State()
@@ -73,7 +73,7 @@ class Checkpoints:
             self._restore(path, content)
             state = checkpoint.State.of(content)
             if not 0 <= state.step <= steps:
-                raise BadCheckpoint(f"{path} is at step {state.step} of a training of {count(steps, 'step')}; name another --out")
+                raise BadCheckpoint(f"{path} is at step {state.step} of a training run of {count(steps, 'step')}; name another --out")
             if content.get("draws") != checkpoint.DRAWS:
                 log.warning(
                     "%s was written by an older version: from here on, mixup, dropout and sampled boxes use other random numbers", path
@@ -94,7 +94,7 @@ class Checkpoints:
         now = f"{self.task.shares.micro} on {count(self.accelerator.num_processes, 'process')}"
         if before != now:
             log.warning(
-                "%s is of a training with micro-batches of %s, and goes on with %s: the statistics of BatchNorm and the pairs of mixup "
+                "%s is of a training run with micro-batches of %s, and goes on with %s: the statistics of BatchNorm and the pairs of mixup "
                 "depend on them",
                 *(path, before, now),
             )

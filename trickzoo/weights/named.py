@@ -75,7 +75,7 @@ def _trainings_in(folder: Path) -> list[str]:
 def _not_finished(folder: Path) -> str:
     if inside := _trainings_in(folder):
         return f"{folder} holds no training itself; name one of those in it: {shortened(inside)}"
-    return f"{folder} holds no finished training; name its last.pt or best.pt, or another file"
+    return f"{folder} holds no finished training run; name its last.pt or best.pt, or another file"
 
 
 def resolve(
