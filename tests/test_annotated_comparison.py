@@ -205,7 +205,7 @@ def test_what_cannot_be_compared(call: Call, tmp_path: Path) -> None:
         ((one, tmp_path / "masks"), "is of a detector and"),
         ((tmp_path / "masks", old), "old.csv has no pixels of each class, as files of earlier versions"),
         ((one, alone), "alone.truth.json, the annotated boxes, does not exist"),
-        ((one, stray), "box 1 is of image 99 and category 1, which"),
+        ((one, stray), "box 1 names image 99 and category 1, which"),
         ((one, one, "--draws", 1), "--draws must be 100 or more, not 1"),
     ):
         status, out, err = call(*tokens)

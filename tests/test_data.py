@@ -291,7 +291,7 @@ def test_a_devkit_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(labels_of_imagenet, "LIMIT", 1 << 20)
     folder = flat(tmp_path / "val")
     (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(bytes(2 << 20)))
-    with pytest.raises(BadData, match=r"it has more than 1 MiB unpacked"):
+    with pytest.raises(BadData, match=r"it has more than 1 MiB when unpacked"):
         open_imagenet(folder)
 
 

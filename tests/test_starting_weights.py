@@ -127,7 +127,7 @@ def test_a_teacher_of_other_classes_is_refused(call: Call, colours: Path, tmp_pa
     tokens = ("--recipe", COSINE, "--data", colours, "--out", tmp_path / "run", *SMALL, "--workers", 0)
     status, _, error = call(*tokens, "--teacher", tmp_path / "teacher.safetensors")
     assert status == 2
-    assert "is of other classes (airplane, automobile, bird, …) than the data (c0, c1, c2, …); name a teacher" in error
+    assert "has other classes (airplane, automobile, bird, …) than the data (c0, c1, c2, …); name a teacher" in error
     assert len(error.splitlines()) == 1
 
 

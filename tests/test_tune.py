@@ -177,7 +177,7 @@ def test_two_jobs_find_what_one_finds(straight: Path, colours: Path, tmp_path: P
 
 
 def test_a_search_whose_settings_all_diverge_ends_with_the_reason(colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="no training of round 1 could go on; the first: the loss is"):
+    with pytest.raises(Diverged, match="every training run of round 1 failed; the first: the loss is"):
         tune.run(plan(grid={**GRID, "lr": ["1e15", "2e15"]}), *settings(colours, tmp_path), each=quiet)
 
 

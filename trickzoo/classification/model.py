@@ -127,7 +127,7 @@ def load_teacher(recipe: Recipe, classes: tuple[str, ...]) -> Backbone | None:
         assert teacher.weights is not None
         theirs = class_list(teacher.weights.classes or ())
         raise BadOption(
-            f"the teacher {recipe.teacher} is of other classes ({shortened(theirs, 3)}) than the data ({shortened(classes, 3)}); "
+            f"the teacher {recipe.teacher} has other classes ({shortened(theirs, 3)}) than the data ({shortened(classes, 3)}); "
             "name a teacher that was trained on the same"
         )
     return teacher.requires_grad_(False)

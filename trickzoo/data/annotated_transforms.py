@@ -45,7 +45,7 @@ def fit(width: int, height: int, short: int, long: float = math.inf) -> tuple[in
 def check_sides(short: int, long: int) -> None:
     """Raise BadOption unless 0 < short ≤ long."""
     if not 0 < short <= long:
-        raise BadOption(f"a short side of {short} and a long side of {long}: the short one must be above 0 and not the longer")
+        raise BadOption(f"a short side of {short} and a long side of {long}: the short one must be above 0 and at most the long one")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def read(path: Path) -> tuple[DetectionSet, dict[int, Detections]]:
         where = f"{path}: box {place}"
         image, category = identity(row.image_id, where), identity(row.category_id, where)
         if image not in index_of or category not in label_of:
-            raise BadData(f"{where} is of image {image!r} and category {category!r}, which {truth} does not have together; evaluate again")
+            raise BadData(f"{where} names image {image!r} and category {category!r}, which are not both in {truth}; evaluate again")
         within_reach(row.bbox, where)
         found[index_of[image]].append(row)
         labels[index_of[image]].append(label_of[category])

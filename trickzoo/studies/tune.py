@@ -188,7 +188,7 @@ def run(
 
     Raises:
         BadCheckpoint: the folder holds a training of another recipe, seed or data set.
-        Diverged: no training of a round could go on.
+        Diverged: every training run of a round failed.
         BadData: the images cannot be used.
         BadOption: the folder cannot be written; or the search was started under torchrun.
         InUse: another run is writing to the folder.
@@ -198,7 +198,7 @@ def run(
     from trickzoo.training.processes import processes
 
     if processes(device=machine.device).num_processes > 1:
-        raise BadOption("a search runs in one process, or in --jobs; start it without torchrun or accelerate launch")
+        raise BadOption("a search runs in one process, or in several with --jobs; start it without torchrun or accelerate launch")
     of_each = check_jobs(jobs, machine)
     result_files.check_folder(machine.out)
     images = classification.open_data(plan.settings[0], location, machine)  # the images are the same for all settings
@@ -218,7 +218,7 @@ def run(
         rounds.append(outcomes(plan, machine.out, settings, number))
         alive = [outcome for outcome in rounds[-1] if outcome.result is not None]
         if not alive:
-            raise Diverged(f"no training of round {number + 1} could go on; the first: {rounds[-1][0].failure}")
+            raise Diverged(f"every training run of round {number + 1} failed; the first: {rounds[-1][0].failure}")
         if number + 1 < plan.rounds:
             settings = [outcome.setting for outcome in alive[: plan.survivors(number + 1)]]
     return rounds

@@ -22,7 +22,7 @@ def on_cpu(device: Device) -> bool:
 
     check_choice("--device", device, get_args(Device))
     if (device == "cuda" and not torch.cuda.is_available()) or (device == "mps" and not torch.backends.mps.is_available()):
-        raise BadOption(f"--device {device}: PyTorch finds no such device; take --device cpu, or auto for the one that there is")
+        raise BadOption(f"--device {device}: PyTorch finds no such device; use --device cpu, or auto for the one that it finds")
     # without a GPU, accelerate sees a single process unless it is told to use the CPU
     return device == "cpu" or not torch.accelerator.is_available()
 

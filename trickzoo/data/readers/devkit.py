@@ -72,7 +72,7 @@ def _devkit_files(place: Path) -> dict[str, bytes]:
         with gzip.open(io.BytesIO(archive)) as packed:
             archive = packed.read(LIMIT + 1)
         if len(archive) > LIMIT:
-            raise ValueError(f"it has more than {LIMIT >> 20} MiB unpacked")
+            raise ValueError(f"it has more than {LIMIT >> 20} MiB when unpacked")
     wanted = {f"{DEVKIT}/data/{name}": name for name in (TRUTH, META)}
     found = {m.name: archive[m.offset : m.offset + m.size] for m in members(io.BytesIO(archive), str(place)) if m.kind == "file"}
     return {name: found[path] for path, name in wanted.items()}

@@ -37,7 +37,7 @@ def _uncompressed(content: bytes, order: str, limit: int) -> bytes:
         part = zlib.decompressobj().decompress(content[place + 8 : end], left + 1) if kind == COMPRESSED else content[place:end]
         left -= len(part)
         if left < 0:
-            raise ValueError(f"it has more than {limit >> 20} MiB unpacked")
+            raise ValueError(f"it has more than {limit >> 20} MiB when unpacked")
         parts.append(part)
         place = end
     return b"".join(parts)
