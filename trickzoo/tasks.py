@@ -32,7 +32,7 @@ ANNOTATED = ("detection", "segmentation")
 
 
 class TaskPackage(Protocol):
-    """Members of the package of every task."""
+    """The members that the package of every task has."""
 
     def open_data(self, recipe: Any, location: Any, machine: Machine) -> Splits[Any]:
         """Open the training and validation images. Raises BadData if they cannot be trained on."""
@@ -48,7 +48,7 @@ class TaskPackage(Protocol):
 
 
 class AnnotatedTaskPackage(TaskPackage, Protocol):
-    """Members of the packages of detection and segmentation."""
+    """The members that the packages of detection and segmentation also have."""
 
     @property
     def SIDES(self) -> tuple[str, ...]:

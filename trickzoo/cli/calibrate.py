@@ -78,8 +78,9 @@ def calibrate(
         say_json(content)
         return
     say(f"temperature {found.temperature:.4f}, fitted on {count(n, 'image')} of {data}; top-1 {found.top1:.2f} %")
-    say(f"  negative log-likelihood {found.nll[0]:.4f}, with the temperature of the other half of the images {found.nll[1]:.4f}")
-    say(f"  ECE {found.ece[0]:.2f} %, with the temperature of the other half of the images {found.ece[1]:.2f} %")
+    say(f"  negative log-likelihood {found.nll[0]:.4f} before and {found.nll[1]:.4f} after")
+    say(f"  ECE {found.ece[0]:.2f} % before and {found.ece[1]:.2f} % after")
+    say("  after: each half of the images, with the temperature fitted on the other half")
     if out is not None:
         say(str(out))
 
