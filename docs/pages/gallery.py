@@ -98,7 +98,7 @@ PICTURES = (
     Picture(
         "classifier",
         "The report of a training run",
-        "Every training run ends with a page that loads nothing else. It begins with the metrics, their 95 % intervals and the curves.",
+        "Every training run ends with a self-contained page. It begins with the metrics, their 95 % intervals and the curves.",
         (f"trickzoo train --recipe own.finetune --data easy_shapes --images 600 {TRAIN} --out runs/classes",),
         report("runs/classes/report.html", until="Confused classes"),
     ),
