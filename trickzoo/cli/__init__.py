@@ -62,7 +62,7 @@ WEIGHTS = {
 def _evaluation(name: str, **settings: Any) -> App:
     """Return the commands that evaluate networks, as a program or as a command."""
     app = App(name=name, help="Evaluate models on data sets.", **settings)
-    app.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Top-1, top-5 and calibration on an ImageNet-style set.")
+    app.command("trickzoo.cli.imagenet:imagenet", name="imagenet", help="Evaluate classifiers on ImageNet or on images of other classes.")
     for layout, about in LAYOUTS.items():
         figures = " and ".join(FIGURES[task] for task in about.readers)
         about_it = f"{figures[0].upper()}{figures[1:]} on {about.what}."

@@ -1,4 +1,4 @@
-"""`trickzoo eval imagenet`: classifiers on ImageNet-style sets."""
+"""`trickzoo eval imagenet`: classifiers on ImageNet and on sets with other classes."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ def imagenet(
     engine: EngineOptions = EngineOptions(),
     corruption: CorruptionOptions = CorruptionOptions(),
 ) -> None:
-    """Evaluate models on an ImageNet-style set: top-1, top-5, 95 % intervals, calibration, and the published accuracy beside them.
+    """Evaluate classifiers on ImageNet, or on any images of their classes, as after `trickzoo train`.
 
-    The preprocessing is the one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy
-    among these classes is reported too. With --corruptions, so is the accuracy on corrupted copies of the images. Under `torchrun` or
-    `accelerate launch` each process takes a share, and the result is the same.
+    Top-1, top-5, their 95 % intervals and the calibration are printed, with the published accuracy beside them. The preprocessing is the
+    one that the weights state, and it is printed. If the set has only some of the model's classes, the accuracy among these classes is
+    reported too. With --corruptions, so is the accuracy on corrupted copies of the images. Under `torchrun` or `accelerate launch` each
+    process takes a share, and the result is the same.
     """
     hush(output.printing.quiet or output.printing.json)
     corruptions = corruption.parsed()

@@ -19,7 +19,9 @@ def publish(
     *,
     repo: Annotated[str, Parameter(help="Repository of the hub, OWNER/NAME. It is created if it does not exist.")],
     licence: Annotated[str, Parameter(help="SPDX identifier of the licence of the weights, such as apache-2.0.")],
-    evaluation: Annotated[tuple[Path, ...], Parameter(help="Result file of an evaluation of FILE, written with --out.", negative="")] = (),
+    evaluation: Annotated[
+        tuple[Path, ...], Parameter(help="Result file of an evaluation of FILE, written with --out; repeat for several.", negative="")
+    ] = (),
     dataset: Annotated[
         str | None, Parameter(help="The evaluation's data set on the hub, OWNER/NAME; by default that of FILE's class list.")
     ] = None,
