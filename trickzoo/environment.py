@@ -34,7 +34,7 @@ PACKAGES = (
 def describe() -> dict[str, Any]:
     """Return the commit, command, time, hardware, platform, threads and package versions of this process, for a result file.
 
-    A training on a CPU can be repeated bit for bit with the same versions, on the same processor, with as many threads.
+    A training run on a CPU can be repeated bit for bit with the same versions, on the same processor, with as many threads.
     """
     import torch
 

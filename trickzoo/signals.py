@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a training to write a checkpoint and to stop. Windows has no SIGHUP."""
+"""The signals that ask a training run to write a checkpoint and to stop. Windows has no SIGHUP."""
 
 
 @contextlib.contextmanager

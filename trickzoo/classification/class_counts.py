@@ -1,4 +1,4 @@
-"""The number of images of each class of a training: counts for the result file, a line for the user, and whether to balance them."""
+"""The number of images of each class of a training run: counts for the result file, a line for the user, and whether to balance them."""
 
 from __future__ import annotations
 

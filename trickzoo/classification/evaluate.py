@@ -281,7 +281,7 @@ class Classifier:
 def predict_resident(
     net: nn.Module, images: Resident, normalisation: Normalisation, accelerator: Accelerator, *, batch_size: int = 256
 ) -> Predictions:
-    """Run a network over decoded images, such as the validation images of a training, and return the predictions for all of them.
+    """Run a network over decoded images, such as the validation images of a training run, and return the predictions for all of them.
 
     Each process takes its share of the images, and every process returns the predictions of all. Raises NotFinite, on all processes, for
     logits that are not finite.

@@ -124,7 +124,7 @@ def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> No
 
 
 def _list(plan: study.Plan, out: Path, *, json: bool) -> None:
-    """Print the trainings of a study and the state of each."""
+    """Print the training runs of a study and the state of each."""
     states = {step.rung: [state(study.folder(out, step, seed)) for seed in plan.seeds] for step in plan.steps}
     left = sum(state != "done" for each in states.values() for state in each)
     if json:

@@ -214,7 +214,7 @@ class MachineOptions:
 @Parameter(name="*", group=MACHINE)
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions(MachineOptions):
-    """The use of this machine by the trainings of a study."""
+    """The use of this machine by the training runs of a study."""
 
     jobs: Annotated[
         int,

@@ -1,4 +1,4 @@
-"""Running a training or a study from the command line: the lines printed before, during and after it."""
+"""Running a training run or a study from the command line: the lines printed before, during and after it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
 
 @contextlib.contextmanager
 def progress_bar(chief: bool, title: str = "", *, evaluations: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar on a terminal, and print a line for each evaluation and one for a training that is resumed."""
+    """Show a progress bar on a terminal, and print a line for each evaluation and one for a training run that is resumed."""
     from trickzoo.training.measures import in_words
 
     begun = False
@@ -117,7 +117,7 @@ class Shown:
             say(line, flush=True)
 
     def each(self, title: str) -> AbstractContextManager[Callable[[Progress], None]]:
-        """Show the progress bar of a training."""
+        """Show the progress bar of a training run."""
         return progress_bar(self.chief, f"{title}: ", evaluations=False)
 
 
@@ -133,7 +133,7 @@ def study(device: Device) -> Iterator[Shown]:
 
 
 def print_rehearsal(task: Task, rehearsal: Rehearsal) -> None:
-    """Print the time and memory that a training needs, and its learning rate over the epochs."""
+    """Print the time and memory that a training run needs, and its learning rate over the epochs."""
     recipe, per_epoch = task.recipe, task.shares.per_epoch
     seconds = rehearsal.seconds_per_step
     steps = per_epoch * recipe.epochs

@@ -123,7 +123,7 @@ def _default_out(recipe: Recipe, data: str, seed: int) -> Path:
 
 
 def _announce(plan: study.Plan, place: Path) -> None:
-    """Print the settings, and the trainings and epochs of each round."""
+    """Print the settings, and the training runs and epochs of each round."""
     first = plan.settings[0]
     say(f"{first.model} by {first.name}: {count(len(plan.settings), 'setting')} in {count(plan.rounds, 'round')}, {place}")
     for setting in plan.settings:
@@ -149,7 +149,7 @@ def _planned(plan: study.Plan) -> dict[str, Any]:
 
 
 def _tell(plan: study.Plan, found: Sequence[Sequence[study.Outcome]]) -> None:
-    """Print a table of all trainings."""
+    """Print a table of all training runs."""
     from trickzoo.studies.tune_report import cells, titles
 
     say("")

@@ -1,4 +1,4 @@
-"""Batches of samples that workers make: the micro-batches of a training, and what an evaluation computes for each sample."""
+"""Batches of samples that workers make: the micro-batches of a training run, and what an evaluation computes for each sample."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 def read_batches(samples: Dataset[S], plan: BatchPlan, workers: int, device: torch.device) -> Iterator[list[S]]:
-    """Yield the samples of each micro-batch of a plan, which workers make for a training on the device.
+    """Yield the samples of each micro-batch of a plan, which workers make for a training run on the device.
 
     Raises BadData with the first error among them.
     """

@@ -1,6 +1,6 @@
 """Summaries of annotated sets, and checks of the sets against their class lists.
 
-They are computed before a training starts, shown to the user in a few lines, and stored in the result file.
+They are computed before a training run starts, shown to the user in a few lines, and stored in the result file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Summary:
 
 
 def check(train: AnnotatedSet, val: AnnotatedSet) -> None:
-    """Raise BadData if a training would be pointless: no object or pixel to learn, one class only in all masks, or nothing to judge."""
+    """Raise BadData if a training run would be pointless: no object or pixel to learn, one class only in all masks, or nothing to judge."""
     learnt, judged = train.survey, val.survey
     if not learnt.total:
         why = f" ({'; '.join(train.notes)})" if train.notes else ""

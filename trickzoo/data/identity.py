@@ -2,7 +2,7 @@
 
 The digest of a set has two parts, as in "4f…e1-09…c3". The first part covers the names of the images and, if all files are read before the
 training starts, their contents. The second part covers the labels and the classes, the side of images that are decoded once if it is not
-the usual one, and, if the contents are not read before, the size and the modification time of each file. To resume a training on such a
+the usual one, and, if the contents are not read before, the size and the modification time of each file. To resume a training run on such a
 set elsewhere, copy the set with its times (cp -p, rsync -t, tar). Files of older versions contain the first part only.
 """
 

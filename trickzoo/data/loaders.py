@@ -45,7 +45,7 @@ class TrainingImages(Protocol):
     def __len__(self) -> int: ...
 
     def ahead(self, device: torch.device) -> bool:
-        """Return whether another thread should make batches for a training on this device before they are needed."""
+        """Return whether another thread should make batches for a training run on this device before they are needed."""
 
     @property
     def labels(self) -> NDArray[np.int64] | None: ...

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SPLIT_FRACTION = Range("above 0 and below 1", lambda number: 0 < number < 1)
 """The range of a fraction that leaves images on both sides."""
 LEAVE_OUT, DIVIDE = "leave them out with --split val", "divide them as that training run did, with"
-"""Remedies if images have trained a network: in an evaluation, and in a training that starts from it. `--split-file LIST` follows."""
+"""Remedies if images have trained a network: in an evaluation, and in a training run that starts from it. `--split-file LIST` follows."""
 NAMED = 3
 """How many files a note names. The result file names all of them."""
 
@@ -40,7 +40,7 @@ class Selection(Checked):
     Attributes:
         val_fraction: the fraction of the images of each class that is for validation; None for a set that states its splits itself.
         split_seed: selects one of many divisions.
-        split_file: a table of paths and splits, such as `split.csv` of a training, that states the division.
+        split_file: a table of paths and splits, such as `split.csv` of a training run, that states the division.
         skip_corrupt: whether images that cannot be read are left out. Otherwise they are an error.
 
     Raises BadOption for a value out of range or for two ways to divide, NoEffect for a seed without a fraction.
@@ -66,7 +66,7 @@ class Selection(Checked):
 
 @dataclass(frozen=True)
 class Selected:
-    """How the images of a training were selected.
+    """How the images of a training run were selected.
 
     Attributes:
         facts: what the result file states about it.
@@ -186,7 +186,7 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
 def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) -> S:
     """Return the images of a split, "train", "val" or "test", as a table of paths and splits states it.
 
-    Images that the table does not name are left out if they cannot be read, as a training with `skip_corrupt` left them out.
+    Images that the table does not name are left out if they cannot be read, as a training run with `skip_corrupt` left them out.
 
     Raises BadData if the table names an image that the set does not have and that is not among `left_out`, if the set has other images that
     the table does not name, or if the table has none of the split.
@@ -249,7 +249,7 @@ def seen_exactly(digests: Iterable[str], weights: LoadedWeights) -> str:
 def warn_if_seen(names: Sequence[str], weights: LoadedWeights | None, *, training: bool = False) -> bool:
     """Warn if images of these names trained the weights, so that figures on them are too high. Return whether it warned.
 
-    They are those of an evaluation, or, with `training`, the validation images of a training that starts from the weights.
+    They are those of an evaluation, or, with `training`, the validation images of a training run that starts from the weights.
     """
     from trickzoo.data.listing import warn
 

@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def sentences(self) -> list[str]:
-        """Warnings for the user before a training starts; empty if there are none."""
+        """Warnings for the user before a training run starts; empty if there are none."""
         found = []
         if self.repeated:
             found.append(

@@ -34,7 +34,7 @@ Package = tuple[bytes, list[int], Tensor]
 PER_CORE = 4
 """The largest number of worker processes for each core. Reading from a slow disk or network can use more than one."""
 NICE = 10
-"""By how much the priority of workers that share the cores with a training is lowered (`os.nice`)."""
+"""By how much the priority of workers that share the cores with a training run is lowered (`os.nice`)."""
 log = logging.getLogger("trickzoo")
 ALIGNMENT = 64
 """Arrays start at multiples of this many bytes, as numpy and torch expect."""
@@ -92,7 +92,7 @@ class _Computed(Dataset[R]):
         return self.function(_made(self.samples, keys))
 
 
-@functools.cache  # warns once for each number, although a training starts workers several times
+@functools.cache  # warns once for each number, although a training run starts workers several times
 def _limited(workers: int) -> int:
     most = PER_CORE * cores()
     if workers > most:

@@ -94,7 +94,7 @@ INSTEAD = {
 
 
 MOST = 2.0
-"""The largest value of an image in 0…1 that is accepted; noise that a training adds may exceed 1."""
+"""The largest value of an image in 0…1 that is accepted; noise that a training run adds may exceed 1."""
 
 
 class FasterRCNN(detection.FasterRCNN):

@@ -1,1 +1,1 @@
-"""Recipes: the settings of a training as plain data."""
+"""Recipes: the settings of a training run as plain data."""

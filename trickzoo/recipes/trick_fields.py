@@ -17,7 +17,7 @@ class ActsOn:
     """Marks the recipe field of a trick.
 
     Attributes:
-        scope: "network": `function(model)` changes a network in place, once, before a training from scratch.
+        scope: "network": `function(model)` changes a network in place, once, before a training run from scratch.
             "batch": `function(images, target, value)` returns changed images and targets for every micro-batch; images are (N, C, H, W)
             float, targets (N, K) probabilities.
         function: "module:function". If the recipe has a field of the same name with "_form" behind it, it is passed as `form`.

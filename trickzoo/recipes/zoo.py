@@ -47,7 +47,7 @@ RECORD = RESNET18_D.but(
     zero_gamma=False,
     mixup=0.0,
 )
-"""A short training on Imagenette-128. Zero γ and mixup are left out: in the ladder of ResNet-18-D over 30 epochs, both lower the
+"""A short training run on Imagenette-128. Zero γ and mixup are left out: in the ladder of ResNet-18-D over 30 epochs, both lower the
 accuracy."""
 
 FINE_TUNE = Recipe(

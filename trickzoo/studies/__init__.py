@@ -1,1 +1,1 @@
-"""Studies: many trainings, their statistical comparison, and a report."""
+"""Studies: many training runs, their statistical comparison, and a report."""

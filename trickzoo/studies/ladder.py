@@ -1,4 +1,4 @@
-"""The ladder study: a training of every rung with every seed, which can be stopped and resumed."""
+"""The ladder study: a training run of every rung with every seed, which can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trickzoo.training.progress import Progress
 
 EVALUATIONS = 5
-"""How often a training is evaluated, for its curve. The study's figure is that of the last epoch."""
+"""How often a training run is evaluated, for its curve. The study's figure is that of the last epoch."""
 FEW = 5000
 """With fewer training images of one's own, starting from weights is suggested."""
 OWN = "own"
@@ -35,7 +35,7 @@ class Step:
     """A rung of a study with its recipe.
 
     Attributes:
-        rung: short name, such as "no_bias_decay", which is part of the names of the trainings' folders.
+        rung: short name, such as "no_bias_decay", which is part of the names of the training runs' folders.
         base: short name of the rung that it is compared with; None for the first.
         skipped: titles of the rungs between the two that are not run; this rung includes their changes.
         changes: (value of the base, value here) for each recipe field that differs.
@@ -61,12 +61,12 @@ class Plan:
 
     @property
     def runs(self) -> Iterator[tuple[Step, int]]:
-        """Every training, sorted by seed, so that a study that is stopped early contains complete ladders."""
+        """Every training run, sorted by seed, so that a study that is stopped early contains complete ladders."""
         return ((step, seed) for seed in self.seeds for step in self.steps)
 
 
 def folder(out: Path, step: Step, seed: int) -> Path:
-    """Return the folder of a training of the study."""
+    """Return the folder of a training run of the study."""
     return out / f"{step.rung}-{seed}"
 
 
@@ -142,7 +142,7 @@ def _short(value: Any) -> str:
 
 
 def read_result(out: Path, step: Step, seed: int) -> ClassifierResult:
-    """Read a finished training's result. Raises BadCheckpoint for another recipe or seed, or a damaged file."""
+    """Read a finished training run's result. Raises BadCheckpoint for another recipe or seed, or a damaged file."""
     from trickzoo.training import checkpoint
 
     path = folder(out, step, seed) / RESULT
@@ -161,19 +161,19 @@ def run(
     tell: Callable[[str], None] = lambda line: None,
     jobs: int = 1,
 ) -> None:
-    """Run the remaining trainings of a study in `machine.out`; a training that was stopped is resumed from its checkpoint.
+    """Run the remaining training runs of a study in `machine.out`; a training run that was stopped is resumed from its checkpoint.
 
     Args:
-        plan: the trainings to run.
+        plan: the training runs to run.
         location: where the images are.
-        machine: the machine of every training; `out` is the study's folder. The seeds come from the plan.
+        machine: the machine of every training run; `out` is the study's folder. The seeds come from the plan.
         each: returns the context manager in which a training runs, by its title.
-        tell: called with a line of text for each training.
-        jobs: number of trainings that run at once, each in a process of its own. For more than 1, a script needs
+        tell: called with a line of text for each training run.
+        jobs: number of training runs that run at once, each in a process of its own. For more than 1, a script needs
             `if __name__ == "__main__"`.
 
     Raises:
-        BadCheckpoint: the folder holds a training of another recipe, seed or data set. Raised before anything is trained.
+        BadCheckpoint: the folder holds a training run of another recipe, seed or data set. Raised before anything is trained.
         BadOption: the folder cannot be written, and the study is not finished; or several jobs under torchrun.
         InUse: another run is writing to the folder.
         Stopped: SIGTERM, SIGINT or SIGHUP arrived; the same call resumes the study.
@@ -221,7 +221,7 @@ def start_from_weights(plan: Plan, images: int) -> str | None:
 
 
 def _trains(plan: Plan, location: ImageLocation, machine: Machine, images: Splits[Any] | None = None) -> list[Train]:
-    """Return what runs each training of a study, in order. The images are opened if they are not given."""
+    """Return what runs each training run of a study, in order. The images are opened if they are not given."""
     from trickzoo import classification, tasks
     from trickzoo.training import job
 

@@ -23,10 +23,10 @@ IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "gen
 
 
 def summarise(plan: Plan, out: Path) -> LadderStudy:
-    """Return the summary of the finished trainings in `out`.
+    """Return the summary of the finished training runs in `out`.
 
-    A rung is compared with its base over the seeds that both have. Raises BadData if no training is finished or if the trainings used
-    different images or weights, and BadCheckpoint if a training used another recipe or its file is damaged.
+    A rung is compared with its base over the seeds that both have. Raises BadData if no training is finished or if the training runs used
+    different images or weights, and BadCheckpoint if a training run used another recipe or its file is damaged.
     """
     results = {
         step.rung: {seed: read_result(out, step, seed) for seed in plan.seeds if state(folder(out, step, seed)) == "done"}
@@ -104,7 +104,7 @@ def _top1(results: Mapping[int, ClassifierResult]) -> dict[int, float]:
 
 
 def _curve(place: Path) -> Curve:
-    """Return (number of epochs, top-1) for each evaluated epoch of a training; empty if its log is missing or cannot be read."""
+    """Return (number of epochs, top-1) for each evaluated epoch of a training run; empty if its log is missing or cannot be read."""
     from trickzoo.training import metrics_log
 
     try:

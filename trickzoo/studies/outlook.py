@@ -29,7 +29,7 @@ class Outlook:
         pooled: number of those over which `sd` is pooled; 0 for a guess.
         seeds: number of finished seeds; if some comparisons are not significant so far, the smallest of theirs.
         unclear: whether at least one comparison is not significant so far.
-        rungs: for each rung the number of its finished seeds, and the time of one training; empty if no training is finished.
+        rungs: for each rung the number of its finished seeds, and the time of one training run; empty if no training is finished.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Outlook:
         return seeds * sum(each for _, each in self.rungs)
 
     def seconds_left(self, seeds: int) -> float:
-        """Return the time of the trainings that are missing until each rung has this number of seeds."""
+        """Return the time of the training runs that are missing until each rung has this number of seeds."""
         return sum(max(seeds - finished, 0) * each for finished, each in self.rungs)
 
     @property

@@ -1,4 +1,4 @@
-"""Running several trainings of a study in parallel, each in a process of its own."""
+"""Running several training runs of a study in parallel, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ PATIENCE = 60.0
 
 
 Train = Callable[["Callable[[Progress], None]"], str]
-"""Starts or resumes a training, calls the function with its progress, and returns its result in a few words."""
+"""Starts or resumes a training run, calls the function with its progress, and returns its result in a few words."""
 Reopen = Callable[[], Sequence[Train]]
-"""Returns all trainings of a study. It is called in each process, and therefore pickled."""
+"""Returns all training runs of a study. It is called in each process, and therefore pickled."""
 
 
 def train_in_parallel(titles: Sequence[str], left: Sequence[int], reopen: Reopen, jobs: int, tell: Callable[[str], None]) -> None:
-    """Run trainings, `jobs` of them at once.
+    """Run training runs, `jobs` of them at once.
 
     If one of them fails, or a signal arrives, the others save a checkpoint and stop.
 
     Args:
-        titles: the titles of all trainings of the study.
+        titles: the titles of all training runs of the study.
         left: the indices of those to run.
-        reopen: returns all trainings of the study.
+        reopen: returns all training runs of the study.
         jobs: number of processes. They share the cores that this process may use, unless OMP_NUM_THREADS is set.
-        tell: called with a line of text when a training starts, and when it ends.
+        tell: called with a line of text when a training run starts, and when it ends.
 
-    Raises the error of a training, whose message begins with its title, WorkerLost if a process dies, and Stopped if SIGTERM, SIGINT or
+    Raises the error of a training run, whose message begins with its title, WorkerLost if a process dies, and Stopped if SIGTERM, SIGINT or
     SIGHUP arrived.
     """
     with stopping.handle_signals() as asked:
@@ -63,7 +63,7 @@ class _ParallelTrainings:
         self.error: TrickzooError | None = None
 
     def run(self, reopen: Reopen, jobs: int) -> None:
-        """Run the trainings that are left."""
+        """Run the training runs that are left."""
         threads = None if "OMP_NUM_THREADS" in os.environ else max(1, cores() // jobs)
         workers: list[_Worker] = []
         try:
@@ -141,7 +141,7 @@ class _Worker:
             return "lost", "in an unknown way" if self.process.exitcode is None else how_it_ended(self.process.exitcode)
 
     def give(self, index: int | None) -> None:
-        """Give the process a training, or let it end."""
+        """Give the process a training run, or let it end."""
         self.index, self.ended = index, index is None
         with contextlib.suppress(OSError):  # it has ended; `receive` notices
             self.connection.send(index)
@@ -165,7 +165,7 @@ class _Worker:
 
 
 def _work(connection: Connection, reopen: Reopen, threads: int | None) -> None:
-    """Run the trainings whose numbers come over the connection, until None comes or the other end is closed."""
+    """Run the training runs whose numbers come over the connection, until None comes or the other end is closed."""
     with contextlib.suppress(KeyboardInterrupt, EOFError, ConnectionError), stopping.handle_signals() as asked:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

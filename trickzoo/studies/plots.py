@@ -26,7 +26,7 @@ def ladder(study: LadderStudy, *, narrow: bool = False) -> Figure:
 
 
 def compared(rungs: Sequence[StudyRung], majority: float | None, against: str, *, narrow: bool = False) -> Figure:
-    """Return the plot of trainings' accuracies and paired differences. `against` says in the title what these are differences from."""
+    """Return the plot of training runs' accuracies and paired differences. `against` says in the title what these are differences from."""
     rungs = [rung for rung in rungs if rung.top1]
     with style():
         from matplotlib.figure import Figure

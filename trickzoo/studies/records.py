@@ -24,7 +24,7 @@ Curve = tuple[tuple[int | float, float], ...]
 
 
 class Environment(Struct, frozen=True, kw_only=True):
-    """Hardware, platform, commit, processes and library versions, and the number of trainings that ran with them."""
+    """Hardware, platform, commit, processes and library versions, and the number of training runs that ran with them."""
 
     hardware: str = "unknown hardware"
     platform: str = ""
@@ -105,7 +105,7 @@ class Total(Struct, frozen=True, kw_only=True):
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """The common part of the summaries of both studies. `notes` say in what the trainings differ besides rung and seed."""
+    """The common part of the summaries of both studies. `notes` say in what the training runs differ besides rung and seed."""
 
     title: str
     data: str

@@ -19,7 +19,7 @@ from trickzoo.training.measures import MEASURES
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """The part of a training's `result.json` that studies use. `data` describes the images if they are generated."""
+    """The part of a training run's `result.json` that studies use. `data` describes the images if they are generated."""
 
     seed: Seed
     n: Annotated[int, Meta(ge=1)]
@@ -110,7 +110,7 @@ class FineTuningResult(TrainingResult, frozen=True, kw_only=True):
 
 
 class AnyResult(TrainingResult, frozen=True, kw_only=True):
-    """The `result.json` of a training of any task, with the metric that it is judged by: top-1, or the one that `measure` names."""
+    """The `result.json` of a training run of any task, with the metric that it is judged by: top-1, or the one that `measure` names."""
 
     measure: Literal["top1"] | Measure = "top1"
     top1: Share | None = None
@@ -145,7 +145,7 @@ EXPECTED: dict[type, str] = {
 
 
 def read(path: Path, kind: type[Read]) -> Read:
-    """Read a study's summary or a training's result. Raises BadCheckpoint if the file cannot be read or has other content."""
+    """Read a study's summary or a training run's result. Raises BadCheckpoint if the file cannot be read or has other content."""
     try:
         return msgspec.json.decode(read_regular(path), type=kind)
     except OSError as error:
@@ -157,7 +157,7 @@ def read(path: Path, kind: type[Read]) -> Read:
 
 
 def changed_weights(results: Iterable[ClassifierResult]) -> str | None:
-    """Return the weights or the teacher whose file has changed between two of the trainings, by the name in their recipes."""
+    """Return the weights or the teacher whose file has changed between two of the training runs, by the name in their recipes."""
     seen: dict[tuple[Any, Any], str] = {}
     for result in results:
         for name, digest in (("pretrained", result.weights_sha256), ("teacher", result.teacher_sha256)):
@@ -167,7 +167,7 @@ def changed_weights(results: Iterable[ClassifierResult]) -> str | None:
 
 
 def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
-    """Return a sentence if the trainings differ in their micro-batches, otherwise nothing.
+    """Return a sentence if the training runs differ in their micro-batches, otherwise nothing.
 
     They do not differ if all micro-batches have the same number of images, or if all are the same part of the batch of their recipe.
     """
@@ -183,7 +183,7 @@ def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
 
 
 def environments(results: Iterable[TrainingResult]) -> tuple[Environment, ...]:
-    """Return the environments of the trainings, each once, with the number of its trainings."""
+    """Return the environments of the training runs, each once, with the number of its training runs."""
     seen: list[Environment] = []
     for here in (result.environment for result in results):
         at = next((i for i, there in enumerate(seen) if msgspec.structs.replace(there, trainings=1) == here), None)

@@ -1,4 +1,4 @@
-"""Comparison of two recipes by the trainings of each with several seeds."""
+"""Comparison of two recipes by the training runs of each with several seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STARTS = {
     "weights_sha256": ("the weights that they start from", {"model", "pretrained", "weights"}),
     "teacher_sha256": ("their teacher", {"teacher"}),
 }
-"""Digests of files that a training depends on: what the file holds, and the fields of recipes that name it."""
+"""Digests of files that a training run depends on: what the file holds, and the fields of recipes that name it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SeedComparison:
         first, second: the metric of each recipe by seed, in percent.
         changes: (value of the first, value of the second) for each field of the recipe that differs.
         difference: the metric of the second minus that of the first, paired by seed.
-        notes: sentences on what else differs between the trainings.
+        notes: sentences on what else differs between the training runs.
     """
 
     measure: str
@@ -60,9 +60,9 @@ def trainings(named: str) -> list[Path]:
 
 
 def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
-    """Compare the trainings in two lists of folders, those of one recipe in each.
+    """Compare the training runs in two lists of folders, those of one recipe in each.
 
-    Raises BadCheckpoint if a result cannot be read, and BadData if the trainings in a list differ in more than their seeds, if the
+    Raises BadCheckpoint if a result cannot be read, and BadData if the training runs in a list differ in more than their seeds, if the
     validation images or the metrics differ, or if no seed is in both lists.
     """
     one, two = _of_one_recipe(first), _of_one_recipe(second)
@@ -92,7 +92,7 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
 
 
 def _of_one_recipe(folders: Sequence[Path]) -> dict[int, AnyResult]:
-    """Return the results of trainings by seed. Raises BadData if they differ in more than their seeds, or not in these."""
+    """Return the results of training runs by seed. Raises BadData if they differ in more than their seeds, or not in these."""
     found: dict[int, AnyResult] = {}
     places: dict[int, Path] = {}
     for folder in folders:

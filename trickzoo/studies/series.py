@@ -1,4 +1,4 @@
-"""A series of trainings that can be stopped and resumed without losing any of them."""
+"""A series of training runs that can be stopped and resumed without losing any of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trickzoo.training.progress import Progress
 
 Each = Callable[[str], "AbstractContextManager[Callable[[Progress], None]]"]
-"""Called with a training's title. Returns the context manager in which it runs, whose value is called with the progress."""
+"""Called with a training run's title. Returns the context manager in which it runs, whose value is called with the progress."""
 
 
 State = Literal["done", "begun", "to do"]
@@ -53,7 +53,7 @@ def check_rungs(wanted: Sequence[str], known: Sequence[str]) -> None:
 
 
 def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:
-    """Return whether a folder holds a training finished. Raises BadCheckpoint if it holds another one, finished or not."""
+    """Return whether a folder holds a training run that is finished. Raises BadCheckpoint if it holds another one, finished or not."""
     from trickzoo.studies.results import ClassifierResult, FineTuningResult, read
     from trickzoo.training import checkpoint
 
@@ -66,7 +66,7 @@ def holds_finished(place: Path, recipe: AnyRecipe, seed: int, images: Splits[Any
 
 
 def is_of(path: Path, recipe: AnyRecipe, seed: int, images: Splits[Any]) -> bool:
-    """Return whether a file with the outcome of a training exists. Raises BadCheckpoint if it is of another training."""
+    """Return whether a file with the outcome of a training run exists. Raises BadCheckpoint if it is of another training run."""
     from trickzoo.training import checkpoint
 
     if path.exists():
@@ -93,13 +93,13 @@ def _digests(recipe: AnyRecipe) -> dict[str, str]:
 
 @functools.lru_cache
 def _digest(path: Path, changed: int, size: int) -> str:
-    """Return the SHA-256 of a file, which is computed again only if the file has changed: all trainings of a study ask for it."""
+    """Return the SHA-256 of a file, which is computed again only if the file has changed: all training runs of a study ask for it."""
     return files.digest(path)
 
 
 @contextmanager
 def each_message_once() -> Iterator[None]:
-    """Within the block, a message that several trainings log is passed on once."""
+    """Within the block, a message that several training runs log is passed on once."""
     seen: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -125,7 +125,7 @@ class Training:
 
 
 def check_jobs(jobs: int, machine: Machine) -> Machine:
-    """Return the settings of each training if several run at once: they share the worker processes.
+    """Return the settings of each training run if several run at once: they share the worker processes.
 
     Raises BadOption unless `jobs` is 1 or more, and 1 if `torchrun` or `accelerate launch` started this process.
     """
@@ -141,13 +141,13 @@ def check_jobs(jobs: int, machine: Machine) -> Machine:
 def train_all(
     trainings: Sequence[Training], machine: Machine, *, each: Each, tell: Callable[[str], None], jobs: int, reopen: Reopen
 ) -> None:
-    """Run the trainings that are not done; `tell` is called with a line of text for each.
+    """Run the training runs that are not done; `tell` is called with a line of text for each.
 
     With several `jobs`, other processes run them, as `train_in_parallel` describes, and `each` is not called.
 
-    The folder `machine.out` is locked meanwhile, unless all trainings are done: it is then only read.
+    The folder `machine.out` is locked meanwhile, unless all training runs are done: it is then only read.
 
-    Raises BadOption if it is the folder of a training, InUse if another run is writing to it, and Stopped if SIGTERM, SIGINT or SIGHUP
+    Raises BadOption if it is the folder of a training run, InUse if another run is writing to it, and Stopped if SIGTERM, SIGINT or SIGHUP
     arrived. The same call resumes the series.
     """
     from trickzoo.training.folder import locked

@@ -30,7 +30,7 @@ SAME = 1e-3
 
 @dataclass(frozen=True)
 class Trunk:
-    """A backbone from a training of the ladder study, or one with random weights, whose rung is `SCRATCH`."""
+    """A backbone from a training run of the ladder study, or one with random weights, whose rung is `SCRATCH`."""
 
     rung: str
     seed: int
@@ -49,7 +49,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trainings of a study: branches × trunks. `ladder` is the summary of the ladder study that the trunks come from."""
+    """The training runs of a study: branches × trunks. `ladder` is the summary of the ladder study that the trunks come from."""
 
     ladder: LadderStudy
     trunks: tuple[Trunk, ...]
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def runs(self) -> list[tuple[Branch, Trunk]]:
-        """Every training, sorted by seed, so that a study that is stopped early contains complete comparisons."""
+        """Every training run, sorted by seed, so that a study that is stopped early contains complete comparisons."""
         return [
             (branch, trunk)
             for seed in dict.fromkeys(trunk.seed for trunk in self.trunks)
@@ -68,7 +68,7 @@ class Plan:
 
 
 def folder(out: Path, branch: Branch, trunk: Trunk) -> Path:
-    """Return the folder of a training of the study."""
+    """Return the folder of a training run of the study."""
     return out / branch.recipe.task / f"{trunk.rung}-{trunk.seed}"
 
 
@@ -85,10 +85,10 @@ def plan(
     """Return the plan of a transfer study on the ladder study in the folder `checkpoints`, or on some of its rungs.
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. Seed s starts from the backbone that the ladder trained with seed s, so that
-    differences between rungs are paired by seed. `scratch` adds trainings of the first rung's network from random weights. With
+    differences between rungs are paired by seed. `scratch` adds training runs of the first rung's network from random weights. With
     `report_only` nothing is trained, and the backbones may be gone.
 
-    Raises BadOption without a branch or a seed, the errors of `check_rungs`, and BadData if the ladder lacks a training that is needed.
+    Raises BadOption without a branch or a seed, the errors of `check_rungs`, and BadData if the ladder lacks a training run that is needed.
     """
     if not branches:
         raise BadOption("name a set with --detection, with --segmentation, or with both")
@@ -134,7 +134,7 @@ def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRec
 
 
 def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
-    """Run the remaining trainings of a study in `machine.out`; a training that was stopped is resumed from its checkpoint.
+    """Run the remaining training runs of a study in `machine.out`; a training run that was stopped is resumed from its checkpoint.
 
     The arguments and errors are those of `ladder.run`; the locations of the images are in the plan.
     """
@@ -169,7 +169,7 @@ def _open(plan: Plan, machine: Machine) -> dict[str, Splits[Any]]:
 
 
 def _trains(plan: Plan, machine: Machine, data: dict[str, Splits[Any]] | None = None) -> list[Train]:
-    """Return what runs each training of a study, in order. The images are opened if they are not given."""
+    """Return what runs each training run of a study, in order. The images are opened if they are not given."""
     from trickzoo import tasks
     from trickzoo.training import job
     from trickzoo.training.measures import MEASURES
@@ -191,7 +191,7 @@ def _trains(plan: Plan, machine: Machine, data: dict[str, Splits[Any]] | None = 
 def examples(plan: Plan, out: Path, n: int) -> list[Example]:
     """Return the predictions of the first and the last rung, with the first seed, on n validation images per task.
 
-    A task is left out if one of these two trainings is not finished.
+    A task is left out if one of these two training runs is not finished.
     """
     from trickzoo.studies.examples import draw
 

@@ -82,7 +82,7 @@ def summarise(
         tasks: the results from `read`. A fine-tuning with seed s starts from the backbone that was trained with seed s.
         seeds: the seeds of the whole study, finished or not; by default those of the results. Results with other seeds are ignored.
         rungs: the rungs of the study; by default all of the ladder. Results from other rungs are ignored.
-        scratch: whether the study has trainings from random weights.
+        scratch: whether the study has training runs from random weights.
 
     All metrics, including top-1, are taken from the seeds that have a metric for the task. A rung is compared with the ladder's first rung
     over the seeds that both have. Raises BadData if there is no result.

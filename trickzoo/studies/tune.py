@@ -42,13 +42,13 @@ FAILED = "failed.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """The trainings of a search.
+    """The training runs of a search.
 
     Attributes:
         settings: the recipe of each setting at its full length.
         fields: the fields by which they differ.
         rounds: number of rounds. The last one trains at full length, and each one before it for half as many epochs as the next.
-        seed: random seed of all trainings.
+        seed: random seed of all training runs.
     """
 
     settings: tuple[Recipe, ...]
@@ -69,13 +69,13 @@ class Plan:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """The number of epochs of all trainings of each round; at most, if settings differ in their epochs."""
+        """The number of epochs of all training runs of each round; at most, if settings differ in their epochs."""
         in_round = ([self.recipe(each, number).epochs for each in self.settings] for number in range(self.rounds))
         return tuple(sum(sorted(epochs)[-self.survivors(number) :]) for number, epochs in enumerate(in_round))
 
     @property
     def trainings(self) -> int:
-        """The number of trainings of all rounds."""
+        """The number of training runs of all rounds."""
         return sum(map(self.survivors, range(self.rounds)))
 
     def name(self, setting: Recipe) -> str:
@@ -112,7 +112,7 @@ def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], *, rounds: int | Non
 
 
 def folder(out: Path, plan: Plan, setting: Recipe, number: int) -> Path:
-    """Return the folder of a training, by its round, counted from 0, and the values of its setting."""
+    """Return the folder of a training run, by its round, counted from 0, and the values of its setting."""
     return out / f"round-{number + 1}" / "-".join(f"{field}-{in_words(getattr(setting, field))}" for field in plan.fields)
 
 
@@ -136,7 +136,7 @@ class Outcome:
 
     @property
     def top1(self) -> float:
-        """Top-1 accuracy on the minival in percent, or -1 for a training that could not go on."""
+        """Top-1 accuracy on the minival in percent, or -1 for a training run that could not go on."""
         return -1.0 if self.result is None else self.result.top1
 
 
@@ -173,21 +173,21 @@ def run(
     tell: Callable[[str], None] = lambda line: None,
     jobs: int = 1,
 ) -> list[list[Outcome]]:
-    """Run the remaining trainings of a search in `machine.out`, and return the outcomes of each round, the best first.
+    """Run the remaining training runs of a search in `machine.out`, and return the outcomes of each round, the best first.
 
     A training that was stopped is resumed from its checkpoint. A training that cannot go on, because its loss is not finite, leaves the
     search; so does its setting.
 
     Args:
-        plan: the trainings.
+        plan: the training runs.
         location: where the images are. They must be decoded once. `minival` is the part of the training images that judges settings.
-        machine: the machine of every training; `out` is the folder of the search. The seed comes from the plan.
+        machine: the machine of every training run; `out` is the folder of the search. The seed comes from the plan.
         each: returns the context manager in which a training runs, by its title.
-        tell: called with a line of text for each training.
-        jobs: number of trainings that run at once, as for a ladder study.
+        tell: called with a line of text for each training run.
+        jobs: number of training runs that run at once, as for a ladder study.
 
     Raises:
-        BadCheckpoint: the folder holds a training of another recipe, seed or data set.
+        BadCheckpoint: the folder holds a training run of another recipe, seed or data set.
         Diverged: every training run of a round failed.
         BadData: the images cannot be used.
         BadOption: the folder cannot be written; or the search was started under torchrun.
@@ -232,7 +232,7 @@ def _is_done(plan: Plan, out: Path, setting: Recipe, number: int, images: Splits
 def _trains(
     plan: Plan, settings: Sequence[Recipe], number: int, location: ImageLocation, machine: Machine, images: Splits[Any] | None = None
 ) -> list[Train]:
-    """Return what runs each training of a round, in order. The images are opened if they are not given."""
+    """Return what runs each training run of a round, in order. The images are opened if they are not given."""
     from trickzoo import classification, result_files, tasks
     from trickzoo.training import job
 

@@ -32,7 +32,7 @@ COLUMNS = ("epochs", "top1", "low", "high", "seconds", "result")
 
 
 def interval(outcome: Outcome) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of the accuracy of a training that has one, in percent."""
+    """Return the 95 % Wilson interval of the accuracy of a training run that has one, in percent."""
     assert outcome.result is not None
     n = outcome.result.n
     return wilson_percent(round(outcome.top1 * n / 100), n)
@@ -86,7 +86,7 @@ def _difference(plan: Plan, second: Outcome, best: Outcome) -> str:
 
 
 def rows(plan: Plan, rounds: Sequence[Sequence[Outcome]]) -> list[tuple[Any, ...]]:
-    """Return a row for each training: its round, the values of `plan.fields`, and the `COLUMNS`."""
+    """Return a row for each training run: its round, the values of `plan.fields`, and the `COLUMNS`."""
     found = []
     for number, outcomes in enumerate(rounds, 1):
         gone_on = {outcome.setting for outcome in rounds[number]} if number < len(rounds) else {outcomes[0].setting}

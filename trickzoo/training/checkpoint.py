@@ -19,7 +19,7 @@ from trickzoo.recipes.collection import AnyRecipe, from_dict, to_dict
 from trickzoo.weights.pickles import read_pickle, seal_is_whole, seal_zip
 
 DRAWS = 2
-"""Version of the scheme for random numbers that a training uses. Checkpoints without this field were trained with version 1."""
+"""Version of the scheme for random numbers that a training run uses. Checkpoints without this field were trained with version 1."""
 
 NUMBER = (int, float)
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -29,7 +29,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 """Fields that every checkpoint has, including checkpoints of older versions, and their types."""
 TEXT_OR_NONE, DICT_OR_NONE = (str, type(None)), (dict, type(None))
 IDENTITY = ("recipe", "seed", "data_digest", "val_digest", "weights_sha256", "teacher_sha256")
-"""Fields by which `check` tells trainings apart. Result files have them, too."""
+"""Fields by which `check` tells training runs apart. Result files have them, too."""
 OPTIONAL: dict[str, type | tuple[type, ...]] = {
     "val_digest": TEXT_OR_NONE, "weights_sha256": TEXT_OR_NONE, "teacher_sha256": TEXT_OR_NONE, "metadata": dict, "average": DICT_OR_NONE,
     "scaler": DICT_OR_NONE, "loss_sum": NUMBER, "losses": int, "unevaluated": bool, "commits": list, "draws": int,
@@ -40,7 +40,7 @@ OPTIONAL: dict[str, type | tuple[type, ...]] = {
 
 @dataclass
 class State:
-    """Progress of a training, as a checkpoint stores it.
+    """Progress of a training run, as a checkpoint stores it.
 
     Attributes:
         step: number of optimiser steps taken so far.
@@ -76,7 +76,7 @@ def save(path: Path, state: State, content: dict[str, Any]) -> None:
 
 
 def load(path: Path, recipe: AnyRecipe, **this: Any) -> dict[str, Any]:
-    """Read the checkpoint of a training with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
+    """Read the checkpoint of a training run with this recipe and with the seed and digests in `this`, which are the arguments of `check`.
 
     Raises BadCheckpoint if the file is damaged (the message names a checkpoint that can replace it) or belongs to another training run.
     """
@@ -160,8 +160,8 @@ def check(
     Args:
         path: the file, for messages.
         content: its content.
-        recipe: recipe of this training.
-        seed: random seed of this training.
+        recipe: recipe of this training run.
+        seed: random seed of this training run.
         data_digest: digest of the training images.
         val_digest: digest of the validation images.
         weights_sha256: SHA-256 of the weight file that the training starts from.

@@ -1,4 +1,4 @@
-"""The output folder of a training or of a study, which only one run at a time may write to."""
+"""The output folder of a training run or of a study, which only one run at a time may write to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("trickzoo")
 
 LOCK, HOLDER = ".lock", ".holder"
 FILES = (LAST, BEST, METRICS, LOG, CURVES, NETWORK, RESULT, SPLIT)
-"""Files that a training writes."""
+"""Files that a training run writes."""
 PATIENCE = 15.0
 """Seconds to wait for a lock whose holder has died. Its decoding workers hold the lock too, and need some seconds to notice and to end."""
 

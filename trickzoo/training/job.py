@@ -1,4 +1,4 @@
-"""A training on a machine: its settings, its run, its result file, and a rehearsal of a few steps."""
+"""A training run on a machine: its settings, its run, its result file, and a rehearsal of a few steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trickzoo.training.task import Task
 KEPT = ("recipe", "seed", "data", "data_digest", "split", "commit", "versions")
 """Fields of the result that the header of the weight file stores, so that the training can be repeated."""
 LATER = (NETWORK, LOG, CURVES, REPORT, PREDICTIONS, BOXES)
-"""Files that a training writes only after `last.pt`. Without that checkpoint, those in its folder are not its own."""
+"""Files that a training run writes only after `last.pt`. Without that checkpoint, those in its folder are not its own."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Job:
 def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **also: Any) -> dict[str, Any]:
     """Train, write `model.safetensors`, `log.csv`, `curves.png` and `result.json` into the job's folder, and return the result.
 
-    If the folder holds this training finished, its result is returned and nothing is written.
+    If the folder holds this training run finished, its result is returned and nothing is written.
 
     Args:
         job: the training.
@@ -61,7 +61,7 @@ def run(job: Job, report: Callable[[Progress], None] = lambda progress: None, **
 
 
 def evaluate_again(job: Job) -> None:
-    """Load the last checkpoint of a finished training, and evaluate its network. All processes call it together."""
+    """Load the last checkpoint of a finished training run, and evaluate its network. All processes call it together."""
     with folder.locked(job.machine.out, job.accelerator):
         _fit(job, lambda progress: None)
 
@@ -73,11 +73,11 @@ def _run(job: Job, report: Callable[[Progress], None], also: dict[str, Any]) -> 
         outcome = _fit(job, record)
     found = _evidence(job, outcome, also)
     if job.accelerator.is_main_process:
-        _write_split(job)  # again, because the file may have been removed since a training that is resumed wrote it
+        _write_split(job)  # again, because the file may have been removed since a training run that is resumed wrote it
         task.save(machine.out / NETWORK, {key: found[key] for key in KEPT if key in found})
         metrics_log.write_log(machine.out)
         metrics_log.plot_curves(machine.out, f"{task.recipe.name}, seed {machine.seed}", task.measure)
-        result_files.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training
+        result_files.write_json(machine.out / RESULT, found)  # written last: a folder with this file holds a finished training run
     return found
 
 
@@ -100,13 +100,13 @@ def _fit(job: Job, report: Callable[[Progress], None]) -> Outcome:
 
 
 def _begin(job: Job) -> None:
-    """Write the list of the images of a new training, if it divided them. All processes call it together.
+    """Write the list of the images of a new training run, if it divided them. All processes call it together.
 
     Raises BadOption if the folder holds another list, or other files of these names, which the training would replace.
     """
     out, selected = job.machine.out, job.task.selected
     error: TrickzooError | None = None
-    # a checkpoint may belong to another training, and `fit` then raises an error
+    # a checkpoint may belong to another training run, and `fit` then raises an error
     if job.accelerator.is_main_process and not (out / LAST).exists():
         replaced = [out / name for name in LATER if (out / name).exists()] + ([] if _is_own_best(job) else [out / BEST])
         if selected.rows and (path := out / SPLIT).exists() and files.read_regular(path) != selected.table:
@@ -121,7 +121,7 @@ def _begin(job: Job) -> None:
 
 
 def _is_own_best(job: Job) -> bool:
-    """Return whether `best.pt` is of this training, which may have been killed before its first `last.pt`, or does not exist."""
+    """Return whether `best.pt` is of this training run, which may have been killed before its first `last.pt`, or does not exist."""
     path = job.machine.out / BEST
     try:
         return not path.exists() or bool(checkpoint.load(path, job.task.recipe, seed=job.machine.seed, **job.task.identity))
@@ -136,14 +136,14 @@ def _write_split(job: Job) -> None:
 
 
 def holds_finished(out: Path) -> bool:
-    """Return whether a folder holds a finished training, of whatever recipe."""
+    """Return whether a folder holds a finished training run, of whatever recipe."""
     return (out / RESULT).exists() and (out / NETWORK).exists()
 
 
 def finished(machine: Machine, task: Task) -> dict[str, Any] | None:
-    """Return the result of this training if its folder holds it finished, otherwise None.
+    """Return the result of this training run if its folder holds it finished, otherwise None.
 
-    Raises BadCheckpoint if the folder holds the result of another training, even if its network was removed.
+    Raises BadCheckpoint if the folder holds the result of another training run, even if its network was removed.
     """
     path = machine.out / RESULT
     if not path.exists():
@@ -197,7 +197,7 @@ def _evidence(job: Job, outcome: Outcome, also: dict[str, Any]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Measurements of a few steps of a training: the seconds of one step, and the peak memory in bytes if it is known."""
+    """Measurements of a few steps of a training run: the seconds of one step, and the peak memory in bytes if it is known."""
 
     seconds_per_step: float
     memory: int | None

@@ -1,7 +1,7 @@
 """The training loop, which is the same for every task.
 
 Random numbers do not depend on what was drawn before: the order of an epoch follows from (seed, epoch), and everything else in a step from
-(seed, step). A training that was stopped at any step therefore resumes with the results of an uninterrupted one. Each process draws the
+(seed, step). A training run that was stopped at any step therefore resumes with the results of an uninterrupted one. Each process draws the
 numbers of the whole batch and uses those of its share.
 """
 
@@ -69,7 +69,7 @@ def fit(
 
 
 class _Training:
-    """A training in progress: its epochs and steps. An error in one process stops all of them, as the module `stopping` describes."""
+    """A training run in progress: its epochs and steps. An error in one process stops all of them, as the module `stopping` describes."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class _Training:
     def _end_epoch(self) -> None:
         """Evaluate if the epoch is due for it, and write the checkpoints.
 
-        `best.pt` is written before `last.pt`: a training that is killed in between resumes from the previous `last.pt`, and
+        `best.pt` is written before `last.pt`: a training run that is killed in between resumes from the previous `last.pt`, and
         writes both again.
         """
         state, epoch = self.state, (self.state.step - 1) // self.per_epoch
@@ -221,7 +221,7 @@ class _Training:
     def _evaluate(self, epoch: int) -> None:
         """Evaluate the model.
 
-        If the evaluation fails or a signal stops it, the checkpoint notes that, and the resumed training begins with this evaluation.
+        If the evaluation fails or a signal stops it, the checkpoint notes that, and the resumed training run begins with this evaluation.
         Outputs that are not finite are an error only after the last step: statistics of BatchNorm may not have settled before.
         """
         state = self.state

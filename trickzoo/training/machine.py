@@ -1,4 +1,4 @@
-"""The settings of a training that are not part of its recipe. Importing them does not import torch."""
+"""The settings of a training run that are not part of its recipe. Importing them does not import torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 def default_out(recipe: AnyRecipe, data: Path | str, seed: int) -> Path:
-    """Return the folder that a training writes to if the user names none: runs/TASK-MODEL-DATA-RECIPE-SEED.
+    """Return the folder that a training run writes to if the user names none: runs/TASK-MODEL-DATA-RECIPE-SEED.
 
     DATA is the name of the folder or file of the images. Path separators and other characters that file names lack become dashes.
     """
@@ -36,7 +36,7 @@ def default_out(recipe: AnyRecipe, data: Path | str, seed: int) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Checked):
-    """Settings of a training that are not part of its recipe. Apart from `seed` and `micro_batch`, they do not change the outcome.
+    """Settings of a training run that are not part of its recipe. Apart from `seed` and `micro_batch`, they do not change the outcome.
 
     Attributes:
         out: folder of checkpoints, metrics and weights.

@@ -1,4 +1,4 @@
-"""The log of a training: a line for each step and each evaluation, a table of the epochs, and a plot of the curves."""
+"""The log of a training run: a line for each step and each evaluation, a table of the epochs, and a plot of the curves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _is_finite(value: Any) -> bool:
 
 
 class Metrics:
-    """The log of a training, with a JSON line for each step and each evaluation.
+    """The log of a training run, with a JSON line for each step and each evaluation.
 
     Opening the log of a resumed training removes the lines after `step`. If lines are damaged, the log is kept as `metrics.jsonl.damaged`,
     and a new one begins with the other lines. Raises NotWritten if a file cannot be written.

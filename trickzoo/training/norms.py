@@ -1,4 +1,4 @@
-"""The check that BatchNorm has enough values to normalise in a training."""
+"""The check that BatchNorm has enough values to normalise in a training run."""
 
 from __future__ import annotations
 

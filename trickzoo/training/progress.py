@@ -1,4 +1,4 @@
-"""Reports of a training: its progress while it runs, and its outcome at the end."""
+"""Reports of a training run: its progress while it runs, and its outcome at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """Progress of a training, which the loop reports after each step and after each evaluation.
+    """Progress of a training run, which the loop reports after each step and after each evaluation.
 
     Attributes:
         step: number of optimiser steps taken so far.
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a training.
+    """Outcome of a training run.
 
     Attributes:
         evaluation: metrics of the last evaluation, in percent.

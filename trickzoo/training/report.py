@@ -1,4 +1,4 @@
-"""The report of a training: one self-contained HTML page in its folder, and the predictions that it was made from."""
+"""The report of a training run: one self-contained HTML page in its folder, and the predictions that it was made from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HARDWARE = ("command", "seed", "processes", "micro_batch", "wall_seconds", "date
 
 
 def write(job: Job, found: dict[str, Any], pictures: int) -> Path:
-    """Write `report.html` and the predictions of the last evaluation into the folder of a training, and return the path of the report.
+    """Write `report.html` and the predictions of the last evaluation into the folder of a training run, and return the path of the report.
 
     It must be called in the process that ran the training, after it. Raises NotWritten if a file cannot be written.
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a training in progress: when they are written, and how a training resumes from them."""
+"""The checkpoints of a training run in progress: when they are written, and how a training run resumes from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("trickzoo")
 
 
 class Checkpoints:
-    """The checkpoints of a training: writes them, and reads the one that the training resumes from."""
+    """The checkpoints of a training run: writes them, and reads the one that the training resumes from."""
 
     def __init__(self, task: Task, optimiser: torch.optim.Optimizer, out: Path, accelerator: Accelerator, seed: int) -> None:
         self.task, self.optimiser, self.out, self.accelerator, self.seed = task, optimiser, out, accelerator, seed

@@ -1,4 +1,4 @@
-"""Stopping a training: the signals that request it, and errors in one process that must stop all processes of the training."""
+"""Stopping a training run: the signals that request it, and errors in one process that must stop all processes of the training."""
 
 from __future__ import annotations
 

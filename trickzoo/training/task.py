@@ -1,4 +1,4 @@
-"""The interface of a task: what a training needs of it."""
+"""The interface of a task: what a training run needs of it."""
 
 from __future__ import annotations
 

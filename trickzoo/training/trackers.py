@@ -1,4 +1,4 @@
-"""Experiment trackers beside the log of a training: TensorBoard, and through accelerate Weights & Biases, MLflow and Trackio."""
+"""Experiment trackers beside the log of a training run: TensorBoard, and through accelerate Weights & Biases, MLflow and Trackio."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, An
     Args:
         accelerator: the accelerator, which was created with this tracker.
         name: "wandb", "mlflow" or "trackio".
-        out: folder of the training, after which a new run is named. A resumed training continues its run.
+        out: folder of the training, after which a new run is named. A resumed training run continues its run.
         config: what the tracker shows as the configuration.
 
     Raises BadOption, in all processes, if the tracker cannot be started.
@@ -102,7 +102,7 @@ def tracked(accelerator: Accelerator, name: str, out: Path, config: dict[str, An
         try:
             if not failed:
                 accelerator.log(found or {"training/loss": p.loss, "training/lr": p.lr}, step=p.step)
-        except Exception as error:  # whatever the tracker raises: a training does not end because of it
+        except Exception as error:  # whatever the tracker raises: a training run does not end because of it
             failed = True
             log.warning("%s failed (%s); the training goes on without it", name, first_line(error))
 

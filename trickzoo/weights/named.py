@@ -19,7 +19,7 @@ FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
 
 
 def is_file(reference: str) -> bool:
-    """Return whether `weights=` names a file, or the folder of a training or of several finished ones.
+    """Return whether `weights=` names a file, or the folder of a training run or of several finished ones.
 
     A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
     """
@@ -65,7 +65,7 @@ def _of_the_hub(reference: str) -> str:
 
 
 def _trainings_in(folder: Path) -> list[str]:
-    """Return the paths of the finished trainings in a folder."""
+    """Return the paths of the finished training runs in a folder."""
     try:
         return sorted(str(found.parent) for found in folder.glob(f"*/{NETWORK}"))
     except OSError:

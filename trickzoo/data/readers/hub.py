@@ -1,4 +1,4 @@
-"""Images of data sets of the hub (`readers.hub_source`). A split is copied once. A training may also stream it (`data.hub_stream`)."""
+"""Images of data sets of the hub (`readers.hub_source`). A split is copied once. A training run may also stream it (`data.hub_stream`)."""
 
 from __future__ import annotations
 
