@@ -133,7 +133,7 @@ def test_python_m_trickzoo_is_the_command() -> None:
 
 def test_a_missing_accelerator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadOption, match="--device cuda: PyTorch finds no such device; take --device cpu"):
+    with pytest.raises(BadOption, match="--device cuda: PyTorch finds no such device; use --device cpu, or auto for the one that it finds"):
         on_cpu("cuda")
     with pytest.raises(BadOption, match='--device must be "auto", "cpu", "cuda" or "mps", not "gpu"'):
         on_cpu("gpu")  # type: ignore[arg-type]

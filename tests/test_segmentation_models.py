@@ -181,7 +181,9 @@ def test_mistakes_are_one_line(name: str, options: dict[str, Any], words: str) -
         fcn(name, **options)
 
 
-@pytest.mark.parametrize("name", [*SOME[:2], pytest.param("inception_v3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v1_025", *(pytest.param(each, marks=pytest.mark.slow) for each in ("resnet18_d", "inception_v3"))]
+)
 def test_export(name: str, tmp_path: Path) -> None:
     """One graph for every batch and size, in torch.export and in ONNX."""
     model, x = small(name).eval(), torch.randn(2, 3, 65, 47)
