@@ -15,7 +15,7 @@ import pytest
 from tests.images import jpeg
 from tests.training import RECIPE, run, same
 from trickzoo.classification.open import open_data
-from trickzoo.data.identity import same_set
+from trickzoo.data.identity import contents_digest, same_set
 from trickzoo.data.imageset import Entry
 from trickzoo.data.loaders import Streamed
 from trickzoo.data.location import ImageLocation
@@ -23,11 +23,13 @@ from trickzoo.data.open import open_set
 from trickzoo.data.readers.cifar_places import ArraySet
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.data.resident import Resident, decode_once, squash
+from trickzoo.data.selection import seen_exactly
 from trickzoo.data.split_comparison import compare
 from trickzoo.errors import BadCheckpoint, BadData
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training import checkpoint
 from trickzoo.training.machine import Machine
+from trickzoo.weights.loaded import LoadedWeights
 
 
 def folders(root: Path, n: int = 4) -> Path:
@@ -35,6 +37,17 @@ def folders(root: Path, n: int = 4) -> Path:
         for i in range(n):
             jpeg(root / name / f"{i}.jpg", 10 * c + i)
     return root
+
+
+def test_images_of_a_training_are_told_from_others_of_the_same_names(tmp_path: Path) -> None:
+    """In either case: the training run read the contents of all files before it started, or only their names, sizes and times."""
+    first, second = (open_set(folders(tmp_path / name)) for name in ("first", "second"))
+    (tmp_path / "second" / "a" / "0.jpg").write_bytes((tmp_path / "second" / "b" / "0.jpg").read_bytes())
+    for trained_on in (streamed(tmp_path / "first"), resident(tmp_path / "first", tmp_path / "cache")):
+        weights = LoadedWeights("x", Path("x"), training={"data_digest": trained_on})
+        assert seen_exactly(contents_digest(first), weights, first)
+        assert not seen_exactly(contents_digest(second), weights, second)
+    assert not seen_exactly(contents_digest(first), LoadedWeights("x", Path("x")), first)
 
 
 def streamed(root: Path) -> str:

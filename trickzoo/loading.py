@@ -153,7 +153,7 @@ class Network:
         picture = _upright(image)
         if self.task == "detection":
             found = prediction.found
-            boxes = np.array([each.box for each in found]).reshape(-1, 4) / (2 * picture.scale)
+            boxes = np.array([each.box for each in found]).reshape(-1, 4) / np.tile(picture.scale, 2)
             return draw_boxes(picture.image, boxes, [each.label + 1 for each in found], self.classes, [each.score for each in found])
         if prediction.mask is None:
             raise BadOption("only the boxes of a detector and the mask of a segmenter can be drawn")
@@ -172,7 +172,7 @@ class Network:
         return Prediction(tuple(map(self._named, label.tolist(), logits.softmax(0)[label].tolist())))
 
     def _boxes(self, found: NamedDetections, picture: Picture) -> Prediction:
-        labels, boxes = (found.labels - 1).tolist(), found.boxes * (2 * picture.scale)
+        labels, boxes = (found.labels - 1).tolist(), found.boxes * np.tile(picture.scale, 2)
         return Prediction(tuple(map(self._named, labels, found.scores.tolist(), map(tuple, boxes.tolist()))))
 
     def _shares(self, mask: NDArray[np.uint8]) -> Prediction:

@@ -306,7 +306,7 @@ def _images(data: AnnotatedSet, weights: LoadedWeights) -> dict[str, Any]:
     from trickzoo.data.checks import summary_of
     from trickzoo.data.selection import seen_exactly, seen_in_training
 
-    seen = seen_exactly([data.digest], weights) or seen_in_training(data.names, weights.path)
+    seen = seen_exactly(data.digest, weights) or seen_in_training(data.names, weights.path)
     summary = summary_of(data)
     return {
         "path": str(data.root),

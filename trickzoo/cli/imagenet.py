@@ -175,7 +175,6 @@ def _evaluate(
     from trickzoo.backbone import Backbone
     from trickzoo.classification import evaluate, result
     from trickzoo.cli import common
-    from trickzoo.data.identity import names_digest
     from trickzoo.data.imagenet_variants import check_variant, real_labels_of
     from trickzoo.data.listing import warn
     from trickzoo.data.selection import seen_exactly, warn_if_seen
@@ -217,7 +216,7 @@ def _evaluate(
             corruptions=corruptions,
             progress=tick,
         )
-    if not warned and (seen := seen_exactly([predictions.digest, names_digest(known)], network.weights)):
+    if not warned and (seen := seen_exactly(predictions.digest, network.weights, known)):
         warn(seen)
     found = result.summarise(
         predictions,

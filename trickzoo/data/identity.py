@@ -47,6 +47,11 @@ def set_digest(first: str, classes: Sequence[str], labels: Iterable[str] = (), s
     return f"{first}-{second.hexdigest()[:32]}"
 
 
+def files_digest(images: ImageSet) -> str:
+    """Return the digest of a set whose contents are not read: its names, labels and classes, and the size and time of each file."""
+    return set_digest(names_digest(images), images.classes, (entry.label for entry in images.entries), images.stamps())
+
+
 def same_set(digest: str, other: str) -> bool:
     """Return whether two digests are of the same set. If an older version wrote one of them, only the first parts are compared."""
     if "-" in digest and "-" in other:

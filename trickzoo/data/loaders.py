@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from trickzoo.data import images as image_files
 from trickzoo.data.augment import crop_boxes
 from trickzoo.data.batches import BatchPlan
-from trickzoo.data.identity import names_digest, set_digest
+from trickzoo.data.identity import files_digest
 from trickzoo.data.imageset import ImageSet, ReadImage
 from trickzoo.data.prefetch import to_device
 from trickzoo.data.workers import in_workers
@@ -84,7 +84,7 @@ class Streamed:
         self.images, self.workers = images, workers
         self.classes = images.classes
         self.labels = label_indices(images, images.classes)
-        self.digest = set_digest(names_digest(images), images.classes, (entry.label for entry in images.entries), images.stamps())
+        self.digest = files_digest(images)
 
     def __len__(self) -> int:
         return len(self.labels)

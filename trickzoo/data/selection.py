@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
-from trickzoo.data.identity import same_set
+from trickzoo.data.identity import files_digest, same_set
 from trickzoo.errors import BadData, BadOption, NoEffect, shortened
 from trickzoo.output_files import SPLIT
 from trickzoo.recipes.ranges import Checked, Range, Seed
@@ -23,6 +23,7 @@ from trickzoo.wording import count, verb
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from trickzoo.data.imageset import ImageSet
     from trickzoo.weights.loaded import LoadedWeights
 
 SPLIT_FRACTION = Range("above 0 and below 1", lambda number: 0 < number < 1)
@@ -238,10 +239,10 @@ def seen_in_training(names: Sequence[str], network: Path, remedy: str = LEAVE_OU
     )
 
 
-def seen_exactly(digests: Iterable[str], weights: LoadedWeights) -> str:
-    """Return a sentence for the user if one of the `digests` of a set is that of the images that trained the weights; else it is empty."""
+def seen_exactly(digest: str, weights: LoadedWeights, images: ImageSet | None = None) -> str:
+    """Return a sentence for the user if the set with this digest trained the weights, or that of `images`; else it is empty."""
     trained_on = (weights.training or {}).get("data_digest")
-    if isinstance(trained_on, str) and any(same_set(digest, trained_on) for digest in digests):
+    if isinstance(trained_on, str) and (same_set(digest, trained_on) or (images is not None and files_digest(images) == trained_on)):
         return "the model was trained on these very images: the figures say little about other images"
     return ""
 

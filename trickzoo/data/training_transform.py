@@ -11,15 +11,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from trickzoo.backbone import Backbone, kind_in_words
-from trickzoo.data.augment import DRAWS, augment, crop_boxes
+from trickzoo.data.augment import DRAWS, LUMA, augment, crop_boxes
 from trickzoo.data.images import rgb
 from trickzoo.data.transforms import Normalisation, input_channels
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find
 from trickzoo.recipes.recipe import Recipe
-
-LUMA = torch.tensor([0.299, 0.587, 0.114])
-"""The shares of red, green and blue in a grey value, as Pillow computes it."""
 
 
 class _TrainTransform:
@@ -35,7 +32,7 @@ class _TrainTransform:
         left, top, right, bottom = crop_boxes(draws, width, height, augmentation).int()[0].tolist()
         crop = coloured.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=3.0)
         (prepared,) = self.normalisation(augment(pil_to_tensor(crop)[None].float(), draws, augmentation))
-        return prepared if self.channels == 3 else (prepared * LUMA.view(3, 1, 1)).sum(0, keepdim=True)
+        return prepared if self.channels == 3 else (prepared * prepared.new_tensor(LUMA).view(3, 1, 1)).sum(0, keepdim=True)
 
     def __repr__(self) -> str:
         return f"train_transform({self.recipe.name}, size={self.recipe.size})"
