@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import trickzoo
-from trickzoo.backbone import Backbone
+from trickzoo.backbone import Backbone, FeatureInfo, Head
+from trickzoo.registry import Architecture
 
 FAMILIES = ["resnet18_d", "mobilenet_v1_025", "inception_v3"]
 """A small network of each family. The ResNet is of type D, with the deep stem and pooling in its shortcuts."""
@@ -50,3 +51,18 @@ def train_a_step(model: Backbone) -> None:
             if parameter.grad is not None:
                 parameter.grad.add_(1e-3)
     optimiser.step()
+
+
+class Plain(Backbone):
+    """A network of a family of its own, of which nothing is known but its row in the registry, `PLAIN`."""
+
+    def __init__(self, *, num_classes: int, in_chans: int = 3, drop_rate: float = 0.0, output_stride: int = 32, **factory: Any) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, 4, 3, 2, padding=1, **factory), nn.ReLU())
+        self.stages = nn.ModuleList(nn.Conv2d(4, 4, 3, 2, padding=1, **factory) for _ in range(4))
+        self.feature_info = (FeatureInfo("stem", 4, 2), *(FeatureInfo(f"stages.{i}", 4, 4 * 2**i) for i in range(4)))
+        self.head = Head(4, num_classes, drop_rate, **factory)
+        self.init_weights()
+
+
+PLAIN = Architecture("plain", "tests.backbones:Plain", "plain", "a stem and four convolutions", 5_704, 1_000, output_strides=(32,))

@@ -17,7 +17,7 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone
 
 MODELS = trickzoo.list_models()
-DILATED = [name for name in MODELS if registry.find(name).family != "inception_v3" and not name.startswith(("resnet101", "resnet152"))]
+DILATED = [name for name in MODELS if 8 in registry.find(name).output_strides and not name.startswith(("resnet101", "resnet152"))]
 EVERY_BLOCK = [*FAMILIES, "resnet50"]
 """The networks of `FAMILIES`, and one with the bottleneck, whose original has biases."""
 

@@ -11,13 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import trickzoo
+from tests import gluoncv
+from tests.backbones import PLAIN
 from tests.checkpoints import SMALL, complaint, network, same, saved, state
 from trickzoo import moved, registry
-from trickzoo.errors import BadOption, NoWeights, TrickzooError, UnknownName
+from trickzoo.errors import BadCheckpoint, BadOption, NoWeights, TrickzooError, UnknownName
+from trickzoo.gluoncv import import_gluoncv
 from trickzoo.weights import convert, named, store
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,6 +170,33 @@ def test_layout_that_does_not_exist() -> None:
         convert.key_map(registry.find("resnet50"), "timm", our_keys("resnet50"))
     with pytest.raises(BadOption, match="resnet50_d does not exist in torchvision; name one of its layouts, trickzoo, timm"):
         convert.key_map(registry.find("resnet50_d"), "torchvision", our_keys("resnet50_d"))
+
+
+def test_a_family_without_the_names_of_other_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row in the registry and a file in `models/` are enough, for the network itself and for the messages of all others."""
+    monkeypatch.setitem(registry.ARCHITECTURES, "plain", PLAIN)
+    model = trickzoo.create("plain", num_classes=5).eval()
+    trickzoo.export(model, tmp_path / "own.safetensors")
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    torch.save({"strange": torch.zeros(1)}, tmp_path / "strange.pth")
+    x = torch.randn(1, 3, 40, 40)
+    for again in (trickzoo.create(tmp_path / "own.safetensors"), trickzoo.create("plain", weights=tmp_path / "bare.pth").eval()):
+        assert torch.equal(again(x), model(x))
+    for layout in ("timm", "torchvision", "openmmlab", "mmcv"):
+        with pytest.raises(BadOption, match=f"plain does not exist in {layout}; name one of its layouts, trickzoo$"):
+            trickzoo.export(model, tmp_path / f"{layout}.pth", layout=layout)
+    with pytest.raises(BadOption, match=r"plain does not exist in timm$"):
+        trickzoo.to_timm(model)
+    for name in ("plain", "resnet18"):
+        with pytest.raises(BadCheckpoint, match=f"does not fit {name}: missing .*; unexpected strange$"):
+            trickzoo.create(name, weights=tmp_path / "strange.pth")
+    with pytest.raises(BadCheckpoint, match=r"does not fit resnet18: .*Its tensors are those of plain: create that"):
+        trickzoo.create("resnet18", weights=tmp_path / "bare.pth")
+    with pytest.raises(BadCheckpoint, match="trickzoo does not have this network; the nearest is "):
+        trickzoo.from_timm(timm.create_model("vgg11_bn"))
+    gluoncv.save(nn.Sequential(nn.Linear(3, 5)), tmp_path / "net.params")
+    with pytest.raises(BadCheckpoint, match="is not a classifier of GluonCV that trickzoo has; the nearest is "):
+        import_gluoncv(tmp_path / "net.params", tmp_path / "net.safetensors")
 
 
 def test_different_networks_have_different_keys() -> None:

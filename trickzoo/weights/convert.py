@@ -129,16 +129,17 @@ _INCEPTION = _inception_rules()
 def layouts(architecture: Architecture) -> dict[Layout, Rules]:
     """Return the upstream layouts by which a file of an architecture is recognised, with the renaming rules of each.
 
-    The original bottleneck ResNets have none: the network that timm, torchvision and OpenMMLab call resnet50 has its stride in the 3x3
-    convolution, which is resnet50_b here. timm and torchvision use the same names for every network that both have.
+    A family whose rules are not written has none. Neither have the original bottleneck ResNets: the network that timm, torchvision and
+    OpenMMLab call resnet50 has its stride in the 3x3 convolution, which is resnet50_b here. timm and torchvision use the same names for
+    every network that both have.
     """
     if architecture.family == "mobilenet_v1":
         return {"timm": _MOBILENET}
     if architecture.family == "inception_v3":
         return {"timm": _INCEPTION, "torchvision": _INCEPTION}
-    letter = architecture.options["letter"]
-    if _is_original(architecture):
+    if architecture.family != "resnet" or is_original(architecture):
         return {}
+    letter = architecture.options["letter"]
     blocks = _blocks("")
     openmmlab = ((r"head\.fc\.", "head.fc."), *_openmmlab_blocks(letter))
     if letter == "s":
@@ -150,7 +151,7 @@ def layouts(architecture: Architecture) -> dict[Layout, Rules]:
     return {"timm": plain, "torchvision": plain, "openmmlab": ((r"stem\.(conv1|bn1)\.", r"backbone.\1."), *openmmlab)}
 
 
-def _is_original(architecture: Architecture) -> bool:
+def is_original(architecture: Architecture) -> bool:
     """Return whether this is a ResNet with original bottlenecks, whose 1x1 convolutions have a stride and a bias."""
     return architecture.family == "resnet" and architecture.options["letter"] == "" and architecture.options["depth"] >= 50
 
@@ -188,14 +189,14 @@ def key_map(architecture: Architecture, layout: Layout, our_keys: Iterable[str])
     if layout == "trickzoo":
         return {key: key for key in our_keys}
     known = layouts(architecture)
-    if _is_original(architecture) and layout == "mmcv":
+    if is_original(architecture) and layout == "mmcv":
         # Only a record names this layout: a file with these names may as well be of the B network.
         known, our_keys = {"mmcv": _RESNET_BLOCKS + _blocks("")}, [key for key in our_keys if not re.search(r"conv\d\.bias$", key)]
     if layout not in known:
         name = architecture.name
-        if not known:
+        if is_original(architecture):
             raise BadOption(f"{name} has its stride in the first 1x1; {layout}'s network of that depth has it in the 3x3: name {name}_b")
-        raise BadOption(f"{name} does not exist in {layout}; name one of its layouts, trickzoo, {', '.join(known)}")
+        raise BadOption(f"{name} does not exist in {layout}; name one of its layouts, {', '.join(('trickzoo', *known))}")
     rules = [(re.compile(pattern), theirs) for pattern, theirs in known[layout]]
     parts = [key.rpartition(".") for key in our_keys]
     modules = {module: _renamed(architecture, layout, rules, f"{module}.") for module in {module for module, _, _ in parts}}

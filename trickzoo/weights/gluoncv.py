@@ -224,7 +224,7 @@ def _classifiers() -> Iterator[Candidate]:
     for architecture in registry.ARCHITECTURES.values():
         shapes = trained_shapes(architecture)
         keys = [*shapes, "head.fc.weight", "head.fc.bias"]
-        if architecture.family != "resnet" or architecture.options["letter"] == "":
+        if architecture.family in ("mobilenet_v1", "inception_v3") or architecture.options.get("letter") == "":
             yield Candidate(architecture, _named(keys, functools.partial(_place, architecture)), shapes)
         if architecture.family == "resnet" and "timm" in convert.layouts(architecture):
             yield Candidate(architecture, names_of_resnet(architecture, keys), shapes)

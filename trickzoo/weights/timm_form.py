@@ -35,7 +35,8 @@ def network(model: Backbone) -> tuple[str, dict[str, Any]]:
         if architecture.options.get("letter") == "d":
             raise BadOption(f"timm's {model.name} pools in the shortcuts of dilated stages, trickzoo's does not; use output_stride 32")
     if "timm" not in convert.layouts(architecture):
-        raise BadOption(f"{model.name} does not exist in timm: its bottlenecks have their stride in the first 1x1 convolution")
+        why = ": its bottlenecks have their stride in the first 1x1 convolution" if convert.is_original(architecture) else ""
+        raise BadOption(f"{model.name} does not exist in timm{why}")
     if architecture.family == "mobilenet_v1":
         name = {"mobilenet_v1_100": "mobilenetv1_100", "mobilenet_v1_100h": "mobilenetv1_100h", "mobilenet_v1_125": "mobilenetv1_125"}
         if model.name not in name:
