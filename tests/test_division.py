@@ -18,9 +18,11 @@ from tests.annotated import refused
 from tests.commands import Call, caller, evaluate
 from tests.images import jpeg
 from tests.training import COSINE, SMALL
+from trickzoo.classification.open import open_files
 from trickzoo.cli import zoo
 from trickzoo.cli.train import app
-from trickzoo.data.division import ALIKE, ROUNDING, divide, near_duplicates, thumbnails
+from trickzoo.data.division import ALIKE, ROUNDING, divide, joined, near_duplicates, thumbnails
+from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.selection import Selection, divided, listed, readable, select
 from trickzoo.errors import BadData, BadOption, NoEffect
@@ -87,6 +89,71 @@ def test_a_class_whose_groups_are_all_large_gives_the_smallest() -> None:
     groups = [0] * 5 + [1] * 4 + [2] * 3
     assert divide([str(i) for i in range(12)], ["a"] * 12, groups, 0.1, 0).nonzero()[0].tolist() == [9, 10, 11]
     assert not divide([str(i) for i in range(12)], ["a"] * 12, [0] * 12, 0.1, 0).any()
+
+
+def test_groups_of_several_classes_come_near_the_fraction() -> None:
+    """Every group, such as a patient, has images of both classes and is larger than a fifth of them, so the smallest is for validation."""
+    groups = [0] * 40 + [1] * 30 + [2] * 26
+    labels = ["a", "b"] * 48
+    names = [str(i) for i in range(96)]
+    for seed in range(5):
+        assert set(np.asarray(groups)[divide(names, labels, groups, 0.2, seed)]) == {2}
+    assert not divide(names, labels, [0] * 95 + [1], 0.001, 0)[:95].any()
+    assert not divide(names, ["a"] * 95 + ["b"], [0] * 95 + [1], 0.2, 0).any()  # one group has the whole class
+
+
+def test_joined_groups_are_the_connected_images() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        alike, keys = (random.integers(0, 25, 60) for _ in range(2))
+        groups = np.array([int(np.flatnonzero(alike == each)[0]) for each in alike])
+        together = (groups[:, None] == groups) | (keys[:, None] == keys)
+        _, component = connected_components(together)
+        expected = [int(np.flatnonzero(component == each)[0]) for each in component]
+        assert joined(groups, keys.tolist()).tolist() == expected
+
+
+def test_images_of_a_group_are_on_one_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = tmp_path / "set"
+    for label, shift in (("ill", 0), ("well", 500)):
+        for patient in range(10):
+            for shot in range(3):
+                jpeg(data / label / f"p{patient:02}_{shot}.jpg", shift + 10 * patient + shot)
+    jpeg(data / "ill" / "other.jpg", 1000)
+    call = caller(capsys, zoo, "split", data, tmp_path / "split.csv")
+    status, text, error = call("--group-by", "p[0-9]+", "--split-seed", 3)
+    assert status == 0, error
+    assert (
+        f'{data}: 49 training and 12 validation images, divided by --val-fraction 0.2 --split-seed 3; 10 groups by --group-by "p[0-9]+"; '
+        "1 image whose name has no match, such as ill/other.jpg, is divided alone\n"
+    ) in text
+    sides: dict[str, set[str]] = {}
+    for row in csv.DictReader((tmp_path / "split.csv").open()):
+        sides.setdefault(Path(row["path"]).name.split("_")[0], set()).add(row["split"])
+    assert {len(side) for side in sides.values()} == {1}
+    assert list(sides.values()).count({"val"}) == 2
+    whole = open_undivided(data)
+    by_class = divided(whole, Selection(val_fraction=0.2, group_by=r"^(\w+)/(p\d+)"))[2].facts["split"]
+    assert (by_class["group_by"], by_class["groups"]) == (r"^(\w+)/(p\d+)", 20)
+    assert [call("--group-by", wrong)[0::2] for wrong in ("p[", "doctor")] == [
+        (2, 'trickzoo: --group-by: "p[" is not a regular expression: unterminated character set at position 1\n'),
+        (2, f'trickzoo: {data}: --group-by "doctor" matches no name of an image, such as ill/other.jpg\n'),
+    ]
+    with pytest.raises(NoEffect, match=r"--group-by .* --val-fraction"):
+        ImageLocation(data=data, selection=Selection(group_by="p"))
+
+
+def test_a_minival_keeps_groups_together(tmp_path: Path) -> None:
+    for patient in range(10):
+        for shot in range(4):
+            jpeg(tmp_path / "train" / "a" / f"p{patient}_{shot}.jpg", 10 * patient + shot)
+            jpeg(tmp_path / "train" / "b" / f"p{patient}_{shot}.jpg", 300 + 10 * patient + shot)
+    for label, seed in (("a", 900), ("b", 901)):
+        jpeg(tmp_path / "val" / label / "1.jpg", seed)
+    train, minival, selected, _ = open_files(ImageLocation(data=tmp_path, selection=Selection(group_by=r"p\d+"), minival=0.2))
+    of = [{entry.name.rsplit("/")[-1].split("_")[0] for entry in part.entries} for part in (train, minival)]
+    assert (len(of[0]), len(of[1]), of[0] & of[1]) == (8, 2, set())
+    assert selected.facts["minival"]["groups"] == 10
 
 
 def test_a_training_keeps_its_division_and_an_evaluation_finds_it(

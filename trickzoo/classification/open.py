@@ -90,7 +90,7 @@ def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, C
             "or take some of them for validation with --val-fraction 0.2"
         )
     if location.minival is not None:
-        train, val, cut = divided(train, Selection(val_fraction=location.minival))
+        train, val, cut = divided(train, Selection(val_fraction=location.minival, group_by=location.selection.group_by))
         selected = Selected({**selected.facts, "minival": cut.facts["split"]}, selected.notes)
     val = as_known(val, train.classes)
     comparison = compare(train, val)

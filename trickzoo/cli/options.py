@@ -92,6 +92,13 @@ PicturesOfTraining = Annotated[
     ),
 ]
 PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
+GroupBy = Annotated[
+    str | None,
+    Parameter(
+        help="With --val-fraction: a regular expression, such as 'patient[0-9]+'. Images in whose paths it matches the same text are "
+        "never separated."
+    ),
+]
 Json = Annotated[bool, Flag, Parameter(help="Print the result as JSON.")]
 Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print nothing but warnings and errors.")]
 TrainingFolder = Annotated[
@@ -181,6 +188,7 @@ class SelectionOptions:
         ),
     ] = None
     split_seed: Annotated[int, Parameter(help="With --val-fraction: selects another split.")] = 0
+    group_by: GroupBy = None
     split_file: Annotated[Path | None, Parameter(help="Divide the images as this list says, such as a training run's split.csv.")] = None
     skip_corrupt: Annotated[
         bool, Flag, Parameter(help="Leave out and count images that cannot be read. Every image is decoded once before the start.")

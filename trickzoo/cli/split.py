@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from trickzoo import result_files
-from trickzoo.cli.options import Flag
+from trickzoo.cli.options import Flag, GroupBy
 from trickzoo.cli.printing import say
 from trickzoo.data.layouts import check_exists
 from trickzoo.data.selection import Selection
@@ -28,6 +28,7 @@ def split(
     *,
     val_fraction: Annotated[float, Parameter(help="Fraction of the images of each class that is for validation.")] = 0.2,
     split_seed: Annotated[int, Parameter(help="Selects another split.")] = 0,
+    group_by: GroupBy = None,
     images: Annotated[Path | None, Parameter(help="If SOURCE is a CSV: the folder of its images, by default its own.")] = None,
     skip_corrupt: Annotated[bool, Flag, Parameter(help="Leave out and count files that cannot be read as images.")] = False,
 ) -> None:
@@ -36,7 +37,7 @@ def split(
     OUT is a list (split.csv by default), for --split-file of trickzoo train and trickzoo eval, or a folder to which links to the images are
     written as train/CLASS/NAME and val/CLASS/NAME. Near duplicates are kept in the same split.
     """
-    selection = Selection(val_fraction=val_fraction, split_seed=split_seed, skip_corrupt=skip_corrupt)
+    selection = Selection(val_fraction=val_fraction, split_seed=split_seed, group_by=group_by, skip_corrupt=skip_corrupt)
     place = out or Path(SPLIT)
     check_exists(source)
     if place.suffix == ".csv":

@@ -169,6 +169,8 @@ def _command(
     """Return the command that trains with the best setting."""
     given = {"recipe": recipe, "data": data, "images": folder, **asdict(selecting), "decode": "once", "side": side, "cache": cache}
     given |= {"seed": seed or None, "split_seed": selecting.split_seed or None, **fields}
+    if selecting.val_fraction is None:
+        given["group_by"] = None  # it divided the minival alone
     words = ["trickzoo", "train"]
     for name, value in given.items():
         if value is not None and value is not False:

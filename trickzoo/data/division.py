@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from trickzoo.data import contents, images
 
@@ -67,17 +69,32 @@ def near_duplicates(values: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.array([root(index) for index in range(len(values))], np.int64)
 
 
+def joined(groups: NDArray[np.int64], keys: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Return (n,) groups in which two images are together if they are in one of the given groups, or have the same key.
+
+    The group of an image is the index of the first image in it, as in `near_duplicates`.
+    """
+    numbers: dict[Hashable, int] = {}
+    keyed = [numbers.setdefault(key, len(groups) + len(numbers)) for key in keys]
+    size = len(groups) + len(numbers)
+    own = np.arange(len(groups))
+    edges = coo_array((np.ones(2 * len(groups), np.bool_), (np.tile(own, 2), np.concatenate([groups, keyed]))), (size, size))
+    component = connected_components(edges, directed=False)[1][: len(groups)]
+    _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
+
+
 def divide(names: Sequence[str], labels: Sequence[str], groups: Sequence[int], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Return (n,) whether each image is for validation: about `fraction` of the images of each class.
 
     The images of a group are never separated. A class of two images or more keeps at least two for training, and a class of three or more
-    gets at least one for validation, unless all its images are in one group. The choice follows from the names and the seed, so it does
-    not depend on the order of the images, and an image that is added to the set moves few of the others.
+    gets at least one for validation, unless this takes a group with more than half the images of a class. The choice follows from the names
+    and the seed, so it does not depend on the order of the images, and an image that is added to the set moves few of the others.
 
     Args:
         names: the names of the images.
         labels: their classes.
-        groups: for each image, the number of its group, as `near_duplicates` returns it.
+        groups: for each image, the number of its group, as `near_duplicates` and `joined` return it.
         fraction: the fraction of the images of each class that is for validation, above 0 and below 1.
         seed: selects one of many divisions.
     """
@@ -90,10 +107,13 @@ def divide(names: Sequence[str], labels: Sequence[str], groups: Sequence[int], f
     chosen: Counter[str] = Counter()
     val = np.zeros(len(names), np.bool_)
     _choose(drawn, labels, val, chosen, wanted)
-    for label, n in sizes.items():
-        if not chosen[label]:  # every group is larger than the share of the class
-            own = [group for group in drawn if all(labels[index] == label for index in group)]
-            _choose(sorted(own, key=len)[:1], labels, val, chosen, {label: n - 2})
+    most = {label: min(n // 2, max(n - 2, 0)) for label, n in sizes.items()}
+    for label in sizes:
+        if not chosen[label]:  # every group is larger than the share of one of its classes
+            own = [group for group in drawn if any(labels[index] == label for index in group)]
+            for smallest in sorted(own, key=len):
+                if not chosen[label]:
+                    _choose([smallest], labels, val, chosen, most)
     return val
 
 

@@ -65,6 +65,7 @@ class ImageLocation(Checked):
         super().__post_init__()
         if self.generated and (self.selection != Selection() or self.minival is not None):
             raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
+        self.selection.check_grouping(self.minival)
         if self.side is not None and (self.generated or self.decode == "always"):
             raise NoEffect("--side", "shapes are drawn at the recipe's size" if self.generated else "only decode once keeps images")
         if self.images is not None and not self.generated:
@@ -138,6 +139,7 @@ class AnnotatedLocation(Checked):
         layout = find_layout(self.layout)
         if layout.generated and self.selection != Selection():
             raise NoEffect("a selection of images", "generated shapes have their own validation images, and all can be read")
+        self.selection.check_grouping()
         if self.annotations is None:
             files = {"--val-annotations": self.val_annotations, "--images": self.folder, "--val-images": self.val_folder}
             for name, value in files.items():

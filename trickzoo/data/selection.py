@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
@@ -41,14 +42,17 @@ class Selection(Checked):
     Attributes:
         val_fraction: the fraction of the images of each class that is for validation; None for a set that states its splits itself.
         split_seed: selects one of many divisions.
+        group_by: a regular expression. Images are never separated if the part of their names that it matches is the same, or the parts in
+            its parentheses are. With it, frames of a video or images of a patient stay on one side.
         split_file: a table of paths and splits, such as `split.csv` of a training run, that states the division.
         skip_corrupt: whether images that cannot be read are left out. Otherwise they are an error.
 
-    Raises BadOption for a value out of range or for two ways to divide, NoEffect for a seed without a fraction.
+    Raises BadOption for a value out of range, an invalid expression or two ways to divide, and NoEffect for a seed without a fraction.
     """
 
     val_fraction: Annotated[float, SPLIT_FRACTION] | None = None
     split_seed: Seed = 0
+    group_by: str | None = None
     split_file: Path | None = None
     skip_corrupt: bool = False
 
@@ -58,6 +62,16 @@ class Selection(Checked):
             raise BadOption("--val-fraction and --split-file both divide the images; choose one of them")
         if self.split_seed and self.val_fraction is None:
             raise NoEffect("--split-seed", "it belongs to --val-fraction, which is not given")
+        if self.group_by is not None:
+            try:
+                re.compile(self.group_by)
+            except re.error as error:
+                raise BadOption(f'--group-by: "{self.group_by}" is not a regular expression: {error}') from None
+
+    def check_grouping(self, minival: float | None = None) -> None:
+        """Raise NoEffect if images are grouped that are not divided, neither for validation nor for a `minival`."""
+        if self.group_by is not None and self.val_fraction is None and minival is None:
+            raise NoEffect("--group-by", "it belongs to --val-fraction, which is not given")
 
     @property
     def divides(self) -> bool:
@@ -157,12 +171,15 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     if selection.split_file is not None:
         train, val = (listed(images, selection.split_file, split, left_out) for split in ("train", "val"))
         return train, val, _selected(images, train, val, f"by {selection.split_file}", {"file": str(selection.split_file)})
-    from trickzoo.data.division import divide, near_duplicates, thumbnails
+    from trickzoo.data.division import divide, joined, near_duplicates, thumbnails
     from trickzoo.data.imageset import ImageSet
 
     assert selection.val_fraction is not None
     shown = [str(images.root / name) for name in images.names]
-    groups = near_duplicates(thumbnails(images.content, shown)).tolist()
+    keys, remarks, grouping = ([], [], {}) if selection.group_by is None else _grouped(images, selection.group_by)
+    alone = near_duplicates(thumbnails(images.content, shown))
+    groups = (joined(alone, keys) if keys else alone).tolist()
+    duplicates = len(alone) - len(set(alone.tolist()))
     mask = divide(images.names, images.strata, groups, selection.val_fraction, selection.split_seed)
     if not mask.any() and not isinstance(images, ImageSet):
         # An image has several classes, which are too small, so all images are divided as one class.
@@ -170,18 +187,36 @@ def divided(images: S, selection: Selection, left_out: Container[str] = ()) -> t
     train, val = (images.take([index for index, is_val in enumerate(mask) if is_val == side]) for side in (False, True))
     for part, what in ((train, "training"), (val, "validation")):
         if not len(part.names):
-            same = len(images.names) - len(set(groups))
-            alike = f", {same:,} of which are near duplicates of another" if same else ""
+            alike = f", {duplicates:,} of which are near duplicates of another" if duplicates else ""
+            alike += f", in {count(len(set(groups)), 'group')}" if keys else ""
             small = ", because no class has three images" if max(Counter(images.strata).values()) < 3 else ""
             raise BadData(
                 f"{images.root}: --val-fraction {selection.val_fraction:g} leaves no {what} image of {len(images.names):,}{alike}{small}; "
                 "add images, or divide them by a list with --split-file"
             )
-    duplicates = len(groups) - len(set(groups))
-    facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates}
+    facts = {"val_fraction": selection.val_fraction, "seed": selection.split_seed, "near_duplicates": duplicates, **grouping}
     how = f"by --val-fraction {selection.val_fraction:g} --split-seed {selection.split_seed}"
-    kept = f"; {count(duplicates, 'near duplicate')} not separated from the original image" if duplicates else ""
-    return train, val, _selected(images, train, val, how + kept, facts)
+    if duplicates:
+        remarks = [*remarks, f"{count(duplicates, 'near duplicate')} not separated from the original image"]
+    return train, val, _selected(images, train, val, "; ".join([how, *remarks]), facts)
+
+
+def _grouped(images: Selectable, expression: str) -> tuple[list[Any], list[str], dict[str, Any]]:
+    """Return the key of each image's group, remarks for the user, and what the result file states.
+
+    Raises BadData if no name matches the expression.
+    """
+    found = [re.search(expression, name) for name in images.names]
+    unmatched = [name for name, match in zip(images.names, found, strict=True) if match is None]
+    keys = [index if match is None else match.groups() if match.lastindex else match[0] for index, match in enumerate(found)]
+    if len(unmatched) == len(found):
+        raise BadData(f'{images.root}: --group-by "{expression}" matches no name of an image, such as {images.names[0]}')
+    number = len(set(keys)) - len(unmatched)
+    remarks = [f'{count(number, "group")} by --group-by "{expression}"']
+    if unmatched:
+        names = f"{count(len(unmatched), 'image')} whose name has no match, such as {unmatched[0]}"
+        remarks.append(f"{names}, {verb(len(unmatched), 'is')} divided alone")
+    return keys, remarks, {"group_by": expression, "groups": number}
 
 
 def listed(images: S, table: Path, split: str, left_out: Container[str] = ()) -> S:
