@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from tests.annotated import refused
 from tests.exports import BOXES, CLASSES, PARTS, TRUTH, coco, labelimg_yolo, photograph, roboflow_coco, roboflow_yolo, write
-from trickzoo.data.boxes import DetectionSet
-from trickzoo.data.exports import ALL
+from trickzoo.data.boxes import DetectionSet, collect
+from trickzoo.data.exports import ALL, Export
+from trickzoo.data.layouts import LAYOUTS, Layout, Reader
 from trickzoo.data.location import AnnotatedLocation, open_splits
+from trickzoo.data.objects import Annotation, DetectionImage
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, NoEffect
 
@@ -130,6 +133,30 @@ def test_two_possible_forms_are_named_with_the_option_that_decides(tmp_path: Pat
         lambda: AnnotatedLocation("own", tmp_path / "empty").open("detection", "train"),
         r"; labels\.json is not JSON \(.*; it must contain a file in COCO",
     )
+
+
+def open_tiny(root: Path, layout: str) -> DetectionSet:
+    return collect(root, layout, ["cat"], [(DetectionImage("a.jpg", 0, 40, 30), [Annotation((2, 3, 12, 15), 1)])])
+
+
+def tiny_exports(root: Path) -> list[Export]:
+    """The exports in a format that only this test knows."""
+    place = root / "tiny.txt"
+    return [Export("Tiny export", "tiny", place, {"train": functools.partial(open_tiny, root)})] if place.is_file() else []
+
+
+def test_own_finds_the_exports_of_a_new_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader("small.detection", exports="tests.test_exports:tiny_exports", contents="tiny.txt")
+    monkeypatch.setitem(LAYOUTS, "tiny", Layout("tiny files", {"detection": reader}))
+    photograph(tmp_path, "a.jpg")
+    for layout, contents in (("own", r"a file in COCO's format, .* of VIA, or tiny\.txt$"), ("tiny", r"it must contain tiny\.txt$")):
+        location = AnnotatedLocation(layout, tmp_path)
+        refused(lambda location=location: location.open("detection", "train"), contents)
+    write(tmp_path / "tiny.txt", "")
+    for layout in ("own", "tiny"):
+        data = AnnotatedLocation(layout, tmp_path).open("detection", "train")
+        assert data.layout == "Tiny export, 1 split"
+        assert boxes(data) == {"a.jpg": [("cat", (2, 3, 12, 15))]}
 
 
 @pytest.mark.parametrize("export", [roboflow_coco, roboflow_yolo])

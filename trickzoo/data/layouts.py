@@ -1,6 +1,6 @@
 """The layouts of images, as tables. Importing them does not import torch.
 
-To add a format, add a reader in `data/readers/` and an entry in `LAYOUTS`.
+To add a format, add a reader in `data/readers/` and an entry in `LAYOUTS` or `IMAGE_FOLDERS`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ HUB_IN_WORDS = f"{HUB}OWNER/NAME for a data set of the Hugging Face Hub"
 
 @dataclass(frozen=True)
 class Reader:
-    """The reader of a layout for one task.
+    """The reader of a layout for one task: a function, the exports of tools, or both.
 
     Attributes:
-        function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years.
         recipe: the name of the recipe that is used if the user names none.
+        function: "module:function". It is called with the folder and the name of a split, and with the year if the layout has years. If it
+            is empty, the splits are those of the only one of the `exports`.
         exports: "module:function", which returns the exports (`data.exports.Export`) in a folder; empty if the layout states its splits.
-        contents: what a folder must contain to be recognised, for messages; empty if the description of the layout says it.
+        contents: what a folder must contain to be recognised as one of the `exports`, for messages.
     """
 
-    function: str
     recipe: str
+    function: str = ""
     exports: str = ""
     contents: str = ""
 
@@ -59,16 +60,19 @@ class Layout:
     generated: bool = False
 
 
-BOX_CONTENTS = "a file in COCO's format, XML files of VOC, YOLO's text files with data.yaml or classes.txt, or via*.json or via*.csv of VIA"
-MASK_CONTENTS = "images/ and masks/ with equal names, or an export of masks"
-"""What a folder with boxes, or with masks, must contain to be recognised."""
+MASK_FOLDERS = "images/ and masks/ with equal names, or an export of masks"
+OWN = "own"
+"""The layout that is one of the others, whose exports are recognised."""
 
 LAYOUTS = {
     "coco": Layout(
         "COCO's folder, or an export in its format",
         {
             "detection": Reader(
-                "trickzoo.data.readers.coco:open_coco", "paper.detection.coco_fpn", "trickzoo.data.readers.coco:coco_exports"
+                "paper.detection.coco_fpn",
+                function="trickzoo.data.readers.coco:open_coco",
+                exports="trickzoo.data.readers.coco:coco_exports",
+                contents="a file in COCO's format",
             )
         },
         years=("2014", "2017"),
@@ -77,62 +81,58 @@ LAYOUTS = {
         "VOC, or a folder like it",
         {
             "detection": Reader(
-                "trickzoo.data.readers.voc_exports:open_xml", "paper.detection.voc", "trickzoo.data.readers.voc_exports:voc_exports"
+                "paper.detection.voc",
+                function="trickzoo.data.readers.voc_exports:open_xml",
+                exports="trickzoo.data.readers.voc_exports:voc_exports",
+                contents="XML files of VOC",
             ),
-            "segmentation": Reader("trickzoo.data.readers.voc:open_voc_masks", "paper.segmentation.voc"),
+            "segmentation": Reader("paper.segmentation.voc", "trickzoo.data.readers.voc:open_voc_masks"),
         },
         years=("2007", "2012", "07+12"),
     ),
-    "ade20k": Layout("ADE20K's folder", {"segmentation": Reader("trickzoo.data.readers.ade20k:open_ade20k", "paper.segmentation.ade20k")}),
+    "ade20k": Layout("ADE20K's folder", {"segmentation": Reader("paper.segmentation.ade20k", "trickzoo.data.readers.ade20k:open_ade20k")}),
     "lists": Layout(
         "images and masks that lists name, as CamVid has them",
-        {"segmentation": Reader("trickzoo.data.readers.mask_lists:open_lists", "small.segmentation")},
+        {"segmentation": Reader("small.segmentation", "trickzoo.data.readers.mask_lists:open_lists")},
     ),
     "yolo": Layout(
         "YOLO's text files, with data.yaml, obj.data or classes.txt",
-        {"detection": Reader("trickzoo.data.readers.yolo:open_yolo", "small.detection", "trickzoo.data.readers.yolo:yolo_exports")},
-    ),
-    "via": Layout(
-        "VIA's own JSON or CSV",
-        {"detection": Reader("trickzoo.data.readers.via:open_via", "small.detection", "trickzoo.data.readers.via:via_exports")},
-    ),
-    "masks": Layout(
-        MASK_CONTENTS,
         {
-            "segmentation": Reader(
-                "trickzoo.data.readers.mask_folders:open_mask_folders",
-                "small.segmentation",
-                "trickzoo.data.readers.mask_folders:mask_exports",
+            "detection": Reader(
+                "small.detection",
+                exports="trickzoo.data.readers.yolo:yolo_exports",
+                contents="YOLO's text files with data.yaml or classes.txt",
             )
         },
     ),
-    "own": Layout(
+    "via": Layout(
+        "VIA's own JSON or CSV",
+        {"detection": Reader("small.detection", exports="trickzoo.data.readers.via:via_exports", contents="via*.json or via*.csv of VIA")},
+    ),
+    "masks": Layout(
+        MASK_FOLDERS,
+        {"segmentation": Reader("small.segmentation", exports="trickzoo.data.readers.mask_folders:mask_exports", contents=MASK_FOLDERS)},
+    ),
+    OWN: Layout(
         "an export of an annotation tool",
         {
-            "detection": Reader(
-                "trickzoo.data.readers.own:open_boxes", "small.detection", "trickzoo.data.readers.own:box_exports", BOX_CONTENTS
-            ),
-            "segmentation": Reader(
-                "trickzoo.data.readers.mask_folders:open_mask_folders",
-                "small.segmentation",
-                "trickzoo.data.readers.mask_folders:mask_exports",
-                MASK_CONTENTS,
-            ),
+            "detection": Reader("small.detection", exports="trickzoo.data.readers.own:box_exports"),
+            "segmentation": Reader("small.segmentation", exports="trickzoo.data.readers.mask_folders:mask_exports"),
         },
     ),
     "shapes": Layout(
         "generated images",
         {
-            "detection": Reader("trickzoo.data.boxes:detection_shapes", "shapes.detection"),
-            "segmentation": Reader("trickzoo.data.masks:segmentation_shapes", "shapes.segmentation"),
+            "detection": Reader("shapes.detection", "trickzoo.data.boxes:detection_shapes"),
+            "segmentation": Reader("shapes.segmentation", "trickzoo.data.masks:segmentation_shapes"),
         },
         generated=True,
     ),
     "easy_shapes": Layout(
         "generated images that a small network learns in a minute",
         {
-            "detection": Reader("trickzoo.data.boxes:detection_shapes", "easy_shapes.detection"),
-            "segmentation": Reader("trickzoo.data.masks:segmentation_shapes", "easy_shapes.segmentation"),
+            "detection": Reader("easy_shapes.detection", "trickzoo.data.boxes:detection_shapes"),
+            "segmentation": Reader("easy_shapes.segmentation", "trickzoo.data.masks:segmentation_shapes"),
         },
         generated=True,
     ),
@@ -187,6 +187,19 @@ def find_reader(name: str, task: str) -> Reader:
             f"{name} has no annotations for {task}, only for {' and '.join(readers)}; the layouts that have are {', '.join(of_task(task))}"
         )
     return readers[task]
+
+
+def with_exports(task: str) -> list[Reader]:
+    """Return the readers of a task that find the exports of tools, one for each layout but `OWN`, which uses them all."""
+    return [
+        layout.readers[task] for name, layout in LAYOUTS.items() if name != OWN and task in layout.readers and layout.readers[task].exports
+    ]
+
+
+def contents_of(name: str, task: str) -> str:
+    """Return what a folder must contain to be recognised as an export in a layout, for messages."""
+    *others, last = (each.contents for each in (with_exports(task) if name == OWN else [find_reader(name, task)]))
+    return ", or ".join([", ".join(others), last] if others else [last])
 
 
 def split_of(name: str) -> str | None:

@@ -8,8 +8,8 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from trickzoo.data.checks import check
-from trickzoo.data.exports import ALL, only_export
-from trickzoo.data.layouts import check_exists, find_layout, find_reader, is_table
+from trickzoo.data.exports import ALL, Export, only_export
+from trickzoo.data.layouts import check_exists, contents_of, find_layout, find_reader, is_table
 from trickzoo.data.selection import SPLIT_FRACTION, Selected, Selection, select
 from trickzoo.errors import BadData, BadOption, NoEffect, nearest
 from trickzoo.recipes.ranges import Checked, Count, Range
@@ -190,12 +190,14 @@ class AnnotatedLocation(Checked):
         """
         if self.annotations is not None:
             return self._open_file(part)
-        layout = find_layout(self.layout)
-        reader = resolve_name(find_reader(self.layout, task).function)
-        if layout.generated:
-            return reader(self.shapes(part))
+        layout, reader = find_layout(self.layout), find_reader(self.layout, task)
         split, year = (self.train, self.year) if part == "train" else (self.val, self.val_year or self.year)
-        return reader(self.root, split, year=year) if layout.years else reader(self.root, split)
+        if not reader.function:
+            return self._export(task).open(self.root, split)
+        read = resolve_name(reader.function)
+        if layout.generated:
+            return read(self.shapes(part))
+        return read(self.root, split, year=year) if layout.years else read(self.root, split)
 
     def open_undivided(self, task: str) -> Any:
         """Open the images of a source without validation images, with their annotations for a task, so that they can be divided.
@@ -204,11 +206,14 @@ class AnnotatedLocation(Checked):
         """
         if self.annotations is not None:
             return self._open_file("train")
-        reader = find_reader(self.layout, task)
-        if not reader.exports:
+        if not find_reader(self.layout, task).exports:
             raise BadOption(f"{self.layout} states its splits and cannot be divided; use it without --val-fraction and --split-file")
-        contents = reader.contents or find_layout(self.layout).what
-        return only_export(self.root, resolve_name(reader.exports)(self.root), contents).open(self.root, ALL)
+        return self._export(task).open(self.root, ALL)
+
+    def _export(self, task: str) -> Export:
+        """Return the only export in the folder. Raises BadData if there is none, or several."""
+        found = resolve_name(find_reader(self.layout, task).exports)(self.root)
+        return only_export(self.root, found, contents_of(self.layout, task))
 
     def _open_file(self, part: Part) -> Any:
         """Open a file in COCO's format."""

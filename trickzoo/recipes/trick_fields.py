@@ -18,8 +18,8 @@ class ActsOn:
 
     Attributes:
         scope: "network": `function(model)` changes a network in place, once, before a training run from scratch.
-            "batch": `function(images, target, value)` returns changed images and targets for every micro-batch; images are (N, C, H, W)
-            float, targets (N, K) probabilities.
+            "batch": `function(images, target, value)` returns changed images and targets of a micro-batch; images are (N, C, H, W)
+            float, targets (N, K) probabilities. If a recipe has several such tricks, each micro-batch uses one of them.
         function: "module:function". If the recipe has a field of the same name with "_form" behind it, it is passed as `form`.
         typical: the value of the field in the trick's paper.
     """

@@ -27,7 +27,9 @@ class FCNHead(nn.Sequential):
 
 
 HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {"fcn": FCNHead}
-"""The heads by name. Each is called with the number of channels of the feature map, the number of classes, and the dropout rate."""
+"""The heads by name. Each is called with the number of channels of the feature map, the number of classes, and the dropout rate.
+
+The last child of a head is the layer that gives the scores: it is initialised anew if the weights to start from are for other classes."""
 
 
 def find_head(name: str) -> Callable[[int, int, float], nn.Module]:

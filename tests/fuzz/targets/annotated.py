@@ -18,13 +18,11 @@ from tests.fuzz.targets.images import picture
 from tests.images import jpeg
 from tests.mask_exports import LABEL_MAP, cvat_camvid, palettes, roboflow_masks
 from trickzoo.data.boxes import DetectionSet
+from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.ade20k import open_ade20k
 from trickzoo.data.readers.coco import open_coco
-from trickzoo.data.readers.mask_folders import open_mask_folders
 from trickzoo.data.readers.mask_lists import open_lists
-from trickzoo.data.readers.own import open_boxes
-from trickzoo.data.readers.via import open_via
 from trickzoo.data.readers.voc import open_voc, open_voc_masks
 from trickzoo.errors import TrickzooError
 
@@ -38,6 +36,11 @@ def take(found: DetectionSet | SegmentationSet) -> None:
         found.read(index)
         if isinstance(found, DetectionSet):
             found.objects_of(index)
+
+
+def exported(folder: Path, task: str, split: str = "train") -> Any:
+    """Open a split of an export as `trickzoo finetune own` does."""
+    return AnnotatedLocation("own", folder, train=split).open(task, "train")
 
 
 def coco_json(content: bytes, folder: Path) -> None:
@@ -166,25 +169,25 @@ SIGNS = (
 def yolo_yaml(content: bytes, folder: Path) -> None:
     """The data.yaml of YOLO."""
     (folder / "data.yaml").write_bytes(content)
-    take(open_boxes(folder))
+    take(exported(folder, "detection"))
 
 
 def yolo_labels(content: bytes, folder: Path) -> None:
     """A text file of YOLO."""
     (folder / "train" / "labels" / "a.txt").write_bytes(content)
-    take(open_boxes(folder))
+    take(exported(folder, "detection"))
 
 
 def yolo_data(content: bytes, folder: Path) -> None:
     """The obj.data of YOLO."""
     (folder / "obj.data").write_bytes(content)
-    take(open_boxes(folder))
+    take(exported(folder, "detection"))
 
 
 def yolo_list(content: bytes, folder: Path) -> None:
     """A list of images of YOLO."""
     (folder / "train.txt").write_bytes(content)
-    take(open_boxes(folder))
+    take(exported(folder, "detection"))
 
 
 CAMVID = "0 0 0 background\n128 64 128 road\n70 130 180 sky\n"
@@ -196,31 +199,31 @@ COLOURED = "background 0 0 0\nroad,128,64,128\nsky #4682b4\n"
 def label_map(content: bytes, folder: Path) -> None:
     """A list of classes with colours."""
     (folder / "labelmap.txt").write_bytes(content)
-    take(open_mask_folders(folder, "all"))
+    take(exported(folder, "segmentation", "all"))
 
 
 def label_colors(content: bytes, folder: Path) -> None:
     """The list of classes of CamVid."""
     (folder / "label_colors.txt").write_bytes(content)
-    take(open_mask_folders(folder))
+    take(exported(folder, "segmentation"))
 
 
 def camvid_list(content: bytes, folder: Path) -> None:
     """The list of images of CamVid."""
     (folder / "Train.txt").write_bytes(content)
-    take(open_mask_folders(folder))
+    take(exported(folder, "segmentation"))
 
 
 def values(content: bytes, folder: Path) -> None:
     """The list of values of Roboflow."""
     (folder / "train" / "_classes.csv").write_bytes(content)
-    take(open_mask_folders(folder))
+    take(exported(folder, "segmentation"))
 
 
 def coloured_mask(content: bytes, folder: Path) -> None:
     """A mask of colours."""
     (folder / "masks" / "a.png").write_bytes(content)
-    take(open_mask_folders(folder, "all"))
+    take(exported(folder, "segmentation", "all"))
 
 
 def _a_palette() -> bytes:
@@ -238,13 +241,13 @@ def prepare_via(folder: Path) -> None:
 def via(content: bytes, folder: Path) -> None:
     """A JSON file of VIA."""
     (folder / "json" / "via_export_json.json").write_bytes(content)
-    take(open_via(folder / "json", "all"))
+    take(exported(folder / "json", "detection", "all"))
 
 
 def via_table(content: bytes, folder: Path) -> None:
     """A CSV file of VIA."""
     (folder / "csv" / "via_export_csv.csv").write_bytes(content)
-    take(open_via(folder / "csv", "all"))
+    take(exported(folder / "csv", "detection", "all"))
 
 
 def _via_file(name: str) -> bytes:

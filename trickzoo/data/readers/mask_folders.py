@@ -19,8 +19,8 @@ import numpy as np
 from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
-from trickzoo.data.layouts import MASK_CONTENTS, split_of
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
+from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
@@ -40,15 +40,6 @@ TWO = ("background", "object")
 """The names of two classes that no list names."""
 
 Pair = tuple[Path, Path]
-
-
-def open_mask_folders(root: Path, split: str = "train") -> SegmentationSet:
-    """Open a split of a folder in one of the layouts that the module's docstring names.
-
-    Raises BadData if the folder has no such layout, if an image or a mask has no counterpart, or if the classes are not named.
-    """
-    found: SegmentationSet = only_export(root, mask_exports(root), MASK_CONTENTS).open(root, split)
-    return found
 
 
 def mask_exports(root: Path) -> list[Export]:

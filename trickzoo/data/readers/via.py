@@ -17,7 +17,7 @@ import msgspec
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, only_export
+from trickzoo.data.exports import ALL, Export
 from trickzoo.data.listing import Files, read_text, visible
 from trickzoo.data.objects import Annotation, Box, DetectionImage, within_reach
 from trickzoo.errors import BadData
@@ -54,12 +54,6 @@ def via_exports(root: Path) -> list[Export]:
         for path in names
         if path.suffix == ".csv" or "coco" not in path.name
     ]
-
-
-def open_via(root: Path, split: str = "train") -> DetectionSet:
-    """Open the file of VIA in a folder. Raises BadData if there is none, several, or one that is not valid, or if a split is asked for."""
-    found: DetectionSet = only_export(root, via_exports(root), "a file via*.json or via*.csv").open(root, split)
-    return found
 
 
 def _open(root: Path, path: Path, layout: str) -> DetectionSet:

@@ -22,7 +22,7 @@ import yaml
 
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits, only_export
+from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
@@ -42,17 +42,6 @@ SHOWN = 40
 
 Find = Callable[[Files], Sequence[str]]
 """Returns the paths of the images of a split, relative to the root."""
-
-
-def open_yolo(root: Path, split: str = "train") -> DetectionSet:
-    """Open a split of a folder in one of the layouts that the module's docstring names.
-
-    Raises BadData if the folder has no such layout, if an image does not exist, if a text file has no image, if a class is not named, or if
-    a box lies outside its image.
-    """
-    wanted = f"{CONFIGURATIONS[0]}, obj.data or {CLASS_LIST}"
-    found: DetectionSet = only_export(root, yolo_exports(root), wanted).open(root, split)
-    return found
 
 
 def yolo_exports(root: Path) -> list[Export]:
