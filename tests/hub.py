@@ -141,7 +141,7 @@ class Hub:
         if path == "api/repos/create":
             asked = json.loads(body)
             repo = f"{asked['organization']}/{asked['name']}"
-            if asked.get("visibility") == "private":
+            if asked.get("visibility") == "private" or asked.get("private"):  # as newer and older clients ask
                 self.private.add(repo)
             if repo in self._commits:
                 return 409, {}, json.dumps({"url": f"{self.endpoint}/{repo}"}).encode()

@@ -74,6 +74,13 @@ def test_power_needs_two_seeds_and_a_spread() -> None:
 # the rank correlation
 
 
+def correlation(xs: NDArray[Any], ys: NDArray[Any]) -> NDArray[Any]:
+    """Return Pearson's correlation along the last axis."""
+    xs, ys = (values - values.mean(-1, keepdims=True) for values in (xs, ys))
+    products: NDArray[Any] = (xs * ys).sum(-1) / np.sqrt((xs**2).sum(-1) * (ys**2).sum(-1))
+    return products
+
+
 @pytest.mark.parametrize(("n", "ties"), [(4, False), (5, False), (7, False), (7, True), (11, False)])
 def test_rank_correlation_is_scipys(n: int, ties: bool) -> None:
     xs, ys = np.random.default_rng(n).standard_normal((2, n))
@@ -85,7 +92,7 @@ def test_rank_correlation_is_scipys(n: int, ties: bool) -> None:
         ranks = stats.rankdata(ys)
 
         def of_ranks(x: NDArray[Any], axis: int) -> Any:
-            return stats.pearsonr(stats.rankdata(x, axis=axis), ranks, axis=axis).statistic
+            return correlation(stats.rankdata(x, axis=axis), ranks)
 
         test = stats.permutation_test((xs,), of_ranks, permutation_type="pairings", vectorized=True, n_resamples=np.inf)
         assert found.p == pytest.approx(test.pvalue)
@@ -111,7 +118,7 @@ def test_the_interval_ends_where_the_correlation_would_be_rejected(n: int, ys: l
         r = 2 * np.sin(np.pi / 6 * end)  # of normal variables with this rank correlation
         pairs = np.random.default_rng(9).multivariate_normal([0, 0], [[1, r], [r, 1]], size=(4000, n))
         ranks = stats.rankdata(pairs, axis=1)
-        as_far = sign * stats.pearsonr(ranks[:, :, 0], ranks[:, :, 1], axis=1).statistic >= sign * found.rho - 1e-9
+        as_far = sign * correlation(ranks[:, :, 0], ranks[:, :, 1]) >= sign * found.rho - 1e-9
         assert np.mean(as_far) == pytest.approx(0.025, abs=0.008)
 
 

@@ -188,8 +188,8 @@ def test_a_weight_that_is_not_installed_names_those_that_are(call: Call, monkeyp
     status, _, err = call("weights", "path", "resnet18_d.tz_imagenette128")
     assert status == 2
     assert "a checkout of the repository has weights/resnet18_d.tz_imagenette128.safetensors: copy it" in err
-    assert err.rstrip().endswith("Inside this installation are mobilenet_v1_025.tz_imagenette128.")
+    assert err.rstrip().endswith("This installation contains mobilenet_v1_025.tz_imagenette128.")
     published = store.advice(manifest.find("resnet18.tv_in1k"), "the hub cannot be reached")
     assert published.endswith(
-        "or pass weights=PATH (--weights PATH on the command line). Inside this installation are mobilenet_v1_025.tz_imagenette128."
+        "or pass weights=PATH (--weights PATH on the command line). This installation contains mobilenet_v1_025.tz_imagenette128."
     )

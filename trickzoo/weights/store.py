@@ -96,7 +96,7 @@ def advice(record: Record, problem: str) -> str:
     source = record.sources[0]
     origin = f"hub repository {source.hub}" if source.hub else str(source)
     here = [each.name for each in manifest.records().values() if local.is_packaged(each)]
-    inside = f" Inside this installation are {', '.join(here)}." if here else ""
+    inside = f" This installation contains {', '.join(here)}." if here else ""
     if source.path is not None:
         return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and {OWN_FILE}.{inside}"
     put = f"put {source.filename} ({origin}) at {local.folder(record) / source.filename}"
