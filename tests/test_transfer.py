@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -21,16 +22,17 @@ from tests import exports
 from tests.commands import Call, caller
 from tests.made_results import result
 from tests.studies import MODEL, Page, simulate
-from trickzoo import detection, files
+from trickzoo import detection, files, tasks
 from trickzoo.cli import zoo
 from trickzoo.data.location import AnnotatedLocation, open_splits
 from trickzoo.data.selection import Selection
-from trickzoo.errors import BadOption, InUse
+from trickzoo.errors import BadData, BadOption, InUse
 from trickzoo.recipes import finetune as recipes
 from trickzoo.studies import examples, report, transfer, transfer_words
 from trickzoo.studies.records import TransferStudy
 from trickzoo.studies.results import read
 from trickzoo.training.folder import locked
+from trickzoo.training.job import Job
 from trickzoo.training.machine import Machine
 from trickzoo.training.progress import Progress
 from trickzoo.training.stopping import Stopped
@@ -114,6 +116,25 @@ def test_a_report_needs_no_backbones(call: Call, ladder: Path, tmp_path: Path) -
     content = read(out / "transfer.json", TransferStudy)
     assert (content.finished, content.planned) == (3, 4)
     assert [rung.figure.n for rung in content.tasks[0].rungs if rung.figure] == [2, 1]
+
+
+def test_an_error_of_the_second_task_comes_before_the_first_one_is_trained(
+    ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes, masks = branches()
+    masks = transfer.Branch(masks.recipe.but("shapes.segmentation", batch_size=64), masks.location)
+    plan = transfer.plan(ladder, (boxes, masks), seeds=2)
+    prepare = tasks.prepare
+
+    def warning(*given: Any) -> Job:
+        logging.getLogger("trickzoo").warning("the same warning in each training run")
+        return prepare(*given)
+
+    monkeypatch.setattr(tasks, "prepare", warning)
+    with pytest.raises(BadData, match="the batch of 64 is larger than the training set of 8 images"):
+        transfer.run(plan, Machine(out=tmp_path / "study", device="cpu", workers=0), each=pytest.fail)
+    assert caplog.text.count("the same warning") == 1
+    assert not (tmp_path / "study").exists()
 
 
 def test_each_task_has_its_own_splits(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderRung, LadderStudy
 from trickzoo.studies.results import SCRATCH, ClassifierResult, read
-from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, holds_finished, seeds_from, train_all
+from trickzoo.studies.series import Each, Training, check_jobs, check_rungs, each_message_once, holds_finished, seeds_from, state, train_all
 
 if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Splits
@@ -133,15 +133,16 @@ def recipe_of(branch: Branch, trunk: Trunk) -> DetectionRecipe | SegmentationRec
     return replace(branch.recipe, model=trunk.model, weights=None if trunk.weights is None else str(trunk.weights))
 
 
+@each_message_once()
 def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None] = lambda line: None, jobs: int = 1) -> None:
     """Run the remaining training runs of a study in `machine.out`; a training run that was stopped is resumed from its checkpoint.
 
     The arguments and errors are those of `ladder.run`; the locations of the images are in the plan.
     """
-    from trickzoo import result_files
+    from trickzoo import result_files, tasks
 
     of_each = check_jobs(jobs, machine)
-    if not all((folder(machine.out, *run) / RESULT).is_file() for run in plan.runs):  # a finished study is only read
+    if any(state(folder(machine.out, *run)) != "done" for run in plan.runs):  # a finished study is only read
         result_files.check_folder(machine.out)
     data = _open(plan, machine)
     for images in data.values():
@@ -151,6 +152,9 @@ def run(plan: Plan, machine: Machine, *, each: Each, tell: Callable[[str], None]
         holds_finished(folder(machine.out, branch, trunk), recipe_of(branch, trunk), trunk.seed, data[branch.recipe.task])
         for branch, trunk in plan.runs
     ]
+    left = {(branch, trunk.rung): trunk for (branch, trunk), finished in zip(plan.runs, done, strict=True) if not finished}
+    for (branch, _), trunk in left.items():  # raises errors at once instead of after hours of training
+        tasks.prepare(recipe_of(branch, trunk), branch.location, machine, data[branch.recipe.task])
     trainings = [
         Training(f"{branch.recipe.task}, {trunk.rung}, seed {trunk.seed}", finished, train)
         for (branch, trunk), finished, train in zip(plan.runs, done, _trains(plan, of_each, data), strict=True)
