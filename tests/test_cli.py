@@ -71,6 +71,14 @@ def test_describe_a_file(call: Call, tmp_path: Path) -> None:
     assert "does not name its model" in error
 
 
+@pytest.mark.parametrize("recipe", ["my loop", {}, {"name": "mine"}, {"name": "mine", "epochs": "ten"}])
+def test_describe_a_file_with_a_training_of_ones_own(recipe: Any, call: Call, tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    trickzoo.export(model, tmp_path / "own.safetensors", training={"recipe": recipe, "seed": 7})
+    status, out, _ = call("describe", str(tmp_path / "own.safetensors"))
+    assert (status, "seed          7" in out, "recipe" in out) == (0, True, False)
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [

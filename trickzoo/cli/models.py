@@ -86,7 +86,9 @@ def _say_file(path: Path, json: bool) -> None:
         say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)})
         return
     training = own.training or {}
-    recipe = training.get("recipe", {})
+    recipe = training.get("recipe")
+    stated = recipe if isinstance(recipe, dict) else {}  # `trickzoo.export` writes whatever describes a training
+    by = f"{stated['name']}, {count(stated['epochs'], 'epoch')}" if isinstance(stated.get("epochs"), int) and "name" in stated else None
     say((str(path), "bold"))
     _say_rows(
         {
@@ -96,7 +98,7 @@ def _say_file(path: Path, json: bool) -> None:
             "classes": _classes(own.classes),
             "preprocessing": str(own.preprocessing) if own.preprocessing and own.task == "classification" else None,
             "from": own.source,
-            "recipe": recipe and f"{recipe['name']}, {count(recipe['epochs'], 'epoch')}",
+            "recipe": by,
             "seed": str(training.get("seed", "")),
             "size": f"{path.stat().st_size / 1e6:,.1f} MB",
             "sha256": digest(path),
