@@ -13,13 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script's own folder is on the path, but not the one that contains `docs`
 
-from docs.pages import gallery, measurements, networks, records, results, studies
+from docs.pages import commands, gallery, measurements, networks, records, results, studies
 from docs.pages.places import DOCS, README, STUDIES
-from trickzoo.cli.reference import commands_page, fields_page
 
 PAGES = {
-    DOCS / "commands.md": commands_page,
-    DOCS / "recipe_fields.md": fields_page,
+    DOCS / "commands.md": commands.commands_page,
+    DOCS / "recipe_fields.md": commands.fields_page,
     DOCS / "models.md": networks.models,
     DOCS / "gallery.md": gallery.gallery,
     DOCS / "tricks.md": studies.tricks,

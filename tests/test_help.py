@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from cyclopts import App, ArgumentCollection
 
+from docs.pages.commands import commands
 from tests.commands import Call
 from trickzoo.cli import usage_errors, zoo
-from trickzoo.cli.reference import commands
 from trickzoo.recipes.collection import override
 from trickzoo.recipes.fields import SYNONYMS, described
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe

@@ -1,4 +1,4 @@
-"""The commands and the fields of the recipes as pages of the documentation, from the program itself."""
+"""The pages of the commands and of the fields of the recipes, from the program itself."""
 
 from __future__ import annotations
 
