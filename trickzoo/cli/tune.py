@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -20,18 +20,13 @@ from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.files import read_json
 from trickzoo.output_files import TUNE
-from trickzoo.recipes.collection import check_networks, find
+from trickzoo.recipes.collection import check_networks, find, list_fields
 from trickzoo.recipes.fields import check_effect, in_words
+from trickzoo.recipes.recipe import Recipe
 from trickzoo.recipes.zoo import FINE_TUNE
 from trickzoo.studies import tune as study
 from trickzoo.training.machine import Machine, default_out
 from trickzoo.wording import count
-
-if TYPE_CHECKING:
-    from trickzoo.recipes.recipe import Recipe
-
-LISTS = ("aspect", "area", "milestones")
-"""Fields whose value is itself a list with commas."""
 
 
 def tune(
@@ -106,7 +101,7 @@ def tune(
 def _values(name: str, text: str) -> list[str]:
     """Return the values of an option that may have several. Texts, and lists such as those of --milestones, are one value."""
     parts = list(options.names(text))
-    return parts if name in study.FIELDS or (name not in LISTS and all(map(_is_number, parts))) else [text]
+    return parts if name in study.FIELDS or (name not in list_fields(Recipe) and all(map(_is_number, parts))) else [text]
 
 
 def _is_number(text: str) -> bool:

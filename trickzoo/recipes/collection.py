@@ -152,7 +152,7 @@ def override(recipe: R, changes: Mapping[str, Any]) -> R:
     """
     content: dict[str, Any] = to_dict(recipe)
     holders = [content, *(value for value in content.values() if isinstance(value, dict))]
-    lists = {field.name for kind in (type(recipe), Augmentation) for field in fields(kind) if "tuple" in str(field.type)}
+    lists = list_fields(type(recipe))
     for name, value in changes.items():
         text = value if isinstance(value, str) else in_words(value)
         field = name.replace("-", "_")
@@ -172,15 +172,20 @@ def override(recipe: R, changes: Mapping[str, Any]) -> R:
     return _well_named(_from_the_only_weight(changed))
 
 
+def list_fields(kind: type[Any]) -> set[str]:
+    """Return the names of the fields of a recipe's class, and of its augmentation, whose values are lists or pairs."""
+    return {field.name for each in (kind, Augmentation) for field in fields(each) if "tuple" in str(field.type)}
+
+
 def _from_the_only_weight(recipe: R) -> R:
     """Return the recipe with the tag of its model's only weight in place of "default", if the model has no default weight."""
-    if (recipe.pretrained if isinstance(recipe, Recipe) else recipe.weights) != "default":
+    if getattr(recipe, recipe.starts_from) != "default":
         return recipe
     weights = manifest.of_model(registry.ALIASES.get(recipe.model, recipe.model))
     if len(weights) != 1 or weights[0].default:
         return recipe
-    tag = weights[0].tag
-    return replace(recipe, pretrained=tag) if isinstance(recipe, Recipe) else replace(recipe, weights=tag)
+    only: dict[str, Any] = {recipe.starts_from: weights[0].tag}
+    return replace(recipe, **only)
 
 
 def _is_short(recipe: AnyRecipe) -> bool:
@@ -190,12 +195,12 @@ def _is_short(recipe: AnyRecipe) -> bool:
 
 def check_networks(recipe: AnyRecipe) -> None:
     """Raise the errors of `named.resolve` for the model, the weights and the teacher that a recipe names. Importing torch is not needed."""
-    start, option = (recipe.pretrained, "--pretrained") if isinstance(recipe, Recipe) else (recipe.weights, "--weights")
+    start = getattr(recipe, recipe.starts_from)
     if start is None or start == "default":
         try:
             named.resolve(recipe.model, pretrained=start is not None)
         except NoWeights as error:
-            raise NoWeights(f"{error}; {option} takes a tag, or none to train from scratch") from None
+            raise NoWeights(f"{error}; --{recipe.starts_from} takes a tag, or none to train from scratch") from None
     else:
         named.resolve(recipe.model, weights=start)
     if isinstance(recipe, Recipe) and recipe.teacher is not None:
@@ -213,7 +218,13 @@ def to_dict(recipe: AnyRecipe) -> dict[str, Any]:
     return found
 
 
-def kind_of(content: dict[str, Any], first: type[Any] = Recipe) -> type[AnyRecipe]:
+def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe as plain data, with those of its nested parts in their place."""
+    parts = (value.items() if isinstance(value, Mapping) else ((name, value),) for name, value in content.items())
+    return {name: value for part in parts for name, value in part}
+
+
+def kind_of(content: Mapping[str, Any], first: type[Any] = Recipe) -> type[AnyRecipe]:
     """Return the kind of recipe that has most of the fields in `content`, and `first` if several kinds have equally many."""
     return min(
         (first, Recipe, *finetune.RECIPE_CLASSES.values()), key=lambda kind: len(content.keys() - {field.name for field in fields(kind)})

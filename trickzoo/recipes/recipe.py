@@ -39,7 +39,9 @@ class Augmentation(Checked):
 
 @dataclass(frozen=True)
 class BaseRecipe(Checked):
-    """Base of the recipes of all tasks, which have a name."""
+    """Base of the recipes of all tasks, which have a name. The field `starts_from` names the weights that the training starts from."""
+
+    starts_from: ClassVar[str] = "weights"
 
     name: str
 
@@ -95,6 +97,7 @@ class Recipe(BaseRecipe):
     """
 
     task: ClassVar[str] = "classification"
+    starts_from: ClassVar[str] = "pretrained"
 
     model: str
     data: str

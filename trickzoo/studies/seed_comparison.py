@@ -11,7 +11,7 @@ from typing import Any
 from trickzoo.data.identity import same_set
 from trickzoo.errors import BadData
 from trickzoo.output_files import RESULT
-from trickzoo.recipes.collection import kind_of, to_dict
+from trickzoo.recipes.collection import flattened, kind_of, to_dict
 from trickzoo.studies.results import AnyResult, environments, notes, read
 from trickzoo.studies.samples import Difference, difference
 from trickzoo.training.measures import MEASURES
@@ -126,15 +126,9 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tup
 
 
 def _fields(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe as plain data, with those of its nested parts among them.
-
-    Fields that an older version did not write have their defaults.
-    """
-    found: dict[str, Any] = {}
-    for source in (recipe, to_dict(kind_of(dict(recipe))("", "", ""))):
-        for name, value in source.items():
-            found = found | (value if isinstance(value, dict) else {name: value}) | found
-    return found
+    """Return the fields of a recipe, with those of its nested parts. Fields that an older version did not write have their defaults."""
+    stated = flattened(recipe)
+    return stated | flattened(to_dict(kind_of(recipe)("", "", ""))) | stated
 
 
 def _listed(results: Mapping[int, AnyResult]) -> str:

@@ -81,11 +81,9 @@ def _identity(recipe: AnyRecipe, images: Splits[Any]) -> dict[str, str]:
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path or by the folder of its training."""
-    from trickzoo.recipes.recipe import Recipe
     from trickzoo.weights.named import is_file
 
-    start, teacher = (recipe.pretrained, recipe.teacher) if isinstance(recipe, Recipe) else (recipe.weights, None)
-    named = {"weights_sha256": start, "teacher_sha256": teacher}
+    named = {"weights_sha256": getattr(recipe, recipe.starts_from), "teacher_sha256": getattr(recipe, "teacher", None)}
     paths = {name: files.expanded(path) for name, path in named.items() if path is not None and is_file(path)}
     paths = {name: path / NETWORK if path.is_dir() else path for name, path in paths.items()}
     return {name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size) for name, path in paths.items() if path.is_file()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from trickzoo.output_files import NETWORK, REPORT
 from trickzoo.pages import figures
 from trickzoo.pages.blocks import Drawing, Table, Text, section
 from trickzoo.pages.page import Section, page
+from trickzoo.recipes.collection import flattened
 from trickzoo.training import metrics_log
 from trickzoo.training.job import Job
 from trickzoo.training.measures import MEASURES
@@ -108,15 +109,6 @@ def data_section(found: Mapping[str, Any], notes: Sequence[str]) -> Section:
     return section("data", "The images", *blocks)
 
 
-def _fields(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of a recipe with their values, and those of its augmentation in its place."""
-    for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            yield from _fields(value)
-        else:
-            yield name, value
-
-
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -143,6 +135,6 @@ def provenance_section(found: Mapping[str, Any]) -> Section:
     if found.get("wall_seconds") is not None:
         rows.append(("duration", duration(found["wall_seconds"])))
     rows += [("versions", ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()))]
-    recipe = [(name, "none" if value is None else _plain(value)) for name, value in _fields(found.get("recipe", {}))]
+    recipe = [(name, "none" if value is None else _plain(value)) for name, value in flattened(found.get("recipe", {})).items()]
     blocks = [Table(("what", "value"), rows, left=2), *([Table(("field of the recipe", "value"), recipe, left=2)] if recipe else [])]
     return section("made", "How it was made", *blocks)
