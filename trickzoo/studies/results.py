@@ -19,7 +19,10 @@ from trickzoo.training.measures import MEASURES
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """The part of a training run's `result.json` that studies use. `data` describes the images if they are generated."""
+    """The part of a training run's `result.json` that studies use. `data` describes the images if they are generated.
+
+    Files of older versions lack the digests of weights.
+    """
 
     seed: Seed
     n: Annotated[int, Meta(ge=1)]
@@ -28,6 +31,8 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     data: str | None = None
     data_digest: str
     val_digest: str
+    weights_sha256: str | None = None
+    teacher_sha256: str | None = None
     wall_seconds: Seconds
     micro_batch: Annotated[int, Meta(ge=1)] | None = None
     command: str
@@ -49,13 +54,11 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
 
 
 class ClassifierResult(TrainingResult, frozen=True, kw_only=True):
-    """The `result.json` of a classifier's training. Files of older versions lack `majority`, `num_classes` and the digests."""
+    """The `result.json` of a classifier's training. Files of older versions lack `majority` and `num_classes`."""
 
     top1: Share
     majority: Share | None = None
     num_classes: Annotated[int, Meta(ge=1)] | None = None
-    weights_sha256: str | None = None
-    teacher_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,18 +82,23 @@ class BackboneOrigin(Struct, frozen=True, kw_only=True):
             raise ValueError(f"the backbone of {self.rung} must have a top-1 accuracy, unless it has random weights")
 
 
-class FineTuningResult(TrainingResult, frozen=True, kw_only=True):
-    """The `result.json` of a fine-tuning in a transfer study. A metric is None if the validation images contain nothing to find."""
+class AnnotatedResult(TrainingResult, frozen=True, kw_only=True):
+    """The metrics in the `result.json` of a detector or a segmenter. One is None if the validation images contain nothing to find."""
 
-    task: Task
-    measure: Measure
-    backbone: BackboneOrigin
     voc_ap50: Share | UnsetType | None = UNSET
     voc_ap50_11_point: Share | UnsetType | None = UNSET
     coco_ap: Share | UnsetType | None = UNSET
     coco_ap50: Share | UnsetType | None = UNSET
     miou: Share | UnsetType | None = UNSET
     pixel_accuracy: Share | UnsetType | None = UNSET
+
+
+class FineTuningResult(AnnotatedResult, frozen=True, kw_only=True):
+    """The `result.json` of a fine-tuning in a transfer study."""
+
+    task: Task
+    measure: Measure
+    backbone: BackboneOrigin
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,23 +117,15 @@ class FineTuningResult(TrainingResult, frozen=True, kw_only=True):
         return {key: value for key, value in recipe.items() if key not in ("model", "weights")}
 
 
-class AnyResult(TrainingResult, frozen=True, kw_only=True):
+class AnyResult(AnnotatedResult, frozen=True, kw_only=True):
     """The `result.json` of a training run of any task, with the metric that it is judged by: top-1, or the one that `measure` names."""
 
     measure: Literal["top1"] | Measure = "top1"
     top1: Share | None = None
-    voc_ap50: Share | None = None
-    voc_ap50_11_point: Share | None = None
-    coco_ap: Share | None = None
-    coco_ap50: Share | None = None
-    miou: Share | None = None
-    pixel_accuracy: Share | None = None
-    weights_sha256: str | None = None
-    teacher_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if getattr(self, self.measure) is None:
+        if not isinstance(getattr(self, self.measure), float):
             raise ValueError(f"it has no {self.measure}")
 
     @property
