@@ -25,13 +25,18 @@ def wilson_percent(hits: int, n: int) -> tuple[float, float]:
     return round(100 * low, 4), round(100 * high, 4)
 
 
+def confidence_bins(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """Return (n,) the bin of each confidence, from 0, of `bins` bins of equal width. Bin i is (i/bins, (i + 1)/bins]."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
 def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
     """Return the mean gap between confidence and accuracy over bins of equal width as a fraction (Guo et al., arXiv 1706.04599, eq. 3).
 
-    `confidence` (n,) is the probability of the predicted class, and `correct` (n,) whether the prediction is correct. Bin i is
-    ((i - 1)/bins, i/bins]. Without predictions the result is 0.
+    `confidence` (n,) is the probability of the predicted class, and `correct` (n,) whether the prediction is correct. Without predictions
+    the result is 0.
     """
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    which = confidence_bins(confidence, bins)
     weight = np.bincount(which, minlength=bins)
     gap = np.abs(np.bincount(which, confidence, bins) - np.bincount(which, correct, bins))
     return float(gap.sum() / max(weight.sum(), 1))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo import result_files
-from trickzoo.classification.metrics import reported_ranks, top_k_hits
+from trickzoo.classification.metrics import confidence_bins, reported_ranks, top_k_hits
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def most_confused(confusion: NDArray[np.int64], most: int) -> list[tuple[int, in
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 15) -> list[tuple[float, float, int]]:
     """Return (mean confidence, accuracy, number of images) of each bin of equal width that holds an image, as for the ECE."""
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    which = confidence_bins(confidence, bins)
     inside = [which == each for each in np.unique(which)]
     return [(float(confidence[each].mean()), float(right[each].mean()), int(each.sum())) for each in inside]
 

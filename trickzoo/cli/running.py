@@ -62,9 +62,8 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         if chief:
             print_rehearsal(job.task, rehearsal)
         if compare:
-            other: Precision = (
-                "bf16" if recipe.precision == "fp32" else "fp32"
-            )  # which one is faster depends on the machine and the network
+            # which one is faster depends on the machine and the network
+            other: Precision = "bf16" if recipe.precision == "fp32" else "fp32"
             compare_precisions(rehearsal, prepare(replace(recipe, precision=other), data=job.images))
     else:
         with progress_bar(chief) as tell_progress:

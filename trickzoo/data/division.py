@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from trickzoo.data import contents, images
+from trickzoo.data.identity import name_bytes
 
 SIDE = 16
 """Side in pixels of the thumbnails that are compared."""
@@ -118,7 +119,7 @@ def divide(names: Sequence[str], labels: Sequence[str], groups: Sequence[int], f
 
 
 def _draw(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0".encode() + name.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.sha256(f"{seed}\0".encode() + name_bytes(name)).digest()
 
 
 def _choose(

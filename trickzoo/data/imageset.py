@@ -37,11 +37,6 @@ class Entry(NamedTuple):
     size: int = -1
     file: str = ""
 
-    @property
-    def identity(self) -> bytes:
-        """The bytes of the name that digests cover, also for a name that is not UTF-8."""
-        return self.name.encode("utf-8", "surrogatepass") + b"\0"
-
 
 @dataclass(frozen=True)
 class ImageSet:

@@ -119,11 +119,8 @@ class Checkpoints:
         for index, values in state.items():
             for name, value in values.items():
                 tensor = value if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta else None
-                shapes = (
-                    parameters[index].shape,
-                    *((torch.Size(),) if name == "step" else ()),
-                )  # the scalar of AdamW
-                if value is not None and (tensor is None or tensor.shape not in shapes):
+                shape = torch.Size() if name == "step" else parameters[index].shape  # AdamW counts its steps in a scalar
+                if value is not None and (tensor is None or tensor.shape != shape):
                     raise ValueError(f"the optimiser's {name} of parameter {index} does not fit the parameter")
         return state
 

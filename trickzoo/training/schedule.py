@@ -42,7 +42,7 @@ def notes(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> list[str]:
     return [f"the warm-up is shortened from {count(stated, 'step')} to {used:,}, because the training has only {steps}"]
 
 
-def check(recipe: Recipe | FineTuningRecipe, steps_per_epoch: int) -> None:
+def check(recipe: Recipe | FineTuningRecipe) -> None:
     """Raise NoEffect if no milestone of a step schedule is within the training."""
     if recipe.schedule == "step" and recipe.milestones and not any(0 < milestone < recipe.epochs for milestone in recipe.milestones):
         raise NoEffect(

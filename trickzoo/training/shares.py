@@ -84,9 +84,8 @@ class Shares:
                 f"a batch of {size} cannot be divided into {world} processes × micro-batches of {micro}; "
                 "change --batch-size or --micro-batch"
             )
-        shares = cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
-        schedule.check(recipe, shares.per_epoch)
-        return shares
+        schedule.check(recipe)
+        return cls(n, size, draws, seed, world, accelerator.process_index, micro, **options)
 
     @property
     def per_epoch(self) -> int:

@@ -137,9 +137,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
                 log.warning('%s: its averaged weights are loaded, those under "%s"', printable(path), key)
             content = content[key]
             break
-    if isinstance(content, Mapping) and isinstance(
-        content.get("n_averaged"), Tensor
-    ):  # a counter of torch's AveragedModel, not a tensor of the network
+    # torch's AveragedModel has a counter beside the tensors of the network
+    if isinstance(content, Mapping) and isinstance(content.get("n_averaged"), Tensor):
         content = {key: value for key, value in content.items() if key != "n_averaged"}
     if isinstance(content, Mapping) and len(content) > MOST_TENSORS:
         raise _too_many(path, len(content))
