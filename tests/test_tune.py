@@ -107,6 +107,7 @@ def test_a_grid_is_every_combination_and_the_schedule_shrinks_with_it() -> None:
 
 def test_without_values_three_rates_are_tried() -> None:
     assert [each.lr for each in plan(grid={"batch_size": ["128"]}).settings] == [0.0067, 0.02, 0.06]  # scaled with the batch
+    assert [each.lr for each in plan(grid={"lr": ["0.125"]}).settings] == [0.042, 0.125, 0.38]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 FIELDS = ("lr", "weight_decay", "epochs")
 """The fields of a recipe that may have several values."""
-FACTORS = (1 / 3, 1, 3)
-"""The learning rates of a grid that names no values, as multiples of the recipe's."""
 ROUNDS = 3
 """The default number of rounds, if there are enough settings and epochs."""
 FAILED = "failed.json"
@@ -96,7 +94,7 @@ def plan(recipe: Recipe, grid: Mapping[str, Sequence[str]], *, rounds: int | Non
             raise BadOption(f"--{name.replace('_', '-')} takes one value; the options that take several are {named}")
     if all(len(set(values)) < 2 for values in grid.values()):
         base = override(recipe, {name: values[0] for name, values in grid.items()})
-        grid = {**grid, "lr": [f"{factor * base.lr:.2g}" for factor in FACTORS]}
+        grid = {**grid, "lr": [f"{base.lr / 3:.2g}", in_words(base.lr), f"{3 * base.lr:.2g}"]}
     combinations = itertools.product(*([(name, value) for value in values] for name, values in grid.items()))
     settings = tuple(dict.fromkeys(override(recipe, dict(combination)) for combination in combinations))
     fields = tuple(field for field in FIELDS if len({getattr(each, field) for each in settings}) > 1)
