@@ -35,7 +35,7 @@ from trickzoo.tricks.low_precision import Precision, autocast
 from trickzoo.weights import manifest
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.header import task_of
-from trickzoo.weights.named import EXPORTED, existing, is_file
+from trickzoo.weights.named import existing, is_exported, is_file
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
@@ -197,7 +197,7 @@ def load(path: str | PathLike[str], device: torch.device | str | None = None) ->
     cannot be downloaded, NoWeights for a model without a default weight, and BadOption for another device than the CPU, or a missing
     package, with an exported file.
     """
-    if str(path).endswith(EXPORTED):
+    if is_exported(str(path)):
         if device is not None and torch.device(device).type != "cpu":
             raise BadOption(f"{path} cannot run on {device}: exported files run on the CPU")
         return of_exported(open_exported(expanded(str(path))))

@@ -13,12 +13,13 @@ from cyclopts import Parameter
 
 from trickzoo import environment, result_files
 from trickzoo.cli import options
-from trickzoo.cli.networks import check_exported, is_exported
+from trickzoo.cli.networks import check_exported
 from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.layouts import LAYOUTS
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.recipes.ranges import Count
 from trickzoo.training.machine import Machine
+from trickzoo.weights.named import is_exported
 from trickzoo.wording import count
 
 if TYPE_CHECKING:

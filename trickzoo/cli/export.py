@@ -17,7 +17,7 @@ from trickzoo.weights.record import Layout
 if TYPE_CHECKING:
     from trickzoo.deployment.export import Graph
 
-SUFFIXES = {"weights": (".safetensors", ".pth"), "onnx": (".onnx",), "torch-export": (".pt2",), "openvino": (".xml",)}
+FORMATS = {".safetensors": "weights", ".pth": "weights", **named.EXPORTED}
 
 
 def export(
@@ -88,9 +88,10 @@ def export(
 
 def _format(out: Path, stated: str | None) -> str:
     """Return the format of a file, by its suffix. Raises BadOption if no format has the suffix, or if another one is stated."""
-    found = next((name for name, suffixes in SUFFIXES.items() if out.suffix in suffixes), None)
+    found = FORMATS.get(out.suffix)
     if stated is not None and stated != found:
-        raise BadOption(f"{out}: --format {stated} is for files that end in {' or '.join(SUFFIXES[stated])}; name such a file")
+        suffixes = " or ".join(suffix for suffix, name in FORMATS.items() if name == stated)
+        raise BadOption(f"{out}: --format {stated} is for files that end in {suffixes}; name such a file")
     if found is None:
         raise BadOption(f"{out}: the name must end in .safetensors or .pth for weights, or in .onnx, .pt2 or .xml for the whole network")
     return found

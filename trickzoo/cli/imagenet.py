@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from trickzoo import environment, result_files
 from trickzoo.cli import imagenet_printing, options
 from trickzoo.cli.imagenet_options import CorruptionOptions, EngineOptions, ImageOptions, NetworkOptions, OutputOptions
-from trickzoo.cli.networks import Preparation, check_exported, is_exported, matching
+from trickzoo.cli.networks import Preparation, check_exported, matching
 from trickzoo.cli.printing import hush, say, say_json
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, check_exists
@@ -58,7 +58,7 @@ def imagenet(
     files = {"--out": output.out, "--per-class": output.per_class, "--predictions": output.predictions, "--report": output.report}
     options.check_pictures(output.pictures, output.report)
     _check_several(names, networks.weights, files)
-    exported = list(filter(is_exported, names))
+    exported = list(filter(named.is_exported, names))
     for name in exported:
         decided = {"--weights": networks.weights, "--classes": images.classes, **preparation.options}
         check_exported(name, decided, device=engine.device, backend=engine.backend, precision=engine.precision)

@@ -13,7 +13,6 @@ from trickzoo import catalogue
 from trickzoo.cli.options import within
 from trickzoo.errors import BadOption, UnknownName
 from trickzoo.recipes.ranges import Count, Fraction
-from trickzoo.weights.named import EXPORTED
 from trickzoo.weights.record import Interpolation
 
 
@@ -32,11 +31,6 @@ class Preparation:
     def options(self) -> dict[str, Any]:
         """The values by the names of the options; None for an option that is not given."""
         return {f"--{name}": value for name, value in asdict(self).items()}
-
-
-def is_exported(model: str | None) -> bool:
-    """Return whether `--model` names an exported file."""
-    return model is not None and model.endswith(EXPORTED)
 
 
 def check_exported(model: str, decided: Mapping[str, Any], *, device: str, backend: str, precision: str = "fp32") -> None:

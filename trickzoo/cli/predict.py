@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
-from trickzoo.cli.networks import Preparation, check_exported, is_exported
+from trickzoo.cli.networks import Preparation, check_exported
 from trickzoo.cli.options import Backend, Device, Flag, Json, Precision, within
 from trickzoo.cli.printing import say, say_json
 from trickzoo.data.images import read, size_of
@@ -87,11 +87,11 @@ def predict(
         raise BadOption("name one image or more")
     files = tuple(file for image in images for file in images_at(image))
     result_files.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
-    if model is not None and weights is None and not is_exported(model) and not model.startswith("hf-hub:") and named.is_file(model):
+    if model is not None and weights is None and not named.is_exported(model) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}
     exported = None
-    if model is not None and is_exported(model):
+    if model is not None and named.is_exported(model):
         check_exported(model, {"--weights": weights, **prepared}, device=device, backend=backend, precision=precision)
         exported = _exported(model, task)
     kind, path = (exported.description.task, Path(str(model))) if exported else _kind(weights, task)
@@ -283,7 +283,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
     """Return the task, and the path of the weights if they are a file. Raises BadOption if the file is for another task than `task`."""
     from trickzoo.weights.header import task_of
 
-    if weights and weights.endswith(named.EXPORTED):
+    if weights and named.is_exported(weights):
         raise BadOption(f"{weights} is a whole network and not only weights; name it with --model")
     path = named.existing(weights) if weights and not weights.startswith("hf-hub:") and named.is_file(weights) else None
     kind = task_of(path) if path else "classification"

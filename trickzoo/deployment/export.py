@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,11 @@ from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadOption
 from trickzoo.segmentation.model import Segmenter
+from trickzoo.weights.named import EXPORTED
 from trickzoo.weights.record import Preprocessing
 from trickzoo.weights.tensors import check_finite
 from trickzoo.wording import count
 
-Format = Literal["onnx", "torch-export", "openvino"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2", "openvino": ".xml"}
 PREPARED = "prepared"
 """The name of the output of the preprocessing of a quantised network."""
 
@@ -171,7 +170,7 @@ def _described(model: Backbone, task: str, classes: tuple[str, ...], **rest: obj
 
 def check_path(path: Path, *, overwrite: bool) -> None:
     """Raise BadOption if `write` would replace a file without `overwrite`."""
-    for file in (path, weights_of(path)) if path.suffix == SUFFIXES["openvino"] else (path,):
+    for file in (path, weights_of(path)) if path.suffix == ".xml" else (path,):
         if file.exists() and not overwrite:
             raise BadOption(f"{file} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
 
@@ -182,8 +181,8 @@ def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:
     Raises BadOption for another suffix, if a file would be replaced without `overwrite`, or if a package is missing, BadCheckpoint if the
     network has weights that are not finite, and NotWritten if the file cannot be written.
     """
-    if path.suffix not in SUFFIXES.values():
-        raise BadOption(f"{path}: the name of an exported network must end in {', '.join(SUFFIXES.values())}")
+    if path.suffix not in EXPORTED:
+        raise BadOption(f"{path}: the name of an exported network must end in {', '.join(EXPORTED)}")
     check_path(path, overwrite=overwrite)
     check_finite(graph.module.state_dict(), graph.description.weights)
     texts = graph.description.texts()

@@ -13,9 +13,14 @@ from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
 from trickzoo.weights.record import Record
 
-EXPORTED = (".onnx", ".pt2", ".xml")
-"""Suffixes of the files of whole networks that `trickzoo export` writes for other programs."""
+EXPORTED = {".onnx": "onnx", ".pt2": "torch-export", ".xml": "openvino"}
+"""The formats of the files of whole networks that `trickzoo export` writes for other programs, by their suffixes."""
 FILE_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar"}
+
+
+def is_exported(reference: str) -> bool:
+    """Return whether `--model` names a file of a whole network."""
+    return reference.endswith(tuple(EXPORTED))
 
 
 def is_file(reference: str) -> bool:
