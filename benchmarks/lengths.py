@@ -22,14 +22,17 @@ COLUMNS = 3
 def by_length(studies: Iterable[LadderStudy]) -> dict[tuple[str, str], dict[int, Difference]]:
     """Return the difference that a step makes, by the number of epochs of the ladder, for steps that several lengths measure.
 
-    The keys are the title of the study, which names network and images, and that of the step. Only steps are taken that do not include
-    other rungs.
+    The keys are the title of the study, which names network and images, and that of the step, or the first and the last rung for all steps
+    together. Only steps are taken that do not include other rungs.
     """
     found: dict[tuple[str, str], dict[int, Difference]] = {}
     for study in studies:
-        for rung in study.rungs:
-            if rung.difference and not rung.skipped:
-                found.setdefault((study.title, words.title(rung)), {})[study.baseline["epochs"]] = rung.difference
+        measured = {words.title(rung): rung.difference for rung in study.rungs if not rung.skipped}
+        rungs = {rung.rung: words.name(rung) for rung in study.rungs}
+        measured[f"{rungs[study.total.first]} to {rungs[study.total.last]}"] = study.total.difference
+        for step, difference in measured.items():
+            if difference:
+                found.setdefault((study.title, step), {})[study.baseline["epochs"]] = difference
     return {key: dict(sorted(each.items())) for key, each in found.items() if len(each) > 1}
 
 

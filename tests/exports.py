@@ -132,6 +132,16 @@ def _via_regions(name: str) -> list[dict[str, Any]]:
     ]
 
 
+def labelme(folder: Path) -> None:
+    """Files of Labelme beside the images."""
+    for name, boxes in TRUTH.items():
+        photograph(folder, name)
+        shapes = [{"label": label, "shape_type": "rectangle", "points": [box[:2], box[2:]], "group_id": None} for label, box in boxes]
+        sides = {"imageHeight": 30, "imageWidth": 40}
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None, **sides}
+        write(folder / f"{Path(name).stem}.json", json.dumps(content))
+
+
 def via_json(folder: Path) -> None:
     """VIA's "Export annotations (as JSON)", saved beside the images."""
     content = {}
@@ -284,6 +294,7 @@ BOXES = {
     "Roboflow COCO": Form(roboflow_coco, "Roboflow COCO export, 3 splits", "coco", PARTS),
     "Label Studio COCO": Form(label_studio_coco, "Label Studio COCO export, no splits", "coco"),
     "VIA COCO": Form(via_coco, "COCO export, no splits", "coco"),
+    "Labelme": Form(labelme, "Labelme export, no splits", "labelme"),
     "VIA JSON": Form(via_json, "VIA export, no splits", "via"),
     "VIA CSV": Form(via_csv, "VIA export, no splits", "via"),
     "LabelImg VOC": Form(labelimg_voc, "VOC XML export, no splits", "voc"),

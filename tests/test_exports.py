@@ -161,14 +161,14 @@ def test_own_finds_the_exports_of_a_new_line_in_the_table(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("export", [roboflow_coco, roboflow_yolo])
 def test_boxes_in_place_of_masks_are_said(export: Callable[[Path], None], tmp_path: Path) -> None:
-    """COCO's files and YOLO's may have polygons, but masks are read from images only."""
+    """COCO's files and YOLO's may have polygons, but a segmenter is trained on masks."""
     export(tmp_path)
     location = AnnotatedLocation("own", tmp_path)
     refused(
         lambda: location.open("segmentation", "train"),
-        "export, from which trickzoo reads boxes but no masks; export the masks as images, in images/ and masks/",
+        "export, which has no masks; (draw its outlines with `trickzoo masks .* FOLDER`, or )?export masks as images, in images/ and",
     )
-    refused(lambda: location.open_undivided("segmentation"), "export, from which trickzoo reads boxes but no masks")
+    refused(lambda: location.open_undivided("segmentation"), "export, which has no masks")
 
 
 def change(path: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

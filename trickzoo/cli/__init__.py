@@ -42,6 +42,7 @@ COMMANDS = {
     },
     "Images and this program": {
         "split": ("trickzoo.cli.split:split", "Divide a folder of classes into training and validation images."),
+        "masks": ("trickzoo.cli.masks:masks", "Draw the outlines of objects as masks, to train a segmenter on."),
         "shapes": ("trickzoo.cli.shapes:shapes", "Write generated images, named after the shape that they show."),
         "completion": ("trickzoo.cli.completion:completion", "Print a script that completes commands and options in a shell."),
     },

@@ -6,19 +6,25 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from trickzoo.data.layouts import SPLIT_NAMES, split_of
-from trickzoo.data.listing import visible
+from trickzoo.data.listing import by_stem, folder_called, images_by_stem, visible, warn
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular
 from trickzoo.wording import count
 
 ALL = "all"
 """The name of the split that contains all images, for sets without splits."""
+IMAGES = ("images", "JPEGImages")
+"""Names of the folder of images beside that of their annotations, in upper or lower case."""
+SHOWN = 80
+"""How many characters of a name a message shows."""
 T = TypeVar("T")
+Pair: TypeAlias = tuple[Path, Path]
+"""The folder of annotations and the folder of images, which can be the same."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,43 @@ def by_split(root: Path, named: Iterable[tuple[str, T]]) -> dict[str, T]:
 def folders_of_splits(root: Path) -> dict[str, Path]:
     """Return the folder of each split, train, val or test, directly in a folder. Raises BadData as `by_split` does."""
     return by_split(root, ((path.name, path) for path in visible(root) if split_of(path.name) and path.is_dir()))
+
+
+def pairs_of_splits(root: Path, suffix: str, names: Sequence[str]) -> dict[str, Pair]:
+    """Return the folders of annotations and of images of each split, for tools that write a file with `suffix` for each image.
+
+    The files lie beside the images, or in a folder with one of `names` beside a folder of images. Both may be in `root`, or in a folder of
+    a split in it. Images without splits are those of `ALL`.
+    """
+    found = {}
+    for split, folder in {ALL: root, **folders_of_splits(root)}.items():
+        pair = folder, folder
+        if not annotations_in(pair, suffix):
+            annotations, images = (folder_called(folder, known) for known in (names, IMAGES))
+            if annotations is None or images is None or not annotations_in((annotations, images), suffix):
+                continue
+            pair = annotations, images
+        found[split] = pair
+    return found
+
+
+def annotations_in(pair: Pair, suffix: str) -> list[Path]:
+    """Return the files of annotations in a pair of folders, sorted. `suffix` is in lower case; the files' may be in upper case."""
+    return [path for path in visible(pair[0]) if path.suffix.lower() == suffix]
+
+
+def annotated_images(pair: Pair, suffix: str, what: str) -> list[tuple[Path, Path]]:
+    """Return each file of annotations in a pair of folders with its image, which has the same name but for the suffix.
+
+    Images without `what`, a file of annotations, are left out with a warning. Raises BadData for a file without an image, and if two files
+    differ only in their suffix.
+    """
+    annotations, images = by_stem(pair[0], {suffix}), images_by_stem(pair[1])
+    if alone := sorted(annotations.keys() - images.keys()):
+        raise BadData(f"{pair[1]} has no image {alone[0][:SHOWN]}, and {pair[0] / annotations[alone[0]]} annotates it")
+    if missing := sorted(images.keys() - annotations.keys()):
+        warn(f"{pair[1]}: {count(len(missing), 'image')} without {what} left out, such as {images[missing[0]]}")
+    return [(pair[0] / annotations[stem], pair[1] / images[stem]) for stem in sorted(annotations)]
 
 
 def only_export(root: Path, found: Sequence[Export], wanted: str) -> Export:

@@ -35,12 +35,15 @@ class Reader:
             is empty, the splits are those of the only one of the `exports`.
         exports: "module:function", which returns the exports (`data.exports.Export`) in a folder; empty if the layout states its splits.
         contents: what a folder must contain to be recognised as one of the `exports`, for messages.
+        outlines: "module:function", which returns the same exports, but those open the outlines of the objects (`data.regions.RegionSet`);
+            empty if the layout has none.
     """
 
     recipe: str
     function: str = ""
     exports: str = ""
     contents: str = ""
+    outlines: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ LAYOUTS = {
                 function="trickzoo.data.readers.coco:open_coco",
                 exports="trickzoo.data.readers.coco:coco_exports",
                 contents="a file in COCO's format",
+                outlines="trickzoo.data.readers.coco:coco_regions",
             )
         },
         years=("2014", "2017"),
@@ -105,9 +109,27 @@ LAYOUTS = {
             )
         },
     ),
+    "labelme": Layout(
+        "Labelme's JSON, a file for each image",
+        {
+            "detection": Reader(
+                "small.detection",
+                exports="trickzoo.data.readers.labelme:labelme_exports",
+                contents="JSON files of Labelme",
+                outlines="trickzoo.data.readers.labelme:labelme_regions",
+            )
+        },
+    ),
     "via": Layout(
         "VIA's own JSON or CSV",
-        {"detection": Reader("small.detection", exports="trickzoo.data.readers.via:via_exports", contents="via*.json or via*.csv of VIA")},
+        {
+            "detection": Reader(
+                "small.detection",
+                exports="trickzoo.data.readers.via:via_exports",
+                contents="via*.json or via*.csv of VIA",
+                outlines="trickzoo.data.readers.via:via_regions",
+            )
+        },
     ),
     "masks": Layout(
         MASK_FOLDERS,
@@ -194,6 +216,11 @@ def with_exports(task: str) -> list[Reader]:
     return [
         layout.readers[task] for name, layout in LAYOUTS.items() if name != OWN and task in layout.readers and layout.readers[task].exports
     ]
+
+
+def with_outlines() -> list[Reader]:
+    """Return the readers whose exports can have outlines of the objects."""
+    return [reader for reader in with_exports("detection") if reader.outlines]
 
 
 def contents_of(name: str, task: str) -> str:

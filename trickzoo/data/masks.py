@@ -25,6 +25,8 @@ from trickzoo.data.shapes import CLASSES, Drawing, Shapes, draw_all
 from trickzoo.errors import BadData
 
 IGNORE = 255
+UNLABELLED = ("unlabelled", "unlabeled", "void", "ignore")
+"""Names in a list of classes that are not classes: their pixels do not count."""
 STRIP = 2**20
 """Pixels of a mask that are looked up or counted at a time, as that takes up to 30 bytes for each."""
 

@@ -11,18 +11,20 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.annotated import coco, lists, mask, voc, xml
-from tests.exports import cvat_yolo, roboflow_yolo, via_csv, via_json, yolo
+from tests.exports import cvat_yolo, labelme, roboflow_yolo, via_csv, via_json, yolo
 from tests.fuzz.check import Target
 from tests.fuzz.inputs import NUMBERS, WORDS, documents, images, texts
 from tests.fuzz.targets.images import picture
 from tests.images import jpeg
 from tests.mask_exports import LABEL_MAP, cvat_camvid, palettes, roboflow_masks
+from trickzoo.data import regions
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.masks import SegmentationSet
 from trickzoo.data.readers.ade20k import open_ade20k
 from trickzoo.data.readers.coco import open_coco
 from trickzoo.data.readers.mask_lists import open_lists
+from trickzoo.data.readers.own import region_exports
 from trickzoo.data.readers.voc import open_voc, open_voc_masks
 from trickzoo.errors import TrickzooError
 
@@ -232,6 +234,56 @@ def _a_palette() -> bytes:
         return (Path(folder) / "masks" / "a.png").read_bytes()
 
 
+OUTLINES = [
+    [[1, 2, 20, 2, 20, 25]],
+    [1.5, 2, 20, 2, 20, 25],
+    {"size": [30, 40], "counts": [600, 600]},
+    {"size": [30, 40], "counts": "a94j00Sj0"},
+]
+
+
+def _outlined() -> Any:
+    content = _coco()
+    for number, one in enumerate(content["annotations"]):
+        one["segmentation"] = OUTLINES[number % len(OUTLINES)]
+    return content
+
+
+def coco_outlines(content: bytes, folder: Path) -> None:
+    """The annotations of COCO, whose outlines are drawn."""
+    (folder / "annotations" / "instances_train2017.json").write_bytes(content)
+    draw_all(folder)
+
+
+def draw_all(folder: Path) -> None:
+    """Draw the outlines of a folder as `trickzoo masks` does."""
+    for export in region_exports(folder):
+        found = export.open(folder, next(iter(export.splits)))
+        for index in range(len(found.images)):
+            found.draw(index, regions.mask_classes(found.classes))
+
+
+SHAPES = (
+    ("polygon", [[1, 2], [20.5, 2], [3, 9]]),
+    ("rectangle", [[1, 2], [3, 9]]),
+    ("circle", [[9, 9], [9, 12]]),
+    ("mask", [[1, 2], [3, 9]]),
+)
+
+
+def _labelme() -> Any:
+    shapes = [{"label": "cat", "shape_type": kind, "points": points, "mask": "iVBORw0KGgo="} for kind, points in SHAPES]
+    return {"shapes": shapes, "imagePath": "a.jpg", "imageHeight": 30, "imageWidth": 40}
+
+
+def labelme_json(content: bytes, folder: Path) -> None:
+    """A file of Labelme, for boxes and for masks."""
+    (folder / "a.json").write_bytes(content)
+    with suppress(TrickzooError):
+        take(exported(folder, "detection", "all"))
+    draw_all(folder)
+
+
 def prepare_via(folder: Path) -> None:
     """Write the images that the files of VIA name, and the files."""
     for part, write_form in (("json", via_json), ("csv", via_csv)):
@@ -267,6 +319,8 @@ TARGETS = (
         lambda: _via_file(_VIA_CSV),
         prepare_via,
     ),
+    Target("labelme json", documents(_labelme()), labelme_json, lambda: json.dumps(_labelme()).encode(), labelme),
+    Target("coco outlines", documents(_outlined()), coco_outlines, lambda: json.dumps(_outlined()).encode(), coco),
     Target("label map", texts(LABEL_MAP, COLOURED, words=WORDS), label_map, LABEL_MAP.encode, palettes),
     Target("label colours", texts(CAMVID, COLOURED, words=WORDS), label_colors, CAMVID.encode, cvat_camvid),
     Target("camvid list", texts(CAMVID_LIST, words=WORDS), camvid_list, CAMVID_LIST.encode, cvat_camvid),

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.exports import Export, by_split, only_export
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, visible
-from trickzoo.data.readers.coco_file import decode, is_coco, to_set
+from trickzoo.data.readers.coco_file import Content, decode, is_coco, to_regions, to_set
+from trickzoo.data.regions import RegionSet
 from trickzoo.errors import BadData, BadOption
 
 YEAR = "2017"
@@ -71,16 +73,27 @@ def read_annotations(annotations: Path) -> DetectionSet:
     return to_set(annotations, decode(annotations), None, annotations.name)
 
 
+def read_coco_regions(annotations: Path, images: Path) -> RegionSet:
+    """Open the outlines in a JSON file in COCO's format, with the folder of its images. Raises BadData as `coco_file.to_regions` does."""
+    remedy = "; --images names the folder that these names are relative to"
+    return to_regions(annotations, decode(annotations), images, annotations.name, remedy)
+
+
 def coco_exports(root: Path) -> list[Export]:
     """Return COCO's own sets, by year, and the exports in its format that a folder contains. Only files of unknown names are read."""
     return [*_exports(_official(root)), *_exports(_families(root))]
 
 
-def _exports(families: Iterable[Family]) -> list[Export]:
+def coco_regions(root: Path) -> list[Export]:
+    """Return the exports of `coco_exports`, which open the outlines of the objects, as `RegionSet`, in place of their boxes."""
+    return [*_exports(_official(root), _open_regions), *_exports(_families(root), _open_regions)]
+
+
+def _exports(families: Iterable[Family], opener: Callable[[Path, Sequence[Path], str], Any] | None = None) -> list[Export]:
     found = []
     for what, place, files in families:
         named = by_split(place.parent, ((name, (path, folders)) for name, path, folders in files))
-        openers = {split: functools.partial(_open, *places) for split, places in named.items()}
+        openers = {split: functools.partial(opener or _open, *places) for split, places in named.items()}
         found.append(Export(what, "coco", place, openers))
     return found
 
@@ -119,9 +132,19 @@ def _beside(root: Path, path: Path) -> list[Path]:
 
 def _open(annotations: Path, candidates: Sequence[Path], layout: str) -> DetectionSet:
     """Open a file with the first of the candidates that contains its first image."""
+    content = decode(annotations)
+    return to_set(annotations, content, _folder(annotations, candidates, content), layout)
+
+
+def _open_regions(annotations: Path, candidates: Sequence[Path], layout: str) -> RegionSet:
+    content = decode(annotations)
+    return to_regions(annotations, content, _folder(annotations, candidates, content), layout)
+
+
+def _folder(annotations: Path, candidates: Sequence[Path], content: Content) -> Path:
+    """Return the first of the candidates that contains the first image of a file, otherwise the first that exists."""
     folders = [folder for folder in candidates if folder.is_dir()]
     if not folders:
         raise BadData(f"{annotations}: there is no folder {' or '.join(map(str, candidates))} with its images; name it with --images")
-    content = decode(annotations)
     first = content.images[0].file_name
-    return to_set(annotations, content, next((folder for folder in folders if Files(folder).find(first)), folders[0]), layout)
+    return next((folder for folder in folders if Files(folder).find(first)), folders[0])

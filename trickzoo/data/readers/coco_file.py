@@ -1,4 +1,4 @@
-"""The content of a JSON file in COCO's format, and the set of images and boxes that it describes.
+"""The content of a JSON file in COCO's format, and the images with boxes or with regions that it describes.
 
 Categories and images are identified by their ids, which may be any whole numbers or words. A width or height that is missing or not
 positive is read from the image. An object with `"ignore": 1` is treated as VOC's difficult objects are: it is neither trained on nor
@@ -8,9 +8,10 @@ judged.
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.listing import Files
 from trickzoo.data.objects import Annotation, DetectionImage, side, turned, within_reach
+from trickzoo.data.regions import Region, RegionImage, RegionSet, pixels_of_runs, polygon
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 
@@ -48,6 +50,7 @@ class _Annotation(msgspec.Struct, gc=False):
     iscrowd: Flag = None
     ignore: Flag = None
     attributes: Any = None
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")  # decoded only if it is used
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -115,21 +118,66 @@ def to_set(annotations: Path, content: Content, images: Path | None, layout: str
     entries = _images(annotations, content.images, images, remedy)
     numbers = _numbers(annotations, content.annotations)
     found: dict[int | str, list[Annotation]] = {number: [] for number in entries}
-    for place, one in enumerate(content.annotations):
-        where = f"{annotations}: annotation {_shown(one.id if one.id is not None else place + 1)}"
-        image, category = identity(one.image_id, where), identity(one.category_id, where)
-        for kind, number, known in (("image", image, entries), ("category", category, label_of)):
-            if number not in known:
-                raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
+    placed = _placed(annotations, content.annotations, entries, label_of)
+    for number, (one, image, category, where) in zip(numbers, placed, strict=True):
         x, y, width, height = one.bbox
         box = turned(within_reach((x, y, x + width, y + height), where), _rotation(one.attributes))
         area = one.area if one.area is not None and one.area > 0 else None  # some tools write 0 for an unknown area
         flags = {"difficult": bool(one.ignore), "crowd": bool(one.iscrowd)}
-        found[image].append(Annotation(box, label_of[category], area=area, id=numbers[place], **flags))
+        found[image].append(Annotation(box, label_of[category], area=area, id=number, **flags))
     _check_sides(annotations, content.annotations, entries)
     pairs = ((entry, found[number]) for number, entry in entries.items())
     names, ids = [name for _, name in categories], [number for number, _ in categories]
     return collect(images or annotations, layout, names, pairs, class_ids=ids, files=images is not None)
+
+
+def to_regions(annotations: Path, content: Content, images: Path, layout: str, remedy: str = "") -> RegionSet:
+    """Return the regions in the content of a file. The arguments are those of `to_set`.
+
+    Raises BadData as `coco.read_coco` does, and for an object that has no outline, or one that cannot be drawn.
+    """
+    label_of, categories = _categories(annotations, content)
+    entries = _images(annotations, content.images, images, remedy)
+    names = [name for _, name in categories]
+    found: dict[int | str, list[Region]] = {number: [] for number in entries}
+    for one, image, category, where in _placed(annotations, content.annotations, entries, label_of):
+        found[image].append(_region(one.segmentation, names[label_of[category] - 1], entries[image], where))
+    return RegionSet(
+        images,
+        layout,
+        tuple(names),
+        tuple(RegionImage(entry.name, entry.width, entry.height, tuple(found[number])) for number, entry in entries.items()),
+    )
+
+
+def _region(content: msgspec.Raw, label: str, image: DetectionImage, where: str) -> Region:
+    """Return the region in the `segmentation` of an annotation."""
+    try:
+        stated = msgspec.json.decode(content)
+    except DAMAGED as error:
+        raise BadData(f"{where} has a segmentation that cannot be read ({error or type(error).__name__})") from None
+    if isinstance(stated, dict):
+        return Region(label, pixels=functools.partial(pixels_of_runs, stated, image.width, image.height, where))
+    if not isinstance(stated, list) or not stated:
+        raise BadData(f"{where} has a box but no outline; draw its polygon, or delete it")
+    parts = stated if isinstance(stated[0], list) else [stated]  # some tools write the only polygon without a list
+    return Region(label, tuple(polygon(part, where) for part in parts))
+
+
+def _placed(
+    annotations: Path, rows: Sequence[_Annotation], entries: Mapping[int | str, DetectionImage], label_of: Mapping[int | str, int]
+) -> Iterator[tuple[_Annotation, int | str, int | str, str]]:
+    """Yield each annotation, the ids of its image and of its category, and the beginning of a message about it.
+
+    Raises BadData for an id that the file does not have.
+    """
+    for place, one in enumerate(rows, 1):
+        where = f"{annotations}: annotation {_shown(one.id if one.id is not None else place)}"
+        image, category = identity(one.image_id, where), identity(one.category_id, where)
+        for kind, number, known in (("image", image, entries), ("category", category, label_of)):
+            if number not in known:
+                raise BadData(f"{where} is of {kind} {_shown(number)}, which the file does not have")
+        yield one, image, category, where
 
 
 def _rotation(attributes: Any) -> Any:

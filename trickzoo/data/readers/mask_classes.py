@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trickzoo.data.listing import check_unique, read_lines
-from trickzoo.data.masks import in_words
-from trickzoo.data.readers.mask_lists import UNLABELLED, read_mask_classes
+from trickzoo.data.masks import UNLABELLED, in_words
+from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData
 
 LABEL_MAP, CAMVID, ROBOFLOW, CLASS_LIST = "labelmap.txt", "label_colors.txt", "_classes.csv", "classes.txt"

@@ -20,7 +20,7 @@ from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
 from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
-from trickzoo.data.layouts import split_of
+from trickzoo.data.layouts import find_reader, split_of
 from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
@@ -56,9 +56,8 @@ def mask_exports(root: Path) -> list[Export]:
             f"{root} has masks in the layout {other}, not as annotation tools export them; name it, as in `trickzoo finetune {other}`"
         )
     if boxes:
-        raise BadData(
-            f"{root} is a {boxes[0].what}, from which trickzoo reads boxes but no masks; export the masks as images, in images/ and masks/"
-        )
+        drawn = f"draw its outlines with `trickzoo masks {root} FOLDER`, or " if find_reader(boxes[0].layout, "detection").outlines else ""
+        raise BadData(f"{root} is a {boxes[0].what}, which has no masks; {drawn}export masks as images, in images/ and masks/")
     return []
 
 

@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, visible
-from trickzoo.data.masks import SegmentationSet
+from trickzoo.data.masks import UNLABELLED, SegmentationSet
 from trickzoo.errors import BadData
 
-UNLABELLED = {"unlabelled", "unlabeled", "void", "ignore"}
-"""Names in a class list that are not classes."""
 LONGEST = 8192
 """How many characters a line may have. Two paths are shorter on every system."""
 

@@ -5,11 +5,13 @@ Of a polygon, a circle or an ellipse, the box around it is taken. The class is t
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export
 from trickzoo.data.listing import Files, read_text, visible
 from trickzoo.data.objects import Annotation, Box, DetectionImage, within_reach
+from trickzoo.data.regions import Polygon, Region, RegionImage, RegionSet, ellipse, polygon, rectangle
 from trickzoo.errors import BadData
 
 BYTES = 256 << 20
@@ -56,21 +59,48 @@ def via_exports(root: Path) -> list[Export]:
     ]
 
 
+def via_regions(root: Path) -> list[Export]:
+    """Return the exports of `via_exports`, which open the regions, as `RegionSet`, in place of their boxes."""
+    return [replace(export, splits={ALL: functools.partial(_open_regions, root, export.place)}) for export in via_exports(root)]
+
+
 def _open(root: Path, path: Path, layout: str) -> DetectionSet:
+    folder, rows = _rows(root, path)
+    boxes = {file: [(label, _box(region.shape_attributes, where)) for label, region, where in labelled] for file, labelled in rows.items()}
+    classes = sorted({label for labelled in boxes.values() for label, _ in labelled})
+    return collect(folder, layout, classes, (_annotated(folder, file, labelled, classes) for file, labelled in sorted(boxes.items())))
+
+
+def _open_regions(root: Path, path: Path, layout: str) -> RegionSet:
+    folder, rows = _rows(root, path)
+    images = tuple(
+        RegionImage(
+            file,
+            *image_files.size_of(folder / file),
+            tuple(Region(label, (_outline(region.shape_attributes, where),)) for label, region, where in labelled),
+        )
+        for file, labelled in sorted(rows.items())
+    )
+    return RegionSet(folder, layout, tuple(sorted({label for labelled in rows.values() for label, _, _ in labelled})), images)
+
+
+def _rows(root: Path, path: Path) -> tuple[Path, dict[str, list[tuple[str, _Region, str]]]]:
+    """Return the folder of the images, and the class, the region and the beginning of a message about it for all regions of each image."""
     found = _read_csv(path) if path.suffix == ".csv" else _read_json(path)
     folder = root / "images" if (root / "images").is_dir() else root
     files = Files(folder)
     attribute = _attribute(path, found)
-    rows = []
+    rows = {}
     for name, regions in found.items():
-        file = files.require(name, path.name)
         where = [f"{path}: region {number} of {name[:SHOWN]}" for number, _ in enumerate(regions, 1)]
-        boxes = [(_class(region, attribute, at), _box(region.shape_attributes, at)) for region, at in zip(regions, where, strict=True)]
-        rows.append((file, boxes))
-    classes = sorted({label for _, boxes in rows for label, _ in boxes})
-    if not classes:
+        labelled = [(_class(region, attribute, at), region, at) for region, at in zip(regions, where, strict=True)]
+        file = files.require(name, path.name)
+        if file in rows:
+            raise BadData(f"{path} has {file[:SHOWN]} twice")
+        rows[file] = labelled
+    if not any(rows.values()):
         raise BadData(f"{path} has no region")
-    return collect(folder, layout, classes, (_annotated(folder, file, boxes, classes) for file, boxes in sorted(rows)))
+    return folder, rows
 
 
 def _annotated(folder: Path, file: str, boxes: Iterable[tuple[str, Box]], classes: list[str]) -> tuple[DetectionImage, list[Annotation]]:
@@ -145,23 +175,54 @@ def _box(shape: Shape, where: str) -> Box:
     kind = shape.get("name")
     if kind not in SHAPES:
         raise BadData(f'{where} is a "{str(kind)[:SHOWN]}"; only rectangles, polygons, circles and ellipses have boxes')
-    try:
+    with _coordinates(kind, where):
         if kind == "rect":
             x, y, width, height = _numbers(shape, "x", "y", "width", "height")
             box = (x, y, x + width, y + height)
         elif kind in ("circle", "ellipse"):
-            x, y = _numbers(shape, "cx", "cy")
-            first, second = _numbers(shape, *(("r", "r") if kind == "circle" else ("rx", "ry")))
-            angle = float(shape.get("theta") or 0)  # in radians; only an ellipse has one
+            x, y, first, second, angle = _ellipse(shape, kind)
             across = math.hypot(first * math.cos(angle), second * math.sin(angle))
             down = math.hypot(first * math.sin(angle), second * math.cos(angle))
             box = (x - across, y - down, x + across, y + down)
         else:
-            xs, ys = ([float(value) for value in shape[name]] for name in ("all_points_x", "all_points_y"))
+            xs, ys = _corners(shape)
             box = (min(xs), min(ys), max(xs), max(ys))
+    return within_reach(box, where)
+
+
+def _outline(shape: Shape, where: str) -> Polygon:
+    """Return the outline of a shape."""
+    kind = shape.get("name")
+    with _coordinates(kind, where):
+        if kind == "rect":
+            x, y, width, height = _numbers(shape, "x", "y", "width", "height")
+            return rectangle(x, y, x + width, y + height, where)
+        if kind in ("circle", "ellipse"):
+            return ellipse(*_ellipse(shape, kind), where)
+        if kind == "polygon":
+            return polygon(list(zip(*_corners(shape), strict=True)), where)
+    raise BadData(f'{where} is a "{str(kind)[:SHOWN]}", which has no area; draw a polygon, or delete it')
+
+
+@contextlib.contextmanager
+def _coordinates(kind: Any, where: str) -> Iterator[None]:
+    """Raise BadData in place of the errors of coordinates that are missing or are not numbers."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, OverflowError):
         raise BadData(f"{where} is a {kind} whose coordinates are missing or are not numbers") from None
-    return within_reach(box, where)
+
+
+def _ellipse(shape: Shape, kind: str) -> tuple[float, float, float, float, float]:
+    """Return the centre, the half-axes and the angle in radians of a circle or an ellipse."""
+    x, y = _numbers(shape, "cx", "cy")
+    first, second = _numbers(shape, *(("r", "r") if kind == "circle" else ("rx", "ry")))
+    return x, y, first, second, float(shape.get("theta") or 0)  # only an ellipse has an angle
+
+
+def _corners(shape: Shape) -> tuple[list[float], list[float]]:
+    xs, ys = ([float(value) for value in shape[name]] for name in ("all_points_x", "all_points_y"))
+    return xs, ys
 
 
 def _numbers(shape: Shape, *names: str) -> Iterator[float]:
