@@ -72,6 +72,8 @@ BASIC_TWEAKS = {
 PATHS = {"": ("",), "b": ("", "b"), "c": ("", "b", "c"), "d": ("", "b", "c", "d"), "s": ("", "b", "c", "s")}
 """The letters from the plain network to each variant, each with one more tweak."""
 
+BASIC = (18, 34)
+"""The depths of the ResNets whose blocks are basic ones; the others have bottlenecks."""
 _RESNETS = {
     # (depth, letter): (parameters, multiply-adds at 224)
     (18, ""): (11_689_512, 1_814_073_344),
@@ -111,17 +113,16 @@ def _architectures() -> list[Architecture]:
     zoo = []
     for (depth, letter), (parameters, macs) in _RESNETS.items():
         name = f"resnet{depth}" + (f"_{letter}" if letter else "")
-        basic = depth < 50
         zoo.append(
             Architecture(
                 name=name,
                 builder="trickzoo.models.resnet:resnet",
                 family="resnet",
-                summary=f"ResNet-{depth}{'-' + letter.upper() if letter else ''}: {(BASIC_TWEAKS if basic else TWEAKS)[letter]}",
+                summary=f"ResNet-{depth}{'-' + letter.upper() if letter else ''}: {(BASIC_TWEAKS if depth in BASIC else TWEAKS)[letter]}",
                 parameters=parameters,
                 macs=macs,
                 options={"depth": depth, "letter": letter},
-                aliases=(f"{name}_b",) if basic and not letter else (),
+                aliases=(f"{name}_b",) if depth in BASIC and not letter else (),
                 tweaked=tuple(f"resnet{depth}_{each}".rstrip("_") for each in PATHS[letter] if (depth, each) in _RESNETS),
                 residual=True,
             )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trickzoo.backbone import Backbone, FeatureInfo, Head, check_output_stride, dilation_plan
+from trickzoo.registry import BASIC
 
 
 @dataclass(frozen=True)
@@ -195,19 +196,12 @@ class ResNet(Backbone):
         self.init_weights()
 
 
-LAYERS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
-}
-"""The block and the number of blocks in each stage, by depth."""
+LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""The number of blocks in each stage, by depth."""
 LETTERS = {"": ORIGINAL, "b": B, "c": C, "d": D, "s": S}
 """The tweaks by letter: the paper's B, C and D, and GluonCV's S."""
 
 
 def resnet(depth: int, letter: str = "", **options: Any) -> ResNet:
     """Return a ResNet with a depth of `LAYERS` and the tweaks of a letter of `LETTERS`. `options` are further arguments of `ResNet`."""
-    block, layers = LAYERS[depth]
-    return ResNet(layers, block, tweaks=LETTERS[letter], **options)
+    return ResNet(LAYERS[depth], BasicBlock if depth in BASIC else Bottleneck, tweaks=LETTERS[letter], **options)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from trickzoo.errors import BadOption
-from trickzoo.registry import Architecture
+from trickzoo.registry import BASIC, Architecture
 from trickzoo.weights.record import Layout
 
 # Pairs of a pattern of the zoo's name and the upstream name that replaces it. The first pattern that matches is used.
@@ -153,7 +153,8 @@ def layouts(architecture: Architecture) -> dict[Layout, Rules]:
 
 def is_original(architecture: Architecture) -> bool:
     """Return whether this is a ResNet with original bottlenecks, whose 1x1 convolutions have a stride and a bias."""
-    return architecture.family == "resnet" and architecture.options["letter"] == "" and architecture.options["depth"] >= 50
+    options = architecture.options
+    return architecture.family == "resnet" and options["letter"] == "" and options["depth"] not in BASIC
 
 
 def _blocks(prefix: str) -> Rules:

@@ -13,7 +13,7 @@ from torch import nn
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, printable
-from trickzoo.registry import Architecture
+from trickzoo.registry import BASIC, Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.record import Interpolation, Preprocessing, Record
 
@@ -45,7 +45,7 @@ def network(model: Backbone) -> tuple[str, dict[str, Any]]:
     if architecture.family == "inception_v3":
         return "inception_v3", arguments | ({"aux_logits": True} if getattr(model, "aux_head", None) is not None else {})
     depth, letter = architecture.options["depth"], architecture.options["letter"]
-    if depth < 50 and letter == "c":
+    if depth in BASIC and letter == "c":
         return f"resnet{depth}", arguments | {"stem_type": "deep", "stem_width": 32}
     return f"resnet{depth}{letter if letter in 'cds' else ''}", arguments
 
