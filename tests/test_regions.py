@@ -147,7 +147,7 @@ def test_outlines_of_coco_become_masks_that_a_segmenter_trains_on(capsys: pytest
     text = drawn(capsys, file, tmp_path / "masks")
     assert text.splitlines() == [
         f"{tmp_path / 'masks'}: 3 masks of 3 classes, background, cat, dog",
-        f"{105 / (3 * W * H):.2%} of the pixels are in regions of several classes; each has the class of the last one in the file",
+        f"{100 * 105 / (3 * W * H):.2f} % of the pixels are in regions of several classes; each has the class of the last one in the file",
     ]
     found = opened(tmp_path / "masks", "segmentation")
     assert (found.classes, len(found)) == (("background", "cat", "dog"), 3)

@@ -13,11 +13,11 @@ from trickzoo.errors import BadData, BadOption, NoEffect, shortened
 from trickzoo.files import new_folder
 from trickzoo.wording import count
 
-SHOWN = 5
-"""How many classes a message names."""
-
 if TYPE_CHECKING:
     from trickzoo.data.regions import RegionSet
+
+SHOWN = 5
+"""How many classes a message names."""
 
 
 def masks(
@@ -59,7 +59,8 @@ def masks(
     total = sum(len(regions.images) for regions in sets.values())
     say(f"{out}: {count(total, 'mask')} of {count(len(classes), 'class')}, {', '.join(classes)}")
     if overlaps:
-        say(f"{overlaps / drawn:.2%} of the pixels are in regions of several classes; each has the class of the last one in the file")
+        share = f"{100 * overlaps / drawn:.2f} % of the pixels"
+        say(f"{share} are in regions of several classes; each has the class of the last one in the file")
 
 
 def _opened(source: Path, images: Path | None) -> dict[str, RegionSet]:
