@@ -166,7 +166,7 @@ def test_boxes_in_place_of_masks_are_said(export: Callable[[Path], None], tmp_pa
     location = AnnotatedLocation("own", tmp_path)
     refused(
         lambda: location.open("segmentation", "train"),
-        "export, which has no masks; (draw its outlines with `trickzoo masks .* FOLDER`, or )?export masks as images, in images/ and",
+        "export, which has no masks; draw its outlines with `trickzoo masks .* FOLDER`, or export masks as images, in images/ and masks/",
     )
     refused(lambda: location.open_undivided("segmentation"), "export, which has no masks")
 

@@ -258,6 +258,29 @@ def test_outlines_of_via_become_masks(capsys: pytest.CaptureFixture[str], tmp_pa
     assert (status, 'region 4 of a.jpg is a "polyline", which has no area' in error) == (2, True)
 
 
+def test_polygons_of_yolo_become_masks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for part, n in (("train", 2), ("valid", 1)):
+        for number in range(n):
+            jpeg(tmp_path / "set" / part / "images" / f"{number}.jpg", number, size=(W, H))
+            (tmp_path / "set" / part / "labels").mkdir(exist_ok=True)
+    (tmp_path / "set" / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat, dog]\n")
+    corners = " ".join(f"{x / W:.9f} {y / H:.9f}" for x, y in ((10, 5), (30, 5), (30, 25), (10, 25)))
+    (tmp_path / "set" / "train" / "labels" / "0.txt").write_text(f"1 {corners}\n")
+    (tmp_path / "set" / "valid" / "labels" / "0.txt").write_text(f"0 {corners}\n")
+    drawn(capsys, tmp_path / "set", tmp_path / "masks")
+    train, val = (opened(tmp_path / "masks", "segmentation", split) for split in ("train", "val"))
+    expected = np.zeros((H, W), np.uint8)
+    expected[5:25, 10:30] = 1
+    assert [mask.tolist() for mask in (train.read(0)[1], train.read(1)[1], val.read(0)[1])] == [
+        (2 * expected).tolist(),
+        (0 * expected).tolist(),
+        expected.tolist(),
+    ]
+    (tmp_path / "set" / "train" / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    status, _, error = caller(capsys, zoo, "masks")(tmp_path / "set", tmp_path / "again")
+    assert (status, "1.txt, line 1, has a box but no outline" in error) == (2, True)
+
+
 def test_labelme_files_may_lie_in_folders_and_splits(tmp_path: Path) -> None:
     for split, n in (("train", 3), ("val", 1)):
         for number in range(n):

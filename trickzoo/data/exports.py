@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -53,6 +54,11 @@ class Export:
     def in_words(self) -> str:
         """The form and the number of its splits, such as "Roboflow COCO export, 3 splits"."""
         return f"{self.what}, {'no splits' if self.whole else count(len(self.splits), 'split')}"
+
+    def opened_by(self, function: Callable[..., Any]) -> Export:
+        """Return the export with another function that opens its splits. Those of the splits must be `functools.partial` objects."""
+        openers = {split: functools.partial(function, *opener.args) for split, opener in self.splits.items()}  # type: ignore[attr-defined]
+        return replace(self, splits=openers)
 
     def open(self, root: Path, split: str) -> Any:
         """Open the images of a split, by any of its names. `ALL` are the images of a set without splits, or without validation images.

@@ -106,6 +106,7 @@ LAYOUTS = {
                 "small.detection",
                 exports="trickzoo.data.readers.yolo:yolo_exports",
                 contents="YOLO's text files with data.yaml or classes.txt",
+                outlines="trickzoo.data.readers.yolo:yolo_regions",
             )
         },
     ),

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from trickzoo.data.boxes import DetectionSet
 from trickzoo.data.exports import Export, by_split, only_export
@@ -86,14 +85,14 @@ def coco_exports(root: Path) -> list[Export]:
 
 def coco_regions(root: Path) -> list[Export]:
     """Return the exports of `coco_exports`, which open the outlines of the objects, as `RegionSet`, in place of their boxes."""
-    return [*_exports(_official(root), _open_regions), *_exports(_families(root), _open_regions)]
+    return [export.opened_by(_open_regions) for export in coco_exports(root)]
 
 
-def _exports(families: Iterable[Family], opener: Callable[[Path, Sequence[Path], str], Any] | None = None) -> list[Export]:
+def _exports(families: Iterable[Family]) -> list[Export]:
     found = []
     for what, place, files in families:
         named = by_split(place.parent, ((name, (path, folders)) for name, path, folders in files))
-        openers = {split: functools.partial(opener or _open, *places) for split, places in named.items()}
+        openers = {split: functools.partial(_open, *places) for split, places in named.items()}
         found.append(Export(what, "coco", place, openers))
     return found
 

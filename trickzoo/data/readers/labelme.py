@@ -54,23 +54,16 @@ class _File(msgspec.Struct):
 
 def labelme_exports(root: Path) -> list[Export]:
     """Return the images in a folder that have a file of Labelme each, which open as `DetectionSet`."""
-    return _exports(root, regions=False)
+    pairs = pairs_of_splits(root, SUFFIX, FOLDERS)
+    pairs = {split: pair for split, pair in pairs.items() if _is_labelme(annotations_in(pair, SUFFIX)[0])}
+    every = tuple(pairs.values())
+    openers = {split: functools.partial(_open_boxes, root, every, pair) for split, pair in pairs.items()}
+    return [Export("Labelme export", "labelme", every[0][0], openers)] if pairs else []
 
 
 def labelme_regions(root: Path) -> list[Export]:
     """Return the exports of `labelme_exports`, which open the shapes, as `RegionSet`, in place of their boxes."""
-    return _exports(root, regions=True)
-
-
-def _exports(root: Path, *, regions: bool) -> list[Export]:
-    pairs = pairs_of_splits(root, SUFFIX, FOLDERS)
-    pairs = {split: pair for split, pair in pairs.items() if _is_labelme(annotations_in(pair, SUFFIX)[0])}
-    if not pairs:
-        return []
-    every = tuple(pairs.values())
-    opener = _open_regions if regions else _open_boxes
-    openers = {split: functools.partial(opener, root, every, pair) for split, pair in pairs.items()}
-    return [Export("Labelme export", "labelme", every[0][0], openers)]
+    return [export.opened_by(_open_regions) for export in labelme_exports(root)]
 
 
 def _is_labelme(path: Path) -> bool:

@@ -11,7 +11,6 @@ import functools
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def via_exports(root: Path) -> list[Export]:
 
 def via_regions(root: Path) -> list[Export]:
     """Return the exports of `via_exports`, which open the regions, as `RegionSet`, in place of their boxes."""
-    return [replace(export, splits={ALL: functools.partial(_open_regions, root, export.place)}) for export in via_exports(root)]
+    return [export.opened_by(_open_regions) for export in via_exports(root)]
 
 
 def _open(root: Path, path: Path, layout: str) -> DetectionSet:

@@ -16,7 +16,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -26,6 +26,7 @@ from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
 from trickzoo.data.layouts import split_of
 from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
+from trickzoo.data.regions import Region, RegionImage, RegionSet, polygon
 from trickzoo.errors import BadData
 from trickzoo.files import read_regular
 from trickzoo.wording import count
@@ -42,6 +43,8 @@ SHOWN = 40
 
 Find = Callable[[Files], Sequence[str]]
 """Returns the paths of the images of a split, relative to the root."""
+Object: TypeAlias = tuple[int, str, int, list[float]]
+"""The number of a line, the beginning of a message about it, the number of its class, and its values, as fractions of the image."""
 
 
 def yolo_exports(root: Path) -> list[Export]:
@@ -68,6 +71,11 @@ def yolo_exports(root: Path) -> list[Export]:
         for split, place in (inside or {ALL: folder}).items()
     }
     return [Export(f"{tool} YOLO export", "yolo", root / CLASS_LIST, openers)]
+
+
+def yolo_regions(root: Path) -> list[Export]:
+    """Return the exports of `yolo_exports`, which open the polygons, as `RegionSet`, in place of their boxes."""
+    return [export.opened_by(_open_regions) for export in yolo_exports(root)]
 
 
 def _with_yaml(root: Path, path: Path) -> Export:
@@ -196,6 +204,22 @@ def _in_folder(files: Files, folder: str, path: Path | None = None) -> Sequence[
 
 
 def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: Path, layout: str) -> DetectionSet:
+    labels, classes = _labels(root, find, names, source)
+    return collect(root, layout, classes, (_annotated(root, name, path, classes) for name, path in labels.items()))
+
+
+def _open_regions(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: Path, layout: str) -> RegionSet:
+    labels, classes = _labels(root, find, names, source)
+    images = []
+    for name, path in labels.items():
+        width, height = image_files.size_of(root / name)
+        objects = _objects(root, path, classes)
+        images.append(RegionImage(name, width, height, tuple(_region(each, (width, height), classes) for each in objects)))
+    return RegionSet(root, layout, classes, tuple(images))
+
+
+def _labels(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: Path) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    """Return the text file of each image of a split, or None for an image without, and the classes."""
     files = Files(root)
     found, classes = find(files), names()
     if not found:
@@ -209,7 +233,7 @@ def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: 
         raise BadData(
             f"{root}: not one of {count(len(found), 'image')} has a text file; that of {found[0]} would be {_places_of(found[0])[0]}"
         )
-    return collect(root, layout, classes, (_annotated(root, name, labels[name], classes) for name in found))
+    return labels, classes
 
 
 def _places_of(name: str) -> tuple[str, ...]:
@@ -238,11 +262,26 @@ def _check_alone(root: Path, labels: Mapping[str, str | None], source: Path) -> 
 
 
 def _annotated(root: Path, name: str, labels: str | None, classes: tuple[str, ...]) -> tuple[DetectionImage, list[Annotation]]:
-    width, height = image_files.size_of(root / name)
-    image = DetectionImage(name, name, width, height)
+    image = DetectionImage(name, name, *image_files.size_of(root / name))
+    found = []
+    for at, _, label, numbers in _objects(root, labels, classes):
+        x0, y0, x1, y1 = _box(numbers)
+        scaled = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
+        found.append(Annotation(scaled, label + 1, id=at))
+    return image, found
+
+
+def _region(found: Object, size: tuple[int, int], classes: tuple[str, ...]) -> Region:
+    _, where, label, numbers = found
+    if len(numbers) == 4:
+        raise BadData(f"{where} has a box but no outline; draw its polygon, or delete it")
+    return Region(classes[label], (polygon(numbers, where) * size,))
+
+
+def _objects(root: Path, labels: str | None, classes: tuple[str, ...]) -> list[Object]:
     if labels is None:
-        return image, []
-    return image, [_object(line, f"{root / labels}, line {at},", image, classes, at) for at, line in _lines(root / labels)]
+        return []
+    return [_object(line, f"{root / labels}, line {at},", classes, at) for at, line in _lines(root / labels)]
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
@@ -250,7 +289,7 @@ def _lines(path: Path) -> Iterable[tuple[int, str]]:
     return [(at, line) for at, line in enumerate(read_text(path, at_most=MAX_LABELS).splitlines(), 1) if line.strip()]
 
 
-def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ...], number: int) -> Annotation:
+def _object(line: str, where: str, classes: tuple[str, ...], at: int) -> Object:
     values = line.split()
     values[0] = values[0].removesuffix(".0")  # NumPy writes all columns as floating-point numbers
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
@@ -263,11 +302,9 @@ def _object(line: str, where: str, image: DetectionImage, classes: tuple[str, ..
         raise BadData(f'{where} has a value that is not a number: "{line.strip()[:SHOWN]}"') from None
     if not all(-BEYOND <= value <= 1 + BEYOND for value in numbers):
         raise BadData(f"{where} has a value that is not from 0 to 1; values are fractions of the width or the height of the image")
-    box = _box(numbers)
-    if len(numbers) == 4 and not all(-BEYOND <= corner <= 1 + BEYOND for corner in box):
+    if len(numbers) == 4 and not all(-BEYOND <= corner <= 1 + BEYOND for corner in _box(numbers)):
         raise BadData(f"{where} has a box that extends beyond the image by more than {BEYOND:.0%} of its side")
-    scaled = (box[0] * image.width, box[1] * image.height, box[2] * image.width, box[3] * image.height)
-    return Annotation(scaled, int(values[0]) + 1, id=number)
+    return at, where, int(values[0]), numbers
 
 
 def _box(numbers: Sequence[float]) -> Box:
