@@ -24,6 +24,8 @@ def fold_norms(network: nn.Module) -> fx.GraphModule:
     The graph shares the layers of `network`, whose convolutions are changed in place. Pass a copy to keep the network.
     """
     graph = _Tracer().trace(network)
+    for node in graph.nodes:
+        node.type = None  # annotations are texts here, with which PyTorch 2.8 and 2.9 cannot pickle the graph
     folded = fx.GraphModule(network, graph)
     layers = dict(folded.named_modules())
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
