@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import tempfile
 from contextlib import suppress
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.annotated import coco, lists, mask, voc, xml
 from tests.exports import cvat_yolo, labelme, roboflow_yolo, via_csv, via_json, yolo
@@ -272,7 +275,10 @@ SHAPES = (
 
 
 def _labelme() -> Any:
-    shapes = [{"label": "cat", "shape_type": kind, "points": points, "mask": "iVBORw0KGgo="} for kind, points in SHAPES]
+    file = io.BytesIO()
+    Image.new("1", (3, 8), 1).save(file, "PNG")
+    pixels = base64.b64encode(file.getvalue()).decode()
+    shapes = [{"label": "cat", "shape_type": kind, "points": points, "mask": pixels} for kind, points in SHAPES]
     return {"shapes": shapes, "imagePath": "a.jpg", "imageHeight": 30, "imageWidth": 40}
 
 
