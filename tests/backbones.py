@@ -54,7 +54,7 @@ def train_a_step(model: Backbone) -> None:
 
 
 class Plain(Backbone):
-    """A network of a family of its own, of which nothing is known but its row in the registry, `PLAIN`."""
+    """A network of a new family. Its row in the registry is `PLAIN`; no other module of the package knows it."""
 
     def __init__(self, *, num_classes: int, in_chans: int = 3, drop_rate: float = 0.0, output_stride: int = 32, **factory: Any) -> None:
         super().__init__()

@@ -191,7 +191,7 @@ def test_faulty_outlines_are_refused_and_leave_nothing(capsys: pytest.CaptureFix
     jpeg(tmp_path / "other" / "1.jpg", 0, size=(W, H + 1))
     assert f"1.jpg is {W} × {H + 1} pixels, and {W} × {H} are stated" in call(file, tmp_path / "masks")[2]
     file = file_of(tmp_path / "name", [{"category_id": 10, "segmentation": [square(1, 2, 3, 5)]}], ("cat 1 2 3",))
-    assert "the names of the classes, background, cat 1 2 3, cannot be listed line by line" in call(file, tmp_path / "masks")[2]
+    assert "cannot list the classes background, cat 1 2 3: numbers after a name are its colour" in call(file, tmp_path / "masks")[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*map(str, range(7)), "name", "other"]
     (tmp_path / "masks").mkdir()
     assert "is there already" in call(file, tmp_path / "masks")[2]

@@ -90,7 +90,8 @@ def _write_classes(path: Path, classes: tuple[str, ...]) -> None:
     except BadData:
         same = False
     if not same:
-        raise BadData(f"the names of the classes, {shortened(classes, SHOWN)}, cannot be listed line by line; rename those with numbers")
+        listed = f"{path.name} cannot list the classes {shortened(classes, SHOWN)}"
+        raise BadData(f"{listed}: numbers after a name are its colour; rename such classes")
 
 
 def _write(regions: RegionSet, index: int, classes: tuple[str, ...], folder: Path, name: str) -> int:

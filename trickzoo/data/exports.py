@@ -43,7 +43,7 @@ class Export:
     what: str
     layout: str
     place: Path
-    splits: Mapping[str, Callable[[str], Any]] = field(repr=False)
+    splits: Mapping[str, functools.partial[Any]] = field(repr=False)
 
     @property
     def whole(self) -> bool:
@@ -56,9 +56,8 @@ class Export:
         return f"{self.what}, {'no splits' if self.whole else count(len(self.splits), 'split')}"
 
     def opened_by(self, function: Callable[..., Any]) -> Export:
-        """Return the export with another function that opens its splits. Those of the splits must be `functools.partial` objects."""
-        openers = {split: functools.partial(function, *opener.args) for split, opener in self.splits.items()}  # type: ignore[attr-defined]
-        return replace(self, splits=openers)
+        """Return the export with another function that opens its splits, with the same arguments as theirs."""
+        return replace(self, splits={split: functools.partial(function, *opener.args) for split, opener in self.splits.items()})
 
     def open(self, root: Path, split: str) -> Any:
         """Open the images of a split, by any of its names. `ALL` are the images of a set without splits, or without validation images.

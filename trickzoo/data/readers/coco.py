@@ -27,6 +27,8 @@ from trickzoo.data.regions import RegionSet
 from trickzoo.errors import BadData, BadOption
 
 YEAR = "2017"
+REMEDY = "; --images names the folder that these names are relative to"
+"""The end of a message about an image that a file names and that is not in the folder."""
 ROBOFLOW, LABEL_STUDIO = "_annotations.coco.json", "result.json"
 OFFICIAL = re.compile(r"instances_(train|val|test)(\d{4})\.json")
 
@@ -60,8 +62,7 @@ def read_coco(annotations: Path, images: Path) -> DetectionSet:
     Images and classes are sorted by their ids. Raises BadData for a file that does not have COCO's format, for ids or class names that
     occur twice, for ids of images or categories that are not in the file, and for images that do not exist or occur twice.
     """
-    remedy = "; --images names the folder that these names are relative to"
-    return to_set(annotations, decode(annotations), images, annotations.name, remedy)
+    return to_set(annotations, decode(annotations), images, annotations.name, REMEDY)
 
 
 def read_annotations(annotations: Path) -> DetectionSet:
@@ -74,8 +75,7 @@ def read_annotations(annotations: Path) -> DetectionSet:
 
 def read_coco_regions(annotations: Path, images: Path) -> RegionSet:
     """Open the outlines in a JSON file in COCO's format, with the folder of its images. Raises BadData as `coco_file.to_regions` does."""
-    remedy = "; --images names the folder that these names are relative to"
-    return to_regions(annotations, decode(annotations), images, annotations.name, remedy)
+    return to_regions(annotations, decode(annotations), images, annotations.name, REMEDY)
 
 
 def coco_exports(root: Path) -> list[Export]:
