@@ -37,10 +37,10 @@ def run(
 def without_batch_statistics(accelerator: Accelerator, *, dropout: float = 0.1, **options: Any) -> segmentation.task.Segmentation:
     """Return the fine-tuning of a segmenter whose gradient does not depend on how the batch is divided.
 
-    BatchNorm keeps its statistics, those of pretrained weights, because otherwise few gradients reach the first layers. The crops have no
-    padding, so that all have the same number of labelled pixels.
+    BatchNorm keeps its statistics, those of pretrained weights, because otherwise few gradients reach the first layers. Crops of small
+    images are padded, so that the numbers of labelled pixels differ.
     """
-    recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(1.0, 2.0))
+    recipe = MASKS.but("frozen", model=f"{MASKS.model}.tz_imagenette128", norms="frozen", scale=(0.5, 2.0))
     machine = Machine(out=Path("unused"), workers=0, **options)
     splits = segmentation.open_data(recipe, SHAPES, machine)
     torch.manual_seed(0)

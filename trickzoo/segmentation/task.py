@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -163,6 +164,10 @@ class Segmentation(AnnotatedTask):
             main, aux = net(self.normalise(images))
         loss = pixel_cross_entropy(main, masks)
         return loss if aux is None else loss + self.recipe.aux * pixel_cross_entropy(aux, masks)
+
+    def weight(self, batch: list[SegmentationSample]) -> float:
+        """Return the share of labelled pixels, over which the loss is the mean."""
+        return statistics.fmean(float((not_none(sample.mask) != IGNORE).float().mean()) for sample in batch)
 
     def evaluate(self) -> dict[str, Any] | None:
         """Return mean IoU and pixel accuracy in percent, over whole images in the files' sizes, or None without validation images."""

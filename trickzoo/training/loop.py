@@ -145,14 +145,19 @@ class _Training:
             group["lr"] = lr * group.get("factor", 1)
         # mixup and CutMix draw from the global generators
         draws.seed_generators(seed_of(self.seed, PROCESS, state.step, self.accelerator.process_index), self.accelerator.device)
-        values = []
+        values, weights = [], []
         for part in range(shares.rounds):
             batch = self._next(part)
+            weights.append(task.weight(batch) if shares.divided else 1.0)
             with _synchronised(self.net, part == shares.rounds - 1), draws.image_seeds(shares.layer_seeds(state.step, part)):
-                value = task.loss(self.net, batch) / shares.rounds
+                value = task.loss(self.net, batch) * weights[-1] / shares.rounds
                 self.accelerator.backward(value)
             values.append(value.detach())
-        loss = self._mean(sum(torch.stack(values).tolist()))  # reading the values once keeps a GPU from waiting for each micro-batch
+        # reading the values once keeps a GPU from waiting for each micro-batch
+        loss, weight = self._mean([sum(torch.stack(values).tolist()), sum(weights) / shares.rounds])
+        if weight not in (0.0, 1.0):
+            loss /= weight
+            self._divide_gradients(weight)
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss}", state.step)
         self.optimiser.step()
@@ -191,11 +196,18 @@ class _Training:
             raise self._stopped()
         return batch
 
-    def _mean(self, loss: float) -> float:
-        """Return the mean of a loss over all processes."""
+    def _divide_gradients(self, weight: float) -> None:
+        """Divide the gradients by the mean weight of the micro-batches, so that they are those of the mean over the whole batch."""
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.div_(weight)
+
+    def _mean(self, values: list[float]) -> list[float]:
+        """Return the means of values over all processes."""
         if self.accelerator.num_processes == 1:
-            return loss
-        return float(self.accelerator.reduce(torch.tensor(loss, device=self.accelerator.device), "mean").item())
+            return values
+        return self.accelerator.reduce(torch.tensor(values, device=self.accelerator.device), "mean").tolist()
 
     def _end_epoch(self) -> None:
         """Evaluate if the epoch is due for it, and write the checkpoints.

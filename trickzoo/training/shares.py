@@ -97,6 +97,11 @@ class Shares:
         """Number of micro-batches of a process in a step."""
         return self.batch_size // (self.world * self.micro)
 
+    @property
+    def divided(self) -> bool:
+        """Whether a batch is divided into several micro-batches, in one process or over several."""
+        return self.micro < self.batch_size
+
     def of_epochs(self, first_step: int, end: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the micro-batches of this process from the 0-based `first_step` on, `rounds` for each step.
 

@@ -74,6 +74,13 @@ class Task(ABC):
     def loss(self, net: nn.Module, batch: Any) -> Tensor:
         """Return the mean loss of a micro-batch, a scalar. `net` is the model, wrapped for several processes and for the precision."""
 
+    def weight(self, batch: Any) -> float:
+        """Return how much of a micro-batch its mean loss covers, from 0 to 1.
+
+        The loss of a step is the mean over its micro-batches with these weights, so that it does not depend on how the batch is divided.
+        """
+        return 1.0
+
     def stepped(self, step: int) -> None:  # noqa: B027, most tasks have nothing to do here
         """Do what the task has to do after each step of the optimiser. `step` is 0-based."""
 
