@@ -159,6 +159,24 @@ def test_a_folder_stands_for_its_images(call: Call, place: Path, tmp_path: Path)
     assert by_folder == one_by_one
 
 
+@pytest.mark.parametrize(("weights", "options"), [("boxes", ("picture",)), ("masks", ("picture", "mask"))])
+def test_pictures_keep_the_subfolders_of_a_folder(
+    call: Call, place: Path, tmp_path: Path, weights: str, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("0.jpg", "left/0.jpg", "right/far/0.jpg"):
+        jpeg(Path("frames") / name)
+    written = ("--out", "pictures", *(("--masks", "numbers") if "mask" in options else ()))
+    status, text, err = call("frames", "frames/left/0.jpg", "--weights", place / f"{weights}.safetensors", *written, "--json")
+    assert status == 0, err
+    rows = {row["image"]: row for row in json.loads(text)}
+    for option, folder in zip(options, ("pictures", "numbers"), strict=False):
+        assert {image: row[option] for image, row in rows.items()} == {
+            f"frames/{place}.jpg": f"{folder}/{place}.png" for place in ("0", "left/0", "right/far/0")
+        }
+        assert sorted(map(str, Path(folder).rglob("*.png"))) == sorted(row[option] for row in rows.values())
+
+
 @pytest.mark.parametrize(
     ("weights", "tokens", "words"),
     [

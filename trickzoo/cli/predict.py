@@ -50,7 +50,9 @@ def predict(
     classes: Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")] = None,
     preparation: Preparation = Preparation(),
     top: Annotated[int | None, within(Count), Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
-    out: Annotated[Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help=f"Folder for the pictures with boxes or masks, {PICTURES}/ by default. Subfolders of IMAGES are kept.")
+    ] = None,
     threshold: Annotated[
         float | None, within(Probability), Parameter(help=f"Lowest score of the boxes that are shown, {THRESHOLD} by default.")
     ] = None,
@@ -85,7 +87,8 @@ def predict(
     """
     if not images:
         raise BadOption("name one image or more")
-    files = tuple(file for image in images for file in images_at(image))
+    listed = [(file, image) for image in images for file in images_at(image)]
+    files = tuple(file for file, _ in listed)
     result_files.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
     if model is not None and weights is None and not named.is_exported(model) and not model.startswith("hf-hub:") and named.is_file(model):
         model, weights = None, model
@@ -105,7 +108,7 @@ def predict(
     }
     given |= {**prepared, "--model": None if exported else model, "--backend": None if backend == "eager" else backend}
     _check_fitting(kind, str(path or model or "this"), given)
-    drawn = {} if kind == "classification" else predict_objects.outputs(files, out or PICTURES, masks, overwrite)
+    drawn = {} if kind == "classification" else predict_objects.outputs(listed, out or PICTURES, masks, overwrite)
     name = _checked_name(model, path, weights) if kind == "classification" and not exported else ""
     files = _readable(files, skip_corrupt, look=size_of if kind == "classification" and not skip_corrupt else read)
     _warn_of_dark(files)

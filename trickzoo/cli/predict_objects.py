@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +18,27 @@ if TYPE_CHECKING:
     from trickzoo.loading import Network, Prediction
 
 
-def outputs(images: Sequence[Path], out: Path, masks: Path | None, overwrite: bool) -> dict[Path, tuple[Path, Path | None]]:
+def outputs(listed: Sequence[tuple[Path, Path]], out: Path, masks: Path | None, overwrite: bool) -> dict[Path, tuple[Path, Path | None]]:
     """Return the paths of each image's picture and of its mask, if masks are written.
 
+    `listed` has each image with what the user named: the image itself, a pattern, or a folder, whose subfolders are kept.
     Raises BadOption if one of these would replace an existing file without `overwrite`, an image, or the file of another image.
     """
     if masks is not None and masks.resolve() == out.resolve():
         raise BadOption(f"--out and --masks are both {out}; name two folders")
+    images: dict[Path, Path] = {}
+    for image, named in listed:
+        images.setdefault(image, image.relative_to(named) if named.is_dir() else Path(image.name))
     pictures = _paths(images, out, overwrite, "--out")
     labels = [None] * len(images) if masks is None else _paths(images, masks, overwrite, "--masks")
     return dict(zip(images, zip(pictures, labels, strict=True), strict=True))
 
 
-def _paths(images: Sequence[Path], folder: Path, overwrite: bool, option: str) -> list[Path]:
-    """Return the path of each image's file in a folder that an option names. Raises BadOption as `outputs` does."""
+def _paths(images: Mapping[Path, Path], folder: Path, overwrite: bool, option: str) -> list[Path]:
+    """Return the path of each image's file in a folder that an option names, given its place there. Raises BadOption as `outputs` does."""
     from trickzoo.files import file_name
 
-    paths = [folder / file_name(image.stem, ".png") for image in images]
+    paths = [folder / place.parent / file_name(place.stem, ".png") for place in images.values()]
     originals = {image.resolve() for image in images}
     taken: dict[Path, Path] = {}
     for image, path in zip(images, paths, strict=True):
