@@ -14,6 +14,7 @@ import pytest
 
 from docs.generate import PAGES, plots
 from docs.pages.places import CARDS, DOCS
+from trickzoo.weights import manifest
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,14 +169,14 @@ def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path)
     for file in (ROOT / "weights_manifest").glob("*.toml"):
         assert f"trickzoo/weights_manifest/{file.name}" in names
     assert "trickzoo/py.typed" in names
-    assert [name for name in names if name.endswith(".safetensors")] == [
-        "trickzoo/weights_manifest/files/mobilenet_v1_025.tz_imagenette128.safetensors"
-    ]
-    assert wheel.stat().st_size < 2_000_000
+    packaged = ("mobilenet_v1_025.tz_imagenette128", *manifest.networks())
+    files = sorted(f"trickzoo/weights_manifest/files/{name}.safetensors" for name in packaged)
+    assert sorted(name for name in names if name.endswith(".safetensors")) == files
+    assert wheel.stat().st_size < 10_000_000
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     path = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});"
     code = f"{path} import trickzoo; print(trickzoo.__file__, len(trickzoo.list_weights()))"
-    code += "; trickzoo.create('mobilenet_v1_025.tz_imagenette128')"
+    code += "; trickzoo.create('mobilenet_v1_025.tz_imagenette128'); [trickzoo.load(name) for name in trickzoo.list_networks()]"
     out = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert str(tmp_path / "site") in out
     assert int(out.split()[1]) >= 69

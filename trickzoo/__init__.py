@@ -26,6 +26,7 @@ __all__ = [
     "from_timm",
     "from_torchvision",
     "list_models",
+    "list_networks",
     "list_weights",
     "load",
     "segmentation",
@@ -35,7 +36,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from trickzoo import detection, segmentation
-    from trickzoo.catalogue import describe, list_models, list_weights
+    from trickzoo.catalogue import describe, list_models, list_networks, list_weights
     from trickzoo.data.classes import class_names
     from trickzoo.data.training_transform import train_transform
     from trickzoo.data.transforms import eval_transform
@@ -57,6 +58,7 @@ _HOMES = {
     "from_timm": "trickzoo.interop",
     "from_torchvision": "trickzoo.interop",
     "list_models": "trickzoo.catalogue",
+    "list_networks": "trickzoo.catalogue",
     "list_weights": "trickzoo.catalogue",
     "load": "trickzoo.loading",
     "to_timm": "trickzoo.interop",

@@ -37,6 +37,11 @@ def list_weights(pattern: str = "*", *, non_commercial: bool = True) -> list[str
     return [record.name for record in found if non_commercial or record.commercial]
 
 
+def list_networks(pattern: str = "*") -> list[str]:
+    """Return the names of the detectors and segmenters that match a shell pattern, in natural order. `trickzoo.load` loads them."""
+    return [name for name in manifest.networks() if fnmatchcase(name, pattern)]
+
+
 @dataclass(frozen=True)
 class Description:
     """A model and its weights.

@@ -190,7 +190,7 @@ def load(path: str | PathLike[str], device: torch.device | str | None = None) ->
     Args:
         path: a weight file, an .onnx or .xml file of `trickzoo export`, or the folder; a reference "hf-hub:user/name[@revision]" to
             weights that trickzoo published; or the name of a model, such as "resnet50_d", for its default weight, or of one of the zoo's
-            weights, such as "mobilenet_v1_025.tz_imagenette128".
+            weights, such as "mobilenet_v1_025.tz_imagenette128", or of its detectors and segmenters, which `list_networks` lists.
         device: device of the network, such as "cuda"; by default torch's default device. Exported files run on the CPU.
 
     Raises BadCheckpoint if the file does not exist, is damaged, or states no classes or no preprocessing, WeightsUnavailable if it

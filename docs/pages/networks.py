@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 from docs.pages.places import STUDIES
 from trickzoo import catalogue
+from trickzoo.recipes.collection import from_dict
+from trickzoo.recipes.finetune import RECIPE_CLASSES
 from trickzoo.studies.statistics import estimate
 from trickzoo.weights import manifest
-from trickzoo.weights.record import Record
+from trickzoo.weights.record import NetworkRecord, Record
 
 HEAD = """# Models and weights
 
@@ -49,6 +53,19 @@ over training runs with different random seeds, as mean ± standard deviation; t
 | weight | data set | top-1 | top-5 | several seeds | input | training |
 | --- | --- | ---: | ---: | --- | --- | --- |
 """
+NETWORKS = """
+## Trained detectors and segmenters
+
+`trickzoo.load(NAME)` loads these networks, and `--model NAME` names them to `trickzoo predict`, `trickzoo eval` and `trickzoo export`.
+Their files are part of the package. `trickzoo finetune LAYOUT --weights NAME` starts a training on your own images from them, and
+`--recipe NAME` repeats theirs. Their backbone started from `mobilenet_v1_025.tz_imagenette128`. They are meant for first experiments on a
+small machine, with images like those that they were trained on. The accuracy in percent is that of the file on the validation images of
+the data set, as measured by `trickzoo eval`. "Several seeds" is the first metric over training runs with different random seeds, as mean ±
+standard deviation; their results are in `benchmarks/results/networks/`.
+
+| network | data set | accuracy | several seeds | images | size, MB | training |
+| --- | --- | --- | --- | --- | ---: | --- |
+"""
 DIGESTS = """
 ## Digests
 
@@ -77,7 +94,9 @@ def models() -> str:
         models.append(f"| `{a.name}`{aliases} | {cost} | {default} | {accuracy} |")
         weights += [_row(record) for record in d.weights if record.layout != "trickzoo"]
         own += [_own_row(record) for record in d.weights if record.layout == "trickzoo"]
-    return HEAD + "\n".join(models) + "\n" + WEIGHTS + "\n".join(weights) + "\n" + OWN + "\n".join(own) + "\n" + _digests()
+    networks = [_network_row(record) for record in manifest.networks().values()]
+    tables = (HEAD, models), (WEIGHTS, weights), (OWN, own), (NETWORKS, networks)
+    return "".join(head + "\n".join(rows) + "\n" for head, rows in tables) + _digests()
 
 
 def _digests() -> str:
@@ -99,12 +118,29 @@ def _own_row(r: Record) -> str:
     assert r.recipe == f"zoo.{r.name}"
     (m,) = r.metrics
     p = r.preprocessing
-    folder = STUDIES / "weights" / r.name
-    results = [folder / "result.json", *sorted(folder.glob("seed-*.json"))]
-    each = estimate([json.loads(path.read_text(encoding="utf-8"))["top1"] for path in results])
-    spread = "–" if each.s is None else f"{each.mean:.2f} ± {each.s:.2f}, n = {each.n}"
+    spread = _spread([result["top1"] for result in _results(STUDIES / "weights" / r.name)])
     training = (r.note or "").removeprefix("trained on ")
     return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | {training} |"
+
+
+def _network_row(r: NetworkRecord) -> str:
+    (m,) = r.metrics
+    results = _results(STUDIES / "networks" / r.name)
+    spread = _spread([result[result["measure"]] for result in results])
+    accuracy = ", ".join(f"{name} {value:.2f}" for name, value in m.values.items())
+    recipe = from_dict(results[0]["recipe"], RECIPE_CLASSES[r.task])
+    size = r.sources[0].size or 0
+    return f"| `{r.name}` | {m.data} | {accuracy} | {spread} | {recipe.sides_in_words} | {size / 1e6:.1f} | {r.note} |"
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of the training runs of a network, with that of the published file first."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "result.json", *sorted(folder.glob("seed-*.json")))]
+
+
+def _spread(values: list[float]) -> str:
+    each = estimate(values)
+    return "–" if each.s is None else f"{each.mean:.2f} ± {each.s:.2f}, n = {each.n}"
 
 
 def _row(r: Record) -> str:

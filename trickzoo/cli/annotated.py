@@ -46,7 +46,8 @@ class EvaluationOptions:
         Path,
         Parameter(
             name=("--model", "--weights"),
-            help="The folder of a training run by trickzoo finetune, its model.safetensors, or an .onnx or .xml file of `trickzoo export`.",
+            help="The folder of a training run by trickzoo finetune, its model.safetensors, a detector or a segmenter that `trickzoo list` "
+            "shows, or an .onnx or .xml file of `trickzoo export`.",
         ),
     ]
     out: Annotated[Path | None, Parameter(help="Write the result to this JSON file.")] = None

@@ -16,8 +16,8 @@ from trickzoo.data.classes import describe_class
 from trickzoo.errors import UnknownName, shortened
 from trickzoo.files import digest
 from trickzoo.registry import Architecture
-from trickzoo.weights import header, named
-from trickzoo.weights.record import Metric, Record
+from trickzoo.weights import header, manifest, named
+from trickzoo.weights.record import AnnotatedMetric, Metric, NetworkRecord, Record
 from trickzoo.wording import count
 
 
@@ -28,14 +28,26 @@ def list_(
     pretrained: Annotated[bool, Parameter(negative="", help="List only models that have a default weight.")] = False,
     json: Json = False,
 ) -> None:
-    """List the models whose names match a shell pattern, such as "resnet*_d"."""
+    """List the models whose names match a shell pattern, such as "resnet*_d", and the trained detectors and segmenters."""
     names = catalogue.list_models(pattern, pretrained=pretrained)
-    if not names:
+    networks = [manifest.networks()[name] for name in catalogue.list_networks(pattern)]
+    if not names and not networks:
         raise UnknownName("model", pattern, registry.ARCHITECTURES)
     rows = [catalogue.describe(name) for name in names]
     if json:
-        say_json([_model(d.architecture) | {"default": d.default and d.default.name} for d in rows])
+        models = [_model(d.architecture) | {"task": "classification", "default": d.default and d.default.name} for d in rows]
+        say_json(models + [{"model": network.name, **msgspec.to_builtins(network)} for network in networks])
         return
+    if rows:
+        _say_models(rows)
+    if networks:
+        if rows:
+            say()
+        cells = [(n.name, n.task, m.data, _values(m)) for n in networks for m in n.metrics]
+        table(("trained network", "task", "data", "accuracy"), cells, left=("trained network", "task", "data", "accuracy"))
+
+
+def _say_models(rows: Sequence[catalogue.Description]) -> None:
     cells = []
     for d in rows:
         a = d.architecture
@@ -61,7 +73,7 @@ def describe(name: str, /, *, json: Json = False) -> None:
     training stands for the file that the training wrote.
     """
     if named.is_file(name):
-        _say_file(named.existing(name), json)
+        _say_file(name, named.existing(name), named.network(name), json)
         return
     d = catalogue.describe(name)
     a = d.architecture
@@ -80,16 +92,18 @@ def describe(name: str, /, *, json: Json = False) -> None:
         say("no weights are published for it")
 
 
-def _say_file(path: Path, json: bool) -> None:
+def _say_file(name: str, path: Path, record: NetworkRecord | None, json: bool) -> None:
+    """Print what a file states about itself, and what is recorded about it if it is that of a detector or a segmenter of the zoo."""
     own = header.required(path)
     if json:
-        say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)})
+        recorded = {} if record is None else {"record": msgspec.to_builtins(record)}
+        say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)} | recorded)
         return
     training = own.training or {}
     recipe = training.get("recipe")
     stated = recipe if isinstance(recipe, dict) else {}  # `trickzoo.export` writes whatever describes a training
     by = f"{stated['name']}, {count(stated['epochs'], 'epoch')}" if isinstance(stated.get("epochs"), int) and "name" in stated else None
-    say((str(path), "bold"))
+    say((str(path) if record is None else name, "bold"))
     _say_rows(
         {
             "task": own.task,
@@ -102,8 +116,12 @@ def _say_file(path: Path, json: bool) -> None:
             "seed": str(training.get("seed", "")),
             "size": f"{path.stat().st_size / 1e6:,.1f} MB",
             "sha256": digest(path),
+            "licence": record.licence if record else None,
+            "note": record.note if record else None,
         }
     )
+    for m in record.metrics if record else ():
+        say(f"  {'figure':<14}{m.data}: {_values(m)} ({count(m.n, 'image')}), measured: {m.source}")
 
 
 def _classes(names: str | Sequence[str] | None) -> str | None:
@@ -160,6 +178,10 @@ def _say_weight(r: Record) -> None:
         say(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}{said}")
     for m in r.metrics:
         say(f"  {'figure':<14}{_figure(m)}")
+
+
+def _values(m: AnnotatedMetric) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in m.values.items())
 
 
 def _figure(m: Metric) -> str:

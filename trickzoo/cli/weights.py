@@ -14,7 +14,7 @@ from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import local, manifest, pins, store
 from trickzoo.weights.named import existing
-from trickzoo.weights.record import Record
+from trickzoo.weights.record import NetworkRecord, Record
 from trickzoo.wording import count
 
 Names = Annotated[str, Parameter(help="Weights, models, each of which stands for its default weight, or shell patterns of weights.")]
@@ -32,19 +32,14 @@ def list_(
     A download whose SHA-256 is not recorded is compared with what the hub states; `trickzoo weights lock` then records it.
     """
     rows, content = [], []
-    names = catalogue.list_weights(pattern)
-    if not names:
-        raise UnknownName("weight", pattern, manifest.records())
-    for record in map(manifest.find, names):
+    for record in _matching(pattern):
         here = local.is_here(record)
         if cached and not here:
             continue
-        m = record.published()
-        size = (local.size(record) or catalogue.describe(record.model).architecture.parameters * 4) / 1e6
-        figures = (f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", "")
+        size = (local.size(record) or _expected_size(record)) / 1e6
         about = (f"{size:.0f} MB", pins.recorded(record), record.licence, "yes" if here else "")
         content.append({**msgspec.to_builtins(record), "megabytes": round(size, 3), "here": here})
-        rows.append((record.name, "default" if record.default else "", *figures, *about))
+        rows.append((record.name, *_accuracy(record), *about))
     if json:
         say_json(content)
         return
@@ -55,6 +50,19 @@ def list_(
         none = sum(row[5] == "none" for row in rows)
         digits = len(rows) - full - none
         say(f"{len(rows)} weights: {full} with a full SHA-256, {digits} with its first digits, {none} without")
+
+
+def _expected_size(record: Record | NetworkRecord) -> int:
+    """Return the size in bytes of the fp32 parameters of a weight; 0 for a detector or a segmenter."""
+    return catalogue.describe(record.model).architecture.parameters * 4 if isinstance(record, Record) else 0
+
+
+def _accuracy(record: Record | NetworkRecord) -> tuple[str, str, str]:
+    """Return whether a weight is a default one, its accuracy, and the input that this was measured with."""
+    if isinstance(record, Record):
+        m = record.published()
+        return "default" if record.default else "", *((f"{m.top1:.3f}", f"{m.size} / {m.crop:g}") if m else ("–", ""))
+    return "", next((f"{name} {value:.2f}" for m in record.metrics for name, value in m.values.items()), "–"), ""
 
 
 def fetch(*names: Names) -> None:
@@ -72,7 +80,7 @@ def verify(*names: Names) -> None:
     that was used first.
     """
     wrong = []
-    records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
+    records = _records(names) if names else _here()
     for record in records:
         try:
             file = local.verify(record)
@@ -105,7 +113,7 @@ def lock(*names: Names) -> None:
 
     Without names, all weights on this machine are pinned.
     """
-    records = _records(names) if names else [r for r in manifest.records().values() if local.is_here(r)]
+    records = _records(names) if names else _here()
     files = store.pin(records)
     for file in files:
         say(f"{file.name}  {file.revision or '-'}  {file.upstream_sha256 or file.sha256}")
@@ -160,17 +168,27 @@ def rm(*names: Names) -> None:
             say(f"{record.name}: was not on this machine")
 
 
-def _records(names: tuple[str, ...]) -> list[Record]:
-    """Return the records of weights, the default records of models, and the records that match patterns."""
+def _records(names: tuple[str, ...]) -> list[Record | NetworkRecord]:
+    """Return the records of weights, detectors and segmenters, the default records of models, and the records that match patterns."""
     if not names:
         raise TrickzooError("name a weight, a model or a pattern; `trickzoo weights list` shows them")
-    found = []
+    found: list[Record | NetworkRecord] = []
     for name in names:
         if any(sign in name for sign in "*?["):
-            matched = catalogue.list_weights(name)
-            if not matched:
-                raise UnknownName("weight", name, manifest.records())
-            found += [manifest.find(match) for match in matched]
+            found += _matching(name)
         else:
-            found.append(manifest.find(name) if "." in name else manifest.choose(name))
+            found.append(manifest.entry(name) if "." in name else manifest.choose(name))
     return found
+
+
+def _matching(pattern: str) -> list[Record | NetworkRecord]:
+    """Return the records of the weights, detectors and segmenters that match a pattern. Raises UnknownName if none does."""
+    names = catalogue.list_weights(pattern) + catalogue.list_networks(pattern)
+    if not names:
+        raise UnknownName("weight", pattern, manifest.entries())
+    return [manifest.entry(name) for name in names]
+
+
+def _here() -> list[Record | NetworkRecord]:
+    """Return the records whose files are on this machine."""
+    return [record for record in manifest.entries().values() if local.is_here(record)]

@@ -75,7 +75,9 @@ def _build(
 def load(path: str | PathLike[str], *, short: int | None = None, long: int | None = None) -> FasterRCNN:
     """Load a detector that `trickzoo finetune` wrote, in evaluation mode. `model.classes` are the names of labels 1, 2, ….
 
-    `path` may also be an `hf-hub:` reference. `short` and `long` replace the recipe's image sides in pixels.
+    `path` may also be the name of a detector of the zoo, such as "faster_rcnn_mobilenet_v1_025.tz_bccd", or an `hf-hub:` reference. `short`
+    and `long` replace the recipe's image sides in pixels.
+
     Raises BadCheckpoint if the file contains something else or is damaged, and BadOption if the short side would be longer than the long
     side.
     """

@@ -77,8 +77,10 @@ def find_fine_tuning(name: str, kind: type[R]) -> R:
 
 
 def _place(name: str) -> Path | None:
-    """Return the file that the recipe is in, if `name` is that of a file or of the folder of a training run, else None."""
+    """Return the file that the recipe is in, if `name` is that of a file, of a network or of the folder of a training run, else None."""
     path = Path(name)
+    if named.network(name):
+        return named.existing(name)
     if path.suffix in SUFFIXES:
         return path
     if not os.path.isdir(name):

@@ -73,7 +73,8 @@ def _output_stride(recipe: SegmentationRecipe) -> int:
 def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
     """Load a segmenter that `trickzoo finetune` wrote, in evaluation mode. `model.classes` are the names of classes 0, 1, ….
 
-    `path` may also be an `hf-hub:` reference. `short` replaces the recipe's short image side in pixels.
+    `path` may also be the name of a segmenter of the zoo, such as "fcn_mobilenet_v1_025.tz_camvid", or an `hf-hub:` reference. `short`
+    replaces the recipe's short image side in pixels.
     Raises BadCheckpoint if the file contains something else or is damaged.
     """
     return network_file.load(path, SegmentationRecipe, _build, short=short)

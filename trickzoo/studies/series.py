@@ -81,10 +81,11 @@ def _identity(recipe: AnyRecipe, images: Splits[Any]) -> dict[str, str]:
 
 def _digests(recipe: AnyRecipe) -> dict[str, str]:
     """Return the SHA-256 of each weight file that a recipe names by its path or by the folder of its training."""
-    from trickzoo.weights.named import is_file
+    from trickzoo.weights.named import existing, is_file, network
 
     named = {"weights_sha256": getattr(recipe, recipe.starts_from), "teacher_sha256": getattr(recipe, "teacher", None)}
-    paths = {name: files.expanded(path) for name, path in named.items() if path is not None and is_file(path)}
+    given = {name: path for name, path in named.items() if path is not None and is_file(path)}
+    paths = {name: existing(path) if network(path) else files.expanded(path) for name, path in given.items()}
     paths = {name: path / NETWORK if path.is_dir() else path for name, path in paths.items()}
     return {name: _digest(path, path.stat().st_mtime_ns, path.stat().st_size) for name, path in paths.items() if path.is_file()}
 

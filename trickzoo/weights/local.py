@@ -19,13 +19,13 @@ from trickzoo.errors import BadCheckpoint, DigestMismatch, NotWritten, TrickzooE
 from trickzoo.files import Identity, examine, home, open_regular, utf8_path
 from trickzoo.weights import manifest, pins, stamps
 from trickzoo.weights.download import commit_of, digest_matches, in_hub_cache, write_error
-from trickzoo.weights.record import Record, Source
+from trickzoo.weights.record import Entry, Source
 from trickzoo.weights.stamps import Stamp, WeightFile
 
 log = logging.getLogger("trickzoo")
 
 
-def locate(record: Record) -> WeightFile | None:
+def locate(record: Entry) -> WeightFile | None:
     """Return the verified file of a weight, or None if the weight is not on this machine.
 
     Raises DigestMismatch if the file is not the recorded one, and BadCheckpoint if it cannot be read.
@@ -33,7 +33,7 @@ def locate(record: Record) -> WeightFile | None:
     return _stamped(record) or _unstamped(record)
 
 
-def verify(record: Record) -> WeightFile | None:
+def verify(record: Entry) -> WeightFile | None:
     """Do the same as `locate`, but compute the digest of the file even if its stamp is valid."""
     stamp, source = _stamp(record)
     if stamp is not None and source is not None and source.path is None and Path(stamp.path).exists():
@@ -41,24 +41,24 @@ def verify(record: Record) -> WeightFile | None:
     return _unstamped(record)
 
 
-def is_here(record: Record) -> bool:
+def is_here(record: Entry) -> bool:
     """Return whether a file of the weight is on this machine. The file is not verified."""
     return _path(record) is not None
 
 
-def size(record: Record) -> int | None:
+def size(record: Entry) -> int | None:
     """Return the size in bytes of the file on this machine, else the size that the record states, else None."""
     if path := _path(record):
         return path.stat().st_size
     return next((source.size for source in record.sources if source.size is not None), None)
 
 
-def is_packaged(record: Record) -> bool:
+def is_packaged(record: Entry) -> bool:
     """Return whether the weight is a file of the package, or of the checkout that the package is run from."""
     return any(_packaged(source) is not None for source in record.sources)
 
 
-def assurance(record: Record, file: WeightFile) -> str:
+def assurance(record: Entry, file: WeightFile) -> str:
     """Return which digest a file of the weight has been compared with.
 
     "pinned" is the full SHA-256 in the manifest or the lock file, "8 digits" (or more) its beginning, and "stated by the hub" the SHA-256
@@ -72,7 +72,7 @@ def assurance(record: Record, file: WeightFile) -> str:
     return "stated by the hub" if file.revision is not None else "unverified"
 
 
-def remove(record: Record) -> list[Path]:
+def remove(record: Entry) -> list[Path]:
     """Delete the files and the stamp of a weight, and return the paths that were deleted. Files outside the caches are kept."""
     gone = []
     stamp = stamps.read(record.name)
@@ -89,12 +89,12 @@ def remove(record: Record) -> list[Path]:
     return existing
 
 
-def folder(record: Record) -> Path:
+def folder(record: Entry) -> Path:
     """Return the folder of the weight's files that do not lie in the hub client's cache."""
     return home() / "files" / record.name
 
 
-def converted(record: Record, file: WeightFile) -> WeightFile:
+def converted(record: Entry, file: WeightFile) -> WeightFile:
     """Write the safetensors form of a verified pickled checkpoint into `folder(record)` and return it.
 
     Raises BadCheckpoint if the file is not a checkpoint, DigestMismatch if it was replaced after it had been verified, and
@@ -144,7 +144,7 @@ class _Place(NamedTuple):
     revision: str | None = None
 
 
-def _places(record: Record) -> Iterator[_Place]:
+def _places(record: Entry) -> Iterator[_Place]:
     """Yield the files of a weight in the order of its sources: in the package, put in place by hand, in the hub's cache."""
     for source in record.sources:
         if path := _packaged(source):
@@ -155,7 +155,7 @@ def _places(record: Record) -> Iterator[_Place]:
             yield from _cached(record, source)
 
 
-def _cached(record: Record, source: Source) -> Iterator[_Place]:
+def _cached(record: Entry, source: Source) -> Iterator[_Place]:
     """Yield the file of a hub source in the hub client's cache, if it exists.
 
     A file of another commit on the main branch, which timm may have downloaded, serves as well if it has the recorded SHA-256.
@@ -169,7 +169,7 @@ def _cached(record: Record, source: Source) -> Iterator[_Place]:
                 return
 
 
-def _path(record: Record) -> Path | None:
+def _path(record: Entry) -> Path | None:
     """Return the path of an unverified file of the weight, the stamped file first."""
     stamp, _ = _stamp(record)
     if stamp is not None and os.path.exists(stamp.path):  # unlike `Path.exists`, this raises no error for text that cannot be a path
@@ -189,7 +189,7 @@ def _packaged(source: Source) -> Path | None:
 # verification
 
 
-def _stamp(record: Record) -> tuple[Stamp, Source] | tuple[None, None]:
+def _stamp(record: Entry) -> tuple[Stamp, Source] | tuple[None, None]:
     """Return the stamp of a weight and its source. Both are None if the record no longer has that source or names another revision."""
     stamp = stamps.read(record.name)
     source = next((source for source in record.sources if stamp is not None and str(source) == stamp.source), None)
@@ -211,7 +211,7 @@ def _is_at(source: Source, revision: str | None, stamp: Stamp) -> bool:
     return cached is not None and commit_of(source, cached) == stamp.revision
 
 
-def _stamped(record: Record) -> WeightFile | None:
+def _stamped(record: Entry) -> WeightFile | None:
     """Return the file that the stamp names, verified again if it changed; None if there is no stamp or no file."""
     stamp, source = _stamp(record)
     if stamp is None or source is None:
@@ -227,7 +227,7 @@ def _stamped(record: Record) -> WeightFile | None:
     return _as_recorded(record, source, stamp, Identity.of(found))
 
 
-def _check_again(record: Record, source: Source, stamp: Stamp) -> WeightFile:
+def _check_again(record: Entry, source: Source, stamp: Stamp) -> WeightFile:
     """Compute the digest of the stamped file, and stamp it anew. Raises DigestMismatch if the digest has changed."""
     path = Path(stamp.path)
     got, identity = _examine(path)
@@ -238,7 +238,7 @@ def _check_again(record: Record, source: Source, stamp: Stamp) -> WeightFile:
     return file
 
 
-def _as_recorded(record: Record, source: Source, stamp: Stamp, identity: Identity) -> WeightFile:
+def _as_recorded(record: Entry, source: Source, stamp: Stamp, identity: Identity) -> WeightFile:
     """Return the stamped file. Raises DigestMismatch if the manifest or the lock file now states another digest."""
     sha256, expected = stamp.upstream_sha256 or stamp.sha256, pins.expected_sha256(record, source)
     if not digest_matches(sha256, expected):
@@ -246,7 +246,7 @@ def _as_recorded(record: Record, source: Source, stamp: Stamp, identity: Identit
     return WeightFile(record.name, Path(stamp.path), stamp.sha256, stamp.source, stamp.revision, stamp.upstream_sha256, identity)
 
 
-def _unstamped(record: Record) -> WeightFile | None:
+def _unstamped(record: Entry) -> WeightFile | None:
     """Find a file that has no valid stamp, verify it, convert it if it is pickled, and stamp it."""
     place = next(_places(record), None)
     if place is None:
@@ -273,7 +273,7 @@ def _examine(path: Path) -> tuple[str, Identity]:
         raise BadCheckpoint(f"{path} cannot be read ({error.strerror or error})") from None
 
 
-def _check_whole(record: Record, path: Path) -> None:
+def _check_whole(record: Entry, path: Path) -> None:
     """Raise BadCheckpoint for a damaged .safetensors file. A pickled file is checked when it is converted."""
     import safetensors
 
@@ -287,7 +287,7 @@ def _check_whole(record: Record, path: Path) -> None:
         raise BadCheckpoint(f"{path} is not a whole safetensors file ({error}); {remedy}") from None
 
 
-def _mismatch(record: Record, path: Path, expected: str, got: str) -> DigestMismatch:
+def _mismatch(record: Entry, path: Path, expected: str, got: str) -> DigestMismatch:
     packaged = any(_packaged(source) == path for source in record.sources)
     remedy = "install trickzoo again" if packaged else f"`trickzoo weights rm {record.name}` deletes it, then fetch it again"
     return DigestMismatch(f"{path} is not the recorded file of {record.name}: expected SHA-256 {expected}, found {got}; {remedy}")

@@ -6,14 +6,14 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from trickzoo import registry
 from trickzoo.errors import BadManifest, NoWeights, UnknownName
 from trickzoo.files import expanded
-from trickzoo.weights.record import ManifestFile, Record
+from trickzoo.weights.record import Entry, ManifestFile, NetworkRecord, Record
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,6 +23,8 @@ else:
 PACKAGE = Path(__file__).parents[1]
 VARIABLE = "TRICKZOO_MANIFEST"
 
+E = TypeVar("E", bound=Entry)
+
 
 def shipped_folder() -> Path:
     """Return the folder of the shipped manifest: inside an installed package, or at the top of a checkout."""
@@ -31,36 +33,49 @@ def shipped_folder() -> Path:
 
 
 def records() -> dict[str, Record]:
-    """Return every record by its name, in natural order (resnet50 before resnet101).
+    """Return the record of every weight by its name, in natural order (resnet50 before resnet101).
 
     Raises BadManifest if a file cannot be read, two records have one name, or a model has two default weights.
     """
-    return _records(os.environ.get(VARIABLE, ""))
+    return _records(os.environ.get(VARIABLE, ""))[0]
+
+
+def networks() -> dict[str, NetworkRecord]:
+    """Return the record of every detector and segmenter by its name, in natural order. Raises what `records` raises."""
+    return _records(os.environ.get(VARIABLE, ""))[1]
 
 
 @functools.lru_cache(maxsize=4)
-def _records(extra: str) -> dict[str, Record]:
+def _records(extra: str) -> tuple[dict[str, Record], dict[str, NetworkRecord]]:
     files = sorted(shipped_folder().glob("*.toml"))
     for place in filter(None, extra.split(os.pathsep)):
         path = expanded(place)
         if not path.exists():
             raise BadManifest(f"{VARIABLE}: {path} does not exist; correct or unset the variable")
         files += sorted(path.glob("*.toml")) if path.is_dir() else [path]
-    found: dict[str, Record] = {}
+    weights: dict[str, Record] = {}
+    networks: dict[str, NetworkRecord] = {}
     defaults: dict[str, str] = {}
     for file in files:
         for number, record in enumerate(read(file), 1):
-            if record.name in found:
+            if record.name in weights or record.name in networks:
                 raise _complaint(file, number, record.name, "name: another record has this name; give each weight its own")
-            found[record.name] = record
+            if isinstance(record, NetworkRecord):
+                networks[record.name] = record
+                continue
+            weights[record.name] = record
             if record.default and (other := defaults.setdefault(record.model, record.name)) != record.name:
                 raise _complaint(
                     file, number, record.name, f"default: {record.model} already has a default weight, {other}; remove one of them"
                 )
+    return _in_order(weights), _in_order(networks)
+
+
+def _in_order(found: dict[str, E]) -> dict[str, E]:
     return dict(sorted(found.items(), key=lambda item: registry.natural(item[0])))
 
 
-def read(file: Path) -> tuple[Record, ...]:
+def read(file: Path) -> tuple[Record | NetworkRecord, ...]:
     """Return the records of one TOML file. Raises BadManifest with the file, the record and the field that is wrong."""
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -71,20 +86,22 @@ def read(file: Path) -> tuple[Record, ...]:
     except RecursionError:
         raise BadManifest(f"{file}: cannot be read (it is nested too deeply)") from None
     try:
-        tables = msgspec.convert(content, ManifestFile).weights
+        tables = msgspec.convert(content, ManifestFile)
     except msgspec.ValidationError as error:
         raise BadManifest(f"{file}: {error}") from None
-    return tuple(_record(file, number, table) for number, table in enumerate(tables, 1))
+    weights = tuple(_record(file, number, Record, table) for number, table in enumerate(tables.weights, 1))
+    after = len(weights) + 1
+    return weights + tuple(_record(file, number, NetworkRecord, table) for number, table in enumerate(tables.networks, after))
 
 
-def _record(file: Path, number: int, table: dict[str, Any]) -> Record:
-    """Check one `[[weights]]` table of a file, the `number`th from 1."""
+def _record(file: Path, number: int, kind: type[E], table: dict[str, Any]) -> E:
+    """Check one table of a file. `number` counts from 1, first the tables of weights and then those of networks."""
     try:
-        record = msgspec.convert(table, Record)
-        model = registry.find(record.model).name
+        record = msgspec.convert(table, kind)
+        model = registry.find(record.model).name if isinstance(record, Record) else None
     except (msgspec.ValidationError, UnknownName) as error:
         raise _complaint(file, number, table.get("name"), str(error)) from None
-    if record.model != model:
+    if isinstance(record, Record) and record.model != model:
         raise _complaint(file, number, record.name, f'name: "{record.model}" is an alias; the record must name {model}')
     return record
 
@@ -95,14 +112,24 @@ def _complaint(file: Path, number: int, name: object, problem: str) -> BadManife
 
 
 def find(name: str) -> Record:
-    """Return the record named `<model>.<tag>`, where the model may be an alias. Raises UnknownName with the nearest names."""
+    """Return the record of the weight `<model>.<tag>`, where the model may be an alias. Raises UnknownName with the nearest names."""
     model, _, tag = name.partition(".")
     canonical = f"{registry.ALIASES.get(model, model)}.{tag}"
     known = records()
     if canonical not in known:
         b = f"{canonical.partition('.')[0]}_b.{tag}"  # other libraries call the B network by the name without a letter
-        raise UnknownName("weight", name, [b] if b in known else known)
+        raise UnknownName("weight", name, [b] if b in known else entries())
     return known[canonical]
+
+
+def entries() -> dict[str, Record | NetworkRecord]:
+    """Return the record of every weight, detector and segmenter by its name."""
+    return {**records(), **networks()}
+
+
+def entry(name: str) -> Record | NetworkRecord:
+    """Return the record of a weight, a detector or a segmenter. Raises what `find` raises."""
+    return networks().get(name) or find(name)
 
 
 def of_model(model: str) -> list[Record]:

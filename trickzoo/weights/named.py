@@ -11,7 +11,7 @@ from trickzoo.files import expanded
 from trickzoo.output_files import BEST, LAST, NETWORK
 from trickzoo.registry import Architecture
 from trickzoo.weights import manifest
-from trickzoo.weights.record import Record
+from trickzoo.weights.record import NetworkRecord, Record
 
 EXPORTED = {".onnx": "onnx", ".pt2": "torch-export", ".xml": "openvino"}
 """The formats of the files of whole networks that `trickzoo export` writes for other programs, by their suffixes."""
@@ -26,10 +26,13 @@ def is_exported(reference: str) -> bool:
 def is_file(reference: str) -> bool:
     """Return whether `weights=` names a file, or the folder of a training run or of several finished ones.
 
-    A model, a tag or a weight takes precedence over a file of the same name; `./NAME` names the file.
+    The name of a detector or a segmenter of the zoo stands for its file. A model, a tag or a weight takes precedence over a file of the
+    same name; `./NAME` names the file.
     """
     path = Path(reference)
     if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
+        return True
+    if network(reference):
         return True
     if reference in registry.ARCHITECTURES or reference in registry.ALIASES:
         return False
@@ -39,11 +42,23 @@ def is_file(reference: str) -> bool:
     )
 
 
-def existing(reference: str | os.PathLike[str]) -> Path:
-    """Return the path of a weight file, also if the folder of its training is named.
+def network(reference: str) -> NetworkRecord | None:
+    """Return the record of a detector or a segmenter of the zoo; None if the reference is another name or a path."""
+    path = Path(reference)
+    is_name = path.suffix not in ("", *FILE_SUFFIXES) and len(path.parts) == 1
+    return manifest.networks().get(reference) if is_name else None
 
-    Raises BadCheckpoint if there is no such file, or if it is an exported network; a file that cannot be read raises it later.
+
+def existing(reference: str | os.PathLike[str]) -> Path:
+    """Return the path of a weight file, also if the folder of its training, or a detector or a segmenter of the zoo, is named.
+
+    Raises BadCheckpoint if there is no such file, or if it is an exported network; a file that cannot be read raises it later. Raises what
+    `store.fetch` raises for a network of the zoo.
     """
+    if record := network(str(reference)):
+        from trickzoo.weights import store  # only now, because most commands do not need it
+
+        return store.fetch(record).path
     path = expanded(reference)
     if path.is_dir():
         if not (path / NETWORK).exists():

@@ -9,7 +9,7 @@ import msgspec
 
 from trickzoo.errors import BadManifest
 from trickzoo.files import expanded, home, read_json, write_atomically, writing
-from trickzoo.weights.record import Record, Source
+from trickzoo.weights.record import Entry, Source
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,30 +63,30 @@ def write(entries: dict[str, Pin]) -> None:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n", remedy=remedy)
 
 
-def expected_sha256(record: Record, source: Source) -> str | None:
+def expected_sha256(record: Entry, source: Source) -> str | None:
     """Return the SHA-256, or its first digits, that a file of this source must have; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.sha256 or (pin.sha256 if pin else source.sha256_prefix)
 
 
-def recorded(record: Record) -> str:
+def recorded(record: Entry) -> str:
     """Return how much of a SHA-256 is recorded for at least one source of a weight: "full", "8 digits" (or more), or "none"."""
     lengths = [len(digits) for source in record.sources if (digits := expected_sha256(record, source))]
     return "none" if not lengths else "full" if max(lengths) == 64 else f"{max(lengths)} digits"
 
 
-def revision(record: Record, source: Source) -> str | None:
+def revision(record: Entry, source: Source) -> str | None:
     """Return the revision of the hub repository that a file must come from; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.revision or (pin.revision if pin else None)
 
 
-def size(record: Record, source: Source) -> int | None:
+def size(record: Entry, source: Source) -> int | None:
     """Return the size in bytes of a file of this source; None if neither manifest nor lock file states it."""
     pin = _pin(record, source)
     return source.size or (pin.size if pin else None)
 
 
-def _pin(record: Record, source: Source) -> Pin | None:
+def _pin(record: Entry, source: Source) -> Pin | None:
     pin = read().get(record.name)
     return pin if pin is not None and pin.source == str(source) else None

@@ -1,4 +1,4 @@
-"""The schema of a weight record: sources, digests, preprocessing, licence and published accuracy of one weight."""
+"""The schema of the manifest's records: sources, digests, licence and accuracy of a weight, or of a detector or a segmenter."""
 
 from __future__ import annotations
 
@@ -175,51 +175,67 @@ class Metric(Struct, frozen=True):
     interpolation: Interpolation | None = None
 
 
-class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metric"}):
-    """Everything that is recorded about one weight.
+class Entry(Struct, frozen=True, kw_only=True, rename={"sources": "source", "metrics": "metric"}):
+    """What is recorded about every file.
 
     Attributes:
         name: `<model>.<tag>`.
+        licence: the SPDX identifier in lower case, or "unknown".
+        sources: where the file can be downloaded from, in the order in which the sources are tried.
+        origin: the address of a page about it.
+        note: a remark.
+    """
+
+    name: str
+    licence: str
+    sources: tuple[Source, ...]
+    origin: str | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", self.name):
+            raise ValueError("name must be <model>.<tag>, both of lower-case letters, digits and underscores")
+        if not self.sources:
+            raise ValueError("a record must have at least one source")
+
+    @property
+    def commercial(self) -> bool:
+        """Whether the licence is one of `COMMERCIAL`."""
+        return self.licence in COMMERCIAL
+
+
+class Record(Entry, frozen=True, kw_only=True):
+    """Everything that is recorded about one weight.
+
+    Attributes:
         layout: the library whose tensor names the file uses.
         channels: the order of the channels that the file's network takes. The weights of a "bgr" file are reordered when they are loaded,
             so that every network takes RGB images.
         classes: the name of a class list, "none", or the names of the classes in the order of the outputs.
-        licence: the SPDX identifier in lower case, or "unknown".
-        sources: where the file can be downloaded from, in the order in which the sources are tried.
         preprocessing: how an image is prepared for the network.
         default: whether `pretrained=True` loads this weight.
         options: the options of `trickzoo.create` that the weight needs.
         tricks: the tricks that the training used.
         recipe: the training in a few words, or the name of a released recipe.
-        origin: the address of a page about the weight.
         paper: the publication of the weight.
-        note: a remark.
         metrics: its accuracies.
     """
 
-    name: str
     layout: Layout
     classes: str | tuple[str, ...]
-    licence: str
-    sources: tuple[Source, ...]
     preprocessing: Preprocessing
     channels: Literal["rgb", "bgr"] = "rgb"
     default: bool = False
     options: dict[str, Any] = {}
     tricks: tuple[str, ...] = ()
     recipe: str | None = None
-    origin: str | None = None
     paper: str | None = None
-    note: str | None = None
     metrics: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", self.name):
-            raise ValueError("name must be <model>.<tag>, both of lower-case letters, digits and underscores")
+        super().__post_init__()
         if isinstance(self.classes, str) and self.classes not in CLASS_LISTS:
             raise ValueError(f"classes must be {', '.join(CLASS_LISTS)} or a list of names")
-        if not self.sources:
-            raise ValueError("a record must have at least one source")
         if self.default and self.classes != "imagenet1k":
             raise ValueError("a default weight must have the classes imagenet1k")
         if self.default and not self.commercial:
@@ -235,11 +251,6 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
         """The part of `name` after the dot, which distinguishes the weights of one architecture."""
         return self.name.partition(".")[2]
 
-    @property
-    def commercial(self) -> bool:
-        """Whether the licence is one of `COMMERCIAL`."""
-        return self.licence in COMMERCIAL
-
     def published(self, preprocessing: Preprocessing | None = None) -> Metric | None:
         """Return the accuracy that an evaluation with this preprocessing (by default the record's own) should reproduce, or None."""
         p = preprocessing or self.preprocessing
@@ -250,7 +261,46 @@ class Record(Struct, frozen=True, rename={"sources": "source", "metrics": "metri
         return None
 
 
+class AnnotatedMetric(Struct, frozen=True):
+    """What a detector or a segmenter reaches on one data set.
+
+    Attributes:
+        data: the data set and its split, such as "bccd-val".
+        n: number of images.
+        values: the metrics by their names, in percent.
+        source: the file or folder that they come from.
+    """
+
+    data: str
+    n: int
+    values: dict[str, float]
+    source: str
+
+
+class NetworkRecord(Entry, frozen=True, kw_only=True):
+    """Everything that is recorded about a detector or a segmenter. What its file states, such as its classes, is not repeated here.
+
+    Attributes:
+        task: "detection" or "segmentation".
+        metrics: what it reaches.
+    """
+
+    task: Literal["detection", "segmentation"]
+    metrics: tuple[AnnotatedMetric, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(source.filename.endswith(".safetensors") for source in self.sources):
+            raise ValueError("the file of a detector or a segmenter must end in .safetensors, because its header describes the network")
+
+
 class ManifestFile(Struct, frozen=True):
-    """A file of `weights_manifest/`. Each table is checked against `Record` on its own, so that an error can name its record."""
+    """A file of `weights_manifest/`. Each table is checked on its own, so that an error can name its record.
+
+    Attributes:
+        weights: the tables of `Record`.
+        networks: the tables of `NetworkRecord`.
+    """
 
     weights: tuple[dict[str, Any], ...] = ()
+    networks: tuple[dict[str, Any], ...] = ()

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from trickzoo.errors import WeightsUnavailable
 from trickzoo.files import Identity
 from trickzoo.weights import local, manifest, pins, stamps
 from trickzoo.weights.download import OWN_FILE, REACH_SECONDS, from_hub, from_url, offline
-from trickzoo.weights.record import Record, Source
+from trickzoo.weights.record import Entry, Source
 from trickzoo.weights.stamps import WeightFile
 from trickzoo.weights.streams import SourceError, TimedOut
 
 log = logging.getLogger("trickzoo")
 
 
-def fetch(record: Record) -> WeightFile:
+def fetch(record: Entry) -> WeightFile:
     """Return the verified file of a weight, and download it if it is not on this machine.
 
     Raises WeightsUnavailable with the reason of every source if none gives the file, and DigestMismatch if a cached file is not the
@@ -53,7 +53,7 @@ def fetch(record: Record) -> WeightFile:
         raise WeightsUnavailable(advice(record, f"no source gave it ({'; '.join(reasons)})"))
 
 
-def pin(records: list[Record]) -> list[WeightFile]:
+def pin(records: Sequence[Entry]) -> list[WeightFile]:
     """Fetch each weight and write its revision and digest to the lock file, so that only these bytes are accepted from then on.
 
     Returns the files that were pinned. A file that is unverified (see `local.assurance`) is not pinned.
@@ -74,7 +74,7 @@ def pin(records: list[Record]) -> list[WeightFile]:
 
 
 @contextlib.contextmanager
-def _locked(record: Record) -> Iterator[None]:
+def _locked(record: Entry) -> Iterator[None]:
     """Let one process at a time fetch a weight. The operating system releases the lock when its holder dies."""
     from filelock import FileLock
 
@@ -91,11 +91,11 @@ def _delete_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def advice(record: Record, problem: str) -> str:
+def advice(record: Entry, problem: str) -> str:
     """Return a message: the problem, where a file that is put in place by hand belongs, and the weights that need no network."""
     source = record.sources[0]
     origin = f"hub repository {source.hub}" if source.hub else str(source)
-    here = [each.name for each in manifest.records().values() if local.is_packaged(each)]
+    here = [each.name for each in manifest.entries().values() if local.is_packaged(each)]
     inside = f" This installation contains {', '.join(here)}." if here else ""
     if source.path is not None:
         return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and {OWN_FILE}.{inside}"
@@ -103,7 +103,7 @@ def advice(record: Record, problem: str) -> str:
     return f"{record.name}: {problem}; {put}, or {OWN_FILE}.{inside}"
 
 
-def _download(record: Record, source: Source, seconds: float) -> WeightFile:
+def _download(record: Entry, source: Source, seconds: float) -> WeightFile:
     """Download, verify and, if it is pickled, convert the file of one source.
 
     `seconds` is how long to wait for the first answer. Raises SourceError with the reason if the source does not give the file.
@@ -118,7 +118,7 @@ def _download(record: Record, source: Source, seconds: float) -> WeightFile:
     raise SourceError("this installation does not contain it")
 
 
-def _download_url(record: Record, source: Source, seconds: float) -> WeightFile:
+def _download_url(record: Entry, source: Source, seconds: float) -> WeightFile:
     """Download a plain file into a temporary folder, and give it its name only after it has been verified."""
     folder = local.folder(record)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
