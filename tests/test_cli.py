@@ -30,7 +30,7 @@ def test_list(call: Call) -> None:
     depths = (18, 34, 50, 101, 152)
     assert [line.split()[0] for line in out.splitlines()] == ["model", *(f"resnet{depth}_d" for depth in depths)]
     status, out, _ = call("list", "--json")
-    assert [row["model"] for row in json.loads(out)] == trickzoo.list_models()
+    assert [row["model"] for row in json.loads(out)] == trickzoo.list_models() + trickzoo.list_networks()
 
 
 def test_describe(call: Call) -> None:

@@ -94,8 +94,7 @@ def test_the_networks_evaluate_to_their_recorded_numbers(record: NetworkRecord, 
 
 
 @networks
-def test_a_name_stands_for_the_file(record: NetworkRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_name_stands_for_the_file(record: NetworkRecord) -> None:
     path = file_of(record)
     of_name, of_file = (trickzoo.load(reference) for reference in (record.name, path))
     assert (of_name.task, of_name.classes) == (of_file.task, of_file.classes) == (record.task, header.required(path).classes)
