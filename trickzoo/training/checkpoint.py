@@ -174,7 +174,8 @@ def check(
         if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(
                 f"{path} belongs to another training run: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
-                "labels or their selection (--val-fraction, --split-file, --minival, --side and the like) have changed; name another --out"
+                "labels, their selection (--val-fraction, --split-file, --minival and the like) or how they are read (--decode, --side) "
+                "has changed; name another --out"
             )
     try:
         there = to_dict(from_dict(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults
