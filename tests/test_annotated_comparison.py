@@ -92,7 +92,7 @@ def test_the_interval_is_that_of_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(0).gamma(2, size=40)
     ours = bootstrap.resampled(lambda weights: weights @ values / len(values), len(values), 20_000)
     low, high = bootstrap.interval(ours)
-    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1))
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", random_state=1)
     assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.02)
     assert bootstrap.resampled(lambda weights: weights, 3, 7).sum() == 21
 

@@ -54,6 +54,7 @@ def test_without_an_effect_power_is_the_level() -> None:
     assert [power.power(0.0, 2.0, n, 0.05) for n in (2, 3, 20)] == pytest.approx([0.05] * 3)
 
 
+@pytest.mark.filterwarnings("error")
 def test_detectable_effects_and_seeds_fit_one_another() -> None:
     for n in (2, 3, 7, 40):
         effect = power.detectable(2.5, n)

@@ -78,8 +78,9 @@ def joined(groups: NDArray[np.int64], keys: Sequence[Hashable]) -> NDArray[np.in
     numbers: dict[Hashable, int] = {}
     keyed = [numbers.setdefault(key, len(groups) + len(numbers)) for key in keys]
     size = len(groups) + len(numbers)
-    own = np.arange(len(groups))
-    edges = coo_array((np.ones(2 * len(groups), np.bool_), (np.tile(own, 2), np.concatenate([groups, keyed]))), (size, size))
+    own, others = np.arange(len(groups), dtype=np.int32), np.concatenate([groups, keyed], dtype=np.int32)
+    # SciPy 1.11 finds no components of a graph whose indices have 64 bits, and only prints why.
+    edges = coo_array((np.ones(2 * len(groups), np.bool_), (np.tile(own, 2), others)), (size, size))
     component = connected_components(edges, directed=False)[1][: len(groups)]
     _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int64)

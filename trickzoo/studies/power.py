@@ -22,7 +22,8 @@ def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
     if n < 2 or not sd > 0:
         raise ValueError(f"power: a paired t test needs 2 seeds and a spread, not {n} and {sd:g}")
     critical, noncentrality = t.ppf(1 - alpha / 2, n - 1), abs(effect) / sd * math.sqrt(n)
-    above, below = nct.sf(critical, n - 1, noncentrality), nct.cdf(-critical, n - 1, noncentrality)
+    with np.errstate(divide="ignore"):  # SciPy before 1.14 warns of a division by zero, although the value is right
+        above, below = nct.sf(critical, n - 1, noncentrality), nct.cdf(-critical, n - 1, noncentrality)
     return float(above + np.nan_to_num(below))  # far in the tail scipy returns NaN for values below 1e-8
 
 
