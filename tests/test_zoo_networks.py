@@ -181,6 +181,19 @@ def test_a_wrong_record_names_its_fault(fields: dict[str, str], message: str, tm
     assert trickzoo.load(file_of(RECORDS[DETECTOR])).task == "detection", "a path is read without the manifest"
 
 
+def test_a_network_that_is_not_on_this_machine_is_described_without_a_download(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text(OWN.format(name="own.birds", task="detection", file="birds.safetensors", digits="0" * 64))
+    monkeypatch.setenv(manifest.VARIABLE, str(tmp_path / "own.toml"))
+    assert call("list", "own*")[1].split("\n")[1].split() == ["own.birds", "detection", "–"]
+    assert call("weights", "list", "own*")[1].split("\n")[1].split() == ["own.birds", "–", "–", "full", "mit"]
+    status, out, err = call("describe", "own.birds")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["own.birds", "task", "licence", "source"]
+    assert json.loads(call("describe", "own.birds", "--json")[1])["record"]["name"] == "own.birds"
+
+
 def test_a_file_that_is_not_the_recorded_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.toml").write_text(OWN.format(name="own.birds", task="detection", file="birds.safetensors", digits="0" * 64))
     monkeypatch.setenv(manifest.VARIABLE, str(tmp_path / "own.toml"))

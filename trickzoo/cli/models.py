@@ -16,8 +16,8 @@ from trickzoo.data.classes import describe_class
 from trickzoo.errors import UnknownName, shortened
 from trickzoo.files import digest
 from trickzoo.registry import Architecture
-from trickzoo.weights import header, manifest, named
-from trickzoo.weights.record import AnnotatedMetric, Metric, NetworkRecord, Record
+from trickzoo.weights import header, local, manifest, named
+from trickzoo.weights.record import AnnotatedMetric, Entry, Metric, NetworkRecord, Record
 from trickzoo.wording import count
 
 
@@ -43,7 +43,7 @@ def list_(
     if networks:
         if rows:
             say()
-        cells = [(n.name, n.task, m.data, _values(m)) for n in networks for m in n.metrics]
+        cells = [(n.name, n.task, *((m.data, _values(m)) if m else ("–", ""))) for n in networks for m in n.metrics or (None,)]
         table(("trained network", "task", "data", "accuracy"), cells, left=("trained network", "task", "data", "accuracy"))
 
 
@@ -72,8 +72,11 @@ def describe(name: str, /, *, json: Json = False) -> None:
     For a file, also of a detector or a segmenter, the model, classes, preprocessing, recipe and SHA-256 are shown. The folder of a
     training stands for the file that the training wrote.
     """
+    if record := named.network(name):
+        _say_network(record, json)
+        return
     if named.is_file(name):
-        _say_file(name, named.existing(name), named.network(name), json)
+        _say_file(named.existing(name), json)
         return
     d = catalogue.describe(name)
     a = d.architecture
@@ -92,36 +95,53 @@ def describe(name: str, /, *, json: Json = False) -> None:
         say("no weights are published for it")
 
 
-def _say_file(name: str, path: Path, record: NetworkRecord | None, json: bool) -> None:
-    """Print what a file states about itself, and what is recorded about it if it is that of a detector or a segmenter of the zoo."""
-    own = header.required(path)
+def _say_file(path: Path, json: bool) -> None:
+    """Print what a file states about itself."""
     if json:
-        recorded = {} if record is None else {"record": msgspec.to_builtins(record)}
-        say_json(msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)} | recorded)
+        say_json(_content(path))
         return
+    say((str(path), "bold"))
+    _say_rows(_stated(path))
+
+
+def _say_network(record: NetworkRecord, json: bool) -> None:
+    """Print what is recorded about a detector or a segmenter, and what its file states if it is on this machine. Nothing is downloaded."""
+    path = named.existing(record.name) if local.is_here(record) else None
+    if json:
+        say_json(({} if path is None else _content(path)) | {"record": msgspec.to_builtins(record)})
+        return
+    say((record.name, "bold"))
+    _say_rows(({"task": record.task} if path is None else _stated(path)) | {"licence": record.licence, "note": record.note})
+    _say_sources(record)
+    for m in record.metrics:
+        say(f"  {'figure':<14}{m.data}: {_values(m)} ({count(m.n, 'image')}), measured: {m.source}")
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the header of a file, with its path, its size in bytes and its digest."""
+    own = header.required(path)
+    return msgspec.to_builtins(own) | {"file": str(path), "size": path.stat().st_size, "sha256": digest(path)}
+
+
+def _stated(path: Path) -> dict[str, str | None]:
+    """Return what a file states about its network, in words."""
+    own = header.required(path)
     training = own.training or {}
     recipe = training.get("recipe")
     stated = recipe if isinstance(recipe, dict) else {}  # `trickzoo.export` writes whatever describes a training
     by = f"{stated['name']}, {count(stated['epochs'], 'epoch')}" if isinstance(stated.get("epochs"), int) and "name" in stated else None
-    say((str(path) if record is None else name, "bold"))
-    _say_rows(
-        {
-            "task": own.task,
-            "model": own.model,
-            "options": ", ".join(f"{key}={value}" for key, value in own.options.items()),
-            "classes": _classes(own.classes),
-            "preprocessing": str(own.preprocessing) if own.preprocessing and own.task == "classification" else None,
-            "from": own.source,
-            "recipe": by,
-            "seed": str(training.get("seed", "")),
-            "size": f"{path.stat().st_size / 1e6:,.1f} MB",
-            "sha256": digest(path),
-            "licence": record.licence if record else None,
-            "note": record.note if record else None,
-        }
-    )
-    for m in record.metrics if record else ():
-        say(f"  {'figure':<14}{m.data}: {_values(m)} ({count(m.n, 'image')}), measured: {m.source}")
+    return {
+        "task": own.task,
+        "model": own.model,
+        "options": ", ".join(f"{key}={value}" for key, value in own.options.items()),
+        "classes": _classes(own.classes),
+        "preprocessing": str(own.preprocessing) if own.preprocessing and own.task == "classification" else None,
+        "from": own.source,
+        "recipe": by,
+        "seed": str(training.get("seed", "")),
+        "size": f"{path.stat().st_size / 1e6:,.1f} MB",
+        "sha256": digest(path),
+    }
 
 
 def _classes(names: str | Sequence[str] | None) -> str | None:
@@ -172,12 +192,16 @@ def _say_weight(r: Record) -> None:
         "note": r.note,
     }
     _say_rows(rows)
-    for source in r.sources:
+    _say_sources(r)
+    for m in r.metrics:
+        say(f"  {'figure':<14}{_figure(m)}")
+
+
+def _say_sources(entry: Entry) -> None:
+    for source in entry.sources:
         digest = source.sha256 or (source.sha256_prefix and f"{source.sha256_prefix}…")
         said = f" ({source.stated_by})" if source.stated_by else ""
         say(f"  {'source':<14}{source}  sha256 {digest or 'as the hub states'}{said}")
-    for m in r.metrics:
-        say(f"  {'figure':<14}{_figure(m)}")
 
 
 def _values(m: AnnotatedMetric) -> str:

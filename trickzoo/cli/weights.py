@@ -36,9 +36,9 @@ def list_(
         here = local.is_here(record)
         if cached and not here:
             continue
-        size = (local.size(record) or _expected_size(record)) / 1e6
-        about = (f"{size:.0f} MB", pins.recorded(record), record.licence, "yes" if here else "")
-        content.append({**msgspec.to_builtins(record), "megabytes": round(size, 3), "here": here})
+        size = local.size(record) or _expected_size(record)
+        about = (f"{size / 1e6:.0f} MB" if size else "–", pins.recorded(record), record.licence, "yes" if here else "")
+        content.append({**msgspec.to_builtins(record), "megabytes": round(size / 1e6, 3) if size else None, "here": here})
         rows.append((record.name, *_accuracy(record), *about))
     if json:
         say_json(content)
@@ -52,9 +52,9 @@ def list_(
         say(f"{len(rows)} weights: {full} with a full SHA-256, {digits} with its first digits, {none} without")
 
 
-def _expected_size(record: Record | NetworkRecord) -> int:
-    """Return the size in bytes of the fp32 parameters of a weight; 0 for a detector or a segmenter."""
-    return catalogue.describe(record.model).architecture.parameters * 4 if isinstance(record, Record) else 0
+def _expected_size(record: Record | NetworkRecord) -> int | None:
+    """Return the size in bytes of the fp32 parameters of a weight; None for a detector or a segmenter, whose number is not known."""
+    return catalogue.describe(record.model).architecture.parameters * 4 if isinstance(record, Record) else None
 
 
 def _accuracy(record: Record | NetworkRecord) -> tuple[str, str, str]:

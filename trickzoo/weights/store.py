@@ -92,10 +92,10 @@ def _delete_leftovers(folder: Path) -> None:
 
 
 def advice(record: Entry, problem: str) -> str:
-    """Return a message: the problem, where a file that is put in place by hand belongs, and the weights that need no network."""
+    """Return a message: the problem, where a file that is put in place by hand belongs, and the files of its kind that need no network."""
     source = record.sources[0]
     origin = f"hub repository {source.hub}" if source.hub else str(source)
-    here = [each.name for each in manifest.entries().values() if local.is_packaged(each)]
+    here = [each.name for each in manifest.entries().values() if type(each) is type(record) and local.is_packaged(each)]
     inside = f" This installation contains {', '.join(here)}." if here else ""
     if source.path is not None:
         return f"{record.name}: {problem}; a checkout of the repository has {source.path}: copy it, and {OWN_FILE}.{inside}"
