@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,30 @@ def test_the_papers_recipes_rehearse_with_a_batch_of_eight_micro_batches(call: C
     assert status == 0, error
     assert f"3 steps an epoch, {3 * recipe.epochs} in all" in text
     assert f"learning rate {0.1 * 16 / 256:g} for a batch of 16" in text
+
+
+@pytest.mark.parametrize(
+    ("data", "out"), [("colours", "colours/train/run"), ("colours", "colours/val/c0"), (".", None), ("link", "colours/train/runs/1")]
+)
+def test_the_output_of_a_training_is_no_class_of_its_images(
+    call: Call, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, out: str | None
+) -> None:
+    shutil.copytree(colours, tmp_path / "colours")
+    (tmp_path / "link").symlink_to("colours")
+    monkeypatch.chdir(tmp_path / "colours" / "train" if out is None else tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    given = ("--val-fraction", 0.2) if out is None else ("--out", out)
+    status, _, error = call("--recipe", COSINE, "--data", data, *given, *SMALL, "--workers", 0)
+    assert (status, error.count("\n")) == (2, 1)
+    assert f"{out or 'runs/'}" in error and "where each folder is a class; name a folder elsewhere with --out" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_output_of_a_training_may_be_beside_its_splits(call: Call, colours: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    tokens = ("--recipe", COSINE, "--data", data, "--out", data / "runs" / "1", *SMALL, "--workers", 0)
+    assert [call(*tokens)[0] for _ in range(2)] == [0, 0]
 
 
 def test_mistakes_end_in_one_line_and_status_2(call: Call, colours: Path, tmp_path: Path) -> None:

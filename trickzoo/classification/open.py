@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from trickzoo import result_files
 from trickzoo.data.hub_stream import HubStream
-from trickzoo.data.imageset import ImageSet, as_known
+from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, ImageSet, as_known
 from trickzoo.data.layouts import is_hub, is_table
 from trickzoo.data.listing import warn
 from trickzoo.data.loaders import Streamed, TrainingImages
@@ -36,7 +36,8 @@ def evaluation_preprocessing(recipe: Recipe) -> Preprocessing:
 def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Splits[Any]:
     """Open training images (`TrainingImages`) and validation images (`Resident`) at the sizes that the recipe names.
 
-    Other recipes with the same sizes can use the same images. Raises BadData or BadOption if the images cannot be used.
+    Other recipes with the same sizes can use the same images. Raises BadData or BadOption if the images cannot be used, and BadOption if
+    the output is among class folders.
     """
     train: TrainingImages
     comparison: Comparison | None = None
@@ -57,6 +58,7 @@ def open_data(recipe: Recipe, location: ImageLocation, machine: Machine) -> Spli
         train = HubStream(str(location.data), workers=workers)
     else:
         files, val_files, selected, comparison = open_files(location)
+        _check_outside(machine.out, files, val_files)
         train = _decoded(files, recipe, location, cache, workers) if location.decode == "once" else Streamed(files, workers=workers)
     val_files = as_known(val_files, train.classes)
     val = decode_once(val_files, resize_and_crop(preprocessing), name, cache, classes=train.classes, workers=workers)
@@ -68,6 +70,13 @@ def _decoded(files: ImageSet, recipe: Recipe, location: ImageLocation, cache: Pa
     usual = round(recipe.size * 8 / 7)
     side = location.side or usual
     return decode_once(files, squash(side), f"squash{side}", cache, workers=workers, side=None if side == usual else side)
+
+
+def _check_outside(out: Path, *sets: ImageSet) -> None:
+    """Raise BadOption if the output, which contains pictures, would be taken for a class, or for a part of one, when it is opened again."""
+    for images in sets:
+        if images.layout in (BY_SYNSET, BY_INDEX, BY_NAME) and images.root.resolve() in out.resolve().parents:
+            raise BadOption(f"{out} is inside {images.root}, where each folder is a class; name a folder elsewhere with --out")
 
 
 def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, Comparison]:
