@@ -51,6 +51,28 @@ def test_folders_may_have_capitals(tmp_path: Path) -> None:
     assert len(AnnotatedLocation("own", tmp_path).open_undivided("segmentation").names) > 1
 
 
+@pytest.mark.parametrize("place", ["images", "images/train", "train/images"])
+def test_images_and_masks_may_have_equal_subfolders(place: str, tmp_path: Path) -> None:
+    stems = {"0": "a", "left/0": "b", "left/1": "c", "right/0": "d", "right/far/0": "e", "right/far/1": "f"}
+    for name, stem in stems.items():
+        photograph(tmp_path / place, f"{name}.jpg")
+        grey(tmp_path / place.replace("images", "masks") / f"{name}.png", truth(stem))
+    write(tmp_path / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    location = AnnotatedLocation("own", tmp_path)
+    data = location.open("segmentation", "train") if "train" in place else location.open_undivided("segmentation")
+    assert sorted(data.names) == [f"{place}/{name}.jpg" for name in stems]
+    for index, name in enumerate(data.names):
+        stem = stems[name.removeprefix(f"{place}/").removesuffix(".jpg")]
+        np.testing.assert_array_equal(data.read(index)[1], truth(stem))
+
+
+def test_an_image_in_a_subfolder_needs_a_mask_in_the_same(tmp_path: Path) -> None:
+    numbers(tmp_path)
+    photograph(tmp_path / "images" / "more", "g.jpg")
+    grey(tmp_path / "masks" / "g.png", truth("g"))
+    refused(lambda: AnnotatedLocation("own", tmp_path).open_undivided("segmentation"), "1 image of 7 without a mask, such as more/g.jpg")
+
+
 @pytest.mark.parametrize("layout", ["own", "masks"])
 @pytest.mark.parametrize("name", MASKS)
 def test_every_export_gives_the_same_masks(name: str, layout: str, tmp_path: Path) -> None:

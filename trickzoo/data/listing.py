@@ -169,23 +169,25 @@ def equal_groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[
     return [group for group in groups.values() if len(group) > 1]
 
 
-def by_stem(folder: Path, suffixes: Container[str]) -> dict[str, str]:
+def by_stem(folder: Path, suffixes: Container[str], *, pattern: str = "*") -> dict[str, str]:
     """Return the names of the files directly in a folder that have one of the suffixes, by their stems in Unicode's composed form.
 
+    With the pattern "**/*", the files in its subfolders are returned too, by their paths below the folder.
     Raises BadData if the folder does not exist, or if the names of two files differ only in their suffix.
     """
     if not folder.is_dir():
         raise BadData(f"{folder} does not exist")
     found: dict[str, str] = {}
-    for path in visible(folder):
-        if path.suffix.lower() in suffixes and (other := found.setdefault(same_form(path.stem), path.name)) != path.name:
-            raise BadData(f"{folder} has {other} and {path.name}; lists name files without their suffix, so remove or rename one")
+    for path in visible(folder, pattern):
+        name, stem = path.relative_to(folder).as_posix(), path.relative_to(folder).with_suffix("").as_posix()
+        if path.suffix.lower() in suffixes and (other := found.setdefault(same_form(stem), name)) != name:
+            raise BadData(f"{folder} has {other} and {name}; lists name files without their suffix, so remove or rename one")
     return found
 
 
-def images_by_stem(folder: Path) -> dict[str, str]:
-    """Return the names of the images directly in a folder, by their stems. Raises BadData as `by_stem` does."""
-    return by_stem(folder, images.EXTENSIONS)
+def images_by_stem(folder: Path, *, pattern: str = "*") -> dict[str, str]:
+    """Return the names of the images in a folder, by their stems. The pattern and the errors are those of `by_stem`."""
+    return by_stem(folder, images.EXTENSIONS, pattern=pattern)
 
 
 class Files:

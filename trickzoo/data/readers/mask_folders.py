@@ -1,6 +1,7 @@
 """Images and masks in folders, as annotation tools write them.
 
-- `images/` and `masks/` with files of equal stems, or those folders below `train/`, `val/` and `test/`, or folders of splits below those;
+- `images/` and `masks/` with files of equal stems, in equal subfolders if there are any, or those folders below `train/`, `val/` and
+  `test/`, or folders of splits below those;
 - CVAT's "Segmentation mask 1.1": `JPEGImages/`, `SegmentationClass/`, lists in `ImageSets/Segmentation` and `labelmap.txt`;
 - CVAT's "CamVid 1.0": `default/`, `defaultannot/`, `default.txt` and `label_colors.txt`, and the same for other subsets;
 - Roboflow's masks: `train/` and so on with `a.jpg`, `a_mask.png` and `_classes.csv`.
@@ -132,7 +133,7 @@ def _folders(root: Path) -> Iterator[Export]:
         found = by_split(whole[0], ((name, (whole[0] / name, whole[1] / name)) for name in parts)) or {ALL: whole}
     else:
         found = {split: pair for split, folder in folders_of_splits(root).items() if (pair := _pair(folder))}
-    if any(_has_images(masks) for _, masks in found.values()):
+    if any(_masks_in(pair) for pair in found.values()):
         images, masks = whole or next(iter(found.values()))
         every = tuple(found.values())
         openers = {split: functools.partial(_open_folders, root, each, every) for split, each in found.items()}
@@ -145,14 +146,15 @@ def _pair(root: Path) -> Pair | None:
     return (images, masks) if images and masks and not (root / "ImageSets").is_dir() else None
 
 
-def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in image_files.EXTENSIONS for path in visible(folder))
+def _pattern(folders: Pair) -> str:
+    """Return the pattern of the files in a folder of images and one of masks: those in subfolders too, if they are two folders."""
+    return "*" if folders[0] == folders[1] else "**/*"
 
 
 def _open_folders(root: Path, folders: Pair, every: Sequence[Pair], layout: str) -> SegmentationSet:
     """Open images and masks of equal stems, in two folders or in one. `every` are the folders of all splits."""
-    images = {stem: name for stem, name in images_by_stem(folders[0]).items() if folders[0] != folders[1] or not stem.endswith(SUFFIX)}
-    masks = images_by_stem(folders[1])
+    images, masks = (images_by_stem(folder, pattern=_pattern(folders)) for folder in folders)
+    images = {stem: name for stem, name in images.items() if folders[0] != folders[1] or not stem.endswith(SUFFIX)}
     mask_of = {stem: masks.get(f"{stem}{SUFFIX}") or (masks.get(stem) if folders[0] != folders[1] else None) for stem in images}
     if alone := [stem for stem, mask in mask_of.items() if mask is None]:
         without = f"{count(len(alone), 'image')} of {len(images):,} without a mask, such as {images[alone[0]]}"
@@ -204,7 +206,7 @@ def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
 
 def _masks_in(folders: Pair) -> list[Path]:
     """Return the masks in the folders of a split."""
-    there = [path for path in visible(folders[1]) if path.suffix.lower() in image_files.EXTENSIONS]
+    there = [path for path in visible(folders[1], _pattern(folders)) if path.suffix.lower() in image_files.EXTENSIONS]
     return there if folders[0] != folders[1] else [path for path in there if path.stem.endswith(SUFFIX)]
 
 
