@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.annotated import refused
+from tests.annotated import refused, xml
 from tests.exports import BOXES, CLASSES, PARTS, TRUTH, coco, labelimg_yolo, photograph, roboflow_coco, roboflow_yolo, write
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export
@@ -338,6 +338,17 @@ def test_a_rectangle_that_is_turned_in_cvat_gives_the_box_around_it(form: str, t
         expected.append((corner.real.min(), corner.imag.min(), corner.real.max(), corner.imag.max()))
     data = AnnotatedLocation("own", tmp_path).open_undivided("detection")
     assert [box for _, box in boxes(data)["a.jpg"]] == pytest.approx(np.round(expected, 3), abs=1e-9)
+
+
+@pytest.mark.parametrize("places", [(".", "."), ("images", "annotations")])
+def test_annotations_in_subfolders_are_counted(places: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, annotations = (tmp_path / place for place in places)
+    for name in ("a", "left/b", "left/c"):
+        photograph(images, f"{name}.jpg")
+        write(annotations / f"{name}.xml", xml([("cat", (1, 1, 10, 10))]))
+    assert len(AnnotatedLocation("own", tmp_path).open_undivided("detection")) == 1
+    found = f"{annotations}: 2 files of annotations in subfolders are left out, such as left/b.xml; move them up, with the images"
+    assert found in caplog.messages
 
 
 def test_images_without_a_file_of_labels_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from tests.mask_exports import (
     MASKS,
     black_and_white,
     coloured,
+    cvat_masks,
     grey,
     numbers,
     roboflow_masks,
@@ -63,6 +64,18 @@ def test_images_and_masks_may_have_equal_subfolders(place: str, tmp_path: Path) 
     assert sorted(data.names) == [f"{place}/{name}.jpg" for name in stems]
     for index, name in enumerate(data.names):
         stem = stems[name.removeprefix(f"{place}/").removesuffix(".jpg")]
+        np.testing.assert_array_equal(data.read(index)[1], truth(stem))
+
+
+def test_subfolders_of_cvat(tmp_path: Path) -> None:
+    cvat_masks(tmp_path)
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        (tmp_path / folder / "night").mkdir()
+        (tmp_path / folder / f"b.{suffix}").rename(tmp_path / folder / "night" / f"b.{suffix}")
+    write(tmp_path / "ImageSets" / "Segmentation" / "default.txt", "a\nnight/b\n")
+    data = AnnotatedLocation("own", tmp_path).open_undivided("segmentation")
+    assert data.names == ("JPEGImages/a.jpg", "JPEGImages/night/b.jpg")
+    for index, stem in enumerate("ab"):
         np.testing.assert_array_equal(data.read(index)[1], truth(stem))
 
 

@@ -21,6 +21,25 @@ def test_voc_corners_become_zero_based_and_half_open(tmp_path):
     assert data.faults.notes == ()
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_images_may_lie_in_equal_subfolders(tmp_path, listed):
+    root = tmp_path / "VOC2012"
+    for part in ("", "left", "right/far"):
+        for folder in ("Annotations", "JPEGImages"):
+            (root / folder / part).mkdir(parents=True, exist_ok=True)
+        jpeg(root / "JPEGImages" / part / "0.jpg")
+        (root / "Annotations" / part / "0.xml").write_text(xml([("dog" if part == "left" else "cat", (1, 1, 10 + len(part), 30))]))
+    stems = ["0", "left/0", "right/far/0"]
+    if listed:
+        (root / "ImageSets" / "Main").mkdir(parents=True)
+        (root / "ImageSets" / "Main" / "all.txt").write_text("".join(f"{stem}\n" for stem in stems))
+    data = open_voc(root.rename(tmp_path / "own"), "all")
+    assert data.classes == ("cat", "dog")
+    assert [(image.name, image.id) for image in data.images] == [(f"JPEGImages/{stem}.jpg", stem) for stem in stems]
+    assert data.objects.labels.tolist() == [1, 2, 1]
+    assert data.objects.boxes[:, 2].tolist() == [10, 14, 19]
+
+
 def test_images_without_objects_are_kept(tmp_path):
     data = open_voc(voc(tmp_path / "VOC2012", {"a": xml(), "b": xml([CAT]), "c": xml()}))
     assert [len(data.objects_of(i)) for i in range(3)] == [0, 1, 0]

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from trickzoo.data.layouts import SPLIT_NAMES, split_of
-from trickzoo.data.listing import by_stem, folder_called, images_by_stem, visible, warn
+from trickzoo.data.listing import EVERY, by_stem, folder_called, images_by_stem, visible, warn
 from trickzoo.errors import BadData, BadOption, nearest
 from trickzoo.files import read_regular
-from trickzoo.wording import count
+from trickzoo.wording import count, verb
 
 ALL = "all"
 """The name of the split that contains all images, for sets without splits."""
@@ -129,14 +129,18 @@ def annotations_in(pair: Pair, suffix: str) -> list[Path]:
 def annotated_images(pair: Pair, suffix: str, what: str) -> list[tuple[Path, Path]]:
     """Return each file of annotations in a pair of folders with its image, which has the same name but for the suffix.
 
-    Images without `what`, a file of annotations, are left out with a warning. Raises BadData for a file without an image, and if two files
-    differ only in their suffix.
+    Images without `what`, a file of annotations, and such files in subfolders are left out with a warning. Raises BadData for a file
+    without an image, and if two files differ only in their suffix.
     """
     annotations, images = by_stem(pair[0], {suffix}), images_by_stem(pair[1])
     if alone := sorted(annotations.keys() - images.keys()):
         raise BadData(f"{pair[1]} has no image {alone[0][:SHOWN]}, and {pair[0] / annotations[alone[0]]} annotates it")
     if missing := sorted(images.keys() - annotations.keys()):
         warn(f"{pair[1]}: {count(len(missing), 'image')} without {what} left out, such as {images[missing[0]]}")
+    places = (path.relative_to(pair[0]) for path in visible(pair[0], EVERY) if path.suffix.lower() == suffix)
+    if below := [place for place in places if len(place.parts) > 1 and not split_of(place.parts[0])]:
+        left = f"{count(len(below), 'file')} of annotations in subfolders {verb(len(below), 'is')} left out"
+        warn(f"{pair[0]}: {left}, such as {below[0]}; move {'it' if len(below) == 1 else 'them'} up, with the images")
     return [(pair[0] / annotations[stem], pair[1] / images[stem]) for stem in sorted(annotations)]
 
 

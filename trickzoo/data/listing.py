@@ -27,6 +27,8 @@ FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 """A line of one of VOC's lists for a single class: the name of an image, and whether the class is in it."""
 LONGEST = 255
 """How many characters of a name a message shows."""
+EVERY = "**/*"
+"""The pattern of all files in and below a folder."""
 COMMENT = re.compile(r"#(\s|$)")
 NO_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 """Files and folders that systems and file managers add to a folder. Like files whose names begin with a dot, they are ignored."""
@@ -68,9 +70,9 @@ def images_at(path: Path) -> list[Path]:
         return matched
     if not path.is_dir():
         return [path]
-    found = [file for file in visible(path, "**/*") if file.suffix.lower() in images.EXTENSIONS and file.is_file()]
+    found = [file for file in visible(path, EVERY) if file.suffix.lower() in images.EXTENSIONS and file.is_file()]
     if not found:
-        heic = any(file.suffix.lower() in (".heic", ".heif") for file in visible(path, "**/*"))
+        heic = any(file.suffix.lower() in (".heic", ".heif") for file in visible(path, EVERY))
         remedy = "; convert HEIC images to JPEG" if heic else ""
         raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}{remedy}")
     return found
@@ -172,7 +174,7 @@ def equal_groups(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[
 def by_stem(folder: Path, suffixes: Container[str], *, pattern: str = "*") -> dict[str, str]:
     """Return the names of the files directly in a folder that have one of the suffixes, by their stems in Unicode's composed form.
 
-    With the pattern "**/*", the files in its subfolders are returned too, by their paths below the folder.
+    With the pattern `EVERY`, the files in its subfolders are returned too, by their paths below the folder.
     Raises BadData if the folder does not exist, or if the names of two files differ only in their suffix.
     """
     if not folder.is_dir():

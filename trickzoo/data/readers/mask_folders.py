@@ -22,7 +22,7 @@ from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
 from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
 from trickzoo.data.layouts import find_reader, split_of
-from trickzoo.data.listing import Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
+from trickzoo.data.listing import EVERY, Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.data.readers.own import box_exports
@@ -83,7 +83,7 @@ def _cvat_masks(root: Path) -> Iterator[Export]:
 
 
 def _open_cvat_masks(root: Path, split: str, layout: str) -> SegmentationSet:
-    images, masks = images_by_stem(root / "JPEGImages"), images_by_stem(root / "SegmentationClass")
+    images, masks = (images_by_stem(root / folder, pattern=EVERY) for folder in ("JPEGImages", "SegmentationClass"))
     stems = read_split(root / "ImageSets" / "Segmentation", split, images)
     for kind, there, folder in (("image", images, "JPEGImages"), ("mask", masks, "SegmentationClass")):
         if missing := next((stem for stem in stems if stem not in there), None):
@@ -148,7 +148,7 @@ def _pair(root: Path) -> Pair | None:
 
 def _pattern(folders: Pair) -> str:
     """Return the pattern of the files in a folder of images and one of masks: those in subfolders too, if they are two folders."""
-    return "*" if folders[0] == folders[1] else "**/*"
+    return "*" if folders[0] == folders[1] else EVERY
 
 
 def _open_folders(root: Path, folders: Pair, every: Sequence[Pair], layout: str) -> SegmentationSet:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL
-from trickzoo.data.listing import by_stem, images_by_stem, read_classes, read_split, visible
+from trickzoo.data.listing import EVERY, by_stem, images_by_stem, read_classes, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.objects import Annotation, DetectionImage, side, turned, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
@@ -92,12 +92,12 @@ def open_voc_masks(root: Path, split: str = "train", *, year: str | None = None)
     pairs = []
     for folder in found:
         below = folder.relative_to(base)
-        photographs = images_by_stem(folder / "JPEGImages")
+        photographs = images_by_stem(folder / "JPEGImages", pattern=EVERY)
         masks = {
             stem: below / kind / name
             for kind in ("SegmentationClassAug", "SegmentationClass")
             if kind == "SegmentationClass" or (folder / kind).is_dir()
-            for stem, name in images_by_stem(folder / kind).items()
+            for stem, name in images_by_stem(folder / kind, pattern=EVERY).items()
         }
         for stem in read_split(folder / "ImageSets" / "Segmentation", split, photographs):
             if stem not in photographs:
@@ -138,8 +138,8 @@ def _is_year(folder: Path) -> bool:
 
 
 def _annotated(folder: Path, below: Path, split: str, label_of: dict[str, int]) -> Iterator[tuple[DetectionImage, list[Annotation]]]:
-    photographs = images_by_stem(folder / "JPEGImages")
-    xmls = by_stem(folder / "Annotations", {".xml"})
+    photographs = images_by_stem(folder / "JPEGImages", pattern=EVERY)
+    xmls = by_stem(folder / "Annotations", {".xml"}, pattern=EVERY)
     main = folder / "ImageSets" / "Main"
     if split == ALL and not (main / f"{ALL}.txt").is_file():
         stems = sorted(xmls)
@@ -255,7 +255,7 @@ def _box_classes(folder: Path) -> tuple[str, ...]:
         return listed[1:] if listed[0] == BACKGROUND else listed
     if _is_year(folder):
         return CLASSES
-    return classes_in(visible(folder / "Annotations", "*.xml"), folder / "Annotations", folder)
+    return classes_in(visible(folder / "Annotations", "**/*.xml"), folder / "Annotations", folder)
 
 
 def classes_in(xmls: Iterable[Path], place: Path, folder: Path) -> tuple[str, ...]:
