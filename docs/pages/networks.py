@@ -63,8 +63,8 @@ small machine, with images like those that they were trained on. The accuracy in
 the data set, as measured by `trickzoo eval`. "Several seeds" is the first metric over training runs with different random seeds, as mean ±
 standard deviation; their results are in `benchmarks/results/networks/`.
 
-| network | data set | accuracy | several seeds | images | size, MB | training |
-| --- | --- | --- | --- | --- | ---: | --- |
+| network | data set | accuracy | several seeds | size, MB | licence |
+| --- | --- | --- | --- | ---: | --- |
 """
 DIGESTS = """
 ## Digests
@@ -94,7 +94,8 @@ def models() -> str:
         models.append(f"| `{a.name}`{aliases} | {cost} | {default} | {accuracy} |")
         weights += [_row(record) for record in d.weights if record.layout != "trickzoo"]
         own += [_own_row(record) for record in d.weights if record.layout == "trickzoo"]
-    networks = [_network_row(record) for record in manifest.networks().values()]
+    trained = manifest.networks().values()
+    networks = [*map(_network_row, trained), "", *map(_network_note, trained)]
     tables = (HEAD, models), (WEIGHTS, weights), (OWN, own), (NETWORKS, networks)
     return "".join(head + "\n".join(rows) + "\n" for head, rows in tables) + _digests()
 
@@ -128,9 +129,14 @@ def _network_row(r: NetworkRecord) -> str:
     results = _results(STUDIES / "networks" / r.name)
     spread = _spread([result[result["measure"]] for result in results])
     accuracy = ", ".join(f"{name} {value:.2f}" for name, value in m.values.items())
-    recipe = from_dict(results[0]["recipe"], RECIPE_CLASSES[r.task])
     size = r.sources[0].size or 0
-    return f"| `{r.name}` | {m.data} | {accuracy} | {spread} | {recipe.sides_in_words} | {size / 1e6:.1f} | {r.note} |"
+    return f"| `{r.name}` | {m.data} | {accuracy} | {spread} | {size / 1e6:.1f} | {r.licence} |"
+
+
+def _network_note(r: NetworkRecord) -> str:
+    (result, *_) = _results(STUDIES / "networks" / r.name)
+    recipe = from_dict(result["recipe"], RECIPE_CLASSES[r.task])
+    return f"- `{r.name}` is {r.note}. Size of the images in the evaluation: {recipe.sides_in_words}."
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:
