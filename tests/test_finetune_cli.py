@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.small_recipes import BOXES, run
 from trickzoo.cli.finetune import app
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadData
+from trickzoo.recipes.finetune import SMALL_MASKS
 
 
 @pytest.fixture
@@ -38,6 +40,29 @@ def test_the_command(call: Call, tmp_path: Path) -> None:
     assert "peak memory" in text
     assert re.search(r"\nin bf16 a step takes \d+\.\d\d s(, \d+\.\d × as fast; choose it with --precision bf16)?\n$", text)
     assert not (tmp_path / "dry").exists()
+
+
+def test_a_recipe_names_the_task(call: Call, tmp_path: Path) -> None:
+    def printed(layout: str, recipe: object) -> dict[str, Any]:
+        status, text, error = call(layout, "--recipe", recipe, "--print-recipe")
+        assert status == 0, error
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    assert printed("voc", "small.segmentation")["crop"] == SMALL_MASKS.crop
+    assert printed("own", "paper.detection.voc")["neck"] == "c4"
+    detector = printed("voc", "faster_rcnn_mobilenet_v1_025.tz_bccd")
+    assert (detector["short"], detector["epochs"]) == (240, 30)
+    (tmp_path / "mine.json").write_text(json.dumps(detector))
+    assert printed("own", tmp_path / "mine.json") == {**detector, "data": "own"}
+    for recipe, message in (
+        ("small.detektion", 'no recipe "small.detektion"; did you mean small.detection'),
+        ("own.finetune", "the recipe own.finetune is for classification, not for detection or segmentation; use it with `trickzoo train`"),
+        (tmp_path / "none.json", "none.json does not exist"),
+    ):
+        status, _, error = call("voc", "--recipe", recipe)
+        assert (status, message in error, len(error.splitlines())) == (2, True, 1), error
+    assert "small.segmentation is for segmentation, not for detection" in call("coco", "--recipe", "small.segmentation")[2]
 
 
 def test_bad_input_is_refused_in_one_line(call: Call, tmp_path: Path) -> None:

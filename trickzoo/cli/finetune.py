@@ -14,7 +14,7 @@ from trickzoo.cli.printing import hush, say_json
 from trickzoo.data.layouts import LAYOUTS, find_layout
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadOption, NoEffect
-from trickzoo.recipes.collection import check_networks, find_fine_tuning, override, to_dict
+from trickzoo.recipes.collection import check_networks, find_fine_tuning, fine_tuning_task, override, to_dict
 from trickzoo.recipes.fields import check_effect
 from trickzoo.training.machine import Machine, default_out
 
@@ -73,7 +73,7 @@ def finetune(
     """
     from trickzoo.recipes.finetune import RECIPE_CLASSES
 
-    kind, default = _task_of(layout, task)
+    kind, default = _task_of(layout, task, recipe)
     chosen = override(find_fine_tuning(recipe or default, RECIPE_CLASSES[kind]), {"data": layout, **fields.given})
     check_effect(chosen, fields.given)
     if print_recipe:
@@ -121,12 +121,15 @@ def finetune(
     )
 
 
-def _task_of(layout: str, task: str | None) -> tuple[str, str]:
+def _task_of(layout: str, task: str | None, recipe: str | None) -> tuple[str, str]:
     """Return the task, and the recipe that is used if the user names none.
 
-    Raises UnknownName for a layout that does not exist, BadOption if the layout serves both tasks and `task` is None.
+    A layout that serves both tasks needs `task` or `recipe`. Raises UnknownName for a layout that does not exist, BadOption if both are
+    missing, and what `fine_tuning_task` raises.
     """
     readers = find_layout(layout).readers
+    if task is None and recipe is not None and len(readers) > 1:
+        task = fine_tuning_task(recipe)
     if task is None and len(readers) > 1:
         raise BadOption(f"{layout} can hold boxes, masks or both; name the task with --task {' or --task '.join(readers)}")
     chosen = task or next(iter(readers))

@@ -76,6 +76,19 @@ def find_fine_tuning(name: str, kind: type[R]) -> R:
     return found
 
 
+def fine_tuning_task(name: str) -> str:
+    """Return the task that a recipe of `find_fine_tuning` is for. Raises the errors of `find`, and BadOption for that of a classifier."""
+    if name in finetune.RECIPES:
+        return finetune.RECIPES[name].task
+    path = None if name in recipes() else _place(name)
+    if path is None and name not in recipes():
+        raise UnknownName("recipe", name, finetune.RECIPES)
+    its = Recipe if path is None else kind_of(_content(path))
+    if its is Recipe:
+        raise _of_another_task(name, its, "detection or segmentation")
+    return its.task
+
+
 def _place(name: str) -> Path | None:
     """Return the file that the recipe is in, if `name` is that of a file, of a network or of the folder of a training run, else None."""
     path = Path(name)
@@ -98,6 +111,18 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
 
     Raises BadCheckpoint for a file without a recipe, BadOption for a recipe of another task, and what `from_dict` raises.
     """
+    content = _content(path)
+    its = kind_of(content, kind)
+    if its is not kind:
+        raise _of_another_task(str(path), its, kind.task)
+    try:
+        return _well_named(from_dict(content, kind))
+    except BadOption as error:
+        raise BadOption(f"{path}: {error}") from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the fields of the recipe in a file. Raises BadCheckpoint for a file without a recipe."""
     from trickzoo.weights import header, pickles
 
     content: Any
@@ -114,13 +139,7 @@ def stored(path: Path, kind: type[R] = Recipe) -> R:  # type: ignore[assignment]
         content = content.get("recipe") if isinstance(content, dict) else None
     if not isinstance(content, dict):
         raise BadCheckpoint(f"{path} holds no recipe; name one that `trickzoo train` lists")
-    its = kind_of(content, kind)
-    if its is not kind:
-        raise _of_another_task(str(path), its, kind.task)
-    try:
-        return _well_named(from_dict(content, kind))
-    except BadOption as error:
-        raise BadOption(f"{path}: {error}") from None
+    return content
 
 
 def _from_json(path: Path) -> Any:
