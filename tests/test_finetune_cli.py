@@ -55,10 +55,12 @@ def test_a_recipe_names_the_task(call: Call, tmp_path: Path) -> None:
     assert (detector["short"], detector["epochs"]) == (240, 30)
     (tmp_path / "mine.json").write_text(json.dumps(detector))
     assert printed("own", tmp_path / "mine.json") == {**detector, "data": "own"}
+    (tmp_path / "short.json").write_text(json.dumps({key: detector[key] for key in ("name", "model", "data", "lr")}))
     for recipe, message in (
         ("small.detektion", 'no recipe "small.detektion"; did you mean small.detection'),
         ("own.finetune", "the recipe own.finetune is for classification, not for detection or segmentation; use it with `trickzoo train`"),
         (tmp_path / "none.json", "none.json does not exist"),
+        (tmp_path / "short.json", "name the task with --task detection or --task segmentation"),
     ):
         status, _, error = call("voc", "--recipe", recipe)
         assert (status, message in error, len(error.splitlines())) == (2, True, 1), error

@@ -39,25 +39,26 @@ def test_the_gains_of_the_ladder_are_paired_by_seed() -> None:
     assert gains["d"] == pytest.approx([x + y for x, y in zip(c.difference.values, d.difference.values, strict=True)], abs=1e-9)
 
 
-def marks(svg: str) -> tuple[list[tuple[str, str]], NDArray[np.float64]]:
-    """Return the shape and the style of every mark of a plot, and (n, 2) places, from 0 to 1 in each panel.
+def marks(svg: str) -> tuple[list[str], list[tuple[str, str]], NDArray[np.float64]]:
+    """Return the texts of a plot, the shape and the style of every mark, and (n, 2) places, from 0 to 1 in each panel.
 
     Such places do not depend on the width of the texts beside a panel, which Matplotlib's releases compute differently. Those of a legend
-    would, and are left out.
+    would, and are left out. The ticks are marks too, so that the places and the texts of the ticks determine the values.
     """
-    kinds, places = [], []
+    texts, kinds, places = re.findall(r"<text [^>]*>([^<]*)", svg), [], []
     for panel in svg.split('<g id="axes_')[1:]:
         kinds += re.findall(r'<use xlink:href="#(\w+)" .*(style="[^"]*")', panel)
         drawn, _, _ = panel.partition('<g id="legend_')
         at = np.array(re.findall(r'<use .*x="([\d.]+)" y="([\d.]+)"', drawn), np.float64)
         places.append((at - at.min(0)) / np.ptp(at, 0))
     assert len(kinds) == svg.count("<use ")
-    return kinds, np.concatenate(places)
+    assert "−0.75" in texts
+    return texts, kinds, np.concatenate(places)
 
 
 def test_the_plot_is_what_its_sources_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = plot.PLOT.read_text(encoding="utf-8")
     monkeypatch.setattr(plot, "PLOT", tmp_path / "tweaks.svg")
-    (kinds, places), (found, at) = marks(drawn), marks(plot.draw().read_text(encoding="utf-8"))
-    assert kinds == found and at == pytest.approx(places, abs=1e-5), "run `python -m benchmarks.tweaks`"
+    (*stated, places), (*found, at) = marks(drawn), marks(plot.draw().read_text(encoding="utf-8"))
+    assert stated == found and at == pytest.approx(places, abs=1e-5), "run `python -m benchmarks.tweaks`"
     assert f"at {read(plot.LADDER, LadderStudy).baseline['size']} pixels" in drawn

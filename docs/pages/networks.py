@@ -58,10 +58,10 @@ NETWORKS = """
 
 `trickzoo.load(NAME)` loads these networks, and `--model NAME` names them to `trickzoo predict`, `trickzoo eval` and `trickzoo export`.
 Their files are part of the package. `trickzoo finetune LAYOUT --weights NAME` starts a training on your own images from them, and
-`--recipe NAME` repeats theirs. Their backbone started from `mobilenet_v1_025.tz_imagenette128`. They are meant for first experiments on a
-small machine, with images like those that they were trained on. The accuracy in percent is that of the file on the validation images of
-the data set, as measured by `trickzoo eval`. "Several seeds" is the first metric over training runs with different random seeds, as mean ±
-standard deviation; their results are in `benchmarks/results/networks/`.
+`--recipe NAME` repeats theirs. Their backbone started from `mobilenet_v1_025.tz_imagenette128`, and their settings were not tuned. They are
+meant for first experiments on a small machine, with images like those that they were trained on. The accuracy in percent is that of the
+file on the validation images of the data set, as measured by `trickzoo eval`. "Several seeds" is the first metric over training runs with
+different random seeds, as mean ± standard deviation; their results are in `benchmarks/results/networks/`.
 
 | network | data set | accuracy | several seeds | size, MB | licence |
 | --- | --- | --- | --- | ---: | --- |

@@ -76,17 +76,22 @@ def find_fine_tuning(name: str, kind: type[R]) -> R:
     return found
 
 
-def fine_tuning_task(name: str) -> str:
-    """Return the task that a recipe of `find_fine_tuning` is for. Raises the errors of `find`, and BadOption for that of a classifier."""
-    if name in finetune.RECIPES:
-        return finetune.RECIPES[name].task
-    path = None if name in recipes() else _place(name)
-    if path is None and name not in recipes():
+def fine_tuning_task(name: str) -> str | None:
+    """Return the task that a recipe of `find_fine_tuning` is for; None if its fields fit both tasks.
+
+    Raises the errors of `find`, and BadOption for the recipe of a classifier.
+    """
+    found = finetune.RECIPES.get(name) or recipes().get(name)
+    if found is not None:
+        kinds: set[type[AnyRecipe]] = {type(found)}
+    elif (path := _place(name)) is not None:
+        content = _content(path)
+        kinds = {kind_of(content, first) for first in finetune.RECIPE_CLASSES.values()}
+    else:
         raise UnknownName("recipe", name, finetune.RECIPES)
-    its = Recipe if path is None else kind_of(_content(path))
-    if its is Recipe:
-        raise _of_another_task(name, its, "detection or segmentation")
-    return its.task
+    if kinds == {Recipe}:
+        raise _of_another_task(name, Recipe, "detection or segmentation")
+    return kinds.pop().task if len(kinds) == 1 else None
 
 
 def _place(name: str) -> Path | None:
