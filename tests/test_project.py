@@ -14,6 +14,7 @@ import pytest
 
 from docs.generate import PAGES, plots
 from docs.pages.places import CARDS, DOCS
+from trickzoo.data.layouts import LAYOUTS
 from trickzoo.weights import manifest
 
 ROOT = Path(__file__).parents[1]
@@ -157,6 +158,23 @@ def test_the_tricks_page_has_every_card() -> None:
     page = (DOCS / "tricks.md").read_text(encoding="utf-8")
     for card in CARDS.glob("*.md"):
         assert card.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") in page
+
+
+def test_the_pages_name_every_layout_and_its_recipe() -> None:
+    page, own = ((DOCS / name).read_text(encoding="utf-8") for name in ("detection.md", "data.md"))
+
+    def named(pattern: str, text: str = page, word: str = r"`(\w+)`") -> set[str]:
+        (found,) = re.findall(pattern, text)
+        return set(re.findall(word, found))
+
+    small = {name: {reader.recipe for reader in layout.readers.values()} for name, layout in LAYOUTS.items()}
+    assert named(r"The default for (.*?)\.") == {
+        name for name, recipes in small.items() if any(each.startswith("small.") for each in recipes)
+    }
+    assert named(r"The default recipe of (.*?) is", own) == {name for name, recipes in small.items() if "small.detection" in recipes}
+    assert named(r"trickzoo eval (coco \|.*?) --data", word=r"\w+") == {name for name, layout in LAYOUTS.items() if not layout.generated}
+    table = page.partition("## Images")[2].partition("\nSplits")[0]
+    assert {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)} == LAYOUTS.keys()
 
 
 def test_wheel_holds_the_manifest_and_works_without_the_checkout(tmp_path: Path) -> None:

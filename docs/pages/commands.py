@@ -41,9 +41,10 @@ ENVIRONMENT = """
 LAYOUTS = "LAYOUT is one of {}, as [`trickzoo finetune`](#trickzoo-finetune) describes them."
 FIELDS = """# Fields of recipes
 
-Generated from the recipes' dataclasses by `docs/generate.py`. Each field is an option of the commands that train: `--warmup-epochs 2` sets
-`warmup_epochs`. A pair or a list has commas: `--milestones 10,20`. "Default" holds for recipes that do not state the field;
-`--print-recipe` prints the values that a training run would use.
+This page lists the fields of a recipe, which holds all settings of a training run, with their defaults. Each field is an option of the
+commands that train: `--warmup-epochs 2` sets `warmup_epochs`. A pair or a list has commas: `--milestones 10,20`. "Default" holds for
+recipes that do not state the field; `--print-recipe` prints the values that a training run would use. `docs/generate.py` generates the
+page from the dataclasses of the recipes.
 """
 RECIPES = {
     "Classifiers": (Recipe, "`trickzoo train` and `trickzoo tune`; for the baseline of a ladder also `trickzoo ladder`."),

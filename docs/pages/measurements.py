@@ -90,8 +90,9 @@ def data() -> str:
         images = f"{path['training_images']} + {path['validation_images']}"
         rows.append(f"| {path['what']} | {images} | {minutes:.1f} | {MEASURES[path['measure']]} | {path['figure']:.1f} % |")
     about = (
-        "The minutes cover the command from the README, up to its report, and `trickzoo predict` on three images; installing a clone took "
-        f"{found['installation_seconds'] / 60:.1f} minutes before. Images are counted as training + validation. Those of the last row are "
+        "The minutes cover the command from the README, up to its report, and `trickzoo predict` on three images; installing a clone "
+        f"beforehand took {found['installation_seconds'] / 60:.1f} minutes. Images are counted as training + validation. "
+        "Those of the last row are "
         "street scenes (CamVid), all others blood cells (BCCD), which were cut out along their boxes for the classifier. "
         f"Each row is one training run. Measured on {found['hardware']} (`{found['command']}`)."
     )

@@ -62,7 +62,7 @@ def fit(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     if slope(1 / WIDEST) > 0:
         raise BadData("no temperature fits: the logits are no better than chance; check --classes and the labels, or train longer")
     if slope(WIDEST) < 0:
-        raise BadData("no temperature fits: all images are classified correctly, so no confidence would be too high; name more images")
+        raise BadData("no temperature fits: all images are classified correctly, so every lower one would fit better; name more images")
     return 1 / float(brentq(slope, 1 / WIDEST, WIDEST, xtol=1e-9))
 
 

@@ -31,7 +31,7 @@ def masks(
 
     OUT, a new folder, gets masks/ with a PNG for each image, images/ with links to the images, and classes.txt. An export with splits gets
     the two folders for each split. Where regions of several classes overlap, the later one in the file counts. Pixels outside of all
-    regions are background, and those of regions called void, ignore or unlabelled are not judged. Train on the masks with
+    regions are background, and those of regions called void, ignore or unlabelled are ignored. Train on the masks with
     `trickzoo finetune own --task segmentation --data OUT`.
     """
     from trickzoo.data.regions import mask_classes
