@@ -259,6 +259,22 @@ def test_8_bit_integers_are_calibrated_on_a_folder_and_predict_nearly_the_same(t
     assert sure != other_sure
 
 
+@pytest.mark.parametrize("shared", [0, 1, 30])
+def test_images_of_the_evaluation_in_the_calibration_are_counted(
+    shared: int, tiny: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index, path in enumerate(sorted(photos.rglob("*.JPEG"))):
+        link = jpeg(tmp_path / "calibration" / f"{index}.jpg", 100 + index)
+        if index < shared:
+            link.unlink()
+            link.symlink_to(path)
+    tokens = ("--backend", "onnxruntime", "--precision", "int8", "--calibration", tmp_path / "calibration", "--workers", 0)
+    assert call(evaluation, "imagenet", "--data", photos, "--model", tiny, "--device", "cpu", *tokens) == 0
+    said = {0: "", 1: "1 image of the evaluation is used", 30: "30 images of the evaluation are used"}[shared]
+    assert said in caplog.text
+    assert ("for the calibration too" in caplog.text) == bool(shared)
+
+
 def test_two_processes_give_the_same_as_one(tiny: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "val" / IMAGENETTE[3] / "1.JPEG").unlink()  # 29 images: an odd number for two
     tokens = ["imagenet", "--data", str(photos), "--model", "mobilenet_v1_025", "--weights", str(tiny)]

@@ -14,6 +14,7 @@ from trickzoo.data import corruption_names
 from trickzoo.data.corruption_names import Corruption
 from trickzoo.errors import BadOption
 from trickzoo.recipes.ranges import Count
+from trickzoo.wording import count, verb
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -95,7 +96,7 @@ class EngineOptions:
         Parameter(help="Precision of the network's arithmetic. int8 needs --calibration, and --backend onnxruntime or openvino."),
     ] = "fp32"
     calibration: Annotated[
-        Path | None, Parameter(help="Folder with images for --precision int8, which must not be among those of the evaluation.")
+        Path | None, Parameter(help="Folder with images for --precision int8. They should not be among those of the evaluation.")
     ] = None
     backend: options.Backend = "eager"
 
@@ -116,13 +117,19 @@ class EngineOptions:
         from trickzoo.classification.evaluate import BATCH
         from trickzoo.cli import common
         from trickzoo.data.imageset import Decoded
+        from trickzoo.data.listing import warn
         from trickzoo.data.transforms import normalise, resize_and_crop
 
         batch_size = self.batch_size or BATCH
 
         def checked() -> Images | None:
             if self.precision == "int8":
-                return options.calibration_images(self.calibration)
+                chosen = options.calibration_images(self.calibration) or []
+                evaluated = {(images.root / entry.name).resolve() for entry in images.entries if entry.offset < 0}
+                if shared := sum(path.resolve() in evaluated for path in chosen):
+                    used = f"{verb(shared, 'is')} used for the calibration too"
+                    warn(f"{count(shared, 'image')} of the evaluation {used}, so the accuracy may be too high; name other images")
+                return chosen
             first = Decoded(images, resize_and_crop(preprocessing, network.in_chans), range(min(batch_size, len(images.entries))))
             pixels = [sample.pixels for sample in map(first.__getitem__, range(len(first))) if sample.pixels is not None]
             return normalise(torch.stack(pixels), preprocessing) if pixels else None

@@ -135,6 +135,8 @@ class VocPrecision:
 def voc_average_precision(data: DetectionSet, found: Mapping[int, Detections], *, overlap: float = 0.5) -> VocPrecision:
     """Compute average precision as VOC's devkit does (VOCevaldet.m), over the images in `found`. `overlap` is an IoU in 0…1.
 
+    `found` has the detections in each image by its index in `data.images`.
+
     Detections are matched in the order of decreasing scores, each to the object of its class with the largest overlap. A detection is
     correct if the overlap is at least `overlap` and no earlier detection matched the object. It is ignored if the object is difficult or a
     crowd. Otherwise it is a false positive. Of detections with equal scores, the one in the earlier image comes first.
@@ -207,7 +209,10 @@ class CocoPrecision:
 
 
 def coco_average_precision(data: DetectionSet, found: Mapping[int, Detections]) -> CocoPrecision:
-    """Compute average precision with pycocotools, over the images in `found`. What pycocotools prints is suppressed."""
+    """Compute average precision with pycocotools, over the images in `found`. What pycocotools prints is suppressed.
+
+    `found` has the detections in each image by its index in `data.images`.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _evaluation(data, found)
         evaluation.evaluate()
@@ -285,7 +290,7 @@ def _coco(data: DetectionSet, found: Mapping[int, Detections], annotations: list
 def coco_results(data: DetectionSet, found: Mapping[int, Detections]) -> list[dict[str, Any]]:
     """Return the detections in COCO's results format, with the source's own ids of images and classes.
 
-    Boxes are x, y, width and height in pixels.
+    `found` has the detections in each image by its index in `data.images`. Boxes are x, y, width and height in pixels.
     """
     return [
         {"image_id": data.images[index].id, "category_id": data.class_ids[label - 1], "bbox": box, "score": score}

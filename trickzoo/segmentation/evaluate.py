@@ -170,7 +170,7 @@ def compare(data: SegmentationSet, index: int, models: Sequence[Segmenter]) -> t
 
 @torch.inference_mode()
 def predict(model: Segmenter, image: Image.Image, network: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.uint8]:
-    """Return the class that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
+    """Return the class, from 0, that a segmenter predicts for each pixel of an image of any mode, (H, W) in the image's size.
 
     The segmenter predicts in evaluation mode; its own mode does not change. `network`, such as `trickzoo.deploy` returns, computes the
     logits in its place.
