@@ -55,7 +55,7 @@ def finetune(
     images: Annotated[
         str | None,
         Parameter(
-            help="With shapes: number of training images, 1000 by default; a fifth as many are used for validation. With --annotations: "
+            help="With shapes: number of training images, 1,000 by default; a fifth as many are used for validation. With --annotations: "
             "the folder of the images, by default that of the file."
         ),
     ] = None,

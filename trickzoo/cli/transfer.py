@@ -88,7 +88,7 @@ class Both:
     val: Annotated[str, Parameter(help="Split to validate on, for a task whose own option names none.")] = "val"
     images: Annotated[
         int | None,
-        Parameter(help="With shapes: number of training images, 1000 by default; a fifth as many are generated for validation."),
+        Parameter(help="With shapes: number of training images, 1,000 by default; a fifth as many are generated for validation."),
     ] = None
 
 
