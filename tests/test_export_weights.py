@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import trickzoo
 from trickzoo.errors import BadOption
@@ -27,6 +28,42 @@ def test_classes_that_do_not_fit_are_not_exported(classes: Any, layout: str, mes
     with pytest.raises(BadOption, match=message):
         trickzoo.export(model, tmp_path / "x.safetensors", classes=classes, layout=layout)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("part", "value"), [("activation", torch.nn.SiLU()), ("epsilon", 0.1), ("dilation", (2, 2))])
+def test_a_network_whose_file_would_compute_something_else_is_not_exported(part: str, value: Any, tmp_path: Path) -> None:
+    """The tensors would fit, so that the opened file would compute something else without a word."""
+    model = trickzoo.create("resnet18_d", num_classes=3).eval()
+    if part == "activation":
+        model.stem.relu1 = value
+    elif part == "epsilon":
+        model.stages[0][0].bn1.eps = value
+    else:
+        conv = model.stages[0][0].conv1
+        conv.dilation, conv.padding = value, value
+    with pytest.raises(BadOption, match="this resnet18_d computes something else than the one"):
+        trickzoo.export(model, tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mobilenet_v1_025", {"activation": "relu6", "output_stride": 8, "dtype": torch.bfloat16}),
+        ("resnet50_d", {"output_stride": 16, "in_chans": 5, "num_classes": 0}),
+        ("inception_v3", {"aux_head": True}),
+    ],
+)
+def test_a_network_in_training_mode_and_in_mixed_precision_is_exported(name: str, options: Any, tmp_path: Path) -> None:
+    model = trickzoo.create(name, **{"num_classes": 3} | options)
+    model.head.drop_rate = 0.5
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)  # as accelerate wraps it
+    with torch.autocast("cpu", torch.bfloat16):
+        trickzoo.export(model, tmp_path / "x.safetensors")
+    assert model.training
+    loaded = trickzoo.create(tmp_path / "x.safetensors", in_chans=None, dtype=options.get("dtype"))
+    assert all(map(torch.equal, loaded.state_dict().values(), model.state_dict().values()))
 
 
 def test_a_dilated_network_is_not_exported_to_a_layout_that_does_not_state_its_stride(tmp_path: Path) -> None:

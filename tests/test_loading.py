@@ -47,6 +47,16 @@ def test_a_classifier_predicts_as_its_network_does(trained: Path) -> None:
     assert loaded.predict(turned) == loaded.predict(trained / "b.jpg") == loaded.predict(ImageOps.exif_transpose(turned))
 
 
+@pytest.mark.parametrize("file", ["classes", "boxes/model.safetensors", "masks/model.safetensors"])
+def test_a_network_of_another_precision_predicts_the_same(file: str, trained: Path) -> None:
+    loaded = trickzoo.load(trained / file)
+    expected = loaded.predict(trained / "a.jpg").found
+    loaded.network.double()
+    found = loaded.predict(trained / "a.jpg").found
+    assert [each.label for each in found] == [each.label for each in expected]
+    assert [each.score for each in found] == pytest.approx([each.score for each in expected], abs=1e-4)
+
+
 def test_a_path_may_begin_with_a_tilde_and_a_url_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(trained))
     loaded = trickzoo.load("~/classes")

@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.stats import beta, kstest
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 
 import trickzoo
 from trickzoo import tricks
@@ -186,6 +187,24 @@ def test_no_bias_decay_takes_normalisation_of_any_kind_and_leaves_out_the_frozen
     assert len(exempt["params"]) == 5  # the layer norm's weight has three dimensions
     with pytest.raises(NoEffect):
         decay_groups(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch has deprecated the older of the two forms
+@pytest.mark.parametrize(
+    "norm", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm, nn.utils.spectral_norm]
+)
+def test_no_bias_decay_decays_what_a_weight_is_computed_from(norm: Callable[[nn.Module], nn.Module]) -> None:
+    layers = [norm(nn.Conv2d(3, 4, 3)), norm(nn.Linear(4, 2))]
+    decayed, exempt = decay_groups(nn.Sequential(*layers, nn.BatchNorm2d(4)), 0.1)
+    assert {id(p) for p in exempt["params"]} == {id(layer.bias) for layer in layers} | {id(p) for p in exempt["params"][2:]}
+    assert len(exempt["params"]) == 4
+    assert {p for layer in layers for p in layer.parameters() if p is not layer.bias} == {*decayed["params"]}
+
+
+def test_no_bias_decay_decays_pruned_weights() -> None:
+    layer = nn.Linear(4, 2)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    assert decay_groups(layer, 0.1)[0]["params"] == [layer.weight_orig]
 
 
 def test_no_bias_decay_takes_a_shared_parameter_once() -> None:

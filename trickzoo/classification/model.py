@@ -81,7 +81,9 @@ def logits_of(model: Backbone, image: Tensor, network: Callable[[Tensor], Tensor
     Raises BadCheckpoint if they are not finite.
     """
     with evaluating(model):
-        logits = (network or model)(image[None].to(next(model.parameters()).device))[0].float().cpu()
+        like = next(model.parameters())
+        x = image[None].to(like.device)
+        logits = (model(x.to(like.dtype)) if network is None else network(x))[0].float().cpu()
     if not logits.isfinite().all():
         raise BadCheckpoint(f"{_named(model)} {NOT_FINITE}")
     return logits

@@ -179,8 +179,10 @@ def predict(model: Segmenter, image: Image.Image, network: Callable[[Tensor], Te
     """
     image = rgb(image)
     pixels = Scale(model.short).image(image)
+    like = next(model.parameters())
+    x = Normalisation.of(model.trunk)(pixels[None].to(like.device))
     with evaluating(model):
-        logits = (network or model)(Normalisation.of(model.trunk)(pixels[None].to(next(model.parameters()).device)))
+        logits = model(x.to(like.dtype)) if network is None else network(x)
     if not bool(logits.isfinite().all()):
         raise NotFinite(f"the network {NOT_FINITE}")
     return classes_of_pixels(logits, (image.height, image.width))[0].cpu().numpy()

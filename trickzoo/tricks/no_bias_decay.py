@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from trickzoo.errors import NoEffect
+
+COMPUTED = ("weight_orig", "weight_g", "weight_v")
+"""Names of the parameters that `torch.nn.utils.prune`, `spectral_norm` and `weight_norm` compute a weight from."""
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -14,15 +18,20 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
     All biases and all parameters of normalisation layers are exempt from weight decay. A normalisation layer is recognised by its class,
     not by its name. A parameter that several modules share is decayed if it is the weight of a convolution or a linear layer in one of
-    them. Raises NoEffect if the model has no parameter that the rule exempts.
+    them. Parameters from which torch's parametrisations, norms of weights or pruning compute such a weight are decayed too.
+
+    Raises NoEffect if the model has no parameter that the rule exempts.
     """
-    is_decayed: dict[nn.Parameter, bool] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                is_weight = name == "weight" and isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))
-                is_decayed[parameter] = is_weight or is_decayed.get(parameter, False)
-    decayed, exempt = ([parameter for parameter, state in is_decayed.items() if state is wanted] for wanted in (True, False))
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))]
+    made = {module.get_submodule("parametrizations.weight") for module in layers if is_parametrized(module, "weight")}
+    weights = {
+        parameter
+        for module in (*layers, *made)
+        for name, parameter in module.named_parameters(recurse=False)
+        if module in made or name in ("weight", *COMPUTED)
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed, exempt = ([parameter for parameter in trained if (parameter in weights) is wanted] for wanted in (True, False))
     if not exempt:
         raise NoEffect("no bias decay", "the model has neither trainable biases nor normalisation layers")
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

@@ -15,7 +15,7 @@ from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.errors import BadOption, printable
 from trickzoo.weights import convert
 from trickzoo.weights.header import header
-from trickzoo.weights.load import changed
+from trickzoo.weights.load import changed, computes_otherwise
 from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
 from trickzoo.wording import count
@@ -50,7 +50,7 @@ def export(
     Raises:
         BadOption: if `model` is not a backbone, if the file exists, if the classes are not as many as the outputs, if a value is too large
             for `dtype`, or if the network does not exist in the layout, computes something else there, or has other layers than `create`
-            builds.
+            builds or computes something else with them.
         NotWritten: if the file cannot be written.
     """
     if not isinstance(model, Backbone):
@@ -78,6 +78,11 @@ def export(
         check_classes(model.name, count(model.num_classes, "output"), model.num_classes, classes)
     if different := changed(model):
         raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
+    if computes_otherwise(model):
+        raise BadOption(
+            f"this {model.name} computes something else than the one that trickzoo.create builds, as with another activation, stride or "
+            "epsilon, which the file could not state; torch.save keeps its state_dict()"
+        )
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}

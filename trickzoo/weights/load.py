@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, printable
+from trickzoo.modes import evaluating
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.opened import Opened
@@ -253,6 +254,24 @@ def changed(model: Backbone) -> list[str]:
     options = dict(architecture.options) | dict(model.options)
     built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options).state_dict()
     return [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
+
+
+@torch.no_grad()
+def computes_otherwise(model: Backbone) -> bool:
+    """Return whether a network computes something else with its tensors than the one that `trickzoo.create` builds.
+
+    The logits of an image of random numbers are compared, in evaluation mode. They must be equal but for rounding.
+    """
+    architecture, state = registry.find(model.name), model.state_dict()
+    options = dict(architecture.options) | dict(model.options) | {"output_stride": model.feature_info[-1].stride}
+    built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options)
+    built.load_state_dict(state, assign=True)
+    like, side = next(model.parameters()), 107 if architecture.family == "inception_v3" else 97
+    x = torch.randn(1, model.in_chans, side, side, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    with evaluating(model), torch.autocast(like.device.type, enabled=False):
+        # the method of the class, because accelerate replaces that of the network by one in mixed precision
+        expected, actual = (type(network).forward(network, x).float() for network in (built.eval(), model))
+    return not torch.allclose(expected, actual, rtol=0.01, atol=0.01 * float(expected.abs().max()), equal_nan=True)
 
 
 def builder(architecture: Architecture) -> Callable[..., Backbone]:
