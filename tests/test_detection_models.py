@@ -17,6 +17,7 @@ from torchvision.models import detection as reference
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 from torchvision.transforms.v2 import functional as TF
+from torchvision.tv_tensors import BoundingBoxes
 
 import trickzoo
 from tests.checkpoints import randomise_norms
@@ -132,6 +133,10 @@ def test_targets_that_do_not_fit_are_refused(labels: list[int] | None, message: 
         ),
         ({"boxes": torch.tensor([[1, 2, 9, 9], [3, 3, float("nan"), 30.0]])}, r"target 1: box 1 is \(3, 3, nan, 30\)"),
         ({"boxes": torch.tensor([[1, 2, 9, float("inf")], [3, 3, 9, 30.0]])}, r"target 1: box 0 is \(1, 2, 9, inf\)"),
+        (
+            {"boxes": BoundingBoxes([[1, 2, 9, 9], [3, 3, 9, 9]], format="XYWH", canvas_size=(64, 64))},
+            r"target 1: boxes must be corners x0, y0, x1, y1, and these are XYWH; torchvision's v2.ConvertBoundingBoxFormat",
+        ),
         ({"boxes": np.zeros((2, 4))}, "boxes and labels must be tensors, and its boxes are a ndarray"),
         ({"labels": [1, 2]}, "must be tensors, and its labels are a list"),
         ({"labels": torch.tensor([1.0, 2.0])}, r"labels must be \(n,\) whole numbers, not the shape \(2,\) of torch.float32"),

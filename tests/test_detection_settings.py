@@ -89,6 +89,7 @@ def test_recipes_without_the_field_settings_build_the_same_network_as_before() -
     [
         ("mobilenet_v1_025", {"neck": "c4"}, BadOption, 'mobilenet_v1_025: neck="c4" is for ResNets; use neck="fpn"'),
         ("resnet18", {"neck": "bifpn"}, BadOption, 'neck must be "fpn" or "c4", not "bifpn"'),
+        ("resnet18", {"num_classes": "3"}, BadOption, "num_classes counts the background and must be 2 or more, not '3'"),
         ("resnet18", {"num_classes": 1}, BadOption, "num_classes counts the background and must be 2 or more, not 1"),
         ("resnet18", {"trainable_stages": 5}, BadOption, 'trainable_stages must be 0 to 4, or "all" for the stem too, not 5'),
         ("resnet18", {"norms": "sync"}, BadOption, 'norms must be "frozen" or "live", not "sync"'),

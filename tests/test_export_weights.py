@@ -94,3 +94,13 @@ def test_what_could_not_be_loaded_is_not_exported(head: torch.nn.Module | None, 
     with pytest.raises(BadOption, match=message):
         trickzoo.export(model, tmp_path / "x.safetensors", dtype=dtype, overwrite=True)
     assert (tmp_path / "x.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_whose_training_diverged_is_exported(value: float, tmp_path: Path) -> None:
+    """What such a network computes tells nothing about its layers."""
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    with torch.no_grad():
+        next(model.parameters()).fill_(value)
+    trickzoo.export(model, tmp_path / "x.safetensors")
+    assert (tmp_path / "x.safetensors").is_file()

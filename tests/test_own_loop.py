@@ -119,6 +119,12 @@ def _with_another_layer() -> FasterRCNN:
     return own
 
 
+def _with_another_epsilon() -> FasterRCNN:
+    own = detector()
+    next(module for module in own.modules() if isinstance(module, nn.BatchNorm2d)).eps = 0.1
+    return own
+
+
 @pytest.mark.parametrize(
     ("model", "classes", "message"),
     [
@@ -129,6 +135,7 @@ def _with_another_layer() -> FasterRCNN:
         (lambda: detector(box_nms_thresh=0.3), CLASSES, "a file cannot state that the box_nms_thresh of this detector is 0.3 and not 0.5"),
         (_with_threshold, CLASSES, "the box_score_thresh of this detector is 0.4 and not 0.05"),
         (_with_another_layer, CLASSES, "fc7.* is not as in the network that trickzoo builds"),
+        (_with_another_epsilon, CLASSES, "this detection network computes something else than the one"),
         (segmenter_of, CLASSES, "save takes a detector of trickzoo, not Segmenter"),
         (lambda: nn.DataParallel(detector()), CLASSES, "not DataParallel around it; pass its attribute module"),
     ],
@@ -160,3 +167,19 @@ def test_the_program_on_the_page_of_detection_runs(tmp_path: Path, monkeypatch: 
 
 def test_export_names_what_writes_a_detector(tmp_path: Path) -> None:
     refused(lambda: trickzoo.export(detector(), tmp_path / "a.safetensors"), "trickzoo.detection.save", BadOption)
+
+
+def test_a_segmenter_whose_file_would_compute_something_else_is_not_saved(tmp_path: Path) -> None:
+    own = segmenter_of()
+    own.align_corners = True  # the file states this one
+    trickzoo.segmentation.save(own, tmp_path / "a.safetensors", classes=CLASSES)
+    next(module for module in own.head.modules() if isinstance(module, nn.BatchNorm2d)).eps = 0.1
+    refused(lambda: trickzoo.segmentation.save(own, tmp_path / "b.safetensors", classes=CLASSES), "computes something else than", BadOption)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("module", ["detection", "segmentation"])
+def test_a_network_in_bf16_is_saved(module: str, tmp_path: Path) -> None:
+    model = (detector() if module == "detection" else segmenter_of()).bfloat16()
+    getattr(trickzoo, module).save(model, tmp_path / "a.safetensors", classes=CLASSES)
+    assert trickzoo.load(tmp_path / "a.safetensors").classes == CLASSES

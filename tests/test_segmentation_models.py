@@ -170,6 +170,7 @@ def test_frozen_parts_stay_bit_identical(name: str, trainable: Any, frozen: tupl
     [
         ("inception_v3", {"output_stride": 8}, "Inception V3: output_stride must be 32, not 8"),
         ("resnet18", {"output_stride": 4}, "output_stride must be 8 or 16 or 32, not 4"),
+        ("resnet18", {"num_classes": 3.0}, "resnet18: num_classes must be 1 or more, not 3.0"),
         ("resnet18", {"num_classes": 0}, "resnet18: num_classes must be 1 or more, not 0"),
         ("resnet18", {"num_classes": 257}, "resnet18: num_classes must be 256 or less, not 257: a mask has 8 bits for each pixel"),
         ("resnet18", {"drop_rate": 2}, "resnet18: drop_rate cannot be 2"),

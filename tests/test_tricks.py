@@ -207,6 +207,13 @@ def test_no_bias_decay_decays_pruned_weights() -> None:
     assert decay_groups(layer, 0.1)[0]["params"] == [layer.weight_orig]
 
 
+def test_no_bias_decay_decays_the_projections_of_attention() -> None:
+    attention = nn.MultiheadAttention(4, 2, kdim=3, add_bias_kv=True)
+    decayed, exempt = decay_groups(nn.Sequential(attention, nn.MultiheadAttention(4, 2)), 0.1)
+    assert sorted(tuple(each.shape) for each in decayed["params"]) == [(4, 3), (4, 4), (4, 4), (4, 4), (4, 4), (12, 4)]
+    assert all(each.ndim == 1 or each.shape == (1, 1, 4) for each in exempt["params"])
+
+
 def test_no_bias_decay_takes_a_shared_parameter_once() -> None:
     """Otherwise an optimiser would step twice, or refuse the groups."""
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 5))
@@ -256,8 +263,18 @@ def test_distillation_equals_kl_plus_the_teachers_entropy(temperature: float) ->
     torch.testing.assert_close(official, paper / 2)  # half the paper's scale
     paper.backward()
     assert teacher.grad is None
-    with pytest.raises(BadOption, match="teacher has 7 classes, the student 10"):
+    with pytest.raises(BadOption, match=r"the student's have the shape \(6, 10\), the teacher's \(6, 7\)"):
         distillation_loss(student, torch.randn(6, 7), hard)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, 3, dtype=torch.long), torch.zeros(2), torch.zeros(2, dtype=torch.bool)])
+def test_labels_that_are_no_class_indices_are_not_smoothed(labels: torch.Tensor) -> None:
+    with pytest.raises(BadOption, match=r"labels must be \(N,\) class indices, not the shape"):
+        smooth_labels(labels, 3)
+
+
+def test_class_indices_of_any_integer_type_are_smoothed() -> None:
+    assert torch.equal(smooth_labels(torch.tensor([2, 0], dtype=torch.uint8), 3), smooth_labels(torch.tensor([2, 0]), 3))
 
 
 @pytest.mark.parametrize("form", ["paper", "official"])

@@ -7,6 +7,7 @@ boxes stay in full precision under autocast; parts are frozen by module; losses 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -215,8 +216,8 @@ def faster_rcnn(
         BadOption: for a value or a setting that does not exist; and what `trickzoo.create` raises.
     """
     check_choice(f"{name}: neck", neck, get_args(Neck))
-    if num_classes < 2:
-        raise BadOption(f"{name}: num_classes counts the background and must be 2 or more, not {num_classes}")
+    if not isinstance(num_classes, Integral) or num_classes < 2:
+        raise BadOption(f"{name}: num_classes counts the background and must be 2 or more, not {num_classes!r}")
     defaults = FPN if neck == "fpn" else C4
     for option in settings:
         if option not in defaults:

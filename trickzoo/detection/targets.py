@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torchvision.tv_tensors import BoundingBoxFormat
 
 from trickzoo.errors import BadOption
 from trickzoo.wording import count
@@ -51,6 +52,11 @@ def _converted(number: int, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(target[key], Tensor):
             raise BadOption(f"target {number}: boxes and labels must be tensors, and its {key} are a {type(target[key]).__name__}")
     boxes, labels = target["boxes"], target["labels"]
+    if (form := getattr(boxes, "format", None)) not in (None, BoundingBoxFormat.XYXY):
+        raise BadOption(
+            f"target {number}: boxes must be corners x0, y0, x1, y1, and these are {form.value}; torchvision's "
+            'v2.ConvertBoundingBoxFormat("XYXY") converts them'
+        )
     if boxes.shape == (0,):
         boxes = boxes.reshape(0, 4)
     if labels.shape == (0,):

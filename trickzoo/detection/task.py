@@ -29,6 +29,7 @@ from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
+from trickzoo.weights.load import random_image
 from trickzoo.wording import count
 
 SIDES = ("short", "long")
@@ -98,7 +99,7 @@ def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str]
 
     Raises:
         BadOption: if the model is something else, if the file exists, if the classes are not as many as the labels, if the layers are not
-            those that `faster_rcnn` builds, or if a file cannot state the settings of the detector.
+            those that `faster_rcnn` builds or compute something else, or if a file cannot state the settings of the detector.
         NotWritten: if the file cannot be written.
     """
     network_file.check_kind(model, FasterRCNN, "a detector")
@@ -113,7 +114,16 @@ def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str]
             "leave it as it is in trickzoo until the file is written, and change it after loading"
         )
     outputs = f"{count(labels, 'class')} besides the background"
-    network_file.save_own(model, path, recipes[chosen], built[chosen], classes, outputs, labels, overwrite)
+    network_file.save_own(model, path, recipes[chosen], built[chosen], classes, outputs, labels, overwrite, _raw_outputs)
+
+
+def _raw_outputs(model: FasterRCNN) -> list[Tensor]:
+    """Return what the heads of a detector give for the features of a random image and for random regions."""
+    maps = [*model.backbone(random_image(model, 3, 128)).values()]
+    objectness, deltas = model.rpn.head(maps)
+    heads = model.roi_heads
+    regions = random_image(model, model.backbone.out_channels, heads.box_roi_pool.output_size[0])
+    return [*objectness, *deltas, *heads.box_predictor(heads.box_head(regions))]
 
 
 def _recipe_of(model: FasterRCNN) -> DetectionRecipe:

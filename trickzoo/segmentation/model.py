@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -130,8 +131,8 @@ def segmenter(
     Raises:
         UnknownName, BadOption: for a head or a value that does not exist; and what `trickzoo.create` raises.
     """
-    if num_classes < 1:
-        raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes}")
+    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
+        raise BadOption(f"{name}: num_classes must be 1 or more, not {num_classes!r}")
     if num_classes > MAX_CLASSES:
         raise BadOption(f"{name}: num_classes must be {MAX_CLASSES} or less, not {num_classes}: a mask has 8 bits for each pixel")
     if not 0 <= drop_rate <= 1:

@@ -31,6 +31,7 @@ from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.norms import check_norms
+from trickzoo.weights.load import random_image
 from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")
@@ -103,7 +104,7 @@ def save(
 
     Raises:
         BadOption: if the model is something else, if the file exists, if the classes are not as many as the outputs, or if the layers are
-            not those that `segmenter` builds.
+            not those that `segmenter` builds or compute something else.
         NotWritten: if the file cannot be written.
     """
     network_file.check_kind(model, Segmenter, "a segmenter")
@@ -119,7 +120,15 @@ def save(
         short=base.short if short is None else short,
     )
     again = _build(recipe, model.num_classes, None, model.trunk.options)
-    network_file.save_own(model, path, recipe, again, classes, count(model.num_classes, "class"), model.num_classes, overwrite)
+    outputs = count(model.num_classes, "class")
+    network_file.save_own(model, path, recipe, again, classes, outputs, model.num_classes, overwrite, _raw_outputs)
+
+
+def _raw_outputs(model: Segmenter) -> list[Tensor]:
+    """Return the logits of a random image."""
+    logits = Segmenter.forward(model, random_image(model, 3, 128))
+    assert isinstance(logits, Tensor)  # in evaluation mode there is no auxiliary head
+    return [logits]
 
 
 def new_task(recipe: SegmentationRecipe, data: Splits[SegmentationSet], machine: Machine, accelerator: Accelerator) -> Segmentation:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from torch import Tensor
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone, kind_in_words
@@ -20,6 +22,7 @@ from trickzoo.weights import named, tensors
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.export import check_classes, check_new
 from trickzoo.weights.header import FileMetadata, encoded, of_file, read_header
+from trickzoo.weights.load import differ
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
@@ -101,6 +104,7 @@ def save_own(
     outputs: str,
     number: int,
     overwrite: bool,
+    raw_outputs: Callable[[Any], Iterable[Tensor]],
 ) -> None:
     """Write a detector or a segmenter that was trained in a user's own loop to a file that `load` reads.
 
@@ -113,8 +117,10 @@ def save_own(
         outputs: what there is one name for, in words.
         number: number of the classes.
         overwrite: whether to replace the file if it exists.
+        raw_outputs: returns what the layers of a network give for random input, before it is processed further.
 
-    Raises BadOption if the file exists, if the classes are not as many, or if the network has other layers than `again`, and NotWritten.
+    Raises BadOption if the file exists, if the classes are not as many, or if the network has other layers than `again` or computes
+    something else with them, and NotWritten.
     """
     file = check_new(path, (".safetensors",), overwrite)
     names = model.classes if classes is None else classes
@@ -122,6 +128,11 @@ def save_own(
     own, built = ({key: tuple(value.shape) for key, value in each.state_dict().items()} for each in (model, again))
     if different := [key for key in own.keys() | built.keys() if own.get(key) != built.get(key)]:
         raise BadOption(f"{min(different)} is not as in the network that trickzoo builds, so that the file could not be loaded")
+    if differ(model, again, raw_outputs):
+        raise BadOption(
+            f"this {recipe.task} network computes something else than the one that trickzoo builds, as with another activation, stride or "
+            "epsilon, which the file could not state; torch.save keeps its state_dict()"
+        )
     save(model, recipe, names, file, {"recipe": to_dict(recipe)})
 
 

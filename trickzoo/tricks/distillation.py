@@ -26,11 +26,12 @@ def distillation_loss(
         hard_weight: weight of the student's loss in the form "official".
 
     Raises:
-        BadOption: for another form, if student and teacher differ in their number of classes, or if T is not above 0.
+        BadOption: for another form, unless student and teacher give (N, K) logits of the same shape, or if T is not above 0.
     """
     check_choice("distillation: form", form, get_args(Form))
-    if student.shape != teacher.shape:
-        raise BadOption(f"distillation: the teacher has {teacher.shape[1]} classes, the student {student.shape[1]}; they must be the same")
+    if student.ndim != 2 or student.shape != teacher.shape:
+        shapes = f"the student's have the shape {tuple(student.shape)}, the teacher's {tuple(teacher.shape)}"
+        raise BadOption(f"distillation: student and teacher must give logits (N, K) of the same images and classes; {shapes}")
     if temperature <= 0:
         raise BadOption(f"distillation: the temperature must be above 0, not {temperature}")
     soft_target = F.softmax(teacher.detach().float() / temperature, 1)

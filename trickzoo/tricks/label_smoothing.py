@@ -19,17 +19,19 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
     "paper": 1 - ε for the true class and ε / (K - 1) for each of the others. "uniform": the usual mixture with the uniform distribution,
     1 - ε + ε / K and ε / K, which the released script and torch's `CrossEntropyLoss(label_smoothing=ε)` use.
 
-    Raises BadOption for another form, and unless 0 ≤ ε < 1 and there are at least two classes.
+    Raises BadOption for another form, for labels that are not whole numbers (N,), and unless 0 ≤ ε < 1 and there are at least two classes.
     """
     check_choice("label smoothing: form", form, get_args(Form))
     if not 0 <= epsilon < 1 or num_classes < 2:
         raise BadOption(
             f"label smoothing: epsilon must be in [0, 1) and there must be two classes or more, not {epsilon} and {num_classes}"
         )
+    if labels.ndim != 1 or labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise BadOption(f"label smoothing: labels must be (N,) class indices, not the shape {tuple(labels.shape)} of {labels.dtype}")
     other = epsilon / (num_classes - 1) if form == "paper" else epsilon / num_classes
     true = 1 - epsilon if form == "paper" else 1 - epsilon + other
     target = torch.full((len(labels), num_classes), other, device=labels.device)
-    return target.scatter_(1, labels[:, None], true)
+    return target.scatter_(1, labels.long()[:, None], true)
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
