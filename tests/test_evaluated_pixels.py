@@ -22,6 +22,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, found: list[list[list[float]]], short: int) -> None:
         super().__init__()
         self.found, self.short, self.calls = found, short, 0
+        self.weight = torch.nn.Parameter(torch.zeros(1))  # states the type of the input
         self.rpn, self.roi_heads = torch.nn.Module(), torch.nn.Module()
         self.rpn.head, self.roi_heads.box_predictor = torch.nn.Identity(), torch.nn.Identity()
 

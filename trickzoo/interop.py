@@ -19,6 +19,7 @@ from trickzoo.factory import assemble
 from trickzoo.modes import evaluating
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert, load, timm_form
+from trickzoo.weights.comparison import INCEPTION_SIDE, SIDE, are_apart, random_image
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.opened import Opened
 from trickzoo.weights.record import Layout
@@ -207,18 +208,17 @@ ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish, 
 
 def _difference(ours: Backbone, theirs: nn.Module) -> str | None:
     """Return how the logits of two networks differ, None if they are equal for an image of random numbers but for rounding."""
-    side = 97 if ours.name != "inception_v3" else 107 if getattr(ours, "aux_head", None) is None else 299
-    like = next(ours.parameters())
-    x = torch.randn(1, ours.in_chans, side, side, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    side = SIDE if ours.name != "inception_v3" else INCEPTION_SIDE if getattr(ours, "aux_head", None) is None else 299
+    x = random_image(ours, ours.in_chans, side)
     expected, actual = (_logits(network, x) for network in (theirs, ours))
     if expected is None or actual is None:
         return "returns several feature maps, not logits; create it without features_only"
     if not expected.isfinite().all():
         name = ours.weights.name if ours.weights else ours.name
-        raise BadCheckpoint(f"{name} {NOT_FINITE}, or {str(like.dtype).removeprefix('torch.')} cannot hold their range")
+        raise BadCheckpoint(f"{name} {NOT_FINITE}, or {str(x.dtype).removeprefix('torch.')} cannot hold their range")
     if expected.shape != actual.shape:
         return f"its output has the shape {tuple(expected.shape)}, not {tuple(actual.shape)}"
-    if torch.allclose(expected, actual, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+    if not are_apart(expected, actual, 1e-3):
         return None
     kinds = [{type(module).__name__ for module in network.modules() if isinstance(module, ACTIVATIONS)} for network in (theirs, ours)]
     if kinds[0] != kinds[1]:

@@ -182,8 +182,7 @@ def _find(net: Any, pixels: Tensor, size: tuple[int, int], device: torch.device)
     parts = (net.rpn.head, net.roi_heads.box_predictor)
     hooks = [part.register_forward_hook(lambda _part, _given, found: finite.append(_is_finite(found))) for part in parts]
     try:
-        x = to_input(pixels, device)
-        (result,) = net([x.to(next(net.parameters(), x).dtype)])  # a stand-in for a detector may have no parameters
+        (result,) = net([to_input(pixels, device).to(next(net.parameters()).dtype)])
     finally:
         for hook in hooks:
             hook.remove()

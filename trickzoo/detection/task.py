@@ -29,7 +29,7 @@ from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training import network_file
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
-from trickzoo.weights.load import random_image
+from trickzoo.weights.comparison import random_image
 from trickzoo.wording import count
 
 SIDES = ("short", "long")

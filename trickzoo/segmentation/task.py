@@ -31,7 +31,7 @@ from trickzoo.training import network_file, optimiser
 from trickzoo.training.annotated_task import AnnotatedTask
 from trickzoo.training.machine import Machine
 from trickzoo.training.norms import check_norms
-from trickzoo.weights.load import random_image
+from trickzoo.weights.comparison import random_image
 from trickzoo.wording import count
 
 log = logging.getLogger("trickzoo")

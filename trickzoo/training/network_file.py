@@ -19,10 +19,10 @@ from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_dict, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import named, tensors
+from trickzoo.weights.comparison import check_as_built
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.export import check_classes, check_new
 from trickzoo.weights.header import FileMetadata, encoded, of_file, read_header
-from trickzoo.weights.load import differ
 from trickzoo.weights.loaded import LoadedWeights
 from trickzoo.weights.named import existing
 from trickzoo.weights.opened import Opened
@@ -128,11 +128,7 @@ def save_own(
     own, built = ({key: tuple(value.shape) for key, value in each.state_dict().items()} for each in (model, again))
     if different := [key for key in own.keys() | built.keys() if own.get(key) != built.get(key)]:
         raise BadOption(f"{min(different)} is not as in the network that trickzoo builds, so that the file could not be loaded")
-    if differ(model, again, raw_outputs):
-        raise BadOption(
-            f"this {recipe.task} network computes something else than the one that trickzoo builds, as with another activation, stride or "
-            "epsilon, which the file could not state; torch.save keeps its state_dict()"
-        )
+    check_as_built(model, again, raw_outputs, f"{recipe.task} network", "trickzoo")
     save(model, recipe, names, file, {"recipe": to_dict(recipe)})
 
 

@@ -14,8 +14,9 @@ from trickzoo import registry
 from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.errors import BadOption, printable
 from trickzoo.weights import convert
+from trickzoo.weights.comparison import INCEPTION_SIDE, SIDE, check_as_built, random_image
 from trickzoo.weights.header import header
-from trickzoo.weights.load import changed, computes_otherwise
+from trickzoo.weights.load import built_again, changed
 from trickzoo.weights.record import Layout, Preprocessing
 from trickzoo.weights.tensors import save_atomically
 from trickzoo.wording import count
@@ -78,17 +79,19 @@ def export(
         check_classes(model.name, count(model.num_classes, "output"), model.num_classes, classes)
     if different := changed(model):
         raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
-    if computes_otherwise(model):
-        raise BadOption(
-            f"this {model.name} computes something else than the one that trickzoo.create builds, as with another activation, stride or "
-            "epsilon, which the file could not state; torch.save keeps its state_dict()"
-        )
+    check_as_built(model, built_again(model), _logits, model.name, "trickzoo.create")
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
     tensors = {theirs: state[ours] for theirs, ours in names.items()}
     if dtype is not None:
         tensors = {key: _rounded(key, tensor, dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     save_atomically(tensors, path, header(model, training, classes, preprocessing) if layout == "trickzoo" else {"format": "pt"})
+
+
+def _logits(model: Backbone) -> list[Tensor]:
+    """Return the logits of a random image, or the averaged features without a classifier."""
+    side = INCEPTION_SIDE if model.name == "inception_v3" else SIDE
+    return [type(model).forward(model, random_image(model, model.in_chans, side))]
 
 
 def check_new(path: str | PathLike[str], endings: tuple[str, ...], overwrite: bool) -> Path:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pkgutil import resolve_name
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from trickzoo import registry
 from trickzoo.backbone import Backbone, init_module
 from trickzoo.errors import BadCheckpoint, printable
-from trickzoo.modes import evaluating
 from trickzoo.registry import Architecture
 from trickzoo.weights import convert
 from trickzoo.weights.opened import Opened
@@ -249,51 +247,19 @@ def shapes_of(name: str) -> dict[str, torch.Size]:
     return {key: tensor.shape for key, tensor in model.state_dict().items()}
 
 
-def changed(model: Backbone) -> list[str]:
-    """Return the tensors that are not as `trickzoo.create` builds them: missing ones, additional ones, and those of another shape."""
-    architecture, state = registry.find(model.name), model.state_dict()
-    options = dict(architecture.options) | dict(model.options)
-    built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options).state_dict()
-    return [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
-
-
-def computes_otherwise(model: Backbone) -> bool:
-    """Return whether a network computes something else with its tensors than the one that `trickzoo.create` builds."""
+def built_again(model: Backbone) -> Backbone:
+    """Return the network that `trickzoo.create` builds with the options of a network, on the meta device."""
     architecture = registry.find(model.name)
     options = dict(architecture.options) | dict(model.options) | {"output_stride": model.feature_info[-1].stride}
     built = builder(architecture)(num_classes=model.num_classes, in_chans=model.in_chans, device="meta", **options)
-    side = 107 if architecture.family == "inception_v3" else 97
-    return differ(model, built, lambda network: [type(network).forward(network, random_image(network, model.in_chans, side))])
+    built.name, built.options = model.name, model.options
+    return built
 
 
-@torch.no_grad()
-def differ(model: Any, built: Any, outputs: Callable[[Any], Iterable[Tensor]]) -> bool:
-    """Return whether two networks with the same names and shapes of tensors give other outputs in evaluation mode, apart from rounding.
-
-    `built` gets the tensors of `model`. `outputs` should call the method `forward` of the network's class, because accelerate replaces
-    that of the network by one in mixed precision. Outputs that are not finite, as after a training run that diverged, are not compared.
-    """
-    built.load_state_dict(model.state_dict(), assign=True)
-    like = next(model.parameters())
-    with evaluating(model), torch.autocast(like.device.type, enabled=False):
-        pairs = [*zip(outputs(built.to(like.device).eval()), outputs(model), strict=True)]
-    tolerance = 1e-3 if like.device.type == "cpu" and like.element_size() >= 4 else 1e-2  # GPUs round fp32 to TF32
-    return any(_are_apart(expected.float(), actual.float(), tolerance) for expected, actual in pairs)
-
-
-def _are_apart(expected: Tensor, actual: Tensor, tolerance: float) -> bool:
-    """Return whether outputs differ by more than the tolerance, a fraction of the largest one."""
-    if expected.shape != actual.shape:
-        return True
-    if not (expected.isfinite().all() and actual.isfinite().all()):
-        return False
-    return not torch.allclose(expected, actual, rtol=0, atol=tolerance * float(expected.abs().max()))
-
-
-def random_image(network: nn.Module, channels: int, side: int) -> Tensor:
-    """Return a (1, channels, side, side) image of random numbers with the device and the type of the network."""
-    like = next(network.parameters())
-    return torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+def changed(model: Backbone) -> list[str]:
+    """Return the tensors that are not as `trickzoo.create` builds them: missing ones, additional ones, and those of another shape."""
+    state, built = model.state_dict(), built_again(model).state_dict()
+    return [key for key in built | state if key not in built or key not in state or built[key].shape != state[key].shape]
 
 
 def builder(architecture: Architecture) -> Callable[..., Backbone]:
