@@ -82,6 +82,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images of each of Imagenette's classes."""
+    for i, synset in enumerate(IMAGENETTE):
+        for j in range(3):
+            jpeg(tmp_path / "photos" / "val" / synset / f"{j}.JPEG", 10 * i + j)
+    return tmp_path / "photos"
+
+
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four classes told apart by colour, 14 noisy training images each: learnt within a few steps."""

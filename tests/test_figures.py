@@ -132,3 +132,26 @@ def test_the_page_of_training_states_the_interruptions() -> None:
     assert kills == {20}
     assert "five training runs were interrupted 60 times (SIGKILL, SIGTERM and two Ctrl-C, 20 each)" in text
     assert (soak["equal"], len(soak["trainings"]), "All six ended with equal weights." in text) == (6, 6, True)
+
+
+def test_the_page_of_records_states_its_trainings() -> None:
+    text, tried = sentences(DOCS / "records.md"), contents("records/settings_30_epochs.json")
+    own, smaller, decayed, small_batch = (f"{each['top1']:.1f} %" for each in tried["trainings"])
+    assert [(each["size"], each["epochs"], each["weight_decay"], each["batch_size"]) for each in tried["trainings"]] == [
+        (96, 30, 5e-4, 64),
+        (80, 40, 5e-4, 64),
+        (96, 30, 2e-3, 64),
+        (96, 30, 5e-4, 32),
+    ]
+    at = {(each["trained_size"], each["size"]): each["top1"] for each in tried["evaluations"] if each["crop"] == 0.875}
+    assert f"The recipe reaches {own} there. A weight decay of 2e-3 reached {decayed}, batches of 32 images {small_batch}" in text
+    assert f"images of up to 80 × 80 pixels {smaller}, or {at[80, 96]:.1f} % if they are evaluated at 96 × 96" in text
+    assert abs(at[96, 96] - at[96, 128]) < 0.1 < 1 < at[96, 128] - max(at[96, 112], at[96, 160])
+    (n,) = {each["n"] for each in tried["trainings"]}
+    share = tried["trainings"][0]["top1"] / 100
+    assert 1.5 < stats.norm.ppf(0.975) * 100 * (2 * share * (1 - share) / n) ** 0.5 < 2.5  # of two networks on the same number of images
+    assert f"With {n:,} images, a difference of less than about two points may be chance" in text
+    runs = [contents(f"records/record.resnet18_d/30-epochs-seed-{seed}.json") for seed in range(3)]
+    mean, minutes = np.mean([run["top1"] for run in runs]), runs[0]["wall_seconds"] / 60
+    assert f"three training runs of 30 epochs reached {mean:.1f} % on average" in text
+    assert f"the one that had both cores to itself took {minutes:.0f} minutes" in text
