@@ -1,4 +1,4 @@
-"""Layouts of labelled images, their labels, and damaged images. test_evaluation.py evaluates real images in each layout."""
+"""Layouts of labelled images, their labels, and damaged images. test_real_evaluation.py evaluates real images."""
 
 from __future__ import annotations
 
