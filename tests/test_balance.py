@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.annotated import refused
@@ -23,8 +24,10 @@ from tests.training import COSINE, SMALL
 from trickzoo.classification import class_counts, objective
 from trickzoo.classification.evaluate import predict_resident
 from trickzoo.classification.predictions import metrics
+from trickzoo.classification.task import Classification
 from trickzoo.cli.train import app
 from trickzoo.errors import BadOption, NoEffect
+from trickzoo.recipes.collection import find
 from trickzoo.recipes.recipe import Recipe
 from trickzoo.training.balance import balanced_order, class_weights
 
@@ -49,10 +52,60 @@ def test_weights_of_classes_are_scikit_learns() -> None:
         class_weights(LABELS, 4)
 
 
-def test_the_weighted_loss_is_torchs() -> None:
-    logits, weights = torch.randn(6, 3), torch.tensor([0.4, 2.0, 5.0])
-    target = torch.rand(6, 3).softmax(1)
-    torch.testing.assert_close(objective.loss(RECIPE, logits, target, None, weights), F.cross_entropy(logits, target, weights))
+WEIGHTS, OF_IMAGES = torch.tensor([0.4, 2.0, 5.0]), torch.tensor([0, 1, 2, 0, 0, 1])
+WEIGHED = RECIPE.but("r", balance="loss")
+
+
+BLACK = torch.zeros(6, 3, 8, 8)
+
+
+def loss_of(recipe: Recipe, logits: Tensor, teacher: Tensor | None = None) -> Tensor:
+    torch.manual_seed(0)
+    _, target = objective.targets(recipe, BLACK, OF_IMAGES, 3, WEIGHTS)
+    return objective.loss(recipe, logits, target, teacher)
+
+
+def test_the_loss_of_each_image_has_the_weight_of_its_class() -> None:
+    logits = torch.randn(6, 3)
+    wanted = F.cross_entropy(logits, OF_IMAGES, WEIGHTS, reduction="sum") / 6
+    torch.testing.assert_close(loss_of(WEIGHED, logits), wanted)
+    task: Any = SimpleNamespace(recipe=WEIGHED, data=SimpleNamespace(classes="abc"), teacher=None, class_weights=WEIGHTS)
+    task.accelerator = Accelerator(cpu=True)
+    torch.testing.assert_close(Classification.loss(task, lambda images: logits, (BLACK, OF_IMAGES)), wanted)  # type: ignore[arg-type]
+    for form, epsilon in (("uniform", 0.1), ("paper", 0.1 * 3 / 2)):  # torch divides ε among all classes
+        smoothed = F.cross_entropy(logits, OF_IMAGES, label_smoothing=epsilon, reduction="none")
+        found = loss_of(WEIGHED.but("r", smoothing=0.1, smoothing_form=form), logits)
+        torch.testing.assert_close(found, (WEIGHTS[OF_IMAGES] * smoothed).mean())
+
+
+@pytest.mark.parametrize("trick", [{"mixup": 0.2}, {"mixup": 0.2, "mixup_form": "official"}, {"cutmix": 1.0}])
+def test_mixed_images_have_the_weights_of_both_images(trick: dict[str, Any]) -> None:
+    logits, alone = torch.randn(6, 3), torch.eye(6)[:, :, None, None].expand(-1, -1, 8, 8)
+    recipe = WEIGHED.but("r", smoothing=0.1, smoothing_form="uniform", **trick)
+    torch.manual_seed(0)
+    mixed, _ = objective.targets(recipe, alone, OF_IMAGES, 3, WEIGHTS)
+    share = mixed.mean((2, 3))  # of each image in each mixed one
+    losses = torch.stack([F.cross_entropy(logits, label.expand(6), label_smoothing=0.1, reduction="none") for label in OF_IMAGES], 1)
+    torch.testing.assert_close(loss_of(recipe, logits), (share * WEIGHTS[OF_IMAGES] * losses).sum(1).mean())
+
+
+def test_distillation_has_the_weights_of_the_images_too() -> None:
+    logits, teacher = torch.randn(2, 6, 3)
+    soft = F.cross_entropy(logits / 20, (teacher / 20).softmax(1), reduction="none")
+    hard = F.cross_entropy(logits, OF_IMAGES, reduction="none")
+    torch.testing.assert_close(loss_of(WEIGHED, logits, teacher), (WEIGHTS[OF_IMAGES] * (hard + 400 * soft)).mean())
+
+
+def test_a_weighted_smoothed_loss_is_lowest_for_the_right_class() -> None:
+    labels = np.repeat([0, 1], [980, 20])
+    logits = torch.zeros(2, 2, requires_grad=True)
+    optimiser = torch.optim.SGD([logits], lr=0.2)
+    for _ in range(200):
+        _, target = objective.targets(find("own.finetune"), BLACK[:2], torch.tensor([0, 1]), 2, class_weights(labels, 2))
+        optimiser.zero_grad()
+        objective.loss(WEIGHED, logits, target, None).backward()
+        optimiser.step()
+    assert logits.argmax(1).tolist() == [0, 1]
 
 
 def test_figures_are_scikit_learns_also_for_classes_that_never_occur() -> None:

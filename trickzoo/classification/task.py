@@ -176,11 +176,11 @@ class Classification(Task):
     def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the cross-entropy after label smoothing, mixing and distillation, as far as the recipe uses them."""
         images, labels = batch
-        images, target = objective.targets(self.recipe, images, labels, len(self.data.classes))
+        images, target = objective.targets(self.recipe, images, labels, len(self.data.classes), self.class_weights)
         with self.accelerator.autocast():
             logits = net(images)
             soft = None if self.teacher is None else _predict(self.teacher, self.normalise.towards(self.teachers, images))
-        return objective.loss(self.recipe, logits, target, soft, self.class_weights)
+        return objective.loss(self.recipe, logits, target, soft)
 
     def stepped(self, step: int) -> None:
         """Update the averaged weights after a step."""

@@ -13,7 +13,14 @@ Form = Literal["paper", "official"]
 
 
 def distillation_loss(
-    student: Tensor, teacher: Tensor, hard_loss: Tensor, *, temperature: float = 20.0, form: Form = "paper", hard_weight: float = 0.5
+    student: Tensor,
+    teacher: Tensor,
+    hard_loss: Tensor,
+    *,
+    temperature: float = 20.0,
+    form: Form = "paper",
+    hard_weight: float = 0.5,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the sum of the student's loss and T² times the cross-entropy between the softened predictions of teacher and student.
 
@@ -24,6 +31,7 @@ def distillation_loss(
         temperature: T, which is 20 in the paper.
         form: "paper": hard + T² · soft. "official": hard_weight · hard + (1 - hard_weight) · T² · soft, as in the released script.
         hard_weight: weight of the student's loss in the form "official".
+        weights: (N,) weights of the images in the mean of the second loss; None if all are 1.
 
     Raises:
         BadOption: for another form, unless student and teacher give (N, K) logits of the same shape, or if T is not above 0.
@@ -35,5 +43,6 @@ def distillation_loss(
     if temperature <= 0:
         raise BadOption(f"distillation: the temperature must be above 0, not {temperature}")
     soft_target = F.softmax(teacher.detach().float() / temperature, 1)
-    soft = -(soft_target * F.log_softmax(student.float() / temperature, 1)).sum(1).mean() * temperature**2
+    of_images = -(soft_target * F.log_softmax(student.float() / temperature, 1)).sum(1)
+    soft = (of_images if weights is None else weights * of_images).mean() * temperature**2
     return hard_loss + soft if form == "paper" else hard_weight * hard_loss + (1 - hard_weight) * soft

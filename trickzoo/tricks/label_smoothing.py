@@ -34,15 +34,13 @@ def smooth_labels(labels: Tensor, num_classes: int, epsilon: float = 0.1, *, for
     return target.scatter_(1, labels.long()[:, None], true)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the mean cross-entropy of (N, K) logits against (N, K) target probabilities, in fp32.
 
-    `weights` (K,) multiply the terms of the classes, as those of torch's `cross_entropy` do for target probabilities. Raises BadOption if
-    the target is not (N, K) floating point, and for fewer than two classes.
+    Probabilities that are multiplied by a weight of their image weigh its term in the mean. Raises BadOption if the target is not (N, K)
+    floating point, and for fewer than two classes.
     """
     check_probabilities("soft cross-entropy", target, len(logits), logits.shape[1])
-    if weights is not None:
-        target = target * weights
     return -(target * F.log_softmax(logits.float(), 1)).sum(1).mean()
 
 
