@@ -89,6 +89,8 @@ def test_fields_are_the_baselines() -> None:
     assert (first.epochs, first.batch_size, first.lr, last.batch_size) == (24, 32, standard.lr / 2, 64)
     assert first.milestones == (6, 12, 18)
     assert first.augmentation.jitter == last.augmentation.jitter == 0
+    smoothed = plan(changes={"smoothing": "0.2", "lr": "0.1", "warmup-epochs": "0"}, rungs=("baseline", "cosine"))
+    assert [step.recipe.smoothing for step in smoothed.steps] == [0.2, 0.2]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,12 @@ def test_fields_are_the_baselines() -> None:
         ({"rungs": ("baseline", "cosin")}, UnknownName, 'no rung "cosin"; did you mean cosine'),
         ({"rungs": ("cosine", "baseline", "cosine")}, BadOption, "--rungs names cosine twice; name each rung once"),
         ({"changes": {"schedule": "cosine"}, "rungs": ()}, BadOption, "rung cosine changes nothing"),
+        (
+            {"changes": {"smoothing": "0.2"}},
+            BadOption,
+            "the rung mixup would change smoothing from 0.2, which the options set, to 0.1; leave",
+        ),
+        ({"changes": {"warmup_epochs": "2"}}, BadOption, "rung cosine would change warmup_epochs from 2, .* leave --warmup-epochs out, or"),
         ({"changes": {"name": "x"}}, BadOption, "leave --name out"),
         ({"changes": {"epoch": "3"}}, BadOption, "did you mean epochs"),
         ({"seeds": 0}, BadOption, "--seeds must be from 1 to 100,000, not 0"),

@@ -75,6 +75,11 @@ def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_pat
     assert [words.title(rung) for rung in study.rungs] == ["baseline", last]
 
 
+def test_a_single_rung_has_no_gain(tmp_path: Path) -> None:
+    said = simulate(tmp_path, {"baseline": [70.0, 71.0]}).findings
+    assert [sentence.split()[0] for sentence in said] == ["Predicting", "Accuracy"]
+
+
 COMMAND = "trickzoo ladder --data <a> --low-precision bf16 --seeds 3"
 
 
@@ -228,6 +233,7 @@ def test_a_rung_that_was_not_run_yet(tmp_path: Path) -> None:
     page = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8"))
     assert "not run" in page.rows[2][1]
     assert "3 of 6 training runs" in page.text
+    assert "3 of the 6 training runs of these rungs and seeds are finished; the table counts those of each rung." in page.text
     assert content.rungs[2].difference is None  # the rung that it builds on has no training
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,15 +84,16 @@ def plan(
     """Return the plan of a study of `scaled.ladder`, or of some of its rungs. `changes`: fields of the baseline as text, {"epochs": "30"}.
 
     The seeds are `first_seed`, `first_seed` + 1 and so on. If the rung that a rung builds on is left out, it is compared with the next
-    lower rung. Raises BadOption for a value or field that is not allowed and for a rung that is named twice, and UnknownName for an unknown
-    model or rung.
+    lower rung. Raises BadOption for a value or field that is not allowed, for a rung that is named twice and for one whose trick the
+    baseline has already, and UnknownName for an unknown model or rung.
     """
     all_seeds = seeds_from(first_seed, seeds)
-    whole = scaled.ladder(
-        data, model, teacher=teacher, low_precision=low_precision, **_typed(scaled.ladder(data, model).rungs[0].recipe, changes or {})
-    )
+    usual = scaled.ladder(data, model).rungs[0].recipe
+    whole = scaled.ladder(data, model, teacher=teacher, low_precision=low_precision, **_typed(usual, changes or {}))
     last = whole.rungs[-1].recipe
-    return Plan(data, last.model, _steps(whole, rungs), all_seeds, last.name.rpartition(".")[2])
+    steps = _steps(whole, rungs)
+    _check_added(steps, _differences(usual, whole.rungs[0].recipe))
+    return Plan(data, last.model, steps, all_seeds, last.name.rpartition(".")[2])
 
 
 def _typed(first: Recipe, changes: dict[str, str]) -> dict[str, Any]:
@@ -123,6 +124,20 @@ def _steps(whole: Ladder, wanted: tuple[str, ...]) -> tuple[Step, ...]:
             raise BadOption(f"the rung {short[recipe.name]} changes nothing that the options have not set already; leave these options out")
         steps.append(Step(short[recipe.name], rung.title, recipe, base and short[base], tuple(reversed(skipped)), differences))
     return tuple(steps)
+
+
+def _check_added(steps: tuple[Step, ...], given: Mapping[str, Any]) -> None:
+    """Raise BadOption for a rung that would replace the value of a `given` field of the baseline, in place of adding its trick.
+
+    The rung of linear scaling multiplies the batch and the learning rate, whatever they are.
+    """
+    for step in steps:
+        for name in step.changes.keys() & given.keys() - {"batch_size", "lr"}:
+            there, here = map(_short, step.changes[name])
+            raise BadOption(
+                f"the rung {step.rung} would change {name} from {there}, which the options set, to {here}; "
+                f"leave --{name.replace('_', '-')} out, or name other --rungs"
+            )
 
 
 def _differences(there: Recipe, here: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -122,8 +122,9 @@ def findings(study: LadderStudy) -> Iterable[str]:
     """Yield the findings as sentences: the gain over the whole ladder, the significant steps, and the scope."""
     below = no_better_than_majority(study)
     learned = len(below) < sum(bool(rung.top1) for rung in study.rungs)
-    if learned:
+    if learned and study.total.first != study.total.last:
         yield total_in_words(study.total, study.rungs)
+    if learned:
         yield from steps_in_words(study.rungs)
     yield from _beside_majority(study, below, learned)
     if learned and (advice := outlook.advice(outlook.of_ladder(study))):
@@ -134,7 +135,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
     if study.finished < study.planned:
         yield (
             f"{study.finished} of the {study.planned} training runs of these rungs and seeds are finished; "
-            "the column n counts those of each rung."
+            "the table counts those of each rung."
         )
     yield from study.notes
     yield (

@@ -74,7 +74,7 @@ def details(study: TransferStudy) -> dict[str, list[str]]:
         scale.insert(
             0,
             f"{study.finished} of the {study.planned} fine-tuning runs of these rungs and seeds are finished; "
-            "the column n counts those of each rung.",
+            "the table counts those of each rung.",
         )
     changes = list(dict.fromkeys(sentence for task in study.tasks if (sentence := _top1(task.total.top1))))
     shared = {"The backbones": changes} if len(changes) == 1 else {}
@@ -177,7 +177,7 @@ def _limits(tasks: Sequence[TaskStudy]) -> str:
         said.append(f"A rank correlation of top-1 accuracy and these figures needs at least {LEAST_PAIRS} rungs.")
     correlations = [task.correlation for task in tasks if task.correlation.interval]
     if correlations:
-        said.append("The correlation's interval assumes that the rungs are independent, which they are not: each builds on the one before.")
+        said.append("The correlation's interval assumes that the rungs are independent, which they are not: each builds on an earlier one.")
     if len(correlations) > 1:
         said.append("The correlations of the tasks are not corrected for multiple comparisons.")
     return " ".join([*said, "Other images, longer training and other models may give different results."])
