@@ -75,6 +75,13 @@ def test_the_first_sentence(tops: dict[str, list[float]], sentence: str, tmp_pat
     assert [words.title(rung) for rung in study.rungs] == ["baseline", last]
 
 
+def test_a_difference_over_fewer_seeds_than_its_rung_says_so(tmp_path: Path) -> None:
+    content = simulate(tmp_path, {"baseline": [70.0, 71.0], "cosine": [72.0, 73.1, 72.6], "mixup": [71.3, 71.5, 71.0]})
+    rows = Page(report.write_ladder(content, tmp_path).read_text(encoding="utf-8")).rows
+    cells = [["".join(cell.split()) for cell in row[3:5]] for row in rows[2:4]]
+    assert cells == [["3", "+2.05+1.41to+2.692seeds"], ["3", "−1.30−2.59to−0.01"]]
+
+
 def test_a_single_rung_has_no_gain(tmp_path: Path) -> None:
     said = simulate(tmp_path, {"baseline": [70.0, 71.0]}).findings
     assert [sentence.split()[0] for sentence in said] == ["Predicting", "Accuracy"]

@@ -11,7 +11,7 @@ from benchmarks import recipes_summary
 from benchmarks.lengths import by_length
 from docs.pages.places import DOCS, STUDIES
 from docs.pages.steps import steps
-from docs.pages.studies import COMPARED, AnyStudy, asset, difference, ladder_length, ladder_size, ladders, most_complete, sample
+from docs.pages.studies import COMPARED, AnyStudy, asset, compared, ladder_length, ladder_size, ladders, most_complete, sample
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy, Study, TransferStudy
 from trickzoo.studies.results import read
@@ -132,11 +132,7 @@ def _seeds(study: LadderStudy) -> int:
 
 def _ladder(path: Path, study: LadderStudy) -> str:
     answer, *findings = study.findings
-    rows = [
-        f"| {words.title(rung)} | {sample(rung.top1)} | {rung.top1.n} | {difference(rung.difference)} |"
-        for rung in study.rungs
-        if rung.top1
-    ]
+    rows = [f"| {words.title(rung)} | {sample(rung.top1)} | {compared(rung.top1, rung.difference)} |" for rung in study.rungs if rung.top1]
     return "\n".join(
         (
             f"\n### {study.title}, {ladder_length(study)} epochs\n",
@@ -194,7 +190,7 @@ def _recipes() -> Iterator[str]:
 def _compared(path: Path, study: recipes_summary.RecipesStudy) -> str:
     answer, *findings = study.findings
     rows = [
-        f"| {rung.title} | {sample(rung.top1)} | {rung.top1.n} | {difference(rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
+        f"| {rung.title} | {sample(rung.top1)} | {compared(rung.top1, rung.difference, {HELPED: 'better', HURT: 'worse'})} |"
         for rung in study.rungs
         if rung.top1
     ]
@@ -242,7 +238,7 @@ def _transfer(path: Path, study: TransferStudy) -> str:
         if task.scratch:
             parts.append(f"| from random weights | – | {sample(task.scratch.figure)} | {task.scratch.figure.n} | – | – | – |")
         parts += [
-            f"| {words.title(rung)} | {_spread(rung.top1)} | {sample(rung.figure)} | {rung.figure.n} | {difference(rung.difference)} |"
+            f"| {words.title(rung)} | {_spread(rung.top1)} | {sample(rung.figure)} | {compared(rung.figure, rung.difference)} |"
             for rung in task.rungs
             if rung.figure and rung.top1
         ]

@@ -149,8 +149,8 @@ def tweaks() -> str:
     rows += ["| network | top-1, % (95 % CI) | n | over the row above: " + COMPARED + " |", "| --- | ---: | ---: | ---: | --- | --- |"]
     for letter, rung in zip("BCD", rungs(study), strict=True):
         assert rung.top1 is not None
-        over = difference(None if letter == "B" else rung.difference)
-        rows.append(f"| ResNet-18, {letter} | {sample(rung.top1)} | {rung.top1.n} | {over} |")
+        over = compared(rung.top1, None if letter == "B" else rung.difference)
+        rows.append(f"| ResNet-18, {letter} | {sample(rung.top1)} | {over} |")
     gain = estimate(over_b(study)["d"])
     rows.append(f"\nD over B: {words.points(gain.mean)} points ({words.span(gain.interval)}).")
     head = (DOCS / "tweaks.md").read_text(encoding="utf-8").partition(TWEAKS_MARK)[0]
@@ -192,10 +192,12 @@ def sample(found: Sample | Estimate) -> str:
     return f"{found.mean:.2f}" + (f" ({found.interval[0]:.2f} to {found.interval[1]:.2f})" if found.interval else "")
 
 
-def difference(found: Difference | None, verdicts: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the cells of the columns `COMPARED`. `verdicts` gives some verdicts other words."""
+def compared(figure: Sample, found: Difference | None, verdicts: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the cells of the column n and of `COMPARED` for a rung. `verdicts` gives some verdicts other words."""
     if found is None:
-        return "– | – | –"
+        return f"{figure.n} | – | – | –"
     ps = ", ".join(words.probability(p) for p in (found.p, found.p_holm) if p is not None)
     outcome = verdicts.get(found.verdict, words.significance(found))
-    return f"{words.points(found.mean)} ({words.span(found.interval)}) | {ps or '–'} | {outcome}"
+    of_seeds = words.of_seeds(found, figure.n)
+    over = f"{words.points(found.mean)} ({words.span(found.interval)}){of_seeds and f', {of_seeds}'}"
+    return f"{figure.n} | {over} | {ps or '–'} | {outcome}"

@@ -105,6 +105,7 @@ def _template(name: str) -> Callable[..., str]:
         "trickzoo.studies",
         name,
         points=words.points,
+        of_seeds=words.of_seeds,
         span=words.span,
         title=words.title,
         p=words.probability,

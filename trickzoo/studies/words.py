@@ -53,6 +53,11 @@ def result_in_words(found: Difference | None) -> str:
     return f"{points(found.mean)} (95 % CI {span(found.interval)}, n = {count(found.n, 'seed')}, p {p if p[0] == '<' else f'= {p}'})"
 
 
+def of_seeds(found: Difference, seeds: int) -> str:
+    """Return the number of seeds of a difference, if it is not that of its rung, because the other rung has other seeds: "5 seeds"."""
+    return count(found.n, "seed") if found.n != seeds else ""
+
+
 def significance(found: Difference) -> str:
     """Return the outcome of a paired t test: "helped", "not significant (detectable: 13.97)"."""
     return f"{UNCLEAR} (detectable: {found.detectable:.2f})" if found.verdict == UNCLEAR and found.detectable else found.verdict
