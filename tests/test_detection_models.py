@@ -397,6 +397,21 @@ def test_frozen_parts_stay_bit_identical(name: str, neck: str, trainable: Any, f
     assert changed == expected
 
 
+@pytest.mark.parametrize("neck", ["fpn", "c4"])
+def test_a_detector_that_was_built_without_memory_detects_the_same(neck: Any) -> None:
+    model = faster_rcnn("resnet18_d", num_classes=3, neck=neck, min_size=96, max_size=160).eval()
+    with torch.device("meta"):
+        other = faster_rcnn("resnet18_d", num_classes=3, neck=neck, min_size=96, max_size=160).eval()
+    assert all(tensor.is_meta for tensor in other.state_dict().values())
+    other.to_empty(device="cpu").load_state_dict(model.state_dict())
+    images = [torch.rand(3, 96, 128)]
+    with torch.inference_mode():
+        expected, actual = model(images)[0], other(images)[0]
+    assert len(expected["boxes"])
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value)
+
+
 def test_copies_are_independent() -> None:
     model = small("resnet18_d", "c4")
     before, twin = copy.deepcopy(model.state_dict()), copy.deepcopy(model)

@@ -73,6 +73,12 @@ def test_parts_are_unfrozen_one_by_one() -> None:
     assert all(each.requires_grad for each in model.parameters()) and all(each.training for each in model.modules())
 
 
+def test_freezing_without_parts_is_refused() -> None:
+    """The network would otherwise be trained as a whole, without a word."""
+    with pytest.raises(BadOption, match=r"freeze takes the parts to freeze, such as model.stem; model.freeze\(model\) freezes the whole"):
+        trickzoo.create("mobilenet_v1_025", device="meta").freeze()
+
+
 @pytest.mark.parametrize(
     "foreign",
     [lambda: nn.Conv2d(3, 8, 1), lambda: trickzoo.create("resnet18", device="meta").stem, lambda: "stem", lambda: [nn.ReLU()]],

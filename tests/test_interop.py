@@ -110,6 +110,21 @@ def test_timm_resizes_to_the_stated_side() -> None:
         assert transform.transforms[0].size == resize
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "stated", [Preprocessing(size=128, interpolation="bilinear", mean=(0.5, 0.4, 0.3)), Preprocessing(112, resize=200)]
+)
+def test_timm_prepares_images_for_a_network_of_trickzoo(channels: int, stated: Preprocessing) -> None:
+    """The library reads `pretrained_cfg`, and would otherwise prepare images of 224 pixels for every network."""
+    model = trickzoo.create("mobilenet_v1_025", in_chans=channels)
+    assert model.pretrained_cfg == {}
+    model.weights = LoadedWeights("own", Path("own"), preprocessing=stated)
+    theirs = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    pixels = np.random.default_rng(0).integers(0, 256, (230, 310, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+    torch.testing.assert_close(trickzoo.eval_transform(model)(image), theirs(image), atol=1e-5, rtol=1e-5)
+
+
 def test_timms_network_without_weights_states_none_of_timms() -> None:
     stated = trickzoo.to_timm(trickzoo.create("resnet18_d", num_classes=10)).pretrained_cfg
     assert stated["num_classes"] == 10

@@ -256,6 +256,12 @@ def test_a_network_is_loaded_onto_a_device() -> None:
     assert {each.device.type for each in trickzoo.load(name).network.parameters()} == {"cpu"}
 
 
+@pytest.mark.parametrize("name", trickzoo.list_networks())
+def test_a_network_is_loaded_without_memory(name: str) -> None:
+    with torch.device("meta"):
+        assert all(tensor.is_meta for tensor in trickzoo.load(name).network.state_dict().values())
+
+
 def test_networks_that_do_not_come_from_a_file_predict_too() -> None:
     """A detector's boxes are named by their labels."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8))

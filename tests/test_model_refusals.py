@@ -12,7 +12,10 @@ from torch import nn
 
 import trickzoo
 from tests.backbones import FAMILIES, differing, shape_of, tensors
+from trickzoo.backbone import METHODS
+from trickzoo.detection import faster_rcnn
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.segmentation import segmenter
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,8 @@ def test_a_number_of_classes_of_another_type(value: Any) -> None:
         (nn.Linear, {}, "or a path, not type"),
         ("resnet18", {"pretrained": 1}, "resnet18: pretrained is True, False or a tag, not 1"),
         ("resnet18", {"pretrained": ["a"]}, r"pretrained is True, False or a tag, not \['a'\]"),
+        ("resnet18", {"weights": "DEFAULT"}, "resnet18: weights is a tag or a file; pretrained=True loads the default weight"),
+        ("hf-hub:timm/resnet18.a1_in1k", {}, "names weights on the hub; name a model, and give this as its weights"),
         ("resnet18", {"dtype": "float16"}, "dtype must be a floating-point type, such as torch.float16, not 'float16'"),
         ("resnet18", {"dtype": torch.int64}, "dtype must be a floating-point type"),
     ],
@@ -84,9 +89,42 @@ def test_a_part_under_the_name_of_another_library_is_refused() -> None:
     ):
         with pytest.raises(BadOption, match=f"a ResNet of trickzoo has no {name}; {place}"):
             setattr(model, name, nn.Linear(512, 10))
+        assert not hasattr(model, name)
     with pytest.raises(BadOption, match="head averages the last feature map before it classifies"):
         model.head = nn.Linear(512, 10)  # type: ignore[assignment]
-    assert not hasattr(model, "fc")
+    with pytest.raises(BadOption, match=r"a ResNet of trickzoo has no drop_rate; the rate of its dropout is head.drop_rate"):
+        model.drop_rate = 0.5  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fc", r"this part is head.fc, which reset_head\(n\) replaces"),
+        ("reset_classifier", r"reset_head\(n\) replaces the classifier"),
+        ("forward_intermediates", r"forward_pyramid\(x\) returns the feature maps"),
+        ("default_cfg", "pretrained_cfg has the preprocessing of its weights"),
+    ],
+)
+def test_a_member_of_another_library_is_answered_by_that_of_trickzoo(name: str, words: str) -> None:
+    with pytest.raises(AttributeError, match=f"a MobileNetV1 of trickzoo has no {name}; {words}"):
+        getattr(shape_of("mobilenet_v1_025"), name)
+    with pytest.raises(AttributeError, match="'MobileNetV1' object has no attribute 'nothing'"):
+        shape_of("mobilenet_v1_025").nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_members_of_other_libraries_are_no_members_here(name: str) -> None:
+    """An entry that is outdated would say that a network does not have what it has."""
+    assert not hasattr(shape_of("resnet18_d"), name)
+
+
+def test_a_part_of_a_segmenter_of_torchvision_is_refused() -> None:
+    """The segmenter would not use it, and would go on with its own number of classes."""
+    model = segmenter("mobilenet_v1_025", num_classes=3)
+    for name, words in (("classifier", r"this part is head, and head\[-1\] gives the scores"), ("aux_classifier", "this part is aux_head")):
+        for use in (lambda: setattr(model, name, nn.Conv2d(1, 5, 1)), lambda: getattr(model, name)):  # noqa: B023
+            with pytest.raises((BadOption, AttributeError), match=f"a Segmenter of trickzoo has no {name}; {words}"):
+                use()
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -98,6 +136,12 @@ def test_tensors_under_other_names_are_refused(strict: bool) -> None:
         with pytest.raises(BadCheckpoint, match=r"none of these tensors has a name of mobilenet_v1_025 .*weights=FILE"):
             model.load_state_dict({prefix + name: tensor + 1 for name, tensor in before.items()}, strict=strict)
     assert not differing(before, model)
+    for network in (segmenter("mobilenet_v1_025"), faster_rcnn("mobilenet_v1_025")):
+        kept = tensors(network)
+        words = rf"none of these tensors has a name of {type(network).__name__} .*of its attribute module"
+        with pytest.raises(BadCheckpoint, match=words):
+            network.load_state_dict({f"module.{name}": tensor + 1 for name, tensor in kept.items()}, strict=strict)
+        assert not differing(kept, network)
     model.load_state_dict({name: before[name] + 1 for name in ("head.fc.weight",)}, strict=False)
     assert differing(before, model) == {"head.fc.weight"}
 
@@ -142,6 +186,7 @@ def test_a_network_inside_another_object_is_refused_with_the_attribute_that_hold
             'resnet50_d has no option "replace_stride_with_dilation"; output_stride=16 or 8 dilates the last stages',
         ),
         ("resnet50_d", {"checkpoint_path": "x.pth"}, 'resnet50_d has no option "checkpoint_path"; name the file with weights'),
+        ("resnet50_d", {"progress": False}, 'resnet50_d has no option "progress"; downloads show their progress on a terminal'),
     ],
 )
 def test_options_of_a_family(name: str, option: dict[str, Any], words: str) -> None:

@@ -237,6 +237,12 @@ def test_a_head_of_ones_own_is_used_and_its_outputs_are_counted() -> None:
     assert (model.eval().to_empty(device="meta")(empty(32)).shape, model.num_classes) == ((1, 10), 10)
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+def test_outputs_of_a_quantised_classifier_are_counted() -> None:
+    model = torch.ao.quantization.quantize_dynamic(trickzoo.create("mobilenet_v1_025", num_classes=7), {nn.Linear})
+    assert (model.num_classes, model.in_chans) == (model.eval()(torch.rand(1, 3, 64, 64)).shape[1], 3) == (7, 3)
+
+
 @pytest.mark.parametrize("alias", ["resnet18_b", "resnet34_b"])
 def test_alias_is_the_same_network(alias: str) -> None:
     assert trickzoo.create(alias, device="meta").name == alias.removesuffix("_b")

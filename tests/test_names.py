@@ -123,11 +123,21 @@ assert "torch" in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_a_description_that_is_changed_leaves_the_networks_as_they_are() -> None:
+    for name in ("resnet18_d", "resnet18_d.ra2_in1k"):
+        trickzoo.describe(name).architecture.options["depth"] = 50  # type: ignore[index]
+    assert trickzoo.describe("resnet18_d").architecture.options == {"depth": 18, "letter": "d"}
+
+
 def test_functions_of_timm_are_answered_by_those_here() -> None:
     for theirs, ours in (("create_model", "create"), ("list_pretrained", "list_weights"), ("resolve_model_data_config", "eval_transform")):
         with pytest.raises(AttributeError, match=f"has no attribute '{theirs}'; trickzoo.{ours} takes its place"):
             getattr(trickzoo, theirs)
         assert ours in trickzoo.__all__
+    with pytest.raises(AttributeError, match=r'has no attribute \'resnet50_d\'; trickzoo.create\("resnet50_d"\) creates this network'):
+        trickzoo.resnet50_d  # noqa: B018
+    with pytest.raises(AttributeError, match=r"trickzoo\.detection\.faster_rcnn takes its place"):
+        trickzoo.fasterrcnn_resnet50_fpn  # noqa: B018
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -88,6 +88,17 @@ def test_commands_take_the_files(tmp_path: Path) -> None:
         assert Image.open(out / "image.png").mode == "RGB"
 
 
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_saving_and_loading_draw_no_random_numbers(task: str, tmp_path: Path) -> None:
+    """A training run continues in the same way whether or not its network is saved in between."""
+    model = faster_rcnn("mobilenet_v1_025", num_classes=3) if task == "detection" else segmenter("mobilenet_v1_025")
+    module = {"detection": trickzoo.detection, "segmentation": trickzoo.segmentation}[task]
+    before = torch.get_rng_state()
+    module.save(model, tmp_path / "a.safetensors", classes=[str(i) for i in range(2 if task == "detection" else 21)])
+    trickzoo.load(tmp_path / "a.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_network_of_a_file_keeps_its_classes_and_its_sides(tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     trickzoo.detection.save(detector(), first, classes=CLASSES)

@@ -23,7 +23,7 @@ LAYERS = [
     {"errors", "moved", "output_files", "signals", "wording"},
     {"addresses"},
     {"files"},
-    {"environment", "result_files", "bootstrap"},
+    {"environment", "foreign", "result_files", "bootstrap"},
     {"registry", "backbone", "folding", "modes"},
     {"models"},
     {"weights"},

@@ -133,6 +133,15 @@ def test_public_name() -> None:
     assert trickzoo.segmentation.fcn is fcn
 
 
+def test_classes_of_a_layer_that_was_replaced_are_counted(tmp_path: Path) -> None:
+    model = small("mobilenet_v1_025", aux=False)
+    model.head[-1] = nn.Conv2d(model.head[-1].in_channels, 3, 1)
+    assert model.num_classes == model.eval()(torch.rand(1, 3, 64, 64)).shape[1] == 3
+    trickzoo.segmentation.save(model, tmp_path / "a.safetensors", classes=("a", "b", "c"))
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(trickzoo.segmentation.load(tmp_path / "a.safetensors")(x), model(x))
+
+
 def test_without_auxiliary_head() -> None:
     model = small("mobilenet_v1_025", aux=False)
     main, aux = model(torch.randn(2, 3, 33, 33))

@@ -382,6 +382,25 @@ def test_ema_equals_torchs_averaged_model() -> None:
     torch.testing.assert_close(ours.weight, theirs.module.weight)
 
 
+def test_ema_of_a_network_in_another_dtype() -> None:
+    model, average = nn.Linear(3, 3).bfloat16(), nn.Linear(3, 3).double()
+    expected = 0.9 * average.weight.detach() + 0.1 * model.weight.detach().double()
+    update_average(average, model, 0.9)
+    torch.testing.assert_close(average.weight.detach(), expected)
+
+
+@pytest.mark.parametrize("other", [nn.Linear(3, 1), nn.Linear(3, 3, bias=False), nn.Sequential(nn.Linear(3, 3))])
+def test_ema_of_another_network_is_refused_before_anything_changes(other: nn.Module) -> None:
+    """A tensor of one row would otherwise be averaged with each row of another."""
+    average = nn.Linear(3, 3)
+    before = average.weight.detach().clone()
+    with pytest.raises(
+        BadOption, match=r"ema: the average and the network have different tensors, such as .*; average a copy of the network"
+    ):
+        update_average(average, other, 0.9)
+    assert torch.equal(average.weight, before)
+
+
 @example(1e-16, 0.5, 0.5, 4, 4)  # a power rounds otherwise than a root
 @settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 0.999), st.floats(0, 0.999), st.integers(4, 40), st.integers(4, 40))

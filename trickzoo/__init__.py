@@ -66,8 +66,12 @@ _HOMES = {
 }
 _PACKAGES = ("detection", "segmentation")
 _ELSEWHERE = {
-    **dict.fromkeys(("create_model", "get_model"), "create"),
+    **dict.fromkeys(("create_model", "get_model", "load_checkpoint"), "create"),
+    "is_model": "list_models",
     **dict.fromkeys(("list_pretrained", "get_model_weights"), "list_weights"),
+    **dict.fromkeys(("get_pretrained_cfg", "get_weight"), "describe"),
+    **dict.fromkeys(("faster_rcnn", "fasterrcnn_resnet50_fpn"), "detection.faster_rcnn"),
+    **dict.fromkeys(("fcn", "fcn_resnet50", "fcn_resnet101"), "segmentation.fcn"),
     **dict.fromkeys(("create_transform", "resolve_data_config", "resolve_model_data_config"), "eval_transform"),
 }
 """Functions of timm and torchvision, and those that take their place here."""
@@ -79,7 +83,10 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"trickzoo.{name}")
     if name not in _HOMES:
+        registry = import_module("trickzoo.registry")
         near = f"; trickzoo.{_ELSEWHERE[name]} takes its place" if name in _ELSEWHERE else ""
+        if name in (*registry.ARCHITECTURES, *registry.ALIASES):
+            near = f'; trickzoo.create("{name}") creates this network'
         raise AttributeError(f"module 'trickzoo' has no attribute {name!r}{near}")
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trickzoo.errors import BadCheckpoint, BadOption, shortened
+from trickzoo.errors import BadOption
+from trickzoo.foreign import OwnNames
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,16 +63,28 @@ class Head(nn.Module):
 
 
 PARTS = {
-    **dict.fromkeys(("fc", "classifier"), "head.fc, which reset_head(n) replaces"),
-    **dict.fromkeys(("conv1", "conv_stem", "bn1"), "in stem"),
-    "maxpool": "pool",
-    **dict.fromkeys(("avgpool", "global_pool"), "in head"),
-    **{f"layer{i + 1}": f"stages[{i}]" for i in range(4)},
+    **dict.fromkeys(("fc", "classifier"), "this part is head.fc, which reset_head(n) replaces"),
+    **dict.fromkeys(("conv1", "conv_stem", "bn1", "act1"), "this part is in stem"),
+    "maxpool": "this part is pool",
+    **dict.fromkeys(("avgpool", "global_pool"), "this part is in head"),
+    "blocks": "these parts are in stages",
+    **{f"layer{i + 1}": f"this part is stages[{i}]" for i in range(4)},
+    "drop_rate": "the rate of its dropout is head.drop_rate",
 }
 """Where a backbone has the parts that the networks of timm and torchvision have under these names."""
+METHODS = {
+    "reset_classifier": "reset_head(n) replaces the classifier",
+    "get_classifier": "the classifier is head.fc",
+    **dict.fromkeys(("forward_intermediates", "get_intermediate_layers"), "forward_pyramid(x) returns the feature maps"),
+    **dict.fromkeys(("features", "extract_features"), "forward_features(x) returns the last feature map"),
+    "set_grad_checkpointing": "torch.utils.checkpoint.checkpoint_sequential can run its stages",
+    "head_hidden_size": "num_features is the number of features before the classifier",
+    "default_cfg": "pretrained_cfg has the preprocessing of its weights",
+}
+"""What takes the place of other members of the networks of timm and torchvision."""
 
 
-class Backbone(nn.Module):
+class Backbone(OwnNames):
     """Base class of the zoo's networks. A subclass sets `stem`, `stages`, `head` and `feature_info`, and `pool` if it has one.
 
     Attributes:
@@ -83,6 +96,9 @@ class Backbone(nn.Module):
         feature_info: name, channels and stride of each map of `forward_pyramid`, finest first.
     """
 
+    parts = MappingProxyType(PARTS)
+    methods = MappingProxyType(METHODS)
+    other_tensors = "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"
     name: str = ""
     options: Mapping[str, Any] = MappingProxyType({})
     weights: LoadedWeights | None = None
@@ -100,13 +116,19 @@ class Backbone(nn.Module):
     @property
     def in_chans(self) -> int:
         """The number of input channels."""
-        return next(module.in_channels for module in self.stem.modules() if isinstance(module, nn.Conv2d))
+        return next(n for module in self.stem.modules() if (n := getattr(module, "in_channels", 0)))
 
     @property
     def num_classes(self) -> int:
         """The number of logits, 0 without a classifier. It is right even if `head` or `head.fc` was replaced without `reset_head`."""
-        outputs = [module.out_features for module in self.head.modules() if isinstance(module, nn.Linear)]
+        outputs = [n for module in self.head.modules() if (n := getattr(module, "out_features", 0))]  # also of quantised layers
         return outputs[-1] if outputs else 0
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """The preprocessing of the weights in timm's form, for `timm.data.resolve_model_data_config`; empty if they state none."""
+        stated = self.weights.preprocessing if self.weights else None
+        return stated.timm_form(self.in_chans) if stated else {}
 
     @property
     def num_features(self) -> int:
@@ -159,8 +181,10 @@ class Backbone(nn.Module):
         """Freeze parts of this network, as in `model.freeze(model.stem, *model.stages[:2])`, and return the network.
 
         The parameters of frozen parts get no gradient, and their BatchNorms keep their statistics, even after `model.train()`.
-        Raises BadOption if a module is not a part of this network.
+        Raises BadOption without parts, or if a module is not a part of this network.
         """
+        if not modules:
+            raise BadOption("freeze takes the parts to freeze, such as model.stem; model.freeze(model) freezes the whole network")
         for part in self._inside("freeze", modules):
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
@@ -207,27 +231,10 @@ class Backbone(nn.Module):
         return self._frozen
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. Raises BadOption for a module under a name of timm or torchvision, which this network would never use."""
-        if isinstance(value, nn.Module):
-            if name in PARTS and name not in self._modules:
-                raise BadOption(f"a {type(self).__name__} of trickzoo has no {name}; this part is {PARTS[name]}")
-            if name == "head" and isinstance(value, nn.Linear):
-                raise BadOption(
-                    "head averages the last feature map before it classifies; reset_head(n) or head.fc replaces its linear layer"
-                )
+        """Set an attribute. Raises BadOption for a part under a name of timm or torchvision, and for a linear layer as `head`."""
+        if name == "head" and isinstance(value, nn.Linear):
+            raise BadOption("head averages the last feature map before it classifies; reset_head(n) or head.fc replaces its linear layer")
         super().__setattr__(name, value)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load tensors under the names of `state_dict()`, as every module does.
-
-        Raises BadCheckpoint if none of the names is one of this network, even if `strict` is False, because nothing would be loaded.
-        """
-        if isinstance(state_dict, Mapping) and state_dict and not state_dict.keys() & self.state_dict().keys():
-            raise BadCheckpoint(
-                f"none of these tensors has a name of {self.name or type(self).__name__} ({shortened([*map(str, state_dict)], 2)}); "
-                "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"
-            )
-        return super().load_state_dict(state_dict, strict, assign)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Raise BadOption, because torch has deprecated TorchScript. Torch calls this method before it scripts a module."""

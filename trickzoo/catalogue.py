@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -64,7 +65,7 @@ def describe(name: str) -> Description:
     """
     if "." in name:
         record = manifest.find(name)
-        return Description(registry.find(record.model), (record,), record if record.default else None)
-    architecture = registry.find(name)
+        return Description(copy.deepcopy(registry.find(record.model)), (record,), record if record.default else None)
+    architecture = copy.deepcopy(registry.find(name))  # a change of the description does not change the registry
     weights = tuple(manifest.of_model(architecture.name))
     return Description(architecture, weights, next((r for r in weights if r.default), None))

@@ -20,8 +20,11 @@ from trickzoo.weights.header import model_of
 INSTEAD = {
     **dict.fromkeys(("features_only", "out_indices"), "forward_pyramid(x) returns the feature maps"),
     "global_pool": "forward_features(x) returns the map before the average over its cells",
-    "checkpoint_path": "name the file with weights",
+    **dict.fromkeys(("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"), "name the file with weights"),
     **dict.fromkeys(("drop_path_rate", "drop_block_rate"), "it has no stochastic depth, only dropout before the classifier, drop_rate"),
+    "act_layer": 'its activation function is ReLU, and in MobileNet v1 also activation="relu6"',
+    "cache_dir": "HF_HUB_CACHE and TRICKZOO_HOME name the folders of downloads",
+    "progress": "downloads show their progress on a terminal",
     "norm_layer": "its normalisation is BatchNorm, which freeze(…) can freeze",
     "replace_stride_with_dilation": "output_stride=16 or 8 dilates the last stages",
     **dict.fromkeys(("exportable", "scriptable"), "torch.export and torch.onnx.export accept every network"),
@@ -75,7 +78,7 @@ def create(
         DigestMismatch: if the file does not have the recorded SHA-256.
         BadCheckpoint: if the file cannot be read or does not fit the model.
     """
-    if weights is not None and not isinstance(weights, str | PathLike):
+    if weights is not None and (not isinstance(weights, str | PathLike) or weights == "DEFAULT"):
         instead = "load_state_dict takes tensors" if isinstance(weights, Mapping) else "pretrained=True loads the default weight"
         raise BadOption(f"{name}: weights is a tag or a file; {instead}")
     if not isinstance(name, str | PathLike):
@@ -209,7 +212,8 @@ def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> 
         frozen = [trunk.stem, *trunk.stages[: stages - trainable_stages]]
     for module in [trunk] if norms == "frozen" else frozen:
         freeze_norms(module)
-    trunk.freeze(*frozen)
+    if frozen:
+        trunk.freeze(*frozen)
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:

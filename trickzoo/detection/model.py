@@ -31,6 +31,7 @@ from trickzoo.detection.pooling import RoIAlign
 from trickzoo.detection.targets import checked
 from trickzoo.errors import BadOption, check_choice, nearest
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
+from trickzoo.foreign import check_tensor_names
 from trickzoo.models.resnet import ResNet
 from trickzoo.recipes.finetune import DetectionRecipe
 from trickzoo.training.draws import ImageSampler
@@ -146,6 +147,11 @@ class FasterRCNN(detection.FasterRCNN):
         elif self.training:
             raise BadOption("in training mode a detector needs targets; call its eval() before it detects")
         return super().forward(images, targets)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors under the names of `state_dict()`, as every module does. Raises BadCheckpoint if none has such a name."""
+        check_tensor_names(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the four losses of training, by torchvision's names, without a change of the mode.

@@ -32,7 +32,8 @@ class Anchors(AnchorGenerator):
     """
 
     def __init__(self, sizes: Sequence[Sequence[int]], strides: Sequence[int]) -> None:
-        super().__init__(tuple(map(tuple, sizes)), (ASPECT_RATIOS,) * len(sizes))
+        with torch.device("cpu"):  # they are no buffers, and would stay on the meta device
+            super().__init__(tuple(map(tuple, sizes)), (ASPECT_RATIOS,) * len(sizes))
         self.strides = tuple(strides)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:

@@ -31,8 +31,9 @@ class RoIAlign(MultiScaleRoIAlign):
     def __init__(self, levels: Sequence[FeatureInfo], cells: int) -> None:
         super().__init__([level.name for level in levels], cells, sampling_ratio=SAMPLES)
         side = max(level.stride for level in levels)
-        maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}
-        super().forward(maps, [torch.zeros(1, 4)], [(side, side)])  # sets the scales
+        with torch.device("cpu"):  # on the meta device, no scale could be read
+            maps = {level.name: torch.zeros(1, 1, side // level.stride, side // level.stride) for level in levels}
+            super().forward(maps, [torch.zeros(1, 4)], [(side, side)])  # sets the scales
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return the (R, C, cells, cells) features in the boxes of all images, each from the level that suits its size.

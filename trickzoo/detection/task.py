@@ -85,6 +85,7 @@ def load(path: str | PathLike[str], *, short: int | None = None, long: int | Non
     return _normalising(network_file.load(path, DetectionRecipe, _build, short=short, long=long))
 
 
+@torch.random.fork_rng(devices=[])  # saving during a training run does not change it
 def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str] | None = None, overwrite: bool = False) -> None:
     """Write a detector to a file that `load`, `trickzoo.load` and the commands read, for example after training in your own loop.
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from trickzoo import registry
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption
 from trickzoo.factory import Norms, Trainable, create_trunk, freeze_trunk
+from trickzoo.foreign import OwnNames
 from trickzoo.recipes.finetune import SegmentationRecipe
 from trickzoo.segmentation.heads import FCNHead, find_head
 from trickzoo.training.draws import seed_dropout
@@ -29,7 +31,7 @@ class Logits(NamedTuple):
     aux: Tensor | None
 
 
-class Segmenter(nn.Module):
+class Segmenter(OwnNames):
     """A backbone, a head on its last feature map, and an auxiliary FCN head on the map of the stage before.
 
     Attributes:
@@ -38,6 +40,7 @@ class Segmenter(nn.Module):
         recipe: the recipe of its training; None unless the network comes from a file.
     """
 
+    parts = MappingProxyType({"classifier": "this part is head, and head[-1] gives the scores", "aux_classifier": "this part is aux_head"})
     classes: tuple[str, ...] = ()
     recipe: SegmentationRecipe | None = None
 
@@ -54,7 +57,6 @@ class Segmenter(nn.Module):
         super().__init__()
         before, last = backbone.feature_info[-2:]
         self.backbone = backbone
-        self.num_classes = num_classes
         self.align_corners = align_corners
         self.head_name = head
         self.head = find_head(head)(last.channels, num_classes, drop_rate)
@@ -65,6 +67,11 @@ class Segmenter(nn.Module):
     def trunk(self) -> Backbone:
         """The backbone."""
         return self.backbone
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, also if the last layer of the head was replaced."""
+        return [n for module in self.head.modules() if (n := getattr(module, "out_channels", 0))][-1]
 
     @property
     def class_layers(self) -> tuple[str, ...]:

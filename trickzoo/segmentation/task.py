@@ -81,6 +81,7 @@ def load(path: str | PathLike[str], *, short: int | None = None) -> Segmenter:
     return network_file.load(path, SegmentationRecipe, _build, short=short)
 
 
+@torch.random.fork_rng(devices=[])  # saving during a training run does not change it
 def save(
     model: Segmenter,
     path: str | PathLike[str],

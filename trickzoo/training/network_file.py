@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from trickzoo import registry
@@ -138,6 +139,7 @@ def check_kind(model: Any, kind: type, name: str) -> None:
         raise BadOption(f"save takes {name} of trickzoo, not {kind_in_words(model)}")
 
 
+@torch.random.fork_rng(devices=[])  # the random values of the new network are replaced
 def load(path: str | PathLike[str], kind: type[R], build: Callable[[R, int, None, Mapping[str, Any]], N], **sides: int | None) -> N:
     """Load a network from a file that `save` wrote, a checkpoint, or the file of an `hf-hub:` reference, in evaluation mode.
 

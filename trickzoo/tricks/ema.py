@@ -22,10 +22,16 @@ def ema_decay(step: int, decay: float) -> float:
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Update the average in place: decay · average + (1 - decay) · model. This includes BatchNorm's statistics. Integers are copied.
 
-    The two networks are of one architecture. Raises ValueError if they have different numbers of tensors.
+    The values of the network are converted to the dtype and the device of the average. Raises BadOption, before anything changes, unless
+    the two have the same tensors.
     """
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+    means, values = average.state_dict(), model.state_dict()
+    shapes, own = ({key: tensor.shape for key, tensor in each.items()} for each in (means, values))
+    if shapes != own:
+        first = next(key for key in shapes | own if shapes.get(key) != own.get(key))
+        raise BadOption(f"ema: the average and the network have different tensors, such as {first}; average a copy of the network")
+    for key, mean in means.items():
         if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
+            mean.lerp_(values[key].to(mean), 1 - decay)
         else:
-            mean.copy_(value)
+            mean.copy_(values[key])

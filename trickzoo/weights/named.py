@@ -108,6 +108,8 @@ def resolve(
     Raises UnknownName for an unknown model, weight or tag, NoWeights if the model has no weights or no default weight, BadOption for names
     that contradict each other, and BadCheckpoint for a file that does not exist.
     """
+    if name.startswith("hf-hub:"):
+        raise BadOption(f"{name} names weights on the hub; name a model, and give this as its weights")
     reference = str(weights) if weights is not None else pretrained if isinstance(pretrained, str) else None
     if weights is not None and pretrained:
         raise BadOption("give either pretrained or weights, not both")

@@ -143,6 +143,25 @@ class Preprocessing(Struct, frozen=True):
         """The short side of the image after resizing, in pixels."""
         return self.resize or math.floor(self.size / self.crop)
 
+    def timm_form(self, channels: int) -> dict[str, Any]:
+        """Return this preprocessing as timm's `pretrained_cfg` states it, for images of 1 or 3 channels."""
+        # timm needs a value for each channel, and grey images are normalised with the mean over the channels
+        mean, std = ((sum(each) / 3,) if channels == 1 else each for each in (self.mean, self.std))
+        crop = self.crop
+        if self.resize:  # timm divides the size by this fraction, and rounds down, to get the short side after resizing
+            crop = self.size / self.resize
+            while math.floor(self.size / crop) < self.resize:  # 112 / (112 / 200) is less than 200
+                crop = math.nextafter(crop, 0)
+        return {
+            "input_size": (channels, self.size, self.size),
+            "fixed_input_size": False,
+            "interpolation": self.interpolation,
+            "crop_pct": crop,
+            "crop_mode": "center",
+            "mean": mean,
+            "std": std,
+        }
+
     def __str__(self) -> str:
         norm = "ImageNet mean and std" if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD) else f"mean {self.mean} std {self.std}"
         return f"short side {self.short_side} ({self.interpolation}, antialiased), centre crop {self.size}, {norm}"

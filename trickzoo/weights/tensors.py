@@ -168,8 +168,11 @@ def _check(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor], name: object) -> None:
-    """Raise BadCheckpoint, which begins with the name of the network or its file, if a tensor has a value that is NaN or infinite."""
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+    """Raise BadCheckpoint, which begins with the name of the network or its file, if a tensor has a value that is NaN or infinite.
+
+    Tensors on the meta device have no values.
+    """
+    if not all(tensor.is_meta or bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise BadCheckpoint(f"{name} has weights that are not finite; the weights are damaged")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -90,36 +89,13 @@ def pretrained_cfg(model: Backbone) -> dict[str, Any]:
 
     name, arguments = network(model)
     known: Any = timm.get_pretrained_cfg(name)
-    stated = {
+    stated: dict[str, Any] = {
         "num_classes": model.num_classes,
         "pool_size": None,
         "first_conv": "conv1.0" if arguments.get("stem_type") else known.first_conv,
         "classifier": known.classifier,
     }
-    p = model.weights.preprocessing if model.weights else None
-    if p is not None:
-        # timm needs a value for each channel, and grey images are normalised with the mean over the channels
-        mean, std = ((sum(each) / 3,) if model.in_chans == 1 else each for each in (p.mean, p.std))
-        stated |= {
-            "input_size": (model.in_chans, p.size, p.size),
-            "fixed_input_size": False,
-            "interpolation": p.interpolation,
-            "crop_pct": _crop_pct(p),
-            "crop_mode": "center",
-            "mean": mean,
-            "std": std,
-        }
-    return stated
-
-
-def _crop_pct(preprocessing: Preprocessing) -> float:
-    """Return the fraction by which timm divides the size, and rounds down, to get the short side after resizing."""
-    if not preprocessing.resize:
-        return preprocessing.crop
-    fraction = preprocessing.size / preprocessing.resize
-    while math.floor(preprocessing.size / fraction) < preprocessing.resize:  # 112 / (112 / 200) is less than 200
-        fraction = math.nextafter(fraction, 0)
-    return fraction
+    return stated | model.pretrained_cfg
 
 
 def read(config: Mapping[str, Any], name: str) -> tuple[Preprocessing | None, tuple[str, ...] | None]:
