@@ -23,6 +23,7 @@ from trickzoo.cli import zoo
 from trickzoo.data import image_memory, images
 from trickzoo.data.annotated_transforms import fit
 from trickzoo.data.picture import Picture
+from trickzoo.detection import evaluate
 from trickzoo.drawing import draw_boxes, draw_mask
 from trickzoo.errors import BadData
 
@@ -238,6 +239,27 @@ def test_an_opened_image_of_any_mode_gives_what_its_colours_give(place: Path, ta
         assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
     with pytest.raises(BadData, match="the image has floating-point numbers"):
         task.predict(model, Image.fromarray(np.zeros((20, 30), np.float32)))
+
+
+class OnApple(torch.Tensor):
+    """A tensor as on a GPU of Apple, which has no float64, and whose memory NumPy cannot read."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.numpy:
+            raise TypeError("NumPy cannot read this tensor")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64:
+            raise TypeError("there is no float64")
+        return found.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else found
+
+
+def test_boxes_are_found_on_a_device_without_float64(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = detection.load(place / "boxes.safetensors"), Image.open(place / "a.jpg")
+    expected, to_input = detection.predict(model, image), evaluate.to_input
+    monkeypatch.setattr(evaluate, "to_input", lambda *given: to_input(*given).as_subclass(OnApple))
+    found = detection.predict(model, image)
+    assert len(expected.boxes) and all(np.array_equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 
 def test_detections_have_the_names_of_their_classes(place: Path) -> None:

@@ -132,9 +132,12 @@ class DetectionSamples(Dataset[DetectionSample]):
 
 
 def to_file(boxes: Tensor, pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale (k, 4) boxes from the (3, h, w) `pixels` that they were found in to an image of `size`, the file's width and height."""
+    """Scale (k, 4) boxes from the (3, h, w) `pixels` that they were found in to an image of `size`, the file's width and height.
+
+    The boxes are on the CPU, because GPUs of Apple have no float64.
+    """
     height, width = pixels.shape[-2:]
-    scale = torch.tensor([size[0] / width, size[1] / height] * 2, dtype=torch.float64, device=boxes.device)
+    scale = torch.tensor([size[0] / width, size[1] / height] * 2, dtype=torch.float64)
     return boxes.double() * scale
 
 

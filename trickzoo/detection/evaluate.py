@@ -188,7 +188,7 @@ def _find(net: Any, pixels: Tensor, size: tuple[int, int], device: torch.device)
             hook.remove()
     if not all(finite):
         return torch.full((1, 4), torch.nan), torch.full((1,), torch.nan), torch.ones(1, dtype=torch.long)
-    return to_file(result["boxes"], pixels, size).cpu(), result["scores"].float().cpu(), result["labels"].cpu()
+    return to_file(result["boxes"].cpu(), pixels, size), result["scores"].float().cpu(), result["labels"].cpu()
 
 
 def _is_finite(found: Tensor | Iterable[Tensor]) -> bool:
