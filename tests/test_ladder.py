@@ -409,6 +409,8 @@ def test_what_cannot_be_trained_is_told_before_anything_is(call: Call, colours: 
         (("--epochs", 2, "--batch-size", 32), "batch of 64 is larger than the training set of 56"),
         (("--epochs", 2, "--batch-size", 8, "--low-precision", "fp16"), "fp16"),
         (("--epochs", 2, "--batch-size", 8, "--teacher", "resnet5"), "resnet5"),
+        (("--epochs", 2, "--temperature", 4), "--temperature has no effect: it acts only with --teacher; leave it out"),
+        (("--rungs", "baseline,cosine", "--mixup-form", "official"), "--mixup-form has no effect: it acts only with --mixup"),
     ):
         status, _, error = call(*common, *tokens)
         assert (status, message in error) == (2, True), error

@@ -75,7 +75,7 @@ def finetune(
 
     kind, default = _task_of(layout, task, recipe)
     chosen = override(find_fine_tuning(recipe or default, RECIPE_CLASSES[kind]), {"data": layout, **fields.given})
-    check_effect(chosen, fields.given)
+    check_effect(fields.given, chosen)
     if print_recipe:
         say_json(to_dict(chosen))
         return

@@ -15,6 +15,7 @@ from trickzoo.cli.printing import hush, say, say_json, table
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import check_networks
+from trickzoo.recipes.fields import check_effect
 from trickzoo.studies import ladder as study
 from trickzoo.studies.series import state
 from trickzoo.training.machine import Machine
@@ -60,6 +61,7 @@ def ladder(
     wanted = options.names(rungs)
     optional = {"teacher": teacher, "low_precision": low_precision}
     plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
+    check_effect(fields.given, *(step.recipe for step in plan.steps))
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
     options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if dry_run:

@@ -80,7 +80,7 @@ def train(
         _list_recipes()
         return
     chosen = override(find(recipe or DEFAULT), fields.given)
-    check_effect(chosen, fields.given)
+    check_effect(fields.given, chosen)
     if print_recipe:
         say_json(to_dict(chosen))
         return

@@ -20,7 +20,7 @@ from trickzoo.data.location import AnnotatedLocation
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption
 from trickzoo.recipes.collection import find_fine_tuning, override
-from trickzoo.recipes.fields import suggestion
+from trickzoo.recipes.fields import check_effect, suggestion
 from trickzoo.recipes.finetune import RECIPE_CLASSES, DetectionRecipe, SegmentationRecipe
 from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
@@ -226,7 +226,7 @@ def _changes_of(recipe: Recipe, changes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_fields(branches: list[study.Branch], changes: Mapping[str, str]) -> None:
-    """Raise BadOption for a change to a field that no recipe has, or that the study sets itself."""
+    """Raise BadOption for a change to a field that no recipe has, or that the study sets itself, and NoEffect for one that all ignore."""
     known = {f"{prefix}{f.name}": f.name for b in branches for f in fields_of(b.recipe) for prefix in ("", f"{b.recipe.task}_")}
     for name in changes:
         field = known.get(name)
@@ -235,6 +235,9 @@ def _check_fields(branches: list[study.Branch], changes: Mapping[str, str]) -> N
             raise BadOption(f'a recipe has no field "{_option(name)}"{near}')
         if field in ("name", "model", "weights", "data"):
             raise BadOption(f"the study sets {field} itself; leave --{_option(name)} out")
+        if field is not None:
+            theirs = [b.recipe for b in branches if name in (field, f"{b.recipe.task}_{field}") and hasattr(b.recipe, field)]
+            check_effect([field], *theirs)
 
 
 def _option(name: str) -> str:

@@ -64,7 +64,7 @@ def tune(
     """
     options.check_printing(json=json, quiet=running.quiet)
     plan = study.plan(find(recipe), {name: _values(name, text) for name, text in fields.given.items()}, rounds=rounds, seed=seed)
-    check_effect(plan.settings[0], fields.given)
+    check_effect(fields.given, *plan.settings)
     if data in SHAPES:
         raise BadOption(f"{data} are generated; name a folder of images with --data")
     location = ImageLocation(

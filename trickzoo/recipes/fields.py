@@ -162,9 +162,9 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """The fields that act only together with another one: the option that it takes, and whether a recipe has it."""
 
 
-def check_effect(recipe: Any, changes: dict[str, str]) -> None:
-    """Raise NoEffect for a field among `changes`, by name, that the recipe ignores because of another field."""
+def check_effect(changes: Iterable[str], *recipes: Any) -> None:
+    """Raise NoEffect for a field among the names `changes` that all of these recipes ignore because of another field."""
     for name in changes:
         field = name.replace("-", "_")
-        if field in NEEDED and not NEEDED[field][1](recipe):
+        if field in NEEDED and not any(map(NEEDED[field][1], recipes)):
             raise NoEffect(f"--{field.replace('_', '-')}", f"it acts only with {NEEDED[field][0]}")
