@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 import trickzoo
@@ -110,6 +113,15 @@ def test_a_network_of_a_file_keeps_its_classes_and_its_sides(tmp_path: Path) -> 
     assert (trickzoo.segmentation.load(second).classes, trickzoo.segmentation.load(second).short) == (CLASSES, 32)
 
 
+def test_the_last_of_several_short_sides_is_that_of_the_evaluation(tmp_path: Path) -> None:
+    """In training, torchvision draws one of them for each image."""
+    own, images = detector(min_size=(48, 96), max_size=160).eval(), [torch.rand(3, 60, 70)]
+    trickzoo.detection.save(own, tmp_path / "a.safetensors", classes=CLASSES)
+    loaded = trickzoo.detection.load(tmp_path / "a.safetensors")
+    assert own.sides == loaded.sides == (96, 160)
+    assert torch.equal(own(images)[0]["boxes"], loaded(images)[0]["boxes"])
+
+
 def test_a_predictor_of_torchvision_in_place_of_ours_is_written(tmp_path: Path) -> None:
     own = detector()
     own.roi_heads.box_predictor = FastRCNNPredictor(16, 3)
@@ -121,6 +133,37 @@ def _with_threshold() -> FasterRCNN:
     own = detector()
     own.roi_heads.score_thresh = 0.4
     return own
+
+
+def _with(path: str, value: Any) -> Callable[[], FasterRCNN]:
+    """Return what makes a detector with another value of an attribute."""
+
+    def make() -> FasterRCNN:
+        own, (part, name) = detector(), path.rsplit(".", 1)
+        setattr(own.get_submodule(part), name, value(own))
+        return own
+
+    return make
+
+
+def _anchors(own: FasterRCNN) -> AnchorGenerator:
+    """Torchvision's anchors of the sizes of ours, which stand elsewhere if a map has an odd number of cells."""
+    return AnchorGenerator(own.rpn.anchor_generator.sizes, own.rpn.anchor_generator.aspect_ratios)
+
+
+def _with_another_coder(part: str) -> Callable[[], FasterRCNN]:
+    return _with(f"{part}.box_coder", lambda own: BoxCoder((5.0, 5.0, 2.0, 2.0)))
+
+
+class OwnHead(nn.Module):
+    """A head of boxes with layers of other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8 * 7 * 7, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
 
 
 def _with_another_layer() -> FasterRCNN:
@@ -145,6 +188,18 @@ def _with_another_epsilon() -> FasterRCNN:
         (detector, "cat", "classes are a list of strings"),
         (lambda: detector(box_nms_thresh=0.3), CLASSES, "a file cannot state that the box_nms_thresh of this detector is 0.3 and not 0.5"),
         (_with_threshold, CLASSES, "the box_score_thresh of this detector is 0.4 and not 0.05"),
+        (
+            _with("rpn.anchor_generator.aspect_ratios", lambda own: ((0.2, 1.0, 5.0),)),
+            CLASSES,
+            r"the aspect ratio .* is \(\(0.2, 1.0, 5.0\),",
+        ),
+        (_with("rpn.anchor_generator", _anchors), CLASSES, "the anchor generator of this detector is AnchorGenerator and not Anchors"),
+        (_with_another_coder("rpn"), CLASSES, "the weight of the RPN's box coder of this detector is"),
+        (_with_another_coder("roi_heads"), CLASSES, "the weight of the box coder of this detector is"),
+        (_with("roi_heads.box_roi_pool.sampling_ratio", lambda own: 4), CLASSES, "the sampling ratio of this detector is 4 and not 2"),
+        (_with("transform.size_divisible", lambda own: 64), CLASSES, "the size_divisible of this detector is 64 and not 32"),
+        (_with("transform.fixed_size", lambda own: (64, 64)), CLASSES, r"the fixed_size of this detector is \(64, 64\) and not None"),
+        (_with("roi_heads.box_head", lambda own: OwnHead()), CLASSES, "is not as in the network that trickzoo builds"),
         (_with_another_layer, CLASSES, "fc7.* is not as in the network that trickzoo builds"),
         (_with_another_epsilon, CLASSES, "this detection network computes something else than the one"),
         (segmenter_of, CLASSES, "save takes a detector of trickzoo, not Segmenter"),

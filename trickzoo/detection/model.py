@@ -126,8 +126,8 @@ class FasterRCNN(detection.FasterRCNN):
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The short side that images are resized to, and the limit of the long side, in pixels."""
-        return self.transform.min_size[0], self.transform.max_size
+        """The short side that images are resized to in evaluation, and the limit of the long side, in pixels."""
+        return self.transform.min_size[-1], self.transform.max_size  # in training, torchvision draws one of several short sides
 
     def class_name(self, label: int) -> str:
         """Return the name of the class of a label, or the label itself if the names are not known."""

@@ -130,12 +130,13 @@ def _raw_outputs(model: FasterRCNN) -> list[Tensor]:
 def _recipe_of(model: FasterRCNN) -> DetectionRecipe:
     """Return a recipe that builds the detector. Its fields of the training are those of the detector's own recipe, or the defaults."""
     base = model.recipe or DetectionRecipe("own_loop.detection", model.trunk.name, "own", weights=None)
-    (short, long), head = model.sides, model.roi_heads.box_head
+    short, long = model.sides
     anchors = tuple(size for level in model.rpn.anchor_generator.sizes for size in level)
     recipe = replace(base, model=model.trunk.name, short=short, long=long, anchors=anchors)
-    if isinstance(head, StageHead):
+    if isinstance(model.roi_heads.box_head, StageHead):
         return replace(recipe, neck="c4")
-    return replace(recipe, neck="fpn", fpn_channels=model.backbone.out_channels, representation_size=head.fc6.out_features)
+    width = model.roi_heads.box_predictor.cls_score.in_features
+    return replace(recipe, neck="fpn", fpn_channels=model.backbone.out_channels, representation_size=width)
 
 
 def _settings(model: FasterRCNN) -> dict[str, Any]:
@@ -153,8 +154,15 @@ def _settings(model: FasterRCNN) -> dict[str, Any]:
         "box_score_thresh": heads.score_thresh,
         "box_nms_thresh": heads.nms_thresh,
         "box_detections_per_img": heads.detections_per_img,
+        "anchor generator": type(rpn.anchor_generator).__name__,
+        "aspect ratio": rpn.anchor_generator.aspect_ratios,
+        "weight of the RPN's box coder": rpn.box_coder.weights,
+        "weight of the box coder": heads.box_coder.weights,
+        "sampling ratio": heads.box_roi_pool.sampling_ratio,
         "mean": list(model.transform.image_mean),
         "standard deviation": list(model.transform.image_std),
+        "fixed_size": model.transform.fixed_size,
+        "size_divisible": model.transform.size_divisible,
     }
 
 

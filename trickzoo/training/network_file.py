@@ -207,8 +207,9 @@ def start(recipe: R, classes: Sequence[str], build: Callable[[R, int, None, Mapp
 
 def _fill(model: AnnotatedNetwork, state: Mapping[str, Any], weights: LoadedWeights, misfit: str = "") -> None:
     """Load the tensors of a file into a network. Raises BadCheckpoint, with the message `misfit` if given, if they do not fit."""
+    where = next(model.trunk.parameters()).device
     try:
-        model.load_state_dict(state)
+        model.load_state_dict({name: tensor.to(where) for name, tensor in state.items()})
     except RuntimeError as error:
         raise BadCheckpoint(misfit or f"{weights.path} does not fit its recipe: {' '.join(str(error).split())[:200]}") from None
     tensors.check_finite(model.state_dict(), weights.path)  # a detector would find nothing, and a segmenter one class everywhere
