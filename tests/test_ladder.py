@@ -195,7 +195,7 @@ def test_a_result_names_the_share_of_the_largest_class(straight: Path, colours: 
 PLANNED = ("--rungs", ",".join(RUNGS), "--size", 32, "--epochs", 2, "--batch-size", 8)
 
 
-def test_a_plan_from_finished_seeds(call: Call, tmp_path: Path) -> None:
+def test_a_plan_from_finished_seeds(call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content = simulate(tmp_path, {"baseline": [70.0, 71.0, 70.4], "cosine": [73.1, 73.6, 73.3], "mixup": [73.9, 74.5, 73.3]})
     status, text, _ = call(*PLANNED, "--seeds", 3, "--out", tmp_path, "--plan")
     assert status == 0
@@ -221,6 +221,10 @@ def test_a_plan_from_finished_seeds(call: Call, tmp_path: Path) -> None:
         "seconds": 10 * 3 * 90.0,
     }
     assert found["detectable"][3] == pytest.approx(ten)
+    assert not caplog.messages
+    assert call(*PLANNED, "--seeds", 2, "--out", tmp_path, "--plan")[0] == 0
+    (said,) = caplog.messages
+    assert "the plan is without 3 finished training runs of rungs or seeds that the command does not name (baseline-2, cosine-2, " in said
 
 
 def test_a_plan_from_a_guess(call: Call, tmp_path: Path) -> None:

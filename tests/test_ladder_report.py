@@ -82,6 +82,11 @@ def test_a_difference_over_fewer_seeds_than_its_rung_says_so(tmp_path: Path) -> 
     assert cells == [["3", "+2.05+1.41to+2.692seeds"], ["3", "−1.30−2.59to−0.01"]]
 
 
+def test_a_significant_p_is_not_rounded_to_the_level() -> None:
+    shown = [words.probability(p) for p in (0.0004, 0.0094, 0.0494, 0.0497, 0.04999, 0.05, 0.0504)]
+    assert shown == ["< 0.001", "0.009", "0.049", "< 0.050", "< 0.050", "0.050", "0.050"]
+
+
 def test_a_single_rung_has_no_gain(tmp_path: Path) -> None:
     said = simulate(tmp_path, {"baseline": [70.0, 71.0]}).findings
     assert [sentence.split()[0] for sentence in said] == ["Predicting", "Accuracy"]

@@ -214,7 +214,7 @@ def test_a_training_starts_from_the_backbone_of_its_rung_and_seed(ladder: Path, 
         assert all(torch.equal(ours[key], theirs[key]) for key in convolutions)
 
 
-def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
+def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """From what lies there, without any images; of a study that has not begun from a guess."""
     here = ("--checkpoints", ladder, "--out", tmp_path, "--seeds", 2, "--plan")
     for number, (rung, values) in enumerate(TOPS.items()):
@@ -232,6 +232,9 @@ def test_a_plan_of_each_task(call: Call, ladder: Path, tmp_path: Path) -> None:
     assert row[3:] == ["2.2", "hours"]  # 30 seeds of 3 rungs, 90 s each
     (outlook,) = json.loads(call(*here, "--json")[1])
     assert outlook["detectable"][-1]["seconds"] == 30 * 3 * 90 and f"{outlook['detectable'][-1]['points_holm']:.2f}" == row[2]
+    assert not caplog.messages
+    assert call(*here[:-2], 1, "--plan", "--plan-sd", 2)[0] == 0
+    assert "the plan is without 3 finished training runs of rungs or seeds that the command does not name (seg" in caplog.messages[0]
     assert "--json has no effect: it belongs to --dry-run or --plan" in call(*here[:-1], "--json")[2]
     assert "--seeds must be from 1 to 100,000" in call("--checkpoints", ladder, "--plan", "--seeds", 10**20)[2]
     listed = (*here[:-1], "--segmentation", "shapes", "--rungs", "baseline,mixup", "--scratch", "--dry-run")

@@ -120,6 +120,7 @@ def _plan(plan: study.Plan, out: Path, guess: float | None, *, json: bool) -> No
     from trickzoo.cli.planning import print_outlooks
     from trickzoo.studies import ladder_summary, outlook
 
+    cli.warn_of_others(out, (study.folder(out, *run) for run in plan.runs), "plan")
     begun = any(state(study.folder(out, *run)) == "done" for run in plan.runs)
     found = outlook.of_ladder(ladder_summary.summarise(plan, out), guess) if begun else outlook.of_guess(len(plan.steps), guess)
     print_outlooks([found] if found else [], out, json=json)

@@ -156,19 +156,27 @@ def compare_precisions(rehearsal: Rehearsal, other: Job) -> None:
         say(f"in {precision} a step takes {seconds:.2f} s{advice}")
 
 
+def warn_of_others(out: Path, trainings: Iterable[Path], without: str, also: str = "") -> None:
+    """Warn which finished training runs in the folder `out` are not among the `trainings` that the command names.
+
+    `without` names what is without them, and `also` is the end of the remedy.
+    """
+    named = set(trainings)
+    finished = (path.parent for above in {place.parent for place in named} for path in above.glob(f"*-*/{RESULT}"))
+    if left_out := sorted(str(place.relative_to(out)) for place in finished if place not in named):
+        log.warning(
+            f"{out}: the {without} is without {count(len(left_out), 'finished training run')} of rungs or seeds that the command does not "
+            f"name ({shortened(left_out)}); to include them, name all with --rungs and --seeds{also}"
+        )
+
+
 def report(findings: Sequence[str], out: Path, write: Callable[[], Path], *, required: bool, trainings: Iterable[Path]) -> None:
     """Print a study's findings, then write its report into the folder `out` and print the path that `write` returns.
 
     `trainings` are the folders of the trainings that the command names. A warning says which other finished ones the report leaves out.
     If the folder cannot be written, a line says that the report was not renewed. Raises BadOption instead if the report is `required`.
     """
-    named = set(trainings)
-    finished = (path.parent for above in {place.parent for place in named} for path in above.glob(f"*-*/{RESULT}"))
-    if left_out := sorted(str(place.relative_to(out)) for place in finished if place not in named):
-        log.warning(
-            f"{out}: the report is without {count(len(left_out), 'finished training run')} of rungs or seeds that the command does not "
-            f"name ({shortened(left_out)}); to include them, name all with --rungs and --seeds, and add --report-only"
-        )
+    warn_of_others(out, trainings, "report", ", and add --report-only")
     for line in ("", *findings, ""):
         say(line)
     try:

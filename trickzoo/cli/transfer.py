@@ -268,9 +268,12 @@ def _plan(checkpoints: Path, out: Path, seeds: tuple[int, ...], rungs: tuple[str
     from trickzoo.studies import outlook, transfer_summary
 
     ladder = study.read_ladder(checkpoints, rungs)
+    known = [rung.rung for rung in ladder.rungs]
     results = transfer_summary.read(out, ladder)
+    named = [out / task / f"{rung}-{seed}" for task in results for rung in (*(rungs or known), SCRATCH) for seed in seeds]
+    cli.warn_of_others(out, named, "plan")
     tasks = transfer_summary.summarise(ladder, results, seeds=seeds, rungs=rungs).tasks if results else ()
     found = [each for task in tasks if (each := outlook.of_task(task, guess))]
-    if not results and (any_task := outlook.of_guess(len(rungs or ladder.rungs), guess)):
+    if not results and (any_task := outlook.of_guess(len(rungs or known), guess)):
         found = [any_task]
     print_outlooks(found, out, json=json)

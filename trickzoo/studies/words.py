@@ -23,8 +23,10 @@ def span(interval: Interval | None) -> str:
 
 
 def probability(p: float) -> str:
-    """Return a p value: "0.012", "< 0.001"."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """Return a p value: "0.012", "< 0.001". One that is significant does not become 0.050."""
+    if p < 0.001:
+        return "< 0.001"
+    return "< 0.050" if 0.0495 <= p < 0.05 else f"{p:.3f}"
 
 
 def title(rung: StudyRung) -> str:
