@@ -6,23 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import trickzoo
 from trickzoo.cli import evaluation, run
+from trickzoo.data.corruption_names import KINDS
 from trickzoo.files import digest
 from trickzoo.recipes import collection
 from trickzoo.weights import manifest, tensors
 from trickzoo.weights.record import Record
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "weights"
 OWN = [record for record in manifest.records().values() if record.layout == "trickzoo"]
 names = pytest.mark.parametrize("record", OWN, ids=lambda record: record.name)
 
 
 def evidence(record: Record, name: str = "result.json") -> dict[str, Any]:
     """Return the result of the training, or, with `evaluation.json`, that of trickzoo-eval for the file."""
-    path = ROOT / "benchmarks" / "results" / "weights" / record.name / name
+    path = RESULTS / record.name / name
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -58,11 +61,26 @@ def test_the_record_is_what_was_measured_on_the_file(record: Record) -> None:
     assert (training["top1"], training["top5"]) == pytest.approx((found["top1"], found["top5"]), abs=bound)
 
 
+@pytest.mark.parametrize(
+    "record", [each for each in OWN if (RESULTS / each.name / "corruptions.json").exists()], ids=lambda each: each.name
+)
+def test_the_corrupted_images_are_those_of_the_evaluation(record: Record) -> None:
+    (clean,), (found,) = (evidence(record, name)["results"] for name in ("evaluation.json", "corruptions.json"))
+    same = ("weights_sha256", "n", "preprocessing", "top1", "top5")
+    assert [found[key] for key in same] == [clean[key] for key in same]
+    assert found["data"]["digest"] == clean["data"]["digest"]
+    made = [each for each in found["robustness"]["corruptions"] if each["severity"] == 3]
+    assert [each["kind"] for each in made] == list(KINDS)
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{record.name}` | imagenette128-val"))
+    assert f" {clean['ece']:.1f} | {np.mean([each['top1'] for each in made]):.2f} |" in row
+
+
 @names
 def test_other_seeds_have_the_same_recipe_and_similar_accuracy(record: Record) -> None:
     first = evidence(record)
     low, high = evidence(record, "evaluation.json")["results"][0]["top1_interval"]
-    folder = ROOT / "benchmarks" / "results" / "weights" / record.name
+    folder = RESULTS / record.name
     others = [evidence(record, path.name) for path in folder.glob("seed-*.json")]
     same = ("recipe", "data_digest", "val_digest", "n", "n_train")
     assert all(result[key] == first[key] for result in others for key in same)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from docs.pages.places import STUDIES
@@ -48,10 +49,12 @@ OWN = """
 Top-1 and top-5 are accuracies in percent on the validation split of the data set. `trickzoo eval` measured them on the file that `create`
 loads. These networks are small. They are meant for first experiments, as teachers in distillation, and as backbones for fine-tuning on a
 small machine. `trickzoo train --recipe zoo.WEIGHT --decode once --side 128` repeats the training. "Several seeds" is the top-1 accuracy
-over training runs with different random seeds, as mean ± standard deviation; their results are in `benchmarks/results/weights/`.
+over training runs with different random seeds, as mean ± standard deviation. "ECE" is the expected calibration error in percent, over 15
+bins. "Corrupted" is the mean top-1 accuracy over 14 [common corruptions](evaluation.md#corrupted-images) of the images, with severity 3.
+The results are in `benchmarks/results/weights/`.
 
-| weight | data set | top-1 | top-5 | several seeds | input | training |
-| --- | --- | ---: | ---: | --- | --- | --- |
+| weight | data set | top-1 | top-5 | several seeds | ECE | corrupted | input | training |
+| --- | --- | ---: | ---: | --- | ---: | ---: | --- | --- |
 """
 NETWORKS = """
 ## Trained detectors and segmenters
@@ -119,9 +122,20 @@ def _own_row(r: Record) -> str:
     assert r.recipe == f"zoo.{r.name}"
     (m,) = r.metrics
     p = r.preprocessing
-    spread = _spread([result["top1"] for result in _results(STUDIES / "weights" / r.name)])
+    folder = STUDIES / "weights" / r.name
+    spread = _spread([result["top1"] for result in _results(folder)])
+    (clean,) = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["results"]
+    judged = f"{clean['ece']:.1f} | {_corrupted(folder / 'corruptions.json')}"
     training = (r.note or "").removeprefix("trained on ")
-    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {p.size} / {p.crop:g} | {training} |"
+    return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {judged} | {p.size} / {p.crop:g} | {training} |"
+
+
+def _corrupted(path: Path) -> str:
+    """Return the mean top-1 accuracy over the corruptions with severity 3; "–" if it was not measured."""
+    if not path.exists():
+        return "–"
+    (found,) = json.loads(path.read_text(encoding="utf-8"))["results"]
+    return f"{mean(each['top1'] for each in found['robustness']['corruptions'] if each['severity'] == 3):.2f}"
 
 
 def _network_row(r: NetworkRecord) -> str:
