@@ -118,6 +118,14 @@ def test_members_of_other_libraries_are_no_members_here(name: str) -> None:
     assert not hasattr(shape_of("resnet18_d"), name)
 
 
+def test_parts_of_a_subclass_are_not_hidden() -> None:
+    model = trickzoo.create("resnet18_d", device="meta")
+    for name in ("parts", "methods", "other_tensors"):
+        part = nn.Identity()
+        setattr(model, name, part)
+        assert getattr(model, name) is part
+
+
 def test_a_part_of_a_segmenter_of_torchvision_is_refused() -> None:
     """The segmenter would not use it, and would go on with its own number of classes."""
     model = segmenter("mobilenet_v1_025", num_classes=3)

@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
 
 import trickzoo
 from tests.annotated import refused
@@ -151,6 +152,12 @@ def _anchors(own: FasterRCNN) -> AnchorGenerator:
     return AnchorGenerator(own.rpn.anchor_generator.sizes, own.rpn.anchor_generator.aspect_ratios)
 
 
+def _pooling(own: FasterRCNN) -> MultiScaleRoIAlign:
+    """Torchvision's pooling with the settings of ours, whose scales differ if a map has an odd number of cells."""
+    pool = own.roi_heads.box_roi_pool
+    return MultiScaleRoIAlign(pool.featmap_names, pool.output_size, pool.sampling_ratio)
+
+
 def _with_another_coder(part: str) -> Callable[[], FasterRCNN]:
     return _with(f"{part}.box_coder", lambda own: BoxCoder((5.0, 5.0, 2.0, 2.0)))
 
@@ -200,6 +207,7 @@ def _with_another_epsilon() -> FasterRCNN:
         (_with("transform.size_divisible", lambda own: 64), CLASSES, "the size_divisible of this detector is 64 and not 32"),
         (_with("transform.fixed_size", lambda own: (64, 64)), CLASSES, r"the fixed_size of this detector is \(64, 64\) and not None"),
         (_with("roi_heads.box_head", lambda own: OwnHead()), CLASSES, "is not as in the network that trickzoo builds"),
+        (_with("roi_heads.box_roi_pool", _pooling), CLASSES, "the RoI pooling of this detector is MultiScaleRoIAlign and not RoIAlign"),
         (_with_another_layer, CLASSES, "fc7.* is not as in the network that trickzoo builds"),
         (_with_another_epsilon, CLASSES, "this detection network computes something else than the one"),
         (segmenter_of, CLASSES, "save takes a detector of trickzoo, not Segmenter"),

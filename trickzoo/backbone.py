@@ -96,9 +96,9 @@ class Backbone(OwnNames):
         feature_info: name, channels and stride of each map of `forward_pyramid`, finest first.
     """
 
-    parts = MappingProxyType(PARTS)
-    methods = MappingProxyType(METHODS)
-    other_tensors = "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"
+    _parts = MappingProxyType(PARTS)
+    _members = MappingProxyType(METHODS)
+    _other_tensors = "trickzoo.create(…, weights=FILE) reads files in the names of timm, torchvision and wrapped networks"
     name: str = ""
     options: Mapping[str, Any] = MappingProxyType({})
     weights: LoadedWeights | None = None

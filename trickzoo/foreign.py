@@ -17,34 +17,36 @@ OWN_TENSORS = "load the state dict of the network itself, which for a wrapper is
 class OwnNames(nn.Module):
     """A network that says what takes the place of a name of timm or torchvision, and never ignores such a name without a word.
 
+    A subclass sets these attributes. They begin with an underscore so that they hide no part of a user's subclass.
+
     Attributes:
-        parts: where the network has its parts, and what it has instead of settings, by their names in timm and torchvision.
-        methods: what takes the place of a method, by its name in timm and torchvision.
-        other_tensors: the remedy for tensors under other names.
+        _parts: where the network has its parts, and what it has instead of settings, by their names in timm and torchvision.
+        _members: what takes the place of other members, by their names in timm and torchvision.
+        _other_tensors: the remedy for tensors under other names.
     """
 
-    parts: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    methods: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    other_tensors: ClassVar[str] = OWN_TENSORS
+    _parts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    _members: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    _other_tensors: ClassVar[str] = OWN_TENSORS
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
         """Return a part or a parameter. The AttributeError for a name of another library says what takes its place."""
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if instead := self.parts.get(name) or self.methods.get(name):
+            if instead := self._parts.get(name) or self._members.get(name):
                 raise AttributeError(f"a {type(self).__name__} of trickzoo has no {name}; {instead}") from None
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. Raises BadOption for a part under a name of timm or torchvision, which this network would never use."""
-        if name in self.parts and name not in self._modules:
-            raise BadOption(f"a {type(self).__name__} of trickzoo has no {name}; {self.parts[name]}")
+        if name in self._parts and name not in self._modules:
+            raise BadOption(f"a {type(self).__name__} of trickzoo has no {name}; {self._parts[name]}")
         super().__setattr__(name, value)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load tensors under the names of `state_dict()`, as every module does. Raises what `check_tensor_names` raises."""
-        check_tensor_names(self, state_dict, self.other_tensors)
+        """Load tensors under the names of `state_dict()`, as every module does. Raises BadCheckpoint if none has such a name."""
+        check_tensor_names(self, state_dict, self._other_tensors)
         return super().load_state_dict(state_dict, strict, assign)
 
 

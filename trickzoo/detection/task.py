@@ -158,6 +158,7 @@ def _settings(model: FasterRCNN) -> dict[str, Any]:
         "aspect ratio": rpn.anchor_generator.aspect_ratios,
         "weight of the RPN's box coder": rpn.box_coder.weights,
         "weight of the box coder": heads.box_coder.weights,
+        "RoI pooling": type(heads.box_roi_pool).__name__,
         "sampling ratio": heads.box_roi_pool.sampling_ratio,
         "mean": list(model.transform.image_mean),
         "standard deviation": list(model.transform.image_std),

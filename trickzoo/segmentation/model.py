@@ -40,7 +40,7 @@ class Segmenter(OwnNames):
         recipe: the recipe of its training; None unless the network comes from a file.
     """
 
-    parts = MappingProxyType({"classifier": "this part is head, and head[-1] gives the scores", "aux_classifier": "this part is aux_head"})
+    _parts = MappingProxyType({"classifier": "this part is head, and head[-1] gives the scores", "aux_classifier": "this part is aux_head"})
     classes: tuple[str, ...] = ()
     recipe: SegmentationRecipe | None = None
 
