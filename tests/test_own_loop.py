@@ -54,6 +54,9 @@ def segmenter_of(name: str = "mobilenet_v1_025", **settings: Any) -> Segmenter:
         ("mobilenet_v1_025", {"anchor_sizes": (8, 16, 32, 64, 96), "options": {"activation": "relu6"}}),
         ("resnet18_d", {"neck": "c4", "anchor_sizes": (16, 32)}),
         ("mobilenet_v1_025", {**COCO, "min_size": 64, "max_size": 64}),
+        ("resnet18_d", {"norms": "frozen", "trainable_stages": 2}),
+        ("resnet18_d", {"neck": "c4", "norms": "live", "trainable_stages": 1}),
+        ("resnet18_d", {"neck": "c4", "norms": "live", "trainable_stages": 2}),
     ],
 )
 def test_a_detector_detects_the_same_after_its_file_is_loaded(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
@@ -69,7 +72,13 @@ def test_a_detector_detects_the_same_after_its_file_is_loaded(tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("mobilenet_v1_025", {"output_stride": 16}), ("resnet18_d", {"aux": False, "align_corners": True})]
+    ("name", "settings"),
+    [
+        ("mobilenet_v1_025", {"output_stride": 16}),
+        ("resnet18_d", {"aux": False, "align_corners": True}),
+        ("resnet18_d", {"norms": "frozen"}),
+        ("mobilenet_v1_025", {"trainable_stages": 2}),
+    ],
 )
 def test_a_segmenter_computes_the_same_after_its_file_is_loaded(tmp_path: Path, name: str, settings: dict[str, Any]) -> None:
     own, file = segmenter_of(name, **settings), tmp_path / "segmenter.safetensors"

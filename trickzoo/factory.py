@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trickzoo.backbone import Backbone
 from trickzoo.errors import BadOption, check_choice, nearest
@@ -214,6 +215,15 @@ def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> 
         freeze_norms(module)
     if frozen:
         trunk.freeze(*frozen)
+
+
+def frozen_norms(trunk: Backbone, *more: nn.Module) -> dict[str, Any]:
+    """Return `norms` and, unless every BatchNorm is frozen, `trainable_stages`, for which `freeze_trunk` freezes the same BatchNorms.
+
+    `more` are stages that follow those of the backbone, such as the one in the box head of a C4 detector.
+    """
+    live = [any(isinstance(module, _BatchNorm) for module in part.modules()) for part in (trunk.stem, *trunk.stages, *more)]
+    return {"norms": "live", "trainable_stages": "all" if live[0] else sum(live)} if any(live) else {"norms": "frozen"}
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:

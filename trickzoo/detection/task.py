@@ -23,6 +23,7 @@ from trickzoo.detection.evaluate import detect, metrics, to_input
 from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
 from trickzoo.detection.parts import StageHead
 from trickzoo.errors import BadOption
+from trickzoo.factory import frozen_norms
 from trickzoo.output_files import BOXES
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import DetectionRecipe
@@ -133,10 +134,11 @@ def _recipe_of(model: FasterRCNN) -> DetectionRecipe:
     short, long = model.sides
     anchors = tuple(size for level in model.rpn.anchor_generator.sizes for size in level)
     recipe = replace(base, model=model.trunk.name, short=short, long=long, anchors=anchors)
-    if isinstance(model.roi_heads.box_head, StageHead):
-        return replace(recipe, neck="c4")
+    head = model.roi_heads.box_head
+    if isinstance(head, StageHead):
+        return replace(recipe, neck="c4", **frozen_norms(model.trunk, head))
     width = model.roi_heads.box_predictor.cls_score.in_features
-    return replace(recipe, neck="fpn", fpn_channels=model.backbone.out_channels, representation_size=width)
+    return replace(recipe, neck="fpn", fpn_channels=model.backbone.out_channels, representation_size=width, **frozen_norms(model.trunk))
 
 
 def _settings(model: FasterRCNN) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from trickzoo.data.batches import not_none
 from trickzoo.data.location import Splits
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.transforms import Normalisation
+from trickzoo.factory import frozen_norms
 from trickzoo.output_files import PREDICTIONS
 from trickzoo.pages.page import Section
 from trickzoo.recipes.finetune import SegmentationRecipe
@@ -119,6 +120,7 @@ def save(
         aux=0.0 if model.aux_head is None else base.aux or 0.5,
         align_corners=model.align_corners,
         short=base.short if short is None else short,
+        **frozen_norms(model.trunk),
     )
     again = _build(recipe, model.num_classes, None, model.trunk.options)
     outputs = count(model.num_classes, "class")
