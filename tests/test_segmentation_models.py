@@ -140,6 +140,8 @@ def test_classes_of_a_layer_that_was_replaced_are_counted(tmp_path: Path) -> Non
     trickzoo.segmentation.save(model, tmp_path / "a.safetensors", classes=("a", "b", "c"))
     x = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(trickzoo.segmentation.load(tmp_path / "a.safetensors")(x), model(x))
+    model.head = nn.Identity()
+    assert model.num_classes == 0
 
 
 def test_without_auxiliary_head() -> None:

@@ -379,7 +379,7 @@ def test_bad_input_ends_in_a_line(call: Call, ladder: Path, tmp_path: Path) -> N
         ((*here, "--segmentation", "voc", "--segmentation-data", tmp_path, "--val-fraction", 0.2, "--dry-run"), "voc states its splits"),
         ((*here, "--lr0", 1), 'no field "lr0"; did you mean lr?'),
         ((*here, "--milestones", 3), "--milestones has no effect: it acts only with --schedule step; leave it out"),
-        ((*here, "--detection-fpn-channels", 8, "--neck", "c4"), "--fpn-channels has no effect: it acts only with --neck fpn"),
+        ((*here, "--detection-fpn-channels", 8, "--neck", "c4"), "--detection-fpn-channels has no effect: it acts only with --neck fpn"),
         ((*here, "--segmentation-epochs", 3), "--segmentation-epochs is for segmentation, which this study does not include; add"),
         ((*here, "--segmentation-data", tmp_path), "--segmentation-data is for segmentation, which this study does not include"),
         ((*here, "--segmentation-recipe", "nonsense"), "--segmentation-recipe is for segmentation, which this study does not include"),

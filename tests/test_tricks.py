@@ -265,6 +265,8 @@ def test_distillation_equals_kl_plus_the_teachers_entropy(temperature: float) ->
     assert teacher.grad is None
     with pytest.raises(BadOption, match=r"the student's have the shape \(6, 10\), the teacher's \(6, 7\)"):
         distillation_loss(student, torch.randn(6, 7), hard)
+    with pytest.raises(BadOption, match=r"weights must be \(6,\), one for each image, not of shape \(6, 1\)"):
+        distillation_loss(student, teacher, hard, weights=torch.ones(6, 1))
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(2, 3, dtype=torch.long), torch.zeros(2), torch.zeros(2, dtype=torch.bool)])

@@ -237,7 +237,7 @@ def _check_fields(branches: list[study.Branch], changes: Mapping[str, str]) -> N
             raise BadOption(f"the study sets {field} itself; leave --{_option(name)} out")
         if field is not None:
             theirs = [b.recipe for b in branches if name in (field, f"{b.recipe.task}_{field}") and hasattr(b.recipe, field)]
-            check_effect([field], *theirs)
+            check_effect([field], *theirs, prefix=_option(name.removesuffix(field)))
 
 
 def _option(name: str) -> str:

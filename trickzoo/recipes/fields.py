@@ -162,9 +162,12 @@ NEEDED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 """The fields that act only together with another one: the option that it takes, and whether a recipe has it."""
 
 
-def check_effect(changes: Iterable[str], *recipes: Any) -> None:
-    """Raise NoEffect for a field among the names `changes` that all of these recipes ignore because of another field."""
+def check_effect(changes: Iterable[str], *recipes: Any, prefix: str = "") -> None:
+    """Raise NoEffect for a field among the names `changes` that all of these recipes ignore because of another field.
+
+    `prefix` is that of the field's option, such as "detection-".
+    """
     for name in changes:
         field = name.replace("-", "_")
         if field in NEEDED and not any(map(NEEDED[field][1], recipes)):
-            raise NoEffect(f"--{field.replace('_', '-')}", f"it acts only with {NEEDED[field][0]}")
+            raise NoEffect(f"--{prefix}{field.replace('_', '-')}", f"it acts only with {NEEDED[field][0]}")

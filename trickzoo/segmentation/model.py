@@ -70,8 +70,8 @@ class Segmenter(OwnNames):
 
     @property
     def num_classes(self) -> int:
-        """The number of classes, also if the last layer of the head was replaced."""
-        return [n for module in self.head.modules() if (n := getattr(module, "out_channels", 0))][-1]
+        """The number of classes, 0 without convolutions in the head. It is right even if the head or its last layer was replaced."""
+        return [0, *(n for module in self.head.modules() if (n := getattr(module, "out_channels", 0)))][-1]
 
     @property
     def class_layers(self) -> tuple[str, ...]:

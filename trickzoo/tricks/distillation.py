@@ -34,7 +34,8 @@ def distillation_loss(
         weights: (N,) weights of the images in the mean of the second loss; None if all are 1.
 
     Raises:
-        BadOption: for another form, unless student and teacher give (N, K) logits of the same shape, or if T is not above 0.
+        BadOption: for another form, unless student and teacher give (N, K) logits of the same shape and the weights are (N,), or if T is
+            not above 0.
     """
     check_choice("distillation: form", form, get_args(Form))
     if student.ndim != 2 or student.shape != teacher.shape:
@@ -42,6 +43,8 @@ def distillation_loss(
         raise BadOption(f"distillation: student and teacher must give logits (N, K) of the same images and classes; {shapes}")
     if temperature <= 0:
         raise BadOption(f"distillation: the temperature must be above 0, not {temperature}")
+    if weights is not None and weights.shape != student.shape[:1]:
+        raise BadOption(f"distillation: weights must be ({len(student)},), one for each image, not of shape {tuple(weights.shape)}")
     soft_target = F.softmax(teacher.detach().float() / temperature, 1)
     of_images = -(soft_target * F.log_softmax(student.float() / temperature, 1)).sum(1)
     soft = (of_images if weights is None else weights * of_images).mean() * temperature**2
