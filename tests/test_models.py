@@ -238,6 +238,7 @@ def test_a_head_of_ones_own_is_used_and_its_outputs_are_counted() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_outputs_of_a_quantised_classifier_are_counted() -> None:
     model = torch.ao.quantization.quantize_dynamic(trickzoo.create("mobilenet_v1_025", num_classes=7), {nn.Linear})
     assert (model.num_classes, model.in_chans) == (model.eval()(torch.rand(1, 3, 64, 64)).shape[1], 3) == (7, 3)
