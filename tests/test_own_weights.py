@@ -62,9 +62,7 @@ def test_the_record_is_what_was_measured_on_the_file(record: Record) -> None:
     assert (training["top1"], training["top5"]) == pytest.approx((found["top1"], found["top5"]), abs=bound)
 
 
-@pytest.mark.parametrize(
-    "record", [each for each in OWN if (RESULTS / each.name / "corruptions.json").exists()], ids=lambda each: each.name
-)
+@names
 def test_the_corrupted_images_are_those_of_the_evaluation(record: Record) -> None:
     (clean,), (found,) = (evidence(record, name)["results"] for name in ("evaluation.json", "corruptions.json"))
     same = ("weights_sha256", "n", "preprocessing", "top1", "top5")

@@ -131,9 +131,7 @@ def _own_row(r: Record) -> str:
 
 
 def _corrupted(path: Path) -> str:
-    """Return the mean top-1 accuracy over the corruptions with severity 3; "–" if it was not measured."""
-    if not path.exists():
-        return "–"
+    """Return the mean top-1 accuracy over the corruptions with severity 3."""
     (found,) = json.loads(path.read_text(encoding="utf-8"))["results"]
     return f"{mean(each['top1'] for each in found['robustness']['corruptions'] if each['severity'] == 3):.2f}"
 
