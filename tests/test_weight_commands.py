@@ -184,7 +184,7 @@ def test_weights_are_listed_as_json(call: Call) -> None:
 
 
 def test_a_weight_that_is_not_installed_names_those_that_are(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.local, "_packaged", lambda source: None if "resnet" in str(source.path) else source.path)
+    monkeypatch.setattr(store.local, "_packaged", lambda source: source.path if str(source.path).startswith("weights_manifest/") else None)
     status, _, err = call("weights", "path", "resnet18_d.tz_imagenette128")
     assert status == 2
     assert "a checkout of the repository has weights/resnet18_d.tz_imagenette128.safetensors: copy it" in err
