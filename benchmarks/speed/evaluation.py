@@ -36,7 +36,7 @@ from trickzoo.deployment.deployed import Deployed
 from trickzoo.weights.record import Preprocessing
 
 WHAT = "evaluation of a classifier from JPEG files to predictions, images of about 500 × 375 pixels, 224 × 224 for the network"
-MODELS = {"mobilenet_v1_100": ("mobilenetv1_100", 192), "resnet50_d": ("resnet50d", 64)}
+MODELS = {"mobilenet_v1_100": ("mobilenetv1_100", 512), "resnet50_d": ("resnet50d", 256)}
 """timm's name of each network, and the number of images."""
 PREPROCESSING = Preprocessing(size=224, crop=0.875, interpolation="bicubic")
 
