@@ -56,7 +56,7 @@ class EvaluationOptions:
         Path | None,
         Parameter(help="Boxes: write them to this JSON file, in COCO's results format. Masks: write them to this new folder, as PNG."),
     ] = None
-    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
+    report: options.Report = None
     pictures: options.Pictures = 0
     short: Annotated[
         int | None, options.within(Count), Parameter(help="Short side of the resized images in pixels; by default that of the training.")
@@ -80,9 +80,7 @@ class SourceOptions:
     folder: Annotated[
         Path | None, Parameter(name="--images", help="With --annotations: the folder of the images, by default that of the file.")
     ] = None
-    split_file: Annotated[
-        Path | None, Parameter(help="List that divides the images, such as the split.csv of a training run with --val-fraction.")
-    ] = None
+    split_file: options.SplitFile = None
 
 
 def __getattr__(name: str) -> Callable[..., None]:

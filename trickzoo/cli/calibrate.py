@@ -30,13 +30,9 @@ def calibrate(
         str, Parameter(help=f"Held-out images: class folders, a CSV of path and label, {FOLDERS_IN_WORDS}, or {HUB_IN_WORDS}.")
     ],
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split of DATA to fit the temperature on.")] = "val",
-    split_file: Annotated[
-        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training run with --val-fraction.")
-    ] = None,
-    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
-    classes: Annotated[
-        str | None, Parameter(help="Class names, for weights that have none: imagenet1k, imagenette, folders or a text file.")
-    ] = None,
+    split_file: options.SplitFile = None,
+    folder: options.TableFolder = None,
+    classes: options.ClassesOrFolders = None,
     out: Annotated[Path | None, Parameter(help="Write the calibrated network to this new .safetensors file.")] = None,
     workers: options.Workers = None,
     device: options.Device = "auto",

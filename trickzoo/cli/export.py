@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trickzoo.cli.networks import Preparation
-from trickzoo.cli.options import MOST_CALIBRATION, Flag, calibration_images, check_calibration
+from trickzoo.cli.options import MOST_CALIBRATION, Classes, Overwrite, calibration_images, check_calibration
 from trickzoo.cli.printing import say
 from trickzoo.errors import BadOption
 from trickzoo.weights import named
@@ -38,7 +38,7 @@ def export(
         ),
     ] = None,
     preparation: Preparation = Preparation(),
-    classes: Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")] = None,
+    classes: Classes = None,
     precision: Annotated[
         Literal["fp32", "int8"] | None,
         Parameter(help="Arithmetic of an exported classifier; fp32 (default), or int8 in ONNX and OpenVINO, which needs --calibration."),
@@ -52,7 +52,7 @@ def export(
         Literal["float32", "float16", "bfloat16"] | None,
         Parameter(help="Data type of the tensors in a weight file; float16 halves its size."),
     ] = None,
-    overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model's weights, or the whole network for other programs, to OUT.
 

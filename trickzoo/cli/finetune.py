@@ -45,7 +45,7 @@ def finetune(
         Parameter(help="paper.TASK.LAYOUT, small.TASK, a recipe file, or the folder of a training run; by default the layout's."),
     ] = None,
     year: options.Year = None,
-    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None,
+    val_year: options.ValYear = None,
     train: Annotated[str, Parameter(help="Split to train on.")] = "train",
     val: Annotated[str, Parameter(help="Split to validate on.")] = "val",
     out: options.TrainingFolder = None,

@@ -50,7 +50,7 @@ class OutputOptions:
     out: Annotated[Path | None, Parameter(help="Write the results to this JSON file.")] = None
     per_class: Annotated[Path | None, Parameter(help="Write accuracy, precision and F1 of each class to this CSV file.")] = None
     predictions: Annotated[Path | None, Parameter(help="Write the five most probable classes of every image to this CSV file.")] = None
-    report: Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")] = None
+    report: options.Report = None
     pictures: options.Pictures = 0
     printing: options.PrintingOptions = options.PrintingOptions()
 
@@ -61,14 +61,10 @@ class ImageOptions:
     """The images to evaluate on, and how their classes are matched with the model's."""
 
     split: Annotated[Literal["val", "train", "test"], Parameter(help="Split to evaluate on, if DATA has several.")] = "val"
-    split_file: Annotated[
-        Path | None, Parameter(help="List that divides DATA, such as the split.csv of a training run with --val-fraction.")
-    ] = None
-    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None
+    split_file: options.SplitFile = None
+    folder: options.TableFolder = None
     devkit: Annotated[Path | None, Parameter(help="Devkit folder or archive, or LOC_val_solution.csv, if not beside DATA.")] = None
-    classes: Annotated[
-        str | None, Parameter(help="Class names, for weights that have none: imagenet1k, imagenette, folders or a text file.")
-    ] = None
+    classes: options.ClassesOrFolders = None
     variant: Annotated[
         Literal["v2", "a", "r", "sketch"] | None, Parameter(help="Check that DATA has the classes of ImageNet-V2, -A, -R or -Sketch.")
     ] = None

@@ -46,10 +46,8 @@ def ladder(
     val_images: Annotated[
         int | None, Parameter(help="With generated images: number of validation images, by default a fifth as many.")
     ] = None,
-    dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
     planning: options.PlanningOptions = options.PlanningOptions(),
     report_only: Annotated[bool, Flag, Parameter(help="Write tables, plots and report of the finished runs; train nothing.")] = False,
-    json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: LadderFields = LadderFields(),
 ) -> None:
     """Train every rung of the paper's ladder with several seeds, to find out which tricks help on these images.
@@ -63,14 +61,13 @@ def ladder(
     plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
     check_effect(fields.given, *(step.recipe for step in plan.steps))
     place = out or Path("runs") / f"ladder-{name}-{plan.model}"
-    options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
-    if dry_run:
+    if planning.dry_run:
         if data is not None:
             _location(name, data, decode, cache, images, val_images, selecting).check_divisible()
-        _list(plan, place, json=json)
+        _list(plan, place, json=planning.json)
         return
     if planning.plan:
-        _plan(plan, place, planning.plan_sd, json=json)
+        _plan(plan, place, planning.plan_sd, json=planning.json)
         return
     hush(running.quiet)
     location = None if report_only else _location(name, data, decode, cache, images, val_images, selecting)

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter, Token
 
 import trickzoo as package
 from trickzoo.addresses import check_local
-from trickzoo.data.layouts import YEARS_IN_WORDS
+from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS, YEARS_IN_WORDS
 from trickzoo.data.selection import Selection
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.files import expanded
@@ -74,24 +74,15 @@ Backend = Annotated[
     Parameter(help="Engine that runs a classifier or a segmenter on a CPU; auto takes the fastest that is installed. See trickzoo.deploy."),
 ]
 Cache = Annotated[Path | None, Parameter(help="Folder of decoded images; by default resident/ in TRICKZOO_HOME.")]
+Classes = Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")]
+ClassesOrFolders = Annotated[
+    str | None, Parameter(help="Class names, for weights that have none: imagenet1k, imagenette, folders or a text file.")
+]
 Decode = Annotated[
     Literal["once", "always"], Parameter(help="once: keep decoded images in a memory-map; always: decode the files in every epoch.")
 ]
 Device = Annotated[_Device, Parameter(help="auto uses an accelerator if there is one, otherwise the CPU.")]
 DryRun = Annotated[bool, Flag, Parameter(help="Take three steps, print the expected time and memory, compare precisions, and stop.")]
-Pictures = Annotated[
-    int, within(CountOrZero), Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")
-]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
-PicturesOfTraining = Annotated[
-    int,
-    within(CountOrZero),
-    Parameter(
-        name="--pictures",
-        help="Number of validation images with wrong and with uncertain predictions in the report; 0 for none. Their licence applies.",
-    ),
-]
-PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 GroupBy = Annotated[
     str | None,
     Parameter(
@@ -100,13 +91,38 @@ GroupBy = Annotated[
     ),
 ]
 Json = Annotated[bool, Flag, Parameter(help="Print the result as JSON.")]
+Overwrite = Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")]
+OwnImages = Annotated[
+    str,
+    Parameter(
+        help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, or {HUB_IN_WORDS}."
+    ),
+]
+Pictures = Annotated[
+    int, within(CountOrZero), Parameter(help="With --report: how many pictures of each kind it shows. The images' licence applies to them.")
+]
+PicturesOfTraining = Annotated[
+    int,
+    within(CountOrZero),
+    Parameter(
+        name="--pictures",
+        help="Number of validation images with wrong and with uncertain predictions in the report; 0 for none. Their licence applies.",
+    ),
+]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], Parameter(help="Precision of the network's arithmetic.")]
+PrintRecipe = Annotated[bool, Flag, Parameter(help="Print the recipe as JSON, and stop.")]
 Quiet = Annotated[bool, Flag, Parameter(name=("--quiet", "-q"), help="Print nothing but warnings and errors.")]
+Report = Annotated[Path | None, Parameter(help="Write a report with tables and plots to this HTML file.")]
+SplitFile = Annotated[
+    Path | None, Parameter(help="List that divides the images, such as the split.csv of a training run with --val-fraction.")
+]
+TableFolder = Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")]
 TrainingFolder = Annotated[
     Path | None, Parameter(name="--out", help="Folder for checkpoints, metrics and weights; by default runs/TASK-MODEL-DATA-RECIPE-SEED.")
 ]
+ValYear = Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")]
 Workers = Annotated[int | None, within(CountOrZero), Parameter(help="Number of worker processes; by default one per core, at most 32.")]
 Year = Annotated[str | None, Parameter(help=f"Year of {YEARS_IN_WORDS}, if the folder has several.")]
-
 
 MOST_CALIBRATION = 256
 """Largest number of images on which 8-bit integers are calibrated."""
@@ -132,12 +148,6 @@ def check_printing(*, json: bool, quiet: bool) -> None:
     """Raise BadOption if `--json` and `--quiet` are both given."""
     if json and quiet:
         raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
-
-
-def check_planned(*, json: bool, planned: bool, where: str) -> None:
-    """Raise NoEffect if `--json` is given although nothing is planned that it could print. `where` names the options that plan."""
-    if json and not planned:
-        raise NoEffect("--json", f"it belongs to {where}")
 
 
 def names(text: str | None) -> tuple[str, ...]:
@@ -215,8 +225,8 @@ class MachineOptions:
 
     @property
     def machine_settings(self) -> dict[str, Any]:
-        """The options as keyword arguments of `training.machine.Machine`."""
-        return {name: value for name, value in asdict(self).items() if name != "quiet"}
+        """The options of each training run, as keyword arguments of `training.machine.Machine`."""
+        return {name: value for name, value in asdict(self).items() if name not in ("quiet", "jobs")}
 
 
 @Parameter(name="*", group=MACHINE)
@@ -229,11 +239,6 @@ class StudyOptions(MachineOptions):
         within(Count),
         Parameter(help="Training runs at once, each in a process of its own; they share the cores, or the GPU. Not under torchrun."),
     ] = 1
-
-    @property
-    def machine_settings(self) -> dict[str, Any]:
-        """The options of each training run, as keyword arguments of `training.machine.Machine`."""
-        return {name: value for name, value in super().machine_settings.items() if name != "jobs"}
 
 
 @Parameter(name="*", group=MACHINE)
@@ -254,8 +259,9 @@ class TrainingOptions(MachineOptions):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class PlanningOptions:
-    """Options that plan the number of seeds of a study."""
+    """Options that list the training runs of a study, or plan the number of its seeds, and train nothing."""
 
+    dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False
     plan: Annotated[
         bool,
         Flag,
@@ -266,7 +272,10 @@ class PlanningOptions:
         within(Range("above 0 and at most 100 points", lambda sd: 0 < sd <= 100)),
         Parameter(help="With --plan: assumed standard deviation of the differences over seeds, in points."),
     ] = None
+    json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False
 
     def __post_init__(self) -> None:
         if self.plan_sd is not None and not self.plan:
             raise BadOption("--plan-sd is for --plan; add --plan, or leave it out")
+        if self.json and not (self.dry_run or self.plan):
+            raise NoEffect("--json", "it belongs to --dry-run or --plan")

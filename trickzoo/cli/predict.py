@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from trickzoo import result_files
 from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation, check_exported
-from trickzoo.cli.options import Backend, Device, Flag, Json, Precision, within
+from trickzoo.cli.options import Backend, Classes, Device, Flag, Json, Precision, within
 from trickzoo.cli.printing import say, say_json
 from trickzoo.data.images import read, size_of
 from trickzoo.data.listing import images_at
@@ -47,7 +47,7 @@ def predict(
         Literal["classification", "detection", "segmentation"] | None,
         Parameter(help="Refuse a file that is for another task."),
     ] = None,
-    classes: Annotated[str | None, Parameter(help="Class names, if the weights have none: imagenet1k, imagenette or a text file.")] = None,
+    classes: Classes = None,
     preparation: Preparation = Preparation(),
     top: Annotated[int | None, within(Count), Parameter(help=f"How many classes to print, {TOP} by default.")] = None,
     out: Annotated[

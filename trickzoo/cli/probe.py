@@ -13,7 +13,6 @@ from trickzoo import environment, result_files
 from trickzoo.cli import options
 from trickzoo.cli.networks import Preparation, matching
 from trickzoo.cli.printing import hush, say, say_json, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.ranges import Count
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
 
 def probe(
     *,
-    data: Annotated[
-        str,
-        Parameter(
-            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, "
-            f"or {HUB_IN_WORDS}."
-        ),
-    ],
+    data: options.OwnImages,
     weights: Annotated[
         list[str],
         Parameter(
@@ -45,7 +38,7 @@ def probe(
         ),
     ],
     selecting: options.SelectionOptions = options.SelectionOptions(),
-    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
+    folder: options.TableFolder = None,
     preparation: Preparation = Preparation(),
     neighbours: Annotated[int, options.within(Count), Parameter(help="Training images that vote on the class of an image.")] = 20,
     workers: options.Workers = None,

@@ -83,7 +83,7 @@ class Both:
 
     data: Annotated[Path | None, Parameter(help="Folder of the images, if both tasks use the same one.")] = None
     year: options.Year = None
-    val_year: Annotated[str | None, Parameter(help="Year of the validation images, if it differs.")] = None
+    val_year: options.ValYear = None
     train: Annotated[str, Parameter(help="Split to train on, for a task whose own option names none.")] = "train"
     val: Annotated[str, Parameter(help="Split to validate on, for a task whose own option names none.")] = "val"
     images: Annotated[
@@ -109,12 +109,10 @@ def transfer(
         int,
         Parameter(help="Validation images of each task that are drawn into the report, which then contains them; 0 for none."),
     ] = 3,
-    dry_run: Annotated[bool, Flag, Parameter(help="List the training runs without starting them.")] = False,
     planning: options.PlanningOptions = options.PlanningOptions(),
     report_only: Annotated[
         bool, Flag, Parameter(help="Write the tables, plots and report of the finished runs, and train nothing.")
     ] = False,
-    json: Annotated[bool, Flag, Parameter(help="With --dry-run or --plan: print JSON.")] = False,
     fields: TransferFields = TransferFields(),
     **of_one_task: Annotated[str, Parameter(show=False, help="Fields of the recipe of one task.")],
 ) -> None:
@@ -126,17 +124,16 @@ def transfer(
     """
     wanted = options.names(rungs)
     folder = out or checkpoints / "transfer"
-    options.check_planned(json=json, planned=dry_run or planning.plan, where="--dry-run or --plan")
     if planning.plan:
-        _plan(checkpoints, folder, seeds_from(first_seed, seeds), wanted, planning.plan_sd, json=json)
+        _plan(checkpoints, folder, seeds_from(first_seed, seeds), wanted, planning.plan_sd, json=planning.json)
         return
     changes = {name.replace("-", "_"): text for name, text in (fields.given | of_one_task).items()}
     branches = _branches({"detection": detection, "segmentation": segmentation}, both, selecting.selection, changes)
     plan = study.plan(checkpoints, branches, seeds=seeds, first_seed=first_seed, rungs=wanted, scratch=scratch, report_only=report_only)
-    if dry_run:
+    if planning.dry_run:
         for branch in plan.branches:
             branch.location.check_divisible(branch.recipe.task)
-        _list(plan, folder, json=json)
+        _list(plan, folder, json=planning.json)
         return
     hush(running.quiet)
     machine = Machine(out=folder, **running.machine_settings)

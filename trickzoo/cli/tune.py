@@ -15,7 +15,6 @@ from trickzoo.cli import running as cli
 from trickzoo.cli.fields import ClassifierFields
 from trickzoo.cli.options import Flag
 from trickzoo.cli.printing import hush, say, say_json, table
-from trickzoo.data.layouts import FOLDERS_IN_WORDS, HUB_IN_WORDS
 from trickzoo.data.location import SHAPES, ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.files import read_json
@@ -31,13 +30,7 @@ from trickzoo.wording import count
 
 def tune(
     *,
-    data: Annotated[
-        str,
-        Parameter(
-            help=f"Class folders, in train/ and val/ or with --val-fraction, a CSV of path and label, {FOLDERS_IN_WORDS}, "
-            f"or {HUB_IN_WORDS}."
-        ),
-    ],
+    data: options.OwnImages,
     recipe: Annotated[str, Parameter(help="Name of a recipe, a recipe file, or the folder of a training run.")] = FINE_TUNE.name,
     rounds: Annotated[
         int | None,
@@ -50,7 +43,7 @@ def tune(
     cache: options.Cache = None,
     selecting: options.SelectionOptions = options.SelectionOptions(),
     running: options.StudyOptions = options.StudyOptions(),
-    folder: Annotated[Path | None, Parameter(name="--images", help="With a CSV: the folder of its images, by default its own.")] = None,
+    folder: options.TableFolder = None,
     dry_run: Annotated[bool, Flag, Parameter(help="Print how many training runs and epochs the search takes, and stop.")] = False,
     json: options.Json = False,
     fields: ClassifierFields = ClassifierFields(),

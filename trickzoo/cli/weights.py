@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import Parameter
 
 from trickzoo import catalogue
-from trickzoo.cli.options import Flag, Json
+from trickzoo.cli.options import Flag, Json, Overwrite
 from trickzoo.cli.printing import say, say_json, table
 from trickzoo.errors import TrickzooError, UnknownName
 from trickzoo.weights import local, manifest, pins, store
@@ -134,7 +134,7 @@ def import_gluoncv(
     classes: Annotated[
         Path | None, Parameter(help="Text file with the class names, one per line, if they are not those of GluonCV's data set.")
     ] = None,
-    overwrite: Annotated[bool, Flag, Parameter(help="Replace the file if it exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the network in FILE, a .params file of GluonCV, to a weight file of trickzoo. MXNet is not needed.
 
