@@ -11,6 +11,9 @@ import pytest
 from scipy import stats
 
 from docs.pages.places import CARDS, DOCS, STUDIES
+from trickzoo.studies import ladder_summary
+from trickzoo.studies.records import LadderStudy
+from trickzoo.studies.results import read
 
 ROOT = Path(__file__).parents[1]
 Seeds = dict[int, float]
@@ -75,6 +78,12 @@ def test_the_readme_states_the_transfer(task: str, named: str) -> None:
     first, last = (np.mean(list(rungs[name].values())) for name in ("baseline", "mixup"))
     difference = f"({signed(mean, 1)} points, 95 % CI {interval(low, high, 1)}, fifteen seeds)"
     assert f"reach {named} of {last:.1f} % instead of {first:.1f} % {difference}" in sentences(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("place", sorted(STUDIES.glob("ladder_*/ladder.json")), ids=lambda place: place.parent.name)
+def test_the_findings_of_a_ladder_follow_from_its_figures(place: Path) -> None:
+    study = read(place, LadderStudy)
+    assert study.findings == tuple(ladder_summary.findings(study))
 
 
 def test_the_notes_state_the_study_after_fewer_seeds() -> None:

@@ -229,6 +229,22 @@ def test_other_micro_batches_are_stated(tmp_path: Path) -> None:
     assert note in study.findings and note in Page(report.write_ladder(study, tmp_path).read_text(encoding="utf-8")).text
 
 
+def test_training_runs_in_different_environments_are_noted(tmp_path: Path) -> None:
+    """A library that takes no part in a training run, and the kernel of the same machine, do not matter."""
+    tops = {rung: values[:2] for rung, values in TOPS.items()}
+    simulate(tmp_path, tops)
+    same = {"hardware": "2 × A", "commit": "0123456789+", "versions": {"torch": "2.9.0", "onnx": "1.0"}}
+    for rung in tops:
+        change(tmp_path, f"{rung}-0", **same)
+        change(tmp_path, f"{rung}-1", **same | {"platform": "another kernel", "versions": {"torch": "2.9.0", "onnx": "2.0"}})
+    assert "The environment" not in " ".join(ladder_summary.summarise(plan(rungs=tuple(tops)), tmp_path).findings)
+    change(tmp_path, "mixup-0", hardware="1 × B", commit="abcdef0123", processes=2, versions={"torch": "2.10.0"})
+    assert (
+        "The environment of the training runs differs, which can change a result too: machine (1 × B; 2 × A), processes (1; 2), "
+        "commit (0123456+; abcdef0), torch (2.10.0; 2.9.0)."
+    ) in ladder_summary.summarise(plan(rungs=tuple(tops)), tmp_path).findings
+
+
 @pytest.mark.parametrize(("field", "digest"), [("pretrained", "weights_sha256"), ("teacher", "teacher_sha256")])
 def test_weights_that_changed_between_seeds_are_refused(field: str, digest: str, tmp_path: Path) -> None:
     """Each command trains its own seeds and compares their weights, but the report includes those of earlier commands."""

@@ -91,12 +91,12 @@ def test_detectors_are_compared_by_their_measure(folder: Path) -> None:
 
 def test_other_differences_between_the_sides_are_said(folder: Path) -> None:
     for seed in (0, 1):
-        written(folder / f"e-{seed}", seed, 70.0, {"data_digest": "other", "hardware": "another machine"})
+        written(folder / f"e-{seed}", seed, 70.0, {"data_digest": "other", "hardware": "another machine", "versions": {"torch": "2.9.0"}})
     notes = compare(trainings(f"{folder}/a-*"), trainings(f"{folder}/e-*")).notes
     assert notes == (
         "The difference is over the seeds that both have: 0, 1.",
         "The training images of the two differ.",
-        "The training runs differ in machine, versions, commit or number of processes.",
+        "The environment of the training runs differs, which can change a result too: machine (another machine; unknown hardware), torch.",
     )
 
 

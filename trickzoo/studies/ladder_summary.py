@@ -16,7 +16,7 @@ from trickzoo.studies.records import Curve, LadderRung, LadderStudy, Total, corr
 from trickzoo.studies.results import ClassifierResult, changed_weights, environments, notes
 from trickzoo.studies.samples import difference, percentage
 from trickzoo.studies.series import state
-from trickzoo.studies.words import ALL_TRICKS, name, steps_in_words, total_in_words
+from trickzoo.studies.words import ALL_TRICKS, environments_in_words, name, steps_in_words, total_in_words
 from trickzoo.wording import count
 
 IN_WORDS = {OWN: "own images", "shapes": "generated shapes", "easy_shapes": "generated easy shapes"}
@@ -138,6 +138,7 @@ def findings(study: LadderStudy) -> Iterable[str]:
             "the table counts those of each rung."
         )
     yield from study.notes
+    yield from environments_in_words(study.environments)
     yield (
         f"Accuracy is measured on {count(study.n_val, 'validation image')} after {count(study.baseline['epochs'], 'epoch')} with "
         f"{study.n_train:,} training images of {study.baseline['size']} pixels. The intervals cover the variation between "

@@ -14,6 +14,7 @@ from trickzoo.output_files import RESULT
 from trickzoo.recipes.collection import flattened, kind_of, to_dict
 from trickzoo.studies.results import AnyResult, environments, notes, read
 from trickzoo.studies.samples import Difference, difference
+from trickzoo.studies.words import environments_in_words
 from trickzoo.training.measures import MEASURES
 
 STARTS = {
@@ -86,7 +87,7 @@ def compare(first: Sequence[Path], second: Sequence[Path]) -> SeedComparison:
             for digest, (what, fields) in STARTS.items()
             if _is_another_file(getattr(a, digest), getattr(b, digest)) and not fields & changes.keys()
         ),
-        *["The training runs differ in machine, versions, commit or number of processes."] * (len(environments(results)) > 1),
+        *environments_in_words(environments(results)),
     ]
     return SeedComparison(a.measure, ours, theirs, changes, found, tuple(said))
 

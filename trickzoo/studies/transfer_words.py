@@ -8,7 +8,7 @@ from trickzoo.studies import outlook, power
 from trickzoo.studies.records import AGAINST, CONSTANT, TOGETHER, Correlation, Scratch, TaskStudy, TransferStudy
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference
 from trickzoo.studies.statistics import LEAST_PAIRS
-from trickzoo.studies.words import name, points, probability, span, steps_in_words, total_in_words
+from trickzoo.studies.words import environments_in_words, name, points, probability, span, steps_in_words, total_in_words
 from trickzoo.training.measures import MEASURES
 from trickzoo.wording import count, verb
 
@@ -69,7 +69,7 @@ def _total_of(task: TaskStudy) -> str:
 
 def details(study: TransferStudy) -> dict[str, list[str]]:
     """Return the sentences other than the answers, by heading: the effect of all tricks and of each rung in each task, and the scope."""
-    scale = [*study.notes, *map(_scale, study.tasks), _limits(study.tasks)]
+    scale = [*study.notes, *environments_in_words(study.environments), *map(_scale, study.tasks), _limits(study.tasks)]
     if study.finished < study.planned:
         scale.insert(
             0,

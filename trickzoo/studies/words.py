@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from trickzoo.studies.records import StudyRung, Total
+from trickzoo.studies.records import Environment, StudyRung, Total
 from trickzoo.studies.samples import HELPED, HURT, NO_INTERVAL, UNCLEAR, Difference, Interval
 from trickzoo.wording import count
+
+DECISIVE = ("trickzoo", "torch", "torchvision", "pillow", "numpy", "accelerate", "pycocotools")
+"""The libraries whose version can change the result of a training run."""
 
 ALL_TRICKS = "all tricks"
 """Title of the last rung in a study of nothing but the two ends of the paper's whole ladder."""
@@ -86,6 +89,28 @@ def total_in_words(total: Total, rungs: Sequence[StudyRung], measure: str = "top
         return f"{tricks} {change}. The difference is not statistically significant ({inside})."
     verb = "raise" if found.verdict == HELPED else "lower"
     return f"{tricks} {verb} {measure} by {abs(found.mean):.2f} points{levels} ({inside})."
+
+
+def environments_in_words(environments: Sequence[Environment]) -> Iterable[str]:
+    """Yield a sentence on what differs between the environments of training runs, if anything that can change a result does."""
+    values = {
+        "machine": [each.hardware for each in environments],
+        "processes": [str(each.processes) for each in environments],
+        "commit": [_short(each.commit or "") for each in environments],
+        **{name: [each.versions.get(name, "") for each in environments] for name in DECISIVE},
+    }
+    parts = [
+        f"{what} ({'; '.join(sorted(different))})" if all(different) else what
+        for what, each in values.items()
+        if len(different := set(each)) > 1
+    ]
+    if parts:
+        yield f"The environment of the training runs differs, which can change a result too: {', '.join(parts)}."
+
+
+def _short(commit: str) -> str:
+    """Return the first digits of a commit, with the sign "+" of changes that were not committed."""
+    return commit[:7] + "+" * (len(commit) > 7 and commit.endswith("+"))
 
 
 STEPS = {
