@@ -88,7 +88,7 @@ def create(
         raise BadOption(f"{name}: pretrained is True, False or a tag, not {pretrained!r}")
     if not isinstance(dtype, torch.dtype | None) or (dtype is not None and not dtype.is_floating_point):
         raise BadOption(f"{name}: dtype must be a floating-point type, such as torch.float16, not {dtype!r}")
-    if not isinstance(name, str) or (named.is_file(name) and not name.startswith("hf-hub:")):
+    if not isinstance(name, str) or named.is_file(name):
         if pretrained or weights is not None:
             raise BadOption(f"{name} is a file with weights; leave pretrained and weights out, or name a model")
         weights = named.existing(name)

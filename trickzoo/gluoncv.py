@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trickzoo.detection.gluoncv import import_detector
-from trickzoo.errors import BadOption
 from trickzoo.segmentation.gluoncv import import_segmenter
 from trickzoo.weights import gluoncv
+from trickzoo.weights.export import check_new
 
 
 def import_gluoncv(
@@ -31,10 +31,7 @@ def import_gluoncv(
     Raises BadCheckpoint if the file cannot be read, is not what its name says, or is not of a network of the zoo, and BadOption if `out`
     exists or has another suffix, or if the names of the classes are unknown or not as many as the classes of the network.
     """
-    if out.suffix != ".safetensors":
-        raise BadOption(f"{out}: the name of the file to write must end in .safetensors")
-    if out.exists() and not overwrite:
-        raise BadOption(f"{out} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
+    check_new(out, (".safetensors",), overwrite)
     params = gluoncv.read(path)
     if any(name.startswith("rpn.") for name in params.arrays):
         return "detection", import_detector(params, out, classes), params.published

@@ -100,7 +100,8 @@ def to_timm(model: Backbone) -> nn.Module:
     labels = {"label_names": classes} if isinstance(classes, tuple) else {}
     stated: Any = {"architecture": name, **timm_form.pretrained_cfg(model), **labels}
     theirs.pretrained_cfg = theirs.default_cfg = stated
-    _check_same(model, theirs, f"timm's {name}")
+    if difference := _difference(model, theirs):
+        raise BadOption(f"timm's {name} has the tensors of this {model.name}, but {difference}")
     return theirs
 
 
@@ -196,11 +197,6 @@ def _recognised(opened: Opened, layout: Layout) -> Architecture:
             distances[architecture.name] = load.distance(opened, architecture, layout)
     nearest = registry.find(min(distances, key=lambda name: distances[name]))
     raise BadCheckpoint(f"trickzoo does not have this network; the nearest is {nearest.name}, but {load.misfit(opened, nearest)}")
-
-
-def _check_same(model: Backbone, theirs: nn.Module, what: str) -> None:
-    if difference := _difference(model, theirs):
-        raise BadOption(f"{what} has the tensors of this {model.name}, but {difference}")
 
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.Hardswish, nn.ELU, nn.Mish)

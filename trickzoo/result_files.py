@@ -60,6 +60,12 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[str | Pat
             raise BadOption(f"{shown} would replace a file that is not a result; name another file")
 
 
+def check_overwrite(path: Path, overwrite: bool) -> None:
+    """Raise BadOption if a file exists that may not be replaced."""
+    if path.exists() and not overwrite:
+        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
+
+
 def check_folder(folder: Path, remedy: str = "name another place", *, path: Path | None = None) -> None:
     """Raise BadOption, which names `path` or the folder, if files cannot be written there. It need not exist."""
     path = path or folder

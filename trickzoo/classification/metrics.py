@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+BINS = 15
+"""The number of bins of equal width of a confidence, by which calibration is judged."""
+
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     """Return the 95 % confidence interval of a proportion (Wilson 1927), which stays inside [0, 1] even for 0 or n hits.
@@ -30,7 +33,7 @@ def confidence_bins(confidence: NDArray[np.floating], bins: int) -> NDArray[np.i
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
-def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> float:
+def expected_calibration_error(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = BINS) -> float:
     """Return the mean gap between confidence and accuracy over bins of equal width as a fraction (Guo et al., arXiv 1706.04599, eq. 3).
 
     `confidence` (n,) is the probability of the predicted class, and `correct` (n,) whether the prediction is correct. Without predictions

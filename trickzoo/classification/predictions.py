@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trickzoo import result_files
-from trickzoo.classification.metrics import confidence_bins, reported_ranks, top_k_hits
+from trickzoo.classification.metrics import BINS, confidence_bins, reported_ranks, top_k_hits
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def most_confused(confusion: NDArray[np.int64], most: int) -> list[tuple[int, in
     return [(int(true), int(predicted), int(errors[true, predicted])) for true, predicted in pairs if errors[true, predicted]]
 
 
-def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 15) -> list[tuple[float, float, int]]:
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> list[tuple[float, float, int]]:
     """Return (mean confidence, accuracy, number of images) of each bin of equal width that holds an image, as for the ECE."""
-    which = confidence_bins(confidence, bins)
+    which = confidence_bins(confidence, BINS)
     inside = [which == each for each in np.unique(which)]
     return [(float(confidence[each].mean()), float(right[each].mean()), int(each.sum())) for each in inside]
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from trickzoo.data.location import AnnotatedLocation, Part
     from trickzoo.deployment.deployed import Deployed
     from trickzoo.deployment.opened import Exported
-    from trickzoo.segmentation.model import Segmenter
     from trickzoo.training.annotated_evaluation import AnnotatedEvaluation
     from trickzoo.weights.loaded import LoadedWeights
 
@@ -164,7 +163,7 @@ def _evaluate(evaluation: EvaluationOptions, location: AnnotatedLocation, part: 
     opened = location.open(task, part) if split_file is None else _listed(location, task, split_file)
     data = opened.with_classes(evaluated.classes)
     images = _images(opened, evaluated.weights)
-    deployed = _deployed(evaluation, evaluated.network, data, machine.decoders, accelerator) if evaluation.backend != "eager" else None
+    deployed = _deployed(evaluation, evaluated.network, data, machine.decoders, accelerator)
     engine: dict[str, Any] = {} if deployed is None else {"network": deployed}
     if chief:
         say(f"{evaluation.model}: {evaluated.in_words}")
@@ -255,7 +254,7 @@ def _open(evaluation: EvaluationOptions) -> Exported | None:
     return open_exported(path)
 
 
-def _deployed(evaluation: EvaluationOptions, model: Segmenter, data: Any, workers: int, accelerator: Accelerator) -> Deployed | None:
+def _deployed(evaluation: EvaluationOptions, model: Any, data: Any, workers: int, accelerator: Accelerator) -> Deployed | None:
     """Deploy a segmenter to the engine that `--backend` names; None for eager. It is checked on the first images of the set."""
     from trickzoo.cli import common
     from trickzoo.segmentation.evaluate import first_inputs

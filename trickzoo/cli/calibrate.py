@@ -58,11 +58,9 @@ def calibrate(
     from trickzoo.classification import temperature  # only now, because torch takes seconds to import
     from trickzoo.cli.common import loaded
     from trickzoo.data.open import open_part
-    from trickzoo.training.processes import processes
+    from trickzoo.training.processes import one_process
 
-    state = processes(device=device)
-    if state.num_processes > 1:
-        raise BadOption("trickzoo calibrate runs in one process; start it without torchrun or accelerate launch")
+    state = one_process("trickzoo calibrate", device)
     network = loaded(model, None)
     opened = open_part(data, split, split_file, folder=folder)
     found, n = _fitted(network, opened, classes, workers, state.device)

@@ -42,7 +42,7 @@ def loaded(model: str, weights: str | None) -> Backbone:
     `model` is a model, a weight of a model, or a weight file whose header names its model. The network takes RGB or grey images. Raises the
     errors of `create` and of `check_channels`.
     """
-    file = weights is None and not model.startswith("hf-hub:") and is_file(model)
+    file = weights is None and is_file(model)
     pretrained = weights is None and not file and "." not in model
     return check_channels(create(model, weights=weights, pretrained=pretrained, in_chans=None))
 

@@ -114,7 +114,7 @@ def _graph(model: str, weights: str | None, preparation: Preparation, options: d
     from trickzoo.files import expanded
     from trickzoo.weights.header import task_of
 
-    path = expanded(model) if not model.startswith("hf-hub:") and named.is_file(model) else None
+    path = expanded(model) if named.is_file(model) else None
     task = task_of(path) if path is not None and weights is None else "classification"
     if path is None or task == "classification":
         network = loaded(model, weights)

@@ -162,4 +162,4 @@ class CorruptionOptions:
             if self.severities is not None:
                 raise BadOption("--severities needs --corruptions, such as --corruptions all")
             return ()
-        return corruption_names.parse(self.corruptions, self.severities or ",".join(map(str, corruption_names.SEVERITIES)))
+        return corruption_names.parse(self.corruptions, self.severities)

@@ -90,7 +90,7 @@ def predict(
     listed = [(file, image) for image in images for file in images_at(image)]
     files = tuple(file for file, _ in listed)
     result_files.check_outputs({"--csv": csv, "--coco": coco}, (*files, model, weights, classes))
-    if model is not None and weights is None and not named.is_exported(model) and not model.startswith("hf-hub:") and named.is_file(model):
+    if model is not None and weights is None and not named.is_exported(model) and named.is_file(model):
         model, weights = None, model
     prepared = {"--classes": classes, **preparation.options}
     exported = None
@@ -288,7 +288,7 @@ def _kind(weights: str | None, task: str | None) -> tuple[str, Path | None]:
 
     if weights and named.is_exported(weights):
         raise BadOption(f"{weights} is a whole network and not only weights; name it with --model")
-    path = named.existing(weights) if weights and not weights.startswith("hf-hub:") and named.is_file(weights) else None
+    path = named.existing(weights) if weights and named.is_file(weights) else None
     kind = task_of(path) if path else "classification"
     if task is not None and task != kind:
         if path is None:

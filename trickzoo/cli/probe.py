@@ -106,11 +106,9 @@ def _probed(
     from trickzoo.cli.common import progress_bar
     from trickzoo.data.selection import warn_if_seen
     from trickzoo.studies import probe as study
-    from trickzoo.training.processes import default_workers, processes
+    from trickzoo.training.processes import default_workers, one_process
 
-    state = processes(device=device)
-    if state.num_processes > 1:
-        raise BadOption("trickzoo probe runs in one process; start it without torchrun or accelerate launch")
+    state = one_process("trickzoo probe", device)
     for network, preprocessing in networks:
         assert network.weights is not None
         warn_if_seen(images.val.names, network.weights)

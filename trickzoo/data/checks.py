@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadData
 from trickzoo.wording import count, verb
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """How many classes a line names. The result file contains all of them."""
-NOT_JUDGED = 255
-"""The value of a mask's pixels that are neither trained on nor judged, in every layout."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def summary_of(data: AnnotatedSet, what: str = "images") -> Summary:
 def _hint(survey: Survey) -> str:
     """Return what may be wrong with masks in which classes are missing."""
     absent = _listed(survey.absent)
-    if len(survey.absent) == 1 and NOT_JUDGED in survey.values:
+    if len(survey.absent) == 1 and IGNORE in survey.values:
         number = list(survey.counts).index(survey.absent[0]) + survey.first
         return (
-            f"{absent} never occurs, and the only other value is {NOT_JUDGED}, which is not judged: did you mean {number}? "
+            f"{absent} never occurs, and the only other value is {IGNORE}, which is not judged: did you mean {number}? "
             "Masks hold the number of each pixel's class"
         )
     return f"{absent} never {verb(len(survey.absent), 'occurs')}, and the values in the files are {_ranges(survey.values)}"

@@ -27,11 +27,11 @@ class Corruption(NamedTuple):
     severity: int
 
 
-def parse(kinds: str, severities: str = "1,2,3,4,5") -> tuple[Corruption, ...]:
+def parse(kinds: str, severities: str | None = None) -> tuple[Corruption, ...]:
     """Return the corruptions that two lists separated by commas name, in the paper's order.
 
-    `kinds` has names of kinds and of groups, or "all". Raises UnknownName for another name, and BadOption for a kind that is not made
-    here or a severity that is not a whole number from 1 to 5.
+    `kinds` has names of kinds and of groups, or "all". Without `severities`, each kind has all five. Raises UnknownName for another name,
+    and BadOption for a kind that is not made here or a severity that is not a whole number from 1 to 5.
     """
     groups = {"all": KINDS, **GROUPS, **{kind: (kind,) for kind in KINDS}}
     chosen: set[str] = set()
@@ -42,7 +42,7 @@ def parse(kinds: str, severities: str = "1,2,3,4,5") -> tuple[Corruption, ...]:
             raise UnknownName("corruption", name, groups)
         chosen.update(groups[name])
     levels = set()
-    for word in _words(severities):
+    for word in map(str, SEVERITIES) if severities is None else _words(severities):
         if word not in map(str, SEVERITIES):
             raise BadOption(f'--severities has "{word}"; name whole numbers from 1 to 5, such as 1,3,5')
         levels.add(int(word))

@@ -53,7 +53,10 @@ def files_digest(images: ImageSet) -> str:
 
 
 def same_set(digest: str, other: str) -> bool:
-    """Return whether two digests are of the same set. If an older version wrote one of them, only the first parts are compared."""
+    """Return whether two digests are of the same set.
+
+    If one of them has the first part only, as in an evaluation or a file of an older version, only the first parts are compared.
+    """
     if "-" in digest and "-" in other:
         return digest == other
     return digest.partition("-")[0] == other.partition("-")[0]

@@ -23,6 +23,7 @@ from trickzoo.deployment.openvino_file import to_openvino, weights_of
 from trickzoo.deployment.torch_file import to_torch
 from trickzoo.detection.model import FasterRCNN
 from trickzoo.errors import BadOption
+from trickzoo.result_files import check_overwrite
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.named import EXPORTED
 from trickzoo.weights.record import Preprocessing
@@ -171,8 +172,7 @@ def _described(model: Backbone, task: str, classes: tuple[str, ...], **rest: obj
 def check_path(path: Path, *, overwrite: bool) -> None:
     """Raise BadOption if `write` would replace a file without `overwrite`."""
     for file in (path, weights_of(path)) if path.suffix == ".xml" else (path,):
-        if file.exists() and not overwrite:
-            raise BadOption(f"{file} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
+        check_overwrite(file, overwrite)
 
 
 def write(graph: Graph, path: Path, *, overwrite: bool = False) -> None:

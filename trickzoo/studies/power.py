@@ -27,24 +27,24 @@ def power(effect: float, sd: float, n: int, alpha: float = ALPHA) -> float:
     return float(above + np.nan_to_num(below))  # far in the tail scipy returns NaN for values below 1e-8
 
 
-def detectable(sd: float, n: int, alpha: float = ALPHA, wanted: float = POWER) -> float:
-    """Return the smallest true difference, in the unit of `sd`, that n seeds show as significant with the power `wanted`."""
+def detectable(sd: float, n: int, alpha: float = ALPHA) -> float:
+    """Return the smallest true difference, in the unit of `sd`, that n seeds show as significant with the power `POWER`."""
     from scipy.optimize import brentq
 
     high = sd
-    while power(high, sd, n, alpha) < wanted:
+    while power(high, sd, n, alpha) < POWER:
         high *= 2
-    return float(brentq(lambda effect: power(effect, sd, n, alpha) - wanted, 0.0, high, xtol=1e-6 * sd))
+    return float(brentq(lambda effect: power(effect, sd, n, alpha) - POWER, 0.0, high, xtol=1e-6 * sd))
 
 
-def seeds_for(effect: float, sd: float, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
-    """Return the smallest number of seeds that shows a true difference of `effect` with the power `wanted`; None if above 100,000."""
+def seeds_for(effect: float, sd: float, alpha: float = ALPHA) -> int | None:
+    """Return the smallest number of seeds that shows a true difference of `effect` with the power `POWER`; None if above `MOST_SEEDS`."""
     low, high = 1, 2
-    while power(effect, sd, high, alpha) < wanted:
+    while power(effect, sd, high, alpha) < POWER:
         low, high = high, 2 * high
         if high > MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect, sd, middle, alpha) >= wanted else (middle, high)
+        low, high = (low, middle) if power(effect, sd, middle, alpha) >= POWER else (middle, high)
     return high

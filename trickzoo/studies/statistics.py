@@ -51,7 +51,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     n = len(values)
     if n == 0:
         raise ValueError("estimate: no values")
-    mean = math.fsum(values) / n
+    mean = statistics.fmean(values)
     if n == 1:
         return Estimate(tuple(values), mean, None, None, None)
     if _constant(values):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from msgspec.structs import replace
 
@@ -25,7 +26,7 @@ from trickzoo.studies.records import (
 from trickzoo.studies.results import SCRATCH, FineTuningResult, environments, notes
 from trickzoo.studies.results import read as read_file
 from trickzoo.studies.samples import difference, percentage
-from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, estimate, rank_correlation, spearman
+from trickzoo.studies.statistics import DRAWS, ENUMERATED, LEAST_PAIRS, rank_correlation, spearman
 from trickzoo.studies.transfer import SAME
 from trickzoo.studies.transfer_words import TASKS, findings
 
@@ -198,7 +199,7 @@ def _rung(rung: LadderRung, results: Mapping[int, FineTuningResult], metrics: Me
 def _correlation(top1: Metrics, metrics: Metrics, seeds: Sequence[int]) -> Correlation:
     """Return Spearman's rho over the rungs' means, and over the rungs of each seed alone."""
     done = [rung for rung in metrics if metrics[rung]]
-    found = rank_correlation(*([estimate(list(of[rung].values())).mean for rung in done] for of in (top1, metrics)))
+    found = rank_correlation(*([fmean(of[rung].values()) for rung in done] for of in (top1, metrics)))
     by_seed = []
     for seed in seeds:
         there = [rung for rung in done if seed in metrics[rung]]

@@ -109,7 +109,7 @@ class _Training:
             if self.metrics:
                 self.metrics.close()
         self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)  # removes the autocast wrapper of the forward method
-        return self._outcome()
+        return Outcome(self.state.evaluation, self.checkpoints.seconds, tuple(self.state.commits))
 
     def _run(self, stop_after: int | None) -> None:
         state = self.state
@@ -120,9 +120,6 @@ class _Training:
             if state.step == stop_after:
                 return
             self._end_epoch()
-
-    def _outcome(self) -> Outcome:
-        return Outcome(self.state.evaluation, self.checkpoints.seconds, tuple(self.state.commits))
 
     def _epoch(self, stop_after: int | None) -> None:
         """Take the remaining steps of an epoch."""

@@ -9,6 +9,7 @@ import sys
 from accelerate import PartialState
 
 from trickzoo.environment import cores
+from trickzoo.errors import BadOption
 from trickzoo.training.device import Device, on_cpu
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -33,6 +34,14 @@ def processes(*, device: Device = "auto") -> PartialState:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
         raise RuntimeError(f"{started} processes were started, {state.num_processes} found each other")
+    return state
+
+
+def one_process(command: str, device: Device) -> PartialState:
+    """Return what `processes` returns. Raises BadOption if `torchrun` or `accelerate launch` started several processes of a command."""
+    state = processes(device=device)
+    if state.num_processes > 1:
+        raise BadOption(f"{command} runs in one process; start it without torchrun or accelerate launch")
     return state
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from trickzoo import registry
 from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.errors import BadOption, printable
+from trickzoo.result_files import check_overwrite
 from trickzoo.weights import convert
 from trickzoo.weights.comparison import INCEPTION_SIDE, SIDE, check_as_built, random_image
 from trickzoo.weights.header import header
@@ -99,8 +100,7 @@ def check_new(path: str | PathLike[str], endings: tuple[str, ...], overwrite: bo
     path = Path(path)
     if path.suffix not in endings:
         raise BadOption(f"{path}: the name of a weight file must end in {' or '.join(endings)}")
-    if path.exists() and not overwrite:
-        raise BadOption(f"{path} exists; name another file, or overwrite it with --overwrite (overwrite=True in Python)")
+    check_overwrite(path, overwrite)
     return path
 
 

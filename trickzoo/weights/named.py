@@ -26,9 +26,11 @@ def is_exported(reference: str) -> bool:
 def is_file(reference: str) -> bool:
     """Return whether `weights=` names a file, or the folder of a training run or of several finished ones.
 
-    The name of a detector or a segmenter of the zoo stands for its file. A model, a tag or a weight takes precedence over a file of the
-    same name; `./NAME` names the file.
+    The name of a detector or a segmenter of the zoo stands for its file. A model, a tag, a weight and an `hf-hub:` reference take
+    precedence over a file of the same name; `./NAME` names the file.
     """
+    if reference.startswith("hf-hub:"):
+        return False
     path = Path(reference)
     if path.suffix in FILE_SUFFIXES or len(path.parts) > 1 or reference.startswith(("./", "~")):
         return True
@@ -141,7 +143,7 @@ def check(model: str, weights: str | None = None) -> None:
     """Raise the errors of `resolve` for a pretrained network: a model with these weights or its default weight, a weight, or a file."""
     if weights is not None:
         resolve(model, weights=weights)
-    elif not model.startswith("hf-hub:") and is_file(model):
+    elif is_file(model):
         existing(model)
     else:
         resolve(model, pretrained="." not in model)
