@@ -137,6 +137,18 @@ def test_an_unfinished_study_and_fine_tunings_without_a_figure(tmp_path: Path) -
         transfer_summary.summarise(LADDER, {"detection": {}})
 
 
+def test_means_of_unequal_numbers_of_seeds_are_stated(tmp_path: Path) -> None:
+    figures = {**ALIKE, "warmup": ALIKE["warmup"][:1], "mixup": [*ALIKE["mixup"][:2], None], "cosine": []}
+    content = transfer_summary.summarise(LADDER, results(detection=figures), seeds=(0, 1, 2))
+    of_rungs = [(list(TOP1[rung].values())[:n], ALIKE[rung][:n]) for rung, n in zip(RUNGS, (3, 3, 1, 3, 0, 3, 2), strict=True) if n]
+    wanted = stats.spearmanr([[np.mean(top1), np.mean(figure)] for top1, figure in of_rungs])
+    assert content.tasks[0].correlation.rho == pytest.approx(wanted.statistic)
+    assert "over the means of 6 rungs (of 1 to 3 seeds each), Spearman's rank correlation" in transfer_words.answers(content)[0]
+    page = Page(report.write_transfer(content, LADDER, tmp_path).read_text(encoding="utf-8"))
+    assert "Rank correlation of the two over 6 rungs (of 1 to 3 seeds each): " in page.text
+    assert "seeds each" not in " ".join(summarise(detection=ALIKE).findings)
+
+
 def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     """A folder may also hold trainings of other commands, which are not part of the reported study."""
     asked = {rung: ALIKE[rung][:2] for rung in ("baseline", "mixup")}

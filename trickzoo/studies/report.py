@@ -111,6 +111,7 @@ def _template(name: str) -> Callable[..., str]:
         p=words.probability,
         duration=wording.duration,
         rho=transfer_words.correlation_in_words,
+        uneven_seeds=transfer_words.uneven_seeds,
         measure=transfer_words.measure,
         minutes=lambda seconds: f"{seconds / 60:.1f}",
         change=ladder.in_words,

@@ -128,8 +128,14 @@ def _relation(task: TaskStudy, figure: str) -> str:
         AGAINST: f"Rungs that classify better {verb} worse",
         UNCLEAR: f"The study does not show that rungs which classify better also {verb} better",
     }[found.verdict]
-    over = f"over the means of {found.n} rungs, Spearman's rank correlation of top-1 accuracy and {figure}"
+    over = f"over the means of {found.n} rungs{uneven_seeds(task)}, Spearman's rank correlation of top-1 accuracy and {figure}"
     return f"{claim}: {over} is {correlation_in_words(found)}."
+
+
+def uneven_seeds(task: TaskStudy) -> str:
+    """Return the smallest and the largest number of seeds in a rung's mean, in parentheses; empty if all rungs have equally many."""
+    numbers = [len(rung.seeds) for rung in task.rungs if rung.seeds]
+    return f" (of {min(numbers)} to {max(numbers)} seeds each)" if len(set(numbers)) > 1 else ""
 
 
 def _top1(found: Difference | None) -> str | None:
