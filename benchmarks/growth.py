@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from trickzoo import environment
+from trickzoo.files import read_json
 from trickzoo.result_files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +170,7 @@ def _study(place: Path, seeds: int) -> Path:
     """Return the folder of a ladder study, made of results of a published one that are repeated with other seeds."""
     source = RESULTS / "ladder_imagenette128_mobilenet_v1_025_60_epochs"
     for rung, seed in itertools.product(("baseline", "mixup"), range(seeds)):
-        content = json.loads((source / f"{rung}-{seed % 2}" / "result.json").read_text(encoding="utf-8"))
+        content = read_json(source / f"{rung}-{seed % 2}" / "result.json")
         content.update(seed=seed, top1=content["top1"] + seed % 7 / 10)
         (place / f"{rung}-{seed}").mkdir(parents=True)
         (place / f"{rung}-{seed}" / "result.json").write_text(json.dumps(content), encoding="utf-8")

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trickzoo.files import read_json
 from trickzoo.studies.records import LadderRung, LadderStudy
 from trickzoo.studies.results import read
 from trickzoo.studies.statistics import estimate
@@ -50,7 +50,7 @@ class Series:
 
 def series(paper_file: Path) -> list[Series]:
     """Return every published series on ImageNet-1k. `paper_file` is the JSON file with the paper's figures."""
-    paper = json.loads(paper_file.read_text(encoding="utf-8"))
+    paper = read_json(paper_file)
     by_letter = {name.partition("_")[2]: value for name, value in paper["top1"].items()}
     found = [Series("the paper", 50, paper["recipe"], paper["source"], by_letter)]
     for depth in (50, 101, 152):

@@ -1,6 +1,8 @@
-"""Numbers in sentences: a count with its unit, a verb that agrees with it, and a time."""
+"""Numbers and lists in texts: a count with its unit, a verb that agrees with it, a time, and several things."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def count(n: int, unit: str) -> str:
@@ -11,6 +13,17 @@ def count(n: int, unit: str) -> str:
 def verb(n: int, singular: str) -> str:
     """Return a verb in the form that agrees with a number: "is" or "are", "has" or "have", "occurs" or "occur"."""
     return singular if n == 1 else {"is": "are", "has": "have"}.get(singular, singular.removesuffix("s"))
+
+
+def all_of(items: Iterable[object]) -> str:
+    """Return one thing or several, of which there is at least one: "a", "a and b", "a, b and c"."""
+    *others, last = map(str, items)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def separated(text: str) -> tuple[str, ...]:
+    """Return the parts of a text that are separated by commas, without blanks and empty ones: "a, b," → ("a", "b")."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def duration(seconds: float) -> str:

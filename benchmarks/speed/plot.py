@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.speed import TITLES
 from benchmarks.speed.harness import RESULTS
+from trickzoo.files import read_json
 
 PLOT = RESULTS / "speed.svg"
 TICKS = (0.25, 1, 4, 16, 64)
@@ -68,7 +68,7 @@ def _comparisons() -> Iterator[tuple[list[str], list[tuple[str, dict[str, Any]]]
     Of more than two variants only the first is drawn.
     """
     for file in sorted(RESULTS.glob("*.json")):
-        for comparison in json.loads(file.read_text(encoding="utf-8"))["comparisons"]:
+        for comparison in read_json(file)["comparisons"]:
             ours = list(dict.fromkeys(ratio["variant"] for ratio in comparison["ratios"]))
             shown = [ratio for ratio in comparison["ratios"] if len(ours) <= 2 or ratio["variant"] == ours[0]]
             labels = [f"{ratio['variant'].removeprefix('trickzoo, ')} against {ratio['peer']}" for ratio in shown]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from docs.pages.places import STUDIES
 from trickzoo import catalogue
+from trickzoo.files import read_json
 from trickzoo.recipes.collection import from_dict
 from trickzoo.recipes.finetune import RECIPE_CLASSES
 from trickzoo.studies.statistics import estimate
@@ -124,7 +124,7 @@ def _own_row(r: Record) -> str:
     p = r.preprocessing
     folder = STUDIES / "weights" / r.name
     spread = _spread([result["top1"] for result in _results(folder)])
-    (clean,) = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["results"]
+    (clean,) = read_json(folder / "evaluation.json")["results"]
     judged = f"{clean['ece']:.1f} | {_corrupted(folder / 'corruptions.json')}"
     training = (r.note or "").removeprefix("trained on ")
     return f"| `{r.name}` | {m.data} | {m.top1:.2f} | {m.top5:.2f} | {spread} | {judged} | {p.size} / {p.crop:g} | {training} |"
@@ -132,7 +132,7 @@ def _own_row(r: Record) -> str:
 
 def _corrupted(path: Path) -> str:
     """Return the mean top-1 accuracy over the corruptions with severity 3."""
-    (found,) = json.loads(path.read_text(encoding="utf-8"))["results"]
+    (found,) = read_json(path)["results"]
     return f"{mean(each['top1'] for each in found['robustness']['corruptions'] if each['severity'] == 3):.2f}"
 
 
@@ -153,7 +153,7 @@ def _network_note(r: NetworkRecord) -> str:
 
 def _results(folder: Path) -> list[dict[str, Any]]:
     """Return the results of the training runs of a network, with that of the published file first."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "result.json", *sorted(folder.glob("seed-*.json")))]
+    return [read_json(path) for path in (folder / "result.json", *sorted(folder.glob("seed-*.json")))]
 
 
 def _spread(values: list[float]) -> str:

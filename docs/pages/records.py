@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 
 from docs.pages.places import DOCS, STUDIES
 from docs.pages.studies import sample
+from trickzoo.files import read_json
 from trickzoo.recipes import collection
 from trickzoo.studies.statistics import estimate
 
@@ -20,7 +20,7 @@ def records() -> str:
     by_row: dict[tuple[str, int], list[dict]] = defaultdict(list)
     for folder in ("records", "weights"):
         for file in sorted((STUDIES / folder).glob("*/*.json")):
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = read_json(file)
             if found.get("recipe", {}).get("data") == "imagenette128":
                 by_row[found["recipe"]["name"], found["recipe"]["epochs"]].append(found)
     rows = sorted((_row(*row, results) for row, results in by_row.items()), reverse=True)

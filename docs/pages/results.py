@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.lengths import by_length
 from docs.pages.places import DOCS, STUDIES
 from docs.pages.steps import steps
 from docs.pages.studies import COMPARED, AnyStudy, asset, compared, ladder_length, ladder_size, ladders, most_complete, sample
+from trickzoo.files import read_json
 from trickzoo.studies import words
 from trickzoo.studies.records import LadderStudy, Study, TransferStudy
 from trickzoo.studies.results import read
@@ -213,9 +213,7 @@ def _pretraining() -> Iterator[str]:
     """Yield the table of fine-tuning runs with the zoo's weights (NAME.json) and from random weights (NAME.scratch.json)."""
     rows = []
     for path in sorted((STUDIES / "finetune").glob("*.scratch.json")):
-        scratch, found = (
-            json.loads(each.read_text(encoding="utf-8")) for each in (path, path.with_name(path.name.replace(".scratch", "")))
-        )
+        scratch, found = (read_json(each) for each in (path, path.with_name(path.name.replace(".scratch", ""))))
         recipe, measure = found["recipe"], found["measure"]
         n = f"{found['n_train']:,} / {found['n']:,}"
         rows.append(

@@ -182,10 +182,10 @@ def _evaluate(
 
     assert network.weights is not None
     if isinstance(network, Backbone):
-        classes = common.classes_of(network, images.classes, opened.order or opened.classes)
+        file, classes = None, common.classes_of(network, images.classes, opened.order or opened.classes)
         preprocessing = common.preprocessing_of(network, preparation)
     else:
-        classes, preprocessing = network.file.description.classes, network.preprocessing
+        file, classes, preprocessing = network.file, network.file.description.classes, network.preprocessing
     known, unknown = evaluate.match_classes(opened, classes, skip_unknown=images.skip_unknown)
     warned = warn_if_seen(known.names, network.weights)
     if images.variant is not None:
@@ -193,7 +193,6 @@ def _evaluate(
     if real_labels:
         real_labels_of(known.names, real_labels)
     workers = default_workers() if engine.workers is None else engine.workers
-    file = None if isinstance(network, Backbone) else network.file
     deployed = engine.deployed(network, known, preprocessing, workers, state) if isinstance(network, Backbone) else None
     if state.is_main_process:
         say(f"{network.weights.name}: {preprocessing}")

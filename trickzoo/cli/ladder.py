@@ -19,7 +19,7 @@ from trickzoo.recipes.fields import check_effect
 from trickzoo.studies import ladder as study
 from trickzoo.studies.series import state
 from trickzoo.training.machine import Machine
-from trickzoo.wording import count
+from trickzoo.wording import count, separated
 
 
 def ladder(
@@ -56,7 +56,7 @@ def ladder(
     The same command resumes a stopped study; with more seeds or rungs it adds to the finished runs. OUT/report.html has the findings.
     """
     name = set_ or study.OWN
-    wanted = options.names(rungs)
+    wanted = separated(rungs or "")
     optional = {"teacher": teacher, "low_precision": low_precision}
     plan = study.plan(name, model, seeds=seeds, first_seed=first_seed, rungs=wanted, changes=fields.given, **optional)
     check_effect(fields.given, *(step.recipe for step in plan.steps))

@@ -34,6 +34,7 @@ def masks(
     regions are background, and those of regions called void, ignore or unlabelled are ignored. Train on the masks with
     `trickzoo finetune own --task segmentation --data OUT`.
     """
+    from trickzoo.data.listing import CLASS_LIST
     from trickzoo.data.regions import mask_classes
 
     check_exists(source)
@@ -44,7 +45,7 @@ def masks(
     classes = mask_classes(names)
     drawn = overlaps = 0
     with new_folder(out) as temporary:
-        _write_classes(temporary / "classes.txt", classes)
+        _write_classes(temporary / CLASS_LIST, classes)
         for split, regions in sets.items():
             folder = temporary / split
             for name in ("images", "masks"):

@@ -150,11 +150,6 @@ def check_printing(*, json: bool, quiet: bool) -> None:
         raise BadOption("--json prints the result, and --quiet prints nothing; leave one of them out")
 
 
-def names(text: str | None) -> tuple[str, ...]:
-    """Return the parts of a text that are separated by commas; none without a text."""
-    return tuple(part for part in map(str.strip, (text or "").split(",")) if part)
-
-
 def check_pictures(pictures: int, report: Path | None) -> None:
     """Raise BadOption for pictures without a report."""
     if pictures and report is None:

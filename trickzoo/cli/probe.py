@@ -17,7 +17,7 @@ from trickzoo.data.location import ImageLocation
 from trickzoo.errors import BadOption
 from trickzoo.recipes.ranges import Count
 from trickzoo.weights import named
-from trickzoo.wording import count, verb
+from trickzoo.wording import count, separated, verb
 
 if TYPE_CHECKING:
     from trickzoo.backbone import Backbone
@@ -96,7 +96,7 @@ def probe(
 def _separate(given: Sequence[str]) -> Iterator[str]:
     """Yield each name of the lists "a,b,c". A file whose name has a comma is one name."""
     for text in given:
-        yield from [text] if Path(text).exists() else filter(None, map(str.strip, text.split(",")))
+        yield from [text] if Path(text).exists() else separated(text)
 
 
 def _probed(

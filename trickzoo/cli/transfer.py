@@ -26,7 +26,7 @@ from trickzoo.studies import transfer as study
 from trickzoo.studies.results import SCRATCH
 from trickzoo.studies.series import State, seeds_from, state
 from trickzoo.training.machine import Machine
-from trickzoo.wording import count
+from trickzoo.wording import count, separated
 
 Recipe = DetectionRecipe | SegmentationRecipe
 
@@ -122,7 +122,7 @@ def transfer(
     A field of the recipe can be set for one task only, as in --detection-epochs 10 and --segmentation-lr 0.01.
     OUT/report.html contains the ladder and the results of fine-tuning.
     """
-    wanted = options.names(rungs)
+    wanted = separated(rungs or "")
     folder = out or checkpoints / "transfer"
     if planning.plan:
         _plan(checkpoints, folder, seeds_from(first_seed, seeds), wanted, planning.plan_sd, json=planning.json)

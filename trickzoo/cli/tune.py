@@ -25,7 +25,7 @@ from trickzoo.recipes.recipe import Recipe
 from trickzoo.recipes.zoo import FINE_TUNE
 from trickzoo.studies import tune as study
 from trickzoo.training.machine import Machine, default_out
-from trickzoo.wording import count
+from trickzoo.wording import count, separated
 
 
 def tune(
@@ -93,7 +93,7 @@ def tune(
 
 def _values(name: str, text: str) -> list[str]:
     """Return the values of an option that may have several. Texts, and lists such as those of --milestones, are one value."""
-    parts = list(options.names(text))
+    parts = list(separated(text))
     return parts if name in study.FIELDS or (name not in list_fields(Recipe) and all(map(_is_number, parts))) else [text]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from trickzoo.errors import BadOption, UnknownName
+from trickzoo.wording import separated
 
 GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -35,21 +35,17 @@ def parse(kinds: str, severities: str | None = None) -> tuple[Corruption, ...]:
     """
     groups = {"all": KINDS, **GROUPS, **{kind: (kind,) for kind in KINDS}}
     chosen: set[str] = set()
-    for name in _words(kinds):
+    for name in separated(kinds):
         if name in LEFT_OUT:
             raise BadOption(f"{name} {LEFT_OUT[name]}; leave it out of --corruptions")
         if name not in groups:
             raise UnknownName("corruption", name, groups)
         chosen.update(groups[name])
     levels = set()
-    for word in map(str, SEVERITIES) if severities is None else _words(severities):
+    for word in map(str, SEVERITIES) if severities is None else separated(severities):
         if word not in map(str, SEVERITIES):
             raise BadOption(f'--severities has "{word}"; name whole numbers from 1 to 5, such as 1,3,5')
         levels.add(int(word))
     if not chosen or not levels:
         raise BadOption("--corruptions and --severities name at least one kind and one severity, such as noise and 1,3,5")
     return tuple(Corruption(kind, level) for kind in KINDS if kind in chosen for level in SEVERITIES if level in levels)
-
-
-def _words(text: str) -> Sequence[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]

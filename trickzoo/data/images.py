@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, TypeVar
 
 import numpy as np
@@ -68,6 +68,11 @@ class OpenedImage:
     def decode(self) -> Picture:
         """Decode the rest, as the function `decode` does. This can be done once."""
         return _guarded(self.file, self.name, lambda: _decoded(self.image, self.name, self.file.getbuffer().nbytes))
+
+
+def is_image_name(name: str | Path) -> bool:
+    """Return whether a file is named as an image of a format that is read."""
+    return PurePath(name).suffix.lower() in EXTENSIONS
 
 
 def open_image(content: bytes, name: str) -> OpenedImage:

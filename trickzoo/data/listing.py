@@ -29,6 +29,8 @@ LONGEST = 255
 """How many characters of a name a message shows."""
 EVERY = "**/*"
 """The pattern of all files in and below a folder."""
+CLASS_LIST = "classes.txt"
+"""The name of the file that lists the classes of a folder, one per line."""
 COMMENT = re.compile(r"#(\s|$)")
 NO_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 """Files and folders that systems and file managers add to a folder. Like files whose names begin with a dot, they are ignored."""
@@ -70,7 +72,7 @@ def images_at(path: Path) -> list[Path]:
         return matched
     if not path.is_dir():
         return [path]
-    found = [file for file in visible(path, EVERY) if file.suffix.lower() in images.EXTENSIONS and file.is_file()]
+    found = [file for file in visible(path, EVERY) if images.is_image_name(file) and file.is_file()]
     if not found:
         heic = any(file.suffix.lower() in (".heic", ".heif") for file in visible(path, EVERY))
         remedy = "; convert HEIC images to JPEG" if heic else ""
@@ -285,7 +287,7 @@ class Files:
         if place not in self._stems:
             found: dict[str, list[str]] = defaultdict(list)
             for name in sorted({spelt for spelt, is_folder in self._in(place).values() if not is_folder}):
-                if PurePosixPath(name).suffix.lower() in images.EXTENSIONS:
+                if images.is_image_name(name):
                     found[same_form(PurePosixPath(name).stem)].append(name)
             self._stems[place] = found
         return self._stems[place]

@@ -25,7 +25,7 @@ from trickzoo.studies import words
 from trickzoo.studies.comparison import mcnemar, paired_interval
 from trickzoo.studies.statistics import holm
 from trickzoo.weights.record import Preprocessing
-from trickzoo.wording import count
+from trickzoo.wording import all_of, count
 
 HELD_OUT = 0.2
 """The fraction of the training images of each class on which the strength of the linear probe's penalty is chosen."""
@@ -230,5 +230,4 @@ def conclusion(probed: Sequence[Probed], found: Sequence[Difference], majority: 
 
 
 def _listed(found: Sequence[Difference]) -> str:
-    names = [f"{each.second} ({words.points(each.difference)} points)" for each in found]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return all_of(f"{each.second} ({words.points(each.difference)} points)" for each in found)

@@ -16,6 +16,7 @@ from trickzoo.recipes.finetune import RECIPE_CLASSES
 from trickzoo.studies.records import Environment, LadderStudy, Measure, RungName, Seconds, Share, Task, TransferStudy, check_name
 from trickzoo.studies.samples import Count, Seed
 from trickzoo.training.measures import MEASURES
+from trickzoo.wording import all_of
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
@@ -177,7 +178,7 @@ def notes(results: Sequence[TrainingResult]) -> tuple[str, ...]:
     if len(images) < 2 or len(parts) < 2:
         return ()
     return (
-        f"The training runs differ in their micro-batches ({', '.join(map(str, images[:-1]))} and {images[-1]} images), which change the "
+        f"The training runs differ in their micro-batches ({all_of(images)} images), which change the "
         "outcome too, so that differences may be due to them.",
     )
 

@@ -120,13 +120,15 @@ def _plain(value: Any) -> str:
 def _next_steps(weights: Path) -> Section:
     """Return the section that names the next commands."""
     folder = weights.parent
-    lines = [f"trickzoo predict IMAGES --model {folder}"]
-    lines += [f"trickzoo export {weights.with_name('model.onnx')} --model {folder} --input image"]
-    lines.append(f"trickzoo compare {folder} ANOTHER-FOLDER")
-    python = f'trickzoo.load("{folder}").predict("IMAGE").found'
-    texts = ["On the command line, to predict, to write the network for other programs, and to compare it with another training run:"]
+    lines = (
+        f"trickzoo predict IMAGES --model {folder}",
+        f"trickzoo export {weights.with_name('model.onnx')} --model {folder} --input image",
+        f"trickzoo compare {folder} ANOTHER-FOLDER",
+    )
+    about = "On the command line, to predict, to write the network for other programs, and to compare it with another training run:"
+    python = f'import trickzoo\ntrickzoo.load("{folder}").predict("IMAGE").found'
     commands = [Text([line], code=True) for line in lines]
-    return section("on", "Next steps", Text(texts), *commands, Text(["In Python:"]), Text([f"import trickzoo\n{python}"], code=True))
+    return section("on", "Next steps", Text([about]), *commands, Text(["In Python:"]), Text([python], code=True))
 
 
 def provenance_section(found: Mapping[str, Any]) -> Section:

@@ -13,7 +13,7 @@ from trickzoo.errors import BadCheckpoint, BadOption, WeightsUnavailable, first_
 from trickzoo.files import Identity, examine, home, refusal
 from trickzoo.weights import streams
 from trickzoo.weights.record import Source
-from trickzoo.weights.streams import SourceError, network_error
+from trickzoo.weights.streams import SourceError, is_of_transport, network_error
 
 OWN_FILE = "pass weights=PATH (--weights PATH on the command line)"
 """The remedy where a weight cannot be downloaded, in both ways that a reader may have asked for it."""
@@ -186,7 +186,7 @@ def _hub_failure(error: Exception, errors: Any) -> Exception:
         return SourceError(f"the hub answered {_status(error)}")
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
         return write_error(hub_cache(), "HF_HUB_CACHE", error)
-    if type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport: httpx, httpx2, …
+    if is_of_transport(error):
         return network_error(error)
     return SourceError(first_line(error))
 

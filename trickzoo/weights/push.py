@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trickzoo.errors import BadOption, first_line
-from trickzoo.weights.streams import network_error
+from trickzoo.weights.streams import is_of_transport, network_error
 
 
 def push(repo: str, folder: Path, files: Sequence[Path], *, private: bool = False) -> str:
@@ -26,10 +26,9 @@ def push(repo: str, folder: Path, files: Sequence[Path], *, private: bool = Fals
         api.create_repo(repo, private=private or None, exist_ok=True)
         operations = [hub.CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
         return str(api.create_commit(repo, operations, commit_message="Published with trickzoo").commit_url)
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, ValueError, OSError, RuntimeError) as error:
-        raise BadOption(f"{repo} was not published and has not changed: {_reason(error)}") from None
     except Exception as error:
-        if type(error).__module__.partition(".")[0].startswith("httpx"):  # the client's transport
+        of_hub = (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, ValueError, OSError, RuntimeError)
+        if isinstance(error, of_hub) or is_of_transport(error):
             raise BadOption(f"{repo} was not published and has not changed: {_reason(error)}") from None
         raise
     finally:

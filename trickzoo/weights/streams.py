@@ -131,6 +131,11 @@ def save(session: Any, url: str, target: Path, size: int | None, connect_seconds
         raise network_error(error) from None
 
 
+def is_of_transport(error: BaseException) -> bool:
+    """Return whether the hub client's transport raised an error: httpx, httpx2, …"""
+    return type(error).__module__.partition(".")[0].startswith("httpx")
+
+
 def network_error(error: BaseException) -> SourceError:
     """Return a network error as SourceError or TimedOut, with the reason in a few words."""
     name = type(error).__name__.lower()

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from trickzoo.data import images
 from trickzoo.data.classes import SYNSET, classes_of_labels, imagenet1k
 from trickzoo.data.exports import by_split
+from trickzoo.data.images import is_image_name
 from trickzoo.data.imageset import BY_INDEX, BY_NAME, BY_SYNSET, Entry, ImageSet
 from trickzoo.data.layouts import check_exists, split_of
 from trickzoo.data.listing import equal_groups, is_hidden, same_form, warn
@@ -48,7 +48,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
     """
     check_exists(path)
     if path.is_file():
-        if _is_image(path.name):
+        if is_image_name(path.name):
             raise BadData(f"{path} is an image; name the folder that contains the class folders")
         return _tar(path, devkit)
     root, path = path, _split_folder(path, split)
@@ -56,7 +56,7 @@ def open_imagenet(path: Path, *, split: str = "val", devkit: Path | None = None)
     flat = [name for name in files if FLAT.fullmatch(name)]
     if flat:
         labels = validation_labels(path, devkit)
-        others = tuple(name for name in files if _is_image(name) and not FLAT.fullmatch(name))
+        others = tuple(name for name in files if is_image_name(name) and not FLAT.fullmatch(name))
         return ImageSet(path, "flat validation folder", tuple(Entry(name, _label(name, labels)) for name in flat), unread=others)
     if not folders:
         if VALIDATION_TAR in files:
@@ -130,10 +130,6 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
         return sorted(found, key=lambda entry: entry.name)
 
 
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in images.EXTENSIONS
-
-
 def _labels_of_folders(path: Path, folders: list[str]) -> dict[str, str]:
     """Return the class of each class folder: its name in Unicode's composed form, because systems store accents differently.
 
@@ -157,7 +153,7 @@ def _class_folders(path: Path, labels: dict[str, str], layout: str) -> ImageSet:
     entries, empty, unread = [], [], []
     for top in _entries(path):
         if not os.path.isdir(top.path):
-            unread += [] if is_hidden(top.name) and not _is_image(top.name) else [top.name]
+            unread += [] if is_hidden(top.name) and not is_image_name(top.name) else [top.name]
             continue
         found = False
         for file in _files_below(top.path, hidden=top.name not in labels, above=frozenset({_identity(path)})):
@@ -221,7 +217,7 @@ def _files_below(folder: str, *, hidden: bool, above: frozenset[tuple[int, int]]
             yield from _files_below(entry.path, hidden=concealed, above=above | {identity})
         else:  # a broken link counts as an image, so that reading it is an error
             regular = not _is_special(entry.path) if entry.is_symlink() else entry.is_file()
-            yield _File(entry.path, _is_image(entry.name), regular, concealed)
+            yield _File(entry.path, is_image_name(entry.name), regular, concealed)
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

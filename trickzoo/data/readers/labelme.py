@@ -20,9 +20,8 @@ from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import Export, Pair, annotated_images, annotations_in, pairs_of_splits
-from trickzoo.data.listing import read_classes, read_text, same_form
+from trickzoo.data.listing import CLASS_LIST, read_classes, read_text, same_form
 from trickzoo.data.objects import Annotation, Box, DetectionImage, side, within_reach
-from trickzoo.data.readers.voc import CLASS_LIST
 from trickzoo.data.regions import BACKGROUND, IGNORED, Polygon, Region, RegionImage, RegionSet, ellipse, polygon, rectangle
 from trickzoo.errors import BadData, nearest
 

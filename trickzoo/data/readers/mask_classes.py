@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trickzoo.data.listing import check_unique, read_lines
+from trickzoo.data.listing import CLASS_LIST, check_unique, read_lines
 from trickzoo.data.masks import UNLABELLED, in_words
 from trickzoo.data.readers.mask_lists import read_mask_classes
 from trickzoo.errors import BadData
 
-LABEL_MAP, CAMVID, ROBOFLOW, CLASS_LIST = "labelmap.txt", "label_colors.txt", "_classes.csv", "classes.txt"
+LABEL_MAP, CAMVID, ROBOFLOW = "labelmap.txt", "label_colors.txt", "_classes.csv"
 HEX = re.compile(r"(.+?)[\s,:;]+#([0-9a-fA-F]{6})")
 NAME_FIRST = re.compile(r"(.+?)[\s,:;]+\(?(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\)?(?::[^:]*:[^:]*)?")
 COLOUR_FIRST = re.compile(r"\(?(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})\)?[\s,:;]+(.+)")

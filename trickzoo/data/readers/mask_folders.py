@@ -20,9 +20,9 @@ import numpy as np
 from trickzoo.data import images as image_files
 from trickzoo.data import mask_images
 from trickzoo.data.contents import in_threads
-from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
+from trickzoo.data.exports import ALL, Export, Pair, by_split, folders_of_splits
 from trickzoo.data.layouts import find_reader, split_of
-from trickzoo.data.listing import EVERY, Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
+from trickzoo.data.listing import CLASS_LIST, EVERY, Files, check_unique, folder_called, images_by_stem, read_lines, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet, in_words
 from trickzoo.data.readers.mask_classes import CAMVID, LABEL_MAP, ROBOFLOW, MaskClasses, find_classes, read_list
 from trickzoo.data.readers.own import box_exports
@@ -39,8 +39,6 @@ GREY = 0x10101
 """A grey value times this number is its colour."""
 TWO = ("background", "object")
 """The names of two classes that no list names."""
-
-Pair = tuple[Path, Path]
 
 
 def mask_exports(root: Path) -> list[Export]:
@@ -68,7 +66,7 @@ def _other_layout(root: Path, boxes: Sequence[Export]) -> str | None:
     if any((year / "SegmentationClass").is_dir() and (year / "ImageSets" / "Segmentation").is_dir() for year in years):
         return "voc"
     lists = any(split_of(path.stem) for path in visible(root, "*.txt"))
-    return "lists" if lists and not boxes and (root / "classes.txt").is_file() else None
+    return "lists" if lists and not boxes and (root / CLASS_LIST).is_file() else None
 
 
 def _cvat_masks(root: Path) -> Iterator[Export]:
@@ -195,7 +193,7 @@ def _classes(root: Path, first: Path, every: Sequence[Pair], path: Path | None, 
     what = shortened(shown, 5)
     example = "one name per line, in the order of the numbers" if by_number else 'one name and its colour per line, such as "cat 255 0 0"'
     kind = "values" if by_number else "colours"
-    raise BadData(f"{root}: the masks have the {kind} {what}, and no list names them; write classes.txt, {example}")
+    raise BadData(f"{root}: the masks have the {kind} {what}, and no list names them; write {CLASS_LIST}, {example}")
 
 
 def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
@@ -206,7 +204,7 @@ def _check_mode(mask: Path, path: Path | None, listed: MaskClasses) -> None:
 
 def _masks_in(folders: Pair) -> list[Path]:
     """Return the masks in the folders of a split."""
-    there = [path for path in visible(folders[1], _pattern(folders)) if path.suffix.lower() in image_files.EXTENSIONS]
+    there = [path for path in visible(folders[1], _pattern(folders)) if image_files.is_image_name(path)]
     return there if folders[0] != folders[1] else [path for path in there if path.stem.endswith(SUFFIX)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, visible
+from trickzoo.data.listing import CLASS_LIST, Files, check_unique, read_classes, read_lines, visible
 from trickzoo.data.masks import UNLABELLED, SegmentationSet
 from trickzoo.errors import BadData
 
@@ -29,7 +29,7 @@ def open_lists(root: Path, split: str = "train") -> SegmentationSet:
     files = Files(root)
     pairs = [_pair(line, files, f"{path.name}, line {number},") for number, line in enumerate(read_lines(path), 1)]
     check_unique([image for image, _ in pairs], path)
-    classes, ignored = read_mask_classes(root / "classes.txt")
+    classes, ignored = read_mask_classes(root / CLASS_LIST)
     return SegmentationSet(root, f"lists of {split}", classes, tuple(pairs), ignored=ignored)
 
 

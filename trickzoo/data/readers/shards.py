@@ -23,6 +23,7 @@ from trickzoo.data.classes import class_list, classes_of_labels
 from trickzoo.data.exports import folders_of_splits
 from trickzoo.data.imageset import Entry, ImageSet
 from trickzoo.data.layouts import SPLIT_NAMES
+from trickzoo.data.listing import CLASS_LIST
 from trickzoo.data.readers.imagenet import DISTRIBUTED
 from trickzoo.data.readers.tars import Member, members
 from trickzoo.errors import BadData
@@ -31,7 +32,6 @@ from trickzoo.wording import count
 
 IMAGES = frozenset(suffix.removeprefix(".") for suffix in image_files.EXTENSIONS)
 LABELS = ("cls", "json")  # the first one that has a label is used
-NAMES = "classes.txt"
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 COMPRESSED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.bz2", "*.tar.xz")
 LABEL_BYTES, LABEL_LENGTH = 1 << 20, 255
@@ -113,7 +113,7 @@ def open_shards(shards: Sequence[Path], root: Path) -> ImageSet:
             write_atomically(kept, msgspec.json.encode(index))
     if not index.entries:
         raise BadData(f"{root}: there is no image (jpg, png, …) in {count(len(shards), 'shard')}")
-    lists = [folder / NAMES for folder in (shards[0].parent, root) if (folder / NAMES).is_file()]
+    lists = [folder / CLASS_LIST for folder in (shards[0].parent, root) if (folder / CLASS_LIST).is_file()]
     names = class_list(str(lists[0])) if lists else ()
     try:
         labels, order = classes_of_labels([entry.label for entry in index.entries], names)

@@ -149,7 +149,7 @@ def _columns(path: Path, rows: Sequence[tuple[int, list[str]]], labelled: bool) 
         place = next((names.index(name) for name in IDS if name in names), None)
     if place is not None and (label if labelled else split) is not None:
         return (place, label if labelled else None, split), 1
-    is_image = Path(rows[0][1][0].strip()).suffix.lower() in image_files.EXTENSIONS
+    is_image = image_files.is_image_name(rows[0][1][0].strip())
     if is_image and len(names) in (2, 3) and labelled:
         return (0, 1, 2 if len(names) == 3 else None), 0
     wanted = "path and label, and split if it has one" if labelled else "path and split"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL
-from trickzoo.data.listing import EVERY, by_stem, images_by_stem, read_classes, read_split, visible
+from trickzoo.data.listing import CLASS_LIST, EVERY, by_stem, images_by_stem, read_classes, read_split, visible
 from trickzoo.data.masks import IGNORE, SegmentationSet
 from trickzoo.data.objects import Annotation, DetectionImage, side, turned, within_reach
 from trickzoo.data.readers.mask_lists import read_mask_classes
@@ -38,7 +38,6 @@ CLASSES = (
 )
 BACKGROUND = "background"
 YEAR = re.compile(r"VOC(20\d\d)")
-CLASS_LIST = "classes.txt"
 LONGEST = 80
 """How many characters of a name a message shows."""
 MAX_XML = 16 * 2**20

@@ -10,8 +10,8 @@ from pathlib import Path
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, Pair, annotated_images, annotations_in, by_split, only_export, pairs_of_splits
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import read_classes, same_form, visible
-from trickzoo.data.readers.voc import CLASS_LIST, classes_in, open_voc, read_annotation
+from trickzoo.data.listing import CLASS_LIST, read_classes, same_form, visible
+from trickzoo.data.readers.voc import classes_in, open_voc, read_annotation
 
 SUFFIX = ".xml"
 XMLS = ("annotations", "labels", "xml")

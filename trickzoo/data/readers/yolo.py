@@ -23,8 +23,9 @@ import yaml
 from trickzoo.data import images as image_files
 from trickzoo.data.boxes import DetectionSet, collect
 from trickzoo.data.exports import ALL, Export, by_split, folders_of_splits
+from trickzoo.data.images import is_image_name
 from trickzoo.data.layouts import split_of
-from trickzoo.data.listing import Files, check_unique, read_classes, read_lines, read_text, visible, warn
+from trickzoo.data.listing import CLASS_LIST, Files, check_unique, read_classes, read_lines, read_text, visible, warn
 from trickzoo.data.objects import Annotation, Box, DetectionImage
 from trickzoo.data.regions import Region, RegionImage, RegionSet, polygon
 from trickzoo.errors import BadData
@@ -32,7 +33,6 @@ from trickzoo.files import read_regular
 from trickzoo.wording import count
 
 CONFIGURATIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-CLASS_LIST = "classes.txt"
 BEYOND = 0.01
 """How far a box may extend beyond its image, as a fraction of the image, as Ultralytics allows it."""
 MAX_YAML, MAX_LABELS = 128 << 10, 16 << 20
@@ -58,11 +58,11 @@ def yolo_exports(root: Path) -> list[Export]:
     folder = "images" if (root / "images").is_dir() and (root / "labels").is_dir() else ""
     if not folder and not any(path.name != CLASS_LIST for path in visible(root, "*.txt")):
         return []
-    if not folder and not any(map(_is_image, visible(root))):
+    if not folder and not any(map(is_image_name, visible(root))):
         return []
     tool = "Label Studio" if (root / "notes.json").is_file() else "LabelImg" if not folder else "classes.txt and"
     inside = {split: f"{folder}/{place.name}" for split, place in folders_of_splits(root / folder).items()} if folder else {}
-    if any(map(_is_image, visible(root / folder))):
+    if any(map(is_image_name, visible(root / folder))):
         inside = {}
     openers = {
         split: functools.partial(
@@ -191,16 +191,12 @@ def _found(files: Files, name: str, base: str = "") -> str:
     return "/".join(parts)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in image_files.EXTENSIONS
-
-
 def _in_folder(files: Files, folder: str, path: Path | None = None) -> Sequence[str]:
     """Return the images in a folder below the root and in the folders in it, without those of other folders that links lead to."""
     place = files.root / folder
     if not place.is_dir():
         raise BadData(f"{place} does not exist, but {path.name if path else CLASS_LIST} names it")
-    return [path.relative_to(files.root).as_posix() for path in visible(place, "**/*") if _is_image(path) and path.is_file()]
+    return [path.relative_to(files.root).as_posix() for path in visible(place, "**/*") if is_image_name(path) and path.is_file()]
 
 
 def _open(root: Path, find: Find, names: Callable[[], tuple[str, ...]], source: Path, layout: str) -> DetectionSet:
@@ -252,7 +248,8 @@ def _labels_of(files: Files, name: str) -> str | None:
 
 def _check_alone(root: Path, labels: Mapping[str, str | None], source: Path) -> None:
     """Raise BadData for a text file without an image, in a folder with the text files of images."""
-    stems = {path.stem for folder in {PurePosixPath(name).parent for name in labels} for path in visible(root / folder) if _is_image(path)}
+    folders = {PurePosixPath(name).parent for name in labels}
+    stems = {path.stem for folder in folders for path in visible(root / folder) if is_image_name(path)}
     for folder in sorted({PurePosixPath(path).parent for path in labels.values() if path is not None}):
         if not folder.parts and source.name != CLASS_LIST:  # the lists of images lie there too
             continue
