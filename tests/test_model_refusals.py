@@ -15,6 +15,7 @@ from tests.backbones import FAMILIES, differing, shape_of, tensors
 from trickzoo.backbone import METHODS
 from trickzoo.detection import faster_rcnn
 from trickzoo.errors import BadCheckpoint, BadOption
+from trickzoo.models.resnet import BasicBlock, ResNet
 from trickzoo.segmentation import segmenter
 
 
@@ -94,6 +95,17 @@ def test_a_part_under_the_name_of_another_library_is_refused() -> None:
         model.head = nn.Linear(512, 10)  # type: ignore[assignment]
     with pytest.raises(BadOption, match=r"a ResNet of trickzoo has no drop_rate; the rate of its dropout is head.drop_rate"):
         model.drop_rate = 0.5  # type: ignore[assignment]
+
+
+def test_a_subclass_of_ones_own_may_use_any_name() -> None:
+    class Doubled(ResNet):
+        def __init__(self) -> None:
+            super().__init__((1, 1, 1, 1), BasicBlock)
+            self.blocks, self.drop_rate = nn.Linear(2, 2), 0.5
+
+    own = Doubled()
+    assert own.drop_rate == 0.5
+    assert "blocks.weight" in own.state_dict()
 
 
 @pytest.mark.parametrize(

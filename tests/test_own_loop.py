@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -171,6 +171,17 @@ def _with_another_coder(part: str) -> Callable[[], FasterRCNN]:
     return _with(f"{part}.box_coder", lambda own: BoxCoder((5.0, 5.0, 2.0, 2.0)))
 
 
+class OwnPredictor(nn.Module):
+    """A box predictor with layers of other names, which a loop of one's own can train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.offsets = nn.Linear(16, 4), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(x), self.offsets(x)
+
+
 class OwnHead(nn.Module):
     """A head of boxes with layers of other names."""
 
@@ -195,6 +206,15 @@ def _with_another_epsilon() -> FasterRCNN:
     return own
 
 
+def test_a_box_predictor_of_ones_own_is_trained() -> None:
+    own = detector()
+    own.roi_heads.box_predictor = OwnPredictor()
+    target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([3])}
+    torch.stack([*own.losses([torch.rand(3, 64, 80)], [target]).values()]).sum().backward()
+    assert own.roi_heads.box_predictor.scores.weight.grad.any()
+    refused(lambda: own.losses([torch.rand(3, 64, 80)], [{**target, "labels": torch.tensor([0])}]), "go from 1 on, because 0", BadOption)
+
+
 @pytest.mark.parametrize(
     ("model", "classes", "message"),
     [
@@ -213,6 +233,8 @@ def _with_another_epsilon() -> FasterRCNN:
         (_with_another_coder("rpn"), CLASSES, "the weight of the RPN's box coder of this detector is"),
         (_with_another_coder("roi_heads"), CLASSES, "the weight of the box coder of this detector is"),
         (_with("roi_heads.box_roi_pool.sampling_ratio", lambda own: 4), CLASSES, "the sampling ratio of this detector is 4 and not 2"),
+        (_with("roi_heads.box_roi_pool.output_size", lambda own: (3, 5)), CLASSES, r"number of cells of the RoI pooling .* is \(3, 5\)"),
+        (_with("roi_heads.box_predictor", lambda own: OwnPredictor()), CLASSES, "box predictor of this detector is a OwnPredictor"),
         (_with("transform.size_divisible", lambda own: 64), CLASSES, "the size_divisible of this detector is 64 and not 32"),
         (_with("transform.fixed_size", lambda own: (64, 64)), CLASSES, r"the fixed_size of this detector is \(64, 64\) and not None"),
         (_with("roi_heads.box_head", lambda own: OwnHead()), CLASSES, "is not as in the network that trickzoo builds"),

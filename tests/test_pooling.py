@@ -32,6 +32,17 @@ def maps_of(pool: RoIAlign, dtype: torch.dtype = torch.float64) -> dict[str, Ten
     return found
 
 
+@pytest.mark.parametrize(("cells", "sampling_ratio"), [((7, 7), 3), ((4, 6), 2), ((5, 5), -1)])
+def test_changed_settings_are_those_of_torchvision(cells: tuple[int, int], sampling_ratio: int) -> None:
+    pool, reference = both((4, 8, 16, 32), 7)
+    for each in (pool, reference):
+        each.output_size, each.sampling_ratio = cells, sampling_ratio
+    maps, where = maps_of(pool), boxes()
+    ours, theirs = (each(maps, where, [SHAPE, SHAPE]) for each in (pool, reference))
+    assert ours.shape == (44, 5, *cells)
+    torch.testing.assert_close(ours, theirs)
+
+
 def boxes() -> list[Tensor]:
     """Boxes of every size in two images: some reach over the border, some are a point, one is the whole image."""
     torch.manual_seed(1)

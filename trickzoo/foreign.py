@@ -39,8 +39,11 @@ class OwnNames(nn.Module):
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute. Raises BadOption for a part under a name of timm or torchvision, which this network would never use."""
-        if name in self._parts and name not in self._modules:
+        """Set an attribute. Raises BadOption for a part under a name of timm or torchvision, which this network would never use.
+
+        A user's subclass may use such a name.
+        """
+        if name in self._parts and name not in self._modules and type(self).__module__.startswith("trickzoo."):
             raise BadOption(f"a {type(self).__name__} of trickzoo has no {name}; {self._parts[name]}")
         super().__setattr__(name, value)
 

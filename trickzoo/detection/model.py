@@ -143,7 +143,7 @@ class FasterRCNN(detection.FasterRCNN):
             raise BadOption("a detector needs one image at least, and the list of images is empty")
         _check_range(images)
         if targets is not None:
-            targets = checked(images, targets, self.roi_heads.box_predictor.cls_score.out_features)
+            targets = checked(images, targets, number_of_labels(self))
         elif self.training:
             raise BadOption("in training mode a detector needs targets; call its eval() before it detects")
         return super().forward(images, targets)
@@ -170,6 +170,12 @@ class FasterRCNN(detection.FasterRCNN):
         finally:
             for module, mode in zip(switches, modes, strict=True):
                 module.training = mode
+
+
+def number_of_labels(detector: detection.FasterRCNN) -> int | None:
+    """Return the number of labels, with the background, or None if the box predictor is one of the user's own without `cls_score`."""
+    found = getattr(getattr(detector.roi_heads.box_predictor, "cls_score", None), "out_features", None)
+    return found if isinstance(found, int) else None
 
 
 def _check_range(images: Sequence[Tensor]) -> None:

@@ -36,13 +36,13 @@ class RoIAlign(MultiScaleRoIAlign):
             super().forward(maps, [torch.zeros(1, 4)], [(side, side)])  # sets the scales
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """Return the (R, C, cells, cells) features in the boxes of all images, each from the level that suits its size.
+        """Return the (R, C, *output_size) features in the boxes of all images, each from the level that suits its size.
 
         `x` has a (N, C, H, W) map for each level. `boxes` has the (r, 4) corners x0, y0, x1, y1 in pixels of each of the N images.
         `image_shapes` is not used.
         """
         maps = [x[name] for name in self.featmap_names]
-        if maps[0].device.type != "cpu":
+        if maps[0].device.type != "cpu" or self.sampling_ratio < 1:
             return super().forward(x, boxes, image_shapes)
         corners = torch.cat(boxes).detach()
         image = torch.cat([torch.full((len(each),), number) for number, each in enumerate(boxes)])
@@ -53,13 +53,13 @@ class RoIAlign(MultiScaleRoIAlign):
         height, width = torch.tensor([each.shape[2:] for each in maps])[level].unbind(1)
         begin = (lengths.cumsum(0) - lengths)[level] + image * height * width  # the first row of the map of each RoI
         x0, y0, x1, y1 = (corners * torch.tensor(self.scales)[level, None]).to(rows.dtype).unbind(1)
-        cells, _ = self.output_size
-        number = torch.full_like(level, SAMPLES)
-        vertical = weighted_sums(y0, (y1 - y0).clamp(min=1) / cells, cells, height, number)
-        horizontal = weighted_sums(x0, (x1 - x0).clamp(min=1) / cells, cells, width, number)
+        rows_out, columns_out = self.output_size
+        number = torch.full_like(level, self.sampling_ratio)
+        vertical = weighted_sums(y0, (y1 - y0).clamp(min=1) / rows_out, rows_out, height, number)
+        horizontal = weighted_sums(x0, (x1 - x0).clamp(min=1) / columns_out, columns_out, width, number)
         lines = begin[:, None, None] + vertical.places * width[:, None, None]
         bags = lines[:, :, None, :, None] + horizontal.places[:, None, :, None, :]
         weights = vertical.weights[:, :, None, :, None] * horizontal.weights[:, None, :, None, :]
         bags, weights = (each.flatten(3).flatten(0, 2) for each in (bags, weights))
         pooled = F.embedding_bag(bags, rows, mode="sum", per_sample_weights=weights)
-        return pooled.to(maps[0].dtype).unflatten(0, (len(corners), cells, cells)).permute(0, 3, 1, 2)
+        return pooled.to(maps[0].dtype).unflatten(0, (len(corners), rows_out, columns_out)).permute(0, 3, 1, 2)

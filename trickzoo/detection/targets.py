@@ -12,25 +12,27 @@ from trickzoo.errors import BadOption
 from trickzoo.wording import count
 
 
-def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], classes: int) -> list[dict[str, Tensor]]:
+def checked(images: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]], classes: int | None) -> list[dict[str, Tensor]]:
     """Return the targets with (n, 4) floating-point boxes and (n,) int64 labels; those that were passed stay as they are.
 
     Whole numbers of any type are accepted, and an empty tensor as the boxes or labels of an image without objects. Raises BadOption for
     targets that do not fit the images or the classes, for boxes that have no area or are not finite, and for two or more boxes that all lie
-    within the first pixel of their images. A single one could be a small object in the corner.
+    within the first pixel of their images. A single one could be a small object in the corner. `classes` counts the background; with None,
+    the labels have no upper bound.
     """
     if len(images) != len(targets):
         raise BadOption(f"each image needs a target, and there are {count(len(images), 'image')} and {count(len(targets), 'target')}")
     found = [_converted(number, target) for number, target in enumerate(targets)]
     labels = torch.cat([target["labels"] for target in found])
     boxes = torch.cat([target["boxes"] for target in found])
-    fit, whole = (labels >= 1) & (labels < classes), _have_area(boxes)
+    fit, whole = (labels >= 1) & (classes is None or labels < classes), _have_area(boxes)
     pixels = (boxes > 1).any() if len(boxes) > 1 else torch.tensor(True)
     if bool((fit & whole & pixels).all()):  # one check for all, because reading a result from a GPU waits for it
         return found
     if not bool(fit.all()):
+        upper = " on" if classes is None else f" to {classes - 1}"
         given = f"{int(labels.min())} to {int(labels.max())}"
-        raise BadOption(f"the targets have labels from {given}; they go from 1 to {classes - 1}, because 0 is the background")
+        raise BadOption(f"the targets have labels from {given}; they go from 1{upper}, because 0 is the background")
     if bool(whole.all()):
         raise BadOption(
             "every box of the targets lies within the first pixel of its image; boxes are in pixels, not fractions of the image"

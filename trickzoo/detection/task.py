@@ -20,7 +20,7 @@ from trickzoo.data.location import Splits
 from trickzoo.data.transforms import Normalisation
 from trickzoo.detection import box_files, report
 from trickzoo.detection.evaluate import detect, metrics, to_input
-from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn
+from trickzoo.detection.model import C4, C4_COCO, COCO, FPN, FasterRCNN, faster_rcnn, number_of_labels
 from trickzoo.detection.parts import StageHead
 from trickzoo.errors import BadOption
 from trickzoo.factory import frozen_norms
@@ -105,7 +105,13 @@ def save(model: FasterRCNN, path: str | PathLike[str], *, classes: Sequence[str]
         NotWritten: if the file cannot be written.
     """
     network_file.check_kind(model, FasterRCNN, "a detector")
-    labels = model.roi_heads.box_predictor.cls_score.out_features - 1
+    if (with_background := number_of_labels(model)) is None:
+        predictor = type(model.roi_heads.box_predictor).__name__
+        raise BadOption(
+            f"a file cannot state that the box predictor of this detector is a {predictor}; save its state_dict() with torch.save, "
+            "or give the predictor a linear layer named cls_score, as torchvision's FastRCNNPredictor has"
+        )
+    labels = with_background - 1
     recipes = [_recipe_of(model).but("own_loop.detection", settings=settings) for settings in ("voc", "coco")]
     built = [_normalising(_build(recipe, labels, None, model.trunk.options), model.trunk) for recipe in recipes]
     own, theirs = _settings(model), [_settings(each) for each in built]
@@ -161,6 +167,7 @@ def _settings(model: FasterRCNN) -> dict[str, Any]:
         "weight of the RPN's box coder": rpn.box_coder.weights,
         "weight of the box coder": heads.box_coder.weights,
         "RoI pooling": type(heads.box_roi_pool).__name__,
+        "number of cells of the RoI pooling": heads.box_roi_pool.output_size,
         "sampling ratio": heads.box_roi_pool.sampling_ratio,
         "mean": list(model.transform.image_mean),
         "standard deviation": list(model.transform.image_std),
