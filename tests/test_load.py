@@ -65,6 +65,20 @@ def test_every_format_and_layout_without_a_pickle(name: str, layout: str, form: 
         torch.testing.assert_close(model(x), network(name)(x))
 
 
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_tensors_are_placed_as_load_state_dict_places_them(num_classes: int | None, tmp_path: Path) -> None:
+    """With another number of classes the classifier is initialised anew, and nothing stays on the meta device."""
+    model = trickzoo.create(SMALL, weights=saved(state(), tmp_path / "a.safetensors"), num_classes=num_classes)
+    reference = trickzoo.create(SMALL, num_classes=num_classes or 1000)
+    reference.load_state_dict(model.state_dict(), assign=True)
+
+    def described(network: nn.Module) -> list[tuple[Any, ...]]:
+        tensors = [*network.named_parameters(), *network.named_buffers()]
+        return [(name, type(each), each.device, each.dtype, each.requires_grad, each.is_leaf) for name, each in tensors]
+
+    assert described(model) == described(reference)
+
+
 def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:
     """A file that trickzoo wrote keeps the options that the weights depend on. An explicit option takes precedence."""
     model = trickzoo.create(SMALL, activation="relu6", num_classes=3)

@@ -65,10 +65,10 @@ def load(
             state[key] = torch.zeros((), dtype=torch.long)
         elif key not in held:  # a bias that networks of this layout do not have
             state[key] = torch.zeros(tensor.shape)
-    model.load_state_dict(_with_own_memory(state, device, dtype), strict=False, assign=True)
-    materialise(model, device)
+    _put(_with_own_memory(state, device, dtype), model)
     not_loaded = tuple(key for key in needed if key not in state)
     if not_loaded:
+        materialise(model, device)
         new, source = count(len(needed["head.fc.weight"]), "class"), printable(opened.weights.name)
         log.warning("%s: %s has no classifier for %s, so the classifier is initialised anew", architecture.name, source, new)
     classes = opened.weights.classes if "head.fc.weight" in state else None
@@ -148,6 +148,21 @@ def _with_own_memory(state: Mapping[str, Tensor], device: torch.device, dtype: t
         moved = tensor.to(device, dtype if tensor.is_floating_point() else torch.long).contiguous()
         own[key] = moved.clone() if shared else moved
     return own
+
+
+def _put(state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Make tensors the parameters and buffers of a network, by their names in its state dict.
+
+    `load_state_dict(…, assign=True)` does the same, and takes three times as long.
+    """
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for name, parameter in [*module.named_parameters(recurse=False)]:
+            if (tensor := state.get(prefix + name)) is not None:
+                setattr(module, name, nn.Parameter(tensor, parameter.requires_grad))
+        for name, _ in [*module.named_buffers(recurse=False)]:
+            if (tensor := state.get(prefix + name)) is not None:
+                setattr(module, name, tensor)
 
 
 def materialise(model: nn.Module, device: torch.device) -> None:
