@@ -7,7 +7,6 @@ import copy
 import importlib.util
 import multiprocessing
 import pickle
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import pytest
 import torch
 import torch.nn.utils.prune
 from PIL import Image
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import trickzoo
 from tests.deployment import logits
 from trickzoo.backbone import Backbone
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation
-from trickzoo.deployment import onnx_file
 from trickzoo.deployment.deploy import DeviationTooLarge
 from trickzoo.deployment.deployed import Deployed
 from trickzoo.deployment.forms import Forms, Unavailable
@@ -35,23 +33,6 @@ from trickzoo.weights.record import Preprocessing
 
 BACKENDS = ("eager", "onnxruntime", "openvino")
 WEIGHT = "mobilenet_v1_025.tz_imagenette128"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def each_network_is_exported_once() -> Iterator[None]:
-    """The export takes seconds, and many tests deploy the same network."""
-    files: dict[tuple[str, float], bytes] = {}
-
-    def to_onnx(network: fx.GraphModule, example: tuple[Tensor, ...], path: Path, **options: Any) -> None:
-        key = (network.code, sum(float(each.detach().double().sum()) for each in network.parameters()))
-        if key not in files:
-            onnx_file.to_onnx(network, example, path, **options)
-            files[key] = path.read_bytes()
-        path.write_bytes(files[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trickzoo.deployment.forms.to_onnx", to_onnx)
-        yield
 
 
 @pytest.fixture(scope="module")

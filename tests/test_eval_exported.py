@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(exported_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with exported classifiers and photographs of their classes, of several sizes; nobody is to write there."""
     folder = tmp_path_factory.mktemp("place")
     for i, name in enumerate(CLASSES):
@@ -45,8 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for j, size in enumerate(((80, 60), (47, 61), (60, 90), (35, 35))):
             photograph(size[0] + i, size[1]).save(folder / "photos" / name / f"{j}.png")
     jpeg(folder / "photos" / CLASSES[0] / "9.jpg", 1, (80, 60))
-    for name, kind in (("image.onnx", "image"), ("float.xml", "float")):
-        export.write(tiny(kind)[1], folder / name)  # type: ignore[arg-type]
+    for name in ("image.onnx", "float.xml", "float.bin"):
+        shutil.copy(exported_files / name, folder)
     calibration = sorted((folder / "photos").glob("*/*"))
     export.write(export.classifier(tiny("uint8")[0], PREPROCESSING, CLASSES, calibration=calibration), folder / "int8.onnx")
     return folder

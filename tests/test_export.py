@@ -16,7 +16,7 @@ from PIL import Image
 
 import trickzoo
 from tests.commands import Call
-from tests.deployment import CLASSES, PREPROCESSING, exported, in_memory, photograph, random_detector, random_segmenter, tiny
+from tests.deployment import CLASSES, PREPROCESSING, in_memory, photograph, random_detector, random_segmenter, tiny
 from trickzoo import detection, segmentation
 from trickzoo.data.classes import IMAGENETTE
 from trickzoo.data.transforms import eval_transform
@@ -30,9 +30,8 @@ SMALL = "mobilenet_v1_025.tz_imagenette128"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with exported files and images; nobody is to write there."""
-    return exported(tmp_path_factory.mktemp("place"))
+def place(exported_files: Path) -> Path:
+    return exported_files
 
 
 @pytest.mark.parametrize("name", ["image.onnx", "float.xml"])

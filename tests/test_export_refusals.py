@@ -13,7 +13,7 @@ import pytest
 from torch import nn
 
 from tests.commands import Call
-from tests.deployment import CLASSES, PREPROCESSING, Tiny, exported, random_detector, random_segmenter, tiny
+from tests.deployment import CLASSES, PREPROCESSING, Tiny, random_detector, random_segmenter, tiny
 from trickzoo.deployment import export
 from trickzoo.deployment.opened import _check_outputs
 from trickzoo.errors import BadCheckpoint, BadOption, NotWritten
@@ -22,9 +22,8 @@ SMALL = "mobilenet_v1_025.tz_imagenette128"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with exported files and images; nobody is to write there."""
-    return exported(tmp_path_factory.mktemp("place"))
+def place(exported_files: Path) -> Path:
+    return exported_files
 
 
 @pytest.mark.parametrize(

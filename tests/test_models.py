@@ -293,8 +293,11 @@ def test_the_parts_are_printed_in_the_order_of_the_forward_pass(name: str) -> No
     assert [part for part, _ in shape_of(name).named_children()] == ["stem", "pool", "stages", "head"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet18_c", "resnet18_d", "resnet50_s", "mobilenet_v1_025", "mobilenet_v1_100h", "inception_v3"]
+)
 def test_in_chans_sets_the_input_channels(name: str) -> None:
+    """One network with each stem."""
     assert [shape_of(name, in_chans=n).in_chans for n in (1, 3, 4)] == [1, 3, 4]
 
 

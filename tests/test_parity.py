@@ -6,6 +6,7 @@ saves it, and loaded the way a user loads it. A wrong name, stride, epsilon, act
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,52 +85,74 @@ TAPS = {  # the zoo's feature map → the upstream module that outputs it
 }
 
 
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Build networks on the meta device, and skip the initial values of their layers, whose shapes torch would compute in Python."""
+    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
+        for name in ("kaiming_normal_", "kaiming_uniform_"):
+            patch.setattr(nn.init, name, lambda tensor, **_: tensor)
+        yield
+
+
 def in_timm(model: str, **options: Any) -> nn.Module:
     """Return a network of timm on the meta device."""
     name, own = TIMM[model]
     # timm has no names for MobileNets with fewer channels, but its generator can build them
     make = efficientnet._gen_mobilenet_v1 if "channel_multiplier" in own else timm.create_model
-    with torch.device("meta"):
+    with without_memory():
         return make(name, **own, **options)
 
 
 def in_torchvision(model: str, **options: Any) -> nn.Module:
     """Return a network of torchvision on the meta device."""
     inception = {"transform_input": False, "aux_logits": True, "init_weights": False} if model == "inception_v3" else {}
-    with torch.device("meta"):
+    with without_memory():
         return getattr(torchvision.models, TORCHVISION[model])(weights=None, **inception, **options)
 
 
 def in_openmmlab(model: str) -> nn.Module:
     """Return a network of MMPretrain, restated, on the meta device."""
     options = registry.find(model).options
-    with torch.device("meta"):
+    with without_memory():
         return openmmlab.classifier(options["depth"], options["letter"])
 
 
 def in_mmcv(model: str, num_classes: int = 0) -> nn.Module:
     """Return a backbone of MMCV's list, restated, on the meta device."""
     options = registry.find(model).options
-    with torch.device("meta"):
+    with without_memory():
         return openmmlab.bare(options["depth"], options["letter"])
 
 
 LIBRARIES = {"timm": in_timm, "torchvision": in_torchvision, "openmmlab": in_openmmlab, "mmcv": in_mmcv}
 
 
+@functools.cache
+def numbers() -> Tensor:
+    """Four million normal numbers. To draw anew for each of the 60 million weights of a ResNet-152 takes longer than to run it."""
+    return torch.randn(2**22, generator=torch.Generator().manual_seed(0))
+
+
 def filled(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill the network with random weights that keep the scale of the signal: He (fan in), and small last norms in residual blocks."""
+    """Fill the network with random weights that keep the scale of the signal: He (fan in), and small last norms in residual blocks.
+
+    The weights of each layer are successive `numbers`, from a random one on.
+    """
     generator = torch.Generator().manual_seed(seed)
     network = network.to_empty(device="cpu").eval()
 
     def uniform(tensor: Tensor, low: float, high: float) -> None:
         tensor.uniform_(low, high, generator=generator)
 
+    def normal(tensor: Tensor, std: float) -> None:
+        first = int(torch.randint(len(numbers()) - tensor.numel(), (), generator=generator))
+        torch.mul(numbers()[first : first + tensor.numel()].view_as(tensor), std, out=tensor)
+
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 gain = 2 if isinstance(module, nn.Conv2d) else 1
-                module.weight.normal_(0, sqrt(gain / module.weight[0].numel()), generator=generator)
+                normal(module.weight, sqrt(gain / module.weight[0].numel()))
                 if module.bias is not None:
                     uniform(module.bias, -0.1, 0.1)
             elif isinstance(module, nn.BatchNorm2d):

@@ -2,75 +2,94 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import resource
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import NamedTuple
 
 import huggingface_hub
 import msgspec
 import pytest
 
 from tests.hub import Fault, Hub
+from tests.processes import forked
 from tests.store import FILE, GOOD, HUB, PTH, REPO, TENSORS, by_hand, digest, hub_cache, kept, pickled, record, url_source
+from trickzoo.errors import TrickzooError
 from trickzoo.weights import local, store
 from trickzoo.weights.record import Record, Source
 
 FETCH = """
-import logging, resource, sys
+import sys
 import msgspec
-from trickzoo.errors import TrickzooError
-from trickzoo.weights import local, store
+from trickzoo.weights import store
 from trickzoo.weights.record import Record
 
-logging.basicConfig(stream=sys.stdout)
-logging.getLogger("filelock").setLevel("DEBUG")
-record, limit = msgspec.json.decode(sys.argv[1], type=Record), int(sys.argv[2])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    print(store.fetch(record).path)
-except TrickzooError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
+store.fetch(msgspec.json.decode(sys.argv[1], type=Record))
 """
 
 
+class Fetching(NamedTuple):
+    """A process that fetches a record, and the files of what it prints and of its errors."""
+
+    process: ForkProcess
+    printed: Path
+    errors: Path
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            assert self.process.is_alive(), self.errors.read_text()
+            time.sleep(0.01)
+
+    def status(self) -> int | None:
+        """Wait for the end of the process, and return its exit status."""
+        self.process.join()
+        return self.process.exitcode
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Fetching]]:
     """Return a function that starts a process which fetches a record, with a limit of bytes per file. All end with the test."""
-    started: list[subprocess.Popen[str]] = []
+    with contextlib.ExitStack() as started:
 
-    def start(weight: Record, limit: int = 0) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", FETCH, msgspec.json.encode(weight).decode(), str(limit)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return started[-1]
+        def start(weight: Record, limit: int = 0) -> Fetching:
+            printed, errors = Path(tempfile.mkstemp(dir=tmp_path)[1]), Path(tempfile.mkstemp(dir=tmp_path)[1])
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+            def fetch() -> None:
+                sys.stdout, sys.stderr = (path.open("w", buffering=1) for path in (printed, errors))
+                logging.basicConfig(stream=sys.stdout, force=True)
+                logging.getLogger("filelock").setLevel("DEBUG")
+                if limit:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                try:
+                    print(store.fetch(weight).path)
+                except TrickzooError as error:
+                    sys.exit(f"{type(error).__name__}: {error}")
 
+            return Fetching(started.enter_context(forked(fetch)), printed, errors)
 
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+        yield start
 
 
 @pytest.mark.parametrize("route", ["hub", "url", "converted"])
-def test_two_processes_at_once(hub: Hub, start: Callable[..., subprocess.Popen[str]], route: str) -> None:
+def test_two_processes_at_once(hub: Hub, start: Callable[..., Fetching], route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     weight = record({"hub": HUB, "url": url_source(hub), "converted": url_source(hub, PTH, "net.pth")}[route])
     hub.fail("", Fault("hang", "GET"))
     first = start(weight)
-    wait_until(lambda: hub.count("GET"), first)
+    first.wait_until(lambda: hub.count("GET"))
     second = start(weight)
-    assert second.stdout is not None
-    assert any("not acquired" in line for line in second.stdout), "the second process did not wait for the first"
+    second.wait_until(lambda: "not acquired" in second.printed.read_text())  # it waits for the first
     hub.release()
-    paths = {process.communicate()[0].splitlines()[-1] for process in (first, second)}
-    assert (first.returncode, second.returncode, hub.count("GET")) == (0, 0, 1)
+    assert (first.status(), second.status(), hub.count("GET")) == (0, 0, 1)
+    paths = {each.printed.read_text().splitlines()[-1] for each in (first, second)}
     file = local.locate(weight)
     assert file is not None
     assert paths == {str(file.path)}
@@ -78,16 +97,16 @@ def test_two_processes_at_once(hub: Hub, start: Callable[..., subprocess.Popen[s
 
 
 @pytest.mark.parametrize("route", ["hub", "url"])
-def test_process_killed_during_a_download(hub: Hub, start: Callable[..., subprocess.Popen[str]], route: str) -> None:
+def test_process_killed_during_a_download(hub: Hub, start: Callable[..., Fetching], route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     weight = record(HUB if route == "hub" else url_source(hub))
     hub.fail("", Fault("stall"))
-    process = start(weight)
+    fetching = start(weight)
     by_hand(".net.safetensors.1234").touch()  # the temporary file of a killed conversion
     partial = {"hub": lambda: list(hub_cache().rglob("*.incomplete")), "url": lambda: list(by_hand().parent.glob(".download-*/*"))}
-    wait_until(lambda: hub.count("GET") and partial[route](), process)
-    process.kill()
-    process.wait()
+    fetching.wait_until(lambda: hub.count("GET") and partial[route]())
+    fetching.process.kill()
+    assert fetching.status() == -signal.SIGKILL
     assert partial[route]()
     assert local.locate(weight) is None
     hub.release()
@@ -101,7 +120,7 @@ SHARED = pickled({f"layer{i}.weight": TENSORS["fc.weight"] for i in range(8)})
 
 
 @pytest.mark.parametrize("route", ["hub", "url", "converted", "by hand", "hub cache"])
-def test_a_full_disk_is_one_clear_error(hub: Hub, start: Callable[..., subprocess.Popen[str]], route: str) -> None:
+def test_a_full_disk_is_one_clear_error(hub: Hub, start: Callable[..., Fetching], route: str) -> None:
     hub.add(REPO, FILE, GOOD)
     hub.add(REPO, "net.pth", SHARED)
     url = url_source(hub, SHARED, "net.pth")
@@ -113,9 +132,9 @@ def test_a_full_disk_is_one_clear_error(hub: Hub, start: Callable[..., subproces
     if route == "hub cache":
         huggingface_hub.hf_hub_download(REPO, "net.pth", endpoint=hub.endpoint, cache_dir=hub_cache())
         expected = {digest(SHARED)}
-    process = start(weight, limit=len(GOOD) // 2 if route in ("hub", "url") else 2 * len(SHARED))
-    _, message = process.communicate()
-    assert process.returncode == 1
+    fetching = start(weight, limit=len(GOOD) // 2 if route in ("hub", "url") else 2 * len(SHARED))
+    assert fetching.status() == 1
+    message = fetching.errors.read_text()
     assert message.startswith("WeightsUnavailable: ")
     assert "free some space" in message
     assert ("HF_HUB_CACHE" if route == "hub" else "TRICKZOO_HOME") in message
@@ -125,12 +144,11 @@ def test_a_full_disk_is_one_clear_error(hub: Hub, start: Callable[..., subproces
     assert store.fetch(weight).path.exists()
 
 
-def test_a_silent_hub_gets_no_request_but_the_one_for_the_file(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_a_silent_hub_gets_no_request_but_the_one_for_the_file(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a new process, because the hub client reads the setting of telemetry when it is imported."""
     monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     hub.fail("", Fault("hang"))
-    _, message = start(record(HUB)).communicate()
-    assert f"{HUB}: timed out" in message
+    command = [sys.executable, "-c", FETCH, msgspec.json.encode(record(HUB)).decode()]
+    assert f"{HUB}: timed out" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
     assert [(request.method, request.path) for request in hub.requests] == [("HEAD", f"{REPO}/resolve/main/{FILE}")]

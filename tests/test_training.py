@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 import trickzoo
 from tests.processes import forked, together
-from tests.training import RECIPE, run, same, train
+from tests.training import RECIPE, Finished, finished, run, same, train
 from trickzoo.classification import objective, task
 from trickzoo.classification.model import prepare
 from trickzoo.data.loaders import Streamed
@@ -58,19 +58,28 @@ def test_it_evaluates_every_second_epoch_and_after_the_last(resident: Resident, 
     assert [progress.epoch for progress in told if progress.evaluation] == [1, 3, 4]
 
 
-@pytest.mark.parametrize("kind", ["resident", "streamed"])
+@pytest.fixture(scope="module")
+def streamed(colours: Path) -> Streamed:
+    return Streamed(open_imagenet(colours, split="train"), workers=0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_streamed(streamed: Streamed, val: Resident, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(streamed, val, tmp_path_factory.mktemp("streamed"))
+
+
+@pytest.mark.parametrize(("data", "straight"), [("resident", "undisturbed"), ("streamed", "undisturbed_streamed")])
 @pytest.mark.parametrize("stop", [3, 7, 10], ids=["mid first epoch", "between epochs", "mid second epoch"])
 def test_a_stopped_training_resumes_bit_for_bit(
-    kind: str, stop: int, resident: Resident, val: Resident, colours: Path, tmp_path: Path
+    data: str, straight: str, stop: int, val: Resident, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    data = resident if kind == "resident" else Streamed(open_imagenet(colours, split="train"), workers=0)
-    straight = run(data, tmp_path / "straight", val=val)
-    run(data, tmp_path / "stopped", val=val, save_every=1, stop_after=stop)
-    assert same(run(data, tmp_path / "stopped", val=val), straight)
-    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+    images, expected = request.getfixturevalue(data), request.getfixturevalue(straight)
+    run(images, tmp_path, val=val, save_every=1, stop_after=stop)
+    assert same(run(images, tmp_path, val=val), expected.weights)
+    assert (tmp_path / "metrics.jsonl").read_text() == expected.log()
 
 
-def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Resident, tmp_path: Path) -> None:
+def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Resident, undisturbed: Finished, tmp_path: Path) -> None:
     def die(progress: Progress) -> None:
         if progress.step == 5:  # the checkpoint has four steps
             os.kill(os.getpid(), signal.SIGKILL)
@@ -78,30 +87,37 @@ def test_a_training_that_is_killed_in_mid_epoch_resumes_bit_for_bit(resident: Re
     with forked(lambda: run(resident, tmp_path / "killed", save_every=1, report=die)) as process:
         process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert same(run(resident, tmp_path / "killed"), run(resident, tmp_path / "straight"))
+    assert same(run(resident, tmp_path / "killed"), undisturbed.weights)
 
 
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGHUP, 4), (signal.SIGTERM, 7)])
 def test_a_signal_writes_a_checkpoint_from_which_the_training_resumes(
-    number: signal.Signals, step: int, resident: Resident, val: Resident, tmp_path: Path, request: pytest.FixtureRequest
+    number: signal.Signals,
+    step: int,
+    resident: Resident,
+    val: Resident,
+    undisturbed: Finished,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup, and a training respects that nohup ignores SIGHUP
     request.addfinalizer(lambda: signal.signal(number, before))
     with pytest.raises(stopping.Stopped, match=f"stopped at step {step} of 14; the same command resumes"):
-        run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(number) if p.step == step else None)
-    assert same(run(resident, tmp_path / "stopped", val=val), run(resident, tmp_path / "straight", val=val))
-    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
+        run(resident, tmp_path, val=val, report=lambda p: signal.raise_signal(number) if p.step == step else None)
+    assert same(run(resident, tmp_path, val=val), undisturbed.weights)
+    assert (tmp_path / "metrics.jsonl").read_text() == undisturbed.log()
 
 
-def test_a_training_stopped_in_its_last_evaluation_resumes_with_that_evaluation(resident: Resident, val: Resident, tmp_path: Path) -> None:
-    straight = run(resident, tmp_path / "straight", val=val)
+def test_a_training_stopped_in_its_last_evaluation_resumes_with_that_evaluation(
+    resident: Resident, val: Resident, undisturbed: Finished, tmp_path: Path
+) -> None:
     with pytest.raises(stopping.Stopped, match="stopped at step 14 of 14; the same command resumes"):
-        run(resident, tmp_path / "stopped", val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
+        run(resident, tmp_path, val=val, report=lambda p: signal.raise_signal(signal.SIGTERM) if p.step == 14 else None)
     told: list[Progress] = []
-    assert same(run(resident, tmp_path / "stopped", val=val, report=told.append), straight)
+    assert same(run(resident, tmp_path, val=val, report=told.append), undisturbed.weights)
     assert [progress.step for progress in told] == [14]
-    assert (tmp_path / "stopped" / "metrics.jsonl").read_text() == (tmp_path / "straight" / "metrics.jsonl").read_text()
-    contents = [checkpoint.load(tmp_path / name / "last.pt", RECIPE, seed=0) for name in ("stopped", "straight")]
+    assert (tmp_path / "metrics.jsonl").read_text() == undisturbed.log()
+    contents = [checkpoint.load(folder / "last.pt", RECIPE, seed=0) for folder in (tmp_path, undisturbed.folder)]
     assert contents[0]["evaluation"] == contents[1]["evaluation"] != {}
 
 
@@ -116,7 +132,7 @@ def test_a_signal_after_the_last_evaluation_lets_the_training_finish(resident: R
 
 @pytest.mark.parametrize(("written", "file"), [(0, "metrics.jsonl"), (1, "last.pt")])
 def test_a_full_disk_leaves_the_files_intact(
-    written: int, file: str, resident: Resident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: int, file: str, resident: Resident, undisturbed: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(resident, tmp_path / "full", save_every=1, stop_after=4)
     before = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
@@ -133,7 +149,7 @@ def test_a_full_disk_leaves_the_files_intact(
     after = {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()}
     assert after.keys() == before.keys() == {"last.pt", "metrics.jsonl"}
     assert after[file] == before[file]
-    assert same(run(resident, tmp_path / "full"), run(resident, tmp_path / "straight"))
+    assert same(run(resident, tmp_path / "full"), undisturbed.weights)
 
 
 def test_micro_batches_give_the_same_weights_as_the_whole_batch(resident: Resident, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -42,6 +42,21 @@ def run(data: Any, out: Path, recipe: Recipe = RECIPE, val: Resident | None = No
     model = prepare(recipe, len(data.classes), 0)
     train(recipe, model, data, val, out, **options)
     return model.state_dict()
+
+
+class Finished(NamedTuple):
+    """A training of `RECIPE` that ran without a stop: its weights, and its folder, where nobody is to write."""
+
+    weights: dict[str, torch.Tensor]
+    folder: Path
+
+    def log(self) -> str:
+        """The content of its log."""
+        return (self.folder / "metrics.jsonl").read_text()
+
+
+def finished(data: Any, val: Resident, folder: Path) -> Finished:
+    return Finished(run(data, folder, val=val), folder)
 
 
 def train(
