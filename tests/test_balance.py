@@ -100,8 +100,9 @@ def test_a_weighted_smoothed_loss_is_lowest_for_the_right_class() -> None:
     labels = np.repeat([0, 1], [980, 20])
     logits = torch.zeros(2, 2, requires_grad=True)
     optimiser = torch.optim.SGD([logits], lr=0.2)
+    recipe, weights = find("own.finetune"), class_weights(labels, 2)
     for _ in range(200):
-        _, target = objective.targets(find("own.finetune"), BLACK[:2], torch.tensor([0, 1]), 2, class_weights(labels, 2))
+        _, target = objective.targets(recipe, BLACK[:2], torch.tensor([0, 1]), 2, weights)
         optimiser.zero_grad()
         objective.loss(WEIGHED, logits, target, None).backward()
         optimiser.step()

@@ -26,6 +26,7 @@ from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.selection import Selection, divided, listed, readable, select
 from trickzoo.errors import BadData, BadOption, NoEffect
+from trickzoo.training.folder import LOCK
 
 
 def classes(root: Path, n: int = 6, labels: tuple[str, ...] = ("blue", "red")) -> Path:
@@ -246,11 +247,18 @@ def test_a_training_replaces_no_file_of_the_user(name: str, capsys: pytest.Captu
     )
     assert (out / name).read_bytes() == before
     (out / name).unlink()
-    assert call(*options, "--split-file", tmp_path / "split.csv")[0] == 0
+    assert [path.name for path in out.iterdir()] == [LOCK]
+
+
+def test_a_training_replaces_no_result_of_another_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    call, out = caller(capsys, app, "--recipe", COSINE), tmp_path / "run"
+    options = (*SMALL, "--data", classes(tmp_path / "set", 10), "--val-fraction", 0.2, "--out", out, "--workers", 0)
+    out.mkdir()
+    assert call(*options)[0] == 0
     (out / "model.safetensors").unlink()
     (out / "last.pt").unlink()
     result = (out / "result.json").read_bytes()
-    status, _, error = call(*options, "--split-file", tmp_path / "split.csv", "--lr", 0.5)
+    status, _, error = call(*options, "--lr", 0.5)
     assert (status, "result.json has another recipe: lr is" in error) == (2, True), error
     assert (out / "result.json").read_bytes() == result
 

@@ -203,7 +203,7 @@ def test_a_family_without_the_names_of_other_libraries(monkeypatch: pytest.Monke
     with pytest.raises(BadCheckpoint, match=r"does not fit resnet18: .*Its tensors are those of plain: create that"):
         trickzoo.create("resnet18", weights=tmp_path / "bare.pth")
     with pytest.raises(BadCheckpoint, match="trickzoo does not have this network; the nearest is "):
-        trickzoo.from_timm(timm.create_model("vgg11_bn"))
+        trickzoo.from_timm(timm.create_model("mobilenetv2_050"))
     gluoncv.save(nn.Sequential(nn.Linear(3, 5)), tmp_path / "net.params")
     with pytest.raises(BadCheckpoint, match="is not a classifier of GluonCV that trickzoo has; the nearest is "):
         import_gluoncv(tmp_path / "net.params", tmp_path / "net.safetensors")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 import torch
 from accelerate import Accelerator, PartialState
 
-from tests.processes import together
+from tests.processes import forked, together
 from tests.training import RECIPE, Finished, run, same
 from trickzoo.classification import task as classification
 from trickzoo.classification.model import prepare
@@ -96,34 +97,28 @@ def test_a_failed_evaluation_is_repeated_when_the_training_resumes(
 # ---------------------------------------------------------------------------------------------------------------------
 # folders
 
-HOLD = """
-import sys
-from pathlib import Path
-from accelerate import PartialState
-from trickzoo.training import folder
-with folder.locked(Path(sys.argv[1]), PartialState(cpu=True)):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder(tmp_path: Path) -> Iterator[ForkProcess]:
     """Another process, which holds the lock of `tmp_path / "out"`."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+    held = multiprocessing.get_context("fork").Event()
+
+    def hold() -> None:
+        with folder.locked(tmp_path / "out", PartialState(cpu=True)):
+            held.set()
+            threading.Event().wait()
+
+    with forked(hold) as process:
+        assert held.wait(60)
         yield process
-        process.kill()
 
 
-def test_one_run_holds_a_folder_until_it_ends_or_dies(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_one_run_holds_a_folder_until_it_ends_or_dies(holder: ForkProcess, tmp_path: Path) -> None:
     wanted = rf"out is in use by process {holder.pid} on \S+, since [-0-9]+ [:0-9]+; wait for it, or name another --out"
     with pytest.raises(InUse, match=wanted), folder.locked(tmp_path / "out", STATE):
         pass
     holder.kill()
-    holder.wait()
+    holder.join()
     with folder.locked(tmp_path / "out", STATE):
         assert f"process {os.getpid()} on" in (tmp_path / "out" / folder.HOLDER).read_text()
         with pytest.raises(InUse, match=f"in use by process {os.getpid()}"), folder.locked(tmp_path / "out", STATE):
