@@ -149,6 +149,13 @@ def test_means_of_unequal_numbers_of_seeds_are_stated(tmp_path: Path) -> None:
     assert "seeds each" not in " ".join(summarise(detection=ALIKE).findings)
 
 
+def test_the_advice_on_more_seeds_says_that_the_ladder_has_to_train_them_first() -> None:
+    spread = {rung: [30.0 + 5 * seed * (i + 1) % 7 for seed in range(3)] for i, rung in enumerate(RUNGS)}
+    (advice,) = (each for each in summarise(detection=spread).findings if "--seeds" in each)
+    assert "more on the same machine, after the ladder has trained these seeds)" in advice
+    assert "after the ladder" not in " ".join(LADDER.findings)
+
+
 def test_seeds_and_rungs_that_are_not_asked_for_do_not_count() -> None:
     """A folder may also hold trainings of other commands, which are not part of the reported study."""
     asked = {rung: ALIKE[rung][:2] for rung in ("baseline", "mixup")}

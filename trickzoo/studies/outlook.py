@@ -114,8 +114,11 @@ def pooled_spread(spreads: Sequence[tuple[float, int, set[str | None]]]) -> tupl
     return sd, (low, high)
 
 
-def advice(found: Outlook | None) -> str | None:
-    """Return a sentence on how many seeds to run next; None if every comparison is significant, or with fewer than two seeds."""
+def advice(found: Outlook | None, *, after: str = "") -> str | None:
+    """Return a sentence on how many seeds to run next; None if every comparison is significant, or with fewer than two seeds.
+
+    `after` names what has to be done before, and is not a part of the stated time.
+    """
     if found is None or not found.unclear or found.seeds < 2:
         return None
     now = power.detectable(found.sd, found.seeds)
@@ -125,11 +128,11 @@ def advice(found: Outlook | None) -> str | None:
     if needed is not None and needed <= found.seeds:
         return f"{detects}. The confidence intervals show how large the other differences can be."
     if needed is not None and needed <= FEW:
-        return f"{detects}; to detect {AIM:g} points, use --seeds {needed}{_more(found, needed)}."
+        return f"{detects}; to detect {AIM:g} points, use --seeds {needed}{_more(found, needed, after)}."
     more = min(FEW, max(10, 2 * found.seeds))
-    lesser = f"--seeds {more} would detect {power.detectable(found.sd, more):.2f}{_more(found, more)}"
+    lesser = f"--seeds {more} would detect {power.detectable(found.sd, more):.2f}{_more(found, more, after)}"
     return f"{detects}; {lesser}. For smaller differences, compare fewer rungs (--rungs) with more seeds."
 
 
-def _more(found: Outlook, seeds: int) -> str:
-    return f" (about {duration(found.seconds_left(seeds))} more on the same machine)" if found.rungs else ""
+def _more(found: Outlook, seeds: int, after: str) -> str:
+    return f" (about {duration(found.seconds_left(seeds))} more on the same machine{after and f', after {after}'})" if found.rungs else ""

@@ -98,7 +98,7 @@ def _of_task(task: TaskStudy, *, alone: bool) -> Iterable[str]:
     if task.scratch:
         yield _scratch(task, task.scratch)
     yield from steps_in_words(task.rungs, OUTCOMES, name)
-    if advice := outlook.advice(outlook.of_task(task)):
+    if advice := outlook.advice(outlook.of_task(task), after="the ladder has trained these seeds"):
         yield advice
     without = sum(len(rung.without_figure) for rung in task.rungs)
     if without:
