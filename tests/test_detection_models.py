@@ -166,6 +166,12 @@ def test_images_in_0_to_255_are_refused_in_every_mode() -> None:
     assert len(detector.eval()([images[0], images[1] / 255])) == 2
 
 
+@pytest.mark.parametrize("image", [np.zeros((64, 64, 3), np.uint8), Image.new("RGB", (64, 64))])
+def test_images_that_are_no_tensors_are_refused(image: Any) -> None:
+    with pytest.raises(BadOption, match=rf"takes \(3, H, W\) tensors in 0…1, not {type(image).__name__}; torchvision.*to_tensor makes one"):
+        small("mobilenet_v1_025").eval()([torch.rand(3, 64, 64), image])
+
+
 def test_boxes_as_fractions_of_the_image_are_refused_and_a_small_object_in_the_corner_is_not() -> None:
     model, (images, _) = small("mobilenet_v1_025"), batch()
     fractions = [target(), target((0.1, 0.2, 0.5, 0.7)), target((0.0, 0.0, 1.0, 1.0))]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
 
 import trickzoo
 from trickzoo.errors import BadOption
@@ -104,3 +107,32 @@ def test_a_network_whose_training_diverged_is_exported(value: float, tmp_path: P
         next(model.parameters()).fill_(value)
     trickzoo.export(model, tmp_path / "x.safetensors")
     assert (tmp_path / "x.safetensors").is_file()
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_network_with_a_hook_that_changes_its_logits_is_not_exported(hook: str, tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025.tz_imagenette128")
+    getattr(model, hook)(lambda *args: 3 * args[-1] if isinstance(args[-1], torch.Tensor) else (args[-1][0] / 255,))
+    with pytest.raises(BadOption, match=r"this mobilenet_v1_025 computes something else than the one .* as with a hook"):
+        trickzoo.export(model, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_network_with_a_hook_that_changes_nothing_is_exported_without_its_compiled_call(tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    seen: list[torch.Size] = []
+    compiled: list[Any] = []
+    model.register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    model.compile(backend=lambda graph, inputs: compiled.append(graph) or graph)  # torch would call it in the first call of the network
+    trickzoo.export(model, tmp_path / "x.safetensors")
+    assert seen == [(1, 3)] and not compiled
+
+
+@pytest.mark.parametrize("computed", [lambda conv: prune.l1_unstructured(conv, "weight", 0.3), weight_norm])
+def test_computed_weights_are_refused_with_what_makes_them_parameters(computed: Callable[[torch.nn.Module], Any], tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    computed(model.stem.conv)
+    remedy = r"torch.nn.utils.prune.remove, remove_weight_norm or parametrize.remove_parametrizations makes computed weights parameters"
+    with pytest.raises(BadOption, match=rf"stem.conv.weight is not as in the mobilenet_v1_025 .*; {remedy}"):
+        trickzoo.export(model, tmp_path / "x.safetensors")
+    assert not any(tmp_path.iterdir())

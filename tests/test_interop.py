@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
+import timm.optim
 import torch
 import torchvision
 from PIL import Image
 from safetensors.torch import save_file
+from timm.models import group_parameters
 from torch import nn
 
 import trickzoo
@@ -337,3 +339,24 @@ def test_a_network_that_was_changed_is_not_converted() -> None:
         ) as error:
             trickzoo.to_timm(model)
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("resnet18_d", "resnet18d"), ("resnet50_b", "resnet50"), ("mobilenet_v1_100", "mobilenetv1_100")]
+)
+def test_timms_layer_wise_rates_are_those_of_its_own_network(name: str, theirs: str) -> None:
+    def rates(model: nn.Module) -> list[tuple[float, float, int]]:
+        groups = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1.0, weight_decay=0.1, layer_decay=0.5).param_groups
+        return sorted((group["lr_scale"], group["weight_decay"], sum(each.numel() for each in group["params"])) for group in groups)
+
+    assert rates(trickzoo.create(name, num_classes=5)) == rates(timm.create_model(theirs, num_classes=5))
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "resnet50", "resnet18_c", "resnet50_s", "mobilenet_v1_100h"])
+def test_the_last_layer_of_the_layer_wise_rates_is_the_classifier(name: str) -> None:
+    model = trickzoo.create(name, device="meta", **({"aux_head": True} if name == "inception_v3" else {}))
+    blocks = sum(any(True for _ in block.parameters()) for stage in model.stages for block in stage)  # a max pool has none
+    for coarse, layers in ((False, 2 + blocks), (True, 2 + len(model.stages))):
+        found = group_parameters(model, model.group_matcher(coarse), reverse=True)
+        assert set(found.values()) == set(range(layers))
+        assert all((found[key] == layers - 1) == ("head." in key) and (found[key] == 0) == key.startswith("stem.") for key in found)

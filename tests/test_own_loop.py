@@ -261,13 +261,15 @@ def test_a_file_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert file.read_bytes() != before
 
 
-def test_the_program_on_the_page_of_detection_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_programs_on_the_page_of_detection_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[1] / "docs" / "detection.md").read_text(encoding="utf-8")
-    (program,) = re.findall("### In your own training loop\n\n```python\n(.*?)```", page, re.DOTALL)
+    section = page.split("### In your own training loop\n")[1].split("\n### ")[0]
     monkeypatch.chdir(tmp_path)
     jpeg(tmp_path / "street.jpg", 0)
-    exec(program, {})
+    for program in re.findall("```python\n(.*?)```", section, re.DOTALL):
+        exec(program, {})
     assert trickzoo.load("cells.safetensors").classes == ("red", "white")
+    assert trickzoo.load("street.safetensors").classes == ("sky", "road", "tree")
 
 
 def test_export_names_what_writes_a_detector(tmp_path: Path) -> None:

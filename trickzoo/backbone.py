@@ -204,6 +204,13 @@ class Backbone(OwnNames):
             self._frozen.remove(part)
         return self
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return the parameters that form a layer, for timm's layer-wise learning rates: `create_optimizer_v2(model, layer_decay=0.7, …)`.
+
+        The layers are the stem, each block (each stage if `coarse`), and the head. The values are regular expressions of their names.
+        """
+        return {"stem": r"stem\.", "blocks": r"stages\.(\d+)" if coarse else r"stages\.(\d+)\.(\d+)"}
+
     def _inside(self, method: str, modules: tuple[nn.Module, ...]) -> list[nn.Module]:
         """Return the modules and those inside them. Raises BadOption if one is not a part of this network."""
         own = set(self.modules())

@@ -179,7 +179,13 @@ def number_of_labels(detector: detection.FasterRCNN) -> int | None:
 
 
 def _check_range(images: Sequence[Tensor]) -> None:
-    """Raise BadOption for images that are not in 0…1, such as those in 0…255. Torchvision names what is wrong with empty ones."""
+    """Raise BadOption for images that are no tensors, or not in 0…1. Torchvision names what is wrong with empty ones."""
+    for image in images:
+        if not isinstance(image, Tensor):
+            raise BadOption(
+                f"a detector takes (3, H, W) tensors in 0…1, not {type(image).__name__}; torchvision.transforms.functional.to_tensor "
+                "makes one of an image of Pillow or an RGB array"
+            )
     if not all(image.numel() for image in images):
         return
     most = float(torch.stack([image.detach().amax().float() for image in images]).max())  # one value is read, as a GPU waits for each

@@ -129,7 +129,7 @@ def save(
 
 def _raw_outputs(model: Segmenter) -> list[Tensor]:
     """Return the logits of a random image."""
-    logits = Segmenter.forward(model, random_image(model, 3, 128))
+    logits = model(random_image(model, 3, 128))
     assert isinstance(logits, Tensor)  # in evaluation mode there is no auxiliary head
     return [logits]
 

@@ -20,7 +20,7 @@ from trickzoo.factory import check_options
 from trickzoo.recipes.collection import from_dict, to_dict
 from trickzoo.recipes.finetune import DetectionRecipe, SegmentationRecipe
 from trickzoo.weights import named, tensors
-from trickzoo.weights.comparison import check_as_built
+from trickzoo.weights.comparison import check_as_built, other_layers
 from trickzoo.weights.download import fetch_hub_reference
 from trickzoo.weights.export import check_classes, check_new
 from trickzoo.weights.header import FileMetadata, encoded, of_file, read_header
@@ -128,7 +128,7 @@ def save_own(
     check_classes(f"this {recipe.task} network", outputs, number, names)
     own, built = ({key: tuple(value.shape) for key, value in each.state_dict().items()} for each in (model, again))
     if different := [key for key in own.keys() | built.keys() if own.get(key) != built.get(key)]:
-        raise BadOption(f"{min(different)} is not as in the network that trickzoo builds, so that the file could not be loaded")
+        raise other_layers(own, min(different), "network that trickzoo builds")
     check_as_built(model, again, raw_outputs, f"{recipe.task} network", "trickzoo")
     save(model, recipe, names, file, {"recipe": to_dict(recipe)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,23 @@ def are_apart(expected: Tensor, actual: Tensor, tolerance: float) -> bool:
     return not torch.allclose(expected, actual, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
 
 
+def other_layers(names: Iterable[str], tensor: str, built: str) -> BadOption:
+    """Return the error for a network that has other tensors than the one that would be loaded from its file.
+
+    Args:
+        names: the names of the tensors of the network that is to be written.
+        tensor: one that is missing, additional or of another shape.
+        built: the network that would be loaded, in words.
+    """
+    computed = any(".parametrizations." in key or key.endswith(("_orig", "_g")) for key in names)
+    remedy = (
+        "torch.nn.utils.prune.remove, remove_weight_norm or parametrize.remove_parametrizations makes computed weights parameters"
+        if computed
+        else "torch.save keeps its state_dict()"
+    )
+    return BadOption(f"{tensor} is not as in the {built}, so that the file could not be loaded; {remedy}")
+
+
 @torch.no_grad()
 def check_as_built(model: Any, built: Any, outputs: Callable[[Any], Iterable[Tensor]], name: str, builder: str) -> None:
     """Raise BadOption if a network gives other outputs in evaluation mode than the one that would be loaded from its file.
@@ -35,17 +53,18 @@ def check_as_built(model: Any, built: Any, outputs: Callable[[Any], Iterable[Ten
     Args:
         model: the network that is to be written.
         built: a new network with the same names and shapes of tensors. It gets the tensors of `model`.
-        outputs: returns outputs of a network. It should call the method `forward` of the network's class, because accelerate replaces that
-            of the network by one in mixed precision. Outputs that are not finite, as after a training run that diverged, are not compared.
+        outputs: returns outputs of a network. Outputs that are not finite, as after a training run that diverged, are not compared.
         name, builder: what the message calls the network and what builds it.
     """
     built.load_state_dict(model.state_dict(), assign=True)
     like = next(model.parameters())
     with evaluating(model), torch.autocast(like.device.type, enabled=False):
-        pairs = [(a.float(), b.float()) for a, b in zip(outputs(built.to(like.device).eval()), outputs(model), strict=True)]
+        own = copy.copy(model)  # with the network's hooks, but with neither its compiled call nor the `forward` that accelerate gave it
+        vars(own).pop("forward", None)
+        pairs = [(a.float(), b.float()) for a, b in zip(outputs(built.to(like.device).eval()), outputs(own), strict=True)]
     tolerance = 1e-3 if like.device.type == "cpu" and like.element_size() >= 4 else 1e-2  # GPUs round fp32 to TF32
     if any(are_apart(a, b, tolerance) for a, b in pairs if a.isfinite().all() and b.isfinite().all()):
         raise BadOption(
-            f"this {name} computes something else than the one that {builder} builds, as with another activation, stride or epsilon, which "
-            "the file could not state; torch.save keeps its state_dict()"
+            f"this {name} computes something else than the one that {builder} builds, as with a hook or another activation, stride or "
+            "epsilon, which the file could not state; torch.save keeps its state_dict()"
         )

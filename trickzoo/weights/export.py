@@ -15,7 +15,7 @@ from trickzoo.backbone import Backbone, kind_in_words
 from trickzoo.errors import BadOption, printable
 from trickzoo.result_files import check_overwrite
 from trickzoo.weights import convert
-from trickzoo.weights.comparison import INCEPTION_SIDE, SIDE, check_as_built, random_image
+from trickzoo.weights.comparison import INCEPTION_SIDE, SIDE, check_as_built, other_layers, random_image
 from trickzoo.weights.header import header
 from trickzoo.weights.load import built_again, changed
 from trickzoo.weights.record import Layout, Preprocessing
@@ -79,7 +79,7 @@ def export(
     if classes is not None:
         check_classes(model.name, count(model.num_classes, "output"), model.num_classes, classes)
     if different := changed(model):
-        raise BadOption(f"{different[0]} is not as in the {model.name} that trickzoo.create builds, so that the file could not be loaded")
+        raise other_layers(state, different[0], f"{model.name} that trickzoo.create builds")
     check_as_built(model, built_again(model), _logits, model.name, "trickzoo.create")
     if lacking := state.keys() - names.values():
         raise BadOption(f"{layout}'s {model.name} has no {min(lacking)} and {len(lacking) - 1} more; export it in the layout trickzoo")
@@ -92,7 +92,7 @@ def export(
 def _logits(model: Backbone) -> list[Tensor]:
     """Return the logits of a random image, or the averaged features without a classifier."""
     side = INCEPTION_SIDE if model.name == "inception_v3" else SIDE
-    return [type(model).forward(model, random_image(model, model.in_chans, side))]
+    return [model(random_image(model, model.in_chans, side))]
 
 
 def check_new(path: str | PathLike[str], endings: tuple[str, ...], overwrite: bool) -> Path:
