@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -135,4 +137,17 @@ def test_computed_weights_are_refused_with_what_makes_them_parameters(computed: 
     remedy = r"torch.nn.utils.prune.remove, remove_weight_norm or parametrize.remove_parametrizations makes computed weights parameters"
     with pytest.raises(BadOption, match=rf"stem.conv.weight is not as in the mobilenet_v1_025 .*; {remedy}"):
         trickzoo.export(model, tmp_path / "x.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_network_that_is_spread_over_processes_is_refused(tmp_path: Path) -> None:
+    model = trickzoo.create("mobilenet_v1_025", num_classes=3)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        for call in (lambda: trickzoo.export(model, tmp_path / "x.safetensors"), lambda: trickzoo.deploy(model, backend="eager")):
+            with pytest.raises(BadOption, match=r"stem.conv.weight of this mobilenet_v1_025 is spread over processes; load torch.*"):
+                call()
+    finally:
+        distributed.destroy_process_group()
     assert not any(tmp_path.iterdir())

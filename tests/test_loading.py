@@ -149,6 +149,8 @@ def test_a_classifiers_prediction_cannot_be_drawn(trained: Path) -> None:
     loaded = trickzoo.load(trained / "classes")
     with pytest.raises(BadOption, match="only the boxes of a detector and the mask of a segmenter can be drawn"):
         loaded.draw(trained / "a.jpg", loaded.predict(trained / "a.jpg"))
+    with pytest.raises(BadOption, match="the prediction has no boxes; pass one of this detector"):
+        trickzoo.load(trained / "boxes").draw(trained / "a.jpg", loaded.predict(trained / "a.jpg"))
 
 
 def test_a_loaded_network_is_printed_in_one_line(trained: Path) -> None:

@@ -153,6 +153,8 @@ class Network:
         picture = _upright(image)
         if self.task == "detection":
             found = prediction.found
+            if not all(each.box for each in found):
+                raise BadOption("the prediction has no boxes; pass one of this detector")
             boxes = np.array([each.box for each in found]).reshape(-1, 4) / np.tile(picture.scale, 2)
             return draw_boxes(picture.image, boxes, [each.label + 1 for each in found], self.classes, [each.score for each in found])
         if prediction.mask is None:

@@ -26,6 +26,7 @@ from trickzoo.deployment.forms import Forms, Unavailable, check_available
 from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError, check_choice
 from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
+from trickzoo.weights.comparison import check_whole
 from trickzoo.weights.record import Preprocessing
 from trickzoo.wording import count
 
@@ -162,6 +163,7 @@ def _check_network(model: nn.Module, precision: str, images: Images | None) -> N
         raise BadOption(
             "deploy takes a backbone or a segmenter, not " + kind_in_words(model, "; `trickzoo export` writes detectors for other programs")
         )
+    check_whole(model, _trunk(model).name)
     for parameter in model.parameters():
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu":
             kind = str(parameter.dtype).removeprefix("torch.")

@@ -46,6 +46,16 @@ def other_layers(names: Iterable[str], tensor: str, built: str) -> BadOption:
     return BadOption(f"{tensor} is not as in the {built}, so that the file could not be loaded; {remedy}")
 
 
+def check_whole(network: nn.Module, what: str) -> None:
+    """Raise BadOption if tensors of a network, which the message calls `what`, are spread over processes, as torch's FSDP leaves them."""
+    for key, tensor in network.state_dict().items():
+        if hasattr(tensor, "full_tensor"):  # a DTensor, whose module takes time to import
+            raise BadOption(
+                f"{key} of this {what} is spread over processes; load torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+                "options=StateDictOptions(full_state_dict=True)) into a new network, and pass that"
+            )
+
+
 @torch.no_grad()
 def check_as_built(model: Any, built: Any, outputs: Callable[[Any], Iterable[Tensor]], name: str, builder: str) -> None:
     """Raise BadOption if a network gives other outputs in evaluation mode than the one that would be loaded from its file.
@@ -56,6 +66,7 @@ def check_as_built(model: Any, built: Any, outputs: Callable[[Any], Iterable[Ten
         outputs: returns outputs of a network. Outputs that are not finite, as after a training run that diverged, are not compared.
         name, builder: what the message calls the network and what builds it.
     """
+    check_whole(model, name)
     built.load_state_dict(model.state_dict(), assign=True)
     like = next(model.parameters())
     with evaluating(model), torch.autocast(like.device.type, enabled=False):
