@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import multiprocessing
 import statistics
 import sys
@@ -87,6 +88,8 @@ def interleaved(variants: dict[str, Callable[[], Any]], pairs: int, warmup: int 
     times: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(warmup + pairs):
         for name, action in variants.items():
+            result = None
+            gc.collect()  # so that no call spends time on what another one left
             start = time.perf_counter()
             result = action()
             taken = result if isinstance(result, float) else time.perf_counter() - start
