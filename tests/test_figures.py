@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from docs.pages.places import CARDS, DOCS, STUDIES
-from trickzoo.studies import ladder_summary
-from trickzoo.studies.records import LadderStudy
+from trickzoo.studies import ladder_summary, transfer_words
+from trickzoo.studies.records import LadderStudy, TransferStudy
 from trickzoo.studies.results import read
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +84,12 @@ def test_the_readme_states_the_transfer(task: str, named: str) -> None:
 def test_the_findings_of_a_ladder_follow_from_its_figures(place: Path) -> None:
     study = read(place, LadderStudy)
     assert study.findings == tuple(ladder_summary.findings(study))
+
+
+@pytest.mark.parametrize("place", sorted(STUDIES.glob("transfer_*/transfer.json")), ids=lambda place: place.parent.name)
+def test_the_findings_of_a_transfer_follow_from_its_figures(place: Path) -> None:
+    study = read(place, TransferStudy)
+    assert study.findings == tuple(transfer_words.findings(study))
 
 
 def test_the_notes_state_the_study_after_fewer_seeds() -> None:

@@ -77,6 +77,7 @@ def test_tensors_are_placed_as_load_state_dict_places_them(num_classes: int | No
         return [(name, type(each), each.device, each.dtype, each.requires_grad, each.is_leaf) for name, each in tensors]
 
     assert described(model) == described(reference)
+    assert not any(tensor.is_meta for tensor in model.state_dict().values())
 
 
 def test_the_header_keeps_the_options_of_the_network(tmp_path: Path) -> None:

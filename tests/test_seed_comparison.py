@@ -96,7 +96,8 @@ def test_other_differences_between_the_sides_are_said(folder: Path) -> None:
     assert notes == (
         "The difference is over the seeds that both have: 0, 1.",
         "The training images of the two differ.",
-        "The environment of the training runs differs, which can change a result too: machine (another machine; unknown hardware), torch.",
+        "The environment of the training runs differs, which can change a result too: machine (another machine; unknown hardware), "
+        "torch (2.9.0; unknown).",
     )
 
 

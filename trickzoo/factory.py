@@ -218,9 +218,10 @@ def freeze_trunk(trunk: Backbone, trainable_stages: Trainable, norms: Norms) -> 
 
 
 def frozen_norms(trunk: Backbone, *more: nn.Module) -> dict[str, Any]:
-    """Return `norms` and, unless every BatchNorm is frozen, `trainable_stages`, for which `freeze_trunk` freezes the same BatchNorms.
+    """Return the arguments of `freeze_trunk` that freeze the BatchNorms which are frozen now.
 
-    `more` are stages that follow those of the backbone, such as the one in the box head of a C4 detector.
+    If all of them are frozen, `trainable_stages` does not matter to them and is left out. `more` are stages that follow those of the
+    backbone, such as the one in the box head of a C4 detector.
     """
     live = [any(isinstance(module, _BatchNorm) for module in part.modules()) for part in (trunk.stem, *trunk.stages, *more)]
     return {"norms": "live", "trainable_stages": "all" if live[0] else sum(live)} if any(live) else {"norms": "frozen"}

@@ -16,13 +16,13 @@ def verb(n: int, singular: str) -> str:
 
 
 def all_of(items: Iterable[object]) -> str:
-    """Return one thing or several, of which there is at least one: "a", "a and b", "a, b and c"."""
+    """Return a list for a sentence: "a", "a and b", "a, b and c". `items` must not be empty."""
     *others, last = map(str, items)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def separated(text: str) -> tuple[str, ...]:
-    """Return the parts of a text that are separated by commas, without blanks and empty ones: "a, b," → ("a", "b")."""
+    """Return the parts of a text that are separated by commas, stripped of blanks and without empty ones: "a, b," → ("a", "b")."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-"""The number of bins of equal width of a confidence, by which calibration is judged."""
+"""The number of bins, of equal width, into which confidences are sorted to judge their calibration."""
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:

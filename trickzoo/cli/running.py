@@ -159,7 +159,7 @@ def compare_precisions(rehearsal: Rehearsal, other: Job) -> None:
 def warn_of_others(out: Path, trainings: Iterable[Path], without: str, also: str = "") -> None:
     """Warn which finished training runs in the folder `out` are not among the `trainings` that the command names.
 
-    `without` is what the message says is computed without them, "plan" or "report". `also` is the end of the remedy.
+    The message says that `without`, "plan" or "report", does not include them. `also` is the end of its remedy.
     """
     named = set(trainings)
     finished = (path.parent for above in {place.parent for place in named} for path in above.glob(f"*-*/{RESULT}"))

@@ -141,7 +141,7 @@ class FasterRCNN(detection.FasterRCNN):
         """
         if len(images) == 0:
             raise BadOption("a detector needs one image at least, and the list of images is empty")
-        _check_range(images)
+        _check_images(images)
         if targets is not None:
             targets = checked(images, targets, number_of_labels(self))
         elif self.training:
@@ -178,8 +178,8 @@ def number_of_labels(detector: detection.FasterRCNN) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _check_range(images: Sequence[Tensor]) -> None:
-    """Raise BadOption for images that are no tensors, or not in 0…1. Torchvision names what is wrong with empty ones."""
+def _check_images(images: Sequence[Tensor]) -> None:
+    """Raise BadOption for images that are not tensors or not in 0…1. Torchvision's own message says what is wrong with empty ones."""
     for image in images:
         if not isinstance(image, Tensor):
             raise BadOption(

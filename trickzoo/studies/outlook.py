@@ -117,7 +117,7 @@ def pooled_spread(spreads: Sequence[tuple[float, int, set[str | None]]]) -> tupl
 def advice(found: Outlook | None, *, after: str = "") -> str | None:
     """Return a sentence on how many seeds to run next; None if every comparison is significant, or with fewer than two seeds.
 
-    `after` names what has to be done before, and is not a part of the stated time.
+    `after` says what has to be done first, such as "the ladder has trained these seeds". The stated time does not include it.
     """
     if found is None or not found.unclear or found.seeds < 2:
         return None

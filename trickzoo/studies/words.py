@@ -10,6 +10,8 @@ from trickzoo.wording import count
 
 DECISIVE = ("trickzoo", "torch", "torchvision", "pillow", "numpy", "accelerate", "pycocotools")
 """The libraries whose version can change the result of a training run."""
+UNKNOWN = "unknown"
+"""What a sentence states in place of a commit or a version that a result file lacks."""
 
 ALL_TRICKS = "all tricks"
 """Title of the last rung in a study of nothing but the two ends of the paper's whole ladder."""
@@ -96,14 +98,10 @@ def environments_in_words(environments: Sequence[Environment]) -> Iterable[str]:
     values = {
         "machine": [each.hardware for each in environments],
         "processes": [str(each.processes) for each in environments],
-        "commit": [_short(each.commit or "") for each in environments],
-        **{name: [each.versions.get(name, "") for each in environments] for name in DECISIVE},
+        "commit": [_short(each.commit) if each.commit else UNKNOWN for each in environments],
+        **{name: [each.versions.get(name, UNKNOWN) for each in environments] for name in DECISIVE},
     }
-    parts = [
-        f"{what} ({'; '.join(sorted(different))})" if all(different) else what
-        for what, each in values.items()
-        if len(different := set(each)) > 1
-    ]
+    parts = [f"{what} ({'; '.join(sorted(different))})" for what, each in values.items() if len(different := set(each)) > 1]
     if parts:
         yield f"The environment of the training runs differs, which can change a result too: {', '.join(parts)}."
 

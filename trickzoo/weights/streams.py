@@ -132,7 +132,7 @@ def save(session: Any, url: str, target: Path, size: int | None, connect_seconds
 
 
 def is_of_transport(error: BaseException) -> bool:
-    """Return whether the hub client's transport raised an error: httpx, httpx2, …"""
+    """Return whether an error comes from the HTTP library of the hub's client: httpx, httpx2, …"""
     return type(error).__module__.partition(".")[0].startswith("httpx")
 
 
