@@ -22,6 +22,7 @@ from trickzoo.classification import evaluate
 from trickzoo.cli.common import classes_of
 from trickzoo.data.readers.imagenet import open_imagenet
 from trickzoo.deployment.deploy import Backend, Precision
+from trickzoo.deployment.forms import Unavailable
 from trickzoo.result_files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,10 +62,13 @@ def main() -> None:
     classes = classes_of(model, None, images.classes)
     images, _ = evaluate.match_classes(images, classes)
     paths = [training.root / entry.name for entry in training.entries[:: max(1, len(training.entries) // args.calibration)]]
-    runs = {
-        f"{backend} {precision}": trickzoo.deploy(model, backend, precision, images=paths, threads=1, tolerance=1)
-        for backend, precision in VARIANTS
-    }
+    runs, left_out = {}, {}
+    for backend, precision in VARIANTS:
+        name = f"{backend} {precision}"
+        try:
+            runs[name] = trickzoo.deploy(model, backend, precision, images=paths, threads=1, tolerance=1)
+        except Unavailable as error:
+            left_out[name] = str(error)
     state = PartialState(cpu=True)
     predictions = {
         name: evaluate.predict(model, images, classes, model.weights.preprocessing, state=state, network=run)
@@ -80,10 +84,11 @@ def main() -> None:
     result = {
         "what": f"top-1 of {args.model} on the {len(images.entries):,} validation images of {args.data.name} in percent, and paired "
         "differences to eager fp32 in points with 95 % intervals; lost (won) counts the images that only eager (the variant) classifies "
-        "correctly, and agreement is the percentage of equal predictions",
+        "correctly, agreement is the percentage of equal predictions, and left_out has the variants that this machine lacks",
         "calibration": len(paths),
         "fp32_top1": round(100 * float(right[reference].mean()), 2),
         "rows": rows,
+        "left_out": left_out,
         **environment.describe(),
     }
     write_json(RESULTS / f"precision_accuracy_{args.model.partition('.')[0]}.json", result)

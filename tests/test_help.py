@@ -228,6 +228,8 @@ for app in (cli.zoo, cli.evaluation, train.app, finetune.app):
                 wanted = status if app in (cli.zoo, cli.evaluation) or not status else stop.code
                 assert stop.code == wanted, (path, words, stop.code)
                 asked += 1
+heavy = {"numpy", "PIL"} & sys.modules.keys()
+assert not heavy, heavy
 mistakes = """
 trickzoo list resnet5
 trickzoo describe resnet50_e
@@ -284,6 +286,16 @@ assert not heavy, heavy
     assert all(line.startswith("trickzoo: ") for line in done.stderr.splitlines()), done.stderr
 
 
-def test_the_command_line_imports_neither_numpy_nor_pillow() -> None:
-    code = "import sys, trickzoo.cli; print(*sorted({'numpy', 'PIL', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
+@pytest.mark.parametrize("words", [["list"], ["describe", "resnet50_d"], ["predict", "gone.jpg", "--model", "resnet50_e"]], ids=" ".join)
+def test_commands_that_open_no_image_import_neither_numpy_nor_pillow(words: list[str]) -> None:
+    code = f"""
+import sys
+from trickzoo import cli
+try:
+    cli.run(cli.zoo, {words})
+except SystemExit as stop:
+    assert stop.code in (None, 0, 2), stop.code
+print(*sorted({{"numpy", "PIL", "torch"}} & sys.modules.keys()), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == ""

@@ -25,6 +25,7 @@ import trickzoo
 from trickzoo import tricks
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.models.resnet import BasicBlock
+from trickzoo.tricks import low_precision
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.cutmix import cutmix, rectangle
 from trickzoo.tricks.distillation import distillation_loss
@@ -32,7 +33,7 @@ from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 from trickzoo.tricks.linear_scaling import scaled_lr
-from trickzoo.tricks.low_precision import mixed_precision
+from trickzoo.tricks.low_precision import emulates_bf16, mixed_precision
 from trickzoo.tricks.mixup import mixup
 from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
@@ -41,6 +42,14 @@ from trickzoo.tricks.warmup import warmup_factor
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 
 FOLDER = Path(tricks.__file__).parent
+CPUS = Path("/proc/cpuinfo")
+CPU_FLAGS = frozenset(
+    word
+    for line in (CPUS.read_text().splitlines() if CPUS.exists() else ())
+    if line.startswith(("flags", "Features"))
+    for word in line.split()
+)
+"""The instructions that the processor has, by Linux's names; nothing on other systems."""
 TWO = torch.eye(2)
 MISSPELT: dict[Callable[..., Any], tuple[Callable[[Any], Any], str]] = {
     cosine_factor: (lambda form: cosine_factor(0, 9, form=form), 'cosine decay: form must be "paper" or "official"'),
@@ -447,3 +456,20 @@ def test_low_precision_names_what_accelerate_takes() -> None:
     assert mixed_precision("bf16", accelerator=False) == "bf16"
     with pytest.raises(BadOption, match="fp16 needs an accelerator"):
         mixed_precision("fp16", accelerator=False)
+
+
+@pytest.mark.skipif(not CPU_FLAGS, reason="this system does not list the instructions of its processor")
+def test_bf16_is_emulated_on_processors_without_its_instructions() -> None:
+    assert emulates_bf16() == CPU_FLAGS.isdisjoint({"avx512bw", "avx_ne_convert", "bf16"})
+
+
+def test_emulated_bf16_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    for emulated in (False, True):
+        monkeypatch.setattr(low_precision, "emulates_bf16", lambda emulated=emulated: emulated)
+        caplog.clear()
+        for precision in ("fp32", "bf16"):
+            mixed_precision(precision, accelerator=True)
+            mixed_precision(precision, accelerator=False)
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+            "this processor has no bf16 instructions"
+        ] * emulated

@@ -15,7 +15,6 @@ from trickzoo.cli import predict_classes, predict_objects, predict_rows
 from trickzoo.cli.networks import Preparation, check_exported
 from trickzoo.cli.options import Backend, Classes, Device, Flag, Json, Precision, within
 from trickzoo.cli.printing import say, say_json
-from trickzoo.data.images import read, size_of
 from trickzoo.data.listing import images_at
 from trickzoo.errors import BadData, BadOption, shortened
 from trickzoo.files import expanded
@@ -110,6 +109,8 @@ def predict(
     _check_fitting(kind, str(path or model or "this"), given)
     drawn = {} if kind == "classification" else predict_objects.outputs(listed, out or PICTURES, masks, overwrite)
     name = _checked_name(model, path, weights) if kind == "classification" and not exported else ""
+    from trickzoo.data.images import read, size_of  # only here, because it imports NumPy and Pillow
+
     files = _readable(files, skip_corrupt, look=size_of if kind == "classification" and not skip_corrupt else read)
     _warn_of_dark(files)
     if kind == "classification":
@@ -216,6 +217,7 @@ def _in_precision(network: Network, precision: Precision) -> Network:
 def _deployed(network: Network, backend: str, precision: Precision, images: Sequence[Path], workers: int) -> Network:
     """Return a network that computes its logits in the engine that `--backend` names. It is checked on the first images."""
     from trickzoo.cli import common
+    from trickzoo.data.images import read
 
     deployed = common.deployed(
         network.network,

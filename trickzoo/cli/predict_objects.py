@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from trickzoo.cli.predict_rows import of_image, turned
 from trickzoo.cli.printing import fit, say
 from trickzoo.errors import BadOption
@@ -65,6 +63,8 @@ def boxes(item: tuple[Path, Path, None], network: Network, threshold: float) -> 
 
 def mask(item: tuple[Path, Path, Path | None], network: Network) -> dict[str, Any]:
     """Draw the mask of an image into its picture, write it to a file if one is named, and return the classes' shares of the pixels."""
+    from PIL import Image
+
     from trickzoo.drawing import palette
     from trickzoo.files import atomically
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trickzoo import result_files
-from trickzoo.data.contents import SKIP
 from trickzoo.errors import BadData, TrickzooError, from_process
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def each(predicted: Callable[[Any], dict[str, Any]], items: Sequence[Any], worke
 
 def _rows(predicted: Callable[[Any], dict[str, Any]], items: list[Any]) -> list[tuple[dict[str, Any], tuple[str, int] | None]]:
     """Return what a function returns for each item, or the message and the exit status of its error, which cannot be pickled."""
+    from trickzoo.data.contents import SKIP  # only here, because it imports NumPy and Pillow
+
     found: list[tuple[dict[str, Any], tuple[str, int] | None]] = []
     for item in items:
         try:

@@ -47,6 +47,7 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
     from trickzoo.training import job as jobs
     from trickzoo.training import report, schedule
     from trickzoo.training.measures import in_words
+    from trickzoo.tricks.low_precision import emulates_bf16
 
     job = prepare(recipe)
     machine, chief = job.machine, job.accelerator.is_main_process
@@ -64,7 +65,8 @@ def run(prepare: Callable[..., Job], recipe: AnyRecipe, network: str, *, dry_run
         if compare:
             # which one is faster depends on the machine and the network
             other: Precision = "bf16" if recipe.precision == "fp32" else "fp32"
-            compare_precisions(rehearsal, prepare(replace(recipe, precision=other), data=job.images))
+            if not (other == "bf16" and job.accelerator.device.type == "cpu" and emulates_bf16()):
+                compare_precisions(rehearsal, prepare(replace(recipe, precision=other), data=job.images))
     else:
         with progress_bar(chief) as tell_progress:
             found = jobs.run(job, tell_progress)

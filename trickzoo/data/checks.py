@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trickzoo.data.masks import IGNORE
 from trickzoo.errors import BadData
 from trickzoo.wording import count, verb
 
@@ -90,6 +89,8 @@ def summary_of(data: AnnotatedSet, what: str = "images") -> Summary:
 
 def _hint(survey: Survey) -> str:
     """Return what may be wrong with masks in which classes are missing."""
+    from trickzoo.data.masks import IGNORE  # only here, because it imports NumPy and Pillow, and every training command imports this module
+
     absent = _listed(survey.absent)
     if len(survey.absent) == 1 and IGNORE in survey.values:
         number = list(survey.counts).index(survey.absent[0]) + survey.first

@@ -1,4 +1,8 @@
-"""Reading split files and class lists, and finding the files that they name."""
+"""Reading split files and class lists, and finding the files that they name.
+
+Commands that open no image import this module, so the reading of images, which imports NumPy and Pillow, is imported in the functions that
+use it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from trickzoo.addresses import URL
-from trickzoo.data import images
 from trickzoo.environment import is_first_process
 from trickzoo.errors import BadData, BadOption, nearest, shortened
 from trickzoo.files import read_regular, reading
@@ -72,11 +75,13 @@ def images_at(path: Path) -> list[Path]:
         return matched
     if not path.is_dir():
         return [path]
-    found = [file for file in visible(path, EVERY) if images.is_image_name(file) and file.is_file()]
+    from trickzoo.data.images import EXTENSIONS, is_image_name
+
+    found = [file for file in visible(path, EVERY) if is_image_name(file) and file.is_file()]
     if not found:
         heic = any(file.suffix.lower() in (".heic", ".heif") for file in visible(path, EVERY))
         remedy = "; convert HEIC images to JPEG" if heic else ""
-        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(images.EXTENSIONS))}{remedy}")
+        raise BadOption(f"{path} holds no images; their names end in {', '.join(sorted(EXTENSIONS))}{remedy}")
     return found
 
 
@@ -191,7 +196,9 @@ def by_stem(folder: Path, suffixes: Container[str], *, pattern: str = "*") -> di
 
 def images_by_stem(folder: Path, *, pattern: str = "*") -> dict[str, str]:
     """Return the names of the images in a folder, by their stems. The pattern and the errors are those of `by_stem`."""
-    return by_stem(folder, images.EXTENSIONS, pattern=pattern)
+    from trickzoo.data.images import EXTENSIONS
+
+    return by_stem(folder, EXTENSIONS, pattern=pattern)
 
 
 class Files:
@@ -284,10 +291,12 @@ class Files:
 
     def _images_in(self, place: str) -> dict[str, list[str]]:
         """Return the names of the images directly in a folder below the root, by their stems in Unicode's composed form."""
+        from trickzoo.data.images import is_image_name
+
         if place not in self._stems:
             found: dict[str, list[str]] = defaultdict(list)
             for name in sorted({spelt for spelt, is_folder in self._in(place).values() if not is_folder}):
-                if images.is_image_name(name):
+                if is_image_name(name):
                     found[same_form(PurePosixPath(name).stem)].append(name)
             self._stems[place] = found
         return self._stems[place]

@@ -233,7 +233,7 @@ def _compared(deployed: Deployed, images: Sequence[Tensor], expected: Sequence[T
     scale = max(float(part.abs().max()) for part in expected)
     pairs = list(zip(found, expected, strict=True))
     deviation = float(torch.stack([(ours - theirs).abs().max() for ours, theirs in pairs]).max())  # NaN if one of them is
-    disagreement = float(torch.cat([(ours.argmax(1) != theirs.argmax(1)).flatten() for ours, theirs in pairs]).float().mean())
+    disagreement = float(torch.cat([(ours.argmax(1) != theirs.argmax(1)).flatten() for ours, theirs in pairs]).double().mean())
     what = f"{deployed.backend} in {deployed.precision}"
     if deployed.precision == "int8" and not disagreement <= tolerance:
         raise DeviationTooLarge(

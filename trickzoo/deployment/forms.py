@@ -19,6 +19,7 @@ from trickzoo.deployment.engines import INPUT, OUTPUT, Eager, Engine, Inductor, 
 from trickzoo.deployment.int8 import quantise
 from trickzoo.deployment.onnx_file import to_onnx
 from trickzoo.errors import BadOption
+from trickzoo.tricks.low_precision import warn_if_emulated
 
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "eager": ("fp32", "bf16"),
@@ -46,6 +47,11 @@ def check_available(backend: str, precision: str) -> None:
         for package in (backend, "onnx", "onnxscript", *(["onnxruntime"] if precision == "int8" else [])):
             if find_spec(package) is None:
                 raise Unavailable(f"{backend} needs the package {package}; pip install 'trickzoo[{EXTRAS[backend]}]'")
+    if backend == "openvino" and precision == "bf16":
+        import openvino
+
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise Unavailable("openvino has no bf16 on this processor, where it would compute in fp32 instead; use fp32")
 
 
 class Forms:
@@ -65,6 +71,7 @@ class Forms:
             return OnnxRuntime(self.onnx_int8 if precision == "int8" else self.onnx)
         if backend == "openvino":
             return OpenVino(self.onnx_int8 if precision == "int8" else self.onnx, bf16=precision == "bf16")
+        warn_if_emulated(precision)
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         network = _InPrecision(copy.deepcopy(self.network), kind)
         return Eager(network) if backend == "eager" else Inductor(self._package(network), (self.shape[2], self.shape[3]))
