@@ -23,7 +23,7 @@ from trickzoo.cli import zoo
 from trickzoo.cli.train import app
 from trickzoo.data.division import ALIKE, ROUNDING, divide, joined, near_duplicates, thumbnails
 from trickzoo.data.location import ImageLocation
-from trickzoo.data.open import open_set, open_undivided
+from trickzoo.data.open import open_part, open_set, open_undivided
 from trickzoo.data.selection import Selection, divided, listed, readable, select
 from trickzoo.errors import BadData, BadOption, NoEffect
 from trickzoo.training.folder import LOCK
@@ -417,6 +417,13 @@ def test_classes_that_look_like_formulas_keep_their_names(split: Call, tmp_path:
     assert split(data, tmp_path / "split.csv")[0] == 0
     assert "'=sum" in (tmp_path / "split.csv").read_text()
     assert open_set(tmp_path / "split.csv", folder=data, split="train").classes == open_undivided(data).classes == labels
+
+
+def test_a_list_names_paths_that_begin_with_blanks(split: Call, tmp_path: Path) -> None:
+    data = classes(tmp_path / "set", 4, (" red", "blue"))
+    assert split(data, tmp_path / "split.csv")[0] == 0
+    names = {part: open_part(data, part, tmp_path / "split.csv").names for part in ("train", "val")}
+    assert sorted(names["train"] + names["val"]) == sorted(open_undivided(data).names)
 
 
 def test_a_list_is_not_written_over_the_one_that_is_read(split: Call, tmp_path: Path) -> None:

@@ -325,6 +325,9 @@ def _selected(images: Selectable, train: Selectable, val: Selectable, how: str, 
 
 
 def _cells(row: Iterable[str]) -> list[str]:
-    """Return the cells of a row. No spreadsheet takes them for formulas: a path begins with ./ if necessary, a class with an apostrophe."""
+    """Return the cells of a row. No spreadsheet takes them for formulas, and no reader drops blanks at the beginning of a path.
+
+    For that, a path begins with ./ if necessary, and a class with an apostrophe.
+    """
     path, label, split = row
-    return [f"./{path}" if path.lstrip("'").startswith(FORMULA) else path, escape_formula(label), split]
+    return [f"./{path}" if path[0].isspace() or path.lstrip("'").startswith(FORMULA) else path, escape_formula(label), split]
