@@ -123,7 +123,9 @@ def test_trainings_and_results_of_older_versions_go_on(resident: Resident, tmp_p
     result = {"seed": 0, "data_digest": "1" * 64, "recipe": json.loads(json.dumps(content["recipe"]))}
     (tmp_path / "result.json").write_text(json.dumps(result))
     assert checkpoint.result(tmp_path / "result.json", RECIPE, seed=0, data_digest=f"{'1' * 64}-{'2' * 32}") == result
-    with pytest.raises(BadCheckpoint, match=r"its data is 1{8}, not 3{8}-2{8}, because the images, .*; name another --out"):
+    with pytest.raises(
+        BadCheckpoint, match=r"its data is 1{8}, not 3{8}-2{8}, because the images, the times of their files, .*; name another --out"
+    ):
         checkpoint.result(tmp_path / "result.json", RECIPE, seed=0, data_digest=f"{'3' * 64}-{'2' * 32}")
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from tests.annotated import refused
 from tests.images import jpeg
+from trickzoo.classification.open import open_files
+from trickzoo.data.location import ImageLocation
 from trickzoo.data.open import open_set, open_undivided
 from trickzoo.data.readers.table import read_rows
-from trickzoo.errors import BadOption
+from trickzoo.errors import BadData, BadOption
 
 
 @pytest.fixture
@@ -189,3 +191,10 @@ def test_a_list_of_splits_needs_no_labels(folder: Path) -> None:
     rows = read_rows(table(folder, "path,split\na.jpg,valid\n"), labelled=False)
     assert [(row.path, row.split) for row in rows] == [("a.jpg", "val")]
     refused(lambda: read_rows(table(folder, "x,y\na.jpg,valid\n"), labelled=False), "name those of the images path and split")
+
+
+def test_a_table_without_splits_names_the_column_that_it_lacks(tmp_path: Path) -> None:
+    jpeg(tmp_path / "a.jpg", 0)
+    (tmp_path / "labels.csv").write_text("path,label\na.jpg,cat\n")
+    with pytest.raises(BadData, match=r'add a column "split" with train and val, or take some of them'):
+        open_files(ImageLocation(data=tmp_path / "labels.csv"))

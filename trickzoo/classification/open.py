@@ -94,8 +94,9 @@ def open_files(location: ImageLocation) -> tuple[ImageSet, ImageSet, Selected, C
     if (train.root, train.entries) == (val.root, val.entries):
         if is_table(data) and splits_of(Path(data)):
             raise BadData(f"{data}: training and validation images are the same; give each image one split")
+        remedy = 'add a column "split" with train and val' if is_table(data) else "put them in train/ and val/"
         raise BadData(
-            f"{data} does not tell training images from validation images; put them in train/ and val/, "
+            f"{data} does not tell training images from validation images; {remedy}, "
             "or take some of them for validation with --val-fraction 0.2"
         )
     if location.minival is not None:

@@ -173,9 +173,9 @@ def check(
     for what, found, wanted in compared:
         if found is not None and wanted is not None and not same_set(found, wanted):
             raise BadCheckpoint(
-                f"{path} belongs to another training run: its {what} is {brief(found)}, not {brief(wanted)}, because the images, their "
-                "labels, their selection (--val-fraction, --split-file, --minival and the like) or how they are read (--decode, --side) "
-                "has changed; name another --out"
+                f"{path} belongs to another training run: its {what} is {brief(found)}, not {brief(wanted)}, because the images, the "
+                "times of their files, their labels, their selection (--val-fraction, --split-file, --minival and the like) or how they "
+                "are read (--decode, --side) has changed; name another --out"
             )
     try:
         there = to_dict(from_dict(content["recipe"], type(recipe)))  # fields that an older version did not write have their defaults

@@ -241,7 +241,8 @@ def _tar(path: Path, devkit: Path | None) -> ImageSet:
             if member.kind == "folder":
                 continue
             if member.kind == "other" or not FLAT.fullmatch(place.name):
-                raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; pass {VALIDATION_TAR}")
+                remedy = f"pass {VALIDATION_TAR}, or the folder of tar shards"
+                raise BadData(f"{path}: member {member.name} is none of ILSVRC2012_val_*.JPEG; {remedy}")
             labels = labels or validation_labels(path.parent, devkit)
             entries.append(Entry(member.name, _label(place.name, labels), member.offset, member.size))
     if not entries:
