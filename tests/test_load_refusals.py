@@ -114,6 +114,13 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     assert "create" not in message
 
 
+@pytest.mark.parametrize("part", ["backbone", "0"])
+def test_a_network_that_is_part_of_another_module(part: str, tmp_path: Path) -> None:
+    file = saved({f"{part}.{key}": tensor for key, tensor in state(layout="timm").items()}, tmp_path / "weights.safetensors")
+    message = complaint(BadCheckpoint, SMALL, weights=file)
+    assert message.endswith(f'. All its names begin with "{part}.": save the state dict of this part of the network alone')
+
+
 @pytest.mark.parametrize("header", [False, True], ids=["found", "said"])
 @pytest.mark.parametrize(("change", "key"), [("missing", "stages.2.0.bn1.running_mean"), ("unexpected", "stages.9.weight")])
 def test_checkpoint_with_one_key_too_few_or_too_many(change: str, key: str, header: bool, tmp_path: Path) -> None:

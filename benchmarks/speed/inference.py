@@ -26,6 +26,7 @@ from benchmarks.speed import peak
 from benchmarks.speed.harness import Comparison, interleaved
 from trickzoo import registry
 from trickzoo.backbone import Backbone
+from trickzoo.tricks.low_precision import emulates_bf16
 
 WHAT = "inference on random images of the network's own size"
 MODELS = {"resnet50_d": "resnet50d", "inception_v3": "inception_v3", "mobilenet_v1_100": "mobilenetv1_100"}
@@ -83,7 +84,6 @@ def _variants(name: str, batch: int, threads: int, compiled: bool) -> tuple[dict
         "trickzoo, eager": ours,
         "trickzoo, deploy onnxruntime": trickzoo.deploy(ours, "onnxruntime", threads=threads),
         "trickzoo, deploy openvino": trickzoo.deploy(ours, "openvino", threads=threads),
-        "trickzoo, deploy openvino bf16": trickzoo.deploy(ours, "openvino", "bf16", threads=threads),
         "trickzoo, deploy onnxruntime int8": trickzoo.deploy(ours, "onnxruntime", "int8", images=calibration, threads=threads, tolerance=1),
         "trickzoo, deploy openvino int8": trickzoo.deploy(ours, "openvino", "int8", images=calibration, threads=threads, tolerance=1),
         "timm": theirs,
@@ -91,6 +91,8 @@ def _variants(name: str, batch: int, threads: int, compiled: bool) -> tuple[dict
         "ONNX Runtime by hand": _onnxruntime_by_hand(theirs, images, threads),
         "OpenVINO by hand": _openvino_by_hand(theirs, images, threads),
     }
+    if not emulates_bf16():
+        found["trickzoo, deploy openvino bf16"] = trickzoo.deploy(ours, "openvino", "bf16", threads=threads)
     if compiled:
         found["timm, compile"] = _channels_last(torch.compile(last))
         found["trickzoo, deploy inductor"] = trickzoo.deploy(ours, "inductor", images=images, threads=threads)

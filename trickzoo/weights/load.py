@@ -223,6 +223,9 @@ def _does_not_fit(opened: Opened, architecture: Architecture, differences: Mappi
     ]
     fitting = [other.name for other in registry.ARCHITECTURES.values() if other is not architecture and fits(opened, other)]
     guess = f". Its tensors are those of {' or '.join(fitting)}: create that" if fitting else ""
+    holders = {"".join(key.partition(".")[:2]) for key in opened.tensors}
+    if not fitting and len(holders) == 1 and (holder := holders.pop()).endswith("."):
+        guess = f'. All its names begin with "{printable(holder)}": save the state dict of this part of the network alone'
     return f"{opened.weights.name} does not fit {architecture.name}: {'; '.join(parts)}{guess}"
 
 
