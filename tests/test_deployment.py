@@ -188,12 +188,6 @@ def test_precisions_that_an_engine_lacks(backend: str, precision: str, model: Ba
         trickzoo.deploy(model, backend, precision, images=drawings)
 
 
-def test_inductor_needs_a_compiler(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(Unavailable, match=r"inductor needs a C\+\+ compiler, and there is no no-such-compiler"):
-        trickzoo.deploy(model, "inductor")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -208,17 +202,6 @@ def test_inductor(precision: str, model: Backbone) -> None:
         assert torch.equal(again(images), deployed(images))
     with pytest.raises(BadOption, match="compiled for images of 128×128 pixels, not 97×140"):
         deployed(torch.randn(2, 3, 97, 140))
-
-
-@pytest.mark.parametrize(
-    ("backend", "missing", "extra"),
-    [("onnxruntime", "onnxruntime", "onnx"), ("onnxruntime", "onnxscript", "onnx"), ("openvino", "openvino", "openvino")],
-)
-def test_an_engine_without_its_package(backend: str, missing: str, extra: str, model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr("trickzoo.deployment.forms.find_spec", lambda name: None if name == missing else found(name))
-    with pytest.raises(Unavailable, match=rf"{backend} needs the package {missing}; pip install 'trickzoo\[{extra}\]'"):
-        trickzoo.deploy(model, backend)
 
 
 def test_a_large_deviation_is_refused(model: Backbone) -> None:
@@ -285,37 +268,6 @@ def test_generated_images_have_the_networks_channels() -> None:
     assert deployed(torch.randn(1, 4, 64, 64)).shape == (1, 3)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"backend": "onnx"}, 'deploy: backend must be "auto", "eager", "onnxruntime", "openvino" or "inductor", not "onnx"'),
-        ({"precision": "fp16"}, 'deploy: precision must be "fp32", "bf16" or "int8", not "fp16"'),
-        ({"threads": 0}, "batch_size and threads must be 1 or more"),
-        ({"batch_size": 0}, "batch_size and threads must be 1 or more"),
-        ({"images": []}, "images is empty"),
-        ({"images": "photos"}, r'images must be paths or a tensor, not one path; pass sorted\(Path\("photos"\).iterdir\(\)\) for a folder'),
-        ({"images": Path("photos")}, "images must be paths or a tensor, not one path"),
-        ({"images": torch.zeros(3, 64, 64)}, "images must be N×3×H×W float32, not 3×64×64"),
-        ({"images": torch.zeros(2, 3, 64, 0)}, "images must be N×3×H×W float32, not 2×3×64×0"),
-        ({"images": torch.zeros(0, 3, 64, 64)}, "images is empty"),
-        ({"images": torch.zeros(2, 3, 64, 64, device="meta")}, "images must be N×3×H×W float32 on the CPU, not on meta"),
-        ({"images": np.zeros((2, 3, 64, 64), np.float32)}, "images must be paths, a tensor or several tensors, and one is ndarray"),
-        ({"images": ["a.png", torch.zeros(1, 3, 64, 64)][::-1]}, "images must be paths, a tensor or several tensors, and one is Tensor"),
-        ({"threads": "2"}, "batch_size and threads must be 1 or more, not 1 and '2'"),
-        ({"batch_size": 2.5}, "batch_size and threads must be 1 or more, not 2.5 and None"),
-        ({"tolerance": float("nan")}, "tolerance must be a number, not nan"),
-        ({"preprocessing": {"size": 64}}, "preprocessing must be a trickzoo.weights.record.Preprocessing, not dict"),
-        (
-            {"images": torch.full((2, 3, 64, 64), 255.0), "precision": "int8"},
-            r"images have values up to 255, and images that are normalised for mobilenet_v1_025 have values up to 2.64; prepare them as in",
-        ),
-    ],
-)
-def test_wrong_arguments(options: dict[str, Any], message: str, model: Backbone) -> None:
-    with pytest.raises(BadOption, match=message):
-        trickzoo.deploy(model, **options)
-
-
 def test_networks_are_deployed_one_at_a_time(model: Backbone) -> None:
     """Torch cannot trace two networks at the same time."""
     images = torch.randn(2, 3, 64, 64)
@@ -361,15 +313,6 @@ def test_a_preprocessing_replaces_that_of_the_weights(tmp_path: Path) -> None:
     Image.new("RGB", (80, 80), (200, 30, 90)).save(tmp_path / "a.png")
     trickzoo.deploy(network, "eager", images=[tmp_path / "a.png"], preprocessing=preprocessing)
     trickzoo.deploy(network, "eager", images=torch.full((1, 3, 64, 64), 999.0), preprocessing=preprocessing)
-
-
-def test_wrong_networks(model: Backbone) -> None:
-    with pytest.raises(BadOption, match=r"not FasterRCNN; `trickzoo export`"):
-        trickzoo.deploy(trickzoo.detection.faster_rcnn("mobilenet_v1_025", num_classes=2))
-    with pytest.raises(BadOption, match=r"not of float16 on cpu; call model.float\(\)"):
-        trickzoo.deploy(copy.deepcopy(model).half())
-    with pytest.raises(BadOption, match="for a segmenter, images must be a tensor"):
-        trickzoo.deploy(trickzoo.segmentation.fcn("mobilenet_v1_025"), images=["a.png"])
 
 
 def test_wrong_inputs(engines: dict[str, Deployed]) -> None:

@@ -23,7 +23,7 @@ from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation, eval_transform
 from trickzoo.deployment.deployed import Deployed, check_images
 from trickzoo.deployment.forms import Forms, Unavailable, check_available
-from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError, check_choice
+from trickzoo.errors import NOT_FINITE, BadCheckpoint, BadOption, TrickzooError, check_choice, first_line
 from trickzoo.folding import fold_norms
 from trickzoo.segmentation.model import Segmenter
 from trickzoo.weights.comparison import check_whole
@@ -95,7 +95,8 @@ def deploy(
         A function with the network's input and output. `print` shows the engine, the reason for it, and the deviation.
 
     Raises:
-        Unavailable: for an engine that is not installed, or does not have the precision; with "auto", if no engine can be used.
+        Unavailable: for an engine that is not installed, does not have the precision, or cannot take the network; with "auto", if no engine
+            can be used.
         BadOption: for a network or a value that is not supported.
         BadData: if an image cannot be read.
         BadCheckpoint: if the network's logits are not finite.
@@ -117,12 +118,15 @@ def deploy(
         expected = [network(part) for part in checked]
     if not all(part.isfinite().all() for part in expected):
         raise BadCheckpoint(f"{_trunk(model).name} {NOT_FINITE}")
-    forms = Forms(fold_norms(network), checked)
+    with _conversion(f"torch.fx cannot trace {_trunk(model).name}", "its code must not depend on the values and sizes of images"):
+        forms = Forms(fold_norms(network), checked)
     bound = TOLERANCE[precision] if tolerance is None else tolerance
 
     def build(name: str) -> Deployed:
         check_available(name, precision)
-        deployed = Deployed(name, precision, forms.engine(name, precision), checked[0].shape[1], threads)
+        with _conversion(f"{name} cannot take {_trunk(model).name}", 'use backend="eager"'):
+            engine = forms.engine(name, precision)
+        deployed = Deployed(name, precision, engine, checked[0].shape[1], threads)
         return _compared(deployed, checked, expected, bound)
 
     if backend != "auto":
@@ -141,6 +145,20 @@ def deploy(
         raise Unavailable(f"no engine runs this network in {precision}: {'; '.join(skipped.values())}")
     rates = _rates(candidates, checked[0], batch_size)
     return replace(candidates[max(rates, key=rates.__getitem__)], batch_size=batch_size, rates=rates, skipped=skipped)
+
+
+@contextlib.contextmanager
+def _conversion(problem: str, remedy: str) -> Iterator[None]:
+    """Raise Unavailable, with the reason, for whatever torch's tracers and exporters raise; their errors have no common class."""
+    try:
+        yield
+    except TrickzooError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise Unavailable(f"{problem} ({first_line(cause)}); {remedy}") from error
 
 
 def _check_settings(
@@ -169,6 +187,12 @@ def _check_network(model: nn.Module, precision: str, images: Images | None) -> N
             kind = str(parameter.dtype).removeprefix("torch.")
             raise BadOption(
                 f'deploy takes a network of float32 on the CPU, not of {kind} on {parameter.device}; call model.float().to("cpu")'
+            )
+    for name, layer in model.named_modules():
+        if any(isinstance(part, torch.ScriptObject) for part in vars(layer).values()):  # the weights of torch's quantised layers
+            raise BadOption(
+                f"deploy takes a network of float32, and {name.removesuffix('._packed_params')} is quantised; pass the network as it was "
+                'before, with precision="int8"'
             )
     if precision == "int8" and images is None:
         raise BadOption("deploy: int8 is calibrated on your images; pass some dozens of them in images")

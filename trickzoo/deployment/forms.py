@@ -33,7 +33,7 @@ EXTRAS: Mapping[str, str] = {"onnxruntime": "onnx", "openvino": "openvino"}
 
 
 class Unavailable(BadOption):
-    """An engine is not installed, or does not have the precision."""
+    """An engine is not installed, does not have the precision, or cannot take the network."""
 
 
 def check_available(backend: str, precision: str) -> None:
