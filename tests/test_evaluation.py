@@ -82,6 +82,18 @@ def test_figures_of_classes_of_different_sizes_are_those_of_scikit_learn(tmp_pat
     assert line in capsys.readouterr().out
 
 
+def test_the_table_of_classes_has_those_of_the_macro_f1(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    for folder in sorted(photos.glob("val/*"))[:2]:
+        folder.rename(tmp_path / "two" / folder.name)
+    table = ("--per-class", tmp_path / "classes.csv")
+    result = evaluate("--data", tmp_path / "two", "--model", "mobilenet_v1_025.tz_imagenette128", *table, out=tmp_path / "out.json")
+    with (tmp_path / "classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row for row in rows if row["n"] == "0" and row["top1"] == row["top5"] == ""], "classes that are only predicted"
+    assert result["macro_f1"] == pytest.approx(sum(float(row["f1"]) for row in rows) / len(rows), abs=1e-4)
+
+
 def test_predictions_are_the_networks_own(tiny: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the order of its logits, also where all probabilities but one are 0."""
     model = trickzoo.create("mobilenet_v1_025", weights=tiny)

@@ -220,16 +220,17 @@ def content(results: Iterable[Result]) -> dict[str, Any]:
 
 
 def write_per_class(path: Path, predictions: Predictions) -> None:
-    """Write the accuracies, which for top-1 is the recall, the precision and the F1 of each class that occurs to a CSV file, in percent.
+    """Write the accuracies, which for top-1 is the recall, the precision and the F1 of each class to a CSV file, in percent.
 
-    There is a top-5 accuracy only of more than five classes. The precision of a class that is never predicted is empty. Raises NotWritten
-    if the file cannot be written.
+    The classes are those of `macro_f1`: a class without images is among them if it is predicted, and has no accuracies. There is a top-5
+    accuracy only of more than five classes. The precision of a class that is never predicted is empty. Raises NotWritten if the file cannot
+    be written.
     """
     rows, found, ranks = [], per_class(predictions.confusion()), reported_ranks(len(predictions.classes))
-    for label in np.unique(predictions.labels):
+    for label in np.flatnonzero(~np.isnan(found.f1)).tolist():
         mine = predictions.labels == label
         n, top, labels = int(mine.sum()), predictions.top[mine], predictions.labels[mine]
-        accuracies = (f"{100 * top_k_hits(top, labels, k) / n:.4f}" for k in ranks)
+        accuracies = [f"{100 * top_k_hits(top, labels, k) / n:.4f}" if n else "" for k in ranks]
         others = ("" if np.isnan(value) else f"{100 * value:.4f}" for value in (found.precision[label], found.f1[label]))
         rows.append((predictions.classes[label], n, *accuracies, *others))
     result_files.write_csv(path, ("class", "n", *(f"top{k}" for k in ranks), "precision", "f1"), rows)
