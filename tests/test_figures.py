@@ -170,3 +170,15 @@ def test_the_page_of_records_states_its_trainings() -> None:
     mean, minutes = np.mean([run["top1"] for run in runs]), runs[0]["wall_seconds"] / 60
     assert f"five training runs of 30 epochs reached {mean:.1f} % on average" in text
     assert f"the one that had both cores to itself took {minutes:.0f} minutes" in text
+
+
+def test_the_page_of_records_states_the_settings_of_mobilenet() -> None:
+    text, tried = sentences(DOCS / "records.md"), contents("weights/settings_mobilenet_v1_025.json")
+    at = {json.dumps(each["changes"]): f"{each['top1']:.1f} %" for each in tried["trainings"]}
+    own, larger, both = at["{}"], at['{"area": [0.6, 1.0]}'], at['{"weight_decay": 0.0002, "area": [0.6, 1.0]}']
+    decayed, hard = at['{"weight_decay": 0.0001}'], at['{"smoothing": 0.0}']
+    adamw = at['{"lr": 0.004, "weight_decay": 0.05, "optimizer": "adamw"}']
+    assert {each["n"] for each in tried["trainings"]} == {1899} and tried["recipe"]["epochs"] == 30
+    assert (tried["recipe"]["augmentation"]["area"], tried["recipe"]["weight_decay"]) == ([0.35, 1.0], 5e-4)
+    assert f"it reaches {own}. Random crops that cover at least 60 % of the image, in place of 35 %, reached {larger}, and {both}" in text
+    assert f"a weight decay of 1e-4 reached {decayed}, no label smoothing {hard}, and AdamW {adamw}" in text
