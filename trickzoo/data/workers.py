@@ -134,8 +134,10 @@ def _by_workers(samples: Dataset[T], batches: Iterable[list[Any]], workers: int,
         yield from map(_unpack, packages)
         if errors:
             raise errors[0]
-    except (RuntimeError, EOFError, ConnectionError):  # the last two come from a worker that dies while it sends samples
-        ended = multiprocessing.connection.wait([child.sentinel for child in mine], timeout=1)
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        # the last two come from a worker that dies while it sends samples, which takes seconds if it has much memory to give back
+        patience = 1 if isinstance(error, RuntimeError) else 30
+        ended = multiprocessing.connection.wait([child.sentinel for child in mine], timeout=patience)
         for child in mine:
             if child.sentinel in ended:
                 child.join()  # a process that ends closes its sentinel shortly before it has an exit code
