@@ -27,6 +27,8 @@ from trickzoo.weights.record import Preprocessing
 
 PREPROCESSING = Preprocessing(size=32, crop=0.875, interpolation="bicubic")
 CLASSES = ("n01440764", "a b", "été")
+NO_BF16 = "openvino has no bf16 on this processor, where it would compute in fp32 instead; use fp32"
+"""The message of `trickzoo.deploy` where `openvino_has_bf16` is false."""
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -103,3 +105,10 @@ def exported(folder: Path) -> Path:
     jpeg(folder / "a.jpg", 1, (80, 60))
     jpeg(folder / "b.jpg", 2, (60, 90))
     return folder
+
+
+def openvino_has_bf16() -> bool:
+    """Return whether OpenVINO computes in bf16 on this processor."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

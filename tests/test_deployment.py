@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import trickzoo
-from tests.deployment import logits
+from tests.deployment import NO_BF16, logits, openvino_has_bf16
 from trickzoo.backbone import Backbone
 from trickzoo.data.shapes import Shapes
 from trickzoo.data.transforms import Normalisation
@@ -162,16 +162,10 @@ def test_int8_is_refused_if_predictions_change(model: Backbone, drawings: Tensor
         trickzoo.deploy(trickzoo.create("mobilenet_v1_025", num_classes=0), "onnxruntime", "int8", images=drawings)
 
 
-def openvino_has_bf16() -> bool:
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 def test_bf16(backend: str, model: Backbone, drawings: Tensor) -> None:
     if backend == "openvino" and not openvino_has_bf16():
-        with pytest.raises(Unavailable, match="openvino has no bf16 on this processor, where it would compute in fp32 instead; use fp32"):
+        with pytest.raises(Unavailable, match=NO_BF16):
             trickzoo.deploy(model, backend, "bf16", images=drawings)
         return
     deployed = trickzoo.deploy(model, backend, "bf16", images=drawings)

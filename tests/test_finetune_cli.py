@@ -16,6 +16,7 @@ from trickzoo.cli.finetune import app
 from trickzoo.data.location import AnnotatedLocation
 from trickzoo.errors import BadData
 from trickzoo.recipes.finetune import SMALL_MASKS
+from trickzoo.tricks import low_precision
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return caller(capsys, app)
 
 
-def test_the_command(call: Call, tmp_path: Path) -> None:
+def test_the_command(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = ("--task", "segmentation", "--images", 10, "--weights", "none", "--epochs", 1, "--base", 32, "--crop", 32, "--short", 32)
     common = (*small, "--workers", 0, "--device", "cpu", "--out", tmp_path / "out")
     status, text, _ = call("shapes", *common, "--batch-size", 4)
@@ -35,10 +36,13 @@ def test_the_command(call: Call, tmp_path: Path) -> None:
     assert "pixel accuracy" in text
     status, text, _ = call("voc", "--task", "detection", "--print-recipe")
     assert (json.loads(text)["neck"], json.loads(text)["name"]) == ("c4", "paper.detection.voc")
-    status, text, _ = call("shapes", *common[:-1], tmp_path / "dry", "--dry-run")
-    assert status == 0
-    assert "peak memory" in text
-    assert re.search(r"\nin bf16 a step takes \d+\.\d\d s(, \d+\.\d × as fast; choose it with --precision bf16)?\n$", text)
+    for emulated in (False, True):
+        monkeypatch.setattr(low_precision, "emulates_bf16", lambda emulated=emulated: emulated)
+        status, text, _ = call("shapes", *common[:-1], tmp_path / "dry", "--dry-run")
+        assert status == 0
+        assert "peak memory" in text
+        compared = re.search(r"\nin bf16 a step takes \d+\.\d\d s(, \d+\.\d × as fast; choose it with --precision bf16)?\n$", text)
+        assert bool(compared) is not emulated, "bf16 is not tried where it is emulated"
     assert not (tmp_path / "dry").exists()
 
 
