@@ -1,4 +1,4 @@
-"""Every trick against its formula, computed another way."""
+"""Every trick against its formula, computed another way. No bias decay and low precision have files of their own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from PIL import Image
 from scipy.stats import beta, kstest
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, prune
 
 import trickzoo
 from trickzoo import tricks
 from trickzoo.errors import BadOption, NoEffect
 from trickzoo.models.resnet import BasicBlock
-from trickzoo.tricks import low_precision
 from trickzoo.tricks.cosine import cosine_factor
 from trickzoo.tricks.cutmix import cutmix, rectangle
 from trickzoo.tricks.distillation import distillation_loss
@@ -33,23 +31,14 @@ from trickzoo.tricks.ema import ema_decay, update_average
 from trickzoo.tricks.initialisation import initialise
 from trickzoo.tricks.label_smoothing import smooth_labels, soft_cross_entropy
 from trickzoo.tricks.linear_scaling import scaled_lr
-from trickzoo.tricks.low_precision import emulates_bf16, mixed_precision
+from trickzoo.tricks.low_precision import mixed_precision
 from trickzoo.tricks.mixup import mixup
-from trickzoo.tricks.no_bias_decay import decay_groups
 from trickzoo.tricks.progressive_size import training_size
 from trickzoo.tricks.step_decay import step_factor
 from trickzoo.tricks.warmup import warmup_factor
 from trickzoo.tricks.zero_gamma import zero_last_gammas
 
 FOLDER = Path(tricks.__file__).parent
-CPUS = Path("/proc/cpuinfo")
-CPU_FLAGS = frozenset(
-    word
-    for line in (CPUS.read_text().splitlines() if CPUS.exists() else ())
-    if line.startswith(("flags", "Features"))
-    for word in line.split()
-)
-"""The instructions that the processor has, by Linux's names; nothing on other systems."""
 TWO = torch.eye(2)
 MISSPELT: dict[Callable[..., Any], tuple[Callable[[Any], Any], str]] = {
     cosine_factor: (lambda form: cosine_factor(0, 9, form=form), 'cosine decay: form must be "paper" or "official"'),
@@ -175,62 +164,6 @@ def test_zero_gamma_makes_every_block_its_shortcut(name: str, blocks: int) -> No
 def test_zero_gamma_without_residual_blocks_says_so(name: str) -> None:
     with pytest.raises(NoEffect, match="zero gamma has no effect"):
         zero_last_gammas(trickzoo.create(name, device="meta"))
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_d", "mobilenet_v1_025", "inception_v3"])
-def test_no_bias_decay_exempts_all_but_matrices_and_kernels(name: str) -> None:
-    decayed, exempt = decay_groups(trickzoo.create(name, num_classes=5, device="meta"), 1e-4)
-    # Independent of modules and names: a weight of a convolution or linear layer is the only parameter with two dimensions or more.
-    assert all(p.ndim >= 2 for p in decayed["params"])
-    assert all(p.ndim == 1 for p in exempt["params"])
-    count = len(list(trickzoo.create(name, num_classes=5, device="meta").parameters()))
-    assert len(decayed["params"]) + len(exempt["params"]) == count
-    assert (decayed["weight_decay"], exempt["weight_decay"]) == (1e-4, 0.0)
-
-
-def test_no_bias_decay_takes_normalisation_of_any_kind_and_leaves_out_the_frozen() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.LayerNorm([4, 2, 2]), nn.Flatten(), nn.Linear(16, 2))
-    model[0].requires_grad_(False)
-    decayed, exempt = decay_groups(model, 0.1)
-    assert [p.shape for p in decayed["params"]] == [(2, 16)]
-    assert len(exempt["params"]) == 5  # the layer norm's weight has three dimensions
-    with pytest.raises(NoEffect):
-        decay_groups(nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)), 0.1)
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch has deprecated the older of the two forms
-@pytest.mark.parametrize(
-    "norm", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm, nn.utils.spectral_norm]
-)
-def test_no_bias_decay_decays_what_a_weight_is_computed_from(norm: Callable[[nn.Module], nn.Module]) -> None:
-    layers = [norm(nn.Conv2d(3, 4, 3)), norm(nn.Linear(4, 2))]
-    decayed, exempt = decay_groups(nn.Sequential(*layers, nn.BatchNorm2d(4)), 0.1)
-    assert {id(p) for p in exempt["params"]} == {id(layer.bias) for layer in layers} | {id(p) for p in exempt["params"][2:]}
-    assert len(exempt["params"]) == 4
-    assert {p for layer in layers for p in layer.parameters() if p is not layer.bias} == {*decayed["params"]}
-
-
-def test_no_bias_decay_decays_pruned_weights() -> None:
-    layer = nn.Linear(4, 2)
-    prune.l1_unstructured(layer, "weight", 0.5)
-    assert decay_groups(layer, 0.1)[0]["params"] == [layer.weight_orig]
-
-
-def test_no_bias_decay_decays_the_projections_of_attention() -> None:
-    attention = nn.MultiheadAttention(4, 2, kdim=3, add_bias_kv=True)
-    decayed, exempt = decay_groups(nn.Sequential(attention, nn.MultiheadAttention(4, 2)), 0.1)
-    assert sorted(tuple(each.shape) for each in decayed["params"]) == [(4, 3), (4, 4), (4, 4), (4, 4), (4, 4), (12, 4)]
-    assert all(each.ndim == 1 or each.shape == (1, 1, 4) for each in exempt["params"])
-
-
-def test_no_bias_decay_takes_a_shared_parameter_once() -> None:
-    """Otherwise an optimiser would step twice, or refuse the groups."""
-    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 5))
-    model[2].weight, model[2].bias, model[4].weight = model[1].weight, model[1].bias, model[0].weight
-    decayed, exempt = decay_groups(model, 0.1)
-    assert [id(p) for p in decayed["params"]] == [id(model[4].weight), id(model[1].weight)]
-    assert {id(p) for p in decayed["params"] + exempt["params"]} == {id(p) for p in model.parameters()}
-    assert len(decayed["params"] + exempt["params"]) == len(list(model.parameters()))
 
 
 @given(st.integers(2, 50), st.floats(0, 0.9))
@@ -449,27 +382,3 @@ def test_training_size_grows_on_a_line_to_the_full_size() -> None:
     for first, growth in ((128, 0.8), (64, 0.0)):
         with pytest.raises(NoEffect, match="progressive size"):
             training_size(0, 10, first, 128, growth=growth)
-
-
-def test_low_precision_names_what_accelerate_takes() -> None:
-    assert [mixed_precision(name, accelerator=True) for name in ("fp32", "fp16", "bf16")] == ["no", "fp16", "bf16"]
-    assert mixed_precision("bf16", accelerator=False) == "bf16"
-    with pytest.raises(BadOption, match="fp16 needs an accelerator"):
-        mixed_precision("fp16", accelerator=False)
-
-
-@pytest.mark.skipif(not CPU_FLAGS, reason="this system does not list the instructions of its processor")
-def test_bf16_is_emulated_on_processors_without_its_instructions() -> None:
-    assert emulates_bf16() == CPU_FLAGS.isdisjoint({"avx512bw", "avx_ne_convert", "bf16"})
-
-
-def test_emulated_bf16_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    for emulated in (False, True):
-        monkeypatch.setattr(low_precision, "emulates_bf16", lambda emulated=emulated: emulated)
-        caplog.clear()
-        for precision in ("fp32", "bf16"):
-            mixed_precision(precision, accelerator=True)
-            mixed_precision(precision, accelerator=False)
-        assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
-            "this processor has no bf16 instructions"
-        ] * emulated
